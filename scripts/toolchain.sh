@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# Finds or fetches what the kernel needs to build Rust: the standard library's
+# source of exactly rustc's version, bindgen, and virtme-ng to boot the result.
+# Prints shell assignments: eval "$(scripts/toolchain.sh)".
+source "$(dirname "$0")/common.sh"
+source "$top/scripts/debian-archive.sh"
+
+bindgen_version=0.72.1
+virtme_version=1.42
+
+command -v rustc >/dev/null && command -v cargo >/dev/null ||
+	die "rustc and cargo (1.85 or later) are needed: install them with rustup or from Debian"
+rustc_version=$(rustc --version | awk '{print $2}')
+
+library_source() {
+	local candidate version
+	for candidate in \
+		"$(rustc --print sysroot)/lib/rustlib/src/rust/library" \
+		"/usr/src/rustc-$rustc_version/library" \
+		"$cache/rust-src-$rustc_version/usr/src/rustc-$rustc_version/library"; do
+		if [ -f "$candidate/core/src/lib.rs" ]; then
+			echo "$candidate"
+			return
+		fi
+	done
+	archive_update
+	version=$(archive_apt apt-cache madison rust-src | awk '{print $3}' |
+		grep -m 1 -F "$rustc_version+") ||
+		die "no source of Rust $rustc_version's standard library: try 'rustup component add rust-src'"
+	say "fetching rust-src $version"
+	archive_unpack "rust-src=$version" "$cache/rust-src-$rustc_version"
+	[ -f "$candidate/core/src/lib.rs" ] || die "rust-src $version is laid out unexpectedly"
+	echo "$candidate"
+}
+
+bindgen_path() {
+	local root=$cache/bindgen-$bindgen_version
+	if [ ! -x "$root/bin/bindgen" ]; then
+		say "building bindgen $bindgen_version"
+		logged "$cache/bindgen.log" cargo install --locked --quiet --root "$root" \
+			--version "$bindgen_version" bindgen-cli
+	fi
+	echo "$root/bin/bindgen"
+}
+
+vng_path() {
+	local root=$cache/virtme-ng-$virtme_version
+	if [ ! -x "$root/bin/vng" ]; then
+		say "installing virtme-ng $virtme_version"
+		rm -rf "$root"
+		python3 -m venv "$root"
+		logged "$cache/virtme-ng.log" "$root/bin/pip" install "virtme-ng==$virtme_version"
+	fi
+	echo "$root/bin/vng"
+}
+
+llvm=$(cat "$cache/llvm-version" 2>/dev/null) || die "run scripts/host-packages.sh first"
+library=$(library_source)
+bindgen=$(bindgen_path)
+vng=$(vng_path)
+cat <<ASSIGNMENTS
+export LLVM=-$llvm
+export LIBCLANG_PATH=/usr/lib/llvm-$llvm/lib
+export RUST_LIB_SRC=$library
+export PATH=${bindgen%/bindgen}:$PATH
+export VNG=$vng
+ASSIGNMENTS
