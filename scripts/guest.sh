@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# guest.sh KERNEL-TREE SECONDS OUT COMMAND...: boots the kernel of that tree
+# under virtme-ng and runs the command in it, as root, on this machine's file
+# system (read-only but for the folder OUT). The command's output comes out
+# here. Fails if the command fails, if the time is over, if the guest dies, and
+# if the kernel has anything to report: OUT keeps output, dmesg and console.
+source "$(dirname "$0")/common.sh"
+
+tree=$1
+limit=$2
+out=$(mkdir -p "$3" && cd "$3" && pwd)
+shift 3
+memory=${KQUEUE_GUEST_MEMORY:-2G}
+assignments=$("$top/scripts/toolchain.sh")
+eval "$assignments"
+
+rm -f "$out"/{output,status,dmesg,tainted,console}
+: >"$out/output"
+printf '%q ' "$@" >"$out/command"
+
+# The device node may be there on a machine whose processor has no virtualization.
+accelerator=(--disable-kvm)
+if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then
+	accelerator=()
+fi
+
+tail -n +1 -s 0.2 -f "$out/output" &
+tail_pid=$!
+set +e
+PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$tree/arch/x86/boot/bzImage" \
+	"${accelerator[@]}" --cpus 2 --memory "$memory" --user root --cwd "$top" \
+	--rwdir "$out" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 --verbose \
+	--exec "$top/scripts/guest-main.sh $out" </dev/null >"$out/console" 2>&1
+code=$?
+set -e
+sleep 0.5
+kill "$tail_pid"
+wait "$tail_pid" 2>/dev/null || true
+
+failed=0
+complain() {
+	printf 'guest: %s\n' "$*"
+	failed=1
+}
+last_lines() { tail -n 25 "$out/console" | sed 's/^/  | /'; }
+
+if [ "$code" = 124 ] || [ "$code" = 137 ]; then
+	complain "no end after $limit seconds; the console's last lines:"
+	last_lines
+elif [ ! -f "$out/status" ]; then
+	complain "the guest died; the console's last lines:"
+	last_lines
+elif [ "$(cat "$out/status")" != 0 ]; then
+	complain "the command failed with status $(cat "$out/status")"
+fi
+
+# What the kernel says when something is wrong.
+reports='WARNING: |BUG: |BUG kmalloc|Oops|KASAN|UBSAN|KFENCE|ODEBUG|kernel BUG at|cut here'
+reports+='|general protection fault|Kernel panic|unable to handle|refcount_t: |list_(add|del) corruption'
+reports+='|possible (recursive|circular)|possible irq lock inversion|inconsistent lock state|lock held when|bad unlock balance'
+reports+='|suspicious RCU usage|rcu.*(stall|self-detected)|sleeping function called|scheduling while atomic'
+reports+='|DEBUG_LOCKS_WARN|task .* blocked for more than|soft lockup|hard LOCKUP|MAX_LOCKDEP_[A-Z]* too low|lockdep is turned off'
+reports+='|unreferenced object|new suspected memory leaks|Objects remaining|bad page state|double free'
+touch "$out/dmesg"
+if grep -qE "$reports" "$out/dmesg" "$out/console"; then
+	complain "the kernel reports:"
+	grep -hE -m 1 -A 60 "$reports" "$out/dmesg" | sed 's/^/  | /'
+	[ -s "$out/dmesg" ] || grep -hE -m 1 -A 60 "$reports" "$out/console" | sed 's/^/  | /'
+fi
+# A module from outside the tree (bit 12) that is not signed (bit 13) is no fault.
+tainted=$(cat "$out/tainted" 2>/dev/null || echo 0)
+if [ $((tainted & ~(1 << 12 | 1 << 13))) != 0 ]; then
+	complain "the kernel is tainted: $tainted (Documentation/admin-guide/tainted-kernels.rst)"
+fi
+exit "$failed"
