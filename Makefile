@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+
+# The kernel to build the module for: its configured build tree.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+.PHONY: all modules userspace demo test check clean help
+
+all: modules userspace
+
+modules:
+	@scripts/check-tree.sh "$(KDIR)"
+	$(MAKE) -C "$(KDIR)" M="$(CURDIR)" $$(scripts/tree-make-flags.sh "$(KDIR)") modules
+
+userspace:
+	cargo build --release
+
+demo:
+	@scripts/demo.sh
+
+test:
+	@scripts/test.sh
+
+check:
+	@scripts/check.sh
+
+clean:
+	rm -rf build target .module-common.o
+	find . -maxdepth 2 \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' \
+		-o -name '.*.cmd' -o -name modules.order -o -name Module.symvers \
+		-o -name bindings_generated.rs \) -delete
+
+help:
+	@echo 'make                 the module for the running kernel, library and samples'
+	@echo 'make KDIR=TREE       the module for the kernel of that build tree'
+	@echo 'make demo            an echo server on kqueue, in a virtual machine'
+	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
+	@echo 'make check           formatting and lints of module and userspace'
+	@echo 'make clean           takes away what was built here (not the cached kernels)'

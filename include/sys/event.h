@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * kqueue(2) and kevent(2), as in the BSDs. Link with -lkqueue.
+ */
+#ifndef _SYS_EVENT_H_
+#define _SYS_EVENT_H_
+
+#include <linux/kqueue.h>
+#include <stdint.h>
+#include <time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * The kernel's struct kqueue_event, with C's own types. All fields have the
+ * kernel's size, for 32-bit programs too, so nothing is ever translated.
+ */
+struct kevent {
+	uintptr_t	ident;		/* what is watched */
+#if UINTPTR_MAX == 0xffffffffU
+	uint32_t	ident_high;	/* zero */
+#endif
+	short		filter;		/* EVFILT_* */
+	unsigned short	flags;		/* EV_* */
+	unsigned int	fflags;		/* NOTE_* */
+	int64_t		data;		/* the filter's own value */
+	void		*udata;		/* the program's own */
+#if UINTPTR_MAX == 0xffffffffU
+	uint32_t	udata_high;	/* zero */
+#endif
+};
+
+/* Fills in a struct kevent; each argument is evaluated once. */
+#define EV_SET(kevp, a, b, c, d, e, f) do {				\
+	struct kevent kqueue_kev_ = { 0 };				\
+	kqueue_kev_.ident = (uintptr_t)(a);				\
+	kqueue_kev_.filter = (b);					\
+	kqueue_kev_.flags = (c);					\
+	kqueue_kev_.fflags = (d);					\
+	kqueue_kev_.data = (e);						\
+	kqueue_kev_.udata = (f);					\
+	*(kevp) = kqueue_kev_;						\
+} while (0)
+
+/* A new kqueue, closed on exec. Returns a descriptor, or -1 and errno. */
+int kqueue(void);
+
+/* The same with O_CLOEXEC and O_NONBLOCK of the caller's choice. */
+int kqueue1(int flags);
+
+/*
+ * Applies nchanges changes, then reports at most nevents events; waits for one
+ * for as long as timeout says, for ever if it is NULL. Returns the number of
+ * events, or -1 and errno.
+ */
+int kevent(int kq, const struct kevent *changelist, int nchanges,
+	   struct kevent *eventlist, int nevents,
+	   const struct timespec *timeout);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* _SYS_EVENT_H_ */

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause */
+/*
+ * The ABI of /dev/kqueue. Each open of the device is a kqueue.
+ *
+ * The values of filters, flags and notes are DragonFly BSD's (sys/event.h), so
+ * a 64-bit program's struct kevent is passed through without translation.
+ */
+#ifndef _UAPI_LINUX_KQUEUE_H
+#define _UAPI_LINUX_KQUEUE_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* Filters: what kind of event source @ident names. */
+#define EVFILT_READ		(-1)	/* a descriptor has data to read */
+#define EVFILT_WRITE		(-2)	/* a descriptor has space to write */
+#define EVFILT_AIO		(-3)	/* reserved */
+#define EVFILT_VNODE		(-4)	/* a file changed */
+#define EVFILT_PROC		(-5)	/* a process did something */
+#define EVFILT_SIGNAL		(-6)	/* a signal was sent */
+#define EVFILT_TIMER		(-7)	/* a period went by */
+#define EVFILT_EXCEPT		(-8)	/* a descriptor has an exceptional condition */
+#define EVFILT_USER		(-9)	/* the program triggers it itself */
+#define EVFILT_FS		(-10)	/* a file system was mounted or unmounted */
+#define EVFILT_SYSCOUNT		10
+
+/* Actions, in kqueue_event.flags of a change. */
+#define EV_ADD			0x0001	/* add the event, or change it */
+#define EV_DELETE		0x0002	/* take the event away */
+#define EV_ENABLE		0x0004	/* report it again */
+#define EV_DISABLE		0x0008	/* keep it, but do not report it */
+
+/* Properties, in kqueue_event.flags of a change. */
+#define EV_ONESHOT		0x0010	/* delete it when it was reported */
+#define EV_CLEAR		0x0020	/* reset its state when it was reported */
+#define EV_RECEIPT		0x0040	/* answer with EV_ERROR, data 0 */
+#define EV_DISPATCH		0x0080	/* disable it when it was reported */
+
+/* Set by the kernel only; ignored in a change. */
+#define EV_SYSFLAGS		0xF800
+#define EV_HUP			0x0800	/* both directions are shut down */
+#define EV_NODATA		0x1000	/* end of file, and nothing is left to read */
+#define EV_FLAG1		0x2000	/* internal to a filter */
+#define EV_ERROR		0x4000	/* the change failed: data is the errno */
+#define EV_EOF			0x8000	/* end of file, or the peer is gone */
+
+/* fflags of EVFILT_READ and EVFILT_WRITE */
+#define NOTE_LOWAT		0x0001	/* data is the low-water mark, in bytes */
+
+/* fflags of EVFILT_EXCEPT */
+#define NOTE_OOB		0x0002	/* out-of-band data on a socket */
+
+/* fflags of EVFILT_USER: two bits of operation, 24 bits of the program's own */
+#define NOTE_FFNOP		0x00000000U	/* leave fflags as they are */
+#define NOTE_FFAND		0x40000000U	/* fflags &= given */
+#define NOTE_FFOR		0x80000000U	/* fflags |= given */
+#define NOTE_FFCOPY		0xc0000000U	/* fflags = given */
+#define NOTE_FFCTRLMASK		0xc0000000U
+#define NOTE_FFLAGSMASK		0x00ffffffU
+#define NOTE_TRIGGER		0x01000000U	/* make it active */
+
+/* fflags of EVFILT_VNODE */
+#define NOTE_DELETE		0x0001
+#define NOTE_WRITE		0x0002
+#define NOTE_EXTEND		0x0004
+#define NOTE_ATTRIB		0x0008
+#define NOTE_LINK		0x0010
+#define NOTE_RENAME		0x0020
+#define NOTE_REVOKE		0x0040
+
+/* fflags of EVFILT_PROC */
+#define NOTE_EXIT		0x80000000U
+#define NOTE_FORK		0x40000000U
+#define NOTE_EXEC		0x20000000U
+#define NOTE_PCTRLMASK		0xf0000000U
+#define NOTE_PDATAMASK		0x000fffffU
+#define NOTE_TRACK		0x00000001U
+#define NOTE_TRACKERR		0x00000002U
+#define NOTE_CHILD		0x00000004U
+
+/**
+ * struct kqueue_event - one event, as a change in or as a report out
+ * @ident: what is watched: a descriptor, a process, a number of the program's
+ * @filter: EVFILT_*
+ * @flags: EV_*
+ * @fflags: the filter's own flags, NOTE_*
+ * @data: the filter's own value; in what unit is said with each filter
+ * @udata: the program's own; comes back as it was given
+ */
+struct kqueue_event {
+	__u64	ident;
+	__s16	filter;
+	__u16	flags;
+	__u32	fflags;
+	__s64	data;
+	__u64	udata;
+};
+
+/* kqueue_kevent.flags */
+#define KQUEUE_TIMEOUT		0x0001	/* tv_sec and tv_nsec are given */
+
+/**
+ * struct kqueue_kevent - the arguments of one kevent() call
+ * @changelist: address of @nchanges struct kqueue_event: what to change
+ * @eventlist: address of @nevents struct kqueue_event: where to report
+ * @nchanges: number of changes; above INT_MAX is EINVAL
+ * @nevents: room for events; above INT_MAX is EINVAL; 0 never waits
+ * @flags: KQUEUE_TIMEOUT, or 0 to wait for ever; any other bit is EINVAL
+ * @pad: zero
+ * @tv_sec: how long to wait: seconds, not negative
+ * @tv_nsec: and nanoseconds, 0 to 999999999; both zero polls
+ * @reserved: zero
+ *
+ * All fields have one layout for 32-bit and 64-bit programs. The structure may
+ * grow at its end: its size is part of the ioctl's number, a larger one is
+ * taken when all that this kernel does not know of it is zero (else E2BIG).
+ */
+struct kqueue_kevent {
+	__u64	changelist;
+	__u64	eventlist;
+	__u32	nchanges;
+	__u32	nevents;
+	__u32	flags;
+	__u32	pad;
+	__s64	tv_sec;
+	__s64	tv_nsec;
+	__u64	reserved[2];
+};
+
+#define KQUEUE_IOC_MAGIC	0xBD
+
+/* Apply the changes, then collect events. Returns the number of events. */
+#define KQUEUE_IOC_KEVENT	_IOW(KQUEUE_IOC_MAGIC, 0x00, struct kqueue_kevent)
+
+#endif /* _UAPI_LINUX_KQUEUE_H */

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/dev/kqueue`: each open file is a kqueue.
+
+use crate::{
+    hook::{
+        chardev::{Device, PollTable},
+        close::CloseHook,
+        fdtable::{Closing, WeakFile},
+        pollwait::Events, //
+    },
+    kevent::kevent,
+    kqueue::Kqueue,
+    uapi::{kevent_args_size, KeventArgs}, //
+};
+use kernel::{
+    fs::File,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::{Arc, ArcBorrow},
+    uaccess::{UserPtr, UserSlice}, //
+};
+
+impl Device for Kqueue {
+    type Ptr = Arc<Kqueue>;
+    type Shared = Arc<CloseHook>;
+
+    fn open(file: WeakFile, close_hook: &Arc<CloseHook>) -> Result<Arc<Kqueue>> {
+        Kqueue::new(file, close_hook)
+    }
+
+    fn release(this: Arc<Kqueue>) {
+        Kqueue::release(&this);
+    }
+
+    fn flush(this: ArcBorrow<'_, Kqueue>, file: &File, closing: &Closing) {
+        Kqueue::flush(&this, file, closing);
+    }
+
+    fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
+        let size = kevent_args_size(cmd).ok_or(ENOTTY)?;
+        let args = read_args(arg, size)?;
+        kevent(this, &args).map(|count| count as isize)
+    }
+
+    fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> Events {
+        // Queued before the state is read, so that no event falls between the two.
+        this.notifier().register(file, table);
+        match this.poll_state() {
+            (_, true) => Events::HUP,
+            (0, false) => Events::NONE,
+            (_, false) => Events::IN | Events::RDNORM,
+        }
+    }
+
+    fn fasync(this: ArcBorrow<'_, Kqueue>, fd: i32, file: &File, on: bool) -> Result {
+        this.notifier().fasync(fd, file, on)?;
+        let _ = this.poll_state();
+        Ok(())
+    }
+
+    fn show_fdinfo(this: ArcBorrow<'_, Kqueue>, m: &SeqFile) {
+        this.show(m);
+    }
+}
+
+/// Reads the arguments of a kevent() call.
+///
+/// # Errors
+///
+/// `EFAULT`; `E2BIG` if the structure is a later version's, and uses what this one lacks.
+fn read_args(address: usize, size: usize) -> Result<KeventArgs> {
+    let mut reader = UserSlice::new(UserPtr::from_addr(address), size).reader();
+    let args = reader.read::<KeventArgs>()?;
+    while !reader.is_empty() {
+        if reader.read::<u8>()? != 0 {
+            return Err(E2BIG);
+        }
+    }
+    Ok(args)
+}

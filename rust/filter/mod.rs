@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The filters: what each kind of event source means by "ready" and by `data`.
+//!
+//! Filters are policy; the mechanisms they hook into are in [`crate::hook`]. All
+//! their operations run under the kqueue's mutex, in process context.
+
+mod descriptor;
+mod timer;
+mod user;
+
+use crate::{
+    hook::close::CloseHook,
+    knote::{Knote, Saved},
+    uapi::*, //
+};
+use descriptor::{Descriptor, Direction};
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::{aref::ARef, Arc}, //
+};
+use timer::Timer;
+use user::User;
+
+/// A filter of the ABI (`EVFILT_*`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filter {
+    Read,
+    Write,
+    Timer,
+    User,
+}
+
+impl Filter {
+    /// The filter of that number, if there is one.
+    pub(crate) fn from_raw(raw: i16) -> Option<Self> {
+        match raw {
+            EVFILT_READ => Some(Filter::Read),
+            EVFILT_WRITE => Some(Filter::Write),
+            EVFILT_TIMER => Some(Filter::Timer),
+            EVFILT_USER => Some(Filter::User),
+            _ => None,
+        }
+    }
+
+    /// The filter's number.
+    pub(crate) fn raw(self) -> i16 {
+        match self {
+            Filter::Read => EVFILT_READ,
+            Filter::Write => EVFILT_WRITE,
+            Filter::Timer => EVFILT_TIMER,
+            Filter::User => EVFILT_USER,
+        }
+    }
+
+    /// True when its ident is a descriptor (`FILTEROP_ISFD`).
+    pub(crate) fn is_descriptor(self) -> bool {
+        matches!(self, Filter::Read | Filter::Write)
+    }
+}
+
+/// What a filter has to tell when its condition holds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Report {
+    /// Besides the knote's own: `EV_EOF` and its like.
+    pub(crate) flags: u16,
+    pub(crate) fflags: u32,
+    pub(crate) data: i64,
+}
+
+/// What a filter gets to attach with.
+pub(crate) struct Attach<'a> {
+    pub(crate) knote: &'a Arc<Knote>,
+    pub(crate) change: &'a Kevent,
+    /// The descriptor's file, for a filter that is on descriptors.
+    pub(crate) file: Option<ARef<File>>,
+    pub(crate) close_hook: &'a Arc<CloseHook>,
+}
+
+/// An attached event source; dropping it detaches (`f_detach`).
+pub(crate) enum Source {
+    Descriptor(Descriptor),
+    Timer(Timer),
+    User(User),
+}
+
+impl Source {
+    /// `f_attach`. Also gives the flags that the filter always sets. The knote may be activated
+    /// before this returns.
+    ///
+    /// # Errors
+    ///
+    /// As each filter says.
+    pub(crate) fn attach(filter: Filter, attach: Attach<'_>) -> Result<(Self, u16)> {
+        Ok(match filter {
+            Filter::Read => (Self::descriptor(attach, Direction::Read)?, 0),
+            Filter::Write => (Self::descriptor(attach, Direction::Write)?, 0),
+            Filter::Timer => (Source::Timer(Timer::attach(attach)?), EV_CLEAR),
+            Filter::User => (Source::User(User::attach(attach.change)), 0),
+        })
+    }
+
+    fn descriptor(attach: Attach<'_>, direction: Direction) -> Result<Self> {
+        Descriptor::attach(attach, direction).map(Source::Descriptor)
+    }
+
+    /// `f_touch`: the program changes the parameters of a live knote.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a value that the filter does not take; nothing is changed then.
+    pub(crate) fn touch(&mut self, change: &Kevent, saved: &mut Saved, udata: &mut u64) -> Result {
+        match self {
+            // It keeps its udata, as the specification's does.
+            Source::User(user) => {
+                user.touch(change);
+                return Ok(());
+            }
+            Source::Timer(timer) => timer.touch(change)?,
+            Source::Descriptor(_) => {}
+        }
+        *saved = Saved {
+            fflags: change.fflags,
+            data: change.data,
+        };
+        *udata = change.udata;
+        Ok(())
+    }
+
+    /// `f_event`: does the condition hold?
+    pub(crate) fn event(&mut self, saved: &Saved) -> Option<Report> {
+        match self {
+            Source::Descriptor(descriptor) => descriptor.event(saved),
+            Source::Timer(timer) => timer.event(),
+            Source::User(user) => user.event(),
+        }
+    }
+
+    /// `event` has reached the program; `clear` says that `EV_CLEAR` is set.
+    pub(crate) fn reported(&mut self, event: &Kevent, clear: bool) {
+        match self {
+            Source::Descriptor(_) => {}
+            Source::Timer(timer) => timer.reported(event),
+            Source::User(user) => {
+                if clear {
+                    user.clear();
+                }
+            }
+        }
+    }
+
+    /// True when the source is that file.
+    pub(crate) fn is_of(&self, file: &File) -> bool {
+        match self {
+            Source::Descriptor(descriptor) => descriptor.is_of(file),
+            Source::Timer(_) | Source::User(_) => false,
+        }
+    }
+
+    /// False when the source is a file that number `ident` of the current task's descriptor table
+    /// does not refer to any more.
+    pub(crate) fn is_bound(&self, ident: u64) -> bool {
+        match self {
+            Source::Descriptor(descriptor) => descriptor.is_bound(ident),
+            Source::Timer(_) | Source::User(_) => true,
+        }
+    }
+}

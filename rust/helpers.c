@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kernel's macros and inline functions that Rust cannot call. A function
+ * here is one expression of the kernel's; whatever decides is in Rust.
+ */
+#include <linux/fdtable.h>
+#include <linux/file_ref.h>
+#include <linux/fs.h>
+#include <linux/ftrace.h>
+#include <linux/irq_work.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/workqueue.h>
+#include <net/af_unix.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+#include "helpers.h"
+
+/* Exported, but declared only in a header within net/unix. */
+long unix_inq_len(struct sock *sk);
+
+unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n)
+{
+	return ftrace_regs_get_argument(regs, n);
+}
+
+struct file *kq_files_lookup(struct files_struct *files, unsigned int fd)
+{
+	return files_lookup_fd_raw(files, fd);
+}
+
+int kq_files_users(struct files_struct *files)
+{
+	return atomic_read(&files->count);
+}
+
+bool kq_file_tryget(struct file *file)
+{
+	return file_ref_get(&file->f_ref);
+}
+
+unsigned long kq_file_count(struct file *file)
+{
+	return file_ref_read(&file->f_ref);
+}
+
+struct workqueue_struct *kq_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
+}
+
+void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *))
+{
+	INIT_DELAYED_WORK(work, fn);
+}
+
+void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *))
+{
+	init_irq_work(work, fn);
+}
+
+bool kq_sock_is_tcp(struct sock *sk)
+{
+	return sk_is_tcp(sk);
+}
+
+bool kq_sock_is_unix(struct sock *sk)
+{
+	return sk_is_unix(sk);
+}
+
+bool kq_sock_is_listening(struct sock *sk)
+{
+	return READ_ONCE(sk->sk_state) == TCP_LISTEN;
+}
+
+u32 kq_sock_accept_backlog(struct sock *sk)
+{
+	return READ_ONCE(sk->sk_ack_backlog);
+}
+
+u32 kq_sock_receive_queue_len(struct sock *sk)
+{
+	return skb_queue_len_lockless(&sk->sk_receive_queue);
+}
+
+int kq_sock_error(struct sock *sk)
+{
+	return READ_ONCE(sk->sk_err);
+}
+
+int kq_sock_tcp_inq(struct sock *sk)
+{
+	return tcp_inq(sk);
+}
+
+long kq_sock_unix_inq(struct sock *sk)
+{
+	return unix_inq_len(sk);
+}
+
+int kq_sock_stream_wspace(struct sock *sk)
+{
+	return sk_stream_wspace(sk);
+}
+
+unsigned long kq_sock_wspace(struct sock *sk)
+{
+	return sock_wspace(sk);
+}
+
+struct pipe_inode_info *kq_pipe_of(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	return S_ISFIFO(inode->i_mode) && file->private_data == inode->i_pipe ?
+	       inode->i_pipe : NULL;
+}
+
+void kq_pipe_lock(struct pipe_inode_info *pipe)
+{
+	spin_lock_irq(&pipe->rd_wait.lock);
+}
+
+void kq_pipe_unlock(struct pipe_inode_info *pipe)
+{
+	spin_unlock_irq(&pipe->rd_wait.lock);
+}
+
+unsigned int kq_pipe_tail(struct pipe_inode_info *pipe)
+{
+	return READ_ONCE(pipe->tail);
+}
+
+unsigned int kq_pipe_used(struct pipe_inode_info *pipe)
+{
+	return pipe_occupancy(READ_ONCE(pipe->head), READ_ONCE(pipe->tail));
+}
+
+unsigned int kq_pipe_slots(struct pipe_inode_info *pipe)
+{
+	return READ_ONCE(pipe->max_usage);
+}
+
+unsigned int kq_pipe_len(struct pipe_inode_info *pipe, unsigned int slot)
+{
+	return READ_ONCE(pipe_buf(pipe, slot)->len);
+}

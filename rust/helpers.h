@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What Rust calls of the kernel's macros and inline functions. */
+#ifndef _KQUEUE_HELPERS_H
+#define _KQUEUE_HELPERS_H
+
+#include <linux/types.h>
+
+struct delayed_work;
+struct file;
+struct files_struct;
+struct ftrace_regs;
+struct irq_work;
+struct pipe_inode_info;
+struct sock;
+struct wait_queue_head;
+struct work_struct;
+struct workqueue_struct;
+
+/* Function entry probes and descriptor tables */
+unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n);
+struct file *kq_files_lookup(struct files_struct *files, unsigned int fd);
+int kq_files_users(struct files_struct *files);
+bool kq_file_tryget(struct file *file);
+unsigned long kq_file_count(struct file *file);
+
+/* Deferral */
+struct workqueue_struct *kq_alloc_workqueue(const char *name);
+void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
+void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
+
+/* Sockets: no lock is needed for any of these */
+bool kq_sock_is_tcp(struct sock *sk);
+bool kq_sock_is_unix(struct sock *sk);
+bool kq_sock_is_listening(struct sock *sk);
+u32 kq_sock_accept_backlog(struct sock *sk);
+u32 kq_sock_receive_queue_len(struct sock *sk);
+int kq_sock_error(struct sock *sk);
+int kq_sock_tcp_inq(struct sock *sk);
+long kq_sock_unix_inq(struct sock *sk);
+int kq_sock_stream_wspace(struct sock *sk);
+unsigned long kq_sock_wspace(struct sock *sk);
+
+/* Pipes: all but kq_pipe_of() and kq_pipe_lock() under kq_pipe_lock() */
+struct pipe_inode_info *kq_pipe_of(struct file *file);
+void kq_pipe_lock(struct pipe_inode_info *pipe);
+void kq_pipe_unlock(struct pipe_inode_info *pipe);
+unsigned int kq_pipe_tail(struct pipe_inode_info *pipe);
+unsigned int kq_pipe_used(struct pipe_inode_info *pipe);
+unsigned int kq_pipe_slots(struct pipe_inode_info *pipe);
+unsigned int kq_pipe_len(struct pipe_inode_info *pipe, unsigned int slot);
+
+#endif /* _KQUEUE_HELPERS_H */

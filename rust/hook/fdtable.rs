@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Descriptor tables (`files_struct`): which one is it, and what is at a number?
+//!
+//! C header: [`include/linux/fdtable.h`](srctree/include/linux/fdtable.h)
+
+use crate::generated;
+use core::ptr::{self, NonNull};
+use kernel::{
+    bindings,
+    ffi::{c_int, c_uint, c_void},
+    fs::{File, LocalFile},
+    prelude::*,
+    sync::{aref::ARef, rcu}, //
+};
+
+/// The identity of a descriptor table: an address to compare, never to follow.
+///
+/// A table's address may be used again when it is gone. Whoever keeps one
+/// hears of the table's end, which closes all its descriptors, by `->flush`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TableId(usize);
+
+impl TableId {
+    /// The table of the current task. 0, which is no table, for a task without one.
+    pub(crate) fn current() -> Self {
+        TableId::of(current_files())
+    }
+
+    pub(super) fn of(files: *mut bindings::files_struct) -> Self {
+        TableId(files.addr())
+    }
+}
+
+fn current_files() -> *mut bindings::files_struct {
+    // SAFETY: The current task is valid, and nobody else changes its `files`.
+    unsafe { (*bindings::get_current()).files }
+}
+
+/// The file at `ident` in the current task's table.
+///
+/// # Errors
+///
+/// `EBADF` if there is none, or only one that was opened with `O_PATH`.
+pub(crate) fn get(ident: u64) -> Result<ARef<File>> {
+    let fd = u32::try_from(ident).map_err(|_| EBADF)?;
+    let file = LocalFile::fget(fd)?;
+    // SAFETY: We are in an ioctl on another descriptor: no `fdget_pos` of this task is active.
+    Ok(unsafe { LocalFile::assume_no_fdget_pos(file) })
+}
+
+/// True when number `ident` of the current task's table refers to `file`.
+pub(crate) fn current_maps(ident: u64, file: &File) -> bool {
+    let files = current_files();
+    // SAFETY: A task's table lives while the task runs in it.
+    !files.is_null() && unsafe { maps(files, ident, file.as_ptr()) }
+}
+
+/// True when number `ident` of `files` refers to `file`.
+///
+/// # Safety
+///
+/// `files` is a valid table. `file` is only compared.
+pub(super) unsafe fn maps(
+    files: *mut bindings::files_struct,
+    ident: u64,
+    file: *mut bindings::file,
+) -> bool {
+    let Ok(fd) = c_uint::try_from(ident) else {
+        return false;
+    };
+    let _rcu = rcu::read_lock();
+    // SAFETY: `files` is valid, its array of files is kept by RCU.
+    unsafe { generated::kq_files_lookup(files, fd) == file }
+}
+
+/// True when `files` is being torn down: its descriptors are closed, though still listed.
+///
+/// # Safety
+///
+/// `files` is a valid table.
+pub(super) unsafe fn is_dying(files: *mut bindings::files_struct) -> bool {
+    // SAFETY: By this function's contract.
+    unsafe { generated::kq_files_users(files) == 0 }
+}
+
+/// A reference from the object behind a file to the file, which does not keep it open.
+///
+/// # Invariants
+///
+/// The file's memory is valid: the object drops this before its `release` returns.
+pub(crate) struct WeakFile(NonNull<bindings::file>);
+
+// SAFETY: A file may be used from any thread.
+unsafe impl Send for WeakFile {}
+
+impl WeakFile {
+    /// # Safety
+    ///
+    /// `file` is valid, and stays so until the value is dropped.
+    pub(super) unsafe fn new(file: NonNull<bindings::file>) -> Self {
+        WeakFile(file)
+    }
+
+    /// A reference that keeps the file open, unless it is being released already.
+    pub(crate) fn get(&self) -> Option<ARef<File>> {
+        // SAFETY: Valid by the type's invariant.
+        let open = unsafe { generated::kq_file_tryget(self.0.as_ptr()) };
+        // SAFETY: We own the reference just taken; this module's files have no `fdget_pos`.
+        open.then(|| unsafe { ARef::from_raw(self.0.cast()) })
+    }
+}
+
+/// The table that a descriptor is being closed in, during `->flush`.
+///
+/// # Invariants
+///
+/// If it is compared equal to the table of a task that is or was, it is a valid `files_struct`.
+pub(crate) struct Closing(*mut bindings::files_struct);
+
+impl Closing {
+    /// # Safety
+    ///
+    /// `id` is what `->flush` was called with, and the value does not outlive that call.
+    pub(super) unsafe fn from_owner(id: bindings::fl_owner_t) -> Self {
+        // INVARIANT: Whoever closes a descriptor passes the table it was in, which it holds.
+        Closing(id.cast())
+    }
+
+    /// True when `table` is the one, and the descriptor being closed was its last one of `file`.
+    pub(crate) fn is_last_in(&self, table: TableId, file: &File) -> bool {
+        /// `iterate_fd` stops at the first non-zero return.
+        ///
+        /// # Safety
+        ///
+        /// None; the signature is `iterate_fd`'s.
+        unsafe extern "C" fn same(
+            file: *const c_void,
+            other: *mut bindings::file,
+            _: c_uint,
+        ) -> c_int {
+            ptr::eq(file.cast(), other).into()
+        }
+
+        if TableId::of(self.0) != table {
+            return false;
+        }
+        // SAFETY: Equal to a table that was some task's, hence valid by the invariant. `same`
+        // only compares. (The reference count first: nearly always nobody else has the file.)
+        unsafe {
+            generated::kq_file_count(file.as_ptr()) == 1
+                || is_dying(self.0)
+                || bindings::iterate_fd(self.0, 0, Some(same), file.as_ptr().cast()) == 0
+        }
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One file for each kernel mechanism that the `kernel` crate does not wrap.
+//!
+//! All `unsafe` code of the module is here. Each file offers a safe API whose
+//! handle detaches, and waits for callbacks in flight, when it is dropped: no
+//! callback can come after that.
+
+pub(crate) mod chardev;
+pub(crate) mod close;
+pub(crate) mod fdtable;
+pub(crate) mod notify;
+pub(crate) mod pipe;
+pub(crate) mod pollwait;
+pub(crate) mod queue;
+pub(crate) mod random;
+pub(crate) mod socket;
+pub(crate) mod taskwork;
+pub(crate) mod waitqueue;
+pub(crate) mod workqueue;

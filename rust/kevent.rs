@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One `kevent()` call: changes in, then events out.
+
+use crate::{
+    hook::waitqueue::{Deadline, Wakeup},
+    kqueue::{EventSink, Kqueue},
+    uapi::*, //
+};
+use kernel::{
+    current,
+    prelude::*,
+    sync::ArcBorrow,
+    uaccess::{UserPtr, UserSlice, UserSliceReader, UserSliceWriter}, //
+};
+
+/// How many changes are read at once (the specification's `KQ_NEVENTS`).
+const BATCH: usize = 16;
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// How long a call may wait.
+#[derive(Clone, Copy)]
+enum Timeout {
+    Poll,
+    Until(Deadline),
+}
+
+impl Timeout {
+    fn of(args: &KeventArgs) -> Result<Self> {
+        if args.flags & KQUEUE_TIMEOUT == 0 {
+            return Ok(Timeout::Until(Deadline::Never));
+        }
+        if args.tv_sec < 0 || !(0..NANOS_PER_SECOND).contains(&args.tv_nsec) {
+            return Err(EINVAL);
+        }
+        let nanos = args.tv_sec.saturating_mul(NANOS_PER_SECOND);
+        Ok(match nanos.saturating_add(args.tv_nsec) {
+            0 => Timeout::Poll,
+            nanos => Timeout::Until(Deadline::after(nanos)),
+        })
+    }
+}
+
+/// The caller's eventlist.
+struct EventList {
+    writer: UserSliceWriter,
+    room: usize,
+    written: usize,
+}
+
+impl EventSink for EventList {
+    fn is_full(&self) -> bool {
+        self.room == self.written
+    }
+
+    fn report(&mut self, event: &Kevent) -> Result {
+        self.writer.write(event)?;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+fn list(address: u64, count: u32) -> Result<UserSlice> {
+    if i32::try_from(count).is_err() {
+        return Err(EINVAL);
+    }
+    let bytes = (count as usize)
+        .checked_mul(size_of::<Kevent>())
+        .ok_or(EINVAL)?;
+    Ok(UserSlice::new(UserPtr::from_addr(address as usize), bytes))
+}
+
+/// The call. Gives the number of events in the eventlist.
+///
+/// # Errors
+///
+/// - `EBADF`: the kqueue belongs to another descriptor table, or was closed.
+/// - `EINVAL`: unknown flags, non-zero reserved fields, a count above `INT_MAX`, a bad timeout;
+///   nothing was changed.
+/// - `EFAULT`: the arguments or lists are not in the caller's memory. Changes that were read are
+///   applied; events that could not be written stay pending.
+/// - `EINTR`: a signal came before an event; the changes are applied.
+/// - That of a failed change for which there is no room in the eventlist; the ones before it are
+///   applied.
+pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs) -> Result<usize> {
+    if args.flags & !KQUEUE_TIMEOUT != 0 || args.pad != 0 || args.reserved != [0; 2] {
+        return Err(EINVAL);
+    }
+    let changes = list(args.changelist, args.nchanges)?.reader();
+    let mut events = EventList {
+        writer: list(args.eventlist, args.nevents)?.writer(),
+        room: args.nevents as usize,
+        written: 0,
+    };
+    let timeout = Timeout::of(args)?;
+    kqueue.check_usable()?;
+
+    apply(kqueue, changes, args.nchanges as usize, &mut events)?;
+    if events.written > 0 || events.is_full() {
+        return Ok(events.written);
+    }
+    collect(&kqueue, &mut events, timeout)?;
+    Ok(events.written)
+}
+
+/// Applies all changes, and posts receipts and errors.
+fn apply(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    mut changes: UserSliceReader,
+    mut left: usize,
+    events: &mut EventList,
+) -> Result {
+    let mut batch = [Kevent::default(); BATCH];
+    while left > 0 {
+        let count = left.min(BATCH);
+        left -= count;
+        for slot in batch.iter_mut().take(count) {
+            *slot = changes.read::<Kevent>()?.without_system_flags();
+        }
+
+        // Receipts take the places of the changes that they answer, from the front.
+        let mut receipts = 0;
+        let mut failure = Ok(());
+        {
+            let mut table = kqueue.table.lock();
+            for i in 0..count {
+                let Some(change) = batch.get(i).copied() else {
+                    break;
+                };
+                let result = Kqueue::register(kqueue, &mut table, &change);
+                if result.is_ok() && !change.has(EV_RECEIPT) {
+                    continue;
+                }
+                if events.written + receipts == events.room {
+                    failure = result;
+                    if failure.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+                let errno = result.map_or_else(|error| -i64::from(error.to_errno()), |()| 0);
+                if let Some(slot) = batch.get_mut(receipts) {
+                    *slot = change.into_receipt(errno);
+                    receipts += 1;
+                }
+            }
+        }
+        for receipt in batch.iter().take(receipts) {
+            events.report(receipt)?;
+        }
+        failure?;
+    }
+    Ok(())
+}
+
+/// Reports what is pending, or waits for it.
+fn collect(kqueue: &Kqueue, events: &mut EventList, timeout: Timeout) -> Result {
+    let mut wakeup = Wakeup::Condition;
+    loop {
+        let result = kqueue.scan(events);
+        // A fault after some events: those are the caller's; the next call sees the fault.
+        if events.written > 0 {
+            return Ok(());
+        }
+        result?;
+        // The scan was the last look at the events after a time-out or a signal.
+        match (wakeup, timeout) {
+            (Wakeup::Timeout, _) | (_, Timeout::Poll) => return Ok(()),
+            (Wakeup::Signal, _) => return Err(EINTR),
+            (Wakeup::Condition, Timeout::Until(deadline)) => {
+                // Events that come to nothing must not keep a signal from us.
+                wakeup = if current!().signal_pending() {
+                    Wakeup::Signal
+                } else {
+                    kqueue.wait(deadline)
+                };
+            }
+        }
+        kqueue.check_usable()?;
+    }
+}

@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kqueue: registration, activation, scan, wake-up and close.
+//!
+//! The locks and what they guard are described in the crate's documentation.
+
+use crate::{
+    filter::{Attach, Filter, Source},
+    hook::{
+        close::CloseHook,
+        fdtable::{self, Closing, TableId, WeakFile},
+        notify::Notifier,
+        queue::Queue,
+        waitqueue::{Deadline, WaitQueue, Wakeup}, //
+    },
+    knote::{Body, Knote, Saved},
+    state::Take,
+    table::Table,
+    uapi::*, //
+};
+use kernel::{
+    fs::File,
+    impl_has_work,
+    new_mutex,
+    new_spinlock_irq,
+    new_work,
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print,
+    static_lock_class,
+    sync::{aref::ARef, Arc, ArcBorrow, Mutex, SpinLockIrq},
+    workqueue::{Work, WorkItem}, //
+};
+
+/// What the kqueue's spin lock guards.
+pub(crate) struct Ready {
+    /// The pending knotes, in the order in which they are reported.
+    pub(crate) queue: Queue,
+    /// How many a scan has taken off the list and not decided about yet. They count as pending,
+    /// so that nobody goes to sleep because another thread is just looking at the only event.
+    in_flight: usize,
+    /// How many threads sleep in kevent().
+    sleepers: usize,
+    /// Somebody polls the kqueue, or wants SIGIO.
+    watched: bool,
+    /// Its last descriptor in its table was closed: no more registrations, no more events.
+    closed: bool,
+    /// The kqueue's own file.
+    file: Option<WeakFile>,
+}
+
+impl Ready {
+    fn pending(&self) -> usize {
+        self.queue.len() + self.in_flight
+    }
+}
+
+/// Whom an activation has to wake, once the spin lock is released.
+#[derive(Clone, Copy, Default)]
+#[must_use]
+struct Wake {
+    sleeper: bool,
+    pollers: bool,
+}
+
+/// One kqueue.
+#[pin_data]
+pub(crate) struct Kqueue {
+    /// The descriptor table that it belongs to. Nobody else can use it.
+    owner: TableId,
+    close_hook: Arc<CloseHook>,
+    #[pin]
+    pub(crate) table: Mutex<Table>,
+    #[pin]
+    pub(crate) ready: SpinLockIrq<Ready>,
+    #[pin]
+    sleepers: WaitQueue,
+    #[pin]
+    notifier: Notifier,
+    #[pin]
+    sweep: Work<Kqueue>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Kqueue { self.sweep }
+}
+
+/// Where a scan puts what it reports.
+pub(crate) trait EventSink {
+    /// True when there is room for no more.
+    fn is_full(&self) -> bool;
+    /// Copies one event out.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`: nothing was reported, the event stays pending.
+    fn report(&mut self, event: &Kevent) -> Result;
+}
+
+impl Kqueue {
+    /// A kqueue of the current task's descriptor table, behind `file`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(file: WeakFile, close_hook: &Arc<CloseHook>) -> Result<Arc<Self>> {
+        let ready = Ready {
+            queue: Queue::new(),
+            in_flight: 0,
+            sleepers: 0,
+            watched: false,
+            closed: false,
+            file: Some(file),
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                owner: TableId::current(),
+                close_hook: close_hook.clone(),
+                table <- new_mutex!(Table::new(), "kqueue_table"),
+                ready <- new_spinlock_irq!(ready, "kqueue_ready"),
+                sleepers <- WaitQueue::new(c"kqueue_sleepers", static_lock_class!()),
+                notifier <- Notifier::new(),
+                sweep <- new_work!("Kqueue::sweep"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// True when the kqueue belongs to `table`.
+    pub(crate) fn is_in_table(&self, table: TableId) -> bool {
+        self.owner == table
+    }
+
+    /// Checks that the current task may use the kqueue.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if it belongs to another descriptor table (it is not inherited over fork), or its
+    /// last descriptor there was closed.
+    pub(crate) fn check_usable(&self) -> Result {
+        if self.owner != TableId::current() || self.ready.lock().closed {
+            return Err(EBADF);
+        }
+        Ok(())
+    }
+
+    // Activation and wake-up.
+
+    /// Marks a knote active, and queues it if it is due: at the tail, or, for one that could not
+    /// be reported, at the head.
+    pub(crate) fn activate(&self, knote: ArcBorrow<'_, Knote>, at_head: bool) {
+        let wake = {
+            let mut ready = self.ready.lock();
+            if !knote.queueing.access_mut(&mut ready).state.activate() {
+                return;
+            }
+            ready.push(knote, at_head);
+            ready.wake()
+        };
+        self.wake(wake);
+    }
+
+    fn enable(&self, knote: &Arc<Knote>) {
+        let wake = {
+            let mut ready = self.ready.lock();
+            if !knote.queueing.access_mut(&mut ready).state.enable() {
+                return;
+            }
+            ready.push(knote.as_arc_borrow(), false);
+            ready.wake()
+        };
+        self.wake(wake);
+    }
+
+    fn wake(&self, wake: Wake) {
+        if wake.sleeper {
+            self.sleepers.wake_one();
+        }
+        if wake.pollers {
+            self.notifier.notify();
+        }
+    }
+
+    // Removal. All paths end in `remove`; see the crate's documentation.
+
+    /// Takes a knote off the list for good: it is not reported any more.
+    ///
+    /// Gives the list's reference, to be dropped without the lock, and the kqueue's own file if
+    /// it is still open.
+    pub(crate) fn retire(&self, knote: &Knote) -> (Option<Arc<Knote>>, Option<ARef<File>>) {
+        let mut ready = self.ready.lock();
+        let queued = knote.queueing.access_mut(&mut ready).state.delete();
+        let reference = if queued { ready.remove(knote) } else { None };
+        (reference, ready.file.as_ref().and_then(WeakFile::get))
+    }
+
+    /// Ends a knote: it is not reported any more, not found any more, and its source is detached.
+    fn remove(&self, table: &mut Table, knote: &Arc<Knote>) {
+        drop(self.retire(knote));
+        table.remove(knote);
+        Self::detach(table, knote);
+    }
+
+    /// Takes a knote's source away. No callback of it comes after that.
+    fn detach(table: &mut Table, knote: &Knote) {
+        drop(knote.body.access_mut(table).source.take());
+    }
+
+    /// Ends a knote whose descriptor was closed; in process context, before close(2) returns.
+    pub(crate) fn remove_closed(&self, knote: &Arc<Knote>) {
+        self.remove(&mut self.table.lock(), knote);
+    }
+
+    /// Ends all knotes that were retired for a closed descriptor, but not removed.
+    fn sweep(&self) {
+        let mut table = self.table.lock();
+        // One at a time: removing changes what is walked. Only run when memory was short.
+        loop {
+            let mut found = None;
+            table.for_each(|knote| {
+                if found.is_none() && self.is_retired(knote) {
+                    found = Some(knote.clone());
+                }
+            });
+            let Some(knote) = found else { return };
+            self.remove(&mut table, &knote);
+        }
+    }
+
+    fn is_retired(&self, knote: &Knote) -> bool {
+        let ready = self.ready.lock();
+        knote.queueing.access(&ready).state.is_deleting()
+    }
+
+    /// Ends all knotes and turns all callers away: the kqueue was closed.
+    fn terminate(&self) {
+        self.ready.lock().closed = true;
+        self.sleepers.wake_all();
+        {
+            let mut table = self.table.lock();
+            let mut bucket = 0;
+            while let Some(knote) = table.pop(&mut bucket) {
+                drop(self.retire(&knote));
+                Self::detach(&mut table, &knote);
+            }
+        }
+        self.notifier.notify();
+    }
+
+    /// `->flush`: a descriptor of the kqueue was closed.
+    pub(crate) fn flush(&self, file: &File, closing: &Closing) {
+        if closing.is_last_in(self.owner, file) {
+            self.terminate();
+        }
+    }
+
+    /// `->release`: nobody has a reference to the kqueue's file any more.
+    pub(crate) fn release(&self) {
+        self.ready.lock().file = None;
+        self.terminate();
+    }
+
+    // Registration.
+
+    /// Applies one change (`kqueue_register`).
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: unknown filter, or a value that the filter does not take.
+    /// - `EBADF`: no such descriptor, or the kqueue was closed.
+    /// - `ENOENT`: no such knote, and `EV_ADD` is not given.
+    /// - `ENOMEM`; and what attaching to the source fails with.
+    pub(crate) fn register(
+        this: ArcBorrow<'_, Self>,
+        table: &mut Table,
+        change: &Kevent,
+    ) -> Result {
+        if this.ready.lock().closed {
+            return Err(EBADF);
+        }
+        let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
+        let file = if filter.is_descriptor() {
+            Some(fdtable::get(change.ident)?)
+        } else {
+            None
+        };
+
+        let knote = match this.find_live(table, change, filter, file.as_deref()) {
+            Some(knote) => {
+                if change.has(EV_ADD) || !change.has(EV_DELETE) {
+                    Self::modify(table, &knote, change)?;
+                    knote
+                } else {
+                    this.remove(table, &knote);
+                    return Ok(());
+                }
+            }
+            None if change.has(EV_ADD) => Self::add(this, table, change, filter, file)?,
+            None => return Err(ENOENT),
+        };
+
+        if knote.evaluate(table).is_some() {
+            Knote::activate(knote.as_arc_borrow());
+        }
+        if change.has(EV_DISABLE) {
+            this.disable(&knote);
+        }
+        if change.has(EV_ENABLE) {
+            this.enable(&knote);
+        }
+        Ok(())
+    }
+
+    fn disable(&self, knote: &Knote) {
+        let mut ready = self.ready.lock();
+        knote.queueing.access_mut(&mut ready).state.disable();
+    }
+
+    /// The knote that a change is for. One that was left behind by a closed descriptor ends here.
+    fn find_live(
+        &self,
+        table: &mut Table,
+        change: &Kevent,
+        filter: Filter,
+        file: Option<&File>,
+    ) -> Option<Arc<Knote>> {
+        let knote = table.find(change.ident, filter)?;
+        let same_file = match (&knote.body.access(table).source, file) {
+            (Some(source), Some(file)) => source.is_of(file),
+            (source, None) => source.is_some(),
+            (None, _) => false,
+        };
+        if same_file && !self.is_retired(&knote) {
+            return Some(knote);
+        }
+        self.remove(table, &knote);
+        None
+    }
+
+    fn add(
+        this: ArcBorrow<'_, Self>,
+        table: &mut Table,
+        change: &Kevent,
+        filter: Filter,
+        file: Option<ARef<File>>,
+    ) -> Result<Arc<Knote>> {
+        table.reserve()?;
+        let body = Body {
+            flags: change.flags,
+            saved: Saved {
+                fflags: change.fflags,
+                data: change.data,
+            },
+            udata: change.udata,
+            source: None,
+            next: None,
+        };
+        let knote = Knote::new(this, change.ident, filter, body)?;
+        let attach = Attach {
+            knote: &knote,
+            change,
+            file,
+            close_hook: &this.close_hook,
+        };
+        let (source, flags) = match Source::attach(filter, attach) {
+            Ok(attached) => attached,
+            Err(error) => {
+                // It may have fired already.
+                drop(this.retire(&knote));
+                return Err(error);
+            }
+        };
+        let body = knote.body.access_mut(table);
+        body.source = Some(source);
+        body.flags |= flags;
+        table.insert(knote.clone());
+        // A close that came too early for the watch is seen here.
+        if !knote.is_bound(table) {
+            this.remove(table, &knote);
+            return Err(EBADF);
+        }
+        Ok(knote)
+    }
+
+    fn modify(table: &mut Table, knote: &Knote, change: &Kevent) -> Result {
+        let body = knote.body.access_mut(table);
+        let Some(source) = &mut body.source else {
+            return Err(ENOENT);
+        };
+        source.touch(change, &mut body.saved, &mut body.udata)
+    }
+
+    // Collection.
+
+    /// Reports pending knotes until there are no more or the sink is full (`kqueue_scan`).
+    ///
+    /// A level-triggered knote goes to the tail. No knote is looked at twice: the scan ends at the
+    /// first that it has seen. The mutex is held throughout, so another scan begins when all that
+    /// this one put back is in its place.
+    ///
+    /// # Errors
+    ///
+    /// What the sink fails with. Nothing is lost: the event stays pending, at the head.
+    pub(crate) fn scan(&self, sink: &mut impl EventSink) -> Result {
+        let mut table = self.table.lock();
+        table.scan += 1;
+        while !sink.is_full() {
+            let Some(knote) = self.take(table.scan) else {
+                break;
+            };
+            let result = self.report(&mut table, &knote, sink);
+            self.ready.lock().in_flight -= 1;
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next knote to evaluate off the list. It counts as in flight from here on.
+    fn take(&self, scan: u64) -> Option<Arc<Knote>> {
+        let mut ready = self.ready.lock();
+        loop {
+            let front = ready.queue.front()?;
+            if front.queueing.access(&ready).scan == scan {
+                return None;
+            }
+            let knote = ready.queue.pop_front()?;
+            let queueing = knote.queueing.access_mut(&mut ready);
+            queueing.scan = scan;
+            match queueing.state.take() {
+                Take::Evaluate => {
+                    ready.in_flight += 1;
+                    return Some(knote);
+                }
+                // The table has a reference too, so this is not the last one.
+                Take::Skip => drop(knote),
+            }
+        }
+    }
+
+    fn report(&self, table: &mut Table, knote: &Arc<Knote>, sink: &mut impl EventSink) -> Result {
+        if !knote.is_bound(table) {
+            self.remove(table, knote);
+            return Ok(());
+        }
+        let Some(event) = knote.evaluate(table) else {
+            return Ok(());
+        };
+        if self.is_retired(knote) {
+            return Ok(());
+        }
+        if let Err(error) = sink.report(&event) {
+            self.activate(knote.as_arc_borrow(), true);
+            return Err(error);
+        }
+        let body = knote.body.access_mut(table);
+        let flags = body.flags;
+        if let Some(source) = &mut body.source {
+            source.reported(&event, flags & EV_CLEAR != 0);
+        }
+        if flags & EV_ONESHOT != 0 {
+            self.remove(table, knote);
+        } else if flags & EV_DISPATCH != 0 {
+            self.disable(knote);
+        } else if flags & EV_CLEAR == 0 {
+            self.requeue(knote);
+        }
+        Ok(())
+    }
+
+    /// Puts a level-triggered knote that was reported back to the tail. Nobody is woken: it was in
+    /// flight, hence pending, all the time.
+    fn requeue(&self, knote: &Arc<Knote>) {
+        let mut ready = self.ready.lock();
+        if knote.queueing.access_mut(&mut ready).state.activate() {
+            ready.push(knote.as_arc_borrow(), false);
+        }
+    }
+
+    /// Sleeps until something is pending or the kqueue is closed.
+    pub(crate) fn wait(&self, deadline: Deadline) -> Wakeup {
+        self.ready.lock().sleepers += 1;
+        let wakeup = self.sleepers.wait(deadline, || {
+            let ready = self.ready.lock();
+            ready.pending() > 0 || ready.closed
+        });
+        self.ready.lock().sleepers -= 1;
+        wakeup
+    }
+
+    // The kqueue as a file.
+
+    /// The number of pending knotes, and whether the kqueue was closed; whoever asks will be
+    /// notified of the next one.
+    pub(crate) fn poll_state(&self) -> (usize, bool) {
+        let mut ready = self.ready.lock();
+        ready.watched = true;
+        (ready.pending(), ready.closed)
+    }
+
+    /// Where pollers and SIGIO listeners are.
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    /// One line for the kqueue, and one for each knote.
+    pub(crate) fn show(&self, m: &SeqFile) {
+        let table = self.table.lock();
+        let pending = self.ready.lock().pending();
+        seq_print!(m, "kqueue knotes: {} pending: {}\n", table.len(), pending);
+        table.for_each(|knote| {
+            let state = {
+                let ready = self.ready.lock();
+                knote.queueing.access(&ready).state.name()
+            };
+            let body = knote.body.access(&table);
+            seq_print!(
+                m,
+                "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \
+                 state: {}\n",
+                knote.filter().raw(),
+                knote.ident(),
+                body.flags,
+                body.saved.fflags,
+                body.saved.data,
+                body.udata,
+                state,
+            );
+        });
+    }
+}
+
+impl Ready {
+    fn wake(&self) -> Wake {
+        Wake {
+            sleeper: self.sleepers > 0,
+            pollers: self.watched,
+        }
+    }
+}
+
+impl WorkItem for Kqueue {
+    type Pointer = Arc<Kqueue>;
+
+    fn run(this: Arc<Kqueue>) {
+        this.sweep();
+    }
+}

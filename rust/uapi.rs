@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ABI of `/dev/kqueue` as Rust sees it.
+//!
+//! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so that
+//! the module and the header cannot drift apart; here they get Rust's types.
+
+use crate::generated;
+use kernel::{
+    ioctl::{_IOC_NR, _IOC_SIZE, _IOC_TYPE},
+    prelude::*,
+    transmute, //
+};
+
+/// One event: a change on the way in, a report on the way out (`struct kevent`).
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+pub(crate) struct Kevent(generated::kqueue_event);
+
+// SAFETY: All bit patterns are valid integers.
+unsafe impl transmute::FromBytes for Kevent {}
+// SAFETY: 8 + 2 + 2 + 4 + 8 + 8 bytes, each field at a multiple of its size: no padding.
+unsafe impl transmute::AsBytes for Kevent {}
+
+const _: () = assert!(size_of::<Kevent>() == 32);
+
+impl core::ops::Deref for Kevent {
+    type Target = generated::kqueue_event;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Kevent {
+    /// An event to report.
+    pub(crate) fn new(event: generated::kqueue_event) -> Self {
+        Self(event)
+    }
+
+    /// What a program may set: the flags that are the kernel's own are ignored in a change.
+    pub(crate) fn without_system_flags(mut self) -> Self {
+        self.0.flags &= !(generated::EV_SYSFLAGS as u16);
+        self
+    }
+
+    /// The answer to a change: `EV_ERROR` with the errno in `data`, 0 for success.
+    pub(crate) fn into_receipt(mut self, errno: i64) -> Self {
+        self.0.flags = EV_ERROR;
+        self.0.data = errno;
+        self
+    }
+
+    /// True when `flag` is among the event's flags.
+    pub(crate) fn has(&self, flag: u16) -> bool {
+        self.0.flags & flag != 0
+    }
+}
+
+/// The arguments of one `kevent()` call.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+pub(crate) struct KeventArgs(generated::kqueue_kevent);
+
+// SAFETY: All bit patterns are valid integers.
+unsafe impl transmute::FromBytes for KeventArgs {}
+
+const _: () = assert!(size_of::<KeventArgs>() == 64);
+
+impl core::ops::Deref for KeventArgs {
+    type Target = generated::kqueue_kevent;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// The size of the arguments if `cmd` is `KQUEUE_IOC_KEVENT`, of whatever version.
+pub(crate) fn kevent_args_size(cmd: u32) -> Option<usize> {
+    let ours = _IOC_TYPE(cmd) == generated::KQUEUE_IOC_MAGIC && _IOC_NR(cmd) == 0;
+    let size = _IOC_SIZE(cmd);
+    (ours && size >= size_of::<KeventArgs>()).then_some(size)
+}
+
+macro_rules! constants {
+    ($ty:ty: $($name:ident)*) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "` of the ABI header.")]
+            pub(crate) const $name: $ty = generated::$name as $ty;
+        )*
+    };
+}
+
+constants!(i16: EVFILT_READ EVFILT_WRITE EVFILT_TIMER EVFILT_USER);
+constants!(u16:
+    EV_ADD EV_DELETE EV_ENABLE EV_DISABLE EV_ONESHOT EV_CLEAR EV_RECEIPT EV_DISPATCH
+    EV_HUP EV_NODATA EV_ERROR EV_EOF
+);
+constants!(u32:
+    NOTE_LOWAT
+    NOTE_FFAND NOTE_FFOR NOTE_FFCOPY NOTE_FFCTRLMASK NOTE_FFLAGSMASK NOTE_TRIGGER
+    KQUEUE_TIMEOUT
+);

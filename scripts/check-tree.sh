@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# check-tree.sh TREE: says in one line why a module in Rust cannot be built for
+# the kernel of that build tree, if that is so.
+top=$(cd "$(dirname "$0")/.." && pwd)
+tree=$1
+minimum=$(cat "$top/scripts/minimum-kernel")
+no() { echo "$tree: $*" >&2; exit 1; }
+has() { grep -qx "CONFIG_$1=y" "$tree/.config"; }
+
+[ -d "$tree" ] || no "no such kernel build tree; give one as KDIR=, or run 'make demo' to have one made"
+[ -f "$tree/.config" ] || no "not a configured kernel tree: configure and build it, or give another as KDIR="
+
+release=$(cat "$tree/include/config/kernel.release" 2>/dev/null)
+[ -n "$release" ] || no "not built yet: run 'make' there first"
+printf '%s\n' "$minimum" "$release" | sort -CV ||
+	no "Linux $release is too old: $minimum or later is needed"
+has RUST || no "the kernel has no CONFIG_RUST: enable it ('make rustavailable' there says what it wants) and rebuild"
+missing=()
+for option in MODULES FPROBE TRACEPOINTS KALLSYMS HIGH_RES_TIMERS UNIX INET; do
+	has $option || missing+=("CONFIG_$option")
+done
+[ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable and rebuild"
+[ -f "$tree/rust/libkernel.rmeta" ] ||
+	no "rust/libkernel.rmeta is missing: distributions' header packages leave it out; give a full build tree as KDIR="
+[ -f "$tree/Module.symvers" ] || no "Module.symvers is missing: run 'make modules' there"
+
+built_with=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="rustc \([^ ]*\).*/\1/p' "$tree/.config")
+have=$(rustc --version 2>/dev/null | awk '{print $2}')
+[ -n "$have" ] || no "rustc $built_with, which built this kernel, is needed"
+[ "$have" = "$built_with" ] || no "built with rustc $built_with, but rustc here is $have: use the same"
+command -v bindgen >/dev/null || no "bindgen is needed: 'cargo install --locked bindgen-cli', or Debian's package bindgen"

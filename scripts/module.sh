@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# module.sh plain|debug [clippy]: builds the module for that dev kernel in
+# build/FLAVOUR, and prints its path.
+source "$(dirname "$0")/common.sh"
+flavour=$1
+tree=$("$top/scripts/kernel.sh" "$flavour")
+assignments=$("$top/scripts/toolchain.sh")
+eval "$assignments"
+"$top/scripts/check-tree.sh" "$tree"
+
+out=$top/build/$flavour
+flags=()
+if [ "${2:-}" = clippy ]; then
+	# Clippy's result is thrown away; warnings are errors.
+	out=$top/build/clippy
+	flags=(CLIPPY=1 KRUSTFLAGS=-Dwarnings)
+	rm -rf "$out"
+fi
+mkdir -p "$out"
+logged "$out/log" make -C "$tree" M="$top" MO="$out" LLVM="$LLVM" "${flags[@]}" modules
+# The kernel's makefiles print clippy's findings without failing for all of them.
+if grep -qE '^(warning|error)' "$out/log"; then
+	grep -vE '^make' "$out/log" >&2
+	die "warnings"
+fi
+echo "$out/kqueue.ko"

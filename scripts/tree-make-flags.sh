@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# tree-make-flags.sh TREE: the make variables that a module for that kernel
+# tree must be built with. A kernel that clang built wants LLVM= the same.
+config=$1/.config
+if grep -qx CONFIG_CC_IS_CLANG=y "$config"; then
+	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$config")
+	if command -v "clang-$version" >/dev/null; then
+		echo "LLVM=-$version"
+	else
+		echo LLVM=1
+	fi
+fi
