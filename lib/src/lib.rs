@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+//! The BSD kqueue event interface on Linux, over `/dev/kqueue`.
+//!
+//! ```no_run
+//! use kqueue::{ev, Event, Filter, Kqueue};
+//! use std::{os::fd::AsRawFd, time::Duration};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let kqueue = Kqueue::new()?;
+//! let stdin = std::io::stdin().as_raw_fd();
+//! let mut events = [Event::default(); 8];
+//! let changes = [
+//!     Event::fd(stdin, Filter::READ, ev::ADD),
+//!     Event::new(1, Filter::TIMER, ev::ADD).data(1000),
+//! ];
+//! let count = kqueue.kevent(&changes, &mut events, Some(Duration::from_secs(5)))?;
+//! for event in &events[..count] {
+//!     println!("{event:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#[allow(missing_docs, non_camel_case_types)]
+pub mod abi;
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::fs::OpenOptionsExt,
+    },
+    time::Duration,
+};
+
+/// What kind of event source an ident names (`EVFILT_*`).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Filter(pub i16);
+
+/// Actions and flags of an event (`EV_*`).
+pub mod ev {
+    use crate::abi;
+
+    /// Add the event, or change it.
+    pub const ADD: u16 = abi::EV_ADD as u16;
+    /// Take the event away.
+    pub const DELETE: u16 = abi::EV_DELETE as u16;
+    /// Report it again.
+    pub const ENABLE: u16 = abi::EV_ENABLE as u16;
+    /// Keep it, but do not report it.
+    pub const DISABLE: u16 = abi::EV_DISABLE as u16;
+    /// Delete it when it was reported.
+    pub const ONESHOT: u16 = abi::EV_ONESHOT as u16;
+    /// Reset its state when it was reported.
+    pub const CLEAR: u16 = abi::EV_CLEAR as u16;
+    /// Answer the change with `ERROR`, data 0.
+    pub const RECEIPT: u16 = abi::EV_RECEIPT as u16;
+    /// Disable it when it was reported.
+    pub const DISPATCH: u16 = abi::EV_DISPATCH as u16;
+    /// Reported: both directions of a socket are shut down.
+    pub const HUP: u16 = abi::EV_HUP as u16;
+    /// Reported: end of file, and nothing is left to read.
+    pub const NODATA: u16 = abi::EV_NODATA as u16;
+    /// Reported: a change failed, `data` is the errno.
+    pub const ERROR: u16 = abi::EV_ERROR as u16;
+    /// Reported: end of file, or the peer is gone.
+    pub const EOF: u16 = abi::EV_EOF as u16;
+}
+
+/// The filters' own flags (`NOTE_*`).
+pub mod note {
+    use crate::abi;
+
+    /// READ, WRITE: `data` is the low-water mark in bytes.
+    pub const LOWAT: u32 = abi::NOTE_LOWAT;
+    /// USER: leave the flags as they are.
+    pub const FFNOP: u32 = abi::NOTE_FFNOP;
+    /// USER: keep only the given flags.
+    pub const FFAND: u32 = abi::NOTE_FFAND;
+    /// USER: add the given flags.
+    pub const FFOR: u32 = abi::NOTE_FFOR;
+    /// USER: set the flags to the given.
+    pub const FFCOPY: u32 = abi::NOTE_FFCOPY;
+    /// USER: the bits that are the program's own.
+    pub const FFLAGSMASK: u32 = abi::NOTE_FFLAGSMASK;
+    /// USER: make the event active.
+    pub const TRIGGER: u32 = abi::NOTE_TRIGGER;
+}
+
+impl Filter {
+    /// A descriptor has data to read; `data` is how many bytes.
+    pub const READ: Filter = Filter(abi::EVFILT_READ as i16);
+    /// A descriptor has room to write; `data` is how many bytes.
+    pub const WRITE: Filter = Filter(abi::EVFILT_WRITE as i16);
+    /// A period of `data` milliseconds; reported `data` is how often it has expired.
+    pub const TIMER: Filter = Filter(abi::EVFILT_TIMER as i16);
+    /// The program's own event.
+    pub const USER: Filter = Filter(abi::EVFILT_USER as i16);
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Filter::READ => f.write_str("READ"),
+            Filter::WRITE => f.write_str("WRITE"),
+            Filter::TIMER => f.write_str("TIMER"),
+            Filter::USER => f.write_str("USER"),
+            Filter(raw) => write!(f, "Filter({raw})"),
+        }
+    }
+}
+
+/// One event: a change on the way in, a report on the way out (`struct kevent`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// What is watched.
+    pub ident: u64,
+    /// What kind of thing `ident` names.
+    pub filter: Filter,
+    /// [`ev`].
+    pub flags: u16,
+    /// [`note`].
+    pub fflags: u32,
+    /// The filter's own value.
+    pub data: i64,
+    /// The program's own; comes back as it was given.
+    pub udata: u64,
+}
+
+const _: () = assert!(size_of::<Event>() == size_of::<abi::kqueue_event>());
+
+impl Event {
+    /// A change with no more than flags.
+    pub const fn new(ident: u64, filter: Filter, flags: u16) -> Self {
+        Event {
+            ident,
+            filter,
+            flags,
+            fflags: 0,
+            data: 0,
+            udata: 0,
+        }
+    }
+
+    /// A change for a descriptor. A negative number is the kernel's to refuse.
+    pub const fn fd(fd: RawFd, filter: Filter, flags: u16) -> Self {
+        Event::new(fd as u64, filter, flags)
+    }
+
+    /// The same with `fflags`.
+    pub const fn fflags(mut self, fflags: u32) -> Self {
+        self.fflags = fflags;
+        self
+    }
+
+    /// The same with `data`.
+    pub const fn data(mut self, data: i64) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// The same with `udata`.
+    pub const fn udata(mut self, udata: u64) -> Self {
+        self.udata = udata;
+        self
+    }
+
+    /// True when `flag` is set.
+    pub const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// A kqueue.
+#[derive(Debug)]
+pub struct Kqueue(OwnedFd);
+
+impl Kqueue {
+    /// A new kqueue; its descriptor is closed on exec.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` or `ENXIO` if the module is not loaded; `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> io::Result<Self> {
+        open(libc::O_CLOEXEC).map(|file| Kqueue(file.into()))
+    }
+
+    /// Applies `changes`, then reports into `events`: waits until there is one, or `timeout` is
+    /// over. Gives the number of events.
+    ///
+    /// # Errors
+    ///
+    /// Those of `kevent(2)`. A failed change is reported as an event with [`ev::ERROR`] while
+    /// there is room.
+    pub fn kevent(
+        &self,
+        changes: &[Event],
+        events: &mut [Event],
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        let count = |len: usize| u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput);
+        let mut args = abi::kqueue_kevent {
+            changelist: changes.as_ptr() as u64,
+            nchanges: count(changes.len())?,
+            eventlist: events.as_mut_ptr() as u64,
+            nevents: count(events.len())?,
+            ..Default::default()
+        };
+        if let Some(timeout) = timeout {
+            args.flags = abi::KQUEUE_TIMEOUT;
+            args.tv_sec = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+            args.tv_nsec = timeout.subsec_nanos().into();
+        }
+        // SAFETY: Both lists are valid for their lengths, the second for writing.
+        unsafe { kevent_raw(self.0.as_raw_fd(), &args) }
+    }
+}
+
+impl AsFd for Kqueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Kqueue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl From<OwnedFd> for Kqueue {
+    fn from(fd: OwnedFd) -> Self {
+        Kqueue(fd)
+    }
+}
+
+impl From<Kqueue> for OwnedFd {
+    fn from(kqueue: Kqueue) -> Self {
+        kqueue.0
+    }
+}
+
+/// Opens the device with the given `O_*` flags: a new kqueue.
+///
+/// # Errors
+///
+/// As [`Kqueue::new`].
+pub fn open(flags: i32) -> io::Result<File> {
+    // The standard library adds `O_CLOEXEC` by itself; C callers may not want it.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open("/dev/kqueue")?;
+    if flags & libc::O_CLOEXEC == 0 {
+        // SAFETY: The descriptor is ours.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(file)
+}
+
+/// The number of the one ioctl: `_IOW(KQUEUE_IOC_MAGIC, 0, struct kqueue_kevent)`.
+pub const KQUEUE_IOC_KEVENT: u64 = {
+    const WRITE: u64 = 1;
+    WRITE << 30
+        | (size_of::<abi::kqueue_kevent>() as u64) << 16
+        | (abi::KQUEUE_IOC_MAGIC as u64) << 8
+};
+
+/// The ioctl itself.
+///
+/// # Errors
+///
+/// Those of `kevent(2)`.
+///
+/// # Safety
+///
+/// The addresses in `args` are of memory that the kernel may read (changes) and write (events).
+pub unsafe fn kevent_raw(fd: RawFd, args: &abi::kqueue_kevent) -> io::Result<usize> {
+    // SAFETY: By this function's contract.
+    match unsafe { libc::ioctl(fd, KQUEUE_IOC_KEVENT as _, args) } {
+        -1 => Err(io::Error::last_os_error()),
+        count => Ok(count as usize),
+    }
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# abi.sh [--check]: makes lib/src/abi.rs from include/uapi/linux/kqueue.h, or
+# checks that it is what the header says.
+source "$(dirname "$0")/common.sh"
+assignments=$("$top/scripts/toolchain.sh")
+eval "$assignments"
+
+made=$(mktemp)
+trap 'rm -f "$made"' EXIT
+{
+	echo "// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause"
+	echo
+	bindgen "$top/include/uapi/linux/kqueue.h" --rust-target 1.85 --use-core --no-layout-tests \
+		--ctypes-prefix libc --with-derive-default --with-derive-partialeq \
+		--allowlist-type 'kqueue_.*' --allowlist-var '(EVFILT|EV|NOTE|KQUEUE)_.*'
+} >"$made"
+rustfmt --edition 2021 "$made"
+if [ "${1:-}" = --check ]; then
+	diff -u "$top/lib/src/abi.rs" "$made" || die "lib/src/abi.rs is not what the header says: run scripts/abi.sh"
+else
+	cp "$made" "$top/lib/src/abi.rs"
+fi
