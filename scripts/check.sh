@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# Formatting and lints, of the module with the kernel's settings and of
+# userspace; warnings are errors.
+source "$(dirname "$0")/common.sh"
+cd "$top"
+source=$(scripts/kernel-source.sh)
+
+say "rustfmt"
+find rust -name '*.rs' ! -name '*_generated.rs' -print0 |
+	xargs -0 rustfmt --check --edition 2021 --config-path "$source/.rustfmt.toml"
+cargo fmt --check
+
+say "clippy, module"
+scripts/module.sh debug clippy >/dev/null
+
+say "clippy, userspace"
+cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+say "the Rust ABI is the header's"
+scripts/abi.sh --check
+
+# Unsafe code is where STYLE of the folder says: hooks, and the ABI's transmutes.
+say "unsafe stays at the edge"
+strays=$(grep -rlE 'unsafe (\{|fn|extern)' rust --include='*.rs' |
+	grep -vE '^rust/(hook/|bindings_generated)' || true)
+[ -z "$strays" ] || die "unsafe code outside rust/hook: $strays"

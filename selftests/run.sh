@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# run.sh MODULE OUT TEST-BINARY C-TEST [NAME]: in a guest, runs every test in a
+# process of its own; with NAME, those whose name contains it. Leaves
+# "PASSED FAILED" in OUT/counts.
+out=$2 only=${5:-}
+passed=0 failed=0
+
+# From memory: the guest's file system is slow. All of it is linked statically.
+stage=$(mktemp -d /dev/shm/kqueue.XXXXXX)
+cp "$1" "$stage/kqueue.ko"
+cp "$3" "$stage/tests"
+cp "$4" "$stage/c-test"
+cp "$(command -v busybox)" "$stage/busybox"
+cd "$stage" || exit
+log=$stage/log
+
+# result NAME STATUS
+result() {
+	if [ "$2" = 0 ]; then
+		passed=$((passed + 1))
+		echo "ok $1"
+	else
+		failed=$((failed + 1))
+		echo "not ok $1 (status $2)"
+		./busybox sed 's/^/  | /' "$log"
+	fi
+	echo "$passed $failed" >"$out/counts"
+}
+
+# run NAME COMMAND...: fails also if it takes longer than anything does.
+run() {
+	local name=$1
+	shift
+	[[ $name == *"$only"* ]] || return 0
+	# What the kernel reports can be told by it to be of this test.
+	echo "kqueue-selftest: $name" >/dev/kmsg
+	./busybox timeout -k 5 300 "$@" >"$log" 2>&1
+	result "$name" $?
+}
+
+# Opened, used and closed, 50 times, with the module loaded and unloaded around it.
+cat >load-and-unload <<'SCRIPT'
+for i in $(./busybox seq 50); do
+	./busybox insmod kqueue.ko || exit
+	./c-test || exit
+	# A module in use stays.
+	exec 9<>/dev/kqueue || exit
+	if ./busybox rmmod kqueue 2>/dev/null; then exit 1; fi
+	exec 9<&-
+	./busybox rmmod kqueue || exit
+done
+SCRIPT
+
+run module::load_and_unload ./busybox sh load-and-unload
+./busybox insmod kqueue.ko || exit
+run c::header ./c-test
+while IFS= read -r test; do
+	run "${test%: test}" ./tests --exact "${test%: test}" --test-threads 1
+done < <(./tests --list --format terse)
+./busybox rmmod kqueue >"$log" 2>&1
+result module::unload_at_the_end $?
+[ "$failed" = 0 ]

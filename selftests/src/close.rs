@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Closing a descriptor ends its events, whoever else has the file open.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{
+    io::Write,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+/// The kqueue's knotes, as /proc tells them.
+fn knotes(kqueue: &Kqueue) -> usize {
+    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .filter(|line| line.starts_with("knote "))
+        .count()
+}
+
+fn dup(fd: &impl AsRawFd) -> OwnedFd {
+    // SAFETY: The result is new and ours.
+    unsafe { OwnedFd::from_raw_fd(libc::dup(fd.as_raw_fd())) }
+}
+
+/// Puts the file of `fd` at `number`, as dup2(2) does.
+fn dup2(fd: &impl AsRawFd, number: RawFd) {
+    // SAFETY: The callers own the number.
+    assert_eq!(unsafe { libc::dup2(fd.as_raw_fd(), number) }, number);
+}
+
+/// Ends the events of a pipe's read end by `close`, with a dup open: none may come any more.
+#[track_caller]
+fn ends_events(close: impl FnOnce(OwnedFd)) {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    let other = dup(&reader);
+    change(&kqueue, &[add_read(&reader, 0)]);
+    write(&writer, b"x");
+    one(&kqueue);
+    close(reader);
+    assert_eq!(knotes(&kqueue), 0);
+    assert!(pending(&kqueue).is_empty());
+    write(&writer, b"y");
+    assert!(pending(&kqueue).is_empty());
+    // The file itself is alive and well.
+    change(&kqueue, &[add_read(&other, 0)]);
+    assert_eq!(one(&kqueue).data, 2);
+}
+
+#[test]
+fn close_with_a_dup_open() {
+    ends_events(drop);
+}
+
+#[test]
+fn close_with_a_fork_s_copy_open() {
+    let (stop_reader, stop_writer) = pipe();
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    change(&kqueue, &[add_read(&reader, 0), add_write(&writer, 0)]);
+    // SAFETY: The child only waits and exits.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(stop_writer);
+        let mut poll = libc::pollfd {
+            fd: stop_reader.as_raw_fd(),
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: One structure; then the process ends.
+        unsafe {
+            libc::poll(&mut poll, 1, -1);
+            libc::_exit(0);
+        }
+    }
+    drop(reader);
+    assert_eq!(knotes(&kqueue), 1);
+    write(&writer, b"x");
+    assert_eq!(one(&kqueue).filter, Filter::WRITE);
+    drop(writer);
+    assert!(pending(&kqueue).is_empty());
+    assert_eq!(knotes(&kqueue), 0);
+    drop(stop_writer);
+    // SAFETY: Our own child.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+}
+
+#[test]
+fn dup2_over_it() {
+    let (other, _writer) = pipe();
+    ends_events(|reader| {
+        dup2(&other, reader.as_raw_fd());
+    });
+}
+
+#[test]
+fn close_range() {
+    ends_events(|reader| {
+        let fd = std::os::fd::IntoRawFd::into_raw_fd(reader) as libc::c_uint;
+        // SAFETY: The descriptor is ours and not used any more.
+        let ret = unsafe { libc::syscall(libc::SYS_close_range, fd, fd, 0) };
+        assert_eq!(ret, 0);
+    });
+}
+
+#[test]
+fn exit_of_a_child_leaves_ours_alone() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    assert!(in_child(|| true));
+    write(&writer, b"x");
+    one(&kqueue);
+}
+
+#[test]
+fn close_of_a_dup_leaves_ours_alone() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    drop(dup(&reader));
+    write(&writer, b"x");
+    one(&kqueue);
+}
+
+#[test]
+fn close_with_an_event_pending() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    change(
+        &kqueue,
+        &[add_read(&reader, 0), add_write(&writer, ev::ONESHOT)],
+    );
+    write(&writer, b"x");
+    drop((reader, writer));
+    assert!(pending(&kqueue).is_empty());
+    assert_eq!(knotes(&kqueue), 0);
+}
+
+#[test]
+fn the_peer_sees_the_end_when_close_returns() {
+    let kqueue = kqueue();
+    for _ in 0..50 {
+        let (reader, writer) = pipe();
+        change(&kqueue, &[add_write(&writer, 0)]);
+        drop(writer);
+        // End of file: not EAGAIN.
+        read(&reader, 0);
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        change(&kqueue, &[add_read(&ours, 0), add_write(&ours, 0)]);
+        drop(ours);
+        read(&theirs, 0);
+    }
+}
+
+#[test]
+fn a_number_used_again_is_another_descriptor() {
+    let kqueue = kqueue();
+    let (reader, _writer) = pipe();
+    let (other, other_writer) = pipe();
+    let number = reader.as_raw_fd();
+    change(&kqueue, &[add_read(&reader, 0).udata(1)]);
+    dup2(&other, number);
+    write(&other_writer, b"xyz");
+    assert!(pending(&kqueue).is_empty());
+    let modify = Event::fd(number, Filter::READ, 0);
+    assert_eq!(change_error(&kqueue, modify), libc::ENOENT);
+    change(&kqueue, &[add_read(&reader, 0).udata(2)]);
+    let event = one(&kqueue);
+    assert_eq!((event.data, event.udata), (3, 2));
+}
+
+#[test]
+fn threads_close_and_reuse_while_another_scans() {
+    const ROUNDS: u64 = 1500;
+    let kqueue = kqueue();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 0..2u64 {
+            let (kqueue, done) = (&kqueue, &done);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let (mut a, b) = UnixStream::pair().unwrap();
+                    let _other = dup(&b);
+                    let udata = thread << 32 | round;
+                    let add = add_read(&b, 0).udata(udata);
+                    change(kqueue, &[add]);
+                    a.write_all(b"x").unwrap();
+                }
+                done.store(thread == 1, Ordering::Relaxed);
+            });
+        }
+        scope.spawn(|| {
+            let mut last = [0u64; 2];
+            while !done.load(Ordering::Relaxed) {
+                for event in pending(&kqueue) {
+                    let (thread, round) = ((event.udata >> 32) as usize, event.udata & 0xffff_ffff);
+                    // An event of an earlier round is one of a closed descriptor.
+                    assert!(round >= last[thread], "{event:?} after {last:?}");
+                    last[thread] = round;
+                }
+            }
+        });
+    });
+    assert_eq!(knotes(&kqueue), 0);
+}
+
+#[test]
+fn closing_the_kqueue_wakes_its_sleepers() {
+    let kqueue = kqueue();
+    let fd = kqueue.as_raw_fd();
+    let (reader, _writer) = pipe();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    let sleeper = thread::spawn(move || {
+        // SAFETY: The number is closed while we sleep, and not used again before we are woken.
+        let kqueue = std::mem::ManuallyDrop::new(Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        errno(kqueue.kevent(&[], &mut [Event::default(); 1], None))
+    });
+    thread::sleep(Duration::from_millis(200));
+    drop(kqueue);
+    assert_eq!(sleeper.join().unwrap(), libc::EBADF);
+}
+
+#[test]
+fn a_dup_keeps_the_kqueue() {
+    let kqueue = kqueue();
+    let other = Kqueue::from(dup(&kqueue));
+    change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD)]);
+    drop(kqueue);
+    change(
+        &other,
+        &[Event::new(1, Filter::USER, 0).fflags(note::TRIGGER)],
+    );
+    one(&other);
+}
+
+#[test]
+fn a_fork_s_copy_keeps_no_event_of_a_closed_kqueue() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    change(&kqueue, &[add_write(&writer, 0)]);
+    let (stop_reader, stop_writer) = pipe();
+    // SAFETY: The child only waits and exits.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop((stop_writer, writer));
+        let mut poll = libc::pollfd {
+            fd: stop_reader.as_raw_fd(),
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: One structure; then the process ends.
+        unsafe {
+            libc::poll(&mut poll, 1, -1);
+            libc::_exit(0);
+        }
+    }
+    thread::sleep(Duration::from_millis(200));
+    drop(kqueue);
+    drop(writer);
+    // The child's copy of the kqueue does not keep our pipe open.
+    read(&reader, 0);
+    drop(stop_writer);
+    // SAFETY: Our own child.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+}
+
+#[test]
+fn killed_at_any_moment() {
+    for delay in 0..20 {
+        // SAFETY: The child runs until it is killed.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let kqueue = kqueue();
+            thread::scope(|scope| {
+                scope.spawn(|| loop {
+                    let _ = kqueue.kevent(&[], &mut [Event::default(); 8], None);
+                });
+                loop {
+                    let (mut a, b) = UnixStream::pair().unwrap();
+                    let timer = Event::new(1, Filter::TIMER, ev::ADD).data(1);
+                    change(&kqueue, &[add_read(&b, 0), add_write(&a, ev::CLEAR), timer]);
+                    a.write_all(b"x").unwrap();
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(delay * 7));
+        // SAFETY: Our own child.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+    }
+}

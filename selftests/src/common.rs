@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the tests share.
+
+use kqueue::{ev, Event, Filter, Kqueue};
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::Duration,
+};
+
+/// Longer than anything takes that is going to happen.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A new kqueue.
+pub fn kqueue() -> Kqueue {
+    Kqueue::new().expect("open /dev/kqueue")
+}
+
+/// Applies changes, collecting nothing.
+#[track_caller]
+pub fn change(kqueue: &Kqueue, changes: &[Event]) {
+    let count = kqueue.kevent(changes, &mut [], None).expect("change");
+    assert_eq!(count, 0);
+}
+
+/// The errno with which one change fails.
+#[track_caller]
+pub fn change_error(kqueue: &Kqueue, change: Event) -> i32 {
+    errno(kqueue.kevent(&[change], &mut [], None))
+}
+
+/// The errno of a failed call.
+#[track_caller]
+pub fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
+    result
+        .expect_err("must fail")
+        .raw_os_error()
+        .expect("errno")
+}
+
+/// At most 64 events that are pending now.
+#[track_caller]
+pub fn pending(kqueue: &Kqueue) -> Vec<Event> {
+    wait(kqueue, Duration::ZERO)
+}
+
+/// At most 64 events, as soon as there is one.
+#[track_caller]
+pub fn soon(kqueue: &Kqueue) -> Vec<Event> {
+    let events = wait(kqueue, SOON);
+    assert!(!events.is_empty(), "no event came");
+    events
+}
+
+/// The one event that comes.
+#[track_caller]
+pub fn one(kqueue: &Kqueue) -> Event {
+    let events = soon(kqueue);
+    assert_eq!(events.len(), 1, "{events:?}");
+    events[0]
+}
+
+#[track_caller]
+fn wait(kqueue: &Kqueue, timeout: Duration) -> Vec<Event> {
+    let mut events = vec![Event::default(); 64];
+    let count = kqueue
+        .kevent(&[], &mut events, Some(timeout))
+        .expect("collect");
+    events.truncate(count);
+    events
+}
+
+/// A pipe: (read end, write end), both non-blocking.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    let mut fds = [0; 2];
+    // SAFETY: The array has room for two descriptors, which are new and ours.
+    unsafe {
+        assert_eq!(
+            libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK),
+            0
+        );
+        (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
+    }
+}
+
+/// Writes all of it.
+#[track_caller]
+pub fn write(fd: &impl AsRawFd, bytes: &[u8]) {
+    // SAFETY: The buffer is valid for its length.
+    let count = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    assert_eq!(
+        count,
+        bytes.len() as isize,
+        "{}",
+        io::Error::last_os_error()
+    );
+}
+
+/// Reads exactly that many bytes.
+#[track_caller]
+pub fn read(fd: &impl AsRawFd, count: usize) {
+    let mut buffer = vec![0u8; count];
+    // SAFETY: The buffer is valid for its length.
+    let got = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), count) };
+    assert_eq!(got, count as isize, "{}", io::Error::last_os_error());
+}
+
+/// `EV_ADD` and other flags for reading from `fd`.
+pub fn add_read(fd: &impl AsRawFd, flags: u16) -> Event {
+    Event::fd(fd.as_raw_fd(), Filter::READ, ev::ADD | flags)
+}
+
+/// `EV_ADD` and other flags for writing to `fd`.
+pub fn add_write(fd: &impl AsRawFd, flags: u16) -> Event {
+    Event::fd(fd.as_raw_fd(), Filter::WRITE, ev::ADD | flags)
+}
+
+/// Runs `child` in a forked process and waits; true if it returned true.
+pub fn in_child(child: impl FnOnce() -> bool) -> bool {
+    // SAFETY: The tests run one a process; the child leaves with `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => {
+            let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+            // SAFETY: Ends the process.
+            unsafe { libc::_exit(if passed.unwrap_or(false) { 0 } else { 1 }) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: Our own child.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            status == 0
+        }
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kqueue as a file.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+fn trigger(kqueue: &Kqueue) {
+    change(
+        kqueue,
+        &[Event::new(1, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER)],
+    );
+}
+
+fn poll(fd: &impl AsRawFd, timeout: i32) -> i16 {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: One structure.
+    assert!(unsafe { libc::poll(&mut poll, 1, timeout) } >= 0);
+    poll.revents
+}
+
+fn last_errno(ret: isize) -> i32 {
+    assert_eq!(ret, -1);
+    errno::<()>(Err(std::io::Error::last_os_error()))
+}
+
+#[test]
+fn read_write_seek() {
+    let kqueue = kqueue();
+    let fd = kqueue.as_raw_fd();
+    let mut byte = 0u8;
+    let pointer = (&raw mut byte).cast::<libc::c_void>();
+    // SAFETY: One byte.
+    unsafe {
+        assert_eq!(last_errno(libc::read(fd, pointer, 1)), libc::ENXIO);
+        assert_eq!(last_errno(libc::write(fd, pointer, 1)), libc::ENXIO);
+        assert_eq!(
+            last_errno(libc::lseek(fd, 0, libc::SEEK_SET) as isize),
+            libc::ESPIPE
+        );
+    }
+}
+
+#[test]
+fn poll_tells_that_something_is_pending() {
+    let kqueue = kqueue();
+    assert_eq!(poll(&kqueue, 0), 0);
+    trigger(&kqueue);
+    assert_eq!(poll(&kqueue, 0), libc::POLLIN);
+    one(&kqueue);
+    assert_eq!(poll(&kqueue, 0), 0);
+}
+
+#[test]
+fn poll_is_woken() {
+    let kqueue = kqueue();
+    std::thread::scope(|scope| {
+        let poller = scope.spawn(|| poll(&kqueue, SOON.as_millis() as i32));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        trigger(&kqueue);
+        assert_eq!(poller.join().unwrap(), libc::POLLIN);
+    });
+}
+
+#[test]
+fn epoll_of_a_kqueue() {
+    let kqueue = kqueue();
+    // SAFETY: The descriptor is new and ours; one event in, one out.
+    unsafe {
+        let epoll = OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 5,
+        };
+        let fd = epoll.as_raw_fd();
+        assert_eq!(
+            libc::epoll_ctl(fd, libc::EPOLL_CTL_ADD, kqueue.as_raw_fd(), &mut event),
+            0
+        );
+        assert_eq!(libc::epoll_wait(fd, &mut event, 1, 0), 0);
+        trigger(&kqueue);
+        assert_eq!(
+            libc::epoll_wait(fd, &mut event, 1, SOON.as_millis() as i32),
+            1
+        );
+        one(&kqueue);
+        assert_eq!(libc::epoll_wait(fd, &mut event, 1, 0), 0);
+    }
+}
+
+#[test]
+fn kqueue_of_an_epoll_of_a_kqueue() {
+    let (inner, outer) = (kqueue(), kqueue());
+    // SAFETY: The descriptor is new and ours; one event.
+    let epoll = unsafe {
+        let epoll = OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 5,
+        };
+        let fd = inner.as_raw_fd();
+        assert_eq!(
+            libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event),
+            0
+        );
+        epoll
+    };
+    change(&outer, &[add_read(&epoll, 0)]);
+    assert!(pending(&outer).is_empty());
+    trigger(&inner);
+    assert_eq!(one(&outer).ident, epoll.as_raw_fd() as u64);
+    one(&inner);
+    assert!(pending(&outer).is_empty());
+}
+
+#[test]
+fn kqueue_of_a_kqueue_tells_how_many_are_pending() {
+    let (inner, outer) = (kqueue(), kqueue());
+    change(&outer, &[add_read(&inner, 0)]);
+    assert!(pending(&outer).is_empty());
+    trigger(&inner);
+    assert_eq!(one(&outer).data, 1);
+    change(
+        &inner,
+        &[Event::new(2, Filter::USER, ev::ADD).fflags(note::TRIGGER)],
+    );
+    assert_eq!(one(&outer).data, 2);
+    assert_eq!(pending(&inner).len(), 2);
+    assert_eq!(one(&outer).data, 1);
+}
+
+#[test]
+fn a_kqueue_cannot_be_written_to() {
+    let (inner, outer) = (kqueue(), kqueue());
+    assert_eq!(change_error(&outer, add_write(&inner, 0)), libc::EOPNOTSUPP);
+}
+
+static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count(_: libc::c_int) {
+    SIGNALS.fetch_add(1, Ordering::SeqCst);
+}
+
+#[test]
+fn sigio_when_something_becomes_pending() {
+    let kqueue = kqueue();
+    // SAFETY: The handler only counts; the descriptor is ours.
+    unsafe {
+        libc::signal(libc::SIGIO, count as extern "C" fn(libc::c_int) as usize);
+        let fd = kqueue.as_raw_fd();
+        assert_eq!(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()), 0);
+        assert_eq!(libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC), 0);
+    }
+    assert_eq!(SIGNALS.load(Ordering::SeqCst), 0);
+    trigger(&kqueue);
+    let end = std::time::Instant::now() + SOON;
+    while SIGNALS.load(Ordering::SeqCst) == 0 && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    assert_eq!(SIGNALS.load(Ordering::SeqCst), 1);
+    one(&kqueue);
+}
+
+#[test]
+fn fdinfo_lists_the_knotes() {
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[
+            Event::new(77, Filter::USER, ev::ADD)
+                .fflags(note::TRIGGER)
+                .udata(0xabc),
+            Event::new(78, Filter::TIMER, ev::ADD | ev::DISABLE).data(1000),
+        ],
+    );
+    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap();
+    let has = |words: &str| {
+        text.lines()
+            .any(|l| words.split(' ').all(|w| l.contains(w)))
+    };
+    assert!(has("knotes: 2 pending: 1"), "{text}");
+    assert!(
+        has("filter: -9 ident: 77 udata: abc state: queued"),
+        "{text}"
+    );
+    assert!(
+        has("filter: -7 ident: 78 data: 1000 state: disabled"),
+        "{text}"
+    );
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A kqueue belongs to a descriptor table: it is not inherited over fork.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter};
+
+fn user() -> Event {
+    Event::new(1, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER)
+}
+
+#[test]
+fn the_child_cannot_use_it() {
+    let kqueue = kqueue();
+    change(&kqueue, &[user()]);
+    assert!(in_child(|| {
+        change_error(&kqueue, user()) == libc::EBADF
+            && errno(kqueue.kevent(&[], &mut [Event::default(); 1], None)) == libc::EBADF
+    }));
+    // What the child did, and that it went, changed nothing.
+    one(&kqueue);
+}
+
+#[test]
+fn the_child_has_its_own() {
+    let ours = kqueue();
+    change(&ours, &[user()]);
+    assert!(in_child(|| {
+        let theirs = kqueue();
+        change(&theirs, &[user().udata(2)]);
+        one(&theirs).udata == 2
+    }));
+    one(&ours);
+}
+
+#[test]
+fn a_process_that_shares_the_table_can_use_it() {
+    let kqueue = kqueue();
+    // SAFETY: As fork(2), but with one descriptor table; the child leaves with `_exit`.
+    unsafe {
+        let flags = libc::CLONE_FILES | libc::SIGCHLD;
+        let child = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as libc::pid_t;
+        if child == 0 {
+            change(&kqueue, &[user().udata(3)]);
+            libc::_exit(0);
+        }
+        assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+    }
+    assert_eq!(one(&kqueue).udata, 3);
+}
+
+#[test]
+fn fork_during_registration() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    std::thread::scope(|scope| {
+        let registering = scope.spawn(|| {
+            for _ in 0..2000 {
+                change(&kqueue, &[add_read(&reader, 0), add_write(&writer, 0)]);
+                let delete = |event: Event| Event {
+                    flags: ev::DELETE,
+                    ..event
+                };
+                change(
+                    &kqueue,
+                    &[delete(add_read(&reader, 0)), delete(add_write(&writer, 0))],
+                );
+            }
+        });
+        while !registering.is_finished() {
+            assert!(in_child(|| true));
+        }
+    });
+    change(&kqueue, &[add_write(&writer, 0)]);
+    one(&kqueue);
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the module, written from kqueue(2) and the specification.
+//!
+//! They run in a guest that has loaded the module, one process a test
+//! (`selftests/run.sh`), so that signals, forks and descriptors cannot leak from
+//! one into another. No test asserts how long something takes: `SOON` is how
+//! long one waits for what must happen, on a slow machine.
+#![cfg(test)]
+
+mod arguments;
+mod close;
+mod common;
+mod file;
+mod fork;
+mod pipe;
+mod register;
+mod scan;
+mod socket;
+mod stress;
+mod timer;
+mod user;

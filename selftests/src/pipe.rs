@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_READ` and `EVFILT_WRITE` on pipes.
+
+use crate::common::*;
+use kqueue::{ev, note};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt};
+
+const PAGE: i64 = 4096;
+
+#[test]
+fn read_tells_the_bytes() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    assert!(pending(&kqueue).is_empty());
+    write(&writer, &[0; 1000]);
+    assert_eq!(one(&kqueue).data, 1000);
+    write(&writer, &[0; 5000]);
+    assert_eq!(one(&kqueue).data, 6000);
+    read(&reader, 5999);
+    assert_eq!(one(&kqueue).data, 1);
+    read(&reader, 1);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn read_of_what_was_there_before() {
+    let (reader, writer) = pipe();
+    write(&writer, b"abc");
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    assert_eq!(one(&kqueue).data, 3);
+}
+
+#[test]
+fn clear_reports_data_added_to_data() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
+    for bytes in 1..5 {
+        write(&writer, b"x");
+        assert_eq!(one(&kqueue).data, bytes);
+        assert!(pending(&kqueue).is_empty());
+    }
+}
+
+#[test]
+fn eof_when_the_last_writer_goes() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    write(&writer, b"rest");
+    drop(writer);
+    let event = one(&kqueue);
+    assert!(event.has(ev::EOF) && !event.has(ev::NODATA), "{event:?}");
+    assert_eq!(event.data, 4);
+    read(&reader, 4);
+    let event = one(&kqueue);
+    assert!(event.has(ev::EOF) && event.has(ev::NODATA), "{event:?}");
+    assert_eq!(event.data, 0);
+}
+
+#[test]
+fn write_tells_the_room() {
+    let (_reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_write(&writer, 0)]);
+    let room = one(&kqueue).data;
+    assert_eq!(room, 16 * PAGE);
+    write(&writer, &vec![0; PAGE as usize]);
+    assert_eq!(one(&kqueue).data, 15 * PAGE);
+    write(&writer, &vec![0; 15 * PAGE as usize]);
+    assert!(pending(&kqueue).is_empty());
+    read(&_reader, PAGE as usize);
+    assert_eq!(one(&kqueue).data, PAGE);
+}
+
+#[test]
+fn write_eof_when_the_last_reader_goes() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_write(&writer, 0)]);
+    drop(reader);
+    let event = one(&kqueue);
+    assert!(event.has(ev::EOF), "{event:?}");
+    assert_eq!(event.data, 0);
+}
+
+#[test]
+fn low_water_mark() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[add_read(&reader, 0).fflags(note::LOWAT).data(10)],
+    );
+    write(&writer, &[0; 9]);
+    assert!(pending(&kqueue).is_empty());
+    write(&writer, &[0; 1]);
+    assert_eq!(one(&kqueue).data, 10);
+    // A live knote takes another mark.
+    change(
+        &kqueue,
+        &[add_read(&reader, 0).fflags(note::LOWAT).data(11)],
+    );
+    assert!(pending(&kqueue).is_empty());
+    // The end of file reports whatever there is.
+    drop(writer);
+    assert!(one(&kqueue).has(ev::EOF));
+}
+
+#[test]
+fn read_and_write_on_both_ends_at_once() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, 0), add_write(&writer, 0)]);
+    write(&writer, b"x");
+    assert_eq!(soon(&kqueue).len(), 2);
+}
+
+#[test]
+fn fifo_reopened_by_a_new_writer() {
+    let path = std::env::temp_dir().join(format!("kqueue-fifo-{}", std::process::id()));
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: The name is a C string.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let open = |write: bool| {
+        let mut options = OpenOptions::new();
+        options
+            .custom_flags(libc::O_NONBLOCK)
+            .read(!write)
+            .write(write);
+        options.open(&path).unwrap()
+    };
+    let reader = open(false);
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
+    let writer = open(true);
+    write(&writer, b"one");
+    assert_eq!(one(&kqueue).data, 3);
+    read(&reader, 3);
+    drop(writer);
+    assert!(one(&kqueue).has(ev::EOF));
+    let writer = open(true);
+    write(&writer, b"three");
+    let event = one(&kqueue);
+    assert_eq!((event.data, event.has(ev::EOF)), (5, false));
+    std::fs::remove_file(&path).unwrap();
+}

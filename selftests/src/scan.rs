@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Collection: order, fairness, threads, timeouts, signals, faults.
+
+use crate::common::*;
+use kqueue::{abi, ev, note, Event, Filter, Kqueue};
+use std::{
+    os::fd::AsRawFd,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+fn user(ident: u64, flags: u16) -> Event {
+    Event::new(ident, Filter::USER, flags).fflags(note::TRIGGER)
+}
+
+fn collect(kqueue: &Kqueue, room: usize) -> Vec<u64> {
+    let mut events = vec![Event::default(); room];
+    let count = kqueue
+        .kevent(&[], &mut events, Some(Duration::ZERO))
+        .unwrap();
+    events[..count].iter().map(|event| event.ident).collect()
+}
+
+#[test]
+fn first_in_first_out() {
+    let kqueue = kqueue();
+    let changes: Vec<_> = [5, 3, 9, 1]
+        .map(|ident| user(ident, ev::ADD | ev::CLEAR))
+        .into();
+    change(&kqueue, &changes);
+    assert_eq!(collect(&kqueue, 8), [5, 3, 9, 1]);
+}
+
+#[test]
+fn level_triggered_go_to_the_tail() {
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[user(1, ev::ADD), user(2, ev::ADD), user(3, ev::ADD)],
+    );
+    assert_eq!(collect(&kqueue, 2), [1, 2]);
+    assert_eq!(collect(&kqueue, 2), [3, 1]);
+    assert_eq!(collect(&kqueue, 2), [2, 3]);
+}
+
+#[test]
+fn one_call_reports_no_event_twice() {
+    let kqueue = kqueue();
+    change(&kqueue, &[user(1, ev::ADD), user(2, ev::ADD)]);
+    assert_eq!(collect(&kqueue, 64), [1, 2]);
+}
+
+#[test]
+fn a_condition_that_is_gone_is_not_reported() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[add_read(&reader, 0), add_read(&reader, ev::ONESHOT)],
+    );
+    write(&writer, b"x");
+    read(&reader, 1);
+    assert!(pending(&kqueue).is_empty());
+    write(&writer, b"y");
+    one(&kqueue);
+}
+
+#[test]
+fn no_room_for_events_never_waits() {
+    let kqueue = kqueue();
+    change(&kqueue, &[user(1, ev::ADD)]);
+    assert_eq!(kqueue.kevent(&[], &mut [], None).unwrap(), 0);
+    assert_eq!(kqueue.kevent(&[], &mut [], Some(SOON)).unwrap(), 0);
+    one(&kqueue);
+}
+
+#[test]
+fn a_timeout_gives_nothing_and_no_error() {
+    let kqueue = kqueue();
+    let start = Instant::now();
+    let mut events = [Event::default(); 1];
+    let timeout = Duration::from_millis(50);
+    assert_eq!(kqueue.kevent(&[], &mut events, Some(timeout)).unwrap(), 0);
+    assert!(start.elapsed() >= timeout);
+}
+
+#[test]
+fn a_huge_timeout_is_no_short_one() {
+    let kqueue = kqueue();
+    change(&kqueue, &[Event::new(1, Filter::TIMER, ev::ADD).data(50)]);
+    let mut events = [Event::default(); 1];
+    let count = kqueue
+        .kevent(&[], &mut events, Some(Duration::MAX))
+        .unwrap();
+    assert_eq!(count, 1);
+}
+
+#[test]
+fn a_sleeper_is_woken() {
+    let kqueue = kqueue();
+    change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD | ev::CLEAR)]);
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| one(&kqueue));
+        thread::sleep(Duration::from_millis(100));
+        change(&kqueue, &[user(1, 0)]);
+        assert_eq!(sleeper.join().unwrap().ident, 1);
+    });
+}
+
+#[test]
+fn each_event_goes_to_one_of_the_sleepers() {
+    const THREADS: usize = 4;
+    const EVENTS: u64 = 200;
+    let kqueue = kqueue();
+    let seen = AtomicUsize::new(0);
+    let add = |ident| Event::new(ident, Filter::USER, ev::ADD | ev::ONESHOT);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| loop {
+                let mut event = [Event::default(); 1];
+                kqueue.kevent(&[], &mut event, None).unwrap();
+                if event[0].ident == u64::MAX {
+                    return;
+                }
+                seen.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        for ident in 0..EVENTS {
+            change(&kqueue, &[add(ident).fflags(note::TRIGGER)]);
+        }
+        let end = Instant::now() + SOON;
+        while seen.load(Ordering::Relaxed) < EVENTS as usize && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(seen.load(Ordering::Relaxed), EVENTS as usize);
+        // Level-triggered: it ends all of them.
+        for _ in 0..THREADS {
+            change(&kqueue, &[user(u64::MAX, ev::ADD | ev::ONESHOT)]);
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn one_event_wakes_one_sleeper() {
+    let kqueue = kqueue();
+    let woken = AtomicUsize::new(0);
+    change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD | ev::CLEAR)]);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                one(&kqueue);
+                woken.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        for round in 1..=3 {
+            thread::sleep(Duration::from_millis(100));
+            assert_eq!(woken.load(Ordering::SeqCst), round - 1);
+            change(&kqueue, &[user(1, 0)]);
+            let end = Instant::now() + SOON;
+            while woken.load(Ordering::SeqCst) < round && Instant::now() < end {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// Sends this thread a signal after a while, whose handler was set with `flags`.
+fn interrupt(flags: libc::c_int) -> impl FnOnce() {
+    // SAFETY: The handler does nothing, the structures are plain data; the thread is ours.
+    let thread = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = flags;
+        libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+        libc::pthread_self()
+    };
+    move || {
+        thread::sleep(Duration::from_millis(100));
+        // SAFETY: The thread waits for us, so it lives.
+        assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+    }
+}
+
+#[test]
+fn a_signal_interrupts_and_never_restarts() {
+    for flags in [0, libc::SA_RESTART] {
+        let kqueue = kqueue();
+        let sender = thread::spawn(interrupt(flags));
+        let mut events = [Event::default(); 1];
+        assert_eq!(
+            errno(kqueue.kevent(&[], &mut events, Some(SOON))),
+            libc::EINTR
+        );
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn changes_are_applied_before_an_interrupted_wait() {
+    let kqueue = kqueue();
+    let sender = thread::spawn(interrupt(0));
+    let mut events = [Event::default(); 1];
+    let add = Event::new(1, Filter::USER, ev::ADD);
+    assert_eq!(errno(kqueue.kevent(&[add], &mut events, None)), libc::EINTR);
+    sender.join().unwrap();
+    change(&kqueue, &[user(1, 0)]);
+    one(&kqueue);
+}
+
+/// Two pages, of which the second is not accessible, and a list that ends `fit` events into it.
+fn guarded(fit: usize) -> *mut Event {
+    const PAGE: usize = 4096;
+    // SAFETY: New mappings of our own.
+    unsafe {
+        let map = libc::mmap(
+            std::ptr::null_mut(),
+            2 * PAGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        assert_ne!(map, libc::MAP_FAILED);
+        let guard = map.cast::<u8>().add(PAGE);
+        assert_eq!(libc::mprotect(guard.cast(), PAGE, libc::PROT_NONE), 0);
+        guard.cast::<Event>().sub(fit)
+    }
+}
+
+#[test]
+fn a_fault_while_copying_out_loses_nothing() {
+    for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
+        let kqueue = kqueue();
+        let changes: Vec<_> = (0..5).map(|ident| user(ident, ev::ADD | flags)).collect();
+        change(&kqueue, &changes);
+        let collect = |fit| {
+            let list = guarded(fit);
+            let args = abi::kqueue_kevent {
+                eventlist: list as u64,
+                nevents: 5,
+                flags: abi::KQUEUE_TIMEOUT,
+                ..Default::default()
+            };
+            // SAFETY: The kernel may write what it can; the list is used by nobody else.
+            let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &args) };
+            let count = *result.as_ref().unwrap_or(&0);
+            // SAFETY: That many were written.
+            let events = unsafe { std::slice::from_raw_parts(list, count) };
+            (
+                result,
+                events.iter().map(|event| event.ident).collect::<Vec<_>>(),
+            )
+        };
+        let (result, _) = collect(0);
+        assert_eq!(errno(result), libc::EFAULT);
+        let (result, first) = collect(2);
+        assert_eq!(result.unwrap(), 2);
+        assert_eq!(first, [0, 1]);
+        let rest: Vec<_> = pending(&kqueue).iter().map(|event| event.ident).collect();
+        let expected: &[u64] = if flags == 0 {
+            &[2, 3, 4, 0, 1]
+        } else {
+            &[2, 3, 4]
+        };
+        assert_eq!(rest, expected, "flags {flags:x}");
+    }
+}
+
+#[test]
+fn a_timer_that_could_not_be_copied_out_keeps_its_count() {
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[Event::new(1, Filter::TIMER, ev::ADD | ev::ONESHOT).data(1)],
+    );
+    thread::sleep(Duration::from_millis(20));
+    let args = abi::kqueue_kevent {
+        eventlist: 8,
+        nevents: 1,
+        ..Default::default()
+    };
+    // SAFETY: Nothing is mapped at that address.
+    let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &args) };
+    assert_eq!(errno(result), libc::EFAULT);
+    assert_eq!(one(&kqueue).data, 1);
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything at once, for `KQUEUE_STRESS_SECONDS`, with the books kept.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{
+    io::Write,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+const QUEUES: usize = 4;
+
+/// Ident of the user events that are counted; the others are noise.
+const COUNTED: u64 = 1 << 40;
+
+/// A small generator, so that a run can be told apart from another by its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// Noise: changes at random, most of which work; which errors may come is listed.
+fn disturb(queues: &[Kqueue], random: &mut Random, sockets: &mut Vec<UnixStream>) {
+    let kqueue = &queues[random.below(QUEUES as u64) as usize];
+    let apply = |event: Event| {
+        let mut events = [Event::default(); 1];
+        let receipt = Event {
+            flags: event.flags | ev::RECEIPT,
+            ..event
+        };
+        let count = kqueue.kevent(&[receipt], &mut events, None).unwrap();
+        let errno = events[0].data as i32;
+        assert_eq!(count, 1);
+        assert!(
+            [0, libc::ENOENT, libc::EBADF].contains(&errno),
+            "{event:?}: {errno}"
+        );
+    };
+    let flags = [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH, ev::DISABLE][random.below(5) as usize];
+    let filter = [Filter::READ, Filter::WRITE][random.below(2) as usize];
+    match random.below(12) {
+        0 | 1 if sockets.len() < 64 => {
+            let (a, b) = UnixStream::pair().unwrap();
+            sockets.extend([a, b]);
+        }
+        0..4 if !sockets.is_empty() => {
+            let at = random.below(sockets.len() as u64) as usize;
+            drop(sockets.swap_remove(at));
+        }
+        4 | 5 if !sockets.is_empty() => {
+            let at = random.below(sockets.len() as u64) as usize;
+            let _ = (&sockets[at]).write(b"x");
+        }
+        6 => apply(Event::new(random.below(16), Filter::TIMER, ev::ADD | flags).data(1)),
+        7 => apply(Event::new(random.below(16), Filter::TIMER, ev::DELETE)),
+        8 => {
+            apply(Event::new(random.below(16), Filter::USER, ev::ADD | flags).fflags(note::TRIGGER))
+        }
+        9 => apply(Event::new(
+            random.below(16),
+            Filter::USER,
+            [ev::DELETE, ev::ENABLE][flags as usize % 2],
+        )),
+        10 => {
+            // SAFETY: The result is new and ours; the original stays open.
+            let _ = unsafe { OwnedFd::from_raw_fd(libc::dup(kqueue.as_raw_fd())) };
+        }
+        _ => {
+            let fd = random.below(80) as i32 + 3;
+            let action = [ev::ADD | flags, ev::ADD | flags, ev::DELETE, ev::ENABLE];
+            let event = Event::fd(fd, filter, action[random.below(4) as usize]);
+            let mut events = [Event::default(); 1];
+            // Any descriptor of the process, whatever it is.
+            let _ = kqueue
+                .kevent(&[event], &mut events, Some(Duration::ZERO))
+                .unwrap();
+        }
+    }
+}
+
+/// Collects until told to stop; counts the counted.
+fn scan(kqueue: &Kqueue, stop: &AtomicBool, seen: &AtomicU64) {
+    let mut events = [Event::default(); 16];
+    while !stop.load(Ordering::Relaxed) {
+        let count = kqueue
+            .kevent(&[], &mut events, Some(Duration::from_millis(20)))
+            .unwrap();
+        let counted = events[..count]
+            .iter()
+            .filter(|event| event.ident >= COUNTED);
+        seen.fetch_add(counted.count() as u64, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn random_operations_lose_nothing() {
+    let seconds = std::env::var("KQUEUE_STRESS_SECONDS").map_or(10, |s| s.parse().unwrap());
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let queues: Vec<Kqueue> = (0..QUEUES).map(|_| kqueue()).collect();
+    let (seen, sent) = (AtomicU64::new(0), AtomicU64::new(0));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for kqueue in &queues {
+            scope.spawn(|| scan(kqueue, &stop, &seen));
+            scope.spawn(|| scan(kqueue, &stop, &seen));
+        }
+        let workers: Vec<_> = (1..=3u64)
+            .map(|worker| {
+                let (queues, sent) = (&queues, &sent);
+                scope.spawn(move || {
+                    let mut random = Random(worker.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                    let mut sockets = Vec::new();
+                    let mut number = 0;
+                    while Instant::now() < end {
+                        for _ in 0..16 {
+                            disturb(queues, &mut random, &mut sockets);
+                        }
+                        // Each of these is reported once, whatever goes on around it.
+                        number += 1;
+                        let ident = COUNTED + (worker << 32) + number;
+                        let event = Event::new(ident, Filter::USER, ev::ADD | ev::ONESHOT);
+                        let kqueue = &queues[random.below(QUEUES as u64) as usize];
+                        change(kqueue, &[event.fflags(note::TRIGGER)]);
+                        sent.fetch_add(1, Ordering::Relaxed);
+                        if random.below(64) == 0 {
+                            assert!(in_child(|| change_error(kqueue, event) == libc::EBADF));
+                        }
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        let end = Instant::now() + SOON;
+        while seen.load(Ordering::Relaxed) < sent.load(Ordering::Relaxed) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Time for one too many to show up.
+        thread::sleep(Duration::from_millis(200));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(seen.load(Ordering::Relaxed), sent.load(Ordering::Relaxed));
+    assert!(sent.load(Ordering::Relaxed) > 0);
+}

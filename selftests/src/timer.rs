@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_TIMER`.
+
+use crate::common::*;
+use kqueue::{ev, Event, Filter};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+fn timer(flags: u16, millis: i64) -> Event {
+    Event::new(1, Filter::TIMER, flags).data(millis)
+}
+
+/// Counts expirations until there were `count`.
+fn collect(kqueue: &kqueue::Kqueue, count: i64) {
+    let mut seen = 0;
+    while seen < count {
+        let event = one(kqueue);
+        assert!(event.data > 0);
+        assert!(event.has(ev::CLEAR), "the filter sets EV_CLEAR");
+        seen += event.data;
+    }
+}
+
+#[test]
+fn is_periodic() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD, 10)]);
+    collect(&kqueue, 5);
+}
+
+#[test]
+fn oneshot_expires_once() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD | ev::ONESHOT, 10)]);
+    assert_eq!(one(&kqueue).data, 1);
+    assert_eq!(change_error(&kqueue, timer(ev::DELETE, 0)), libc::ENOENT);
+}
+
+#[test]
+fn does_not_expire_early() {
+    let kqueue = kqueue();
+    let start = Instant::now();
+    change(&kqueue, &[timer(ev::ADD | ev::ONESHOT, 300)]);
+    one(&kqueue);
+    assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn counts_what_was_not_collected() {
+    let kqueue = kqueue();
+    let start = Instant::now();
+    change(&kqueue, &[timer(ev::ADD, 5)]);
+    thread::sleep(Duration::from_millis(200));
+    let events = pending(&kqueue);
+    let possible = start.elapsed().as_millis() as i64 / 5;
+    assert_eq!(events.len(), 1);
+    // All periods that went by, but for those since the clock was read.
+    assert!(
+        (40 - 1..=possible).contains(&events[0].data),
+        "{} of {possible}",
+        events[0].data
+    );
+}
+
+#[test]
+fn counts_while_disabled() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD | ev::DISABLE, 5)]);
+    thread::sleep(Duration::from_millis(100));
+    assert!(pending(&kqueue).is_empty());
+    change(&kqueue, &[timer(ev::ENABLE, 5)]);
+    assert!(one(&kqueue).data >= 19);
+}
+
+#[test]
+fn delete_stops_it() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD, 1)]);
+    one(&kqueue);
+    change(&kqueue, &[timer(ev::DELETE, 0)]);
+    thread::sleep(Duration::from_millis(50));
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn delete_drains_a_pending_expiration() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD, 1)]);
+    thread::sleep(Duration::from_millis(50));
+    change(&kqueue, &[timer(ev::DELETE, 0)]);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn a_new_period_holds_from_the_next_expiry() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD, 20)]);
+    change(&kqueue, &[timer(ev::ADD, 86_400_000)]);
+    one(&kqueue);
+    thread::sleep(Duration::from_millis(100));
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn a_modification_replaces_udata() {
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[timer(ev::ADD, 10).udata(1), timer(0, 10).udata(2)],
+    );
+    assert_eq!(one(&kqueue).udata, 2);
+}
+
+#[test]
+fn negative_period_is_refused() {
+    let kqueue = kqueue();
+    for period in [-1, i64::MIN] {
+        assert_eq!(change_error(&kqueue, timer(ev::ADD, period)), libc::EINVAL);
+    }
+    change(&kqueue, &[timer(ev::ADD, 10)]);
+    assert_eq!(change_error(&kqueue, timer(ev::ADD, -1)), libc::EINVAL);
+    collect(&kqueue, 2);
+}
+
+#[test]
+fn longest_period_does_not_expire() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD, i64::MAX)]);
+    thread::sleep(Duration::from_millis(20));
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn shortest_period_does_not_hang() {
+    let kqueue = kqueue();
+    change(&kqueue, &[timer(ev::ADD, 0)]);
+    collect(&kqueue, 10);
+}
+
+#[test]
+fn timers_are_bounded() {
+    let kqueue = kqueue();
+    let mut added = 0;
+    let error = loop {
+        let event = Event::new(added, Filter::TIMER, ev::ADD).data(86_400_000);
+        match kqueue.kevent(&[event], &mut [], None) {
+            Ok(_) => added += 1,
+            Err(error) => break error.raw_os_error(),
+        }
+        assert!(added <= 4096);
+    };
+    assert_eq!((added, error), (4096, Some(libc::ENOMEM)));
+    // One that goes makes room for another.
+    change(
+        &kqueue,
+        &[Event::new(0, Filter::TIMER, ev::DELETE), timer(ev::ADD, 1)],
+    );
+}
+
+#[test]
+fn idents_are_per_filter() {
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[timer(ev::ADD, 10), Event::new(1, Filter::USER, ev::ADD)],
+    );
+    assert_eq!(one(&kqueue).filter, Filter::TIMER);
+    change(&kqueue, &[Event::new(1, Filter::USER, ev::DELETE)]);
+    one(&kqueue);
+}
