@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The knote's state machine, checked over all interleavings of two or three threads.
+//!
+//! [`State`](state::State) is the module's own (`rust/state.rs`). Around it stand the kqueue's
+//! two locks, its list and its wait, in the words of `rust/kqueue.rs` and without the kernel; loom
+//! runs each test once for every order in which the threads can take the locks.
+#![cfg(test)]
+
+#[path = "../../../rust/state.rs"]
+#[allow(dead_code)]
+mod state;
+
+use loom::{
+    sync::{
+        atomic::{AtomicU32, Ordering::SeqCst},
+        Arc, Mutex,
+    },
+    thread,
+};
+use state::{State, Take};
+
+/// What the spin lock guards: one knote's state and the list, which holds it or not.
+#[derive(Default)]
+struct Ready {
+    state: State,
+    scan: u32,
+    in_list: bool,
+    in_flight: u32,
+    sleepers: u32,
+    wake_ups: u32,
+}
+
+impl Ready {
+    fn pending(&self) -> bool {
+        self.in_list || self.in_flight > 0
+    }
+
+    fn push(&mut self) {
+        assert!(!self.in_list, "queued twice");
+        self.in_list = true;
+    }
+
+    fn push_and_wake(&mut self) {
+        self.push();
+        if self.sleepers > 0 {
+            self.wake_ups += 1;
+        }
+    }
+}
+
+/// What the mutex guards.
+#[derive(Default)]
+struct Table {
+    scan: u32,
+    removed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Level,
+    Clear,
+    Oneshot,
+    Dispatch,
+}
+
+/// A kqueue with one knote, whose source counts how often it fired.
+struct Kqueue {
+    kind: Kind,
+    table: Mutex<Table>,
+    ready: Mutex<Ready>,
+    /// Fired and not reported; as a timer's expirations.
+    count: AtomicU32,
+    reported: AtomicU32,
+}
+
+impl Kqueue {
+    fn new(kind: Kind) -> Arc<Self> {
+        Arc::new(Kqueue {
+            kind,
+            table: Mutex::default(),
+            ready: Mutex::default(),
+            count: AtomicU32::new(0),
+            reported: AtomicU32::new(0),
+        })
+    }
+
+    /// The source fires, in any context: no mutex.
+    fn fire(&self) {
+        self.count.fetch_add(1, SeqCst);
+        self.activate();
+    }
+
+    fn activate(&self) {
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.activate() {
+            ready.push_and_wake();
+        }
+    }
+
+    /// Gives how often the knote was reported: by one scan, at most once.
+    fn scan(&self) -> u32 {
+        let mut table = self.table.lock().unwrap();
+        table.scan += 1;
+        let mut reports = 0;
+        while self.take(table.scan) {
+            let count = self.count.load(SeqCst);
+            if count > 0 && !self.ready.lock().unwrap().state.is_deleting() {
+                self.reported.fetch_add(count, SeqCst);
+                reports += 1;
+                self.commit(&mut table, count);
+            }
+            self.ready.lock().unwrap().in_flight -= 1;
+        }
+        assert!(reports <= 1, "one scan reported a knote twice");
+        reports
+    }
+
+    fn take(&self, scan: u32) -> bool {
+        let mut ready = self.ready.lock().unwrap();
+        if !ready.in_list || ready.scan == scan {
+            return false;
+        }
+        ready.in_list = false;
+        ready.scan = scan;
+        match ready.state.take() {
+            Take::Evaluate => {
+                ready.in_flight += 1;
+                true
+            }
+            Take::Skip => false,
+        }
+    }
+
+    fn commit(&self, table: &mut Table, count: u32) {
+        if self.kind != Kind::Level {
+            self.count.fetch_sub(count, SeqCst);
+        }
+        match self.kind {
+            Kind::Oneshot => self.remove(table),
+            Kind::Dispatch => self.ready.lock().unwrap().state.disable(),
+            Kind::Level => {
+                let mut ready = self.ready.lock().unwrap();
+                if ready.state.activate() {
+                    ready.push();
+                }
+            }
+            Kind::Clear => {}
+        }
+    }
+
+    /// The descriptor was closed: no mutex.
+    fn retire(&self) {
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.delete() {
+            assert!(ready.in_list);
+            ready.in_list = false;
+        }
+    }
+
+    fn remove(&self, table: &mut Table) {
+        self.retire();
+        table.removed = true;
+    }
+
+    /// `EV_DELETE`.
+    fn delete(&self) {
+        self.remove(&mut self.table.lock().unwrap());
+    }
+
+    fn disable(&self) {
+        let _table = self.table.lock().unwrap();
+        self.ready.lock().unwrap().state.disable();
+    }
+
+    fn enable(&self) {
+        let _table = self.table.lock().unwrap();
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.enable() {
+            ready.push_and_wake();
+        }
+    }
+
+    /// kevent() with no time limit, up to where it would sleep: true if it does.
+    fn scan_or_sleep(&self) -> bool {
+        if self.scan() > 0 {
+            return false;
+        }
+        let mut ready = self.ready.lock().unwrap();
+        ready.sleepers += 1;
+        let sleeps = !ready.pending();
+        if !sleeps {
+            ready.sleepers -= 1;
+        }
+        sleeps
+    }
+
+    /// Nobody may sleep while something is pending and no wake-up is on its way.
+    fn check_sleepers(&self) {
+        let ready = self.ready.lock().unwrap();
+        if ready.pending() && ready.sleepers > 0 {
+            assert!(ready.wake_ups > 0, "asleep with an event pending");
+        }
+    }
+}
+
+/// Runs two or three threads in all orders, then `check`.
+fn model(kind: Kind, threads: &'static [fn(&Kqueue)], check: fn(&Kqueue)) {
+    loom::model(move || {
+        let kqueue = Kqueue::new(kind);
+        let running: Vec<_> = threads
+            .iter()
+            .map(|run| {
+                let kqueue = kqueue.clone();
+                thread::spawn(move || run(&kqueue))
+            })
+            .collect();
+        for thread in running {
+            thread.join().unwrap();
+        }
+        check(&kqueue);
+    });
+}
+
+fn nothing_is_lost(kqueue: &Kqueue) {
+    kqueue.scan();
+    let reported = kqueue.reported.load(SeqCst);
+    assert_eq!((kqueue.count.load(SeqCst), reported), (0, 2));
+    assert_eq!(kqueue.scan(), 0);
+}
+
+#[test]
+fn activation_against_scan() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.scan();
+            },
+        ],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn two_activations_against_scan() {
+    model(
+        Kind::Clear,
+        &[Kqueue::fire, Kqueue::fire, |kqueue| {
+            kqueue.scan();
+        }],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn scan_against_scan_of_a_level_triggered_knote() {
+    model(
+        Kind::Level,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                assert_eq!(kqueue.scan(), 1, "missed because another looked");
+            },
+            |kqueue| {
+                kqueue.scan();
+            },
+        ],
+        |kqueue| assert!(kqueue.ready.lock().unwrap().in_list),
+    );
+}
+
+#[test]
+fn scan_against_scan_of_a_oneshot_knote() {
+    model(
+        Kind::Oneshot,
+        &[
+            |kqueue| {
+                kqueue.scan();
+            },
+            |kqueue| {
+                kqueue.fire();
+                kqueue.scan();
+            },
+        ],
+        |kqueue| {
+            assert_eq!(kqueue.reported.load(SeqCst), 1);
+            assert!(kqueue.table.lock().unwrap().removed);
+            assert!(!kqueue.ready.lock().unwrap().in_list);
+        },
+    );
+}
+
+#[test]
+fn delete_against_activation_and_scan() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::delete, |kqueue| {
+            kqueue.scan();
+        }],
+        |kqueue| {
+            assert!(!kqueue.ready.lock().unwrap().pending());
+            assert_eq!(kqueue.scan(), 0, "reported after it was deleted");
+        },
+    );
+}
+
+#[test]
+fn close_against_activation_and_scan() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::retire, |kqueue| {
+            kqueue.scan();
+        }],
+        |kqueue| {
+            assert!(!kqueue.ready.lock().unwrap().pending());
+            assert_eq!(kqueue.scan(), 0, "reported after its descriptor was closed");
+        },
+    );
+}
+
+#[test]
+fn close_against_delete_and_enable() {
+    model(
+        Kind::Level,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.retire();
+            },
+            Kqueue::delete,
+            Kqueue::enable,
+        ],
+        |kqueue| assert!(!kqueue.ready.lock().unwrap().pending()),
+    );
+}
+
+#[test]
+fn disable_and_enable_against_scan() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.disable();
+                kqueue.enable();
+            },
+            |kqueue| {
+                kqueue.scan();
+            },
+        ],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn dispatch_against_activation() {
+    model(
+        Kind::Dispatch,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.scan();
+                kqueue.scan();
+            },
+        ],
+        |kqueue| {
+            kqueue.enable();
+            nothing_is_lost(kqueue);
+        },
+    );
+}
+
+#[test]
+fn no_sleeper_misses_an_event() {
+    for kind in [Kind::Level, Kind::Clear] {
+        model(
+            kind,
+            &[
+                Kqueue::fire,
+                |kqueue| {
+                    kqueue.scan();
+                },
+                |kqueue| {
+                    kqueue.scan_or_sleep();
+                },
+            ],
+            Kqueue::check_sleepers,
+        );
+    }
+}
