@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# All tests: of the guest runner itself, of what runs on the host, and of the
+# module in a guest with the debug kernel. The last line counts them.
+# ONLY=NAME runs just the module's tests whose name contains it.
+source "$(dirname "$0")/common.sh"
+cd "$top"
+only=${ONLY:-}
+out=$top/build/guest/selftests
+passed=0
+failed=0
+
+# count "ok ..." and "not ok ..." lines of a file.
+count() {
+	passed=$((passed + $(grep -c '^ok ' "$1" || true)))
+	failed=$((failed + $(grep -c '^not ok ' "$1" || true)))
+}
+
+scripts/host-packages.sh
+tree=$(scripts/kernel.sh debug)
+module=$(scripts/module.sh debug)
+assignments=$(scripts/selftests.sh)
+eval "$assignments"
+mkdir -p "$out"
+
+if [ -z "$only" ]; then
+	say "the guest runner"
+	scripts/test-guest.sh | tee "$out/runner"
+	count "$out/runner"
+
+	say "the state machine, on the host"
+	cargo test --quiet --release -p kqueue-state 2>&1 | tee "$out/state.log" || true
+	sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$out/state.log" >"$out/state"
+	[ -s "$out/state" ] || { echo "not ok state (no result)"; failed=$((failed + 1)); }
+	while read -r good bad; do
+		passed=$((passed + good))
+		failed=$((failed + bad))
+	done <"$out/state"
+fi
+
+say "the module, in a guest with the debug kernel"
+rm -f "$out/counts"
+if scripts/guest.sh "$tree" 3000 "$out" selftests/run.sh "$module" "$out" "$tests" "$c_test" "$only"; then
+	echo "ok guest::kernel_log_is_clean"
+	passed=$((passed + 1))
+else
+	echo "not ok guest::run"
+	failed=$((failed + 1))
+fi
+if [ -f "$out/counts" ]; then
+	read -r good bad <"$out/counts"
+	passed=$((passed + good))
+	failed=$((failed + bad))
+else
+	failed=$((failed + 1))
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
