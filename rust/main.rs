@@ -1,6 +1,64 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! kqueue: the BSD event interface.
+//!
+//! `/dev/kqueue` is a misc device; each open file of it is a [`Kqueue`](kqueue::Kqueue), and one
+//! ioctl is `kevent()`. `Documentation/design.md` tells the story of a call and of an event; this
+//! is what the code relies on.
+//!
+//! # Locking
+//!
+//! From the outermost in:
+//!
+//! 1. `Kqueue::table`, a mutex. Held by who registers, scans or removes. Filters run under it, and
+//!    they call `->poll`, which may sleep; events are copied out under it.
+//! 2. The lock of a shard of watches (`hook::close`), a spin lock, interrupts off.
+//! 3. The locks of event sources: a wait queue's, the hrtimer base's. Not ours, but their wake-ups
+//!    run under them and go on to 4.
+//! 4. `Kqueue::ready`, a spin lock, interrupts off. A leaf but for the scheduler's: nothing is
+//!    called under it. Wake-ups of sleepers and pollers come after it is released.
+//!
+//! `Kqueue::sleepers`, a wait queue, is woken under 2 or 3 at most. Pollers and SIGIO are told
+//! from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no locks of one
+//! kind, and needs no limit of depth.
+//!
+//! # Field protection
+//!
+//! | What | By |
+//! |---|---|
+//! | `Table` and every knote's `Body` | the mutex |
+//! | `Ready` and every knote's `Queueing` | the spin lock |
+//! | `Knote::ident`, `filter`, `kqueue` | never change |
+//! | a timer's count of expiries | atomic |
+//!
+//! # Contexts
+//!
+//! | Callback | Context | Does |
+//! |---|---|---|
+//! | `PollWait` wake function | under the source's wait-queue lock, interrupts off | activates |
+//! | timer | hard interrupt | counts, re-arms, activates |
+//! | close probe | the closing task, preemption off | retires, adds task work |
+//! | task work | the closing task, before it returns to userspace | removes |
+//! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |
+//! | `sweep` work | kernel thread; only after an allocation failed in the close probe | removes |
+//!
+//! # Removal
+//!
+//! A knote ends in two steps. It is *retired* under the spin lock: off the list, never queued
+//! again (`State::delete`). Then, under the mutex, it is *removed*: out of the table, and its
+//! source is dropped, which waits for callbacks in flight. Both may be done twice.
+//!
+//! - Path A, `EV_DELETE`: both at once.
+//! - Path B, `EV_ONESHOT` was reported: both at once, within the scan.
+//! - Path C, the descriptor was closed: retired by the close probe, removed by task work. A scan
+//!   or a registration that comes between finds the number unbound, and removes it itself.
+//! - Path D, the kqueue's last descriptor in its table was closed (`->flush`), or its file was
+//!   released: the table is emptied.
+//!
+//! | | A | B | C | D |
+//! |---|---|---|---|---|
+//! | A, B | the mutex | the mutex | retire: the spin lock; removed by whoever is first | the mutex |
+//! | C | | | the spin lock, then the mutex | D finds it in the table, or C comes later and finds no source |
 #![crate_name = "kqueue"]
 
 mod device;

@@ -20,6 +20,7 @@ scripts/host-packages.sh
 tree=$(scripts/kernel.sh debug)
 module=$(scripts/module.sh debug)
 assignments=$(scripts/selftests.sh)
+cargo build --quiet --release -p kqueue-samples
 eval "$assignments"
 mkdir -p "$out"
 
@@ -40,7 +41,9 @@ fi
 
 say "the module, in a guest with the debug kernel"
 rm -f "$out/counts"
-if scripts/guest.sh "$tree" 3000 "$out" selftests/run.sh "$module" "$out" "$tests" "$c_test" "$only"; then
+if scripts/guest.sh "$tree" 3000 "$out" \
+	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-30}" \
+	selftests/run.sh "$module" "$out" "$tests" "$c_test" target/release/echo-server "$only"; then
 	echo "ok guest::kernel_log_is_clean"
 	passed=$((passed + 1))
 else

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE OUT TEST-BINARY C-TEST [NAME]: in a guest, runs every test in a
+# run.sh MODULE OUT TEST-BINARY C-TEST ECHO-SERVER [NAME]: in a guest, runs every test in a
 # process of its own; with NAME, those whose name contains it. Leaves
 # "PASSED FAILED" in OUT/counts.
-out=$2 only=${5:-}
+out=$2 server=$(realpath "$5") only=${6:-}
+here=$(cd "$(dirname "$0")" && pwd)
 passed=0 failed=0
 
 # From memory: the guest's file system is slow. All of it is linked statically.
@@ -35,7 +36,7 @@ run() {
 	[[ $name == *"$only"* ]] || return 0
 	# What the kernel reports can be told by it to be of this test.
 	echo "kqueue-selftest: $name" >/dev/kmsg
-	./busybox timeout -k 5 300 "$@" >"$log" 2>&1
+	./busybox timeout -k 5 $((300 + ${KQUEUE_STRESS_SECONDS:-0})) "$@" >"$log" 2>&1
 	result "$name" $?
 }
 
@@ -58,6 +59,7 @@ run c::header ./c-test
 while IFS= read -r test; do
 	run "${test%: test}" ./tests --exact "${test%: test}" --test-threads 1
 done < <(./tests --list --format terse)
+run sample::killed_server "$here/kill-server.sh" "$server"
 ./busybox rmmod kqueue >"$log" 2>&1
 result module::unload_at_the_end $?
 [ "$failed" = 0 ]

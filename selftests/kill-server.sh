@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# kill-server.sh ECHO-SERVER: kills the echo server in the middle of its work,
+# then its clients. What they leave behind is for the kernel log to tell.
+server=$1
+clients=$(dirname "$0")/../samples/demo/clients.py
+log=$(mktemp)
+
+start_server() {
+	"$server" --idle 2000 >"$log" &
+	server_pid=$!
+	until grep -q '^listening' "$log"; do
+		kill -0 $server_pid || return
+		sleep 0.1
+	done
+	port=$(sed -n 's/^listening //p' "$log")
+}
+
+start_clients() {
+	python3 "$clients" "$port" 50 20000000 2>/dev/null &
+	clients_pid=$!
+	# They are connected, and it has begun.
+	until ss -Htn state established "sport = :$port" | grep -q .; do
+		kill -0 $clients_pid || return
+		sleep 0.1
+	done
+}
+
+for delay in 0 0.5 2; do
+	start_server && start_clients || exit 1
+	sleep $delay
+	kill -KILL $server_pid
+	wait $server_pid
+	kill -KILL $clients_pid
+	wait $clients_pid
+done
+start_server && start_clients || exit 1
+kill -KILL $clients_pid
+wait $clients_pid
+# Their connections end, and the server goes on.
+while ss -Htn state established "sport = :$port" | grep -q .; do sleep 0.2; done
+kill -TERM $server_pid
+wait $server_pid && grep -q ' 0 open at the end$' "$log"
