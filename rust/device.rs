@@ -11,6 +11,8 @@ use crate::{
     },
     kevent::kevent,
     kqueue::Kqueue,
+    limit::Users,
+    nesting::Nesting,
     uapi::{kevent_args_size, KeventArgs}, //
 };
 use kernel::{
@@ -21,12 +23,33 @@ use kernel::{
     uaccess::{UserPtr, UserSlice}, //
 };
 
+/// What all kqueues share.
+pub(crate) struct Shared {
+    pub(crate) close_hook: Arc<CloseHook>,
+    pub(crate) nesting: Arc<Nesting>,
+    pub(crate) users: Arc<Users>,
+}
+
+impl Shared {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let shared = Shared {
+            close_hook: CloseHook::new()?,
+            nesting: Nesting::new()?,
+            users: Users::new()?,
+        };
+        Ok(Arc::new(shared, GFP_KERNEL)?)
+    }
+}
+
 impl Device for Kqueue {
     type Ptr = Arc<Kqueue>;
-    type Shared = Arc<CloseHook>;
+    type Shared = Arc<Shared>;
 
-    fn open(file: WeakFile, close_hook: &Arc<CloseHook>) -> Result<Arc<Kqueue>> {
-        Kqueue::new(file, close_hook)
+    fn open(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Kqueue>> {
+        Kqueue::new(file, shared)
     }
 
     fn release(this: Arc<Kqueue>) {

@@ -8,6 +8,8 @@
 #include <linux/fs.h>
 #include <linux/ftrace.h>
 #include <linux/irq_work.h>
+#include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/workqueue.h>
 #include <net/af_unix.h>
@@ -18,6 +20,39 @@
 
 /* Exported, but declared only in a header within net/unix. */
 long unix_inq_len(struct sock *sk);
+
+static unsigned int calloutmax = 4096;
+module_param(calloutmax, uint, 0644);
+MODULE_PARM_DESC(calloutmax, "most timers in the system (4096)");
+
+static unsigned int max_user_knotes;
+module_param(max_user_knotes, uint, 0644);
+MODULE_PARM_DESC(max_user_knotes, "most knotes of one user's kqueues (what fits in 4% of memory)");
+
+unsigned int kq_param_max_timers(void)
+{
+	return READ_ONCE(calloutmax);
+}
+
+unsigned int kq_param_max_user_knotes(void)
+{
+	return READ_ONCE(max_user_knotes);
+}
+
+void kq_param_set_max_user_knotes(unsigned int knotes)
+{
+	WRITE_ONCE(max_user_knotes, knotes);
+}
+
+u64 kq_total_memory(void)
+{
+	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+
+u32 kq_current_uid(void)
+{
+	return __kuid_val(current_uid());
+}
 
 unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n)
 {

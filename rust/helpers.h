@@ -16,6 +16,13 @@ struct wait_queue_head;
 struct work_struct;
 struct workqueue_struct;
 
+/* Parameters, and what they depend on */
+unsigned int kq_param_max_timers(void);
+unsigned int kq_param_max_user_knotes(void);
+void kq_param_set_max_user_knotes(unsigned int knotes);
+u64 kq_total_memory(void);
+u32 kq_current_uid(void);
+
 /* Function entry probes and descriptor tables */
 unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n);
 struct file *kq_files_lookup(struct files_struct *files, unsigned int fd);

@@ -3,7 +3,10 @@
 //! One `kevent()` call: changes in, then events out.
 
 use crate::{
-    hook::waitqueue::{Deadline, Wakeup},
+    hook::{
+        usercopy::UserEvents,
+        waitqueue::{Deadline, Wakeup}, //
+    },
     kqueue::{EventSink, Kqueue},
     uapi::*, //
 };
@@ -11,7 +14,7 @@ use kernel::{
     current,
     prelude::*,
     sync::ArcBorrow,
-    uaccess::{UserPtr, UserSlice, UserSliceReader, UserSliceWriter}, //
+    uaccess::{UserPtr, UserSlice, UserSliceReader}, //
 };
 
 /// How many changes are read at once (the specification's `KQ_NEVENTS`).
@@ -41,33 +44,51 @@ impl Timeout {
     }
 }
 
+/// How many events' memory is faulted in at once: 64 KiB.
+const FAULT_IN: usize = 2048;
+
 /// The caller's eventlist.
 struct EventList {
-    writer: UserSliceWriter,
-    room: usize,
+    list: UserEvents,
     written: usize,
+}
+
+impl EventList {
+    fn room(&self) -> usize {
+        self.list.len() - self.written
+    }
+
+    /// Brings in the memory that the next events go to, not under a lock, to try again.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if there is none; `EINTR`, since what was brought in may be gone again, however
+    /// often.
+    fn fault_in(&self) -> Result {
+        self.list.fault_in(self.written, FAULT_IN)?;
+        if current!().signal_pending() {
+            return Err(EINTR);
+        }
+        Ok(())
+    }
 }
 
 impl EventSink for EventList {
     fn is_full(&self) -> bool {
-        self.room == self.written
+        self.room() == 0
     }
 
     fn report(&mut self, event: &Kevent) -> Result {
-        self.writer.write(event)?;
+        self.list.write(self.written, event)?;
         self.written += 1;
         Ok(())
     }
 }
 
-fn list(address: u64, count: u32) -> Result<UserSlice> {
-    if i32::try_from(count).is_err() {
-        return Err(EINVAL);
-    }
-    let bytes = (count as usize)
-        .checked_mul(size_of::<Kevent>())
-        .ok_or(EINVAL)?;
-    Ok(UserSlice::new(UserPtr::from_addr(address as usize), bytes))
+/// A count among the arguments.
+fn count(count: u32) -> Result<usize> {
+    let count = i32::try_from(count).map_err(|_| EINVAL)?;
+    usize::try_from(count).map_err(|_| EINVAL)
 }
 
 /// The call. Gives the number of events in the eventlist.
@@ -77,8 +98,9 @@ fn list(address: u64, count: u32) -> Result<UserSlice> {
 /// - `EBADF`: the kqueue belongs to another descriptor table, or was closed.
 /// - `EINVAL`: unknown flags, non-zero reserved fields, a count above `INT_MAX`, a bad timeout;
 ///   nothing was changed.
-/// - `EFAULT`: the arguments or lists are not in the caller's memory. Changes that were read are
-///   applied; events that could not be written stay pending.
+/// - `EFAULT`: the arguments or lists are not in the caller's memory. Changes are read 16 at a
+///   time: those before the ones that could not be read are applied. Events that could not be
+///   written stay pending.
 /// - `EINTR`: a signal came before an event; the changes are applied.
 /// - That of a failed change for which there is no room in the eventlist; the ones before it are
 ///   applied.
@@ -86,16 +108,17 @@ pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs) -> Result
     if args.flags & !KQUEUE_TIMEOUT != 0 || args.pad != 0 || args.reserved != [0; 2] {
         return Err(EINVAL);
     }
-    let changes = list(args.changelist, args.nchanges)?.reader();
+    let nchanges = count(args.nchanges)?;
     let mut events = EventList {
-        writer: list(args.eventlist, args.nevents)?.writer(),
-        room: args.nevents as usize,
+        list: UserEvents::new(args.eventlist as usize, count(args.nevents)?),
         written: 0,
     };
     let timeout = Timeout::of(args)?;
     kqueue.check_usable()?;
 
-    apply(kqueue, changes, args.nchanges as usize, &mut events)?;
+    let bytes = nchanges.saturating_mul(size_of::<Kevent>());
+    let changes = UserSlice::new(UserPtr::from_addr(args.changelist as usize), bytes).reader();
+    apply(kqueue, changes, nchanges, &mut events)?;
     if events.written > 0 || events.is_full() {
         return Ok(events.written);
     }
@@ -131,7 +154,7 @@ fn apply(
                 if result.is_ok() && !change.has(EV_RECEIPT) {
                     continue;
                 }
-                if events.written + receipts == events.room {
+                if receipts == events.room() {
                     failure = result;
                     if failure.is_err() {
                         break;
@@ -146,7 +169,9 @@ fn apply(
             }
         }
         for receipt in batch.iter().take(receipts) {
-            events.report(receipt)?;
+            while events.report(receipt).is_err() {
+                events.fault_in()?;
+            }
         }
         failure?;
     }
@@ -162,7 +187,10 @@ fn collect(kqueue: &Kqueue, events: &mut EventList, timeout: Timeout) -> Result 
         if events.written > 0 {
             return Ok(());
         }
-        result?;
+        if result.is_err() {
+            events.fault_in()?;
+            continue;
+        }
         // The scan was the last look at the events after a time-out or a signal.
         match (wakeup, timeout) {
             (Wakeup::Timeout, _) | (_, Timeout::Poll) => return Ok(()),

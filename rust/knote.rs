@@ -7,6 +7,7 @@ use crate::{
     generated::kqueue_event,
     hook::{taskwork, workqueue},
     kqueue::{Kqueue, Ready},
+    limit::Place,
     state::State,
     table::Table,
     uapi::Kevent, //
@@ -55,6 +56,7 @@ pub(crate) struct Knote {
     ident: u64,
     filter: Filter,
     kqueue: Arc<Kqueue>,
+    _place: Place,
     #[pin]
     links: ListLinks,
     #[pin]
@@ -81,6 +83,7 @@ impl Knote {
         ident: u64,
         filter: Filter,
         body: Body,
+        place: Place,
     ) -> Result<Arc<Self>> {
         let queueing = Queueing {
             state: State::default(),
@@ -90,6 +93,7 @@ impl Knote {
             pin_init!(Self {
                 ident,
                 filter,
+                _place: place,
                 links <- ListLinks::new(),
                 tracker <- AtomicTracker::new(),
                 queueing: LockedBy::new(&kqueue.ready, queueing),
@@ -111,8 +115,8 @@ impl Knote {
     }
 
     /// The kqueue that it belongs to.
-    pub(crate) fn kqueue(&self) -> &Kqueue {
-        &self.kqueue
+    pub(crate) fn kqueue(&self) -> ArcBorrow<'_, Kqueue> {
+        self.kqueue.as_arc_borrow()
     }
 
     /// False when the descriptor that it watches was closed, or stands for another file now.
@@ -146,11 +150,12 @@ impl Knote {
     ///
     /// From here on it is not reported. What may sleep, is done before close(2) returns.
     pub(crate) fn descriptor_closed(this: ArcBorrow<'_, Self>) {
-        let (queued, file) = this.kqueue.retire(&this);
         // Not the last reference: the close hook has one.
-        drop(queued);
+        drop(this.kqueue.retire(&this));
         // A kqueue that is being released removes all its knotes anyway.
-        let Some(file) = file else { return };
+        let Some(file) = this.kqueue.file() else {
+            return;
+        };
         let knote: Arc<Self> = this.into();
         let removal = move || knote.kqueue.remove_closed(&knote);
         if taskwork::run_on_return(removal, file).is_err() {

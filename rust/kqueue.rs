@@ -5,15 +5,18 @@
 //! The locks and what they guard are described in the crate's documentation.
 
 use crate::{
+    device::Shared,
     filter::{Attach, Filter, Source},
     hook::{
-        close::CloseHook,
         fdtable::{self, Closing, TableId, WeakFile},
         notify::Notifier,
+        params,
         queue::Queue,
         waitqueue::{Deadline, WaitQueue, Wakeup}, //
     },
     knote::{Body, Knote, Saved},
+    limit::User,
+    nesting::{Graph, Links},
     state::Take,
     table::Table,
     uapi::*, //
@@ -28,7 +31,7 @@ use kernel::{
     seq_file::SeqFile,
     seq_print,
     static_lock_class,
-    sync::{aref::ARef, Arc, ArcBorrow, Mutex, SpinLockIrq},
+    sync::{aref::ARef, Arc, ArcBorrow, LockedBy, Mutex, SpinLockIrq},
     workqueue::{Work, WorkItem}, //
 };
 
@@ -68,7 +71,10 @@ struct Wake {
 pub(crate) struct Kqueue {
     /// The descriptor table that it belongs to. Nobody else can use it.
     owner: TableId,
-    close_hook: Arc<CloseHook>,
+    shared: Arc<Shared>,
+    /// Who opened it, and pays for its knotes.
+    user: User,
+    pub(crate) links: LockedBy<Links, Graph>,
     #[pin]
     pub(crate) table: Mutex<Table>,
     #[pin]
@@ -103,7 +109,8 @@ impl Kqueue {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(file: WeakFile, close_hook: &Arc<CloseHook>) -> Result<Arc<Self>> {
+    pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
+        let user = shared.users.enter(params::current_uid())?;
         let ready = Ready {
             queue: Queue::new(),
             in_flight: 0,
@@ -115,7 +122,9 @@ impl Kqueue {
         Arc::pin_init(
             pin_init!(Self {
                 owner: TableId::current(),
-                close_hook: close_hook.clone(),
+                user,
+                links: LockedBy::new(&shared.nesting.graph, Links::new()),
+                shared: shared.clone(),
                 table <- new_mutex!(Table::new(), "kqueue_table"),
                 ready <- new_spinlock_irq!(ready, "kqueue_ready"),
                 sleepers <- WaitQueue::new(c"kqueue_sleepers", static_lock_class!()),
@@ -185,13 +194,18 @@ impl Kqueue {
 
     /// Takes a knote off the list for good: it is not reported any more.
     ///
-    /// Gives the list's reference, to be dropped without the lock, and the kqueue's own file if
-    /// it is still open.
-    pub(crate) fn retire(&self, knote: &Knote) -> (Option<Arc<Knote>>, Option<ARef<File>>) {
+    /// Gives the list's reference, to be dropped without the lock.
+    pub(crate) fn retire(&self, knote: &Knote) -> Option<Arc<Knote>> {
         let mut ready = self.ready.lock();
-        let queued = knote.queueing.access_mut(&mut ready).state.delete();
-        let reference = if queued { ready.remove(knote) } else { None };
-        (reference, ready.file.as_ref().and_then(WeakFile::get))
+        if !knote.queueing.access_mut(&mut ready).state.delete() {
+            return None;
+        }
+        ready.remove(knote)
+    }
+
+    /// The kqueue's own file, if it is still open.
+    pub(crate) fn file(&self) -> Option<ARef<File>> {
+        self.ready.lock().file.as_ref()?.get()
     }
 
     /// Ends a knote: it is not reported any more, not found any more, and its source is detached.
@@ -269,6 +283,7 @@ impl Kqueue {
     /// - `EINVAL`: unknown filter, or a value that the filter does not take.
     /// - `EBADF`: no such descriptor, or the kqueue was closed.
     /// - `ENOENT`: no such knote, and `EV_ADD` is not given.
+    /// - `ENOSPC`: the user has as many knotes as they may.
     /// - `ENOMEM`; and what attaching to the source fails with.
     pub(crate) fn register(
         this: ArcBorrow<'_, Self>,
@@ -355,12 +370,13 @@ impl Kqueue {
             source: None,
             next: None,
         };
-        let knote = Knote::new(this, change.ident, filter, body)?;
+        let place = this.user.take_place()?;
+        let knote = Knote::new(this, change.ident, filter, body, place)?;
         let attach = Attach {
             knote: &knote,
             change,
             file,
-            close_hook: &this.close_hook,
+            shared: &this.shared,
         };
         let (source, flags) = match Source::attach(filter, attach) {
             Ok(attached) => attached,

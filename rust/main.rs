@@ -11,7 +11,10 @@
 //! From the outermost in:
 //!
 //! 1. `Kqueue::table`, a mutex. Held by who registers, scans or removes. Filters run under it, and
-//!    they call `->poll`, which may sleep; events are copied out under it.
+//!    they call `->poll`, which may sleep; events are copied out under it, but with page faults off
+//!    (`hook::usercopy`).
+//!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
+//!    of all users (`limit`), and that of the close probe's registration (`hook::close`).
 //! 2. The lock of a shard of watches (`hook::close`), a spin lock, interrupts off.
 //! 3. The locks of event sources: a wait queue's, the hrtimer base's. Not ours, but their wake-ups
 //!    run under them and go on to 4.
@@ -20,7 +23,7 @@
 //!
 //! `Kqueue::sleepers`, a wait queue, is woken under 2 or 3 at most. Pollers and SIGIO are told
 //! from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no locks of one
-//! kind, and needs no limit of depth.
+//! kind.
 //!
 //! # Field protection
 //!
@@ -83,11 +86,14 @@ mod hook;
 mod kevent;
 mod knote;
 mod kqueue;
+mod limit;
+mod nesting;
 mod state;
 mod table;
 mod uapi;
 
-use hook::{chardev::Registration, close::CloseHook, workqueue::OwnQueue};
+use device::Shared;
+use hook::{chardev::Registration, params, workqueue::OwnQueue};
 use kernel::{prelude::*, sync::Arc};
 use kqueue::Kqueue;
 
@@ -102,22 +108,23 @@ module! {
 /// The loaded module.
 #[pin_data]
 struct KqueueModule {
-    // Dropped in this order: no more files, then nothing more at work, then the hook.
+    // Dropped in this order: no more files, then nothing more at work, then what they shared.
     #[pin]
     _device: Registration<Kqueue>,
     _work: OwnQueue,
-    _close_hook: Arc<CloseHook>,
+    _shared: Arc<Shared>,
 }
 
 impl kernel::InPlaceModule for KqueueModule {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            let close_hook = CloseHook::new()?;
+            params::set_defaults();
+            let shared = Shared::new()?;
             let work = OwnQueue::new(c"kqueue")?;
             Ok(try_pin_init!(Self {
-                _close_hook: close_hook.clone(),
+                _shared: shared.clone(),
                 _work: work,
-                _device <- Registration::new(c"kqueue", 0o666, close_hook),
+                _device <- Registration::new(c"kqueue", 0o666, shared),
             }? Error))
         })
     }

@@ -30,12 +30,13 @@ use crate::{
     },
     knote::{Knote, Saved},
     kqueue::Kqueue,
+    nesting::Edge,
     uapi::*, //
 };
 use kernel::{
     fs::File,
     prelude::*,
-    sync::{Arc, ArcBorrow}, //
+    sync::ArcBorrow, //
 };
 
 /// Which of the two filters it is.
@@ -67,21 +68,25 @@ impl Direction {
 enum Count {
     Socket(Socket),
     Pipe(Pipe),
-    Kqueue(Arc<Kqueue>),
+    Kqueue(Edge),
     Unknown,
 }
 
 impl Count {
-    fn of(file: &File) -> Self {
-        if let Some(socket) = Socket::of(file) {
+    fn of(file: &File, direction: Direction, attach: &Attach<'_>) -> Result<Self> {
+        Ok(if let Some(socket) = Socket::of(file) {
             Count::Socket(socket)
         } else if let Some(pipe) = Pipe::of(file) {
             Count::Pipe(pipe)
         } else if let Some(kqueue) = object_of::<Kqueue>(file) {
-            Count::Kqueue(kqueue.into())
+            if direction == Direction::Write {
+                return Err(EOPNOTSUPP);
+            }
+            let watcher = attach.knote.kqueue().into();
+            Count::Kqueue(attach.shared.nesting.connect(watcher, kqueue.into())?)
         } else {
             Count::Unknown
-        }
+        })
     }
 
     /// Bytes to read or room to write, for a kqueue its pending events; `None` where no count is known.
@@ -91,7 +96,7 @@ impl Count {
             (Count::Socket(socket), Direction::Write) => Some(socket.writable()),
             (Count::Pipe(pipe), Direction::Read) => Some(pipe.readable()),
             (Count::Pipe(pipe), Direction::Write) => Some(pipe.writable()),
-            (Count::Kqueue(kqueue), _) => Some(kqueue.poll_state().0 as i64),
+            (Count::Kqueue(edge), _) => Some(edge.watched().poll_state().0 as i64),
             (Count::Unknown, _) => None,
         }
     }
@@ -123,15 +128,12 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// # Errors
     ///
-    /// `EINVAL` for a file that cannot be polled, `EOPNOTSUPP` for writing to a kqueue, `ENOMEM`,
-    /// and `EBADF` if there is no file.
+    /// `EINVAL` for a file that cannot be polled, `EOPNOTSUPP` for writing to a kqueue, `ELOOP`
+    /// for a circle or too long a chain of kqueues, `ENOMEM`, and `EBADF` if there is no file.
     pub(super) fn attach(attach: Attach<'_>, direction: Direction) -> Result<Self> {
-        let file = attach.file.ok_or(EBADF)?;
-        let count = Count::of(&file);
-        if direction == Direction::Write && matches!(count, Count::Kqueue(_)) {
-            return Err(EOPNOTSUPP);
-        }
-        let binding = Binding::new(attach.close_hook, file, attach.knote)?;
+        let file = attach.file.clone().ok_or(EBADF)?;
+        let count = Count::of(&file, direction, &attach)?;
+        let binding = Binding::new(&attach.shared.close_hook, file, attach.knote)?;
         let mask = direction.ready() | direction.gone();
         Ok(Descriptor {
             _wait: PollWait::new(binding.file(), attach.knote, mask)?,

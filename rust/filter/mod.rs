@@ -10,7 +10,7 @@ mod timer;
 mod user;
 
 use crate::{
-    hook::close::CloseHook,
+    device::Shared,
     knote::{Knote, Saved},
     uapi::*, //
 };
@@ -75,7 +75,7 @@ pub(crate) struct Attach<'a> {
     pub(crate) change: &'a Kevent,
     /// The descriptor's file, for a filter that is on descriptors.
     pub(crate) file: Option<ARef<File>>,
-    pub(crate) close_hook: &'a Arc<CloseHook>,
+    pub(crate) shared: &'a Shared,
 }
 
 /// An attached event source; dropping it detaches (`f_detach`).

@@ -21,6 +21,7 @@
 
 use super::{Attach, Report};
 use crate::{
+    hook::params,
     knote::Knote,
     uapi::*, //
 };
@@ -47,19 +48,17 @@ use kernel::{
     }, //
 };
 
-/// `kq_calloutmax`: how many timers there may be in the system.
-const TIMERS_MAX: usize = 4096;
 /// Just short of three centuries: a longer period would not fit the clock.
 const PERIOD_MAX_MILLIS: i64 = i64::MAX / 1_000_000 / 2;
 
 static TIMERS: Atomic<usize> = Atomic::new(0);
 
-/// One of the timers that there may be.
+/// One of the timers that there may be (`kq_calloutmax`).
 struct Quota;
 
 impl Quota {
     fn take() -> Result<Self> {
-        if TIMERS.fetch_add(1, ordering::Relaxed) >= TIMERS_MAX {
+        if TIMERS.fetch_add(1, ordering::Relaxed) >= params::max_timers() {
             TIMERS.fetch_sub(1, ordering::Relaxed);
             return Err(ENOMEM);
         }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's parameters, which `/sys/module/kqueue/parameters` has too, and whom they limit.
+//!
+//! They are defined in C (`rust/helpers.c`): those of the `kernel` crate are not in sysfs.
+
+use crate::generated;
+
+/// How many timers there may be in the system.
+pub(crate) fn max_timers() -> usize {
+    // SAFETY: No preconditions.
+    unsafe { generated::kq_param_max_timers() as usize }
+}
+
+/// How many knotes the kqueues of one user may have.
+pub(crate) fn max_user_knotes() -> usize {
+    // SAFETY: No preconditions.
+    unsafe { generated::kq_param_max_user_knotes() as usize }
+}
+
+/// The number of the user that the current task is of, as the initial user namespace has it.
+pub(crate) fn current_uid() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { generated::kq_current_uid() }
+}
+
+/// Sets what was not given at load to what fits this machine: a user's knotes may take a 25th of
+/// the memory, as with epoll's watches.
+pub(crate) fn set_defaults() {
+    /// A knote with its wait-queue entry, its watch and its place in the table, in bytes.
+    const KNOTE_COST: u64 = 512;
+    // SAFETY: No preconditions; nobody reads the parameters yet.
+    unsafe {
+        if generated::kq_param_max_user_knotes() == 0 {
+            let bytes = generated::kq_total_memory() / 25;
+            let knotes = u32::try_from(bytes / KNOTE_COST).unwrap_or(u32::MAX);
+            generated::kq_param_set_max_user_knotes(knotes);
+        }
+    }
+}

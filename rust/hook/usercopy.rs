@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copying to userspace without waiting for a page.
+//!
+//! A page fault can take as long as a program likes (userfaultfd, a file on FUSE). Whoever holds a
+//! lock that others want copies with faults off; if that fails it lets the lock go, faults the
+//! page in, and tries again.
+
+use crate::uapi::Kevent;
+use core::ffi::c_void;
+use kernel::{
+    bindings,
+    prelude::*,
+    transmute::AsBytes, //
+};
+
+/// An array of events in the caller's memory.
+#[derive(Clone, Copy)]
+pub(crate) struct UserEvents {
+    address: usize,
+    len: usize,
+}
+
+impl UserEvents {
+    /// `len` events at `address`, which the kernel has yet to find out about.
+    pub(crate) fn new(address: usize, len: usize) -> Self {
+        UserEvents { address, len }
+    }
+
+    /// How many events there is room for.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn slot(&self, index: usize) -> Result<usize> {
+        if index >= self.len {
+            return Err(EFAULT);
+        }
+        index
+            .checked_mul(size_of::<Kevent>())
+            .and_then(|offset| self.address.checked_add(offset))
+            .ok_or(EFAULT)
+    }
+
+    /// Writes an event; never sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the memory is not there now.
+    pub(crate) fn write(&self, index: usize, event: &Kevent) -> Result {
+        let address = self.slot(index)?;
+        let bytes = event.as_bytes();
+        // SAFETY: The source is valid for its length; the destination is checked by the function.
+        let ret = unsafe {
+            bindings::copy_to_user_nofault(
+                core::ptr::without_provenance_mut::<c_void>(address),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+            )
+        };
+        if ret == 0 {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Brings in the memory of at most `count` events from `index` on; may sleep, interruptibly.
+    /// Changes nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if there is no writable memory for one event.
+    pub(crate) fn fault_in(&self, index: usize, count: usize) -> Result {
+        let address = self.slot(index)?;
+        let count = count.min(self.len - index);
+        let bytes = count.saturating_mul(size_of::<Kevent>());
+        // SAFETY: The range is checked by the function.
+        let missing = unsafe {
+            bindings::fault_in_safe_writeable(core::ptr::without_provenance(address), bytes)
+        };
+        if bytes - missing < size_of::<Kevent>() {
+            return Err(EFAULT);
+        }
+        Ok(())
+    }
+}
