@@ -50,6 +50,18 @@ fn read_write_seek() {
 }
 
 #[test]
+fn stat_tells_of_the_device() {
+    let kqueue = kqueue();
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: The structure is initialised if the call succeeds.
+    let mode = unsafe {
+        assert_eq!(libc::fstat(kqueue.as_raw_fd(), stat.as_mut_ptr()), 0);
+        stat.assume_init().st_mode
+    };
+    assert_eq!(mode & libc::S_IFMT, libc::S_IFCHR);
+}
+
+#[test]
 fn poll_tells_that_something_is_pending() {
     let kqueue = kqueue();
     assert_eq!(poll(&kqueue, 0), 0);
@@ -68,6 +80,25 @@ fn poll_is_woken() {
         trigger(&kqueue);
         assert_eq!(poller.join().unwrap(), libc::POLLIN);
     });
+}
+
+#[test]
+fn select_tells_that_something_is_pending() {
+    let kqueue = kqueue();
+    let select = || {
+        let fd = kqueue.as_raw_fd();
+        // SAFETY: The set is initialised before it is used; the number is below its size.
+        unsafe {
+            let mut set: libc::fd_set = std::mem::zeroed();
+            libc::FD_SET(fd, &mut set);
+            let mut zero: libc::timeval = std::mem::zeroed();
+            let null = std::ptr::null_mut();
+            libc::select(fd + 1, &mut set, null, null, &mut zero)
+        }
+    };
+    assert_eq!(select(), 0);
+    trigger(&kqueue);
+    assert_eq!(select(), 1);
 }
 
 #[test]
@@ -94,53 +125,6 @@ fn epoll_of_a_kqueue() {
         one(&kqueue);
         assert_eq!(libc::epoll_wait(fd, &mut event, 1, 0), 0);
     }
-}
-
-#[test]
-fn kqueue_of_an_epoll_of_a_kqueue() {
-    let (inner, outer) = (kqueue(), kqueue());
-    // SAFETY: The descriptor is new and ours; one event.
-    let epoll = unsafe {
-        let epoll = OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 5,
-        };
-        let fd = inner.as_raw_fd();
-        assert_eq!(
-            libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event),
-            0
-        );
-        epoll
-    };
-    change(&outer, &[add_read(&epoll, 0)]);
-    assert!(pending(&outer).is_empty());
-    trigger(&inner);
-    assert_eq!(one(&outer).ident, epoll.as_raw_fd() as u64);
-    one(&inner);
-    assert!(pending(&outer).is_empty());
-}
-
-#[test]
-fn kqueue_of_a_kqueue_tells_how_many_are_pending() {
-    let (inner, outer) = (kqueue(), kqueue());
-    change(&outer, &[add_read(&inner, 0)]);
-    assert!(pending(&outer).is_empty());
-    trigger(&inner);
-    assert_eq!(one(&outer).data, 1);
-    change(
-        &inner,
-        &[Event::new(2, Filter::USER, ev::ADD).fflags(note::TRIGGER)],
-    );
-    assert_eq!(one(&outer).data, 2);
-    assert_eq!(pending(&inner).len(), 2);
-    assert_eq!(one(&outer).data, 1);
-}
-
-#[test]
-fn a_kqueue_cannot_be_written_to() {
-    let (inner, outer) = (kqueue(), kqueue());
-    assert_eq!(change_error(&outer, add_write(&inner, 0)), libc::EOPNOTSUPP);
 }
 
 static SIGNALS: AtomicUsize = AtomicUsize::new(0);

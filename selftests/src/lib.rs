@@ -11,8 +11,12 @@
 mod arguments;
 mod close;
 mod common;
+mod fault;
 mod file;
 mod fork;
+mod limit;
+mod nested;
+mod passing;
 mod pipe;
 mod register;
 mod scan;

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every allocation of a call fails in turn: it gives ENOMEM, and leaves no half-made knote.
+//!
+//! With the kernel's fault injection: `/proc/thread-self/fail-nth` makes the thread's n-th
+//! allocation from then on fail.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{
+    fs,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::FileExt, net::UnixStream},
+    },
+};
+
+const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
+
+fn prepare() {
+    for fault in ["failslab", "fail_page_alloc"] {
+        let set = |name, value| {
+            fs::write(format!("/sys/kernel/debug/{fault}/{name}"), value)
+                .unwrap_or_else(|error| panic!("{fault}/{name}: {error}"));
+        };
+        // Those that may wait fail too, and without a stack trace each.
+        set("ignore-gfp-wait", "N");
+        set("verbose", "0");
+    }
+    fs::write("/sys/kernel/debug/fail_page_alloc/min-order", "0").unwrap();
+}
+
+/// What the kqueue holds, as /proc tells it.
+fn knotes(kqueue: &Kqueue) -> usize {
+    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().filter(|l| l.starts_with("knote ")).count()
+}
+
+/// The thread's `fail-nth`, opened while nothing fails yet.
+struct FailNth(fs::File);
+
+impl FailNth {
+    fn open() -> Self {
+        prepare();
+        let mut options = fs::OpenOptions::new();
+        FailNth(options.read(true).write(true).open(FAIL_NTH).unwrap())
+    }
+
+    /// The `nth` allocation from now on fails; none if 0.
+    fn set(&self, nth: u32) {
+        self.0.write_all_at(nth.to_string().as_bytes(), 0).unwrap();
+    }
+
+    /// Ends it; true if an allocation was made to fail.
+    fn has_failed(&self) -> bool {
+        let mut text = [0; 16];
+        let count = self.0.read_at(&mut text, 0).unwrap();
+        self.set(0);
+        std::str::from_utf8(&text[..count]).unwrap().trim() == "0"
+    }
+}
+
+/// Runs `call` with its first, second, ... allocation failing, until none fails any more.
+/// Gives how many failed.
+fn each_failing(
+    mut call: impl FnMut() -> std::io::Result<usize>,
+    mut check: impl FnMut(bool),
+) -> u32 {
+    let fail = FailNth::open();
+    for nth in 1.. {
+        fail.set(nth);
+        let result = call();
+        if !fail.has_failed() {
+            result.expect("nothing failed");
+            return nth - 1;
+        }
+        match &result {
+            // An allocation that is not needed, such as a larger table, may fail in silence.
+            Ok(_) => check(true),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+                check(false);
+            }
+        }
+    }
+    unreachable!()
+}
+
+/// `EV_ADD` of `change` with each allocation failing; it must work in the end.
+fn add(change: Event) {
+    let kqueue = kqueue();
+    let delete = Event {
+        flags: ev::DELETE,
+        ..change
+    };
+    let failed = each_failing(
+        || kqueue.kevent(&[change], &mut [], None),
+        |added| {
+            assert_eq!(knotes(&kqueue), usize::from(added));
+            if added {
+                super::common::change(&kqueue, &[delete]);
+            } else {
+                assert_eq!(change_error(&kqueue, delete), libc::ENOENT);
+            }
+        },
+    );
+    assert!(failed > 0, "no allocation was made to fail");
+    assert_eq!(knotes(&kqueue), 1);
+    super::common::change(&kqueue, &[delete]);
+}
+
+#[test]
+fn add_user() {
+    add(Event::new(1, Filter::USER, ev::ADD));
+}
+
+#[test]
+fn add_timer() {
+    add(Event::new(1, Filter::TIMER, ev::ADD).data(1));
+}
+
+#[test]
+fn add_read_and_write() {
+    let (a, _b) = UnixStream::pair().unwrap();
+    add(add_read(&a, 0));
+    add(add_write(&a, 0));
+}
+
+#[test]
+fn add_to_a_pipe_and_a_kqueue() {
+    let (reader, _writer) = pipe();
+    add(add_read(&reader, 0));
+    add(add_read(&kqueue(), 0));
+}
+
+#[test]
+fn growing() {
+    let kqueue = kqueue();
+    let mut ident = 0;
+    // Past several sizes of the table.
+    while ident < 200 {
+        each_failing(
+            || {
+                let add = Event::new(ident, Filter::USER, ev::ADD).fflags(note::TRIGGER);
+                kqueue.kevent(&[add], &mut [], None)
+            },
+            |_| {},
+        );
+        ident += 1;
+    }
+    assert_eq!(knotes(&kqueue), 200);
+    let mut events = [Event::default(); 256];
+    let count = kqueue.kevent(&[], &mut events, None).unwrap();
+    assert_eq!(count, 200);
+}
+
+#[test]
+fn collecting_and_deleting_need_no_memory() {
+    let kqueue = kqueue();
+    let add = Event::new(1, Filter::USER, ev::ADD).fflags(note::TRIGGER);
+    change(&kqueue, &[add]);
+    let mut events = [Event::default(); 4];
+    let failed = each_failing(
+        || kqueue.kevent(&[add], &mut events, None),
+        |worked| assert!(worked),
+    );
+    assert_eq!(failed, 0);
+}
+
+#[test]
+fn opening() {
+    let mut opened = Vec::new();
+    let failed = each_failing(
+        || {
+            opened.push(Kqueue::new()?);
+            Ok(0)
+        },
+        |_| {},
+    );
+    assert!(failed > 0);
+    for kqueue in opened {
+        change(
+            &kqueue,
+            &[Event::new(1, Filter::USER, ev::ADD).fflags(note::TRIGGER)],
+        );
+        one(&kqueue);
+    }
+}
+
+#[test]
+fn closing_a_watched_descriptor() {
+    let kqueue = kqueue();
+    let fail = FailNth::open();
+    for nth in 1..5 {
+        let (reader, writer) = pipe();
+        change(&kqueue, &[add_write(&writer, 0)]);
+        fail.set(nth);
+        drop(writer);
+        fail.set(0);
+        assert!(pending(&kqueue).is_empty());
+        // The reference may go a moment later, but it goes.
+        let mut poll = libc::pollfd {
+            fd: reader.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: One structure.
+        let ready = unsafe { libc::poll(&mut poll, 1, SOON.as_millis() as i32) };
+        assert_eq!((ready, poll.revents), (1, libc::POLLHUP));
+        assert_eq!(knotes(&kqueue), 0);
+    }
+}
