@@ -11,6 +11,7 @@
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/sched/signal.h>
 #include <linux/workqueue.h>
 #include <net/af_unix.h>
 #include <net/sock.h>
@@ -47,6 +48,11 @@ void kq_param_set_max_user_knotes(unsigned int knotes)
 u64 kq_total_memory(void)
 {
 	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+
+bool kq_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
 }
 
 u32 kq_current_uid(void)

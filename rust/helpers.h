@@ -22,6 +22,7 @@ unsigned int kq_param_max_user_knotes(void);
 void kq_param_set_max_user_knotes(unsigned int knotes);
 u64 kq_total_memory(void);
 u32 kq_current_uid(void);
+bool kq_fatal_signal_pending(void);
 
 /* Function entry probes and descriptor tables */
 unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n);

@@ -4,6 +4,7 @@
 
 use crate::{
     hook::{
+        signal,
         usercopy::UserEvents,
         waitqueue::{Deadline, Wakeup}, //
     },
@@ -135,6 +136,10 @@ fn apply(
 ) -> Result {
     let mut batch = [Kevent::default(); BATCH];
     while left > 0 {
+        // Two thousand million changes take long; a signal that does not kill waits for them.
+        if signal::is_being_killed() {
+            return Err(EINTR);
+        }
         let count = left.min(BATCH);
         left -= count;
         for slot in batch.iter_mut().take(count) {

@@ -32,14 +32,13 @@
 //! | `Table` and every knote's `Body` | the mutex |
 //! | `Ready` and every knote's `Queueing` | the spin lock |
 //! | `Knote::ident`, `filter`, `kqueue` | never change |
-//! | a timer's count of expiries | atomic |
 //!
 //! # Contexts
 //!
 //! | Callback | Context | Does |
 //! |---|---|---|
 //! | `PollWait` wake function | under the source's wait-queue lock, interrupts off | activates |
-//! | timer | hard interrupt | counts, re-arms, activates |
+//! | timer | hard interrupt | activates |
 //! | close probe | the closing task, preemption off | retires, adds task work |
 //! | task work | the closing task, before it returns to userspace | removes |
 //! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |

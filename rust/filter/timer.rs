@@ -10,8 +10,10 @@
 //!
 //! # Linux source
 //!
-//! `CLOCK_MONOTONIC`. Each expiry is set from the last, so that a period does not drift. The
-//! callback runs in hard interrupt context: it counts, sets the next expiry, and activates.
+//! `CLOCK_MONOTONIC`. The timer fires once, in hard interrupt context, and activates the knote;
+//! what goes by until that is reported is counted by arithmetic, and then the timer is set to the
+//! next multiple of the period. So a period does not drift, and a thousand short timers that
+//! nobody collects cost nothing: a timer fires as often as it is collected, at most.
 //!
 //! # Where we differ
 //!
@@ -44,12 +46,14 @@ use kernel::{
             RelativeMode, //
         },
         Delta,
+        Instant,
         Monotonic, //
     }, //
 };
 
-/// Just short of three centuries: a longer period would not fit the clock.
-const PERIOD_MAX_MILLIS: i64 = i64::MAX / 1_000_000 / 2;
+const NANOS_PER_MILLI: i64 = 1_000_000;
+/// A century and a half, in nanoseconds: a longer period would not fit the clock.
+const PERIOD_MAX: i64 = i64::MAX / 2;
 
 static TIMERS: Atomic<usize> = Atomic::new(0);
 
@@ -78,10 +82,6 @@ struct Clock {
     #[pin]
     timer: HrTimer<Self>,
     knote: Arc<Knote>,
-    period_millis: Atomic<i64>,
-    oneshot: bool,
-    /// Expiries that were not reported yet.
-    expired: Atomic<i64>,
 }
 
 impl_has_hr_timer! {
@@ -93,30 +93,28 @@ impl_has_hr_timer! {
 impl HrTimerCallback for Clock {
     type Pointer<'a> = Arc<Self>;
 
-    fn run(this: ArcBorrow<'_, Self>, mut ctx: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
-        let mut count = 1;
-        if !this.oneshot {
-            let period = Delta::from_millis(this.period_millis.load(ordering::Relaxed));
-            // How many periods went by since the timer was due: more than 1 if we are late.
-            count = i64::try_from(ctx.forward_now(period))
-                .unwrap_or(i64::MAX)
-                .max(1);
-        }
-        this.expired.fetch_add(count, ordering::Relaxed);
+    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
         Knote::activate(this.knote.as_arc_borrow());
-        if this.oneshot {
-            HrTimerRestart::NoRestart
-        } else {
-            HrTimerRestart::Restart
-        }
+        HrTimerRestart::NoRestart
     }
 }
 
-/// A running timer; dropping it cancels it and waits for its callback.
+/// A timer; dropping it cancels it and waits for its callback.
+///
+/// # Invariants
+///
+/// Until a oneshot was reported: the timer is set to `due`, or has fired and the knote is active
+/// or in the hands of a scan.
 pub(crate) struct Timer {
     // In this order: the timer is cancelled before its place is given to another.
-    _running: ArcHrTimerHandle<Clock>,
+    running: Option<ArcHrTimerHandle<Clock>>,
     clock: Arc<Clock>,
+    start: Instant<Monotonic>,
+    /// When the first expiry is, or was, that is not reported yet: nanoseconds from `start`.
+    due: i64,
+    /// Nanoseconds.
+    period: i64,
+    oneshot: bool,
     _quota: Quota,
 }
 
@@ -126,47 +124,71 @@ impl Timer {
     /// `EINVAL` for a negative period, `ENOMEM` also if there are too many timers.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let quota = Quota::take()?;
-        let period = period_millis(attach.change)?;
+        let period = period_nanos(attach.change)?;
         let clock = Arc::pin_init(
             pin_init!(Clock {
                 timer <- HrTimer::new(),
                 knote: attach.knote.clone(),
-                period_millis: Atomic::new(period),
-                oneshot: attach.change.has(EV_ONESHOT),
-                expired: Atomic::new(0),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        Ok(Timer {
-            _running: clock.clone().start(Delta::from_millis(period)),
+        let mut this = Timer {
+            running: None,
             clock,
+            start: Instant::now(),
+            due: period,
+            period,
+            oneshot: attach.change.has(EV_ONESHOT),
             _quota: quota,
-        })
+        };
+        this.arm();
+        Ok(this)
+    }
+
+    /// Sets the timer to `due`; it fires at once if that is over.
+    fn arm(&mut self) {
+        // The old handle first: dropping it cancels.
+        self.running = None;
+        let left = self.due.saturating_sub(self.start.elapsed().as_nanos());
+        let timer = self.clock.clone();
+        self.running = Some(timer.start(Delta::from_nanos(left.max(0))));
     }
 
     pub(super) fn touch(&mut self, change: &Kevent) -> Result {
-        let period = period_millis(change)?;
-        self.clock.period_millis.store(period, ordering::Relaxed);
+        self.period = period_nanos(change)?;
         Ok(())
     }
 
     pub(super) fn event(&self) -> Option<Report> {
-        let expired = self.clock.expired.load(ordering::Relaxed);
-        (expired != 0).then_some(Report {
-            data: expired,
+        let late = self.start.elapsed().as_nanos().saturating_sub(self.due);
+        if late < 0 {
+            return None;
+        }
+        let more = if self.oneshot { 0 } else { late / self.period };
+        Some(Report {
+            data: more.saturating_add(1),
             ..Report::default()
         })
     }
 
-    /// Takes off what was reported; what has expired since then stays, and has activated again.
+    /// What was reported is done with; what has expired since then makes the timer fire at once.
     pub(super) fn reported(&mut self, event: &Kevent) {
-        self.clock.expired.fetch_sub(event.data, ordering::Relaxed);
+        if !self.oneshot {
+            let reported = event.data.saturating_mul(self.period);
+            self.due = self.due.saturating_add(reported);
+            self.arm();
+        }
     }
 }
 
-fn period_millis(change: &Kevent) -> Result<i64> {
+/// The period that a change asks for.
+fn period_nanos(change: &Kevent) -> Result<i64> {
     if change.data < 0 {
         return Err(EINVAL);
     }
-    Ok(change.data.clamp(1, PERIOD_MAX_MILLIS))
+    Ok(change
+        .data
+        .max(1)
+        .saturating_mul(NANOS_PER_MILLI)
+        .min(PERIOD_MAX))
 }

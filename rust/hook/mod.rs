@@ -15,6 +15,7 @@ pub(crate) mod pipe;
 pub(crate) mod pollwait;
 pub(crate) mod queue;
 pub(crate) mod random;
+pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod taskwork;
 pub(crate) mod usercopy;

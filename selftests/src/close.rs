@@ -61,25 +61,10 @@ fn close_with_a_dup_open() {
 
 #[test]
 fn close_with_a_fork_s_copy_open() {
-    let (stop_reader, stop_writer) = pipe();
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     change(&kqueue, &[add_read(&reader, 0), add_write(&writer, 0)]);
-    // SAFETY: The child only waits and exits.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        drop(stop_writer);
-        let mut poll = libc::pollfd {
-            fd: stop_reader.as_raw_fd(),
-            events: 0,
-            revents: 0,
-        };
-        // SAFETY: One structure; then the process ends.
-        unsafe {
-            libc::poll(&mut poll, 1, -1);
-            libc::_exit(0);
-        }
-    }
+    let _holder = Holder::fork(|| {});
     drop(reader);
     assert_eq!(knotes(&kqueue), 1);
     write(&writer, b"x");
@@ -87,9 +72,6 @@ fn close_with_a_fork_s_copy_open() {
     drop(writer);
     assert!(pending(&kqueue).is_empty());
     assert_eq!(knotes(&kqueue), 0);
-    drop(stop_writer);
-    // SAFETY: Our own child.
-    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
 }
 
 #[test]
@@ -248,30 +230,17 @@ fn a_fork_s_copy_keeps_no_event_of_a_closed_kqueue() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     change(&kqueue, &[add_write(&writer, 0)]);
-    let (stop_reader, stop_writer) = pipe();
-    // SAFETY: The child only waits and exits.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        drop((stop_writer, writer));
-        let mut poll = libc::pollfd {
-            fd: stop_reader.as_raw_fd(),
-            events: 0,
-            revents: 0,
-        };
-        // SAFETY: One structure; then the process ends.
-        unsafe {
-            libc::poll(&mut poll, 1, -1);
-            libc::_exit(0);
-        }
-    }
+    let theirs = writer.as_raw_fd();
+    let _holder = Holder::fork(move || {
+        // SAFETY: The child's copy, which it does not use.
+        unsafe { libc::close(theirs) };
+    });
+    // Time for the child to have closed it.
     thread::sleep(Duration::from_millis(200));
     drop(kqueue);
     drop(writer);
     // The child's copy of the kqueue does not keep our pipe open.
     read(&reader, 0);
-    drop(stop_writer);
-    // SAFETY: Our own child.
-    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
 }
 
 #[test]

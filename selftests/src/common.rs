@@ -134,3 +134,45 @@ pub fn in_child(child: impl FnOnce() -> bool) -> bool {
         }
     }
 }
+
+/// A forked process that keeps copies of our descriptors until this is dropped.
+pub struct Holder {
+    pid: libc::pid_t,
+    stop: Option<OwnedFd>,
+}
+
+impl Holder {
+    /// Forks; the child first does what `before` says, then waits.
+    pub fn fork(before: impl FnOnce()) -> Self {
+        let (wait, stop) = pipe();
+        // SAFETY: The child only closes, waits and exits.
+        let pid = unsafe { libc::fork() };
+        assert_ne!(pid, -1);
+        if pid == 0 {
+            drop(stop);
+            before();
+            let mut poll = libc::pollfd {
+                fd: wait.as_raw_fd(),
+                events: 0,
+                revents: 0,
+            };
+            // SAFETY: One structure; then the process ends.
+            unsafe {
+                libc::poll(&mut poll, 1, -1);
+                libc::_exit(0);
+            }
+        }
+        Holder {
+            pid,
+            stop: Some(stop),
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.stop = None;
+        // SAFETY: Our own child, which ends now.
+        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+    }
+}

@@ -141,6 +141,24 @@ fn shortest_period_does_not_hang() {
 }
 
 #[test]
+fn thousands_of_the_shortest_do_not_hang() {
+    const COUNT: u64 = 4000;
+    let kqueue = kqueue();
+    let start = Instant::now();
+    let add = |ident| Event::new(ident, Filter::TIMER, ev::ADD).data(1);
+    change(&kqueue, &(0..COUNT).map(add).collect::<Vec<_>>());
+    thread::sleep(Duration::from_millis(1000));
+    let mut events = vec![Event::default(); COUNT as usize];
+    let count = kqueue.kevent(&[], &mut events, None).unwrap();
+    // Each has counted every period, and none too many.
+    let possible = start.elapsed().as_millis() as i64;
+    assert_eq!(count, COUNT as usize);
+    for event in &events {
+        assert!((1000..=possible).contains(&event.data), "{event:?}");
+    }
+}
+
+#[test]
 fn timers_are_bounded() {
     let kqueue = kqueue();
     let mut added = 0;
