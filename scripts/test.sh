@@ -42,7 +42,7 @@ fi
 say "the module, in a guest with the debug kernel"
 rm -f "$out/counts"
 if scripts/guest.sh "$tree" 3000 "$out" \
-	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-30}" \
+	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-60}" \
 	selftests/run.sh "$module" "$out" "$tests" "$c_test" target/release/echo-server "$only"; then
 	echo "ok guest::kernel_log_is_clean"
 	passed=$((passed + 1))
