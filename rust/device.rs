@@ -3,11 +3,14 @@
 //! `/dev/kqueue`: each open file is a kqueue.
 
 use crate::{
+    filter::{ProcessWatcher, SignalWatcher},
     hook::{
         chardev::{Device, PollTable},
-        close::CloseHook,
+        close::{CloseHook, CloseProbe},
         fdtable::{Closing, WeakFile},
-        pollwait::Events, //
+        pollwait::Events,
+        process::{ExecHook, ForkHook, SignalHook},
+        tracepoint::Tracepoint, //
     },
     kevent::kevent,
     kqueue::Kqueue,
@@ -16,6 +19,7 @@ use crate::{
     uapi::{kevent_args_size, KeventArgs}, //
 };
 use kernel::{
+    fmt,
     fs::File,
     prelude::*,
     seq_file::SeqFile,
@@ -25,7 +29,10 @@ use kernel::{
 
 /// What all kqueues share.
 pub(crate) struct Shared {
-    pub(crate) close_hook: Arc<CloseHook>,
+    pub(crate) closes: Arc<CloseHook>,
+    pub(crate) forks: Arc<ForkHook<ProcessWatcher>>,
+    pub(crate) execs: Arc<ExecHook<ProcessWatcher>>,
+    pub(crate) signals: Arc<SignalHook<SignalWatcher>>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
 }
@@ -36,11 +43,30 @@ impl Shared {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let shared = Shared {
-            close_hook: CloseHook::new()?,
+            closes: CloseHook::new(CloseProbe::new())?,
+            forks: ForkHook::new(Tracepoint::new())?,
+            execs: ExecHook::new(Tracepoint::new())?,
+            signals: SignalHook::new(Tracepoint::new())?,
             nesting: Nesting::new()?,
             users: Users::new()?,
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
+    }
+
+    /// One line for each probe: whether it is registered, and how many watch.
+    pub(crate) fn show_hooks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.closes.show("close", f)?;
+        self.forks.show("fork", f)?;
+        self.execs.show("exec", f)?;
+        self.signals.show("signal", f)
+    }
+
+    /// Takes all probes away, and waits for those that run. No kqueue is open any more.
+    pub(crate) fn stop(&self) {
+        self.closes.stop();
+        self.forks.stop();
+        self.execs.stop();
+        self.signals.stop();
     }
 }
 

@@ -10,8 +10,10 @@
 #include <linux/irq_work.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
+#include <linux/pid.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/signal.h>
+#include <linux/tracepoint.h>
 #include <linux/workqueue.h>
 #include <net/af_unix.h>
 #include <net/sock.h>
@@ -58,6 +60,58 @@ bool kq_fatal_signal_pending(void)
 u32 kq_current_uid(void)
 {
 	return __kuid_val(current_uid());
+}
+
+u32 kq_current_euid(void)
+{
+	return __kuid_val(current_euid());
+}
+
+struct pid *kq_pid_get(struct pid *pid)
+{
+	return get_pid(pid);
+}
+
+struct pid *kq_task_tgid(struct task_struct *task)
+{
+	return task_tgid(task);
+}
+
+u32 kq_task_uid(struct task_struct *task)
+{
+	return __kuid_val(__task_cred(task)->uid);
+}
+
+u32 kq_task_suid(struct task_struct *task)
+{
+	return __kuid_val(__task_cred(task)->suid);
+}
+
+struct user_namespace *kq_task_user_ns(struct task_struct *task)
+{
+	return __task_cred(task)->user_ns;
+}
+
+bool kq_task_is_ours(struct task_struct *task)
+{
+	return same_thread_group(task, current) ||
+	       same_thread_group(rcu_dereference(task->real_parent), current);
+}
+
+bool kq_process_has_exited(struct task_struct *leader)
+{
+	return READ_ONCE(leader->exit_state) && thread_group_empty(leader);
+}
+
+int kq_process_wait_status(struct task_struct *leader)
+{
+	return leader->signal->flags & SIGNAL_GROUP_EXIT ?
+	       leader->signal->group_exit_code : leader->exit_code;
+}
+
+void kq_tracepoint_synchronize(void)
+{
+	tracepoint_synchronize_unregister();
 }
 
 unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n)

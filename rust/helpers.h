@@ -10,8 +10,11 @@ struct file;
 struct files_struct;
 struct ftrace_regs;
 struct irq_work;
+struct pid;
 struct pipe_inode_info;
 struct sock;
+struct task_struct;
+struct user_namespace;
 struct wait_queue_head;
 struct work_struct;
 struct workqueue_struct;
@@ -22,6 +25,7 @@ unsigned int kq_param_max_user_knotes(void);
 void kq_param_set_max_user_knotes(unsigned int knotes);
 u64 kq_total_memory(void);
 u32 kq_current_uid(void);
+u32 kq_current_euid(void);
 bool kq_fatal_signal_pending(void);
 
 /* Function entry probes and descriptor tables */
@@ -30,6 +34,17 @@ struct file *kq_files_lookup(struct files_struct *files, unsigned int fd);
 int kq_files_users(struct files_struct *files);
 bool kq_file_tryget(struct file *file);
 unsigned long kq_file_count(struct file *file);
+
+/* Processes: kq_task_uid() to kq_process_wait_status() under RCU */
+struct pid *kq_pid_get(struct pid *pid);
+struct pid *kq_task_tgid(struct task_struct *task);
+u32 kq_task_uid(struct task_struct *task);
+u32 kq_task_suid(struct task_struct *task);
+struct user_namespace *kq_task_user_ns(struct task_struct *task);
+bool kq_task_is_ours(struct task_struct *task);
+bool kq_process_has_exited(struct task_struct *leader);
+int kq_process_wait_status(struct task_struct *leader);
+void kq_tracepoint_synchronize(void);
 
 /* Deferral */
 struct workqueue_struct *kq_alloc_workqueue(const char *name);

@@ -13,6 +13,7 @@ use crate::{
     uapi::Kevent, //
 };
 use kernel::{
+    alloc::Flags,
     list::{impl_list_arc_safe, impl_list_item, AtomicTracker, ListLinks, TryNewListArc},
     prelude::*,
     sync::{Arc, ArcBorrow, LockedBy}, //
@@ -37,6 +38,19 @@ pub(crate) struct Body {
     pub(crate) source: Option<Source>,
     /// The next knote in the same bucket of the table.
     pub(crate) next: Option<Arc<Knote>>,
+}
+
+impl Body {
+    /// That of a knote that is not attached yet.
+    pub(crate) fn new(flags: u16, saved: Saved, udata: u64) -> Self {
+        Body {
+            flags,
+            saved,
+            udata,
+            source: None,
+            next: None,
+        }
+    }
 }
 
 /// The filter's parameters, as the program last gave them.
@@ -77,14 +91,15 @@ impl Knote {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`; `ENOSPC` if the user has as many knotes as they may.
     pub(crate) fn new(
         kqueue: ArcBorrow<'_, Kqueue>,
         ident: u64,
         filter: Filter,
         body: Body,
-        place: Place,
+        alloc: Flags,
     ) -> Result<Arc<Self>> {
+        let place = kqueue.take_place()?;
         let queueing = Queueing {
             state: State::default(),
             scan: 0,
@@ -100,7 +115,7 @@ impl Knote {
                 body: LockedBy::new(&kqueue.table, body),
                 kqueue: kqueue.into(),
             }),
-            GFP_KERNEL_ACCOUNT,
+            alloc,
         )
     }
 

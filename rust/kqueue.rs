@@ -15,13 +15,14 @@ use crate::{
         waitqueue::{Deadline, WaitQueue, Wakeup}, //
     },
     knote::{Body, Knote, Saved},
-    limit::User,
+    limit::{Place, User},
     nesting::{Graph, Links},
     state::Take,
     table::Table,
     uapi::*, //
 };
 use kernel::{
+    alloc::flags::__GFP_NOWARN,
     fs::File,
     impl_has_work,
     new_mutex,
@@ -48,8 +49,17 @@ pub(crate) struct Ready {
     watched: bool,
     /// Its last descriptor in its table was closed: no more registrations, no more events.
     closed: bool,
+    /// Knotes that are not in the table yet; see [`Kqueue::adopt`].
+    adopted: Option<KBox<Adopted>>,
     /// The kqueue's own file.
     file: Option<WeakFile>,
+}
+
+/// A knote that was made where the mutex cannot be had, with its source: the head of a list.
+struct Adopted {
+    knote: Arc<Knote>,
+    source: Source,
+    next: Option<KBox<Adopted>>,
 }
 
 impl Ready {
@@ -117,6 +127,7 @@ impl Kqueue {
             sleepers: 0,
             watched: false,
             closed: false,
+            adopted: None,
             file: Some(file),
         };
         Arc::pin_init(
@@ -151,6 +162,20 @@ impl Kqueue {
             return Err(EBADF);
         }
         Ok(())
+    }
+
+    /// What all kqueues share.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Takes a place for one more knote.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the user has as many as they may.
+    pub(crate) fn take_place(&self) -> Result<Place> {
+        self.user.take_place()
     }
 
     // Activation and wake-up.
@@ -248,8 +273,22 @@ impl Kqueue {
 
     /// Ends all knotes and turns all callers away: the kqueue was closed.
     fn terminate(&self) {
-        self.ready.lock().closed = true;
+        let mut adopted = {
+            let mut ready = self.ready.lock();
+            ready.closed = true;
+            ready.adopted.take()
+        };
         self.sleepers.wake_all();
+        while let Some(child) = adopted {
+            let Adopted {
+                knote,
+                source,
+                next,
+            } = KBox::into_inner(child);
+            drop(self.retire(&knote));
+            drop(source);
+            adopted = next;
+        }
         {
             let mut table = self.table.lock();
             let mut bucket = 0;
@@ -290,9 +329,7 @@ impl Kqueue {
         table: &mut Table,
         change: &Kevent,
     ) -> Result {
-        if this.ready.lock().closed {
-            return Err(EBADF);
-        }
+        this.admit(table)?;
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
         let file = if filter.is_descriptor() {
             Some(fdtable::get(change.ident)?)
@@ -326,6 +363,59 @@ impl Kqueue {
         Ok(())
     }
 
+    /// Takes a knote in that was made, with its source, where the mutex cannot be had: its
+    /// children get one in the middle of a process's fork. It can be activated at once; it comes into the
+    /// table when somebody next has the mutex, before anything is looked for or reported.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the kqueue was closed, `ENOMEM`.
+    pub(crate) fn adopt(&self, knote: &Arc<Knote>, source: Source) -> Result {
+        let child = Adopted {
+            knote: knote.clone(),
+            source,
+            next: None,
+        };
+        // Dropped after the lock was released if it is not taken.
+        let mut child = KBox::new(child, GFP_ATOMIC | __GFP_NOWARN)?;
+        let mut ready = self.ready.lock();
+        if ready.closed {
+            return Err(EBADF);
+        }
+        child.next = ready.adopted.take();
+        ready.adopted = Some(child);
+        Ok(())
+    }
+
+    /// Takes adopted knotes into the table.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the kqueue was closed. `ENOMEM`, then they wait on.
+    fn admit(&self, table: &mut Table) -> Result {
+        loop {
+            {
+                let ready = self.ready.lock();
+                if ready.closed {
+                    return Err(EBADF);
+                }
+                if ready.adopted.is_none() {
+                    return Ok(());
+                }
+            }
+            table.reserve()?;
+            let mut ready = self.ready.lock();
+            let Some(mut child) = ready.adopted.take() else {
+                return Ok(());
+            };
+            ready.adopted = child.next.take();
+            drop(ready);
+            let Adopted { knote, source, .. } = KBox::into_inner(child);
+            knote.body.access_mut(table).source = Some(source);
+            table.insert(knote);
+        }
+    }
+
     fn disable(&self, knote: &Knote) {
         let mut ready = self.ready.lock();
         knote.queueing.access_mut(&mut ready).state.disable();
@@ -340,13 +430,18 @@ impl Kqueue {
         file: Option<&File>,
     ) -> Option<Arc<Knote>> {
         let knote = table.find(change.ident, filter)?;
-        let same_file = match (&knote.body.access(table).source, file) {
-            (Some(source), Some(file)) => source.is_of(file),
-            (source, None) => source.is_some(),
-            (None, _) => false,
+        let (named, outlives) = match &knote.body.access(table).source {
+            Some(source) => (source.is_named(change.ident, file), source.outlives_name()),
+            None => (false, false),
         };
-        if same_file && !self.is_retired(&knote) {
-            return Some(knote);
+        if !self.is_retired(&knote) {
+            if named || (outlives && !change.has(EV_ADD)) {
+                return Some(knote);
+            }
+            // It stays until it is reported, behind the new one.
+            if outlives {
+                return None;
+            }
         }
         self.remove(table, &knote);
         None
@@ -360,18 +455,12 @@ impl Kqueue {
         file: Option<ARef<File>>,
     ) -> Result<Arc<Knote>> {
         table.reserve()?;
-        let body = Body {
-            flags: change.flags,
-            saved: Saved {
-                fflags: change.fflags,
-                data: change.data,
-            },
-            udata: change.udata,
-            source: None,
-            next: None,
+        let saved = Saved {
+            fflags: change.fflags,
+            data: change.data,
         };
-        let place = this.user.take_place()?;
-        let knote = Knote::new(this, change.ident, filter, body, place)?;
+        let body = Body::new(change.flags, saved, change.udata);
+        let knote = Knote::new(this, change.ident, filter, body, GFP_KERNEL_ACCOUNT)?;
         let attach = Attach {
             knote: &knote,
             change,
@@ -454,6 +543,10 @@ impl Kqueue {
     }
 
     fn report(&self, table: &mut Table, knote: &Arc<Knote>, sink: &mut impl EventSink) -> Result {
+        if knote.body.access(table).source.is_none() && self.admit(table).is_err() {
+            self.requeue(knote);
+            return Ok(());
+        }
         if !knote.is_bound(table) {
             self.remove(table, knote);
             return Ok(());
@@ -468,17 +561,21 @@ impl Kqueue {
             self.activate(knote.as_arc_borrow(), true);
             return Err(error);
         }
-        let body = knote.body.access_mut(table);
-        let flags = body.flags;
-        if let Some(source) = &mut body.source {
-            source.reported(&event, flags & EV_CLEAR != 0);
-        }
-        if flags & EV_ONESHOT != 0 {
+        let more = match &mut knote.body.access_mut(table).source {
+            Some(source) => source.reported(&event),
+            None => false,
+        };
+        if event.has(EV_ONESHOT) {
             self.remove(table, knote);
-        } else if flags & EV_DISPATCH != 0 {
+            return Ok(());
+        }
+        if event.has(EV_DISPATCH) {
             self.disable(knote);
-        } else if flags & EV_CLEAR == 0 {
+        } else if !event.has(EV_CLEAR) {
             self.requeue(knote);
+        }
+        if more {
+            Knote::activate(knote.as_arc_borrow());
         }
         Ok(())
     }
@@ -520,7 +617,9 @@ impl Kqueue {
 
     /// One line for the kqueue, and one for each knote.
     pub(crate) fn show(&self, m: &SeqFile) {
-        let table = self.table.lock();
+        let mut table = self.table.lock();
+        // What cannot be admitted is not shown.
+        let _ = self.admit(&mut table);
         let pending = self.ready.lock().pending();
         seq_print!(m, "kqueue knotes: {} pending: {}\n", table.len(), pending);
         table.for_each(|knote| {

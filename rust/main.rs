@@ -93,7 +93,12 @@ mod uapi;
 
 use device::Shared;
 use hook::{chardev::Registration, params, workqueue::OwnQueue};
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    debugfs::{Dir, File},
+    fmt,
+    prelude::*,
+    sync::Arc, //
+};
 use kqueue::Kqueue;
 
 module! {
@@ -110,8 +115,20 @@ struct KqueueModule {
     // Dropped in this order: no more files, then nothing more at work, then what they shared.
     #[pin]
     _device: Registration<Kqueue>,
+    /// `/sys/kernel/debug/kqueue/hooks`: which probes there are, and for how many watches.
+    #[pin]
+    _hooks: File<Arc<Shared>>,
     _work: OwnQueue,
-    _shared: Arc<Shared>,
+    _shared: Stopper,
+}
+
+/// Ends all that may call the module, when it is dropped.
+struct Stopper(Arc<Shared>);
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 impl kernel::InPlaceModule for KqueueModule {
@@ -120,11 +137,17 @@ impl kernel::InPlaceModule for KqueueModule {
             params::set_defaults();
             let shared = Shared::new()?;
             let work = OwnQueue::new(c"kqueue")?;
+            let hooks = shared.clone();
             Ok(try_pin_init!(Self {
-                _shared: shared.clone(),
+                _shared: Stopper(shared.clone()),
                 _work: work,
+                _hooks <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_hooks),
                 _device <- Registration::new(c"kqueue", 0o666, shared),
             }? Error))
         })
     }
+}
+
+fn show_hooks(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    shared.show_hooks(f)
 }

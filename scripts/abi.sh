@@ -13,7 +13,7 @@ trap 'rm -f "$made"' EXIT
 	echo
 	bindgen "$top/include/uapi/linux/kqueue.h" --rust-target 1.85 --use-core --no-layout-tests \
 		--ctypes-prefix libc --with-derive-default --with-derive-partialeq \
-		--allowlist-type 'kqueue_.*' --allowlist-var '(EVFILT|EV|NOTE|KQUEUE)_.*'
+		--allowlist-type 'kqueue_.*' --allowlist-var '(EVFILT|EV|NOTE|VQ|KQUEUE)_.*'
 } >"$made"
 rustfmt --edition 2021 "$made"
 if [ "${1:-}" = --check ]; then

@@ -16,11 +16,11 @@ cp "$(command -v busybox)" "$stage/busybox"
 cd "$stage" || exit
 log=$stage/log
 
-# result NAME STATUS
+# result NAME STATUS [REMARK]
 result() {
 	if [ "$2" = 0 ]; then
 		passed=$((passed + 1))
-		echo "ok $1"
+		echo "ok $1${3:-}"
 	else
 		failed=$((failed + 1))
 		echo "not ok $1 (status $2)"
@@ -31,13 +31,15 @@ result() {
 
 # run NAME COMMAND...: fails also if it takes longer than anything does.
 run() {
-	local name=$1
+	local name=$1 start=$SECONDS
 	shift
 	[[ $name == *"$only"* ]] || return 0
 	# What the kernel reports can be told by it to be of this test.
 	echo "kqueue-selftest: $name" >/dev/kmsg
 	./busybox timeout -k 5 $((300 + ${KQUEUE_STRESS_SECONDS:-0})) "$@" >"$log" 2>&1
-	result "$name" $?
+	local status=$? remark=
+	[ $((SECONDS - start)) -lt 10 ] || remark=" ($((SECONDS - start)) s)"
+	result "$name" "$status" "$remark"
 }
 
 # Opened, used and closed, 50 times, with the module loaded and unloaded around it.

@@ -89,6 +89,56 @@ pub mod note {
     pub const FFLAGSMASK: u32 = abi::NOTE_FFLAGSMASK;
     /// USER: make the event active.
     pub const TRIGGER: u32 = abi::NOTE_TRIGGER;
+    /// EXCEPT: out-of-band data on a socket.
+    pub const OOB: u32 = abi::NOTE_OOB;
+    /// VNODE: the file's last name was removed.
+    pub const DELETE: u32 = abi::NOTE_DELETE;
+    /// VNODE: the file was written to, or the entries of the directory changed.
+    pub const WRITE: u32 = abi::NOTE_WRITE;
+    /// VNODE: the file grew.
+    pub const EXTEND: u32 = abi::NOTE_EXTEND;
+    /// VNODE: its attributes changed.
+    pub const ATTRIB: u32 = abi::NOTE_ATTRIB;
+    /// VNODE: its link count changed.
+    pub const LINK: u32 = abi::NOTE_LINK;
+    /// VNODE: it was renamed.
+    pub const RENAME: u32 = abi::NOTE_RENAME;
+    /// VNODE: access was revoked, or the file system unmounted.
+    pub const REVOKE: u32 = abi::NOTE_REVOKE;
+    /// VNODE: it was opened.
+    pub const OPEN: u32 = abi::NOTE_OPEN;
+    /// VNODE: it was closed by one who could not write to it.
+    pub const CLOSE: u32 = abi::NOTE_CLOSE;
+    /// VNODE: it was closed by one who could write to it.
+    pub const CLOSE_WRITE: u32 = abi::NOTE_CLOSE_WRITE;
+    /// VNODE: it was read.
+    pub const READ: u32 = abi::NOTE_READ;
+    /// PROC: the process exited; `data` is the wait status.
+    pub const EXIT: u32 = abi::NOTE_EXIT;
+    /// PROC: it made another process.
+    pub const FORK: u32 = abi::NOTE_FORK;
+    /// PROC: it executed a program.
+    pub const EXEC: u32 = abi::NOTE_EXEC;
+    /// PROC: its children get an event like this one.
+    pub const TRACK: u32 = abi::NOTE_TRACK;
+    /// PROC, reported: a child could not get one.
+    pub const TRACKERR: u32 = abi::NOTE_TRACKERR;
+    /// PROC, reported by a child: `data` is the parent's number.
+    pub const CHILD: u32 = abi::NOTE_CHILD;
+    /// TIMER: `data` is in seconds.
+    pub const SECONDS: u32 = abi::NOTE_SECONDS;
+    /// TIMER: `data` is in milliseconds, as without a unit.
+    pub const MSECONDS: u32 = abi::NOTE_MSECONDS;
+    /// TIMER: `data` is in microseconds.
+    pub const USECONDS: u32 = abi::NOTE_USECONDS;
+    /// TIMER: `data` is in nanoseconds.
+    pub const NSECONDS: u32 = abi::NOTE_NSECONDS;
+    /// TIMER: `data` is a time since the epoch, not a period.
+    pub const ABSTIME: u32 = abi::NOTE_ABSTIME;
+    /// FS: a file system was mounted.
+    pub const VQ_MOUNT: u32 = abi::VQ_MOUNT;
+    /// FS: a file system was unmounted.
+    pub const VQ_UNMOUNT: u32 = abi::VQ_UNMOUNT;
 }
 
 impl Filter {
@@ -96,6 +146,18 @@ impl Filter {
     pub const READ: Filter = Filter(abi::EVFILT_READ as i16);
     /// A descriptor has room to write; `data` is how many bytes.
     pub const WRITE: Filter = Filter(abi::EVFILT_WRITE as i16);
+    /// Reserved; `ENXIO`, as in the specification.
+    pub const AIO: Filter = Filter(abi::EVFILT_AIO as i16);
+    /// The file of a descriptor changed.
+    pub const VNODE: Filter = Filter(abi::EVFILT_VNODE as i16);
+    /// A process forked, executed a program, exited.
+    pub const PROC: Filter = Filter(abi::EVFILT_PROC as i16);
+    /// A signal was sent to this process; `data` is how often.
+    pub const SIGNAL: Filter = Filter(abi::EVFILT_SIGNAL as i16);
+    /// A descriptor has an exceptional condition.
+    pub const EXCEPT: Filter = Filter(abi::EVFILT_EXCEPT as i16);
+    /// A file system was mounted or unmounted.
+    pub const FS: Filter = Filter(abi::EVFILT_FS as i16);
     /// A period of `data` milliseconds; reported `data` is how often it has expired.
     pub const TIMER: Filter = Filter(abi::EVFILT_TIMER as i16);
     /// The program's own event.
@@ -107,6 +169,12 @@ impl fmt::Debug for Filter {
         match *self {
             Filter::READ => f.write_str("READ"),
             Filter::WRITE => f.write_str("WRITE"),
+            Filter::AIO => f.write_str("AIO"),
+            Filter::VNODE => f.write_str("VNODE"),
+            Filter::PROC => f.write_str("PROC"),
+            Filter::SIGNAL => f.write_str("SIGNAL"),
+            Filter::EXCEPT => f.write_str("EXCEPT"),
+            Filter::FS => f.write_str("FS"),
             Filter::TIMER => f.write_str("TIMER"),
             Filter::USER => f.write_str("USER"),
             Filter(raw) => write!(f, "Filter({raw})"),

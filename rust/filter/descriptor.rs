@@ -133,7 +133,7 @@ impl Descriptor {
     pub(super) fn attach(attach: Attach<'_>, direction: Direction) -> Result<Self> {
         let file = attach.file.clone().ok_or(EBADF)?;
         let count = Count::of(&file, direction, &attach)?;
-        let binding = Binding::new(&attach.shared.close_hook, file, attach.knote)?;
+        let binding = Binding::new(&attach.shared.closes, file, attach.knote)?;
         let mask = direction.ready() | direction.gone();
         Ok(Descriptor {
             _wait: PollWait::new(binding.file(), attach.knote, mask)?,

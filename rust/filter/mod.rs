@@ -6,6 +6,8 @@
 //! their operations run under the kqueue's mutex, in process context.
 
 mod descriptor;
+mod process;
+mod signal;
 mod timer;
 mod user;
 
@@ -20,6 +22,10 @@ use kernel::{
     prelude::*,
     sync::{aref::ARef, Arc}, //
 };
+use process::Process;
+pub(crate) use process::ProcessWatcher;
+use signal::Signal;
+pub(crate) use signal::SignalWatcher;
 use timer::Timer;
 use user::User;
 
@@ -28,6 +34,9 @@ use user::User;
 pub(crate) enum Filter {
     Read,
     Write,
+    Aio,
+    Proc,
+    Signal,
     Timer,
     User,
 }
@@ -38,6 +47,9 @@ impl Filter {
         match raw {
             EVFILT_READ => Some(Filter::Read),
             EVFILT_WRITE => Some(Filter::Write),
+            EVFILT_AIO => Some(Filter::Aio),
+            EVFILT_PROC => Some(Filter::Proc),
+            EVFILT_SIGNAL => Some(Filter::Signal),
             EVFILT_TIMER => Some(Filter::Timer),
             EVFILT_USER => Some(Filter::User),
             _ => None,
@@ -49,6 +61,9 @@ impl Filter {
         match self {
             Filter::Read => EVFILT_READ,
             Filter::Write => EVFILT_WRITE,
+            Filter::Aio => EVFILT_AIO,
+            Filter::Proc => EVFILT_PROC,
+            Filter::Signal => EVFILT_SIGNAL,
             Filter::Timer => EVFILT_TIMER,
             Filter::User => EVFILT_USER,
         }
@@ -81,6 +96,8 @@ pub(crate) struct Attach<'a> {
 /// An attached event source; dropping it detaches (`f_detach`).
 pub(crate) enum Source {
     Descriptor(Descriptor),
+    Process(Process),
+    Signal(Signal),
     Timer(Timer),
     User(User),
 }
@@ -96,6 +113,10 @@ impl Source {
         Ok(match filter {
             Filter::Read => (Self::descriptor(attach, Direction::Read)?, 0),
             Filter::Write => (Self::descriptor(attach, Direction::Write)?, 0),
+            // The specification's has no AIO either.
+            Filter::Aio => return Err(ENXIO),
+            Filter::Proc => (Source::Process(Process::attach(attach)?), EV_CLEAR),
+            Filter::Signal => (Source::Signal(Signal::attach(attach)?), EV_CLEAR),
             Filter::Timer => (Source::Timer(Timer::attach(attach)?), EV_CLEAR),
             Filter::User => (Source::User(User::attach(attach.change)), 0),
         })
@@ -117,8 +138,9 @@ impl Source {
                 user.touch(change);
                 return Ok(());
             }
+            Source::Process(process) => process.touch(change)?,
             Source::Timer(timer) => timer.touch(change)?,
-            Source::Descriptor(_) => {}
+            Source::Descriptor(_) | Source::Signal(_) => {}
         }
         *saved = Saved {
             fflags: change.fflags,
@@ -132,30 +154,42 @@ impl Source {
     pub(crate) fn event(&mut self, saved: &Saved) -> Option<Report> {
         match self {
             Source::Descriptor(descriptor) => descriptor.event(saved),
+            Source::Process(process) => process.event(),
+            Source::Signal(signal) => signal.event(),
             Source::Timer(timer) => timer.event(),
             Source::User(user) => user.event(),
         }
     }
 
-    /// `event` has reached the program; `clear` says that `EV_CLEAR` is set.
-    pub(crate) fn reported(&mut self, event: &Kevent, clear: bool) {
+    /// `event` has reached the program. True if there is another one to report already.
+    pub(crate) fn reported(&mut self, event: &Kevent) -> bool {
         match self {
             Source::Descriptor(_) => {}
+            Source::Process(process) => return process.reported(),
+            Source::Signal(signal) => signal.reported(),
             Source::Timer(timer) => timer.reported(event),
             Source::User(user) => {
-                if clear {
+                if event.has(EV_CLEAR) {
                     user.clear();
                 }
             }
         }
+        false
     }
 
-    /// True when the source is that file.
-    pub(crate) fn is_of(&self, file: &File) -> bool {
+    /// True when `ident` names the source still, and not something else by now; `file` is what
+    /// it names if it is a descriptor.
+    pub(crate) fn is_named(&self, ident: u64, file: Option<&File>) -> bool {
         match self {
-            Source::Descriptor(descriptor) => descriptor.is_of(file),
-            Source::Timer(_) | Source::User(_) => false,
+            Source::Descriptor(descriptor) => file.is_some_and(|file| descriptor.is_of(file)),
+            Source::Process(process) => process.has_number(ident),
+            Source::Signal(_) | Source::Timer(_) | Source::User(_) => true,
         }
+    }
+
+    /// True when what the source has to report outlives its name: an exit.
+    pub(crate) fn outlives_name(&self) -> bool {
+        matches!(self, Source::Process(_))
     }
 
     /// False when the source is a file that number `ident` of the current task's descriptor table
@@ -163,7 +197,7 @@ impl Source {
     pub(crate) fn is_bound(&self, ident: u64) -> bool {
         match self {
             Source::Descriptor(descriptor) => descriptor.is_bound(ident),
-            Source::Timer(_) | Source::User(_) => true,
+            _ => true,
         }
     }
 }

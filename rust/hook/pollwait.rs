@@ -22,6 +22,7 @@
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
+use super::process::Process;
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
@@ -30,6 +31,7 @@ use core::{
     ptr, //
 };
 use kernel::{
+    alloc::Flags,
     bindings,
     fs::File,
     prelude::*,
@@ -126,6 +128,7 @@ impl<T: Wake> Entry<T> {
         target: &Arc<T>,
         mask: Events,
         next: &mut Option<Pin<KBox<Entry<T>>>>,
+        flags: Flags,
     ) -> Result<Pin<KBox<Entry<T>>>> {
         let wait = bindings::wait_queue_entry {
             func: Some(Self::woken),
@@ -140,7 +143,7 @@ impl<T: Wake> Entry<T> {
                 next: None,
                 _pin: PhantomPinned,
             },
-            GFP_KERNEL_ACCOUNT,
+            flags,
         )?;
         entry.next = next.take();
         let entry = KBox::into_pin(entry);
@@ -237,7 +240,16 @@ impl<T: Wake> Queueing<'_, T> {
         }
         // SAFETY: A queue that `->poll` names is valid for as long as its file, which the owner of
         // the `PollWait` keeps, or until `POLLFREE`.
-        match unsafe { Entry::link(head, this.target, this.mask, &mut this.entries) } {
+        let entry = unsafe {
+            Entry::link(
+                head,
+                this.target,
+                this.mask,
+                &mut this.entries,
+                GFP_KERNEL_ACCOUNT,
+            )
+        };
+        match entry {
             Ok(entry) => this.entries = Some(entry),
             Err(_) => this.failed = true,
         }
@@ -278,6 +290,23 @@ impl<T: Wake> PollWait<T> {
             return Err(ENOMEM);
         }
         Ok(this)
+    }
+
+    /// Listens to the end of a process, on behalf of `target`; with `GFP_ATOMIC` from anywhere.
+    ///
+    /// The caller keeps a reference to the process until the value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn on_exit(process: &Process, target: &Arc<T>, flags: Flags) -> Result<Self> {
+        let mut next = None;
+        // SAFETY: The queue lives as long as the process's `struct pid`, which the caller keeps.
+        let entry =
+            unsafe { Entry::link(process.exit_queue(), target, Events::IN, &mut next, flags) }?;
+        Ok(PollWait {
+            entries: Some(entry),
+        })
     }
 }
 

@@ -4,8 +4,9 @@
 
 use kqueue::{ev, Event, Filter, Kqueue};
 use std::{
-    io,
+    fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    process::Command,
     time::Duration,
 };
 
@@ -174,5 +175,89 @@ impl Drop for Holder {
         self.stop = None;
         // SAFETY: Our own child, which ends now.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+    }
+}
+
+/// Runs this test program again, for that test only, with `KQUEUE_FD` in its environment.
+pub fn again(test: &str, fd: i32) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(["--exact", test, "--test-threads", "1"])
+        .env("KQUEUE_FD", fd.to_string());
+    command
+}
+
+/// A parameter with another value; the old one comes back when dropped.
+pub struct Parameter {
+    path: String,
+    old: String,
+}
+
+impl Parameter {
+    pub fn set(name: &str, value: u32) -> Self {
+        let path = format!("/sys/module/kqueue/parameters/{name}");
+        let old = fs::read_to_string(&path).unwrap();
+        fs::write(&path, value.to_string()).unwrap();
+        Parameter { path, old }
+    }
+}
+
+impl Drop for Parameter {
+    fn drop(&mut self) {
+        fs::write(&self.path, self.old.trim()).unwrap();
+    }
+}
+
+/// Forks a process that runs `child` and exits with what it gives. The caller waits for it.
+pub fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
+    // SAFETY: The tests run one a process; the child leaves with `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => {
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+            // SAFETY: Ends the process.
+            unsafe { libc::_exit(code.unwrap_or(99)) }
+        }
+        pid => pid,
+    }
+}
+
+/// Waits for a child; its wait status.
+#[track_caller]
+pub fn reap(pid: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: Waits for a child of ours.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    status
+}
+
+/// Something that one process waits for and another does.
+pub struct Gate(OwnedFd, OwnedFd);
+
+impl Gate {
+    /// Closed.
+    pub fn new() -> Self {
+        let (wait, open) = pipe();
+        Gate(wait, open)
+    }
+
+    /// Lets the other side go on.
+    pub fn open(&self) {
+        write(&self.1, b"x");
+    }
+
+    /// Waits until it is opened; each opening lets one through.
+    pub fn wait(&self) {
+        let mut poll = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut byte = 0u8;
+        // SAFETY: One structure, and room for one byte.
+        while unsafe {
+            libc::poll(&mut poll, 1, -1);
+            libc::read(self.0.as_raw_fd(), (&raw mut byte).cast(), 1) != 1
+        } {}
     }
 }

@@ -6,27 +6,6 @@ use crate::common::*;
 use kqueue::{ev, Event, Filter};
 use std::fs;
 
-/// A parameter with another value; the old one comes back when dropped.
-struct Parameter {
-    path: String,
-    old: String,
-}
-
-impl Parameter {
-    fn set(name: &str, value: u32) -> Self {
-        let path = format!("/sys/module/kqueue/parameters/{name}");
-        let old = fs::read_to_string(&path).unwrap();
-        fs::write(&path, value.to_string()).unwrap();
-        Parameter { path, old }
-    }
-}
-
-impl Drop for Parameter {
-    fn drop(&mut self) {
-        fs::write(&self.path, self.old.trim()).unwrap();
-    }
-}
-
 fn user(ident: u64, flags: u16) -> Event {
     Event::new(ident, Filter::USER, flags)
 }

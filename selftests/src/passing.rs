@@ -15,7 +15,6 @@ use std::{
         fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
-    process::Command,
 };
 
 fn user() -> Event {
@@ -107,15 +106,6 @@ fn a_kqueue_that_was_only_on_its_way_is_closed() {
     drop(kqueue);
     let received = Kqueue::from(receive(&b));
     assert_eq!(change_error(&received, user()), libc::EBADF);
-}
-
-/// Runs this test program again, for that test only, with `KQUEUE_FD` in its environment.
-fn again(test: &str, fd: i32) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .args(["--exact", test, "--test-threads", "1"])
-        .env("KQUEUE_FD", fd.to_string());
-    command
 }
 
 #[test]

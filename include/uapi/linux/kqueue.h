@@ -14,7 +14,7 @@
 /* Filters: what kind of event source @ident names. */
 #define EVFILT_READ		(-1)	/* a descriptor has data to read */
 #define EVFILT_WRITE		(-2)	/* a descriptor has space to write */
-#define EVFILT_AIO		(-3)	/* reserved */
+#define EVFILT_AIO		(-3)	/* reserved: ENXIO */
 #define EVFILT_VNODE		(-4)	/* a file changed */
 #define EVFILT_PROC		(-5)	/* a process did something */
 #define EVFILT_SIGNAL		(-6)	/* a signal was sent */
@@ -60,23 +60,38 @@
 #define NOTE_TRIGGER		0x01000000U	/* make it active */
 
 /* fflags of EVFILT_VNODE */
-#define NOTE_DELETE		0x0001
-#define NOTE_WRITE		0x0002
-#define NOTE_EXTEND		0x0004
-#define NOTE_ATTRIB		0x0008
-#define NOTE_LINK		0x0010
-#define NOTE_RENAME		0x0020
-#define NOTE_REVOKE		0x0040
+#define NOTE_DELETE		0x0001	/* its last name was removed */
+#define NOTE_WRITE		0x0002	/* written to; entries of a directory changed */
+#define NOTE_EXTEND		0x0004	/* it grew */
+#define NOTE_ATTRIB		0x0008	/* its attributes changed */
+#define NOTE_LINK		0x0010	/* its link count changed */
+#define NOTE_RENAME		0x0020	/* renamed */
+#define NOTE_REVOKE		0x0040	/* access revoked, or its file system unmounted */
+#define NOTE_OPEN		0x0080	/* it was opened */
+#define NOTE_CLOSE		0x0100	/* closed by one who could not write to it */
+#define NOTE_CLOSE_WRITE	0x0200	/* closed by one who could */
+#define NOTE_READ		0x0400	/* it was read */
 
 /* fflags of EVFILT_PROC */
-#define NOTE_EXIT		0x80000000U
-#define NOTE_FORK		0x40000000U
-#define NOTE_EXEC		0x20000000U
+#define NOTE_EXIT		0x80000000U	/* exited; data is the wait status */
+#define NOTE_FORK		0x40000000U	/* made another process */
+#define NOTE_EXEC		0x20000000U	/* executed a program */
 #define NOTE_PCTRLMASK		0xf0000000U
 #define NOTE_PDATAMASK		0x000fffffU
-#define NOTE_TRACK		0x00000001U
-#define NOTE_TRACKERR		0x00000002U
-#define NOTE_CHILD		0x00000004U
+#define NOTE_TRACK		0x00000001U	/* its children get a knote like this one */
+#define NOTE_TRACKERR		0x00000002U	/* reported: a child could not get one */
+#define NOTE_CHILD		0x00000004U	/* reported by a child; data is the parent */
+
+/* fflags of EVFILT_TIMER: the unit of data, milliseconds if there is none */
+#define NOTE_SECONDS		0x0001
+#define NOTE_MSECONDS		0x0002
+#define NOTE_USECONDS		0x0004
+#define NOTE_NSECONDS		0x0008
+#define NOTE_ABSTIME		0x0010	/* data is a time since the epoch, not a period */
+
+/* fflags of EVFILT_FS */
+#define VQ_MOUNT		0x0008	/* a file system was mounted */
+#define VQ_UNMOUNT		0x0010	/* a file system was unmounted */
 
 /**
  * struct kqueue_event - one event, as a change in or as a report out

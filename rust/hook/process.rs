@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes: who is it, has it ended, and what does it do?
+//!
+//! A process is a thread group. Its identity is that of its leader's `struct pid`, which stays the same when
+//! another thread executes a program and takes the leader's place, and which is
+//! another one when the number is used again.
+//!
+//! Its end is told by the wait queue of its `struct pid` that pidfds are polled on ([`super::pollwait`]); forks, execs and
+//! signals by tracepoints ([`super::tracepoint`]).
+//!
+//! # Context
+//!
+//! | Call | Context |
+//! |---|---|
+//! | `Forks::forked` | the forking task, before the child runs, no locks |
+//! | `Execs::executed` | the task, under the watches' spin lock |
+//! | `Signals::signalled` | the sender, maybe an interrupt, under siglock and the watches' spin lock |
+//!
+//! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
+//! [`include/trace/events/sched.h`](srctree/include/trace/events/sched.h),
+//! [`include/trace/events/signal.h`](srctree/include/trace/events/signal.h)
+
+use super::{
+    probe::Hook,
+    tracepoint::{Event, Tracepoint}, //
+};
+use crate::generated;
+use core::{
+    ffi::CStr,
+    marker::PhantomData,
+    ptr::{self, NonNull}, //
+};
+use kernel::{
+    bindings,
+    current,
+    ffi::{c_int, c_void},
+    pid_namespace::PidNamespace,
+    prelude::*,
+    sync::{aref::ARef, rcu, Arc, ArcBorrow},
+    task::Task, //
+};
+
+const CAP_KILL: c_int = 5;
+const CAP_SYS_PTRACE: c_int = 19;
+
+/// A process, alive or not: a reference to its `struct pid`.
+///
+/// # Invariants
+///
+/// Holds a reference to a valid `struct pid`.
+pub(crate) struct Process(NonNull<bindings::pid>);
+
+// SAFETY: A `struct pid` may be used from any thread.
+unsafe impl Send for Process {}
+// SAFETY: As above.
+unsafe impl Sync for Process {}
+
+/// What has become of a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Running,
+    /// A zombie, with what wait(2) will give as its status.
+    Exited(i32),
+    /// Nothing is left of it; or it never was a process, but a thread.
+    Gone,
+}
+
+impl Process {
+    /// The process, thread, or zombie of that number in the current task's pid namespace.
+    pub(crate) fn find(number: u64) -> Option<Self> {
+        let number = c_int::try_from(number).ok()?;
+        // SAFETY: No preconditions; gives a reference or null.
+        NonNull::new(unsafe { bindings::find_get_pid(number) }).map(Process)
+    }
+
+    /// The current process.
+    pub(crate) fn current() -> Option<Self> {
+        // SAFETY: The current task is valid and has a process.
+        unsafe { Self::of(bindings::get_current()) }
+    }
+
+    /// # Safety
+    ///
+    /// `task` is valid, and was not released.
+    unsafe fn of(task: *mut bindings::task_struct) -> Option<Self> {
+        // SAFETY: The task is valid, so its process is; the reference taken is ours.
+        NonNull::new(unsafe { generated::kq_pid_get(generated::kq_task_tgid(task)) }).map(Process)
+    }
+
+    /// What tells it from all other processes while this value lives.
+    pub(crate) fn id(&self) -> usize {
+        self.0.addr().get()
+    }
+
+    /// True when it has that number in the current task's pid namespace, now.
+    pub(crate) fn has_number(&self, number: u64) -> bool {
+        let Ok(number) = c_int::try_from(number) else {
+            return false;
+        };
+        let _rcu = rcu::read_lock();
+        // SAFETY: Under RCU. The result is only compared.
+        unsafe { bindings::find_vpid(number) == self.0.as_ptr() }
+    }
+
+    /// Its number in a pid namespace; `None` where it cannot be seen.
+    pub(crate) fn number_in(&self, namespace: &PidNamespace) -> Option<u64> {
+        // SAFETY: Both are valid.
+        let number = unsafe { bindings::pid_nr_ns(self.0.as_ptr(), namespace.as_ptr()) };
+        u64::try_from(number).ok().filter(|number| *number != 0)
+    }
+
+    /// The task that leads it. Only followed under RCU.
+    fn leader(&self, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
+        // SAFETY: Valid by the type's invariant.
+        unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) }
+    }
+
+    /// What has become of it.
+    pub(crate) fn life(&self) -> Life {
+        let rcu = rcu::read_lock();
+        let leader = self.leader(&rcu);
+        if leader.is_null() {
+            return Life::Gone;
+        }
+        // SAFETY: Not null, and kept by RCU.
+        unsafe {
+            if generated::kq_process_has_exited(leader) {
+                Life::Exited(generated::kq_process_wait_status(leader))
+            } else {
+                Life::Running
+            }
+        }
+    }
+
+    /// Checks that the current task may watch the process: its own, its child, or one that it could send a
+    /// signal or trace.
+    ///
+    /// # Errors
+    ///
+    /// `EACCES`, or `ESRCH` if nothing is left of it.
+    pub(crate) fn check_access(&self) -> Result {
+        let rcu = rcu::read_lock();
+        let leader = self.leader(&rcu);
+        if leader.is_null() {
+            return Err(ESRCH);
+        }
+        // SAFETY: The leader is kept by RCU, and with it its credentials and their namespace.
+        let permitted = unsafe {
+            let (real, saved) = (
+                generated::kq_task_uid(leader),
+                generated::kq_task_suid(leader),
+            );
+            let (own_real, own_effective) =
+                (generated::kq_current_uid(), generated::kq_current_euid());
+            let namespace = generated::kq_task_user_ns(leader);
+            generated::kq_task_is_ours(leader)
+                || [own_real, own_effective]
+                    .iter()
+                    .any(|own| *own == real || *own == saved)
+                || bindings::ns_capable(namespace, CAP_KILL)
+                || bindings::ns_capable(namespace, CAP_SYS_PTRACE)
+        };
+        if permitted {
+            Ok(())
+        } else {
+            Err(EACCES)
+        }
+    }
+
+    /// The queue that is woken when it exits, which lives as long as this.
+    pub(super) fn exit_queue(&self) -> *mut bindings::wait_queue_head {
+        // SAFETY: Valid by the type's invariant.
+        unsafe { &raw mut (*self.0.as_ptr()).wait_pidfd }
+    }
+}
+
+impl Clone for Process {
+    fn clone(&self) -> Self {
+        // INVARIANT: The new value owns the reference taken here.
+        // SAFETY: Valid by the type's invariant.
+        unsafe { generated::kq_pid_get(self.0.as_ptr()) };
+        Process(self.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: We own a reference by the type's invariant.
+        unsafe { bindings::put_pid(self.0.as_ptr()) };
+    }
+}
+
+/// The current task's pid namespace.
+pub(crate) fn current_namespace() -> Option<ARef<PidNamespace>> {
+    let task: &Task = current!();
+    task.get_pid_ns()
+}
+
+/// Who wants to know of forks.
+pub(crate) trait Forks: Send + Sync + 'static {
+    /// The process that is watched has made another one, `child`, which does not run yet.
+    fn forked(this: &Arc<Self>, child: &Process);
+}
+
+/// Who wants to know of programs being executed.
+pub(crate) trait Execs: Send + Sync + 'static {
+    /// The process that is watched has executed a program.
+    fn executed(this: ArcBorrow<'_, Self>);
+}
+
+/// Who wants to know of signals.
+pub(crate) trait Signals: Send + Sync + 'static {
+    /// A signal was sent to the process that is watched, or to a thread of it.
+    fn signalled(this: ArcBorrow<'_, Self>, number: i32);
+}
+
+/// The tracepoint of forks.
+pub(crate) struct Fork<T>(PhantomData<T>);
+/// The tracepoint of programs being executed.
+pub(crate) struct Exec<T>(PhantomData<T>);
+/// The tracepoint of signals being sent.
+pub(crate) struct Signal<T>(PhantomData<T>);
+
+/// Watches of processes, by [`Process::id`].
+pub(crate) type ForkHook<T> = Hook<Tracepoint<Fork<T>>>;
+/// As above.
+pub(crate) type ExecHook<T> = Hook<Tracepoint<Exec<T>>>;
+/// As above.
+pub(crate) type SignalHook<T> = Hook<Tracepoint<Signal<T>>>;
+
+// SAFETY: `function` takes the arguments of `sched_process_fork`.
+unsafe impl<T: Forks> Event for Fork<T> {
+    type Target = T;
+    const NAME: &'static CStr = c"sched_process_fork";
+
+    fn function() -> *mut c_void {
+        fork::<T> as *mut c_void
+    }
+}
+
+/// # Safety
+///
+/// Called by the tracepoint, with a live hook.
+unsafe extern "C" fn fork<T: Forks>(
+    hook: *mut c_void,
+    parent: *mut bindings::task_struct,
+    child: *mut bindings::task_struct,
+) {
+    // SAFETY: By this function's contract. The tracepoint's tasks are valid.
+    let (hook, parent, thread) = unsafe {
+        let process = generated::kq_task_tgid(parent);
+        let thread = ptr::eq(process, generated::kq_task_tgid(child));
+        (&*hook.cast::<ForkHook<T>>(), process.addr(), thread)
+    };
+    if thread || !hook.is_watched(parent) {
+        return;
+    }
+    // SAFETY: As above.
+    let Some(child) = (unsafe { Process::of(child) }) else {
+        return;
+    };
+    // One by one, since what is called here adds watches.
+    let mut after = 0;
+    while let Some(target) = hook.next(parent, after) {
+        after = Arc::as_ptr(&target).addr();
+        T::forked(&target, &child);
+    }
+}
+
+// SAFETY: `function` takes the arguments of `sched_process_exec`.
+unsafe impl<T: Execs> Event for Exec<T> {
+    type Target = T;
+    const NAME: &'static CStr = c"sched_process_exec";
+
+    fn function() -> *mut c_void {
+        exec::<T> as *mut c_void
+    }
+}
+
+/// # Safety
+///
+/// Called by the tracepoint, with a live hook.
+unsafe extern "C" fn exec<T: Execs>(
+    hook: *mut c_void,
+    task: *mut bindings::task_struct,
+    _old_pid: bindings::pid_t,
+    _program: *mut bindings::linux_binprm,
+) {
+    // SAFETY: By this function's contract. The tracepoint's task is valid.
+    let (hook, process) = unsafe {
+        (
+            &*hook.cast::<ExecHook<T>>(),
+            generated::kq_task_tgid(task).addr(),
+        )
+    };
+    if hook.is_watched(process) {
+        hook.for_each(process, |target| T::executed(target.as_arc_borrow()));
+    }
+}
+
+// SAFETY: `function` takes the arguments of `signal_generate`.
+unsafe impl<T: Signals> Event for Signal<T> {
+    type Target = T;
+    const NAME: &'static CStr = c"signal_generate";
+
+    fn function() -> *mut c_void {
+        signal::<T> as *mut c_void
+    }
+}
+
+/// # Safety
+///
+/// Called by the tracepoint, with a live hook.
+unsafe extern "C" fn signal<T: Signals>(
+    hook: *mut c_void,
+    number: c_int,
+    _info: *mut bindings::kernel_siginfo,
+    task: *mut bindings::task_struct,
+    _group: c_int,
+    _result: c_int,
+) {
+    // SAFETY: By this function's contract. The task's siglock is held, so it was not released.
+    let (hook, process) = unsafe {
+        (
+            &*hook.cast::<SignalHook<T>>(),
+            generated::kq_task_tgid(task).addr(),
+        )
+    };
+    if hook.is_watched(process) {
+        hook.for_each(process, |target| {
+            T::signalled(target.as_arc_borrow(), number);
+        });
+    }
+}

@@ -1,0 +1,828 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_PROC`.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{
+    collections::HashMap,
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    thread,
+    time::Duration,
+};
+
+const ENDED: u16 = ev::EOF | ev::NODATA | ev::ONESHOT;
+
+fn watch(pid: i32, fflags: u32) -> Event {
+    Event::new(pid as u64, Filter::PROC, ev::ADD).fflags(fflags)
+}
+
+fn own_pid() -> i32 {
+    std::process::id() as i32
+}
+
+/// A process made by the system call itself; the child leaves at once with `code`.
+fn clone(flags: i32, code: i32) -> i32 {
+    // SAFETY: As fork(2): no new stack is given, and memory is not shared.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32 } {
+        // SAFETY: Ends the process.
+        0 => unsafe { libc::_exit(code) },
+        pid => pid,
+    }
+}
+
+/// The arguments of clone3(2).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+}
+
+/// clone3(2) with a number of our choice, or 0; the child leaves at once with `code`.
+fn clone3(number: i32, code: i32) -> i32 {
+    let args = CloneArgs {
+        exit_signal: libc::SIGCHLD as u64,
+        set_tid: if number == 0 {
+            0
+        } else {
+            &number as *const i32 as u64
+        },
+        set_tid_size: u64::from(number != 0),
+        ..Default::default()
+    };
+    // SAFETY: As fork(2); the arguments are valid.
+    match unsafe { libc::syscall(libc::SYS_clone3, &args, size_of::<CloneArgs>()) as i32 } {
+        // SAFETY: Ends the process.
+        0 => unsafe { libc::_exit(code) },
+        pid => pid,
+    }
+}
+
+#[test]
+fn exit_of_a_child() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        7
+    });
+    change(&kqueue, &[watch(pid, note::EXIT).udata(5)]);
+    assert!(pending(&kqueue).is_empty());
+    gate.open();
+    let event = one(&kqueue);
+    assert_eq!((event.ident, event.udata), (pid as u64, 5));
+    assert_eq!(event.fflags, note::EXIT);
+    assert_eq!(event.flags & ENDED, ENDED);
+    // It can be waited for now, and says the same.
+    let mut status = 0;
+    // SAFETY: Our own child.
+    let waited = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
+    assert_eq!(waited, pid);
+    assert_eq!(event.data, i64::from(status));
+    assert_eq!(libc::WEXITSTATUS(status), 7);
+    let gone = Event {
+        flags: ev::DELETE,
+        ..watch(pid, 0)
+    };
+    assert_eq!(change_error(&kqueue, gone), libc::ENOENT);
+}
+
+#[test]
+fn death_by_a_signal() {
+    let kqueue = kqueue();
+    let pid = fork(|| loop {
+        thread::park();
+    });
+    change(&kqueue, &[watch(pid, note::EXIT)]);
+    // SAFETY: Our own child.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    let event = one(&kqueue);
+    assert_eq!(event.data, libc::SIGKILL.into());
+    assert_eq!(i64::from(reap(pid)), event.data);
+}
+
+#[test]
+fn the_end_is_told_even_unasked() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        0
+    });
+    change(&kqueue, &[watch(pid, note::FORK)]);
+    gate.open();
+    let event = one(&kqueue);
+    assert_eq!((event.fflags, event.flags & ENDED), (0, ENDED));
+    reap(pid);
+}
+
+/// Waits until a child is a zombie, and leaves it so.
+fn wait_for_zombie(pid: i32) {
+    // SAFETY: Our own child, and room for what is said of it.
+    unsafe {
+        let mut info = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOWAIT;
+        assert_eq!(libc::waitid(libc::P_PID, pid as u32, &mut info, options), 0);
+    }
+}
+
+#[test]
+fn a_zombie_reports_at_once() {
+    let kqueue = kqueue();
+    let pid = fork(|| 3);
+    wait_for_zombie(pid);
+    assert_eq!(change_error(&kqueue, watch(pid, note::FORK)), libc::ESRCH);
+    change(&kqueue, &[watch(pid, note::EXIT)]);
+    let events = pending(&kqueue);
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].data, 3 << 8);
+    reap(pid);
+    assert_eq!(change_error(&kqueue, watch(pid, note::EXIT)), libc::ESRCH);
+}
+
+#[test]
+fn an_exit_that_races_with_the_registration() {
+    let kqueue = kqueue();
+    for round in 0..300 {
+        let pid = fork(|| round % 128);
+        change(&kqueue, &[watch(pid, note::EXIT)]);
+        let event = one(&kqueue);
+        assert_eq!(
+            (event.ident, event.data),
+            (pid as u64, i64::from(round % 128) << 8)
+        );
+        reap(pid);
+    }
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn no_such_process() {
+    let kqueue = kqueue();
+    for ident in [0, 4_194_304, u64::from(u32::MAX), u64::MAX, 1 << 32] {
+        let event = Event::new(ident, Filter::PROC, ev::ADD).fflags(note::EXIT);
+        assert_eq!(change_error(&kqueue, event), libc::ESRCH, "{ident}");
+    }
+    // A thread is not a process.
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let gate = &gate;
+        let waiting = scope.spawn(move || {
+            // SAFETY: No preconditions.
+            send.send(unsafe { libc::gettid() }).unwrap();
+            gate.wait();
+        });
+        let thread = receive.recv().unwrap();
+        assert_eq!(
+            change_error(&kqueue, watch(thread, note::EXIT)),
+            libc::ESRCH
+        );
+        gate.open();
+        waiting.join().unwrap();
+    });
+}
+
+#[test]
+fn a_process_that_is_no_child() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let (reader, writer) = pipe();
+    let child = fork(|| {
+        let grandchild = fork(|| {
+            gate.wait();
+            9
+        });
+        write(&writer, &grandchild.to_ne_bytes());
+        0
+    });
+    reap(child);
+    let mut bytes = [0; 4];
+    // SAFETY: Room for four bytes, which were written.
+    let count = unsafe { libc::read(reader.as_raw_fd(), bytes.as_mut_ptr().cast(), 4) };
+    assert_eq!(count, 4);
+    let grandchild = i32::from_ne_bytes(bytes);
+    change(&kqueue, &[watch(grandchild, note::EXIT)]);
+    gate.open();
+    assert_eq!(one(&kqueue).data, 9 << 8);
+}
+
+#[test]
+fn others_processes_are_not_ours_to_watch() {
+    let root = own_pid();
+    assert!(in_child(|| {
+        // SAFETY: No preconditions.
+        assert_eq!(unsafe { libc::setuid(12345) }, 0);
+        let kqueue = kqueue();
+        let own = fork(|| 0);
+        change(&kqueue, &[watch(own, note::EXIT)]);
+        one(&kqueue);
+        reap(own);
+        change(&kqueue, &[watch(own_pid(), note::FORK)]);
+        change_error(&kqueue, watch(root, note::EXIT)) == libc::EACCES
+            && change_error(&kqueue, watch(1, note::FORK | note::EXEC)) == libc::EACCES
+    }));
+    // Root may watch anybody.
+    change(&kqueue(), &[watch(1, note::FORK)]);
+}
+
+#[test]
+fn a_child_that_changes_its_user_stays_ours() {
+    let kqueue = kqueue();
+    let (ready, gate) = (Gate::new(), Gate::new());
+    assert!(in_child(|| {
+        let kqueue = self::kqueue();
+        // SAFETY: No preconditions.
+        unsafe { assert_eq!(libc::setresuid(12345, 12345, 0), 0) };
+        let pid = fork(|| {
+            // SAFETY: No preconditions.
+            unsafe { assert_eq!(libc::setresuid(0, 0, 0), 0) };
+            ready.open();
+            gate.wait();
+            4
+        });
+        ready.wait();
+        // SAFETY: No preconditions.
+        unsafe { assert_eq!(libc::setresuid(12345, 12345, 12345), 0) };
+        change(&kqueue, &[watch(pid, note::EXIT)]);
+        gate.open();
+        let event = one(&kqueue);
+        reap(pid);
+        event.data == 4 << 8
+    }));
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn forks_of_all_kinds() {
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(own_pid(), note::FORK)]);
+    let forked = || {
+        let event = one(&kqueue);
+        assert_eq!((event.fflags, event.data), (note::FORK, 0));
+        assert!(event.has(ev::CLEAR));
+        assert!(pending(&kqueue).is_empty());
+    };
+    reap(fork(|| 0));
+    forked();
+    reap(clone(libc::SIGCHLD, 0));
+    forked();
+    reap(clone3(0, 0));
+    forked();
+    let status = std::process::Command::new("/proc/self/exe")
+        .arg("--list")
+        .output()
+        .unwrap();
+    assert!(status.status.success());
+    forked();
+    // A thread is not a fork.
+    thread::spawn(|| {}).join().unwrap();
+    assert!(pending(&kqueue).is_empty());
+    // Two that were not collected are one event.
+    reap(fork(|| 0));
+    reap(fork(|| 0));
+    forked();
+}
+
+#[test]
+fn vfork_is_a_fork() {
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(own_pid(), note::FORK | note::TRACK)]);
+    // posix_spawn(3) uses CLONE_VFORK.
+    let mut pid = 0;
+    let program = c"/proc/self/exe";
+    let list = c"--list";
+    let args = [
+        program.as_ptr().cast_mut(),
+        list.as_ptr().cast_mut(),
+        std::ptr::null_mut(),
+    ];
+    // SAFETY: All strings end in 0, the lists in null; its output is not wanted.
+    unsafe {
+        let mut actions = std::mem::zeroed();
+        libc::posix_spawn_file_actions_init(&mut actions);
+        let null = c"/dev/null".as_ptr();
+        libc::posix_spawn_file_actions_addopen(&mut actions, 1, null, libc::O_WRONLY, 0);
+        let environment = [std::ptr::null_mut()];
+        let ret = libc::posix_spawn(
+            &mut pid,
+            program.as_ptr(),
+            &actions,
+            std::ptr::null(),
+            args.as_ptr(),
+            environment.as_ptr(),
+        );
+        assert_eq!(ret, 0);
+    }
+    reap(pid);
+    let mut of_child = 0;
+    let mut of_parent = 0;
+    while of_child & ev_end(0) == 0 {
+        for event in soon(&kqueue) {
+            if event.ident == pid as u64 {
+                of_child |= event.fflags | ev_end(event.flags);
+            } else {
+                of_parent |= event.fflags;
+            }
+        }
+    }
+    assert_eq!(of_parent, note::FORK);
+    assert_eq!(of_child & note::CHILD, note::CHILD);
+}
+
+/// A bit of no note, if the event was the process's last.
+fn ev_end(flags: u16) -> u32 {
+    const END: u32 = 1 << 20;
+    if flags == 0 || flags & ev::EOF != 0 {
+        END
+    } else {
+        0
+    }
+}
+
+#[test]
+fn a_sibling_is_a_fork_of_who_made_it() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let child = fork(|| {
+        gate.wait();
+        clone(libc::CLONE_PARENT, 6);
+        0
+    });
+    change(
+        &kqueue,
+        &[watch(child, note::FORK | note::TRACK | note::EXIT)],
+    );
+    change(&kqueue, &[watch(own_pid(), note::FORK)]);
+    gate.open();
+    reap(child);
+    let mut sibling = 0;
+    let mut status = None;
+    while status.is_none() {
+        for event in soon(&kqueue) {
+            assert_ne!(event.ident, own_pid() as u64, "we have made nobody");
+            if event.fflags & note::CHILD != 0 {
+                assert_eq!(event.data, child.into());
+                sibling = event.ident;
+            } else if event.ident == sibling && event.fflags & note::EXIT != 0 {
+                status = Some(event.data);
+            }
+        }
+    }
+    assert_eq!(status, Some(6 << 8));
+    reap(sibling as i32);
+}
+
+#[test]
+fn exec_of_a_program() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        let mut command = again("process::does_not_exist", 0);
+        command.stdout(std::process::Stdio::null());
+        panic!("{}", command.exec());
+    });
+    change(&kqueue, &[watch(pid, note::EXEC | note::EXIT)]);
+    gate.open();
+    let mut seen = 0;
+    while seen & note::EXIT == 0 {
+        let event = one(&kqueue);
+        assert_eq!(event.ident, pid as u64);
+        seen |= event.fflags;
+    }
+    assert_eq!(seen, note::EXEC | note::EXIT);
+    assert_eq!(reap(pid), 0);
+}
+
+#[test]
+fn exec_by_a_thread_is_no_exit() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        let thread = thread::spawn(|| {
+            let mut command = again("process::does_not_exist", 0);
+            command.stdout(std::process::Stdio::null());
+            panic!("{}", command.exec());
+        });
+        let _ = thread.join();
+        1
+    });
+    change(&kqueue, &[watch(pid, note::EXEC | note::EXIT)]);
+    gate.open();
+    let mut seen = vec![];
+    while seen.last().is_none_or(|fflags| fflags & note::EXIT == 0) {
+        let event = one(&kqueue);
+        assert_eq!(event.ident, pid as u64);
+        if event.fflags & note::EXIT != 0 {
+            assert_eq!(event.data, 0);
+        }
+        seen.push(event.fflags);
+    }
+    // Both may come together, but the exit never without the exec.
+    assert_eq!(
+        seen.iter().fold(0, |all, fflags| all | fflags),
+        note::EXEC | note::EXIT
+    );
+    assert_eq!(
+        seen.iter()
+            .filter(|fflags| *fflags & note::EXIT != 0)
+            .count(),
+        1
+    );
+    assert_eq!(reap(pid), 0);
+}
+
+#[test]
+fn the_process_ends_with_its_last_thread() {
+    let kqueue = kqueue();
+    let (left, gate) = (Gate::new(), Gate::new());
+    let pid = fork(|| {
+        let (left, gate) = (&left, &gate);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                gate.wait();
+                // SAFETY: Ends the process.
+                unsafe { libc::_exit(11) };
+            });
+            left.open();
+            // SAFETY: Ends this thread, the first of its process, alone.
+            unsafe { libc::syscall(libc::SYS_exit, 5) };
+        });
+        1
+    });
+    change(&kqueue, &[watch(pid, note::EXIT)]);
+    left.wait();
+    thread::sleep(Duration::from_millis(300));
+    assert!(pending(&kqueue).is_empty());
+    // A leader that is gone is not a zombie yet: it can still be added.
+    let other = self::kqueue();
+    change(&other, &[watch(pid, note::EXIT)]);
+    gate.open();
+    assert_eq!(one(&kqueue).data, 11 << 8);
+    assert_eq!(one(&other).data, 11 << 8);
+    assert_eq!(libc::WEXITSTATUS(reap(pid)), 11);
+}
+
+#[test]
+fn exits_that_nobody_waits_for() {
+    // SAFETY: No handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        12
+    });
+    change(&kqueue, &[watch(pid, note::EXIT)]);
+    gate.open();
+    assert_eq!(one(&kqueue).data, 12 << 8);
+}
+
+#[test]
+fn notes_can_be_changed() {
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(own_pid(), note::EXEC)]);
+    reap(fork(|| 0));
+    assert!(pending(&kqueue).is_empty());
+    change(&kqueue, &[watch(own_pid(), note::FORK).udata(8)]);
+    reap(fork(|| 0));
+    let event = one(&kqueue);
+    assert_eq!((event.fflags, event.udata), (note::FORK, 8));
+    change(&kqueue, &[watch(own_pid(), note::EXIT)]);
+    reap(fork(|| 0));
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn a_number_used_again_is_another_process() {
+    let kqueue = kqueue();
+    let first = fork(|| 1);
+    wait_for_zombie(first);
+    change(&kqueue, &[watch(first, note::EXIT).udata(1)]);
+    reap(first);
+    let second = clone3(first, 2);
+    assert_eq!(second, first, "root may choose the number");
+    change(&kqueue, &[watch(second, note::EXIT).udata(2)]);
+    let mut seen = HashMap::new();
+    while seen.len() < 2 {
+        for event in soon(&kqueue) {
+            assert_eq!(seen.insert(event.udata, event.data), None);
+        }
+    }
+    assert_eq!(seen, HashMap::from([(1, 1 << 8), (2, 2 << 8)]));
+    reap(second);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn children_are_tracked() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    change(
+        &kqueue,
+        &[watch(own_pid(), note::TRACK | note::EXIT).udata(3)],
+    );
+    let pid = fork(|| {
+        gate.wait();
+        2
+    });
+    let event = one(&kqueue);
+    assert_eq!((event.ident, event.udata), (pid as u64, 3));
+    assert_eq!((event.fflags, event.data), (note::CHILD, own_pid().into()));
+    // It is a knote like any other.
+    change(
+        &kqueue,
+        &[Event {
+            flags: ev::DISABLE,
+            ..watch(pid, note::TRACK | note::EXIT)
+        }],
+    );
+    gate.open();
+    wait_for_zombie(pid);
+    assert!(pending(&kqueue).is_empty());
+    change(
+        &kqueue,
+        &[Event {
+            flags: ev::ENABLE,
+            ..watch(pid, note::TRACK | note::EXIT)
+        }],
+    );
+    assert_eq!(one(&kqueue).data, 2 << 8);
+    reap(pid);
+    // The parent has its still.
+    change(
+        &kqueue,
+        &[Event {
+            flags: ev::DELETE,
+            ..watch(own_pid(), 0)
+        }],
+    );
+}
+
+#[test]
+fn a_tracked_child_that_exits_reports_both() {
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(own_pid(), note::TRACK | note::EXIT)]);
+    let pid = fork(|| 2);
+    reap(pid);
+    let first = one(&kqueue);
+    assert_eq!((first.fflags, first.data), (note::CHILD, own_pid().into()));
+    assert!(!first.has(ev::EOF));
+    let second = one(&kqueue);
+    assert_eq!((second.fflags, second.data), (note::EXIT, 2 << 8));
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn a_tracked_child_can_be_deleted_before_it_is_reported() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    change(&kqueue, &[watch(own_pid(), note::TRACK)]);
+    let pid = fork(|| {
+        gate.wait();
+        0
+    });
+    change(
+        &kqueue,
+        &[Event {
+            flags: ev::DELETE,
+            ..watch(pid, 0)
+        }],
+    );
+    gate.open();
+    reap(pid);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn a_kqueue_closed_with_children_unseen() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    change(
+        &kqueue,
+        &[watch(own_pid(), note::TRACK | note::FORK | note::EXEC)],
+    );
+    let pids: Vec<_> = (0..20)
+        .map(|_| {
+            fork(|| {
+                gate.wait();
+                0
+            })
+        })
+        .collect();
+    drop(kqueue);
+    for _ in &pids {
+        gate.open();
+    }
+    pids.into_iter().for_each(|pid| assert_eq!(reap(pid), 0));
+}
+
+#[test]
+fn a_child_that_cannot_be_tracked() {
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(own_pid(), note::TRACK)]);
+    let limit = Parameter::set("max_user_knotes", 1);
+    reap(fork(|| 0));
+    let event = one(&kqueue);
+    assert_eq!(
+        (event.ident, event.fflags),
+        (own_pid() as u64, note::TRACKERR)
+    );
+    drop(limit);
+    reap(fork(|| 0));
+    assert_eq!(one(&kqueue).fflags, note::CHILD);
+}
+
+/// Collects from a kqueue until as many tracked processes have ended as are expected; their parents.
+fn collect_tracked(kqueue: &Kqueue, expected: usize) -> HashMap<u64, u64> {
+    let mut parents = HashMap::new();
+    let mut ended = HashMap::new();
+    while ended.len() < expected {
+        for event in soon(kqueue) {
+            assert_eq!(event.fflags & note::TRACKERR, 0);
+            if event.fflags & note::CHILD != 0 {
+                assert_eq!(
+                    parents.insert(event.ident, event.data as u64),
+                    None,
+                    "{event:?}"
+                );
+            }
+            if event.has(ev::EOF) {
+                assert!(parents.contains_key(&event.ident), "{event:?}");
+                assert_eq!(ended.insert(event.ident, event.data), None, "{event:?}");
+            }
+        }
+    }
+    assert!(pending(kqueue)
+        .iter()
+        .all(|event| event.fflags & note::CHILD == 0));
+    assert_eq!(parents.len(), expected);
+    parents
+}
+
+/// A process that makes `width` others, each of which goes on so `depth` times.
+fn tree(width: usize, depth: usize) {
+    if depth == 0 {
+        return;
+    }
+    let children: Vec<_> = (0..width)
+        .map(|_| {
+            fork(|| {
+                tree(width, depth - 1);
+                0
+            })
+        })
+        .collect();
+    children
+        .into_iter()
+        .for_each(|pid| assert_eq!(reap(pid), 0));
+}
+
+#[test]
+fn a_storm_of_forks_to_any_depth() {
+    // Each process has 3 children, to a depth of 6: 3 + 9 + .. + 729.
+    const COUNT: usize = 1092;
+    let kqueue = kqueue();
+    let root = fork(|| {
+        thread::sleep(Duration::from_millis(200));
+        tree(3, 6);
+        0
+    });
+    change(
+        &kqueue,
+        &[watch(root, note::TRACK | note::EXIT | note::FORK)],
+    );
+    let parents = thread::scope(|scope| {
+        let collecting = scope.spawn(|| {
+            let mut parents = HashMap::new();
+            let mut ended = std::collections::HashSet::new();
+            while ended.len() < COUNT + 1 {
+                for event in soon(&kqueue) {
+                    assert_eq!(event.fflags & note::TRACKERR, 0);
+                    if event.fflags & note::CHILD != 0 {
+                        assert_eq!(parents.insert(event.ident, event.data as u64), None);
+                    }
+                    if event.has(ev::EOF) {
+                        assert!(ended.insert(event.ident), "{event:?}");
+                    }
+                }
+            }
+            parents
+        });
+        assert_eq!(reap(root), 0);
+        collecting.join().unwrap()
+    });
+    assert_eq!(parents.len(), COUNT);
+    // All descend from the root, at most six deep.
+    for child in parents.keys() {
+        let mut at = *child;
+        let mut depth = 0;
+        while at != root as u64 {
+            at = parents[&at];
+            depth += 1;
+            assert!(depth <= 6);
+        }
+    }
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn thousands_of_short_lives() {
+    const COUNT: usize = 2000;
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(own_pid(), note::TRACK | note::EXIT)]);
+    thread::scope(|scope| {
+        let kqueue = &kqueue;
+        let collecting = scope.spawn(move || collect_tracked(kqueue, COUNT));
+        for _ in 0..COUNT {
+            reap(fork(|| 0));
+        }
+        let parents = collecting.join().unwrap();
+        assert!(parents.values().all(|parent| *parent == own_pid() as u64));
+    });
+}
+
+#[test]
+fn tracking_while_the_knote_comes_and_goes() {
+    let kqueue = kqueue();
+    thread::scope(|scope| {
+        let forking = scope.spawn(|| {
+            for _ in 0..400 {
+                reap(fork(|| 0));
+            }
+        });
+        while !forking.is_finished() {
+            change(&kqueue, &[watch(own_pid(), note::TRACK)]);
+            change(
+                &kqueue,
+                &[Event {
+                    flags: ev::DELETE,
+                    ..watch(own_pid(), 0)
+                }],
+            );
+            pending(&kqueue);
+        }
+    });
+    while !pending(&kqueue).is_empty() {}
+    change(&kqueue, &[watch(own_pid(), note::TRACK)]);
+    reap(fork(|| 0));
+    assert_eq!(one(&kqueue).fflags, note::CHILD);
+}
+
+#[test]
+fn numbers_are_those_of_the_caller_s_namespace() {
+    // SAFETY: No preconditions. Children of this process go into a new namespace from here on.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+    let outer = kqueue();
+    change(&outer, &[watch(own_pid(), note::TRACK | note::EXIT)]);
+    let (ready, gate) = (Gate::new(), Gate::new());
+    let init = fork(|| {
+        assert_eq!(own_pid(), 1);
+        let inner = kqueue();
+        change(&inner, &[watch(1, note::TRACK)]);
+        let pid = fork(|| 0);
+        reap(pid);
+        let event = one(&inner);
+        assert_eq!(
+            (event.ident, event.fflags, event.data),
+            (pid as u64, note::CHILD, 1)
+        );
+        assert_eq!(pid, 2);
+        // What is outside cannot be named.
+        for outside in [3, 4, 5, 6, 7] {
+            assert_eq!(
+                change_error(&inner, watch(outside, note::EXIT)),
+                libc::ESRCH
+            );
+        }
+        ready.open();
+        gate.wait();
+        0
+    });
+    ready.wait();
+    let mut children = vec![];
+    while children.len() < 2 {
+        for event in soon(&outer) {
+            if event.fflags & note::CHILD != 0 {
+                children.push((event.ident, event.data));
+            }
+        }
+    }
+    // Here init has the number that fork gave us, and its child a number that we see.
+    assert_eq!(children[0], (init as u64, own_pid().into()));
+    assert_eq!(children[1].1, init.into());
+    assert!(children[1].0 > 2);
+    gate.open();
+    assert_eq!(reap(init), 0);
+}

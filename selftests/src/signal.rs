@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_SIGNAL`.
+
+use crate::common::*;
+use kqueue::{ev, Event, Filter};
+use std::{
+    os::{
+        fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+fn signal(number: i32) -> Event {
+    Event::new(number as u64, Filter::SIGNAL, ev::ADD)
+}
+
+fn ignore(number: i32) {
+    // SAFETY: No handler.
+    unsafe { libc::signal(number, libc::SIG_IGN) };
+}
+
+fn kill(pid: i32, number: i32) {
+    // SAFETY: No preconditions.
+    assert_eq!(unsafe { libc::kill(pid, number) }, 0);
+}
+
+fn own_pid() -> i32 {
+    std::process::id() as i32
+}
+
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count(_: libc::c_int) {
+    HANDLED.fetch_add(1, Ordering::SeqCst);
+}
+
+#[test]
+fn counts_beside_a_handler() {
+    // SAFETY: The handler is async-signal-safe.
+    unsafe { libc::signal(libc::SIGUSR1, count as *const () as usize) };
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGUSR1).udata(4)]);
+    assert!(pending(&kqueue).is_empty());
+    for _ in 0..3 {
+        // SAFETY: It returns when the handler has run.
+        unsafe { libc::raise(libc::SIGUSR1) };
+    }
+    let event = one(&kqueue);
+    assert_eq!((event.ident, event.udata), (libc::SIGUSR1 as u64, 4));
+    assert_eq!(event.data, 3);
+    assert!(event.has(ev::CLEAR));
+    assert_eq!(HANDLED.load(Ordering::SeqCst), 3);
+    assert!(pending(&kqueue).is_empty());
+    kill(own_pid(), libc::SIGUSR1);
+    assert_eq!(one(&kqueue).data, 1);
+}
+
+#[test]
+fn counts_what_is_ignored() {
+    ignore(libc::SIGUSR2);
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGUSR2)]);
+    kill(own_pid(), libc::SIGUSR2);
+    kill(own_pid(), libc::SIGUSR2);
+    assert_eq!(one(&kqueue).data, 2);
+}
+
+#[test]
+fn counts_what_is_ignored_by_default() {
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGCHLD)]);
+    reap(fork(|| 0));
+    assert_eq!(one(&kqueue).data, 1);
+}
+
+#[test]
+fn counts_what_is_blocked_and_pending_already() {
+    // SAFETY: The set is initialised.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGTERM)]);
+    for _ in 0..5 {
+        kill(own_pid(), libc::SIGTERM);
+    }
+    assert_eq!(one(&kqueue).data, 5);
+}
+
+#[test]
+fn counts_real_time_and_thread_directed_ones() {
+    let number = libc::SIGRTMIN() + 3;
+    ignore(number);
+    ignore(64);
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(number), signal(64)]);
+    // SAFETY: No preconditions; the value is not looked at.
+    unsafe {
+        assert_eq!(libc::sigqueue(own_pid(), number, std::mem::zeroed()), 0);
+        for thread in [libc::gettid(), own_pid()] {
+            assert_eq!(
+                libc::syscall(libc::SYS_tgkill, own_pid(), thread, number),
+                0
+            );
+        }
+    }
+    kill(own_pid(), 64);
+    let mut events = soon(&kqueue);
+    events.sort_by_key(|event| event.ident);
+    let counts: Vec<_> = events
+        .iter()
+        .map(|event| (event.ident, event.data))
+        .collect();
+    assert_eq!(counts, [(number as u64, 3), (64, 1)]);
+}
+
+#[test]
+fn other_signals_are_not_counted() {
+    ignore(libc::SIGUSR1);
+    ignore(libc::SIGUSR2);
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGUSR1)]);
+    kill(own_pid(), libc::SIGUSR2);
+    kill(own_pid(), 0);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn other_processes_signals_are_not_counted() {
+    ignore(libc::SIGUSR1);
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGUSR1)]);
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        0
+    });
+    kill(pid, libc::SIGUSR1);
+    gate.open();
+    reap(pid);
+    assert!(pending(&kqueue).is_empty());
+    // From another process it counts.
+    let us = own_pid();
+    reap(fork(|| {
+        kill(us, libc::SIGUSR1);
+        0
+    }));
+    assert_eq!(one(&kqueue).data, 1);
+}
+
+#[test]
+fn it_is_the_process_that_added_it_which_counts() {
+    ignore(libc::SIGUSR1);
+    let kqueue = kqueue();
+    let (ready, gate) = (Gate::new(), Gate::new());
+    // SAFETY: As fork(2), but with one descriptor table; the child leaves with `_exit`.
+    let child = unsafe {
+        let flags = libc::CLONE_FILES | libc::SIGCHLD;
+        let child = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as libc::pid_t;
+        if child == 0 {
+            change(&kqueue, &[signal(libc::SIGUSR1)]);
+            ready.open();
+            gate.wait();
+            libc::_exit(0);
+        }
+        child
+    };
+    ready.wait();
+    kill(own_pid(), libc::SIGUSR1);
+    assert!(pending(&kqueue).is_empty());
+    kill(child, libc::SIGUSR1);
+    assert_eq!(one(&kqueue).data, 1);
+    gate.open();
+    reap(child);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn numbers_that_are_no_signals() {
+    let kqueue = kqueue();
+    for ident in [0, 65, 1 << 32 | 10, u64::MAX] {
+        let event = Event::new(ident, Filter::SIGNAL, ev::ADD);
+        assert_eq!(change_error(&kqueue, event), libc::EINVAL, "{ident}");
+    }
+    let all: Vec<_> = (1..=64).map(signal).collect();
+    change(&kqueue, &all);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn oneshot_and_disable() {
+    ignore(libc::SIGUSR1);
+    ignore(libc::SIGUSR2);
+    let kqueue = kqueue();
+    let mut oneshot = signal(libc::SIGUSR1);
+    oneshot.flags |= ev::ONESHOT;
+    let mut disabled = signal(libc::SIGUSR2);
+    disabled.flags |= ev::DISABLE;
+    change(&kqueue, &[oneshot, disabled]);
+    kill(own_pid(), libc::SIGUSR1);
+    kill(own_pid(), libc::SIGUSR2);
+    kill(own_pid(), libc::SIGUSR2);
+    assert_eq!(one(&kqueue).ident, libc::SIGUSR1 as u64);
+    kill(own_pid(), libc::SIGUSR1);
+    assert!(pending(&kqueue).is_empty());
+    // It has counted on.
+    disabled.flags = ev::ENABLE;
+    change(&kqueue, &[disabled]);
+    assert_eq!(one(&kqueue).data, 2);
+}
+
+#[test]
+fn several_kqueues_count_each() {
+    ignore(libc::SIGUSR1);
+    let (first, second) = (kqueue(), kqueue());
+    change(&first, &[signal(libc::SIGUSR1)]);
+    change(&second, &[signal(libc::SIGUSR1)]);
+    kill(own_pid(), libc::SIGUSR1);
+    assert_eq!(one(&first).data, 1);
+    kill(own_pid(), libc::SIGUSR1);
+    assert_eq!(one(&first).data, 1);
+    assert_eq!(one(&second).data, 2);
+}
+
+#[test]
+fn an_alarm_counts() {
+    ignore(libc::SIGALRM);
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGALRM)]);
+    let timer = libc::itimerval {
+        it_interval: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        },
+        it_value: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 1000,
+        },
+    };
+    // SAFETY: A valid timer.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    assert_eq!(one(&kqueue).data, 1);
+}
+
+#[test]
+fn it_stays_over_exec() {
+    if let Ok(fd) = std::env::var("KQUEUE_FD") {
+        // SAFETY: The program that called exec has left it to us.
+        let kqueue = kqueue::Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) });
+        kill(own_pid(), libc::SIGUSR1);
+        assert_eq!(one(&kqueue).data, 2);
+        return;
+    }
+    assert!(in_child(|| {
+        ignore(libc::SIGUSR1);
+        // SAFETY: The number is ours.
+        let kqueue = kqueue::Kqueue::from(unsafe {
+            OwnedFd::from_raw_fd(kqueue::open(0).unwrap().into_raw_fd())
+        });
+        change(&kqueue, &[signal(libc::SIGUSR1)]);
+        kill(own_pid(), libc::SIGUSR1);
+        panic!(
+            "{}",
+            again("signal::it_stays_over_exec", kqueue.as_raw_fd()).exec()
+        );
+    }));
+}
+
+#[test]
+fn a_storm_from_two_senders() {
+    const EACH: i64 = 5000;
+    ignore(libc::SIGUSR1);
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGUSR1)]);
+    let us = own_pid();
+    let send = || {
+        for _ in 0..EACH {
+            kill(us, libc::SIGUSR1);
+        }
+        0
+    };
+    let (first, second) = (fork(send), fork(send));
+    let mut seen = 0;
+    while seen < 2 * EACH {
+        seen += one(&kqueue).data;
+    }
+    assert_eq!(seen, 2 * EACH);
+    reap(first);
+    reap(second);
+    assert!(pending(&kqueue).is_empty());
+}
