@@ -3,11 +3,12 @@
 //! `/dev/kqueue`: each open file is a kqueue.
 
 use crate::{
-    filter::{ProcessWatcher, SignalWatcher},
+    filter::{FileWatcher, ProcessWatcher, SignalWatcher},
     hook::{
         chardev::{Device, PollTable},
         close::{CloseHook, CloseProbe},
         fdtable::{Closing, WeakFile},
+        fsnotify::Group,
         pollwait::Events,
         process::{ExecHook, ForkHook, SignalHook},
         tracepoint::Tracepoint, //
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) forks: Arc<ForkHook<ProcessWatcher>>,
     pub(crate) execs: Arc<ExecHook<ProcessWatcher>>,
     pub(crate) signals: Arc<SignalHook<SignalWatcher>>,
+    pub(crate) files: Arc<Group<FileWatcher>>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
 }
@@ -47,6 +49,7 @@ impl Shared {
             forks: ForkHook::new(Tracepoint::new())?,
             execs: ExecHook::new(Tracepoint::new())?,
             signals: SignalHook::new(Tracepoint::new())?,
+            files: Group::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,
         };
@@ -58,7 +61,8 @@ impl Shared {
         self.closes.show("close", f)?;
         self.forks.show("fork", f)?;
         self.execs.show("exec", f)?;
-        self.signals.show("signal", f)
+        self.signals.show("signal", f)?;
+        writeln!(f, "file marks: {}", self.files.marks())
     }
 
     /// Takes all probes away, and waits for those that run. No kqueue is open any more.
@@ -67,6 +71,7 @@ impl Shared {
         self.forks.stop();
         self.execs.stop();
         self.signals.stop();
+        self.files.stop();
     }
 }
 

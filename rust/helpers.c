@@ -10,6 +10,7 @@
 #include <linux/irq_work.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
+#include <linux/mutex.h>
 #include <linux/pid.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/signal.h>
@@ -137,6 +138,36 @@ bool kq_file_tryget(struct file *file)
 unsigned long kq_file_count(struct file *file)
 {
 	return file_ref_read(&file->f_ref);
+}
+
+s64 kq_inode_size(struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+u32 kq_inode_links(struct inode *inode)
+{
+	return READ_ONCE(inode->i_nlink);
+}
+
+bool kq_inode_is_dead(struct inode *inode)
+{
+	return IS_DEADDIR(inode);
+}
+
+bool kq_inode_is_directory(struct inode *inode)
+{
+	return S_ISDIR(inode->i_mode);
+}
+
+bool kq_inode_is_vnode(struct inode *inode)
+{
+	return inode->i_mode & S_IFMT && !S_ISSOCK(inode->i_mode);
+}
+
+int kq_mutex_lock_killable(struct mutex *lock)
+{
+	return mutex_lock_killable(lock);
 }
 
 struct workqueue_struct *kq_alloc_workqueue(const char *name)

@@ -9,7 +9,9 @@ struct delayed_work;
 struct file;
 struct files_struct;
 struct ftrace_regs;
+struct inode;
 struct irq_work;
+struct mutex;
 struct pid;
 struct pipe_inode_info;
 struct sock;
@@ -45,6 +47,16 @@ bool kq_task_is_ours(struct task_struct *task);
 bool kq_process_has_exited(struct task_struct *leader);
 int kq_process_wait_status(struct task_struct *leader);
 void kq_tracepoint_synchronize(void);
+
+/* Inodes */
+s64 kq_inode_size(struct inode *inode);
+u32 kq_inode_links(struct inode *inode);
+bool kq_inode_is_dead(struct inode *inode);
+bool kq_inode_is_directory(struct inode *inode);
+bool kq_inode_is_vnode(struct inode *inode);
+
+/* Locks */
+int kq_mutex_lock_killable(struct mutex *lock);
 
 /* Deferral */
 struct workqueue_struct *kq_alloc_workqueue(const char *name);

@@ -4,6 +4,7 @@
 
 use crate::{
     hook::{
+        killable,
         signal,
         usercopy::UserEvents,
         waitqueue::{Deadline, Wakeup}, //
@@ -150,7 +151,7 @@ fn apply(
         let mut receipts = 0;
         let mut failure = Ok(());
         {
-            let mut table = kqueue.table.lock();
+            let mut table = killable::lock(&kqueue.table)?;
             for i in 0..count {
                 let Some(change) = batch.get(i).copied() else {
                     break;
@@ -192,9 +193,13 @@ fn collect(kqueue: &Kqueue, events: &mut EventList, timeout: Timeout) -> Result 
         if events.written > 0 {
             return Ok(());
         }
-        if result.is_err() {
-            events.fault_in()?;
-            continue;
+        match result {
+            Ok(()) => {}
+            Err(error) if error == EFAULT => {
+                events.fault_in()?;
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         // The scan was the last look at the events after a time-out or a signal.
         match (wakeup, timeout) {

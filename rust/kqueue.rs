@@ -9,6 +9,7 @@ use crate::{
     filter::{Attach, Filter, Source},
     hook::{
         fdtable::{self, Closing, TableId, WeakFile},
+        killable,
         notify::Notifier,
         params,
         queue::Queue,
@@ -212,6 +213,17 @@ impl Kqueue {
         }
         if wake.pollers {
             self.notifier.notify();
+        }
+    }
+
+    /// Wakes another sleeper for what is pending: the one that was woken is being killed.
+    fn pass_on(&self) {
+        let wake = {
+            let ready = self.ready.lock();
+            ready.pending() > 0 && ready.sleepers > 0
+        };
+        if wake {
+            self.sleepers.wake_one();
         }
     }
 
@@ -505,9 +517,10 @@ impl Kqueue {
     ///
     /// # Errors
     ///
-    /// What the sink fails with. Nothing is lost: the event stays pending, at the head.
+    /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EINTR` if the
+    /// caller is being killed.
     pub(crate) fn scan(&self, sink: &mut impl EventSink) -> Result {
-        let mut table = self.table.lock();
+        let mut table = killable::lock(&self.table).inspect_err(|_| self.pass_on())?;
         table.scan += 1;
         while !sink.is_full() {
             let Some(knote) = self.take(table.scan) else {
@@ -617,7 +630,9 @@ impl Kqueue {
 
     /// One line for the kqueue, and one for each knote.
     pub(crate) fn show(&self, m: &SeqFile) {
-        let mut table = self.table.lock();
+        let Ok(mut table) = killable::lock(&self.table) else {
+            return;
+        };
         // What cannot be admitted is not shown.
         let _ = self.admit(&mut table);
         let pending = self.ready.lock().pending();

@@ -11,17 +11,20 @@
 //! From the outermost in:
 //!
 //! 1. `Kqueue::table`, a mutex. Held by who registers, scans or removes. Filters run under it, and
-//!    they call `->poll`, which may sleep; events are copied out under it, but with page faults off
+//!    they call `->poll`, which may sleep as long as it likes: who is being killed waits for the
+//!    mutex no longer (`hook::killable`). Events are copied out under it, but with page faults off
 //!    (`hook::usercopy`).
 //!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
-//!    of all users (`limit`), and that of the close probe's registration (`hook::close`).
-//! 2. The lock of a shard of watches (`hook::close`), a spin lock, interrupts off.
-//! 3. The locks of event sources: a wait queue's, the hrtimer base's. Not ours, but their wake-ups
-//!    run under them and go on to 4.
+//!    of all users (`limit`), that of a probe's registration (`hook::probe`), and fsnotify's own.
+//! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), the hrtimer
+//!    base's, siglock. Not ours, but their wake-ups run under them and go on to 3 and 4.
+//! 3. The lock of a shard of watches (`hook::probe`), or a mark's target (`hook::fsnotify`); then what a process
+//!    or a file was heard of (`filter::process`, `filter::vnode`). Spin locks, all but the mark's with
+//!    interrupts off.
 //! 4. `Kqueue::ready`, a spin lock, interrupts off. A leaf but for the scheduler's: nothing is
 //!    called under it. Wake-ups of sleepers and pollers come after it is released.
 //!
-//! `Kqueue::sleepers`, a wait queue, is woken under 2 or 3 at most. Pollers and SIGIO are told
+//! `Kqueue::sleepers`, a wait queue, is woken under 2 and 3 at most. Pollers and SIGIO are told
 //! from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no locks of one
 //! kind.
 //!
@@ -39,6 +42,11 @@
 //! |---|---|---|
 //! | `PollWait` wake function | under the source's wait-queue lock, interrupts off | activates |
 //! | timer | hard interrupt | activates |
+//! | exit of a process | its last thread, under tasklist_lock and the wait queue's, interrupts off | activates |
+//! | fork probe | the forking task, before the child runs, no locks | makes a child's knote, activates |
+//! | exec probe | the task, under a shard's lock | activates |
+//! | signal probe | the sender, maybe an interrupt, under siglock and a shard's | counts, activates |
+//! | mark of a file | who changes it, maybe under the inode's locks, and the mark's | activates |
 //! | close probe | the closing task, preemption off | retires, adds task work |
 //! | task work | the closing task, before it returns to userspace | removes |
 //! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |

@@ -17,7 +17,7 @@ printf '%s\n' "$minimum" "$release" | sort -CV ||
 	no "Linux $release is too old: $minimum or later is needed"
 has RUST || no "the kernel has no CONFIG_RUST: enable it ('make rustavailable' there says what it wants) and rebuild"
 missing=()
-for option in MODULES FPROBE TRACEPOINTS KALLSYMS HIGH_RES_TIMERS UNIX INET; do
+for option in MODULES FPROBE TRACEPOINTS FSNOTIFY KALLSYMS HIGH_RES_TIMERS UNIX INET; do
 	has $option || missing+=("CONFIG_$option")
 done
 [ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable and rebuild"

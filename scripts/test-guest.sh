@@ -6,11 +6,9 @@
 source "$(dirname "$0")/common.sh"
 cd "$top"
 tree=$(scripts/kernel.sh debug)
-assignments=$(scripts/toolchain.sh)
-eval "$assignments"
 out=$top/build/guest-test
 mkdir -p "$out"
-logged "$out/log" make -C "$tree" M="$top/selftests/guest" MO="$out/warn" LLVM="$LLVM" modules
+modules=$(scripts/guest-modules.sh)
 
 # red NAME SECONDS WORDS COMMAND...: the run fails, and its output has the words.
 red() {
@@ -26,6 +24,6 @@ red() {
 	fi
 }
 
-red warning 400 "provoked by the test of the guest runner" insmod "$out/warn/warn.ko"
+red warning 400 "provoked by the test of the guest runner" insmod "$modules/warn.ko"
 red panic 400 "the guest died" sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
 red time_limit 20 "no end after 20 seconds" sleep 600

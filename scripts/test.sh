@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # All tests: of the guest runner itself, of what runs on the host, and of the
 # module in a guest with the debug kernel. The last line counts them.
-# ONLY=NAME runs just the module's tests whose name contains it.
+# ONLY=NAME runs just the module's tests whose name matches it.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 only=${ONLY:-}
@@ -19,6 +19,7 @@ count() {
 scripts/host-packages.sh
 tree=$(scripts/kernel.sh debug)
 module=$(scripts/module.sh debug)
+helpers=$(scripts/guest-modules.sh)
 assignments=$(scripts/selftests.sh)
 cargo build --quiet --release -p kqueue-samples
 eval "$assignments"
@@ -43,7 +44,8 @@ say "the module, in a guest with the debug kernel"
 rm -f "$out/counts"
 if scripts/guest.sh "$tree" 3000 "$out" \
 	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-60}" \
-	selftests/run.sh "$module" "$out" "$tests" "$c_test" target/release/echo-server "$only"; then
+	selftests/run.sh "$module" "$out" "$tests" "$c_test" target/release/echo-server \
+	"$helpers/slowpoll.ko" "$only"; then
 	echo "ok guest::kernel_log_is_clean"
 	passed=$((passed + 1))
 else

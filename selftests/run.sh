@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE OUT TEST-BINARY C-TEST ECHO-SERVER [NAME]: in a guest, runs every test in a
-# process of its own; with NAME, those whose name contains it. Leaves
+# run.sh MODULE OUT TEST-BINARY C-TEST ECHO-SERVER SLOWPOLL-MODULE [NAME]: in a guest, runs every test in a
+# process of its own; with NAME, those whose name matches it. Leaves
 # "PASSED FAILED" in OUT/counts.
-out=$2 server=$(realpath "$5") only=${6:-}
+out=$2 server=$(realpath "$5") only=${7:-}
 here=$(cd "$(dirname "$0")" && pwd)
 passed=0 failed=0
 
 # From memory: the guest's file system is slow. All of it is linked statically.
 stage=$(mktemp -d /dev/shm/kqueue.XXXXXX)
 cp "$1" "$stage/kqueue.ko"
+cp "$6" "$stage/slowpoll.ko"
 cp "$3" "$stage/tests"
 cp "$4" "$stage/c-test"
 cp "$(command -v busybox)" "$stage/busybox"
@@ -33,7 +34,7 @@ result() {
 run() {
 	local name=$1 start=$SECONDS
 	shift
-	[[ $name == *"$only"* ]] || return 0
+	[[ $name =~ $only ]] || return 0
 	# What the kernel reports can be told by it to be of this test.
 	echo "kqueue-selftest: $name" >/dev/kmsg
 	./busybox timeout -k 5 $((300 + ${KQUEUE_STRESS_SECONDS:-0})) "$@" >"$log" 2>&1
@@ -55,6 +56,7 @@ for i in $(./busybox seq 50); do
 done
 SCRIPT
 
+./busybox insmod slowpoll.ko || exit
 run module::load_and_unload ./busybox sh load-and-unload
 ./busybox insmod kqueue.ko || exit
 run c::header ./c-test

@@ -10,6 +10,7 @@ mod process;
 mod signal;
 mod timer;
 mod user;
+mod vnode;
 
 use crate::{
     device::Shared,
@@ -28,6 +29,8 @@ use signal::Signal;
 pub(crate) use signal::SignalWatcher;
 use timer::Timer;
 use user::User;
+pub(crate) use vnode::FileWatcher;
+use vnode::Vnode;
 
 /// A filter of the ABI (`EVFILT_*`).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub(crate) enum Filter {
     Signal,
     Timer,
     User,
+    Vnode,
 }
 
 impl Filter {
@@ -52,6 +56,7 @@ impl Filter {
             EVFILT_SIGNAL => Some(Filter::Signal),
             EVFILT_TIMER => Some(Filter::Timer),
             EVFILT_USER => Some(Filter::User),
+            EVFILT_VNODE => Some(Filter::Vnode),
             _ => None,
         }
     }
@@ -66,12 +71,13 @@ impl Filter {
             Filter::Signal => EVFILT_SIGNAL,
             Filter::Timer => EVFILT_TIMER,
             Filter::User => EVFILT_USER,
+            Filter::Vnode => EVFILT_VNODE,
         }
     }
 
     /// True when its ident is a descriptor (`FILTEROP_ISFD`).
     pub(crate) fn is_descriptor(self) -> bool {
-        matches!(self, Filter::Read | Filter::Write)
+        matches!(self, Filter::Read | Filter::Write | Filter::Vnode)
     }
 }
 
@@ -100,6 +106,7 @@ pub(crate) enum Source {
     Signal(Signal),
     Timer(Timer),
     User(User),
+    Vnode(Vnode),
 }
 
 impl Source {
@@ -119,6 +126,7 @@ impl Source {
             Filter::Signal => (Source::Signal(Signal::attach(attach)?), EV_CLEAR),
             Filter::Timer => (Source::Timer(Timer::attach(attach)?), EV_CLEAR),
             Filter::User => (Source::User(User::attach(attach.change)), 0),
+            Filter::Vnode => (Source::Vnode(Vnode::attach(attach)?), 0),
         })
     }
 
@@ -140,6 +148,7 @@ impl Source {
             }
             Source::Process(process) => process.touch(change)?,
             Source::Timer(timer) => timer.touch(change)?,
+            Source::Vnode(vnode) => vnode.touch(change)?,
             Source::Descriptor(_) | Source::Signal(_) => {}
         }
         *saved = Saved {
@@ -158,6 +167,7 @@ impl Source {
             Source::Signal(signal) => signal.event(),
             Source::Timer(timer) => timer.event(),
             Source::User(user) => user.event(),
+            Source::Vnode(vnode) => vnode.event(),
         }
     }
 
@@ -173,6 +183,7 @@ impl Source {
                     user.clear();
                 }
             }
+            Source::Vnode(vnode) => vnode.reported(event.has(EV_CLEAR)),
         }
         false
     }
@@ -183,6 +194,7 @@ impl Source {
         match self {
             Source::Descriptor(descriptor) => file.is_some_and(|file| descriptor.is_of(file)),
             Source::Process(process) => process.has_number(ident),
+            Source::Vnode(vnode) => file.is_some_and(|file| vnode.is_of(file)),
             Source::Signal(_) | Source::Timer(_) | Source::User(_) => true,
         }
     }
@@ -197,6 +209,7 @@ impl Source {
     pub(crate) fn is_bound(&self, ident: u64) -> bool {
         match self {
             Source::Descriptor(descriptor) => descriptor.is_bound(ident),
+            Source::Vnode(vnode) => vnode.is_bound(ident),
             _ => true,
         }
     }

@@ -8,18 +8,21 @@
 //! last reported; `EV_CLEAR` is always set. With `EV_ONESHOT` it expires once. It counts on while
 //! it is disabled.
 //!
+//! FreeBSD adds other units, `NOTE_SECONDS` to `NOTE_NSECONDS`, and `NOTE_ABSTIME`: `data` is a time since
+//! the epoch, at which it expires once.
+//!
 //! # Linux source
 //!
-//! `CLOCK_MONOTONIC`. The timer fires once, in hard interrupt context, and activates the knote;
+//! Periods are of `CLOCK_MONOTONIC`, times of `CLOCK_REALTIME`, and follow that when it is set. The timer fires once, in hard interrupt context, and activates the knote;
 //! what goes by until that is reported is counted by arithmetic, and then the timer is set to the
 //! next multiple of the period. So a period does not drift, and a thousand short timers that
 //! nobody collects cost nothing: a timer fires as often as it is collected, at most.
 //!
 //! # Where we differ
 //!
-//! A negative period is `EINVAL`, as FreeBSD has it. A period of 0 is the shortest there is, 1 ms
-//! (the specification: one tick). A new period takes effect at the next expiry, as in the
-//! specification.
+//! A negative period or time and two units are `EINVAL`, as FreeBSD has it. A period of 0 is one of
+//! its unit (the specification: one tick). A new period takes effect at the next expiry, as in the
+//! specification; a new time at once. What does not fit the clock is its end: it never comes.
 
 use super::{Attach, Report};
 use crate::{
@@ -37,21 +40,23 @@ use kernel::{
     },
     time::{
         hrtimer::{
+            AbsoluteMode,
             ArcHrTimerHandle,
             HrTimer,
             HrTimerCallback,
             HrTimerCallbackContext,
+            HrTimerExpires,
             HrTimerPointer,
             HrTimerRestart,
             RelativeMode, //
         },
         Delta,
         Instant,
-        Monotonic, //
+        Monotonic,
+        RealTime, //
     }, //
 };
 
-const NANOS_PER_MILLI: i64 = 1_000_000;
 /// A century and a half, in nanoseconds: a longer period would not fit the clock.
 const PERIOD_MAX: i64 = i64::MAX / 2;
 
@@ -76,21 +81,21 @@ impl Drop for Quota {
     }
 }
 
-/// The timer proper, shared with its callback.
+/// A timer that runs for a period; shared with its callback.
 #[pin_data]
-struct Clock {
+struct Interval {
     #[pin]
     timer: HrTimer<Self>,
     knote: Arc<Knote>,
 }
 
 impl_has_hr_timer! {
-    impl HasHrTimer<Self> for Clock {
+    impl HasHrTimer<Self> for Interval {
         mode: RelativeMode<Monotonic>, field: self.timer
     }
 }
 
-impl HrTimerCallback for Clock {
+impl HrTimerCallback for Interval {
     type Pointer<'a> = Arc<Self>;
 
     fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
@@ -99,47 +104,74 @@ impl HrTimerCallback for Clock {
     }
 }
 
-/// A timer; dropping it cancels it and waits for its callback.
+/// A timer that runs until a time; shared with its callback.
+#[pin_data]
+struct Alarm {
+    #[pin]
+    timer: HrTimer<Self>,
+    knote: Arc<Knote>,
+    fired: Atomic<bool>,
+}
+
+impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Alarm {
+        mode: AbsoluteMode<RealTime>, field: self.timer
+    }
+}
+
+impl HrTimerCallback for Alarm {
+    type Pointer<'a> = Arc<Self>;
+
+    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+        this.fired.store(true, ordering::Release);
+        Knote::activate(this.knote.as_arc_borrow());
+        HrTimerRestart::NoRestart
+    }
+}
+
+/// What a timer does.
+enum Mode {
+    Periodic(Periodic),
+    Once {
+        // Cancels when dropped.
+        _running: ArcHrTimerHandle<Alarm>,
+        alarm: Arc<Alarm>,
+    },
+}
+
+/// A period, and what of it has gone by.
 ///
 /// # Invariants
 ///
 /// Until a oneshot was reported: the timer is set to `due`, or has fired and the knote is active
 /// or in the hands of a scan.
-pub(crate) struct Timer {
-    // In this order: the timer is cancelled before its place is given to another.
-    running: Option<ArcHrTimerHandle<Clock>>,
-    clock: Arc<Clock>,
+struct Periodic {
+    running: Option<ArcHrTimerHandle<Interval>>,
+    interval: Arc<Interval>,
     start: Instant<Monotonic>,
     /// When the first expiry is, or was, that is not reported yet: nanoseconds from `start`.
     due: i64,
     /// Nanoseconds.
     period: i64,
     oneshot: bool,
-    _quota: Quota,
 }
 
-impl Timer {
-    /// # Errors
-    ///
-    /// `EINVAL` for a negative period, `ENOMEM` also if there are too many timers.
-    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
-        let quota = Quota::take()?;
-        let period = period_nanos(attach.change)?;
-        let clock = Arc::pin_init(
-            pin_init!(Clock {
+impl Periodic {
+    fn new(knote: &Arc<Knote>, period: i64, oneshot: bool) -> Result<Self> {
+        let interval = Arc::pin_init(
+            pin_init!(Interval {
                 timer <- HrTimer::new(),
-                knote: attach.knote.clone(),
+                knote: knote.clone(),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let mut this = Timer {
+        let mut this = Periodic {
             running: None,
-            clock,
+            interval,
             start: Instant::now(),
             due: period,
             period,
-            oneshot: attach.change.has(EV_ONESHOT),
-            _quota: quota,
+            oneshot,
         };
         this.arm();
         Ok(this)
@@ -150,45 +182,126 @@ impl Timer {
         // The old handle first: dropping it cancels.
         self.running = None;
         let left = self.due.saturating_sub(self.start.elapsed().as_nanos());
-        let timer = self.clock.clone();
+        let timer = self.interval.clone();
         self.running = Some(timer.start(Delta::from_nanos(left.max(0))));
     }
 
-    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
-        self.period = period_nanos(change)?;
-        Ok(())
-    }
-
-    pub(super) fn event(&self) -> Option<Report> {
+    /// How often it has expired.
+    fn expired(&self) -> i64 {
         let late = self.start.elapsed().as_nanos().saturating_sub(self.due);
         if late < 0 {
-            return None;
+            return 0;
         }
         let more = if self.oneshot { 0 } else { late / self.period };
-        Some(Report {
-            data: more.saturating_add(1),
-            ..Report::default()
-        })
+        more.saturating_add(1)
     }
 
     /// What was reported is done with; what has expired since then makes the timer fire at once.
-    pub(super) fn reported(&mut self, event: &Kevent) {
+    fn reported(&mut self, count: i64) {
         if !self.oneshot {
-            let reported = event.data.saturating_mul(self.period);
-            self.due = self.due.saturating_add(reported);
+            self.due = self.due.saturating_add(count.saturating_mul(self.period));
             self.arm();
         }
     }
 }
 
-/// The period that a change asks for.
-fn period_nanos(change: &Kevent) -> Result<i64> {
+impl Mode {
+    fn new(knote: &Arc<Knote>, change: &Kevent) -> Result<Self> {
+        let nanos = nanos(change)?;
+        if change.fflags & NOTE_ABSTIME == 0 {
+            let oneshot = change.has(EV_ONESHOT);
+            return Periodic::new(knote, period(nanos), oneshot).map(Mode::Periodic);
+        }
+        let alarm = Arc::pin_init(
+            pin_init!(Alarm {
+                timer <- HrTimer::new(),
+                knote: knote.clone(),
+                fired: Atomic::new(false),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let now = Instant::<RealTime>::now();
+        let at = now + Delta::from_nanos(nanos - HrTimerExpires::as_nanos(&now));
+        Ok(Mode::Once {
+            _running: alarm.clone().start(at),
+            alarm,
+        })
+    }
+}
+
+/// A timer; dropping it cancels it and waits for its callback.
+pub(crate) struct Timer {
+    // In this order: the timer is cancelled before its place is given to another.
+    mode: Mode,
+    knote: Arc<Knote>,
+    _quota: Quota,
+}
+
+impl Timer {
+    /// # Errors
+    ///
+    /// `EINVAL` for a negative period or time, and for more than one unit; `ENOMEM` also if there are
+    /// too many timers.
+    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
+        let quota = Quota::take()?;
+        Ok(Timer {
+            mode: Mode::new(attach.knote, attach.change)?,
+            knote: attach.knote.clone(),
+            _quota: quota,
+        })
+    }
+
+    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
+        match &mut self.mode {
+            Mode::Periodic(periodic) if change.fflags & NOTE_ABSTIME == 0 => {
+                periodic.period = period(nanos(change)?);
+            }
+            mode => *mode = Mode::new(&self.knote, change)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn event(&self) -> Option<Report> {
+        let data = match &self.mode {
+            Mode::Periodic(periodic) => periodic.expired(),
+            Mode::Once { alarm, .. } => alarm.fired.load(ordering::Acquire).into(),
+        };
+        (data > 0).then_some(Report {
+            data,
+            ..Report::default()
+        })
+    }
+
+    pub(super) fn reported(&mut self, event: &Kevent) {
+        match &mut self.mode {
+            Mode::Periodic(periodic) => periodic.reported(event.data),
+            Mode::Once { alarm, .. } => alarm.fired.store(false, ordering::Relaxed),
+        }
+    }
+}
+
+/// The `data` of a change in nanoseconds.
+fn nanos(change: &Kevent) -> Result<i64> {
+    let unit = match change.fflags & (NOTE_SECONDS | NOTE_MSECONDS | NOTE_USECONDS | NOTE_NSECONDS)
+    {
+        NOTE_SECONDS => 1_000_000_000,
+        0 | NOTE_MSECONDS => 1_000_000,
+        NOTE_USECONDS => 1_000,
+        NOTE_NSECONDS => 1,
+        _ => return Err(EINVAL),
+    };
     if change.data < 0 {
         return Err(EINVAL);
     }
-    Ok(change
-        .data
-        .max(1)
-        .saturating_mul(NANOS_PER_MILLI)
-        .min(PERIOD_MAX))
+    let count = if change.fflags & NOTE_ABSTIME == 0 {
+        change.data.max(1)
+    } else {
+        change.data
+    };
+    Ok(count.saturating_mul(unit))
+}
+
+/// A period that fits the clock.
+fn period(nanos: i64) -> i64 {
+    nanos.min(PERIOD_MAX)
 }

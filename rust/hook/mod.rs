@@ -9,6 +9,8 @@
 pub(crate) mod chardev;
 pub(crate) mod close;
 pub(crate) mod fdtable;
+pub(crate) mod fsnotify;
+pub(crate) mod killable;
 pub(crate) mod notify;
 pub(crate) mod params;
 pub(crate) mod pipe;

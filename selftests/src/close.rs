@@ -83,6 +83,16 @@ fn dup2_over_it() {
 }
 
 #[test]
+fn dup3_over_it() {
+    let (other, _writer) = pipe();
+    ends_events(|reader| {
+        // SAFETY: Both descriptors are ours.
+        let ret = unsafe { libc::dup3(other.as_raw_fd(), reader.as_raw_fd(), libc::O_CLOEXEC) };
+        assert_eq!(ret, reader.as_raw_fd());
+    });
+}
+
+#[test]
 fn close_range() {
     ends_events(|reader| {
         let fd = std::os::fd::IntoRawFd::into_raw_fd(reader) as libc::c_uint;
@@ -269,4 +279,45 @@ fn killed_at_any_moment() {
             libc::waitpid(child, std::ptr::null_mut(), 0);
         }
     }
+}
+
+#[test]
+fn a_poll_that_sleeps_keeps_nobody_from_being_killed() {
+    let kqueue = kqueue();
+    let slow = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/slowpoll")
+        .expect("the module slowpoll is loaded");
+    let clone = |child: &dyn Fn()| {
+        // SAFETY: As fork(2), but with one descriptor table; the child leaves with `_exit`.
+        unsafe {
+            let flags = libc::CLONE_FILES | libc::SIGCHLD;
+            let pid = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as libc::pid_t;
+            if pid == 0 {
+                child();
+                libc::_exit(1);
+            }
+            pid
+        }
+    };
+    let polling = clone(&|| change(&kqueue, &[add_read(&slow, 0)]));
+    let mut polled = [0];
+    while polled == [0] {
+        std::thread::sleep(Duration::from_millis(10));
+        std::io::Read::read_exact(&mut &slow, &mut polled).unwrap();
+    }
+    // The first has the mutex; the second waits for it, and must not for ever.
+    let waiting = clone(&|| {
+        pending(&kqueue);
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    for pid in [waiting, polling] {
+        // SAFETY: A child of ours.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+        assert_eq!(reap(pid), libc::SIGKILL);
+    }
+    write(&slow, b"x");
+    change(&kqueue, &[add_read(&slow, 0)]);
+    one(&kqueue);
 }

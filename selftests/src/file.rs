@@ -153,6 +153,52 @@ fn sigio_when_something_becomes_pending() {
     one(&kqueue);
 }
 
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn remember(number: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: The kernel gives a valid structure; `si_fd` follows `si_band`, a long, in it.
+    let fd = unsafe { *info.cast::<u8>().add(16 + 8).cast::<i32>() };
+    LAST.store((number as usize) << 32 | fd as usize, Ordering::SeqCst);
+}
+
+#[test]
+fn another_signal_in_sigio_s_place() {
+    let kqueue = kqueue();
+    let fd = kqueue.as_raw_fd();
+    let number = libc::SIGRTMIN() + 2;
+    let on: libc::c_int = 1;
+    /// Of `asm-generic/fcntl.h`; the libc crate lacks it.
+    const F_SETSIG: libc::c_int = 10;
+    // F_SETSIG and FIOASYNC, as a BSD program would say it.
+    // SAFETY: The handler only stores; the descriptor is ours.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = remember as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(number, &action, std::ptr::null_mut());
+        assert_eq!(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()), 0);
+        assert_eq!(libc::fcntl(fd, F_SETSIG, number), 0);
+        assert_eq!(libc::ioctl(fd, libc::FIOASYNC, &on), 0);
+    }
+    trigger(&kqueue);
+    let end = std::time::Instant::now() + SOON;
+    while LAST.load(Ordering::SeqCst) == 0 && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    let expected = (number as usize) << 32 | fd as usize;
+    assert_eq!(LAST.load(Ordering::SeqCst), expected);
+    let off: libc::c_int = 0;
+    // SAFETY: As above.
+    assert_eq!(unsafe { libc::ioctl(fd, libc::FIOASYNC, &off) }, 0);
+    LAST.store(0, Ordering::SeqCst);
+    one(&kqueue);
+    let event = Event::new(2, Filter::USER, ev::ADD).fflags(note::TRIGGER);
+    change(&kqueue, &[event]);
+    assert_eq!(one(&kqueue).ident, 2);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(LAST.load(Ordering::SeqCst), 0);
+}
+
 #[test]
 fn fdinfo_lists_the_knotes() {
     let kqueue = kqueue();

@@ -26,3 +26,4 @@ mod socket;
 mod stress;
 mod timer;
 mod user;
+mod vnode;

@@ -168,6 +168,55 @@ fn one_event_wakes_one_sleeper() {
     });
 }
 
+#[test]
+fn a_sleeper_that_is_killed_swallows_no_wake_up() {
+    const ROUNDS: u64 = 300;
+    let kqueue = kqueue();
+    let seen = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        // One who stays, and would sleep on if an event woke only one who is being killed.
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                one(&kqueue);
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        for round in 0..ROUNDS {
+            // SAFETY: As fork(2), but with one descriptor table; the child leaves with `_exit`.
+            let sleeper = unsafe {
+                let flags = libc::CLONE_FILES | libc::SIGCHLD;
+                let pid = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as libc::pid_t;
+                if pid == 0 {
+                    // Room for no event that it could take for itself: its memory is not there.
+                    let nowhere = std::ptr::without_provenance_mut::<Event>(4096);
+                    let _ = kqueue.kevent(&[], std::slice::from_raw_parts_mut(nowhere, 1), None);
+                    libc::_exit(0);
+                }
+                pid
+            };
+            if round % 2 == 0 {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let oneshot = ev::ADD | ev::ONESHOT;
+            let event = Event::new(round, Filter::USER, oneshot).fflags(note::TRIGGER);
+            // The kill and the event at once, in either order.
+            thread::scope(|both| {
+                both.spawn(|| {
+                    // SAFETY: A child of ours.
+                    unsafe { libc::kill(sleeper, libc::SIGKILL) }
+                });
+                change(&kqueue, &[event]);
+            });
+            reap(sleeper);
+            let end = Instant::now() + SOON;
+            while seen.load(Ordering::SeqCst) <= round as usize {
+                assert!(Instant::now() < end, "event {round} woke nobody who lives");
+                thread::yield_now();
+            }
+        }
+    });
+}
+
 extern "C" fn ignore(_: libc::c_int) {}
 
 /// Sends this thread a signal after a while, whose handler was set with `flags`.

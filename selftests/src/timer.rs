@@ -3,10 +3,10 @@
 //! `EVFILT_TIMER`.
 
 use crate::common::*;
-use kqueue::{ev, Event, Filter};
+use kqueue::{ev, note, Event, Filter};
 use std::{
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 fn timer(flags: u16, millis: i64) -> Event {
@@ -188,4 +188,125 @@ fn idents_are_per_filter() {
     assert_eq!(one(&kqueue).filter, Filter::TIMER);
     change(&kqueue, &[Event::new(1, Filter::USER, ev::DELETE)]);
     one(&kqueue);
+}
+
+#[test]
+fn periods_in_other_units() {
+    let units = [
+        (note::SECONDS, 1, 1_000),
+        (note::MSECONDS, 250, 250),
+        (note::USECONDS, 250_000, 250),
+        (note::NSECONDS, 250_000_000, 250),
+    ];
+    for (unit, period, millis) in units {
+        let kqueue = kqueue();
+        let start = Instant::now();
+        change(&kqueue, &[timer(ev::ADD, period).fflags(unit)]);
+        let event = one(&kqueue);
+        let elapsed = start.elapsed().as_millis() as i64;
+        assert!(elapsed >= millis, "{unit}: {elapsed} ms");
+        assert!(event.data <= elapsed / millis, "{unit}: {event:?}");
+    }
+}
+
+#[test]
+fn two_units_are_refused() {
+    let kqueue = kqueue();
+    for units in [
+        note::SECONDS | note::MSECONDS,
+        0xf,
+        note::USECONDS | note::NSECONDS,
+    ] {
+        let event = timer(ev::ADD, 1).fflags(units);
+        assert_eq!(change_error(&kqueue, event), libc::EINVAL);
+    }
+}
+
+#[test]
+fn a_nanosecond_does_not_hang() {
+    let kqueue = kqueue();
+    let start = Instant::now();
+    change(&kqueue, &[timer(ev::ADD, 1).fflags(note::NSECONDS)]);
+    collect(&kqueue, 1_000_000);
+    thread::sleep(Duration::from_millis(100));
+    let counted = one(&kqueue).data;
+    assert!(counted >= 100_000_000 - 1);
+    assert!(counted <= start.elapsed().as_nanos() as i64);
+}
+
+#[test]
+fn periods_beyond_the_clock_never_expire() {
+    let kqueue = kqueue();
+    for unit in [
+        note::SECONDS,
+        note::USECONDS,
+        note::NSECONDS,
+        note::SECONDS | note::ABSTIME,
+    ] {
+        change(&kqueue, &[timer(ev::ADD, i64::MAX).fflags(unit)]);
+        thread::sleep(Duration::from_millis(20));
+        assert!(pending(&kqueue).is_empty());
+        change(&kqueue, &[timer(ev::DELETE, 0)]);
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64
+}
+
+fn alarm(flags: u16, millis: i64) -> Event {
+    timer(flags, millis).fflags(note::ABSTIME)
+}
+
+#[test]
+fn a_time_comes_once() {
+    let kqueue = kqueue();
+    let at = now() + 300;
+    change(&kqueue, &[alarm(ev::ADD, at)]);
+    assert_eq!(one(&kqueue).data, 1);
+    assert!(now() >= at);
+    thread::sleep(Duration::from_millis(100));
+    assert!(pending(&kqueue).is_empty());
+    // It is there still, and can be set again; one that has passed comes at once.
+    change(&kqueue, &[alarm(ev::ADD, at - 1000)]);
+    assert_eq!(one(&kqueue).data, 1);
+    change(&kqueue, &[alarm(ev::ADD, 0)]);
+    assert_eq!(one(&kqueue).data, 1);
+    change(&kqueue, &[timer(ev::DELETE, 0)]);
+}
+
+#[test]
+fn a_time_can_be_put_off_and_become_a_period() {
+    let kqueue = kqueue();
+    change(&kqueue, &[alarm(ev::ADD, now() + 200)]);
+    change(&kqueue, &[alarm(ev::ADD, now() + 86_400_000)]);
+    thread::sleep(Duration::from_millis(400));
+    assert!(pending(&kqueue).is_empty());
+    change(&kqueue, &[timer(ev::ADD, 10)]);
+    collect(&kqueue, 3);
+    change(&kqueue, &[alarm(ev::ADD | ev::ONESHOT, now() + 86_400_000)]);
+    thread::sleep(Duration::from_millis(50));
+    assert!(pending(&kqueue).is_empty());
+    assert_eq!(change_error(&kqueue, alarm(ev::ADD, -1)), libc::EINVAL);
+}
+
+#[test]
+fn a_time_follows_the_clock_when_it_is_set() {
+    let kqueue = kqueue();
+    change(&kqueue, &[alarm(ev::ADD | ev::ONESHOT, now() + 3_600_000)]);
+    let set = |seconds: i64| {
+        let time = libc::timespec {
+            tv_sec: now() / 1000 + seconds,
+            tv_nsec: 0,
+        };
+        // SAFETY: A valid time; root in a guest of our own.
+        let ret = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &time) };
+        assert_eq!(ret, 0);
+    };
+    set(7200);
+    assert_eq!(one(&kqueue).data, 1);
+    set(-7200);
 }

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_VNODE`: the file of a descriptor changes.
+//!
+//! # BSD says
+//!
+//! What was asked for in `fflags` and has happened is reported in `fflags`; it accumulates until it is reported
+//! with `EV_CLEAR`, and stays without.
+//!
+//! # Linux source
+//!
+//! fsnotify marks on the inode:
+//!
+//! | Note | Events |
+//! |---|---|
+//! | `NOTE_WRITE` | written, truncated; entries of a directory made, removed, renamed |
+//! | `NOTE_EXTEND` | that, and it is longer than it ever was seen |
+//! | `NOTE_ATTRIB` | attributes, without a change of the link count |
+//! | `NOTE_LINK` | the link count changed; a directory in it was made or removed |
+//! | `NOTE_DELETE` | no name is left |
+//! | `NOTE_RENAME` | renamed |
+//! | `NOTE_OPEN`, `NOTE_CLOSE`, `NOTE_CLOSE_WRITE`, `NOTE_READ` | (FreeBSD's) |
+//! | `NOTE_REVOKE` | the file system is shut down |
+//!
+//! fsnotify tells of a removed directory only the one that it was in, so that has a mark too, which moves along
+//! when the directory is renamed.
+//!
+//! # Where we differ
+//!
+//! What fsnotify does not see is not seen: writes through a mapping, and what other machines do to a
+//! network file system. `NOTE_DELETE` comes with the last name, not with each.
+
+use super::{Attach, Report};
+use crate::{
+    hook::{
+        close::Binding,
+        fdtable,
+        fsnotify::{self, fs, Group, InodeMark, InodeState, Notify}, //
+    },
+    knote::Knote,
+    uapi::*, //
+};
+use kernel::{
+    fs::File,
+    new_spinlock_irq,
+    prelude::*,
+    sync::{Arc, ArcBorrow, SpinLockIrq}, //
+};
+
+const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
+/// What is asked of the folder that a directory is in.
+const OF_PARENT: u32 = fs::DELETE;
+
+/// What is known of a file.
+struct Heard {
+    wanted: u32,
+    fired: u32,
+    last: InodeState,
+    /// It was renamed: the folder to watch may be another one.
+    moved: bool,
+}
+
+/// A file that is watched; shared with its marks.
+#[pin_data]
+pub(crate) struct FileWatcher {
+    knote: Arc<Knote>,
+    #[pin]
+    heard: SpinLockIrq<Heard>,
+}
+
+impl Notify for FileWatcher {
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, state: InodeState) {
+        let due = {
+            let mut heard = this.heard.lock();
+            let notes = notes(events, heard.last, state) & heard.wanted;
+            heard.last.links = state.links;
+            heard.last.dead = state.dead;
+            // Another event in the middle of a write must not hide that it made the file longer.
+            if events & fs::MODIFY != 0 {
+                heard.last.size = state.size;
+            }
+            heard.fired |= notes;
+            let moved = events & fs::MOVE_SELF != 0;
+            heard.moved |= moved;
+            notes != 0 || moved
+        };
+        if due {
+            Knote::activate(this.knote.as_arc_borrow());
+        }
+    }
+}
+
+/// What has happened, when a file that was as `last` said is as `now` says.
+fn notes(events: u32, last: InodeState, now: InodeState) -> u32 {
+    let mut notes = 0;
+    let mut add = |events_of: u32, note: u32| {
+        if events & events_of != 0 {
+            notes |= note;
+        }
+    };
+    add(fs::MODIFY | ENTRIES, NOTE_WRITE);
+    add(fs::MOVE_SELF, NOTE_RENAME);
+    add(fs::UNMOUNT, NOTE_REVOKE);
+    add(fs::DELETE_SELF, NOTE_DELETE);
+    add(fs::OPEN, NOTE_OPEN);
+    add(fs::CLOSE_NOWRITE, NOTE_CLOSE);
+    add(fs::CLOSE_WRITE, NOTE_CLOSE_WRITE);
+    add(fs::ACCESS, NOTE_READ);
+    if now.links == last.links {
+        add(fs::ATTRIB, NOTE_ATTRIB);
+    } else {
+        notes |= NOTE_LINK;
+    }
+    if events & fs::ISDIR != 0 && events & (fs::CREATE | fs::DELETE) != 0 {
+        notes |= NOTE_LINK;
+    }
+    if events & fs::MODIFY != 0 && now.size > last.size {
+        notes |= NOTE_EXTEND;
+    }
+    let gone = |state: InodeState| state.dead || state.links == 0;
+    if gone(now) && !gone(last) {
+        notes |= NOTE_DELETE;
+    }
+    notes
+}
+
+/// The events that tell of `wanted`, and those that everything depends on.
+fn events_for(wanted: u32) -> u32 {
+    let mut events = fs::ATTRIB | fs::DELETE_SELF | fs::MOVE_SELF | fs::UNMOUNT;
+    let mut add = |notes: u32, more: u32| {
+        if wanted & notes != 0 {
+            events |= more;
+        }
+    };
+    add(NOTE_WRITE | NOTE_EXTEND | NOTE_LINK, ENTRIES | fs::MODIFY);
+    add(NOTE_OPEN, fs::OPEN);
+    add(NOTE_CLOSE, fs::CLOSE_NOWRITE);
+    add(NOTE_CLOSE_WRITE, fs::CLOSE_WRITE);
+    add(NOTE_READ, fs::ACCESS);
+    events
+}
+
+/// A watched file.
+pub(crate) struct Vnode {
+    // In this order: the inode is the file's, which the binding keeps.
+    mark: InodeMark<FileWatcher>,
+    /// That of the folder which a directory is in.
+    parent: Option<InodeMark<FileWatcher>>,
+    watcher: Arc<FileWatcher>,
+    binding: Binding,
+    /// What has happened and was not cleared.
+    fired: u32,
+}
+
+impl Vnode {
+    /// # Errors
+    ///
+    /// `EINVAL` for a file that has no place in a file system, or one that has no fsnotify; `ENOMEM`; `EBADF`
+    /// if there is no file.
+    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
+        let file = attach.file.clone().ok_or(EBADF)?;
+        if !fsnotify::has_inode_of_its_own(&file) {
+            return Err(EINVAL);
+        }
+        let wanted = attach.change.fflags;
+        let binding = Binding::new(&attach.shared.closes, file, attach.knote)?;
+        let heard = Heard {
+            wanted,
+            fired: 0,
+            last: fsnotify::state(binding.file()),
+            moved: false,
+        };
+        let watcher = Arc::pin_init(
+            pin_init!(FileWatcher {
+                knote: attach.knote.clone(),
+                heard <- new_spinlock_irq!(heard, "kqueue_vnode"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let files = &attach.shared.files;
+        Ok(Vnode {
+            mark: InodeMark::new(files, binding.file(), events_for(wanted), &watcher)?,
+            parent: Self::watch_parent(files, binding.file(), wanted, &watcher)?,
+            watcher,
+            binding,
+            fired: 0,
+        })
+    }
+
+    fn watch_parent(
+        files: &Arc<Group<FileWatcher>>,
+        file: &File,
+        wanted: u32,
+        watcher: &Arc<FileWatcher>,
+    ) -> Result<Option<InodeMark<FileWatcher>>> {
+        if wanted & (NOTE_DELETE | NOTE_LINK) == 0 || !fsnotify::is_directory(file) {
+            return Ok(None);
+        }
+        InodeMark::on_parent(files, file, OF_PARENT, watcher).map(Some)
+    }
+
+    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
+        let wanted = change.fflags;
+        let watcher = self.watcher.clone();
+        let kqueue = watcher.knote.kqueue();
+        let files = &kqueue.shared().files;
+        let file = self.binding.file();
+        let mark = InodeMark::new(files, file, events_for(wanted), &watcher)?;
+        let parent = Self::watch_parent(files, file, wanted, &watcher)?;
+        self.mark = mark;
+        self.parent = parent;
+        watcher.heard.lock().wanted = wanted;
+        Ok(())
+    }
+
+    pub(super) fn event(&mut self) -> Option<Report> {
+        let (moved, wanted) = {
+            let mut heard = self.watcher.heard.lock();
+            (core::mem::take(&mut heard.moved), heard.wanted)
+        };
+        if moved && self.parent.is_some() {
+            let kqueue = self.watcher.knote.kqueue();
+            let files = &kqueue.shared().files;
+            let file = self.binding.file();
+            match Self::watch_parent(files, file, wanted, &self.watcher) {
+                Ok(parent) => self.parent = parent,
+                // Next time, then.
+                Err(_) => self.watcher.heard.lock().moved = true,
+            }
+            // It may be gone again since.
+            let state = fsnotify::state(self.binding.file());
+            Notify::notify(self.watcher.as_arc_borrow(), 0, state);
+        }
+        self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
+        if self.fired == 0 {
+            return None;
+        }
+        let over = self.fired & NOTE_REVOKE != 0;
+        Some(Report {
+            flags: if over { EV_EOF | EV_NODATA } else { 0 },
+            fflags: self.fired,
+            data: 0,
+        })
+    }
+
+    pub(super) fn reported(&mut self, clear: bool) {
+        if clear {
+            self.fired = 0;
+        }
+    }
+
+    pub(super) fn is_of(&self, file: &File) -> bool {
+        core::ptr::eq(self.binding.file(), file)
+    }
+
+    pub(super) fn is_bound(&self, ident: u64) -> bool {
+        fdtable::current_maps(ident, self.binding.file())
+    }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Waiting for a mutex, but not when one is being killed.
+//!
+//! C header: [`include/linux/mutex.h`](srctree/include/linux/mutex.h)
+
+use crate::generated;
+use core::ptr;
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        lock::{mutex::MutexBackend, Guard},
+        Mutex, //
+    }, //
+};
+
+/// Acquires `mutex`; a signal that kills ends the wait.
+///
+/// # Errors
+///
+/// `EINTR`.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> Result<Guard<'_, T, MutexBackend>> {
+    let raw = ptr::from_ref(mutex).cast::<bindings::mutex>().cast_mut();
+    // SAFETY: A `Lock` begins with its state (`Lock::from_raw` relies on it too), which was
+    // initialised when it was made.
+    if unsafe { generated::kq_mutex_lock_killable(raw) } != 0 {
+        return Err(EINTR);
+    }
+    // SAFETY: We own the lock.
+    Ok(unsafe { Guard::new(mutex, ()) })
+}

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_VNODE`.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{Read, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::{chown, symlink, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+
+/// All notes but those of opening, closing and reading.
+const CHANGES: u32 = note::DELETE
+    | note::WRITE
+    | note::EXTEND
+    | note::ATTRIB
+    | note::LINK
+    | note::RENAME
+    | note::REVOKE;
+
+/// An empty folder in memory, removed with all that is in it when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = PathBuf::from(format!("/dev/shm/vnode-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A file with four bytes in it.
+    fn file(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, b"1234").unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn watch(file: &File, fflags: u32) -> Event {
+    Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD | ev::CLEAR).fflags(fflags)
+}
+
+/// A kqueue that has `path` watched for all changes.
+fn watching(path: &Path) -> (Kqueue, File) {
+    let file = File::open(path).unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(&file, CHANGES)]);
+    assert!(pending(&kqueue).is_empty());
+    (kqueue, file)
+}
+
+/// What has happened, in one event.
+#[track_caller]
+fn notes(kqueue: &Kqueue) -> u32 {
+    one(kqueue).fflags
+}
+
+fn writable(path: &Path) -> File {
+    OpenOptions::new().write(true).open(path).unwrap()
+}
+
+#[test]
+fn writing_and_growing() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let (kqueue, file) = watching(&path);
+    writable(&path).write_all(b"12").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    writable(&path).write_all(b"12345").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+    OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(b"6")
+        .unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+    writable(&path).set_len(2).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    writable(&path).set_len(100).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+    assert!(pending(&kqueue).is_empty());
+    drop(file);
+}
+
+#[test]
+fn attributes() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let (kqueue, _file) = watching(&path);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(notes(&kqueue), note::ATTRIB);
+    chown(&path, Some(1), Some(1)).unwrap();
+    assert_eq!(notes(&kqueue), note::ATTRIB);
+    let times = fs::FileTimes::new()
+        .set_accessed(std::time::UNIX_EPOCH)
+        .set_modified(std::time::UNIX_EPOCH);
+    writable(&path).set_times(times).unwrap();
+    assert_eq!(notes(&kqueue), note::ATTRIB);
+}
+
+#[test]
+fn names_made_and_removed() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let (kqueue, mut file) = watching(&path);
+    fs::hard_link(&path, folder.path("b")).unwrap();
+    assert_eq!(notes(&kqueue), note::LINK);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(notes(&kqueue), note::LINK);
+    fs::remove_file(folder.path("b")).unwrap();
+    assert_eq!(notes(&kqueue), note::LINK | note::DELETE);
+    // It is open still, and heard of still.
+    let mut bytes = vec![];
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"1234");
+    writable(&PathBuf::from(format!(
+        "/proc/self/fd/{}",
+        file.as_raw_fd()
+    )))
+    .write_all(b"x")
+    .unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+}
+
+#[test]
+fn renames() {
+    let folder = Folder::new();
+    let (path, over) = (folder.file("a"), folder.file("b"));
+    let (kqueue, _file) = watching(&path);
+    let (of_over, _over) = watching(&over);
+    fs::rename(&path, folder.path("c")).unwrap();
+    assert_eq!(notes(&kqueue), note::RENAME);
+    assert!(pending(&of_over).is_empty());
+    fs::rename(folder.path("c"), &over).unwrap();
+    assert_eq!(notes(&kqueue), note::RENAME);
+    assert_eq!(notes(&of_over), note::LINK | note::DELETE);
+}
+
+#[test]
+fn entries_of_a_directory() {
+    let folder = Folder::new();
+    let (kqueue, _file) = watching(&folder.0);
+    let path = folder.file("a");
+    assert_eq!(notes(&kqueue), note::WRITE);
+    // What happens to the file is not the directory's.
+    fs::write(&path, b"12345678").unwrap();
+    assert!(pending(&kqueue).is_empty());
+    fs::rename(&path, folder.path("b")).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    symlink("b", folder.path("s")).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    fs::hard_link(folder.path("b"), folder.path("c")).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    fs::remove_file(folder.path("b")).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    fs::create_dir(folder.path("d")).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::LINK);
+    fs::remove_dir(folder.path("d")).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::LINK);
+}
+
+#[test]
+fn a_directory_removed() {
+    let folder = Folder::new();
+    let (inner, other) = (folder.path("inner"), folder.path("other"));
+    fs::create_dir(&inner).unwrap();
+    fs::create_dir(&other).unwrap();
+    let (kqueue, _file) = watching(&inner);
+    fs::remove_dir(&other).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    fs::remove_dir(&inner).unwrap();
+    let seen = notes(&kqueue);
+    assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn a_directory_removed_after_it_was_moved() {
+    let folder = Folder::new();
+    let (inner, other) = (folder.path("inner"), folder.path("other"));
+    fs::create_dir(&inner).unwrap();
+    fs::create_dir(&other).unwrap();
+    let (kqueue, _file) = watching(&inner);
+    fs::rename(&inner, other.join("moved")).unwrap();
+    assert_eq!(notes(&kqueue), note::RENAME);
+    fs::remove_dir(other.join("moved")).unwrap();
+    let seen = notes(&kqueue);
+    assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
+}
+
+#[test]
+fn opening_reading_closing() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let file = File::open(&path).unwrap();
+    let kqueue = kqueue();
+    let all = note::OPEN | note::CLOSE | note::CLOSE_WRITE | note::READ;
+    change(&kqueue, &[watch(&file, all)]);
+    let reading = File::open(&path).unwrap();
+    assert_eq!(notes(&kqueue), note::OPEN);
+    (&reading).read_exact(&mut [0; 2]).unwrap();
+    assert_eq!(notes(&kqueue), note::READ);
+    drop(reading);
+    assert_eq!(notes(&kqueue), note::CLOSE);
+    drop(writable(&path));
+    assert_eq!(notes(&kqueue), note::OPEN | note::CLOSE_WRITE);
+}
+
+#[test]
+fn only_what_was_asked_for() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let file = File::open(&path).unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(&file, note::RENAME)]);
+    writable(&path).write_all(b"12345").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    change(&kqueue, &[watch(&file, note::ATTRIB).udata(7)]);
+    writable(&path).write_all(b"123456").unwrap();
+    assert!(pending(&kqueue).is_empty());
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let event = one(&kqueue);
+    assert_eq!((event.fflags, event.udata), (note::ATTRIB, 7));
+}
+
+#[test]
+fn notes_accumulate_and_stay_without_clear() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let file = File::open(&path).unwrap();
+    let kqueue = kqueue();
+    let mut add = watch(&file, CHANGES);
+    add.flags = ev::ADD;
+    change(&kqueue, &[add]);
+    writable(&path).write_all(b"1").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(notes(&kqueue), note::WRITE | note::ATTRIB);
+    }
+    fs::rename(&path, folder.path("b")).unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::ATTRIB | note::RENAME);
+}
+
+#[test]
+fn many_watch_one_file() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let watchers: Vec<_> = (0..20).map(|_| watching(&path)).collect();
+    writable(&path).write_all(b"1").unwrap();
+    for (kqueue, _file) in &watchers {
+        assert_eq!(notes(kqueue), note::WRITE);
+    }
+}
+
+#[test]
+fn closing_ends_it() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let (kqueue, file) = watching(&path);
+    let copy = file.try_clone().unwrap();
+    writable(&path).write_all(b"1").unwrap();
+    drop(file);
+    writable(&path).write_all(b"1").unwrap();
+    assert!(pending(&kqueue).is_empty());
+    drop(copy);
+}
+
+#[test]
+fn what_has_no_file_is_refused() {
+    let kqueue = kqueue();
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    // SAFETY: A new descriptor, which is ours.
+    let counter = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
+    for fd in [socket.as_raw_fd(), counter.as_raw_fd()] {
+        let event = Event::fd(fd, Filter::VNODE, ev::ADD).fflags(CHANGES);
+        assert_eq!(change_error(&kqueue, event), libc::EINVAL);
+    }
+    let event = Event::fd(-1, Filter::VNODE, ev::ADD).fflags(CHANGES);
+    assert_eq!(change_error(&kqueue, event), libc::EBADF);
+}
+
+#[test]
+fn there_is_no_aio() {
+    let kqueue = kqueue();
+    let event = Event::new(1, Filter::AIO, ev::ADD);
+    assert_eq!(change_error(&kqueue, event), libc::ENXIO);
+}
+
+#[test]
+fn of_an_overlay() {
+    let folder = Folder::new();
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(folder.path(name)).unwrap();
+    }
+    fs::write(folder.path("upper/a"), b"1234").unwrap();
+    let merged = folder.path("merged");
+    let of = |name| folder.path(name).display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}\0",
+        of("lower"),
+        of("upper"),
+        of("work")
+    );
+    let target = format!("{}\0", merged.display());
+    // SAFETY: All strings end in 0.
+    let ret = unsafe {
+        libc::mount(
+            c"overlay".as_ptr(),
+            target.as_ptr().cast(),
+            c"overlay".as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        )
+    };
+    assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
+    let (kqueue, file) = watching(&merged.join("a"));
+    writable(&merged.join("a")).write_all(b"12345").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+    fs::remove_file(merged.join("a")).unwrap();
+    let seen = notes(&kqueue);
+    assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
+    // Watching does not keep it mounted, once the descriptor is closed.
+    drop(file);
+    // SAFETY: As above.
+    assert_eq!(unsafe { libc::umount2(target.as_ptr().cast(), 0) }, 0);
+}
+
+#[test]
+fn threads_change_a_file_while_it_comes_and_goes() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let kqueue = kqueue();
+    thread::scope(|scope| {
+        let churning = scope.spawn(|| {
+            for round in 0..300 {
+                writable(&path).write_all(b"12345").unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(0o600 + round % 2)).unwrap();
+                let other = folder.path("b");
+                fs::rename(&path, &other).unwrap();
+                fs::rename(&other, &path).unwrap();
+            }
+        });
+        while !churning.is_finished() {
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            change(&kqueue, &[watch(&file, CHANGES)]);
+            pending(&kqueue);
+            drop(file);
+            assert!(pending(&kqueue).is_empty());
+        }
+    });
+}
+
+#[test]
+fn no_mark_without_a_knote() {
+    let hooks = || fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap();
+    let none = |name: &str| {
+        let end = std::time::Instant::now() + SOON;
+        while !hooks().contains(name) {
+            assert!(std::time::Instant::now() < end, "{}", hooks());
+            thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    let kqueue = kqueue();
+    let own = std::process::id();
+    let signal = Event::new(10, Filter::SIGNAL, ev::ADD);
+    let process = Event::new(own.into(), Filter::PROC, ev::ADD).fflags(note::FORK | note::EXEC);
+    let exit = Event::new(own.into(), Filter::PROC, ev::ADD).fflags(note::EXIT);
+    for idle in ["close", "fork", "exec", "signal"] {
+        none(&format!("{idle} registered: false watches: 0"));
+    }
+    none("file marks: 0");
+    // The end of a process needs no probe.
+    change(&kqueue, &[exit]);
+    assert!(hooks().contains("fork registered: false"));
+    change(&kqueue, &[signal, process]);
+    let folder = Folder::new();
+    let file = File::open(&folder.0).unwrap();
+    change(&kqueue, &[watch(&file, note::WRITE)]);
+    for busy in ["close", "fork", "exec", "signal"] {
+        let line = format!("{busy} registered: true watches: 1");
+        assert!(hooks().contains(&line), "{}", hooks());
+    }
+    assert!(hooks().contains("file marks: 1"));
+    let functions = || fs::read_to_string("/sys/kernel/tracing/enabled_functions").unwrap();
+    assert!(functions().contains("locks_remove_posix"));
+    drop(file);
+    drop(kqueue);
+    for idle in ["close", "fork", "exec", "signal"] {
+        none(&format!("{idle} registered: false watches: 0"));
+    }
+    none("file marks: 0");
+    assert!(!functions().contains("locks_remove_posix"));
+}
