@@ -3,7 +3,7 @@
 //! `/dev/kqueue`: each open file is a kqueue.
 
 use crate::{
-    filter::{FileWatcher, ProcessWatcher, SignalWatcher},
+    filter::{FileWatcher, MountWatcher, ProcessWatcher, SignalWatcher},
     hook::{
         chardev::{Device, PollTable},
         close::{CloseHook, CloseProbe},
@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) execs: Arc<ExecHook<ProcessWatcher>>,
     pub(crate) signals: Arc<SignalHook<SignalWatcher>>,
     pub(crate) files: Arc<Group<FileWatcher>>,
+    pub(crate) mounts: Arc<Group<MountWatcher>>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
 }
@@ -50,6 +51,7 @@ impl Shared {
             execs: ExecHook::new(Tracepoint::new())?,
             signals: SignalHook::new(Tracepoint::new())?,
             files: Group::new()?,
+            mounts: Group::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,
         };
@@ -62,7 +64,8 @@ impl Shared {
         self.forks.show("fork", f)?;
         self.execs.show("exec", f)?;
         self.signals.show("signal", f)?;
-        writeln!(f, "file marks: {}", self.files.marks())
+        writeln!(f, "file marks: {}", self.files.marks())?;
+        writeln!(f, "mount marks: {}", self.mounts.marks())
     }
 
     /// Takes all probes away, and waits for those that run. No kqueue is open any more.
@@ -72,6 +75,7 @@ impl Shared {
         self.execs.stop();
         self.signals.stop();
         self.files.stop();
+        self.mounts.stop();
     }
 }
 

@@ -6,11 +6,14 @@
 #include <linux/fdtable.h>
 #include <linux/file_ref.h>
 #include <linux/fs.h>
+#include <linux/fsnotify_backend.h>
 #include <linux/ftrace.h>
 #include <linux/irq_work.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
+#include <linux/mount.h>
 #include <linux/mutex.h>
+#include <linux/nsproxy.h>
 #include <linux/pid.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/signal.h>
@@ -163,6 +166,21 @@ bool kq_inode_is_directory(struct inode *inode)
 bool kq_inode_is_vnode(struct inode *inode)
 {
 	return inode->i_mode & S_IFMT && !S_ISSOCK(inode->i_mode);
+}
+
+bool kq_file_is_unmounted(struct file *file)
+{
+	return READ_ONCE(file->f_path.mnt->mnt_flags) & MNT_UMOUNT;
+}
+
+struct mnt_namespace *kq_current_mount_ns(void)
+{
+	return current->nsproxy ? current->nsproxy->mnt_ns : NULL;
+}
+
+struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter)
+{
+	return iter->marks[FSNOTIFY_ITER_TYPE_MNTNS];
 }
 
 int kq_mutex_lock_killable(struct mutex *lock)

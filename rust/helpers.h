@@ -9,8 +9,11 @@ struct delayed_work;
 struct file;
 struct files_struct;
 struct ftrace_regs;
+struct fsnotify_iter_info;
+struct fsnotify_mark;
 struct inode;
 struct irq_work;
+struct mnt_namespace;
 struct mutex;
 struct pid;
 struct pipe_inode_info;
@@ -54,6 +57,11 @@ u32 kq_inode_links(struct inode *inode);
 bool kq_inode_is_dead(struct inode *inode);
 bool kq_inode_is_directory(struct inode *inode);
 bool kq_inode_is_vnode(struct inode *inode);
+
+/* Mounts and their namespaces */
+bool kq_file_is_unmounted(struct file *file);
+struct mnt_namespace *kq_current_mount_ns(void);
+struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter);
 
 /* Locks */
 int kq_mutex_lock_killable(struct mutex *lock);

@@ -375,8 +375,8 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Takes a knote in that was made, with its source, where the mutex cannot be had: its
-    /// children get one in the middle of a process's fork. It can be activated at once; it comes into the
+    /// Takes a knote in that was made, with its source, where the mutex cannot be had: its children
+    /// get one in the middle of a process's fork. It can be activated at once; it comes into the
     /// table when somebody next has the mutex, before anything is looked for or reported.
     ///
     /// # Errors
@@ -517,8 +517,8 @@ impl Kqueue {
     ///
     /// # Errors
     ///
-    /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EINTR` if the
-    /// caller is being killed.
+    /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EINTR` if
+    /// the caller is being killed.
     pub(crate) fn scan(&self, sink: &mut impl EventSink) -> Result {
         let mut table = killable::lock(&self.table).inspect_err(|_| self.pass_on())?;
         table.scan += 1;

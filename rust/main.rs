@@ -18,9 +18,9 @@
 //!    of all users (`limit`), that of a probe's registration (`hook::probe`), and fsnotify's own.
 //! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), the hrtimer
 //!    base's, siglock. Not ours, but their wake-ups run under them and go on to 3 and 4.
-//! 3. The lock of a shard of watches (`hook::probe`), or a mark's target (`hook::fsnotify`); then what a process
-//!    or a file was heard of (`filter::process`, `filter::vnode`). Spin locks, all but the mark's with
-//!    interrupts off.
+//! 3. The lock of a shard of watches (`hook::probe`), or of a mark's target (`hook::fsnotify`); in
+//!    it that of what was heard of a process, a file or mounts (`filter`). Spin locks, all but the
+//!    mark's with interrupts off.
 //! 4. `Kqueue::ready`, a spin lock, interrupts off. A leaf but for the scheduler's: nothing is
 //!    called under it. Wake-ups of sleepers and pollers come after it is released.
 //!

@@ -89,7 +89,8 @@ impl Count {
         })
     }
 
-    /// Bytes to read or room to write, for a kqueue its pending events; `None` where no count is known.
+    /// Bytes to read or room to write, for a kqueue its pending events; `None` where no count is
+    /// known.
     fn bytes(&self, direction: Direction) -> Option<i64> {
         match (self, direction) {
             (Count::Socket(socket), Direction::Read) => socket.readable(),

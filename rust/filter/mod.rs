@@ -6,6 +6,7 @@
 //! their operations run under the kqueue's mutex, in process context.
 
 mod descriptor;
+mod mounts;
 mod process;
 mod signal;
 mod timer;
@@ -23,6 +24,8 @@ use kernel::{
     prelude::*,
     sync::{aref::ARef, Arc}, //
 };
+pub(crate) use mounts::MountWatcher;
+use mounts::Mounts;
 use process::Process;
 pub(crate) use process::ProcessWatcher;
 use signal::Signal;
@@ -43,6 +46,7 @@ pub(crate) enum Filter {
     Timer,
     User,
     Vnode,
+    Fs,
 }
 
 impl Filter {
@@ -57,6 +61,7 @@ impl Filter {
             EVFILT_TIMER => Some(Filter::Timer),
             EVFILT_USER => Some(Filter::User),
             EVFILT_VNODE => Some(Filter::Vnode),
+            EVFILT_FS => Some(Filter::Fs),
             _ => None,
         }
     }
@@ -72,6 +77,7 @@ impl Filter {
             Filter::Timer => EVFILT_TIMER,
             Filter::User => EVFILT_USER,
             Filter::Vnode => EVFILT_VNODE,
+            Filter::Fs => EVFILT_FS,
         }
     }
 
@@ -102,6 +108,7 @@ pub(crate) struct Attach<'a> {
 /// An attached event source; dropping it detaches (`f_detach`).
 pub(crate) enum Source {
     Descriptor(Descriptor),
+    Mounts(Mounts),
     Process(Process),
     Signal(Signal),
     Timer(Timer),
@@ -127,6 +134,7 @@ impl Source {
             Filter::Timer => (Source::Timer(Timer::attach(attach)?), EV_CLEAR),
             Filter::User => (Source::User(User::attach(attach.change)), 0),
             Filter::Vnode => (Source::Vnode(Vnode::attach(attach)?), 0),
+            Filter::Fs => (Source::Mounts(Mounts::attach(attach)?), EV_CLEAR),
         })
     }
 
@@ -146,6 +154,7 @@ impl Source {
                 user.touch(change);
                 return Ok(());
             }
+            Source::Mounts(mounts) => mounts.touch(change),
             Source::Process(process) => process.touch(change)?,
             Source::Timer(timer) => timer.touch(change)?,
             Source::Vnode(vnode) => vnode.touch(change)?,
@@ -163,6 +172,7 @@ impl Source {
     pub(crate) fn event(&mut self, saved: &Saved) -> Option<Report> {
         match self {
             Source::Descriptor(descriptor) => descriptor.event(saved),
+            Source::Mounts(mounts) => mounts.event(),
             Source::Process(process) => process.event(),
             Source::Signal(signal) => signal.event(),
             Source::Timer(timer) => timer.event(),
@@ -175,6 +185,7 @@ impl Source {
     pub(crate) fn reported(&mut self, event: &Kevent) -> bool {
         match self {
             Source::Descriptor(_) => {}
+            Source::Mounts(mounts) => mounts.reported(),
             Source::Process(process) => return process.reported(),
             Source::Signal(signal) => signal.reported(),
             Source::Timer(timer) => timer.reported(event),
@@ -195,7 +206,7 @@ impl Source {
             Source::Descriptor(descriptor) => file.is_some_and(|file| descriptor.is_of(file)),
             Source::Process(process) => process.has_number(ident),
             Source::Vnode(vnode) => file.is_some_and(|file| vnode.is_of(file)),
-            Source::Signal(_) | Source::Timer(_) | Source::User(_) => true,
+            Source::Mounts(_) | Source::Signal(_) | Source::Timer(_) | Source::User(_) => true,
         }
     }
 

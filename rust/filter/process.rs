@@ -5,18 +5,18 @@
 //! # BSD says
 //!
 //! `filt_proc`: `NOTE_FORK`, `NOTE_EXEC` and `NOTE_EXIT` are reported when they were asked for,
-//! together if they came together; `EV_CLEAR` is always set. The end of the process ends the knote: it is
-//! reported with `EV_EOF`, `EV_NODATA` and `EV_ONESHOT`, even without `NOTE_EXIT`, `data` being the wait
-//! status. With `NOTE_TRACK` a child gets a knote like its parent's, before it runs; that reports
-//! `NOTE_CHILD` first, `data` being the parent's number. If it could not be made the parent reports
-//! `NOTE_TRACKERR`.
+//! together if they came together; `EV_CLEAR` is always set. The end of the process ends the knote:
+//! it is reported with `EV_EOF`, `EV_NODATA` and `EV_ONESHOT`, even without `NOTE_EXIT`, `data`
+//! being the wait status. With `NOTE_TRACK` a child gets a knote like its parent's, before it runs;
+//! that reports `NOTE_CHILD` first, `data` being the parent's number. If it could not be made the
+//! parent reports `NOTE_TRACKERR`.
 //!
 //! # Linux source
 //!
-//! The exit: the wait queue that pidfds are polled on, so that a process that was reported can be waited for.
-//! Forks and execs: tracepoints. A fork may not wait for the kqueue's mutex: the child's knote is made
-//! complete with its source, and handed to the kqueue, which takes it into its table
-//! when somebody next has the mutex ([`Kqueue::adopt`](crate::kqueue::Kqueue::adopt)).
+//! The exit: the wait queue that pidfds are polled on, so that a process that was reported can be
+//! waited for. Forks and execs: tracepoints. A fork may not wait for the kqueue's mutex: the
+//! child's knote is made complete with its source, and handed to the kqueue, which takes it into
+//! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::kqueue::Kqueue::adopt)).
 //!
 //! # Where we differ
 //!
@@ -201,8 +201,8 @@ pub(crate) struct Process {
 impl Process {
     /// # Errors
     ///
-    /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for; `EACCES` if it is
-    /// another user's; `ENOMEM`.
+    /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
+    /// `EACCES` if it is another user's; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let change = attach.change;
         let process = process::Process::find(change.ident).ok_or(ESRCH)?;

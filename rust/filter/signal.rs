@@ -4,9 +4,9 @@
 //!
 //! # BSD says
 //!
-//! `ident` is the signal's number. `data` is how often it was sent, since that was last reported, to the process that
-//! added the event, or to one of its threads; also when it is blocked, ignored or pending already. It does not
-//! keep the signal from being delivered. `EV_CLEAR` is always set.
+//! `ident` is the signal's number. `data` is how often it was sent, since that was last reported,
+//! to the process that added the event, or to one of its threads; also when it is blocked, ignored
+//! or pending already. It does not keep the signal from being delivered. `EV_CLEAR` is always set.
 //!
 //! # Linux source
 //!

@@ -8,15 +8,16 @@
 //! last reported; `EV_CLEAR` is always set. With `EV_ONESHOT` it expires once. It counts on while
 //! it is disabled.
 //!
-//! FreeBSD adds other units, `NOTE_SECONDS` to `NOTE_NSECONDS`, and `NOTE_ABSTIME`: `data` is a time since
-//! the epoch, at which it expires once.
+//! FreeBSD adds other units, `NOTE_SECONDS` to `NOTE_NSECONDS`, and `NOTE_ABSTIME`: `data` is a
+//! time since the epoch, at which it expires once.
 //!
 //! # Linux source
 //!
-//! Periods are of `CLOCK_MONOTONIC`, times of `CLOCK_REALTIME`, and follow that when it is set. The timer fires once, in hard interrupt context, and activates the knote;
-//! what goes by until that is reported is counted by arithmetic, and then the timer is set to the
-//! next multiple of the period. So a period does not drift, and a thousand short timers that
-//! nobody collects cost nothing: a timer fires as often as it is collected, at most.
+//! Periods are of `CLOCK_MONOTONIC`, times of `CLOCK_REALTIME`, and follow that when it is set. The
+//! timer fires once, in hard interrupt context, and activates the knote; what goes by until that is
+//! reported is counted by arithmetic, and then the timer is set to the next multiple of the period.
+//! So a period does not drift, and a thousand short timers that nobody collects cost nothing: a
+//! timer fires as often as it is collected, at most.
 //!
 //! # Where we differ
 //!
@@ -240,8 +241,8 @@ pub(crate) struct Timer {
 impl Timer {
     /// # Errors
     ///
-    /// `EINVAL` for a negative period or time, and for more than one unit; `ENOMEM` also if there are
-    /// too many timers.
+    /// `EINVAL` for a negative period or time, and for more than one unit; `ENOMEM` also if there
+    /// are too many timers.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let quota = Quota::take()?;
         Ok(Timer {

@@ -4,8 +4,8 @@
 //!
 //! # BSD says
 //!
-//! What was asked for in `fflags` and has happened is reported in `fflags`; it accumulates until it is reported
-//! with `EV_CLEAR`, and stays without.
+//! What was asked for in `fflags` and has happened is reported in `fflags`; it accumulates until it
+//! is reported with `EV_CLEAR`, and stays without.
 //!
 //! # Linux source
 //!
@@ -20,22 +20,26 @@
 //! | `NOTE_DELETE` | no name is left |
 //! | `NOTE_RENAME` | renamed |
 //! | `NOTE_OPEN`, `NOTE_CLOSE`, `NOTE_CLOSE_WRITE`, `NOTE_READ` | (FreeBSD's) |
-//! | `NOTE_REVOKE` | the file system is shut down |
+//! | `NOTE_REVOKE` | the file system is shut down, or unmounted where the file was opened |
 //!
-//! fsnotify tells of a removed directory only the one that it was in, so that has a mark too, which moves along
-//! when the directory is renamed.
+//! An open file keeps its file system, so the latter is a lazy unmount; the mount namespace has a
+//! mark for it.
+//!
+//! fsnotify tells of a removed directory only the one that it was in, so that has a mark too, which
+//! moves along when the directory is renamed.
 //!
 //! # Where we differ
 //!
-//! What fsnotify does not see is not seen: writes through a mapping, and what other machines do to a
-//! network file system. `NOTE_DELETE` comes with the last name, not with each.
+//! What fsnotify does not see is not seen: writes through a mapping, and what other machines do to
+//! a network file system. `NOTE_DELETE` comes with the last name, not with each.
 
-use super::{Attach, Report};
+use super::{mounts::MountWatcher, Attach, Report};
 use crate::{
+    device::Shared,
     hook::{
         close::Binding,
         fdtable,
-        fsnotify::{self, fs, Group, InodeMark, InodeState, Notify}, //
+        fsnotify::{self, fs, Group, InodeState, Mark, Notify}, //
     },
     knote::Knote,
     uapi::*, //
@@ -69,6 +73,8 @@ pub(crate) struct FileWatcher {
 }
 
 impl Notify for FileWatcher {
+    const MOUNTS: bool = false;
+
     fn notify(this: ArcBorrow<'_, Self>, events: u32, state: InodeState) {
         let due = {
             let mut heard = this.heard.lock();
@@ -143,9 +149,13 @@ fn events_for(wanted: u32) -> u32 {
 /// A watched file.
 pub(crate) struct Vnode {
     // In this order: the inode is the file's, which the binding keeps.
-    mark: InodeMark<FileWatcher>,
+    mark: Mark<FileWatcher>,
     /// That of the folder which a directory is in.
-    parent: Option<InodeMark<FileWatcher>>,
+    parent: Option<Mark<FileWatcher>>,
+    /// That of the mount namespace, for `NOTE_REVOKE`.
+    unmounts: Option<Mark<MountWatcher>>,
+    /// The unmount was told.
+    unmounted: bool,
     watcher: Arc<FileWatcher>,
     binding: Binding,
     /// What has happened and was not cleared.
@@ -155,8 +165,8 @@ pub(crate) struct Vnode {
 impl Vnode {
     /// # Errors
     ///
-    /// `EINVAL` for a file that has no place in a file system, or one that has no fsnotify; `ENOMEM`; `EBADF`
-    /// if there is no file.
+    /// `EINVAL` for a file that has no place in a file system, or one that has no fsnotify;
+    /// `ENOMEM`; `EBADF` if there is no file.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let file = attach.file.clone().ok_or(EBADF)?;
         if !fsnotify::has_inode_of_its_own(&file) {
@@ -179,12 +189,26 @@ impl Vnode {
         )?;
         let files = &attach.shared.files;
         Ok(Vnode {
-            mark: InodeMark::new(files, binding.file(), events_for(wanted), &watcher)?,
+            mark: Mark::new(files, binding.file(), events_for(wanted), &watcher)?,
             parent: Self::watch_parent(files, binding.file(), wanted, &watcher)?,
+            unmounts: Self::watch_unmounts(attach.shared, attach.knote, wanted)?,
+            unmounted: false,
             watcher,
             binding,
             fired: 0,
         })
+    }
+
+    fn watch_unmounts(
+        shared: &Shared,
+        knote: &Arc<Knote>,
+        wanted: u32,
+    ) -> Result<Option<Mark<MountWatcher>>> {
+        if wanted & NOTE_REVOKE == 0 {
+            return Ok(None);
+        }
+        let (_, mark) = MountWatcher::watch(shared, knote, VQ_UNMOUNT)?;
+        Ok(Some(mark))
     }
 
     fn watch_parent(
@@ -192,11 +216,11 @@ impl Vnode {
         file: &File,
         wanted: u32,
         watcher: &Arc<FileWatcher>,
-    ) -> Result<Option<InodeMark<FileWatcher>>> {
+    ) -> Result<Option<Mark<FileWatcher>>> {
         if wanted & (NOTE_DELETE | NOTE_LINK) == 0 || !fsnotify::is_directory(file) {
             return Ok(None);
         }
-        InodeMark::on_parent(files, file, OF_PARENT, watcher).map(Some)
+        Mark::on_parent(files, file, OF_PARENT, watcher).map(Some)
     }
 
     pub(super) fn touch(&mut self, change: &Kevent) -> Result {
@@ -205,10 +229,12 @@ impl Vnode {
         let kqueue = watcher.knote.kqueue();
         let files = &kqueue.shared().files;
         let file = self.binding.file();
-        let mark = InodeMark::new(files, file, events_for(wanted), &watcher)?;
+        let mark = Mark::new(files, file, events_for(wanted), &watcher)?;
         let parent = Self::watch_parent(files, file, wanted, &watcher)?;
+        let unmounts = Self::watch_unmounts(kqueue.shared(), &watcher.knote, wanted)?;
         self.mark = mark;
         self.parent = parent;
+        self.unmounts = unmounts;
         watcher.heard.lock().wanted = wanted;
         Ok(())
     }
@@ -232,6 +258,11 @@ impl Vnode {
             Notify::notify(self.watcher.as_arc_borrow(), 0, state);
         }
         self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
+        let unmounts = self.unmounts.is_some() && !self.unmounted;
+        if unmounts && fsnotify::is_unmounted(self.binding.file()) {
+            self.unmounted = true;
+            self.fired |= NOTE_REVOKE;
+        }
         if self.fired == 0 {
             return None;
         }

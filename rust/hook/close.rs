@@ -112,7 +112,8 @@ impl CloseProbe {
         regs: *mut bindings::ftrace_regs,
         _data: *mut c_void,
     ) -> c_int {
-        // SAFETY: It is the first field of the first field of a live hook, whose `drop` unregisters.
+        // SAFETY: It is the first field of the first field of a live hook, whose `drop`
+        // unregisters.
         let hook = unsafe { &*probe.cast::<CloseHook>() };
         // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
         let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) };

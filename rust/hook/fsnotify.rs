@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fsnotify: hearing of what happens to an inode.
+//! fsnotify: hearing of what happens to an inode, or to a mount namespace.
 //!
-//! An [`InodeMark`] has its target told of the events in its mask. There may be any
-//! number of them on one inode. A mark is freed some time after it was destroyed, by a worker of the
-//! kernel; [`Group`] waits for that when the module goes.
+//! A [`Mark`] has its target told of the events in its mask. There may be any number of them on one
+//! object. A mark is freed some time after it was destroyed, by a worker of the kernel; [`Group`]
+//! waits for that when the module goes.
 //!
 //! # Context
 //!
-//! `Notify::notify` runs in the task that does something to the inode, which may hold the inode's locks, under the
-//! mark's own spin lock: it must not sleep.
+//! `Notify::notify` runs in the task that does something to the inode, which may hold the inode's
+//! locks, under the mark's own spin lock: it must not sleep.
 //!
 //! C header: [`include/linux/fsnotify_backend.h`](srctree/include/linux/fsnotify_backend.h)
 
 use crate::generated;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull}, //
+};
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
-    ffi::c_int,
+    ffi::{c_int, c_uint, c_void},
     fs::File,
     new_spinlock,
     prelude::*,
@@ -47,11 +50,13 @@ pub(crate) mod fs {
     pub(crate) const DELETE_SELF: u32 = 0x400;
     pub(crate) const MOVE_SELF: u32 = 0x800;
     pub(crate) const UNMOUNT: u32 = 0x2000;
+    pub(crate) const MNT_ATTACH: u32 = 0x0100_0000;
+    pub(crate) const MNT_DETACH: u32 = 0x0200_0000;
     pub(crate) const ISDIR: u32 = 0x4000_0000;
 }
 
 /// What an inode is like.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct InodeState {
     /// Bytes.
     pub(crate) size: i64,
@@ -61,10 +66,13 @@ pub(crate) struct InodeState {
     pub(crate) dead: bool,
 }
 
-/// Who wants to know of an inode.
+/// Who wants to know of inodes, or of mount namespaces.
 pub(crate) trait Notify: Send + Sync + 'static {
-    /// Something happened: events of [`fs`], none if it was to the folder that the inode is in. `state` is
-    /// the inode's.
+    /// It is about mount namespaces.
+    const MOUNTS: bool;
+
+    /// Something happened: events of [`fs`], none if it was to the folder that the inode is in.
+    /// `state` is the inode's, if there is one.
     fn notify(this: ArcBorrow<'_, Self>, events: u32, state: InodeState);
 }
 
@@ -85,14 +93,14 @@ unsafe impl<T: Notify> Sync for Group<T> {}
 ///
 /// # Invariants
 ///
-/// While `target` is there, `inode` is valid.
+/// While `target` is there, `inode` is valid, if there is one.
 #[pin_data]
 #[repr(C)]
-struct Mark<T: Notify> {
+struct Node<T: Notify> {
     // First, so that a pointer to it is a pointer to the whole.
     mark: Opaque<generated::fsnotify_mark>,
     group: Arc<Group<T>>,
-    inode: NonNull<bindings::inode>,
+    inode: Option<NonNull<bindings::inode>>,
     /// The mark is on that inode, not on the folder that it is in.
     own: bool,
     #[pin]
@@ -100,21 +108,26 @@ struct Mark<T: Notify> {
 }
 
 /// A mark on an inode; when it was dropped the target is not told any more.
-pub(crate) struct InodeMark<T: Notify>(NonNull<Mark<T>>);
+pub(crate) struct Mark<T: Notify>(NonNull<Node<T>>);
 
 // SAFETY: A mark has locks of its own; the target is `Send + Sync`.
-unsafe impl<T: Notify> Send for InodeMark<T> {}
+unsafe impl<T: Notify> Send for Mark<T> {}
 // SAFETY: As above.
-unsafe impl<T: Notify> Sync for InodeMark<T> {}
+unsafe impl<T: Notify> Sync for Mark<T> {}
 
 impl<T: Notify> Group<T> {
     const OPS: &'static generated::fsnotify_ops = &generated::fsnotify_ops {
-        handle_event: None,
-        handle_inode_event: Some(Mark::<T>::handle),
+        // Used for everything if it is there; the other is for inodes only.
+        handle_event: if T::MOUNTS {
+            Some(Node::<T>::handle_mount)
+        } else {
+            None
+        },
+        handle_inode_event: Some(Node::<T>::handle),
         free_group_priv: None,
         freeing_mark: None,
         free_event: None,
-        free_mark: Some(Mark::<T>::free),
+        free_mark: Some(Node::<T>::free),
     };
 
     /// No marks yet.
@@ -161,6 +174,36 @@ impl<T: Notify> Drop for Group<T> {
     }
 }
 
+/// What a mark is put on.
+enum Object {
+    Inode(NonNull<bindings::inode>),
+    Mounts(NonNull<generated::mnt_namespace>),
+}
+
+impl Object {
+    /// False for an inode that is not `about`.
+    fn is(&self, about: Option<NonNull<bindings::inode>>) -> bool {
+        match self {
+            Object::Inode(inode) => about == Some(*inode),
+            Object::Mounts(_) => true,
+        }
+    }
+
+    /// As fsnotify wants it.
+    fn raw(&self) -> (*mut c_void, c_uint) {
+        match self {
+            Object::Inode(inode) => (
+                inode.as_ptr().cast(),
+                generated::fsnotify_obj_type_FSNOTIFY_OBJ_TYPE_INODE as c_uint,
+            ),
+            Object::Mounts(namespace) => (
+                namespace.as_ptr().cast(),
+                generated::fsnotify_obj_type_FSNOTIFY_OBJ_TYPE_MNTNS as c_uint,
+            ),
+        }
+    }
+}
+
 /// # Safety
 ///
 /// `inode` is valid.
@@ -188,6 +231,12 @@ pub(crate) fn has_inode_of_its_own(file: &File) -> bool {
     unsafe { generated::kq_inode_is_vnode(inode_of(file).as_ptr()) }
 }
 
+/// True when the file system was unmounted where `file` was opened (lazily, as the file is open).
+pub(crate) fn is_unmounted(file: &File) -> bool {
+    // SAFETY: The file is valid.
+    unsafe { generated::kq_file_is_unmounted(file.as_ptr()) }
+}
+
 /// True when `file` is a directory.
 pub(crate) fn is_directory(file: &File) -> bool {
     // SAFETY: As above.
@@ -199,12 +248,12 @@ fn inode_of(file: &File) -> NonNull<bindings::inode> {
     unsafe { NonNull::new_unchecked((*file.as_ptr()).f_inode) }
 }
 
-impl<T: Notify> Mark<T> {
+impl<T: Notify> Node<T> {
     /// Called with an event on the inode.
     ///
     /// # Safety
     ///
-    /// `mark` is that of a `Mark<T>`, and is not freed meanwhile.
+    /// `mark` is that of a `Node<T>`, and is not freed meanwhile.
     unsafe extern "C" fn handle(
         mark: *mut generated::fsnotify_mark,
         events: u32,
@@ -213,26 +262,60 @@ impl<T: Notify> Mark<T> {
         _name: *const bindings::qstr,
         _cookie: u32,
     ) -> c_int {
-        // SAFETY: `mark` is the first field of a live `Mark<T>`.
-        let this = unsafe { &*mark.cast::<Mark<T>>() };
+        // SAFETY: `mark` is the first field of a live `Node<T>`.
+        let this = unsafe { &*mark.cast::<Node<T>>() };
         let target = this.target.lock();
         if let Some(target) = &*target {
-            // SAFETY: The target is there, so the inode is valid by the type's invariant.
-            let state = unsafe { state_of(this.inode) };
+            let state = this.inode.map_or_else(InodeState::default, |inode| {
+                // SAFETY: The target is there, so the inode is valid by the type's invariant.
+                unsafe { state_of(inode) }
+            });
             let events = if this.own { events } else { 0 };
             T::notify(target.as_arc_borrow(), events, state);
         }
         0
     }
 
+    /// Called with an event on the mount namespace.
+    ///
+    /// # Safety
+    ///
+    /// `iter` is valid, and its mark of a namespace, if any, that of a `Node<T>`.
+    unsafe extern "C" fn handle_mount(
+        _group: *mut generated::fsnotify_group,
+        events: u32,
+        _data: *const c_void,
+        _data_type: c_int,
+        _dir: *mut bindings::inode,
+        _name: *const bindings::qstr,
+        _cookie: u32,
+        iter: *mut generated::fsnotify_iter_info,
+    ) -> c_int {
+        // SAFETY: By this function's contract.
+        unsafe {
+            let mark = generated::kq_fsnotify_mount_mark(iter);
+            if mark.is_null() {
+                return 0;
+            }
+            Self::handle(
+                mark,
+                events,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null(),
+                0,
+            )
+        }
+    }
+
     /// Called when nobody has a reference to the mark any more.
     ///
     /// # Safety
     ///
-    /// `mark` is that of a leaked box of `Mark<T>`.
+    /// `mark` is that of a leaked box of `Node<T>`.
     unsafe extern "C" fn free(mark: *mut generated::fsnotify_mark) {
         // SAFETY: By this function's contract.
-        let this = unsafe { KBox::from_raw(mark.cast::<Mark<T>>()) };
+        let this = unsafe { KBox::from_raw(mark.cast::<Node<T>>()) };
         let group = this.group.clone();
         drop(this);
         // `Group::stop` may go on from here; it keeps the group.
@@ -240,8 +323,9 @@ impl<T: Notify> Mark<T> {
     }
 }
 
-impl<T: Notify> InodeMark<T> {
-    /// Tells `target` of `events` on the inode of `file`. The caller keeps the file longer than the mark.
+impl<T: Notify> Mark<T> {
+    /// Tells `target` of `events` on the inode of `file`. The caller keeps the file longer than the
+    /// mark.
     ///
     /// # Errors
     ///
@@ -254,11 +338,11 @@ impl<T: Notify> InodeMark<T> {
     ) -> Result<Self> {
         let inode = inode_of(file);
         // SAFETY: The file has its inode.
-        unsafe { Self::add(group, inode, inode, events, target) }
+        unsafe { Self::add(group, Object::Inode(inode), Some(inode), events, target) }
     }
 
-    /// Tells `target` of `events` on the folder that `file` is in now. The caller keeps the file longer
-    /// than the mark.
+    /// Tells `target` of `events` on the folder that `file` is in now. The caller keeps the file
+    /// longer than the mark.
     ///
     /// # Errors
     ///
@@ -275,34 +359,50 @@ impl<T: Notify> InodeMark<T> {
             let parent = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
             let result = NonNull::new((*parent).d_inode)
                 .ok_or(ENOENT)
-                .and_then(|folder| Self::add(group, folder, inode_of(file), events, target));
+                .and_then(|folder| {
+                    let about = Some(inode_of(file));
+                    Self::add(group, Object::Inode(folder), about, events, target)
+                });
             bindings::dput(parent);
             result
         }
     }
 
+    /// Tells `target` of `events` in the current task's mount namespace, for as long as that is.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINVAL` for a task without one.
+    pub(crate) fn on_mounts(group: &Arc<Group<T>>, events: u32, target: &Arc<T>) -> Result<Self> {
+        // SAFETY: No preconditions; the current task keeps its namespace.
+        let namespace = NonNull::new(unsafe { generated::kq_current_mount_ns() }).ok_or(EINVAL)?;
+        // SAFETY: Valid while we run.
+        unsafe { Self::add(group, Object::Mounts(namespace), None, events, target) }
+    }
+
     /// # Safety
     ///
-    /// Both inodes are valid; `about` until the mark is dropped.
+    /// The object and the inode are valid; `about` until the mark is dropped.
     unsafe fn add(
         group: &Arc<Group<T>>,
-        on: NonNull<bindings::inode>,
-        about: NonNull<bindings::inode>,
+        on: Object,
+        about: Option<NonNull<bindings::inode>>,
         events: u32,
         target: &Arc<T>,
     ) -> Result<Self> {
+        let own = on.is(about);
         let mark = KBox::pin_init(
-            pin_init!(Mark {
+            pin_init!(Node {
                 mark: Opaque::uninit(),
                 group: group.clone(),
                 inode: about,
-                own: on == about,
+                own,
                 target <- new_spinlock!(Some(target.clone()), "kqueue_mark"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
         group.marks.fetch_add(1, ordering::Relaxed);
-        // SAFETY: It stays pinned: only `Mark::free` takes the box back.
+        // SAFETY: It stays pinned: only `Node::free` takes the box back.
         let raw = unsafe { KBox::into_raw(Pin::into_inner_unchecked(mark)) };
         let c_mark = raw.cast::<generated::fsnotify_mark>();
         // SAFETY: Valid memory for a mark; the group is valid.
@@ -311,21 +411,15 @@ impl<T: Notify> InodeMark<T> {
             (*c_mark).mask = events;
         }
         // SAFETY: Not null. From here on the reference is this value's.
-        let this = InodeMark(unsafe { NonNull::new_unchecked(raw) });
-        // SAFETY: The inode is valid by this function's contract, the type is its.
-        to_result(unsafe {
-            generated::fsnotify_add_mark(
-                c_mark,
-                on.as_ptr().cast(),
-                generated::fsnotify_obj_type_FSNOTIFY_OBJ_TYPE_INODE as u32,
-                0,
-            )
-        })?;
+        let this = Mark(unsafe { NonNull::new_unchecked(raw) });
+        let (object, kind) = on.raw();
+        // SAFETY: The object is valid by this function's contract, the type is its.
+        to_result(unsafe { generated::fsnotify_add_mark(c_mark, object, kind, 0) })?;
         Ok(this)
     }
 }
 
-impl<T: Notify> Drop for InodeMark<T> {
+impl<T: Notify> Drop for Mark<T> {
     fn drop(&mut self) {
         let raw = self.0.as_ptr();
         // SAFETY: Valid until our reference is put below.
@@ -333,8 +427,8 @@ impl<T: Notify> Drop for InodeMark<T> {
         // Waits for a call that is running; later ones find nobody.
         let target = this.target.lock().take();
         drop(target);
-        // SAFETY: We own a reference; the group is that of the mark. (Destroying one that could not be added
-        // does nothing.)
+        // SAFETY: We own a reference; the group is that of the mark. (Destroying one that could not
+        // be added does nothing.)
         unsafe {
             generated::fsnotify_destroy_mark(raw.cast(), this.group.group.as_ptr());
             generated::fsnotify_put_mark(raw.cast());

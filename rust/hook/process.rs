@@ -2,12 +2,12 @@
 
 //! Processes: who is it, has it ended, and what does it do?
 //!
-//! A process is a thread group. Its identity is that of its leader's `struct pid`, which stays the same when
-//! another thread executes a program and takes the leader's place, and which is
-//! another one when the number is used again.
+//! A process is a thread group. Its identity is that of its leader's `struct pid`, which stays the
+//! same when another thread executes a program and takes the leader's place, and which is another
+//! one when the number is used again.
 //!
-//! Its end is told by the wait queue of its `struct pid` that pidfds are polled on ([`super::pollwait`]); forks, execs and
-//! signals by tracepoints ([`super::tracepoint`]).
+//! Its end is told by the wait queue of its `struct pid` that pidfds are polled on
+//! ([`super::pollwait`]); forks, execs and signals by tracepoints ([`super::tracepoint`]).
 //!
 //! # Context
 //!
@@ -133,8 +133,8 @@ impl Process {
         }
     }
 
-    /// Checks that the current task may watch the process: its own, its child, or one that it could send a
-    /// signal or trace.
+    /// Checks that the current task may watch the process: its own, its child, or one that it could
+    /// send a signal or trace.
     ///
     /// # Errors
     ///

@@ -15,6 +15,7 @@ mod fault;
 mod file;
 mod fork;
 mod limit;
+mod mounts;
 mod nested;
 mod passing;
 mod pipe;

@@ -644,7 +644,8 @@ fn a_child_that_cannot_be_tracked() {
     assert_eq!(one(&kqueue).fflags, note::CHILD);
 }
 
-/// Collects from a kqueue until as many tracked processes have ended as are expected; their parents.
+/// Collects from a kqueue until as many tracked processes have ended as are expected; their
+/// parents.
 fn collect_tracked(kqueue: &Kqueue, expected: usize) -> HashMap<u64, u64> {
     let mut parents = HashMap::new();
     let mut ended = HashMap::new();

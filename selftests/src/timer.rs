@@ -310,3 +310,24 @@ fn a_time_follows_the_clock_when_it_is_set() {
     assert_eq!(one(&kqueue).data, 1);
     set(-7200);
 }
+
+#[test]
+fn ten_thousand_at_once() {
+    const COUNT: u64 = 10_000;
+    let _limit = Parameter::set("calloutmax", COUNT as u32);
+    let kqueue = kqueue();
+    let oneshot = ev::ADD | ev::ONESHOT;
+    let add = |ident| Event::new(ident, Filter::TIMER, oneshot).data((ident % 200) as i64);
+    change(&kqueue, &(0..COUNT).map(add).collect::<Vec<_>>());
+    let mut seen = vec![0; COUNT as usize];
+    let mut left = COUNT;
+    while left > 0 {
+        for event in soon(&kqueue) {
+            assert_eq!(event.data, 1);
+            seen[event.ident as usize] += 1;
+            left -= 1;
+        }
+    }
+    assert!(seen.iter().all(|count| *count == 1));
+    assert!(pending(&kqueue).is_empty());
+}

@@ -5,6 +5,7 @@
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions, Permissions},
     io::{Read, Write},
     os::{
@@ -389,18 +390,20 @@ fn no_mark_without_a_knote() {
         none(&format!("{idle} registered: false watches: 0"));
     }
     none("file marks: 0");
+    none("mount marks: 0");
     // The end of a process needs no probe.
     change(&kqueue, &[exit]);
     assert!(hooks().contains("fork registered: false"));
     change(&kqueue, &[signal, process]);
     let folder = Folder::new();
     let file = File::open(&folder.0).unwrap();
-    change(&kqueue, &[watch(&file, note::WRITE)]);
+    let mounts = Event::new(0, Filter::FS, ev::ADD);
+    change(&kqueue, &[watch(&file, note::WRITE), mounts]);
     for busy in ["close", "fork", "exec", "signal"] {
         let line = format!("{busy} registered: true watches: 1");
         assert!(hooks().contains(&line), "{}", hooks());
     }
-    assert!(hooks().contains("file marks: 1"));
+    assert!(hooks().contains("file marks: 1") && hooks().contains("mount marks: 1"));
     let functions = || fs::read_to_string("/sys/kernel/tracing/enabled_functions").unwrap();
     assert!(functions().contains("locks_remove_posix"));
     drop(file);
@@ -409,5 +412,139 @@ fn no_mark_without_a_knote() {
         none(&format!("{idle} registered: false watches: 0"));
     }
     none("file marks: 0");
+    none("mount marks: 0");
     assert!(!functions().contains("locks_remove_posix"));
+}
+
+/// What inotify has seen, by watch descriptor; of a directory, not what happened to what is in it.
+fn inotify_events(inotify: &OwnedFd) -> HashMap<i32, u32> {
+    const ENTRIES: u32 = libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVE;
+    const HEADER: usize = size_of::<libc::inotify_event>();
+    let mut seen = HashMap::new();
+    let mut buffer = [0u8; 16384];
+    loop {
+        // SAFETY: The buffer is valid for its length; the descriptor does not block.
+        let count = unsafe {
+            libc::read(
+                inotify.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+            )
+        };
+        let Ok(count) = usize::try_from(count) else {
+            return seen;
+        };
+        let mut at = 0;
+        while at < count {
+            let field = |offset: usize| {
+                i32::from_ne_bytes(buffer[at + offset..at + offset + 4].try_into().unwrap())
+            };
+            let (watch, mask, name) = (field(0), field(4) as u32, field(12) as usize);
+            if name == 0 || mask & ENTRIES != 0 {
+                *seen.entry(watch).or_default() |= mask;
+            }
+            at += HEADER + name;
+        }
+    }
+}
+
+#[test]
+fn a_tree_under_churn_is_seen_as_inotify_sees_it() {
+    const ROUNDS: usize = 1500;
+    const FILES: usize = 8;
+    const FOLDERS: usize = 3;
+    let folder = Folder::new();
+    let kqueue = kqueue();
+    // SAFETY: A new descriptor, which is ours.
+    let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_NONBLOCK)) };
+    let mut places: Vec<PathBuf> = (0..FOLDERS)
+        .map(|i| folder.path(&format!("d{i}")))
+        .collect();
+    places.iter().for_each(|path| fs::create_dir(path).unwrap());
+    for i in 0..FILES {
+        let path = places[i % FOLDERS].join(format!("f{i}"));
+        fs::write(&path, b"1234").unwrap();
+        places.push(path);
+    }
+    let mut open = vec![];
+    let mut watches = vec![];
+    for (i, path) in places.iter().enumerate() {
+        let file = File::open(path).unwrap();
+        change(&kqueue, &[watch(&file, CHANGES).udata(i as u64)]);
+        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+        // SAFETY: The name ends in 0.
+        let number = unsafe {
+            libc::inotify_add_watch(inotify.as_raw_fd(), name.as_ptr(), libc::IN_ALL_EVENTS)
+        };
+        assert!(number > 0);
+        watches.push(number);
+        open.push(file);
+    }
+    inotify_events(&inotify);
+
+    let mut random = 12345u64;
+    let mut choose = |below: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) as usize % below
+    };
+    let mut told = 0;
+    for round in 0..ROUNDS {
+        let of = FOLDERS + choose(FILES);
+        let to = choose(FOLDERS);
+        let path = places[of].clone();
+        match choose(8) {
+            0 => writable(&path).write_all(b"12").unwrap(),
+            1 => fs::write(&path, vec![b'x'; choose(100) + 1]).unwrap(),
+            2 => fs::set_permissions(&path, Permissions::from_mode(0o600 + choose(8) as u32))
+                .unwrap(),
+            3 => {
+                let link = places[to].join(format!("link{round}"));
+                fs::hard_link(&path, &link).unwrap();
+                if choose(2) == 0 {
+                    fs::remove_file(link).unwrap();
+                }
+            }
+            4 | 5 => {
+                let name = places[to].join(format!("f{of}-{round}"));
+                fs::rename(&path, &name).unwrap();
+                places[of] = name;
+            }
+            6 => {
+                let inner = places[to].join(format!("inner{round}"));
+                fs::create_dir(&inner).unwrap();
+                fs::remove_dir(inner).unwrap();
+            }
+            _ => writable(&path).set_len(choose(50) as u64).unwrap(),
+        }
+        let mut ours = HashMap::new();
+        for event in pending(&kqueue) {
+            assert_eq!(ours.insert(event.udata as usize, event.fflags), None);
+        }
+        told += ours.len();
+        let theirs = inotify_events(&inotify);
+        for (i, number) in watches.iter().enumerate() {
+            let ours = ours.get(&i).copied().unwrap_or(0);
+            let theirs = theirs.get(number).copied().unwrap_or(0);
+            let entries = libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVE;
+            let attributes = if i < FOLDERS {
+                note::ATTRIB
+            } else {
+                note::ATTRIB | note::LINK
+            };
+            for (note, events) in [
+                (note::WRITE, libc::IN_MODIFY | entries),
+                (attributes, libc::IN_ATTRIB),
+                (note::RENAME, libc::IN_MOVE_SELF),
+            ] {
+                assert_eq!(
+                    ours & note != 0,
+                    theirs & events != 0,
+                    "round {round}, {i}: {ours:x}, inotify {theirs:x}"
+                );
+            }
+        }
+    }
+    assert!(told > ROUNDS / 2);
 }
