@@ -15,6 +15,8 @@ cp "$3" "$stage/tests"
 cp "$4" "$stage/c-test"
 cp "$(command -v busybox)" "$stage/busybox"
 cd "$stage" || exit
+# A folder of another machine, by 9p.
+export KQUEUE_SHARED_FOLDER=$out
 log=$stage/log
 
 # result NAME STATUS [REMARK]

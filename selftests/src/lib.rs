@@ -8,6 +8,7 @@
 //! long one waits for what must happen, on a slow machine.
 #![cfg(test)]
 
+mod aio;
 mod arguments;
 mod close;
 mod common;

@@ -331,3 +331,24 @@ fn ten_thousand_at_once() {
     assert!(seen.iter().all(|count| *count == 1));
     assert!(pending(&kqueue).is_empty());
 }
+
+#[test]
+fn a_period_does_not_drift() {
+    const PERIOD: i64 = 10;
+    let kqueue = kqueue();
+    let before = Instant::now();
+    change(&kqueue, &[timer(ev::ADD, PERIOD)]);
+    let after = Instant::now();
+    let mut seen = 0;
+    while seen < 100 {
+        // Late every time, which must not add up.
+        thread::sleep(Duration::from_millis(3));
+        let asked = after.elapsed().as_millis() as i64 / PERIOD;
+        seen += one(&kqueue).data;
+        let possible = before.elapsed().as_millis() as i64 / PERIOD;
+        assert!(
+            (asked..=possible).contains(&seen),
+            "{seen} of {asked} to {possible}"
+        );
+    }
+}

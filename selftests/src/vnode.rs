@@ -30,7 +30,11 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let path = PathBuf::from(format!("/dev/shm/vnode-{}", std::process::id()));
+        Folder::new_in(Path::new("/dev/shm"))
+    }
+
+    fn new_in(place: &Path) -> Self {
+        let path = place.join(format!("vnode-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Folder(path)
     }
@@ -299,13 +303,6 @@ fn what_has_no_file_is_refused() {
 }
 
 #[test]
-fn there_is_no_aio() {
-    let kqueue = kqueue();
-    let event = Event::new(1, Filter::AIO, ev::ADD);
-    assert_eq!(change_error(&kqueue, event), libc::ENXIO);
-}
-
-#[test]
 fn of_an_overlay() {
     let folder = Folder::new();
     for name in ["lower", "upper", "work", "merged"] {
@@ -547,4 +544,68 @@ fn a_tree_under_churn_is_seen_as_inotify_sees_it() {
         }
     }
     assert!(told > ROUNDS / 2);
+}
+
+/// What any file system tells.
+fn of_a_file_system(place: &Path) {
+    let folder = Folder::new_in(place);
+    let (of_folder, _folder) = watching(&folder.0);
+    let path = folder.file("a");
+    assert_eq!(notes(&of_folder), note::WRITE);
+    let (kqueue, _file) = watching(&path);
+    writable(&path).write_all(b"12345").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(notes(&kqueue), note::ATTRIB);
+    fs::rename(&path, folder.path("b")).unwrap();
+    assert_eq!(notes(&kqueue), note::RENAME);
+    assert_eq!(notes(&of_folder), note::WRITE);
+    fs::remove_file(folder.path("b")).unwrap();
+    let seen = notes(&kqueue);
+    assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
+    fs::create_dir(folder.path("d")).unwrap();
+    assert_eq!(notes(&of_folder), note::WRITE | note::LINK);
+    let (of_inner, _inner) = watching(&folder.path("d"));
+    fs::remove_dir(folder.path("d")).unwrap();
+    let seen = notes(&of_inner);
+    assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
+}
+
+#[test]
+fn of_ext4() {
+    let folder = Folder::new();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(program)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{program}: {output:?}");
+    };
+    let (image, place) = (folder.path("image"), folder.path("mounted"));
+    File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    fs::create_dir(&place).unwrap();
+    let (image, mounted) = (image.to_str().unwrap(), place.to_str().unwrap());
+    run("/sbin/mkfs.ext4", &["-q", image]);
+    run("/bin/mount", &["-o", "loop", image, mounted]);
+    let result = std::panic::catch_unwind(|| of_a_file_system(&place));
+    run("/bin/umount", &[mounted]);
+    result.unwrap();
+}
+
+#[test]
+fn of_9p() {
+    let place = std::env::var_os("KQUEUE_SHARED_FOLDER").expect("selftests/run.sh sets it");
+    of_a_file_system(Path::new(&place));
+}
+
+#[test]
+fn of_procfs() {
+    let path = Path::new("/proc/self/comm");
+    let file = File::open(path).unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(&file, CHANGES | note::OPEN)]);
+    let written = writable(path);
+    assert_eq!(notes(&kqueue), note::OPEN);
+    (&written).write_all(b"renamed").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
 }
