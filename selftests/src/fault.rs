@@ -135,6 +135,82 @@ fn add_to_a_pipe_and_a_kqueue() {
 }
 
 #[test]
+fn add_processes_and_signals() {
+    let own = u64::from(std::process::id());
+    for notes in [note::EXIT, note::FORK | note::EXEC, note::TRACK] {
+        add(Event::new(own, Filter::PROC, ev::ADD).fflags(notes));
+    }
+    add(Event::new(10, Filter::SIGNAL, ev::ADD));
+}
+
+#[test]
+fn add_files_mounts_and_times() {
+    let notes = note::WRITE | note::DELETE | note::REVOKE;
+    for path in ["/proc/self/comm", "/dev/shm"] {
+        let file = fs::File::open(path).unwrap();
+        add(Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD).fflags(notes));
+    }
+    add(Event::new(0, Filter::FS, ev::ADD));
+    let time = Event::new(1, Filter::TIMER, ev::ADD).data(i64::MAX);
+    add(time.fflags(note::ABSTIME));
+}
+
+#[test]
+fn tracking_a_child() {
+    let kqueue = kqueue();
+    let own = u64::from(std::process::id());
+    let notes = note::TRACK | note::FORK | note::EXEC;
+    change(
+        &kqueue,
+        &[Event::new(own, Filter::PROC, ev::ADD).fflags(notes)],
+    );
+    let fail = FailNth::open();
+    let (mut tracked, mut untracked) = (0, 0);
+    for nth in 1.. {
+        fail.set(nth);
+        // SAFETY: The child leaves at once.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: Ends the process.
+            unsafe { libc::_exit(0) };
+        }
+        let failed = fail.has_failed();
+        if pid == -1 {
+            assert!(failed);
+            continue;
+        }
+        reap(pid);
+        // Either the child is reported, to its end, or the parent says that it cannot be.
+        let (mut seen, mut of_child, mut ended) = (0, 0, false);
+        while seen & note::FORK == 0
+            || (seen & note::TRACKERR == 0 && (of_child & note::CHILD == 0 || !ended))
+        {
+            for event in soon(&kqueue) {
+                if event.ident == own {
+                    seen |= event.fflags;
+                } else {
+                    assert_eq!(event.ident, pid as u64);
+                    of_child |= event.fflags;
+                    ended |= event.has(ev::EOF);
+                }
+            }
+        }
+        let lost = seen & note::TRACKERR != 0;
+        assert_eq!(of_child & note::CHILD != 0, !lost, "{seen:x} {of_child:x}");
+        if lost {
+            untracked += 1;
+        } else {
+            tracked += 1;
+        }
+        assert_eq!(knotes(&kqueue), 1);
+        if !failed {
+            break;
+        }
+    }
+    assert!(untracked > 0 && tracked > 0, "{untracked} {tracked}");
+}
+
+#[test]
 fn growing() {
     let kqueue = kqueue();
     let mut ident = 0;
