@@ -16,15 +16,25 @@ start_server() {
 	port=$(sed -n 's/^listening //p' "$log")
 }
 
+bytes=20000000
 start_clients() {
-	python3 "$clients" "$port" 50 20000000 2>/dev/null &
+	python3 "$clients" "$port" 50 $bytes 2>/dev/null &
 	clients_pid=$!
 	# They are connected, and it has begun.
 	until ss -Htn state established "sport = :$port" | grep -q .; do
-		kill -0 $clients_pid || return
+		if ! kill -0 $clients_pid 2>/dev/null; then
+			# Done before anybody looked, if they did not fail.
+			wait $clients_pid || return
+			bytes=$((bytes * 2))
+			start_clients
+			return
+		fi
 		sleep 0.1
 	done
 }
+
+# A server that is left behind would keep the module.
+trap 'kill -KILL $server_pid $clients_pid 2>/dev/null' EXIT
 
 for delay in 0 0.5 2; do
 	start_server && start_clients || exit 1
