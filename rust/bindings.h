@@ -3,4 +3,5 @@
 #include <linux/fprobe.h>
 #include <linux/fsnotify_backend.h>
 #include <linux/kqueue.h>
+#include <linux/tty.h>
 #include "helpers.h"

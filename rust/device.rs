@@ -3,7 +3,7 @@
 //! `/dev/kqueue`: each open file is a kqueue.
 
 use crate::{
-    filter::{FileWatcher, MountWatcher, ProcessWatcher, SignalWatcher},
+    filter::{ContentWatcher, FileWatcher, MountWatcher, ProcessWatcher, SignalWatcher},
     hook::{
         chardev::{Device, PollTable},
         close::{CloseHook, CloseProbe},
@@ -11,6 +11,7 @@ use crate::{
         fsnotify::Group,
         pollwait::Events,
         process::{ExecHook, ForkHook, SignalHook},
+        seek::{SeekHook, SeekProbe},
         tracepoint::Tracepoint, //
     },
     kevent::kevent,
@@ -34,6 +35,9 @@ pub(crate) struct Shared {
     pub(crate) forks: Arc<ForkHook<ProcessWatcher>>,
     pub(crate) execs: Arc<ExecHook<ProcessWatcher>>,
     pub(crate) signals: Arc<SignalHook<SignalWatcher>>,
+    pub(crate) seeks: Arc<SeekHook<ContentWatcher>>,
+    pub(crate) unlocked_seeks: Arc<SeekHook<ContentWatcher>>,
+    pub(crate) contents: Arc<Group<ContentWatcher>>,
     pub(crate) files: Arc<Group<FileWatcher>>,
     pub(crate) mounts: Arc<Group<MountWatcher>>,
     pub(crate) nesting: Arc<Nesting>,
@@ -50,6 +54,9 @@ impl Shared {
             forks: ForkHook::new(Tracepoint::new())?,
             execs: ExecHook::new(Tracepoint::new())?,
             signals: SignalHook::new(Tracepoint::new())?,
+            seeks: SeekHook::new(SeekProbe::of_locked())?,
+            unlocked_seeks: SeekHook::new(SeekProbe::of_unlocked())?,
+            contents: Group::new()?,
             files: Group::new()?,
             mounts: Group::new()?,
             nesting: Nesting::new()?,
@@ -64,6 +71,9 @@ impl Shared {
         self.forks.show("fork", f)?;
         self.execs.show("exec", f)?;
         self.signals.show("signal", f)?;
+        self.seeks.show("offset", f)?;
+        self.unlocked_seeks.show("seek", f)?;
+        writeln!(f, "content marks: {}", self.contents.marks())?;
         writeln!(f, "file marks: {}", self.files.marks())?;
         writeln!(f, "mount marks: {}", self.mounts.marks())
     }
@@ -74,6 +84,9 @@ impl Shared {
         self.forks.stop();
         self.execs.stop();
         self.signals.stop();
+        self.seeks.stop();
+        self.unlocked_seeks.stop();
+        self.contents.stop();
         self.files.stop();
         self.mounts.stop();
     }
@@ -98,7 +111,8 @@ impl Device for Kqueue {
     fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
         let size = kevent_args_size(cmd).ok_or(ENOTTY)?;
         let args = read_args(arg, size)?;
-        kevent(this, &args).map(|count| count as isize)
+        let scratch = KeventArgs::scratch_of(arg);
+        kevent(this, &args, scratch).map(|count| count as isize)
     }
 
     fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> Events {

@@ -9,6 +9,7 @@
 #include <linux/fsnotify_backend.h>
 #include <linux/ftrace.h>
 #include <linux/irq_work.h>
+#include <linux/kallsyms.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/mount.h>
@@ -18,12 +19,17 @@
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/signal.h>
 #include <linux/tracepoint.h>
+#include <linux/tty.h>
+#include <linux/uaccess.h>
 #include <linux/workqueue.h>
 #include <net/af_unix.h>
 #include <net/sock.h>
 #include <net/tcp.h>
+#include <net/udp.h>
 
 #include "helpers.h"
+
+static_assert(KQ_SYMBOL_LEN >= KSYM_SYMBOL_LEN);
 
 /* Exported, but declared only in a header within net/unix. */
 long unix_inq_len(struct sock *sk);
@@ -148,6 +154,21 @@ s64 kq_inode_size(struct inode *inode)
 	return i_size_read(inode);
 }
 
+bool kq_inode_is_anonymous(struct inode *inode)
+{
+	return IS_ANON_FILE(inode);
+}
+
+bool kq_file_has_position_lock(struct file *file)
+{
+	return file->f_mode & FMODE_ATOMIC_POS;
+}
+
+s64 kq_file_position(struct file *file)
+{
+	return READ_ONCE(file->f_pos);
+}
+
 u32 kq_inode_links(struct inode *inode)
 {
 	return READ_ONCE(inode->i_nlink);
@@ -156,11 +177,6 @@ u32 kq_inode_links(struct inode *inode)
 bool kq_inode_is_dead(struct inode *inode)
 {
 	return IS_DEADDIR(inode);
-}
-
-bool kq_inode_is_directory(struct inode *inode)
-{
-	return S_ISDIR(inode->i_mode);
 }
 
 bool kq_inode_is_vnode(struct inode *inode)
@@ -188,6 +204,21 @@ int kq_mutex_lock_killable(struct mutex *lock)
 	return mutex_lock_killable(lock);
 }
 
+struct tty_struct *kq_tty_of(struct file *file)
+{
+	return ((struct tty_file_private *)file->private_data)->tty;
+}
+
+void kq_pagefault_disable(void)
+{
+	pagefault_disable();
+}
+
+void kq_pagefault_enable(void)
+{
+	pagefault_enable();
+}
+
 struct workqueue_struct *kq_alloc_workqueue(const char *name)
 {
 	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
@@ -208,14 +239,34 @@ bool kq_sock_is_tcp(struct sock *sk)
 	return sk_is_tcp(sk);
 }
 
+bool kq_sock_is_udp(struct sock *sk)
+{
+	return sk_is_udp(sk);
+}
+
 bool kq_sock_is_unix(struct sock *sk)
 {
 	return sk_is_unix(sk);
 }
 
-bool kq_sock_is_listening(struct sock *sk)
+u8 kq_sock_state(struct sock *sk)
 {
-	return READ_ONCE(sk->sk_state) == TCP_LISTEN;
+	return READ_ONCE(sk->sk_state);
+}
+
+u16 kq_sock_type(struct sock *sk)
+{
+	return sk->sk_type;
+}
+
+u8 kq_sock_shutdown(struct sock *sk)
+{
+	return READ_ONCE(sk->sk_shutdown);
+}
+
+int kq_sock_low_water(struct sock *sk)
+{
+	return READ_ONCE(sk->sk_rcvlowat);
 }
 
 u32 kq_sock_accept_backlog(struct sock *sk)
@@ -248,9 +299,59 @@ int kq_sock_stream_wspace(struct sock *sk)
 	return sk_stream_wspace(sk);
 }
 
-unsigned long kq_sock_wspace(struct sock *sk)
+int kq_sock_wspace(struct sock *sk)
 {
-	return sock_wspace(sk);
+	return READ_ONCE(sk->sk_sndbuf) - sk_wmem_alloc_get(sk);
+}
+
+void kq_sock_want_room(struct sock *sk)
+{
+	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+}
+
+u16 kq_sock_urgent(struct sock *sk)
+{
+	return READ_ONCE(tcp_sk(sk)->urg_data);
+}
+
+u32 kq_sock_urgent_distance(struct sock *sk)
+{
+	return READ_ONCE(tcp_sk(sk)->urg_seq) - READ_ONCE(tcp_sk(sk)->copied_seq);
+}
+
+struct sk_buff_head *kq_sock_receive_queue(struct sock *sk)
+{
+	return &sk->sk_receive_queue;
+}
+
+struct sk_buff_head *kq_sock_reader_queue(struct sock *sk)
+{
+	return &udp_sk(sk)->reader_queue;
+}
+
+void kq_skb_queue_lock(struct sk_buff_head *queue)
+{
+	spin_lock_bh(&queue->lock);
+}
+
+void kq_skb_queue_unlock(struct sk_buff_head *queue)
+{
+	spin_unlock_bh(&queue->lock);
+}
+
+struct sk_buff *kq_skb_first(struct sk_buff_head *queue)
+{
+	return skb_peek(queue);
+}
+
+struct sk_buff *kq_skb_next(struct sk_buff_head *queue, struct sk_buff *skb)
+{
+	return skb_peek_next(skb, queue);
+}
+
+u32 kq_skb_len(struct sk_buff *skb)
+{
+	return skb->len;
 }
 
 struct pipe_inode_info *kq_pipe_of(struct file *file)
@@ -269,6 +370,11 @@ void kq_pipe_lock(struct pipe_inode_info *pipe)
 void kq_pipe_unlock(struct pipe_inode_info *pipe)
 {
 	spin_unlock_irq(&pipe->rd_wait.lock);
+}
+
+bool kq_pipe_has_reader(struct pipe_inode_info *pipe)
+{
+	return READ_ONCE(pipe->readers);
 }
 
 unsigned int kq_pipe_tail(struct pipe_inode_info *pipe)

@@ -17,8 +17,11 @@ struct mnt_namespace;
 struct mutex;
 struct pid;
 struct pipe_inode_info;
+struct sk_buff;
+struct sk_buff_head;
 struct sock;
 struct task_struct;
+struct tty_struct;
 struct user_namespace;
 struct wait_queue_head;
 struct work_struct;
@@ -51,11 +54,13 @@ bool kq_process_has_exited(struct task_struct *leader);
 int kq_process_wait_status(struct task_struct *leader);
 void kq_tracepoint_synchronize(void);
 
-/* Inodes */
+/* Inodes and offsets */
+bool kq_inode_is_anonymous(struct inode *inode);
+bool kq_file_has_position_lock(struct file *file);
+s64 kq_file_position(struct file *file);
 s64 kq_inode_size(struct inode *inode);
 u32 kq_inode_links(struct inode *inode);
 bool kq_inode_is_dead(struct inode *inode);
-bool kq_inode_is_directory(struct inode *inode);
 bool kq_inode_is_vnode(struct inode *inode);
 
 /* Mounts and their namespaces */
@@ -66,6 +71,9 @@ struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter);
 /* Locks */
 int kq_mutex_lock_killable(struct mutex *lock);
 
+/* Names of functions: room for one */
+#define KQ_SYMBOL_LEN 1024
+
 /* Deferral */
 struct workqueue_struct *kq_alloc_workqueue(const char *name);
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
@@ -73,20 +81,44 @@ void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
 
 /* Sockets: no lock is needed for any of these */
 bool kq_sock_is_tcp(struct sock *sk);
+bool kq_sock_is_udp(struct sock *sk);
 bool kq_sock_is_unix(struct sock *sk);
-bool kq_sock_is_listening(struct sock *sk);
+u8 kq_sock_state(struct sock *sk);
+u16 kq_sock_type(struct sock *sk);
+u8 kq_sock_shutdown(struct sock *sk);
+int kq_sock_low_water(struct sock *sk);
 u32 kq_sock_accept_backlog(struct sock *sk);
 u32 kq_sock_receive_queue_len(struct sock *sk);
 int kq_sock_error(struct sock *sk);
 int kq_sock_tcp_inq(struct sock *sk);
 long kq_sock_unix_inq(struct sock *sk);
 int kq_sock_stream_wspace(struct sock *sk);
-unsigned long kq_sock_wspace(struct sock *sk);
+int kq_sock_wspace(struct sock *sk);
+void kq_sock_want_room(struct sock *sk);
+u16 kq_sock_urgent(struct sock *sk);
+u32 kq_sock_urgent_distance(struct sock *sk);
 
-/* Pipes: all but kq_pipe_of() and kq_pipe_lock() under kq_pipe_lock() */
+/* Their queues: the latter three under kq_skb_queue_lock() */
+struct sk_buff_head *kq_sock_receive_queue(struct sock *sk);
+struct sk_buff_head *kq_sock_reader_queue(struct sock *sk);
+void kq_skb_queue_lock(struct sk_buff_head *queue);
+void kq_skb_queue_unlock(struct sk_buff_head *queue);
+struct sk_buff *kq_skb_first(struct sk_buff_head *queue);
+struct sk_buff *kq_skb_next(struct sk_buff_head *queue, struct sk_buff *skb);
+u32 kq_skb_len(struct sk_buff *skb);
+
+/* Terminals */
+struct tty_struct *kq_tty_of(struct file *file);
+
+/* Page faults */
+void kq_pagefault_disable(void);
+void kq_pagefault_enable(void);
+
+/* Pipes: all but kq_pipe_of(), kq_pipe_has_reader() and kq_pipe_lock() under kq_pipe_lock() */
 struct pipe_inode_info *kq_pipe_of(struct file *file);
 void kq_pipe_lock(struct pipe_inode_info *pipe);
 void kq_pipe_unlock(struct pipe_inode_info *pipe);
+bool kq_pipe_has_reader(struct pipe_inode_info *pipe);
 unsigned int kq_pipe_tail(struct pipe_inode_info *pipe);
 unsigned int kq_pipe_used(struct pipe_inode_info *pipe);
 unsigned int kq_pipe_slots(struct pipe_inode_info *pipe);

@@ -4,9 +4,8 @@
 
 use crate::{
     hook::{
-        killable,
         signal,
-        usercopy::UserEvents,
+        usercopy::{Scratch, UserEvents},
         waitqueue::{Deadline, Wakeup}, //
     },
     kqueue::{EventSink, Kqueue},
@@ -93,7 +92,8 @@ fn count(count: u32) -> Result<usize> {
     usize::try_from(count).map_err(|_| EINVAL)
 }
 
-/// The call. Gives the number of events in the eventlist.
+/// The call. Gives the number of events in the eventlist. What is in the caller's `scratch` memory
+/// is lost.
 ///
 /// # Errors
 ///
@@ -106,8 +106,12 @@ fn count(count: u32) -> Result<usize> {
 /// - `EINTR`: a signal came before an event; the changes are applied.
 /// - That of a failed change for which there is no room in the eventlist; the ones before it are
 ///   applied.
-pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs) -> Result<usize> {
-    if args.flags & !KQUEUE_TIMEOUT != 0 || args.pad != 0 || args.reserved != [0; 2] {
+pub(crate) fn kevent(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    args: &KeventArgs,
+    scratch: Scratch,
+) -> Result<usize> {
+    if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
         return Err(EINVAL);
     }
     let nchanges = count(args.nchanges)?;
@@ -120,11 +124,11 @@ pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs) -> Result
 
     let bytes = nchanges.saturating_mul(size_of::<Kevent>());
     let changes = UserSlice::new(UserPtr::from_addr(args.changelist as usize), bytes).reader();
-    apply(kqueue, changes, nchanges, &mut events)?;
+    apply(kqueue, changes, nchanges, &mut events, scratch)?;
     if events.written > 0 || events.is_full() {
         return Ok(events.written);
     }
-    collect(&kqueue, &mut events, timeout)?;
+    collect(&kqueue, &mut events, timeout, scratch)?;
     Ok(events.written)
 }
 
@@ -134,6 +138,7 @@ fn apply(
     mut changes: UserSliceReader,
     mut left: usize,
     events: &mut EventList,
+    scratch: Scratch,
 ) -> Result {
     let mut batch = [Kevent::default(); BATCH];
     while left > 0 {
@@ -151,7 +156,7 @@ fn apply(
         let mut receipts = 0;
         let mut failure = Ok(());
         {
-            let mut table = killable::lock(&kqueue.table)?;
+            let mut table = kqueue.enter(scratch)?;
             for i in 0..count {
                 let Some(change) = batch.get(i).copied() else {
                     break;
@@ -185,10 +190,10 @@ fn apply(
 }
 
 /// Reports what is pending, or waits for it.
-fn collect(kqueue: &Kqueue, events: &mut EventList, timeout: Timeout) -> Result {
+fn collect(kqueue: &Kqueue, events: &mut EventList, timeout: Timeout, scratch: Scratch) -> Result {
     let mut wakeup = Wakeup::Condition;
     loop {
-        let result = kqueue.scan(events);
+        let result = kqueue.scan(events, scratch);
         // A fault after some events: those are the caller's; the next call sees the fault.
         if events.written > 0 {
             return Ok(());

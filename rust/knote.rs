@@ -144,8 +144,9 @@ impl Knote {
 
     /// Runs the filter (`f_event`): the event to report if the condition holds. May sleep.
     pub(crate) fn evaluate(&self, table: &mut Table) -> Option<Kevent> {
+        let scratch = table.scratch;
         let body = self.body.access_mut(table);
-        let report = body.source.as_mut()?.event(&body.saved)?;
+        let report = body.source.as_mut()?.event(&body.saved, scratch)?;
         Some(Kevent::new(kqueue_event {
             ident: self.ident,
             filter: self.filter.raw(),

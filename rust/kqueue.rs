@@ -13,6 +13,7 @@ use crate::{
         notify::Notifier,
         params,
         queue::Queue,
+        usercopy::Scratch,
         waitqueue::{Deadline, WaitQueue, Wakeup}, //
     },
     knote::{Body, Knote, Saved},
@@ -33,7 +34,11 @@ use kernel::{
     seq_file::SeqFile,
     seq_print,
     static_lock_class,
-    sync::{aref::ARef, Arc, ArcBorrow, LockedBy, Mutex, SpinLockIrq},
+    sync::{
+        aref::ARef,
+        lock::{mutex::MutexBackend, Guard},
+        Arc, ArcBorrow, LockedBy, Mutex, SpinLockIrq,
+    },
     workqueue::{Work, WorkItem}, //
 };
 
@@ -327,6 +332,17 @@ impl Kqueue {
 
     // Registration.
 
+    /// Takes the mutex, to register or to scan on behalf of a task with that `scratch` memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the caller is being killed.
+    pub(crate) fn enter(&self, scratch: Scratch) -> Result<Guard<'_, Table, MutexBackend>> {
+        let mut table = killable::lock(&self.table)?;
+        table.scratch = scratch;
+        Ok(table)
+    }
+
     /// Applies one change (`kqueue_register`).
     ///
     /// # Errors
@@ -519,8 +535,8 @@ impl Kqueue {
     ///
     /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EINTR` if
     /// the caller is being killed.
-    pub(crate) fn scan(&self, sink: &mut impl EventSink) -> Result {
-        let mut table = killable::lock(&self.table).inspect_err(|_| self.pass_on())?;
+    pub(crate) fn scan(&self, sink: &mut impl EventSink, scratch: Scratch) -> Result {
+        let mut table = self.enter(scratch).inspect_err(|_| self.pass_on())?;
         table.scan += 1;
         while !sink.is_full() {
             let Some(knote) = self.take(table.scan) else {

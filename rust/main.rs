@@ -11,7 +11,7 @@
 //! From the outermost in:
 //!
 //! 1. `Kqueue::table`, a mutex. Held by who registers, scans or removes. Filters run under it, and
-//!    they call `->poll`, which may sleep as long as it likes: who is being killed waits for the
+//!    they call `->poll` and `->unlocked_ioctl`, which may sleep as long as it likes: who is being killed waits for the
 //!    mutex no longer (`hook::killable`). Events are copied out under it, but with page faults off
 //!    (`hook::usercopy`).
 //!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
@@ -19,7 +19,7 @@
 //! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), the hrtimer
 //!    base's, siglock. Not ours, but their wake-ups run under them and go on to 3 and 4.
 //! 3. The lock of a shard of watches (`hook::probe`), or of a mark's target (`hook::fsnotify`); in
-//!    it that of what was heard of a process, a file or mounts (`filter`). Spin locks, all but the
+//!    it that of what was heard of a process, a file, its contents or mounts (`filter`). Spin locks, all but the
 //!    mark's with interrupts off.
 //! 4. `Kqueue::ready`, a spin lock, interrupts off. A leaf but for the scheduler's: nothing is
 //!    called under it. Wake-ups of sleepers and pollers come after it is released.
@@ -47,6 +47,7 @@
 //! | exec probe | the task, under a shard's lock | activates |
 //! | signal probe | the sender, maybe an interrupt, under siglock and a shard's | counts, activates |
 //! | mark of a file | who changes it, maybe under the inode's locks, and the mark's | activates |
+//! | probe of offsets | who moves it, preemption off, under a shard's lock | activates |
 //! | close probe | the closing task, preemption off | retires, adds task work |
 //! | task work | the closing task, before it returns to userspace | removes |
 //! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |

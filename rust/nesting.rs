@@ -170,13 +170,6 @@ impl Nesting {
     }
 }
 
-impl Edge {
-    /// The kqueue that is watched.
-    pub(crate) fn watched(&self) -> &Kqueue {
-        &self.watched
-    }
-}
-
 impl Drop for Edge {
     fn drop(&mut self) {
         let mut graph = self.nesting.graph.lock();

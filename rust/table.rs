@@ -9,7 +9,7 @@
 
 use crate::{
     filter::Filter,
-    hook::random::random,
+    hook::{random::random, usercopy::Scratch},
     knote::Knote, //
 };
 use kernel::{prelude::*, sync::Arc};
@@ -23,6 +23,8 @@ pub(crate) struct Table {
     bits: u32,
     len: usize,
     multiplier: u64,
+    /// Memory of the task that has the mutex.
+    pub(crate) scratch: Scratch,
     /// The number of the last scan.
     pub(crate) scan: u64,
 }
@@ -35,6 +37,7 @@ impl Table {
             bits: 0,
             len: 0,
             multiplier: random() | 1,
+            scratch: Scratch::new(0),
             scan: 0,
         }
     }

@@ -5,7 +5,8 @@
 //! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so that
 //! the module and the header cannot drift apart; here they get Rust's types.
 
-use crate::generated;
+use crate::{generated, hook::usercopy::Scratch};
+use core::mem::offset_of;
 use kernel::{
     ioctl::{_IOC_NR, _IOC_SIZE, _IOC_TYPE},
     prelude::*,
@@ -75,6 +76,13 @@ impl core::ops::Deref for KeventArgs {
     }
 }
 
+impl KeventArgs {
+    /// Where its scratch memory is, when the arguments are at `address`.
+    pub(crate) fn scratch_of(address: usize) -> Scratch {
+        Scratch::new(address.wrapping_add(offset_of!(generated::kqueue_kevent, scratch)))
+    }
+}
+
 /// The size of the arguments if `cmd` is `KQUEUE_IOC_KEVENT`, of whatever version.
 pub(crate) fn kevent_args_size(cmd: u32) -> Option<usize> {
     let ours = _IOC_TYPE(cmd) == generated::KQUEUE_IOC_MAGIC && _IOC_NR(cmd) == 0;
@@ -92,7 +100,7 @@ macro_rules! constants {
 }
 
 constants!(i16:
-    EVFILT_READ EVFILT_WRITE EVFILT_AIO EVFILT_PROC EVFILT_SIGNAL EVFILT_TIMER EVFILT_USER
+    EVFILT_READ EVFILT_WRITE EVFILT_EXCEPT EVFILT_AIO EVFILT_PROC EVFILT_SIGNAL EVFILT_TIMER EVFILT_USER
     EVFILT_VNODE EVFILT_FS
 );
 constants!(u16:
@@ -100,7 +108,7 @@ constants!(u16:
     EV_HUP EV_NODATA EV_ERROR EV_EOF
 );
 constants!(u32:
-    NOTE_LOWAT
+    NOTE_LOWAT NOTE_OOB
     NOTE_EXIT NOTE_FORK NOTE_EXEC NOTE_TRACK NOTE_TRACKERR NOTE_CHILD
     NOTE_DELETE NOTE_WRITE NOTE_EXTEND NOTE_ATTRIB NOTE_LINK NOTE_RENAME NOTE_REVOKE
     NOTE_OPEN NOTE_CLOSE NOTE_CLOSE_WRITE NOTE_READ

@@ -80,7 +80,7 @@ pub struct kqueue_event {
     pub data: __s64,
     pub udata: __u64,
 }
-#[doc = " struct kqueue_kevent - the arguments of one kevent() call\n @changelist: address of @nchanges struct kqueue_event: what to change\n @eventlist: address of @nevents struct kqueue_event: where to report\n @nchanges: number of changes; above INT_MAX is EINVAL\n @nevents: room for events; above INT_MAX is EINVAL; 0 never waits\n @flags: KQUEUE_TIMEOUT, or 0 to wait for ever; any other bit is EINVAL\n @pad: zero\n @tv_sec: how long to wait: seconds, not negative\n @tv_nsec: and nanoseconds, 0 to 999999999; both zero polls\n @reserved: zero\n\n All fields have one layout for 32-bit and 64-bit programs. The structure may\n grow at its end: its size is part of the ioctl's number, a larger one is\n taken when all that this kernel does not know of it is zero (else E2BIG)."]
+#[doc = " struct kqueue_kevent - the arguments of one kevent() call\n @changelist: address of @nchanges struct kqueue_event: what to change\n @eventlist: address of @nevents struct kqueue_event: where to report\n @nchanges: number of changes; above INT_MAX is EINVAL\n @nevents: room for events; above INT_MAX is EINVAL; 0 never waits\n @flags: KQUEUE_TIMEOUT, or 0 to wait for ever; any other bit is EINVAL\n @scratch: ignored; the kernel may leave anything there\n @tv_sec: how long to wait: seconds, not negative\n @tv_nsec: and nanoseconds, 0 to 999999999; both zero polls\n @reserved: zero\n\n All fields have one layout for 32-bit and 64-bit programs. The structure may\n grow at its end: its size is part of the ioctl's number, a larger one is\n taken when all that this kernel does not know of it is zero (else E2BIG)."]
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct kqueue_kevent {
@@ -89,7 +89,7 @@ pub struct kqueue_kevent {
     pub nchanges: __u32,
     pub nevents: __u32,
     pub flags: __u32,
-    pub pad: __u32,
+    pub scratch: __u32,
     pub tv_sec: __s64,
     pub tv_nsec: __s64,
     pub reserved: [__u64; 2usize],

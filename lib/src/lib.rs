@@ -285,7 +285,7 @@ impl Kqueue {
             args.tv_nsec = timeout.subsec_nanos().into();
         }
         // SAFETY: Both lists are valid for their lengths, the second for writing.
-        unsafe { kevent_raw(self.0.as_raw_fd(), &args) }
+        unsafe { kevent_raw(self.0.as_raw_fd(), &mut args) }
     }
 }
 
@@ -351,9 +351,9 @@ pub const KQUEUE_IOC_KEVENT: u64 = {
 /// # Safety
 ///
 /// The addresses in `args` are of memory that the kernel may read (changes) and write (events).
-pub unsafe fn kevent_raw(fd: RawFd, args: &abi::kqueue_kevent) -> io::Result<usize> {
+pub unsafe fn kevent_raw(fd: RawFd, args: &mut abi::kqueue_kevent) -> io::Result<usize> {
     // SAFETY: By this function's contract.
-    match unsafe { libc::ioctl(fd, KQUEUE_IOC_KEVENT as _, args) } {
+    match unsafe { libc::ioctl(fd, KQUEUE_IOC_KEVENT as _, &raw mut *args) } {
         -1 => Err(io::Error::last_os_error()),
         count => Ok(count as usize),
     }

@@ -1,32 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_READ` and `EVFILT_WRITE`.
+//! `EVFILT_READ`, `EVFILT_WRITE` and `EVFILT_EXCEPT`.
 //!
 //! # BSD says
 //!
 //! READ reports when there is something to read, `data` bytes of it; WRITE when there is room,
 //! for `data` bytes. `EV_EOF` when the other side is gone, with the socket's error in `fflags`;
 //! data may remain (else `EV_NODATA`). `NOTE_LOWAT` in `fflags` asks for at least `data` bytes.
+//! EXCEPT with `NOTE_OOB` reports urgent data, with the bytes before it in `data`, 1 if there are
+//! none; without, it is as READ.
 //!
 //! # Linux source
 //!
-//! `->poll` decides; wake-ups come from the wait queues that it names. `data` comes from the
-//! socket, pipe or kqueue itself; for other files it is 1.
+//! `->poll`, and wake-ups from the wait queues that it names; for regular files, directories and
+//! block devices an fsnotify mark and a probe of the offset. What each kind of file has to tell
+//! is in [`super::file`].
 //!
 //! # Where we differ
 //!
 //! Whether a `EVFILT_WRITE` is ready is up to the file's own `->poll`, as for poll(2): a TCP
-//! socket wants a third of its buffer free.
+//! socket wants a third of its buffer free. EXCEPT takes any file that can be polled, and reports
+//! `EPOLLPRI`; it reports `EV_EOF` too.
 
-use super::{Attach, Report};
+use super::{
+    file::{self, FileState},
+    Attach,
+    Report,
+    ENTRIES, //
+};
 use crate::{
+    device::Shared,
     hook::{
         chardev::object_of,
         close::Binding,
-        fdtable,
-        pipe::Pipe,
+        contents,
+        fsnotify::{fs, InodeState, Mark, Notify},
         pollwait::{self, Events, PollWait, Wake},
-        socket::Socket, //
+        probe::Watch,
+        seek::{Seek, SeekProbe},
+        usercopy::Scratch, //
     },
     knote::{Knote, Saved},
     kqueue::Kqueue,
@@ -35,78 +47,42 @@ use crate::{
 };
 use kernel::{
     fs::File,
+    new_spinlock_irq,
     prelude::*,
-    sync::ArcBorrow, //
+    sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
 };
 
-/// Which of the two filters it is.
+/// Which of the three filters it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Read,
     Write,
+    Except,
 }
 
 impl Direction {
     /// The poll events that mean "ready".
-    fn ready(self) -> Events {
+    pub(super) fn ready(self) -> Events {
         match self {
             Direction::Read => Events::IN | Events::RDNORM | Events::RDBAND,
             Direction::Write => Events::OUT | Events::WRNORM | Events::WRBAND,
+            Direction::Except => Events::PRI,
         }
     }
 
     /// The poll events that mean "the other side is gone".
-    fn gone(self) -> Events {
+    pub(super) fn gone(self) -> Events {
         match self {
-            Direction::Read => Events::RDHUP | Events::HUP | Events::ERR,
+            Direction::Read | Direction::Except => Events::RDHUP | Events::HUP | Events::ERR,
             Direction::Write => Events::HUP | Events::ERR,
         }
     }
-}
 
-/// How `data` is counted; chosen once, by the kind of file.
-enum Count {
-    Socket(Socket),
-    Pipe(Pipe),
-    Kqueue(Edge),
-    Unknown,
-}
-
-impl Count {
-    fn of(file: &File, direction: Direction, attach: &Attach<'_>) -> Result<Self> {
-        Ok(if let Some(socket) = Socket::of(file) {
-            Count::Socket(socket)
-        } else if let Some(pipe) = Pipe::of(file) {
-            Count::Pipe(pipe)
-        } else if let Some(kqueue) = object_of::<Kqueue>(file) {
-            if direction == Direction::Write {
-                return Err(EOPNOTSUPP);
-            }
-            let watcher = attach.knote.kqueue().into();
-            Count::Kqueue(attach.shared.nesting.connect(watcher, kqueue.into())?)
-        } else {
-            Count::Unknown
-        })
-    }
-
-    /// Bytes to read or room to write, for a kqueue its pending events; `None` where no count is
-    /// known.
-    fn bytes(&self, direction: Direction) -> Option<i64> {
-        match (self, direction) {
-            (Count::Socket(socket), Direction::Read) => socket.readable(),
-            (Count::Socket(socket), Direction::Write) => Some(socket.writable()),
-            (Count::Pipe(pipe), Direction::Read) => Some(pipe.readable()),
-            (Count::Pipe(pipe), Direction::Write) => Some(pipe.writable()),
-            (Count::Kqueue(edge), _) => Some(edge.watched().poll_state().0 as i64),
-            (Count::Unknown, _) => None,
-        }
-    }
-
-    /// The socket's pending error.
-    fn error(&self) -> u32 {
+    /// What to wake up for: whether EXCEPT is READ, depends on the program and may change.
+    fn wakes(self) -> Events {
         match self {
-            Count::Socket(socket) => socket.error(),
-            Count::Pipe(_) | Count::Kqueue(_) | Count::Unknown => 0,
+            Direction::Except => self.ready() | Direction::Read.ready() | self.gone(),
+            _ => self.ready() | self.gone(),
         }
     }
 }
@@ -117,11 +93,114 @@ impl Wake for Knote {
     }
 }
 
+/// Someone who waits for there to be something between the offset and the end of a file.
+#[pin_data]
+pub(crate) struct ContentWatcher {
+    knote: Arc<Knote>,
+    file: ARef<File>,
+    /// There was something at the last look.
+    #[pin]
+    something: SpinLockIrq<bool>,
+}
+
+impl ContentWatcher {
+    /// Looks again. True if there is something, and was not before.
+    fn look(&self) -> bool {
+        let mut something = self.something.lock();
+        let before = *something;
+        *something = contents::distance(&self.file) != 0;
+        *something && !before
+    }
+}
+
+impl Notify for ContentWatcher {
+    const MOUNTS: bool = false;
+
+    /// Written or truncated: news, whatever was there before.
+    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeState) {
+        this.look();
+        Knote::activate(this.knote.as_arc_borrow());
+    }
+}
+
+impl Seek for ContentWatcher {
+    /// Reading on is no news, going back from the end is.
+    fn moved(this: ArcBorrow<'_, Self>) {
+        if this.look() {
+            Knote::activate(this.knote.as_arc_borrow());
+        }
+    }
+}
+
+/// What tells that a file's state may have changed.
+enum Listening {
+    Poll {
+        _wait: PollWait<Knote>,
+    },
+    Contents {
+        watcher: Arc<ContentWatcher>,
+        _mark: Mark<ContentWatcher>,
+        _watch: Watch<SeekProbe<ContentWatcher>>,
+    },
+    /// It never does.
+    Nothing,
+}
+
+impl Listening {
+    fn to(
+        file: &ARef<File>,
+        direction: Direction,
+        knote: &Arc<Knote>,
+        shared: &Shared,
+    ) -> Result<Self> {
+        if contents::has(file) {
+            return match direction {
+                Direction::Read => Self::to_contents(file, knote, shared),
+                Direction::Write if contents::is_directory(file) => Err(EINVAL),
+                Direction::Write => Ok(Listening::Nothing),
+                Direction::Except => Err(EOPNOTSUPP),
+            };
+        }
+        if pollwait::is_pollable(file) {
+            let wait = PollWait::new(file, knote, direction.wakes())?;
+            return Ok(Listening::Poll { _wait: wait });
+        }
+        // `/dev/null` and its like are always ready.
+        if contents::is_character_device(file) {
+            return Ok(Listening::Nothing);
+        }
+        Err(EINVAL)
+    }
+
+    fn to_contents(file: &ARef<File>, knote: &Arc<Knote>, shared: &Shared) -> Result<Self> {
+        let watcher = Arc::pin_init(
+            pin_init!(ContentWatcher {
+                knote: knote.clone(),
+                file: file.clone(),
+                something <- new_spinlock_irq!(false, "kqueue_contents"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let seeks = if contents::has_locked_offset(file) {
+            &shared.seeks
+        } else {
+            &shared.unlocked_seeks
+        };
+        Ok(Listening::Contents {
+            _mark: Mark::new(&shared.contents, file, fs::MODIFY | ENTRIES, &watcher)?,
+            _watch: seeks.watch(file.as_ptr().addr(), &watcher)?,
+            watcher,
+        })
+    }
+}
+
 /// A descriptor that is watched.
 pub(crate) struct Descriptor {
-    // In this order: the wait queues and the counters are the file's, which the binding keeps.
-    _wait: PollWait<Knote>,
-    count: Count,
+    // In this order: the wait queues and the inode are the file's, which the binding keeps.
+    listening: Listening,
+    state: &'static dyn FileState,
+    /// For a kqueue: that it is watched by ours.
+    _edge: Option<Edge>,
     binding: Binding,
     direction: Direction,
 }
@@ -129,57 +208,88 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// # Errors
     ///
-    /// `EINVAL` for a file that cannot be polled, `EOPNOTSUPP` for writing to a kqueue, `ELOOP`
-    /// for a circle or too long a chain of kqueues, `ENOMEM`, and `EBADF` if there is no file.
+    /// `EINVAL` for a file that cannot be polled and is no regular one, and for writing to a
+    /// directory; `EOPNOTSUPP` for all but reading of a kqueue, and for EXCEPT of a regular file;
+    /// `ELOOP` for a circle or too long a chain of kqueues; `ENOMEM`; `EBADF` if there is no file.
     pub(super) fn attach(attach: Attach<'_>, direction: Direction) -> Result<Self> {
         let file = attach.file.clone().ok_or(EBADF)?;
-        let count = Count::of(&file, direction, &attach)?;
+        let edge = Self::connect(&file, direction, &attach)?;
         let binding = Binding::new(&attach.shared.closes, file, attach.knote)?;
-        let mask = direction.ready() | direction.gone();
         Ok(Descriptor {
-            _wait: PollWait::new(binding.file(), attach.knote, mask)?,
-            count,
+            listening: Listening::to(binding.file(), direction, attach.knote, attach.shared)?,
+            state: file::of(binding.file()),
+            _edge: edge,
             binding,
             direction,
         })
     }
 
-    pub(super) fn event(&self, saved: &Saved) -> Option<Report> {
-        let events = pollwait::poll(self.binding.file());
-        let direction = self.direction;
-        let gone = events.any(direction.gone());
-        let ready = events.any(direction.ready());
-        if !gone && !ready {
+    fn connect(file: &File, direction: Direction, attach: &Attach<'_>) -> Result<Option<Edge>> {
+        let Some(kqueue) = object_of::<Kqueue>(file) else {
+            return Ok(None);
+        };
+        if direction != Direction::Read {
+            return Err(EOPNOTSUPP);
+        }
+        let watcher = attach.knote.kqueue().into();
+        attach
+            .shared
+            .nesting
+            .connect(watcher, kqueue.into())
+            .map(Some)
+    }
+
+    /// Where its knote is bound to.
+    pub(super) fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    pub(super) fn event(&self, saved: &Saved, scratch: Scratch) -> Option<Report> {
+        let file = self.binding.file();
+        // What it sees now, later news are measured by.
+        if let Listening::Contents { watcher, .. } = &self.listening {
+            watcher.look();
+        }
+        let direction = match self.direction {
+            Direction::Except if saved.fflags & NOTE_OOB == 0 => Direction::Read,
+            direction => direction,
+        };
+        let condition = self.state.condition(file, direction);
+        if !condition.ready && !condition.eof {
             return None;
         }
-        let data = self.count.bytes(direction).unwrap_or(ready.into());
+        let data = match direction {
+            Direction::Read => self.state.readable(file, scratch),
+            Direction::Write => self.state.writable(file),
+            Direction::Except if condition.ready => {
+                self.state.urgent(file).map(|count| count.max(1))
+            }
+            Direction::Except => None,
+        };
+        let data = data.unwrap_or(condition.ready.into());
         let mut report = Report {
             data,
+            fflags: self.state.error(file),
             ..Report::default()
         };
-        if gone {
+        if condition.eof {
             report.flags |= EV_EOF;
-            report.fflags = self.count.error();
-            if events.any(Events::HUP) {
+            if condition.hup {
                 report.flags |= EV_HUP;
             }
-            match direction {
-                Direction::Read if data == 0 => report.flags |= EV_NODATA,
-                Direction::Read => {}
-                // Nobody will read it.
-                Direction::Write => report.data = 0,
+            if data == 0 || direction == Direction::Write {
+                report.flags |= EV_NODATA;
             }
-        } else if saved.fflags & NOTE_LOWAT != 0 && data < saved.data {
+        } else if direction != Direction::Except
+            && saved.fflags & NOTE_LOWAT != 0
+            && data < saved.data
+            && !(direction == Direction::Write && self.state.want_room(file, saved.data))
+        {
             return None;
         }
+        if direction == Direction::Except && condition.ready && report.fflags == 0 {
+            report.fflags = NOTE_OOB;
+        }
         Some(report)
-    }
-
-    pub(super) fn is_of(&self, file: &File) -> bool {
-        core::ptr::eq(self.binding.file(), file)
-    }
-
-    pub(super) fn is_bound(&self, ident: u64) -> bool {
-        fdtable::current_maps(ident, self.binding.file())
     }
 }

@@ -6,6 +6,7 @@
 //! their operations run under the kqueue's mutex, in process context.
 
 mod descriptor;
+mod file;
 mod mounts;
 mod process;
 mod signal;
@@ -15,9 +16,11 @@ mod vnode;
 
 use crate::{
     device::Shared,
+    hook::{close::Binding, fsnotify::fs, usercopy::Scratch},
     knote::{Knote, Saved},
     uapi::*, //
 };
+pub(crate) use descriptor::ContentWatcher;
 use descriptor::{Descriptor, Direction};
 use kernel::{
     fs::File,
@@ -35,11 +38,15 @@ use user::User;
 pub(crate) use vnode::FileWatcher;
 use vnode::Vnode;
 
+/// What fsnotify tells of a directory whose entries change.
+const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
+
 /// A filter of the ABI (`EVFILT_*`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filter {
     Read,
     Write,
+    Except,
     Aio,
     Proc,
     Signal,
@@ -55,6 +62,7 @@ impl Filter {
         match raw {
             EVFILT_READ => Some(Filter::Read),
             EVFILT_WRITE => Some(Filter::Write),
+            EVFILT_EXCEPT => Some(Filter::Except),
             EVFILT_AIO => Some(Filter::Aio),
             EVFILT_PROC => Some(Filter::Proc),
             EVFILT_SIGNAL => Some(Filter::Signal),
@@ -71,6 +79,7 @@ impl Filter {
         match self {
             Filter::Read => EVFILT_READ,
             Filter::Write => EVFILT_WRITE,
+            Filter::Except => EVFILT_EXCEPT,
             Filter::Aio => EVFILT_AIO,
             Filter::Proc => EVFILT_PROC,
             Filter::Signal => EVFILT_SIGNAL,
@@ -83,7 +92,10 @@ impl Filter {
 
     /// True when its ident is a descriptor (`FILTEROP_ISFD`).
     pub(crate) fn is_descriptor(self) -> bool {
-        matches!(self, Filter::Read | Filter::Write | Filter::Vnode)
+        matches!(
+            self,
+            Filter::Read | Filter::Write | Filter::Except | Filter::Vnode
+        )
     }
 }
 
@@ -127,6 +139,7 @@ impl Source {
         Ok(match filter {
             Filter::Read => (Self::descriptor(attach, Direction::Read)?, 0),
             Filter::Write => (Self::descriptor(attach, Direction::Write)?, 0),
+            Filter::Except => (Self::descriptor(attach, Direction::Except)?, 0),
             // The specification's has no AIO either.
             Filter::Aio => return Err(ENXIO),
             Filter::Proc => (Source::Process(Process::attach(attach)?), EV_CLEAR),
@@ -169,9 +182,9 @@ impl Source {
     }
 
     /// `f_event`: does the condition hold?
-    pub(crate) fn event(&mut self, saved: &Saved) -> Option<Report> {
+    pub(crate) fn event(&mut self, saved: &Saved, scratch: Scratch) -> Option<Report> {
         match self {
-            Source::Descriptor(descriptor) => descriptor.event(saved),
+            Source::Descriptor(descriptor) => descriptor.event(saved, scratch),
             Source::Mounts(mounts) => mounts.event(),
             Source::Process(process) => process.event(),
             Source::Signal(signal) => signal.event(),
@@ -202,11 +215,10 @@ impl Source {
     /// True when `ident` names the source still, and not something else by now; `file` is what
     /// it names if it is a descriptor.
     pub(crate) fn is_named(&self, ident: u64, file: Option<&File>) -> bool {
-        match self {
-            Source::Descriptor(descriptor) => file.is_some_and(|file| descriptor.is_of(file)),
-            Source::Process(process) => process.has_number(ident),
-            Source::Vnode(vnode) => file.is_some_and(|file| vnode.is_of(file)),
-            Source::Mounts(_) | Source::Signal(_) | Source::Timer(_) | Source::User(_) => true,
+        match (self.binding(), self) {
+            (Some(binding), _) => file.is_some_and(|file| binding.is_to(file)),
+            (None, Source::Process(process)) => process.has_number(ident),
+            (None, _) => true,
         }
     }
 
@@ -218,10 +230,16 @@ impl Source {
     /// False when the source is a file that number `ident` of the current task's descriptor table
     /// does not refer to any more.
     pub(crate) fn is_bound(&self, ident: u64) -> bool {
+        self.binding()
+            .is_none_or(|binding| binding.is_current(ident))
+    }
+
+    /// That of a source that is a file.
+    fn binding(&self) -> Option<&Binding> {
         match self {
-            Source::Descriptor(descriptor) => descriptor.is_bound(ident),
-            Source::Vnode(vnode) => vnode.is_bound(ident),
-            _ => true,
+            Source::Descriptor(descriptor) => Some(descriptor.binding()),
+            Source::Vnode(vnode) => Some(vnode.binding()),
+            _ => None,
         }
     }
 }

@@ -193,7 +193,11 @@ impl Periodic {
         if late < 0 {
             return 0;
         }
-        let more = if self.oneshot { 0 } else { late / self.period };
+        let more = if self.oneshot {
+            0
+        } else {
+            late.checked_div(self.period).unwrap_or(0)
+        };
         more.saturating_add(1)
     }
 

@@ -33,12 +33,12 @@
 //! What fsnotify does not see is not seen: writes through a mapping, and what other machines do to
 //! a network file system. `NOTE_DELETE` comes with the last name, not with each.
 
-use super::{mounts::MountWatcher, Attach, Report};
+use super::{mounts::MountWatcher, Attach, Report, ENTRIES};
 use crate::{
     device::Shared,
     hook::{
         close::Binding,
-        fdtable,
+        contents,
         fsnotify::{self, fs, Group, InodeState, Mark, Notify}, //
     },
     knote::Knote,
@@ -51,7 +51,6 @@ use kernel::{
     sync::{Arc, ArcBorrow, SpinLockIrq}, //
 };
 
-const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
 /// What is asked of the folder that a directory is in.
 const OF_PARENT: u32 = fs::DELETE;
 
@@ -217,7 +216,7 @@ impl Vnode {
         wanted: u32,
         watcher: &Arc<FileWatcher>,
     ) -> Result<Option<Mark<FileWatcher>>> {
-        if wanted & (NOTE_DELETE | NOTE_LINK) == 0 || !fsnotify::is_directory(file) {
+        if wanted & (NOTE_DELETE | NOTE_LINK) == 0 || !contents::is_directory(file) {
             return Ok(None);
         }
         Mark::on_parent(files, file, OF_PARENT, watcher).map(Some)
@@ -280,11 +279,8 @@ impl Vnode {
         }
     }
 
-    pub(super) fn is_of(&self, file: &File) -> bool {
-        core::ptr::eq(self.binding.file(), file)
-    }
-
-    pub(super) fn is_bound(&self, ident: u64) -> bool {
-        fdtable::current_maps(ident, self.binding.file())
+    /// Where its knote is bound to.
+    pub(super) fn binding(&self) -> &Binding {
+        &self.binding
     }
 }

@@ -173,7 +173,17 @@ impl Binding {
     }
 
     /// The file.
-    pub(crate) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &ARef<File> {
         &self.file
+    }
+
+    /// True when it is to `file`.
+    pub(crate) fn is_to(&self, file: &File) -> bool {
+        core::ptr::eq::<File>(&*self.file, file)
+    }
+
+    /// True when number `ident` of the current task's descriptor table refers to the file still.
+    pub(crate) fn is_current(&self, ident: u64) -> bool {
+        fdtable::current_maps(ident, &self.file)
     }
 }

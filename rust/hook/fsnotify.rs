@@ -237,12 +237,6 @@ pub(crate) fn is_unmounted(file: &File) -> bool {
     unsafe { generated::kq_file_is_unmounted(file.as_ptr()) }
 }
 
-/// True when `file` is a directory.
-pub(crate) fn is_directory(file: &File) -> bool {
-    // SAFETY: As above.
-    unsafe { generated::kq_inode_is_directory(inode_of(file).as_ptr()) }
-}
-
 fn inode_of(file: &File) -> NonNull<bindings::inode> {
     // SAFETY: A file has an inode as long as it lives; the field does not change.
     unsafe { NonNull::new_unchecked((*file.as_ptr()).f_inode) }

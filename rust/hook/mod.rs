@@ -8,8 +8,11 @@
 
 pub(crate) mod chardev;
 pub(crate) mod close;
+pub(crate) mod contents;
+pub(crate) mod fdinfo;
 pub(crate) mod fdtable;
 pub(crate) mod fsnotify;
+pub(crate) mod ioctl;
 pub(crate) mod killable;
 pub(crate) mod notify;
 pub(crate) mod params;
@@ -19,6 +22,7 @@ pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod random;
+pub(crate) mod seek;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod taskwork;

@@ -5,27 +5,22 @@
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
 use crate::generated;
-use core::ptr::NonNull;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{bindings, fs::File, page::PAGE_SIZE};
 
 /// The pipe behind a file.
 ///
 /// # Invariants
 ///
-/// Valid for as long as its file, to which the owner keeps a reference.
-pub(crate) struct Pipe(NonNull<bindings::pipe_inode_info>);
-
-// SAFETY: A pipe is only read under its lock.
-unsafe impl Send for Pipe {}
-// SAFETY: As above.
-unsafe impl Sync for Pipe {}
+/// Valid, as its file is.
+pub(crate) struct Pipe<'a>(NonNull<bindings::pipe_inode_info>, PhantomData<&'a File>);
 
 /// The pipe's wait-queue lock: its ring is not replaced while it is held. (The pipe's mutex would
 /// be held by a reader that waits for its own page faults.)
-struct Locked<'a>(&'a Pipe);
+struct Locked<'a>(&'a Pipe<'a>);
 
 impl<'a> Locked<'a> {
-    fn new(pipe: &'a Pipe) -> Self {
+    fn new(pipe: &'a Pipe<'a>) -> Self {
         // SAFETY: Valid by the type's invariant; called with interrupts on.
         unsafe { generated::kq_pipe_lock(pipe.0.as_ptr()) };
         Locked(pipe)
@@ -44,11 +39,12 @@ impl Drop for Locked<'_> {
     }
 }
 
-impl Pipe {
-    /// The pipe of `file`, if it is one. The caller keeps the file longer than the value.
-    pub(crate) fn of(file: &File) -> Option<Pipe> {
+impl<'a> Pipe<'a> {
+    /// The pipe of `file`, if it is one.
+    pub(crate) fn of(file: &'a File) -> Option<Self> {
         // SAFETY: The file is valid; the result is null for a file that is no pipe.
-        NonNull::new(unsafe { generated::kq_pipe_of(file.as_ptr()) }).map(Pipe)
+        let pipe = NonNull::new(unsafe { generated::kq_pipe_of(file.as_ptr()) })?;
+        Some(Pipe(pipe, PhantomData))
     }
 
     /// Bytes in the pipe.
@@ -66,8 +62,12 @@ impl Pipe {
             .sum()
     }
 
-    /// Bytes of room in the pipe, in whole buffers.
+    /// Bytes of room in the pipe, in whole buffers; none if nobody will read it.
     pub(crate) fn writable(&self) -> i64 {
+        // SAFETY: Valid by the type's invariant.
+        if !unsafe { generated::kq_pipe_has_reader(self.0.as_ptr()) } {
+            return 0;
+        }
         let pipe = Locked::new(self);
         // SAFETY: Valid by the type's invariant, and locked.
         let slots = unsafe { generated::kq_pipe_slots(self.0.as_ptr()) };

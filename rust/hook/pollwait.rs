@@ -23,6 +23,7 @@
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
 use super::process::Process;
+use crate::generated;
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
@@ -33,7 +34,7 @@ use core::{
 use kernel::{
     alloc::Flags,
     bindings,
-    fs::File,
+    fs::{File, LocalFile},
     prelude::*,
     sync::{
         atomic::{ordering, Atomic},
@@ -51,6 +52,7 @@ pub(crate) struct Events(u32);
 impl Events {
     pub(crate) const NONE: Events = Events(0);
     pub(crate) const IN: Events = Events(0x0001);
+    pub(crate) const PRI: Events = Events(0x0002);
     pub(crate) const OUT: Events = Events(0x0004);
     pub(crate) const ERR: Events = Events(0x0008);
     pub(crate) const HUP: Events = Events(0x0010);
@@ -324,16 +326,47 @@ impl<T: Wake> Drop for PollWait<T> {
 
 type Operation = unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
 
-fn poll_operation(file: &File) -> Option<Operation> {
+fn poll_operation(file: &LocalFile) -> Option<Operation> {
     // SAFETY: A file's operations are set before it is opened and stay while it is referenced.
     unsafe { (*(*file.as_ptr()).f_op).poll }
 }
 
-/// What `file` is ready for now. May sleep.
-pub(crate) fn poll(file: &File) -> Events {
+/// True when `file` can be polled.
+pub(crate) fn is_pollable(file: &LocalFile) -> bool {
+    poll_operation(file).is_some()
+}
+
+/// True when the function that `file` is polled with has that name: the kernel exports nothing
+/// else by which one could tell some kinds of files. May sleep.
+pub(crate) fn is_polled_by(file: &LocalFile, name: &CStr) -> bool {
+    let Some(operation) = poll_operation(file) else {
+        return false;
+    };
+    let mut symbol = [0u8; generated::KQ_SYMBOL_LEN as usize];
+    // SAFETY: There is room for any symbol.
+    let len = unsafe {
+        bindings::sprint_symbol_no_offset(
+            symbol.as_mut_ptr().cast(),
+            (operation as *const c_void).addr(),
+        )
+    };
+    // The name of a module may follow.
+    usize::try_from(len)
+        .ok()
+        .and_then(|len| symbol.get(..len)?.split(|byte| *byte == b' ').next())
+        .is_some_and(|symbol| symbol == name.to_bytes())
+}
+
+/// Which of the events in `want`, and of those that cannot be masked, `file` is ready for now. May
+/// sleep.
+pub(crate) fn poll(file: &File, want: Events) -> Events {
+    let mut table = bindings::poll_table_struct {
+        _qproc: None,
+        _key: want.0,
+    };
     match poll_operation(file) {
-        // SAFETY: The file is valid; a null table asks for no queueing.
-        Some(operation) => Events(unsafe { operation(file.as_ptr(), ptr::null_mut()) }),
+        // SAFETY: The file is valid; the table asks for no queueing.
+        Some(operation) => Events(unsafe { operation(file.as_ptr(), &raw mut table) }),
         None => Events::IN | Events::OUT | Events::RDNORM | Events::WRNORM,
     }
 }

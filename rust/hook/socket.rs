@@ -5,13 +5,28 @@
 //! C header: [`include/net/sock.h`](srctree/include/net/sock.h)
 
 use crate::generated;
-use core::ptr::NonNull;
-use kernel::{bindings, fs::File};
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    bindings,
+    fs::File,
+    sync::{atomic::ordering, barrier::smp_mb}, //
+};
+
+// States and directions, as in `net/tcp_states.h` and `net/sock.h`.
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
+const RCV_SHUTDOWN: u8 = 1;
+const SEND_SHUTDOWN: u8 = 2;
+const STREAM: u16 = 1;
+const SEQPACKET: u16 = 5;
+/// In `urg_data`: there is an urgent byte.
+const URG_VALID: u16 = 0x0100;
 
 /// How the bytes of a socket are counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
+    Udp,
     Unix,
     Other,
 }
@@ -20,20 +35,51 @@ enum Kind {
 ///
 /// # Invariants
 ///
-/// Valid for as long as its file, to which the owner keeps a reference.
-pub(crate) struct Socket {
+/// Valid, as its file is, and of that kind.
+pub(crate) struct Socket<'a> {
     sock: NonNull<bindings::sock>,
     kind: Kind,
+    _file: PhantomData<&'a File>,
 }
 
-// SAFETY: All that is done to the socket is lockless reading of single fields.
-unsafe impl Send for Socket {}
-// SAFETY: As above.
-unsafe impl Sync for Socket {}
+/// A socket's queue, locked.
+struct Queue(*mut bindings::sk_buff_head);
 
-impl Socket {
-    /// The socket of `file`, if it is one. The caller keeps the file longer than the value.
-    pub(crate) fn of(file: &File) -> Option<Socket> {
+impl Queue {
+    /// # Safety
+    ///
+    /// `queue` is valid until the value is dropped.
+    unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Self {
+        // SAFETY: By this function's contract.
+        unsafe { generated::kq_skb_queue_lock(queue) };
+        Queue(queue)
+    }
+
+    /// All bytes in it; there are no more messages than the receive buffer has room for.
+    fn bytes(&self) -> i64 {
+        let mut bytes = 0;
+        // SAFETY: The queue is locked, so the messages in it stay.
+        unsafe {
+            let mut message = generated::kq_skb_first(self.0);
+            while !message.is_null() {
+                bytes += i64::from(generated::kq_skb_len(message));
+                message = generated::kq_skb_next(self.0, message);
+            }
+        }
+        bytes
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: Locked in `lock`.
+        unsafe { generated::kq_skb_queue_unlock(self.0) };
+    }
+}
+
+impl<'a> Socket<'a> {
+    /// The socket of `file`, if it is one.
+    pub(crate) fn of(file: &'a File) -> Option<Self> {
         // SAFETY: The file is valid; the result is null for a file that is no socket.
         let socket = unsafe { bindings::sock_from_file(file.as_ptr()) };
         let socket = NonNull::new(socket)?;
@@ -43,27 +89,85 @@ impl Socket {
         let kind = unsafe {
             if generated::kq_sock_is_tcp(sock.as_ptr()) {
                 Kind::Tcp
+            } else if generated::kq_sock_is_udp(sock.as_ptr()) {
+                Kind::Udp
             } else if generated::kq_sock_is_unix(sock.as_ptr()) {
                 Kind::Unix
             } else {
                 Kind::Other
             }
         };
-        Some(Socket { sock, kind })
+        Some(Socket {
+            sock,
+            kind,
+            _file: PhantomData,
+        })
     }
 
-    /// Bytes to read, or for a listening socket the connections that wait. `None` if the kind of
-    /// socket has no such count.
+    fn state(&self) -> u8 {
+        // SAFETY: Valid by the type's invariant.
+        unsafe { generated::kq_sock_state(self.sock.as_ptr()) }
+    }
+
+    fn socket_type(&self) -> u16 {
+        // SAFETY: As above.
+        unsafe { generated::kq_sock_type(self.sock.as_ptr()) }
+    }
+
+    /// True for a socket that is connected before it is used.
+    pub(crate) fn is_connection(&self) -> bool {
+        matches!(self.socket_type(), STREAM | SEQPACKET)
+    }
+
+    /// True for a connection that was not begun.
+    pub(crate) fn is_unconnected(&self) -> bool {
+        matches!(self.kind, Kind::Tcp | Kind::Unix)
+            && self.is_connection()
+            && self.state() == CLOSE
+            && self.shutdown() == (false, false)
+            && self.error() == 0
+    }
+
+    /// Which directions are shut down: in, out.
+    pub(crate) fn shutdown(&self) -> (bool, bool) {
+        // SAFETY: As above.
+        let shutdown = unsafe { generated::kq_sock_shutdown(self.sock.as_ptr()) };
+        (shutdown & RCV_SHUTDOWN != 0, shutdown & SEND_SHUTDOWN != 0)
+    }
+
+    /// True when as many bytes are there as `SO_RCVLOWAT` says. For most kinds poll(2) knows.
+    pub(crate) fn has_low_water(&self) -> bool {
+        if self.kind != Kind::Unix || self.socket_type() != STREAM || self.state() == LISTEN {
+            return true;
+        }
+        // SAFETY: As above.
+        let mark = unsafe { generated::kq_sock_low_water(self.sock.as_ptr()) };
+        self.readable() >= Some(mark.into())
+    }
+
+    /// Bytes to read, or for a listening socket the connections that wait. `None` if they wait
+    /// where only the kind of socket knows.
     pub(crate) fn readable(&self) -> Option<i64> {
         let sock = self.sock.as_ptr();
+        let listening = self.state() == LISTEN;
         // SAFETY: Valid by the type's invariant, and of the kind that each function takes.
-        let count = unsafe {
-            match (self.kind, generated::kq_sock_is_listening(sock)) {
-                (Kind::Tcp, true) => generated::kq_sock_accept_backlog(sock).into(),
-                (Kind::Tcp, false) => generated::kq_sock_tcp_inq(sock).into(),
-                (Kind::Unix, true) => generated::kq_sock_receive_queue_len(sock).into(),
-                (Kind::Unix, false) => generated::kq_sock_unix_inq(sock) as i64,
-                (Kind::Other, _) => return None,
+        let count: i64 = unsafe {
+            match self.kind {
+                Kind::Unix if listening => generated::kq_sock_receive_queue_len(sock).into(),
+                _ if listening => generated::kq_sock_accept_backlog(sock).into(),
+                Kind::Tcp => generated::kq_sock_tcp_inq(sock).into(),
+                Kind::Unix if self.is_connection() => generated::kq_sock_unix_inq(sock) as i64,
+                Kind::Udp => {
+                    // Messages move from the other queue to the reader's, under both locks.
+                    let reader = Queue::lock(generated::kq_sock_reader_queue(sock));
+                    let received = Queue::lock(generated::kq_sock_receive_queue(sock));
+                    reader.bytes() + received.bytes()
+                }
+                Kind::Unix => Queue::lock(generated::kq_sock_receive_queue(sock)).bytes(),
+                Kind::Other => match Queue::lock(generated::kq_sock_receive_queue(sock)).bytes() {
+                    0 => return None,
+                    bytes => bytes,
+                },
             }
         };
         Some(count.max(0))
@@ -77,10 +181,34 @@ impl Socket {
             if self.kind == Kind::Tcp {
                 generated::kq_sock_stream_wspace(sock).into()
             } else {
-                generated::kq_sock_wspace(sock) as i64
+                generated::kq_sock_wspace(sock).into()
             }
         };
         space.max(0)
+    }
+
+    /// Has the socket wake its pollers when it has more room; what it has got before, look for
+    /// afterwards. (TCP only tells those who were told that there is none.)
+    pub(crate) fn want_room(&self) {
+        // SAFETY: Valid by the type's invariant.
+        unsafe { generated::kq_sock_want_room(self.sock.as_ptr()) };
+        smp_mb(ordering::Full);
+    }
+
+    /// Bytes before the urgent one, if there is one.
+    pub(crate) fn urgent(&self) -> Option<i64> {
+        let sock = self.sock.as_ptr();
+        // SAFETY: Valid by the type's invariant; TCP's.
+        unsafe {
+            if self.kind != Kind::Tcp || generated::kq_sock_urgent(sock) & URG_VALID == 0 {
+                return None;
+            }
+            Some(
+                generated::kq_sock_urgent_distance(sock)
+                    .cast_signed()
+                    .into(),
+            )
+        }
     }
 
     /// The error that the next call on the socket will report; it stays there.

@@ -6,13 +6,43 @@
 //! lock that others want copies with faults off; if that fails it lets the lock go, faults the
 //! page in, and tries again.
 
-use crate::uapi::Kevent;
+use crate::{generated, uapi::Kevent};
 use core::ffi::c_void;
 use kernel::{
     bindings,
     prelude::*,
     transmute::AsBytes, //
 };
+
+/// Four bytes of the caller's memory that the kernel may use as it likes, if they are there.
+#[derive(Clone, Copy)]
+pub(crate) struct Scratch(usize);
+
+impl Scratch {
+    /// At `address`, which the kernel has yet to find out about. Good for the current task only.
+    pub(crate) fn new(address: usize) -> Self {
+        Scratch(address)
+    }
+
+    /// Calls `write` with the address, and page faults off; then reads what it has left there,
+    /// `None` if that is not possible.
+    pub(crate) fn borrow<R>(self, write: impl FnOnce(usize) -> R) -> (R, Option<u32>) {
+        let mut left = 0u32;
+        // SAFETY: Balanced.
+        unsafe { generated::kq_pagefault_disable() };
+        let result = write(self.0);
+        // SAFETY: Disabled above. The destination is ours; the source is checked by the function.
+        let missing = unsafe {
+            generated::kq_pagefault_enable();
+            bindings::copy_from_user_nofault(
+                (&raw mut left).cast(),
+                core::ptr::without_provenance(self.0),
+                size_of_val(&left),
+            )
+        };
+        (result, (missing == 0).then_some(left))
+    }
+}
 
 /// An array of events in the caller's memory.
 #[derive(Clone, Copy)]

@@ -187,6 +187,19 @@ pub fn again(test: &str, fd: i32) -> Command {
     command
 }
 
+/// A small generator, so that a run can be told apart from another by its seed.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
 /// A parameter with another value; the old one comes back when dropped.
 pub struct Parameter {
     path: String,

@@ -149,6 +149,7 @@ fn add_files_mounts_and_times() {
     for path in ["/proc/self/comm", "/dev/shm"] {
         let file = fs::File::open(path).unwrap();
         add(Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD).fflags(notes));
+        add(add_read(&file, 0));
     }
     add(Event::new(0, Filter::FS, ev::ADD));
     let time = Event::new(1, Filter::TIMER, ev::ADD).data(i64::MAX);

@@ -10,18 +10,25 @@
 
 mod aio;
 mod arguments;
+mod clear;
 mod close;
 mod common;
+mod datagram;
+mod except;
 mod fault;
 mod file;
 mod fork;
+mod kinds;
 mod limit;
 mod mounts;
 mod nested;
+mod oracle;
 mod passing;
+mod peers;
 mod pipe;
 mod process;
 mod register;
+mod regular;
 mod scan;
 mod signal;
 mod socket;

@@ -112,7 +112,7 @@ fn one_array_for_changes_and_events() {
     };
     args.flags = 0;
     // SAFETY: Both lists are `list`, valid for 100 events.
-    let count = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &args) }.unwrap();
+    let count = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args.clone()) }.unwrap();
     assert_eq!(count, 100);
     for (event, i) in list.iter().zip(0..) {
         let errno = if i % 2 == 0 { 0 } else { libc::ENOENT.into() };
@@ -159,13 +159,6 @@ fn descriptors_that_are_none() {
             );
         }
     }
-}
-
-#[test]
-fn files_that_cannot_be_polled() {
-    let kqueue = kqueue();
-    let file = std::fs::File::open("/proc/self/exe").unwrap();
-    assert_eq!(change_error(&kqueue, add_read(&file, 0)), libc::EINVAL);
 }
 
 #[test]

@@ -297,7 +297,7 @@ fn a_fault_while_copying_out_loses_nothing() {
                 ..Default::default()
             };
             // SAFETY: The kernel may write what it can; the list is used by nobody else.
-            let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &args) };
+            let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args.clone()) };
             let count = *result.as_ref().unwrap_or(&0);
             // SAFETY: That many were written.
             let events = unsafe { std::slice::from_raw_parts(list, count) };
@@ -335,7 +335,7 @@ fn a_timer_that_could_not_be_copied_out_keeps_its_count() {
         ..Default::default()
     };
     // SAFETY: Nothing is mapped at that address.
-    let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &args) };
+    let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args.clone()) };
     assert_eq!(errno(result), libc::EFAULT);
     assert_eq!(one(&kqueue).data, 1);
 }

@@ -3,18 +3,18 @@
 //! `EVFILT_READ` and `EVFILT_WRITE` on sockets.
 
 use crate::common::*;
-use kqueue::{ev, note, Kqueue};
+use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
     io::Write,
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{
-        fd::{AsRawFd, FromRawFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
 };
 
 /// Both ends of a TCP connection over loopback.
-fn tcp() -> (TcpStream, TcpStream) {
+pub fn tcp() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
@@ -23,7 +23,7 @@ fn tcp() -> (TcpStream, TcpStream) {
 
 /// Waits until an event's `data` is `bytes`: what is sent arrives in its own time.
 #[track_caller]
-fn until_data(kqueue: &Kqueue, bytes: i64) {
+pub fn until_data(kqueue: &Kqueue, bytes: i64) {
     loop {
         let event = one(kqueue);
         assert!(event.data <= bytes, "{event:?}");
@@ -152,30 +152,33 @@ fn tcp_write_tells_the_room() {
     reader.join().unwrap();
 }
 
-/// A non-blocking connection attempt.
-fn connecting(to: SocketAddr) -> TcpStream {
+/// Begins to connect a non-blocking socket.
+fn connect(socket: &TcpStream, to: SocketAddr) {
     let SocketAddr::V4(to) = to else {
         unreachable!()
     };
-    // SAFETY: The address is a valid `sockaddr_in`; the descriptor is new and ours.
-    unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
-        assert!(fd >= 0);
-        let address = libc::sockaddr_in {
-            sin_family: libc::AF_INET as u16,
-            sin_port: to.port().to_be(),
-            sin_addr: libc::in_addr {
-                s_addr: u32::from_ne_bytes(to.ip().octets()),
-            },
-            sin_zero: [0; 8],
-        };
-        libc::connect(
-            fd,
-            (&raw const address).cast(),
-            size_of_val(&address) as u32,
-        );
-        TcpStream::from_raw_fd(fd)
-    }
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes(to.ip().octets()),
+        },
+        sin_zero: [0; 8],
+    };
+    let size = size_of_val(&address) as u32;
+    // SAFETY: A valid `sockaddr_in`.
+    unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size) };
+}
+
+/// A non-blocking connection attempt.
+fn connecting(to: SocketAddr) -> TcpStream {
+    // SAFETY: The descriptor is new and ours.
+    let socket = unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
+        TcpStream::from_raw_fd(libc::socket(libc::AF_INET, kind, 0))
+    };
+    connect(&socket, to);
+    socket
 }
 
 #[test]
@@ -232,27 +235,6 @@ fn unix_listening_tells_the_backlog() {
 }
 
 #[test]
-fn udp_is_ready_with_a_datagram() {
-    let a = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let b = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let kqueue = kqueue();
-    change(&kqueue, &[add_read(&b, 0), add_write(&a, 0)]);
-    assert_eq!(one(&kqueue).ident, a.as_raw_fd() as u64);
-    change(
-        &kqueue,
-        &[kqueue::Event::fd(
-            a.as_raw_fd(),
-            kqueue::Filter::WRITE,
-            ev::DELETE,
-        )],
-    );
-    a.send_to(b"datagram", b.local_addr().unwrap()).unwrap();
-    assert!(one(&kqueue).data > 0);
-    b.recv(&mut [0; 16]).unwrap();
-    assert!(pending(&kqueue).is_empty());
-}
-
-#[test]
 fn clear_reports_each_arrival_once() {
     let (mut a, b) = UnixStream::pair().unwrap();
     let kqueue = kqueue();
@@ -286,4 +268,238 @@ fn one_descriptor_in_two_kqueues() {
     one(&second);
     assert!(pending(&second).is_empty());
     one(&first);
+}
+
+#[test]
+fn tcp_over_ipv6() {
+    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&listener, ev::ONESHOT)]);
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert_eq!(one(&kqueue).data, 1);
+    let (server, _) = listener.accept().unwrap();
+    change(&kqueue, &[add_read(&server, 0)]);
+    client.write_all(&[0; 77]).unwrap();
+    until_data(&kqueue, 77);
+    drop(client);
+    while !one(&kqueue).has(ev::EOF) {}
+}
+
+/// A socket that was not connected yet is neither ready nor at its end, as in BSD.
+#[test]
+fn nothing_before_the_connection() {
+    let sockets = [
+        (libc::AF_INET, libc::SOCK_STREAM),
+        (libc::AF_INET6, libc::SOCK_STREAM),
+        (libc::AF_UNIX, libc::SOCK_STREAM),
+        (libc::AF_UNIX, libc::SOCK_SEQPACKET),
+    ];
+    for (family, kind) in sockets {
+        // SAFETY: A new descriptor.
+        let fd = unsafe { OwnedFd::from_raw_fd(libc::socket(family, kind, 0)) };
+        let kqueue = kqueue();
+        change(&kqueue, &[add_read(&fd, 0), add_write(&fd, 0)]);
+        assert!(pending(&kqueue).is_empty(), "{family} {kind}");
+    }
+}
+
+#[test]
+fn connect_after_it_was_registered() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    for refused in [false, true] {
+        if refused {
+            // Nobody listens there any more.
+            // SAFETY: No pointers.
+            unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+        }
+        // SAFETY: A new descriptor.
+        let client = unsafe {
+            let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
+            TcpStream::from_raw_fd(libc::socket(libc::AF_INET, kind, 0))
+        };
+        let kqueue = kqueue();
+        change(&kqueue, &[add_write(&client, 0)]);
+        connect(&client, address);
+        let event = one(&kqueue);
+        assert_eq!(event.has(ev::EOF), refused, "{event:?}");
+        let error = if refused { libc::ECONNREFUSED } else { 0 };
+        assert_eq!(event.fflags, error as u32);
+    }
+}
+
+/// Who drops what comes for it lets the other side time out.
+#[test]
+fn connect_that_times_out() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    // SAFETY: The backlog shrinks to one; then it is full.
+    unsafe { libc::listen(listener.as_raw_fd(), 0) };
+    let _full = TcpStream::connect(address).unwrap();
+    // SAFETY: A new descriptor; the option is an int.
+    let client = unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK;
+        let client = TcpStream::from_raw_fd(libc::socket(libc::AF_INET, kind, 0));
+        let tries: libc::c_int = 1;
+        let pointer = (&raw const tries).cast();
+        let fd = client.as_raw_fd();
+        let ret = libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_SYNCNT, pointer, 4);
+        assert_eq!(ret, 0);
+        client
+    };
+    connect(&client, address);
+    let kqueue = kqueue();
+    change(&kqueue, &[add_write(&client, 0), add_read(&client, 0)]);
+    assert!(pending(&kqueue).is_empty());
+    for event in soon(&kqueue) {
+        assert!(event.has(ev::EOF), "{event:?}");
+        assert_eq!(event.fflags, libc::ETIMEDOUT as u32);
+    }
+}
+
+#[test]
+fn write_eof_after_our_own_shutdown() {
+    let (tcp, _peer) = tcp();
+    let (unix, _other) = UnixStream::pair().unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_write(&tcp, 0), add_write(&unix, 0)]);
+    assert!(soon(&kqueue).iter().all(|event| !event.has(ev::EOF)));
+    tcp.shutdown(Shutdown::Write).unwrap();
+    unix.shutdown(Shutdown::Write).unwrap();
+    for event in soon(&kqueue) {
+        assert!(event.has(ev::EOF) && event.has(ev::NODATA), "{event:?}");
+        assert!(!event.has(ev::HUP), "{event:?}");
+    }
+    // What the peer says still comes.
+    change(&kqueue, &[add_read(&tcp, 0)]);
+    assert!(soon(&kqueue)
+        .iter()
+        .all(|event| event.filter == Filter::WRITE));
+}
+
+#[test]
+fn a_peer_s_shutdown_does_not_end_writing() {
+    let (tcp, peer) = tcp();
+    let kqueue = kqueue();
+    peer.shutdown(Shutdown::Write).unwrap();
+    change(&kqueue, &[add_read(&tcp, 0)]);
+    while !one(&kqueue).has(ev::EOF) {}
+    change(
+        &kqueue,
+        &[
+            Event::fd(tcp.as_raw_fd(), Filter::READ, ev::DELETE),
+            add_write(&tcp, 0),
+        ],
+    );
+    assert!(!one(&kqueue).has(ev::EOF));
+}
+
+fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) {
+    let pointer = (&raw const value).cast();
+    // SAFETY: The option is an int.
+    let ret = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, pointer, 4) };
+    assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn receive_low_water_of_the_socket() {
+    let (mut client, server) = tcp();
+    let (mut a, b) = UnixStream::pair().unwrap();
+    set_option(&server, libc::SOL_SOCKET, libc::SO_RCVLOWAT, 100);
+    set_option(&b, libc::SOL_SOCKET, libc::SO_RCVLOWAT, 100);
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&server, 0), add_read(&b, 0)]);
+    client.write_all(&[0; 99]).unwrap();
+    a.write_all(&[0; 99]).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    a.write_all(&[0]).unwrap();
+    assert_eq!(one(&kqueue).data, 100);
+    read(&b, 1);
+    assert!(pending(&kqueue).is_empty());
+    client.write_all(&[0]).unwrap();
+    assert_eq!(one(&kqueue).data, 100);
+    // The end reports whatever there is.
+    drop(a);
+    let ended = |kqueue: &Kqueue| {
+        soon(kqueue)
+            .iter()
+            .any(|event| event.has(ev::EOF) && event.data == 99)
+    };
+    while !ended(&kqueue) {}
+}
+
+/// TCP tells of more room only those whom it has told that there was none; who asks for more than
+/// that must be told too.
+#[test]
+fn write_low_water_mark() {
+    let (client, server) = tcp();
+    client.set_nonblocking(true).unwrap();
+    set_option(&client, libc::SOL_SOCKET, libc::SO_SNDBUF, 200_000);
+    let kqueue = kqueue();
+    change(&kqueue, &[add_write(&client, ev::ONESHOT)]);
+    let empty = one(&kqueue).data;
+    // The receiver's window first, then our buffer, but not all of it.
+    let mark = empty * 9 / 10;
+    let room = |kqueue: &Kqueue| {
+        change(kqueue, &[add_write(&client, ev::ONESHOT)]);
+        pending(kqueue).first().map_or(0, |event| event.data)
+    };
+    while room(&kqueue) >= mark {
+        (&client).write_all(&[0; 1000]).unwrap();
+    }
+    change(
+        &kqueue,
+        &[add_write(&client, 0).fflags(note::LOWAT).data(mark)],
+    );
+    assert!(pending(&kqueue).is_empty());
+    let reader = std::thread::spawn(move || {
+        let mut server = server;
+        std::io::copy(&mut server, &mut std::io::sink()).unwrap();
+    });
+    assert!(one(&kqueue).data >= mark);
+    drop((client, kqueue));
+    reader.join().unwrap();
+}
+
+/// A message in the error queue, here the time at which a byte was sent, ends no connection.
+#[test]
+fn the_error_queue_is_no_end() {
+    let (mut client, _server) = tcp();
+    let software = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    set_option(
+        &client,
+        libc::SOL_SOCKET,
+        libc::SO_TIMESTAMPING,
+        software as i32,
+    );
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&client, 0), add_write(&client, 0)]);
+    client.write_all(b"x").unwrap();
+    let mut poll = libc::pollfd {
+        fd: client.as_raw_fd(),
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: One structure.
+    assert_eq!(unsafe { libc::poll(&mut poll, 1, 60_000) }, 1);
+    assert_eq!(poll.revents, libc::POLLERR);
+    let event = one(&kqueue);
+    assert_eq!(event.filter, Filter::WRITE);
+    assert!(!event.has(ev::EOF), "{event:?}");
+}
+
+#[test]
+fn a_live_knote_takes_other_values() {
+    let (mut a, b) = UnixStream::pair().unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&b, 0).udata(1)]);
+    a.write_all(&[0; 10]).unwrap();
+    assert_eq!(one(&kqueue).udata, 1);
+    let lowat = add_read(&b, 0).fflags(note::LOWAT);
+    change(&kqueue, &[lowat.data(11).udata(2)]);
+    assert!(pending(&kqueue).is_empty());
+    change(&kqueue, &[lowat.data(10).udata(3)]);
+    assert_eq!(one(&kqueue).udata, 3);
+    change(&kqueue, &[add_read(&b, 0).data(1000).udata(4)]);
+    assert_eq!(one(&kqueue).udata, 4);
 }

@@ -20,18 +20,6 @@ const QUEUES: usize = 4;
 /// Ident of the user events that are counted; the others are noise.
 const COUNTED: u64 = 1 << 40;
 
-/// A small generator, so that a run can be told apart from another by its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 /// Noise: changes at random, most of which work; which errors may come is listed.
 fn disturb(queues: &[Kqueue], random: &mut Random, sockets: &mut Vec<UnixStream>) {
     let kqueue = &queues[random.below(QUEUES as u64) as usize];

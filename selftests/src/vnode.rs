@@ -383,11 +383,10 @@ fn no_mark_without_a_knote() {
     let signal = Event::new(10, Filter::SIGNAL, ev::ADD);
     let process = Event::new(own.into(), Filter::PROC, ev::ADD).fflags(note::FORK | note::EXEC);
     let exit = Event::new(own.into(), Filter::PROC, ev::ADD).fflags(note::EXIT);
-    for idle in ["close", "fork", "exec", "signal"] {
+    for idle in ["close", "fork", "exec", "signal", "offset", "seek"] {
         none(&format!("{idle} registered: false watches: 0"));
     }
-    none("file marks: 0");
-    none("mount marks: 0");
+    none("content marks: 0\nfile marks: 0\nmount marks: 0");
     // The end of a process needs no probe.
     change(&kqueue, &[exit]);
     assert!(hooks().contains("fork registered: false"));
@@ -396,20 +395,31 @@ fn no_mark_without_a_knote() {
     let file = File::open(&folder.0).unwrap();
     let mounts = Event::new(0, Filter::FS, ev::ADD);
     change(&kqueue, &[watch(&file, note::WRITE), mounts]);
-    for busy in ["close", "fork", "exec", "signal"] {
-        let line = format!("{busy} registered: true watches: 1");
+    // SAFETY: The name is a C string; the descriptor is new and ours.
+    let memory = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"x".as_ptr(), 0)) };
+    change(&kqueue, &[add_read(&file, 0), add_read(&memory, 0)]);
+    for (busy, watches) in [
+        ("close", 3),
+        ("fork", 1),
+        ("exec", 1),
+        ("signal", 1),
+        ("offset", 1),
+        ("seek", 1),
+    ] {
+        let line = format!("{busy} registered: true watches: {watches}");
         assert!(hooks().contains(&line), "{}", hooks());
     }
-    assert!(hooks().contains("file marks: 1") && hooks().contains("mount marks: 1"));
+    for marks in ["content marks: 2", "file marks: 1", "mount marks: 1"] {
+        assert!(hooks().contains(marks), "{}", hooks());
+    }
     let functions = || fs::read_to_string("/sys/kernel/tracing/enabled_functions").unwrap();
     assert!(functions().contains("locks_remove_posix"));
     drop(file);
     drop(kqueue);
-    for idle in ["close", "fork", "exec", "signal"] {
+    for idle in ["close", "fork", "exec", "signal", "offset", "seek"] {
         none(&format!("{idle} registered: false watches: 0"));
     }
-    none("file marks: 0");
-    none("mount marks: 0");
+    none("content marks: 0\nfile marks: 0\nmount marks: 0");
     assert!(!functions().contains("locks_remove_posix"));
 }
 

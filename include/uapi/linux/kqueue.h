@@ -121,7 +121,7 @@ struct kqueue_event {
  * @nchanges: number of changes; above INT_MAX is EINVAL
  * @nevents: room for events; above INT_MAX is EINVAL; 0 never waits
  * @flags: KQUEUE_TIMEOUT, or 0 to wait for ever; any other bit is EINVAL
- * @pad: zero
+ * @scratch: ignored; the kernel may leave anything there
  * @tv_sec: how long to wait: seconds, not negative
  * @tv_nsec: and nanoseconds, 0 to 999999999; both zero polls
  * @reserved: zero
@@ -136,7 +136,7 @@ struct kqueue_kevent {
 	__u32	nchanges;
 	__u32	nevents;
 	__u32	flags;
-	__u32	pad;
+	__u32	scratch;
 	__s64	tv_sec;
 	__s64	tv_nsec;
 	__u64	reserved[2];

@@ -61,5 +61,5 @@ pub unsafe extern "C" fn kevent(
         args.tv_nsec = timeout.tv_nsec;
     }
     // SAFETY: By this function's contract.
-    result(unsafe { kevent_raw(fd, &args) })
+    result(unsafe { kevent_raw(fd, &mut args) })
 }

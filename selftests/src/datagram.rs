@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_READ` and `EVFILT_WRITE` on sockets for datagrams.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::net::UnixDatagram,
+    },
+};
+
+pub fn udp(address: IpAddr) -> (UdpSocket, UdpSocket) {
+    let a = UdpSocket::bind((address, 0)).unwrap();
+    let b = UdpSocket::bind((address, 0)).unwrap();
+    a.connect(b.local_addr().unwrap()).unwrap();
+    (a, b)
+}
+
+/// A UNIX socket pair that keeps messages apart, and is a connection.
+pub fn seqpacket() -> (OwnedFd, OwnedFd) {
+    let mut fds = [0; 2];
+    // SAFETY: Room for two descriptors, which are new and ours.
+    unsafe {
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK;
+        let ret = libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr());
+        assert_eq!(ret, 0);
+        (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
+    }
+}
+
+/// `data` is the sum of all that was sent and not received.
+#[track_caller]
+fn counts_all_that_is_queued(from: &impl AsRawFd, to: &impl AsRawFd) {
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(to, 0)]);
+    assert!(pending(&kqueue).is_empty());
+    let mut sum = 0;
+    for size in [100, 1, 999, 40] {
+        write(from, &vec![0; size]);
+        sum += size as i64;
+        while one(&kqueue).data != sum {}
+    }
+    for size in [100, 1, 999] {
+        read(to, size);
+        sum -= size as i64;
+        assert_eq!(one(&kqueue).data, sum);
+    }
+    read(to, 40);
+    assert!(pending(&kqueue).is_empty());
+    // A low-water mark is about the sum too.
+    change(&kqueue, &[add_read(to, 0).fflags(note::LOWAT).data(15)]);
+    write(from, &[0; 10]);
+    assert!(pending(&kqueue).is_empty());
+    write(from, &[0; 5]);
+    assert_eq!(one(&kqueue).data, 15);
+}
+
+#[test]
+fn udp_tells_the_bytes() {
+    for address in [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ] {
+        let (a, b) = udp(address);
+        counts_all_that_is_queued(&a, &b);
+    }
+}
+
+#[test]
+fn unix_datagrams_tell_the_bytes() {
+    let (a, b) = UnixDatagram::pair().unwrap();
+    counts_all_that_is_queued(&a, &b);
+    let (a, b) = seqpacket();
+    counts_all_that_is_queued(&a, &b);
+}
+
+#[test]
+fn an_empty_datagram_is_an_event() {
+    let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&b, 0)]);
+    a.send(&[]).unwrap();
+    let event = one(&kqueue);
+    assert_eq!((event.data, event.has(ev::EOF)), (0, false));
+    b.recv(&mut [0]).unwrap();
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn write_tells_the_room() {
+    let (a, b) = UnixDatagram::pair().unwrap();
+    a.set_nonblocking(true).unwrap();
+    let (c, _d) = udp(Ipv4Addr::LOCALHOST.into());
+    let kqueue = kqueue();
+    change(&kqueue, &[add_write(&a, 0), add_write(&c, 0)]);
+    let events = soon(&kqueue);
+    assert_eq!(events.len(), 2);
+    assert!(events
+        .iter()
+        .all(|event| event.data > 0 && !event.has(ev::EOF)));
+    while a.send(&[0; 1000]).is_ok() {}
+    assert_eq!(one(&kqueue).ident, c.as_raw_fd() as u64);
+    change(
+        &kqueue,
+        &[Event::fd(c.as_raw_fd(), Filter::WRITE, ev::DELETE)],
+    );
+    // Room comes when the other side reads.
+    b.set_nonblocking(true).unwrap();
+    while b.recv(&mut [0; 1000]).is_ok() {}
+    assert!(one(&kqueue).data > 0);
+}
+
+/// An error is an event, but the socket goes on.
+#[test]
+fn a_refused_datagram_is_an_error_and_no_end() {
+    let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&a, 0)]);
+    drop(b);
+    a.send(b"anybody there?").unwrap();
+    let event = one(&kqueue);
+    assert_eq!(event.fflags, libc::ECONNREFUSED as u32);
+    assert!(!event.has(ev::EOF), "{event:?}");
+    // Telling did not take it away; asking does.
+    one(&kqueue);
+    let error = a
+        .take_error()
+        .unwrap()
+        .map(|error: io::Error| error.raw_os_error());
+    assert_eq!(error, Some(Some(libc::ECONNREFUSED)));
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn shutdown_of_udp_is_an_end() {
+    let (a, _b) = udp(Ipv4Addr::LOCALHOST.into());
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&a, 0), add_write(&a, ev::DISABLE)]);
+    // SAFETY: No pointers.
+    assert_eq!(unsafe { libc::shutdown(a.as_raw_fd(), libc::SHUT_RD) }, 0);
+    let event = one(&kqueue);
+    assert!(event.has(ev::EOF) && event.has(ev::NODATA), "{event:?}");
+    assert!(!event.has(ev::HUP), "{event:?}");
+    // SAFETY: As above.
+    assert_eq!(unsafe { libc::shutdown(a.as_raw_fd(), libc::SHUT_WR) }, 0);
+    change(
+        &kqueue,
+        &[Event::fd(a.as_raw_fd(), Filter::WRITE, ev::ENABLE)],
+    );
+    let events = soon(&kqueue);
+    assert_eq!(events.len(), 2);
+    assert!(events
+        .iter()
+        .all(|event| event.has(ev::EOF) && event.has(ev::HUP)));
+}
+
+#[test]
+fn seqpacket_at_its_end() {
+    let (a, b) = seqpacket();
+    write(&a, &[0; 10]);
+    drop(a);
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&b, 0)]);
+    let event = one(&kqueue);
+    assert!(event.has(ev::EOF) && event.has(ev::HUP), "{event:?}");
+    assert!(!event.has(ev::NODATA) && event.data == 10, "{event:?}");
+    read(&b, 10);
+    let event = one(&kqueue);
+    assert!(event.has(ev::NODATA) && event.data == 0, "{event:?}");
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_EXCEPT`: urgent data.
+
+use crate::{common::*, socket::tcp};
+use kqueue::{ev, note, Event, Filter};
+use std::{
+    io::Write,
+    net::{Shutdown, TcpStream},
+    os::{fd::AsRawFd, unix::net::UnixStream},
+};
+
+fn except(fd: &impl AsRawFd, flags: u16, fflags: u32) -> Event {
+    Event::fd(fd.as_raw_fd(), Filter::EXCEPT, ev::ADD | flags).fflags(fflags)
+}
+
+fn send_urgent(fd: &impl AsRawFd) {
+    // SAFETY: One byte.
+    let sent = unsafe { libc::send(fd.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
+    assert_eq!(sent, 1);
+}
+
+fn receive_urgent(fd: &impl AsRawFd) {
+    let mut byte = 0u8;
+    // SAFETY: One byte.
+    let got = unsafe { libc::recv(fd.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_OOB) };
+    assert_eq!((got, byte), (1, b'!'));
+}
+
+#[test]
+fn urgent_data_of_tcp() {
+    let (mut client, server) = tcp();
+    let kqueue = kqueue();
+    change(&kqueue, &[except(&server, 0, note::OOB)]);
+    client.write_all(b"12345").unwrap();
+    assert!(pending(&kqueue).is_empty(), "that is not urgent");
+    send_urgent(&client);
+    // Five bytes come before it.
+    let event = one(&kqueue);
+    assert_eq!((event.fflags, event.data), (note::OOB, 5));
+    assert!(!event.has(ev::EOF), "{event:?}");
+    read(&server, 5);
+    assert_eq!(one(&kqueue).data, 1, "at the mark");
+    receive_urgent(&server);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn urgent_data_of_a_unix_socket() {
+    let (a, b) = UnixStream::pair().unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[except(&b, ev::CLEAR, note::OOB)]);
+    send_urgent(&a);
+    let event = one(&kqueue);
+    assert_eq!((event.fflags, event.data), (note::OOB, 1));
+    assert!(pending(&kqueue).is_empty());
+    receive_urgent(&b);
+    send_urgent(&a);
+    one(&kqueue);
+}
+
+#[test]
+fn with_read_on_the_same_socket() {
+    let (mut client, server) = tcp();
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[except(&server, 0, note::OOB), add_read(&server, 0)],
+    );
+    client.write_all(b"x").unwrap();
+    let event = one(&kqueue);
+    assert_eq!((event.filter, event.data), (Filter::READ, 1));
+    send_urgent(&client);
+    while soon(&kqueue).len() != 2 {}
+}
+
+#[test]
+fn the_end_is_reported() {
+    let (client, server) = tcp();
+    let kqueue = kqueue();
+    change(&kqueue, &[except(&server, 0, note::OOB)]);
+    client.shutdown(Shutdown::Write).unwrap();
+    let event = one(&kqueue);
+    assert!(event.has(ev::EOF) && event.fflags == 0, "{event:?}");
+}
+
+/// The specification's filter is the one of `EVFILT_READ` but for that note.
+#[test]
+fn without_the_note_it_is_as_read() {
+    let (mut client, server): (TcpStream, TcpStream) = tcp();
+    let kqueue = kqueue();
+    change(&kqueue, &[except(&server, 0, 0)]);
+    assert!(pending(&kqueue).is_empty());
+    client.write_all(b"1234").unwrap();
+    let event = one(&kqueue);
+    assert_eq!((event.filter, event.data), (Filter::EXCEPT, 4));
+    // Another change makes it one for urgent data only.
+    change(&kqueue, &[except(&server, 0, note::OOB)]);
+    assert!(pending(&kqueue).is_empty());
+    send_urgent(&client);
+    assert_eq!(one(&kqueue).fflags, note::OOB);
+}
+
+#[test]
+fn not_of_a_kqueue() {
+    let (a, b) = (kqueue(), kqueue());
+    assert_eq!(change_error(&a, except(&b, 0, note::OOB)), libc::EOPNOTSUPP);
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `EVFILT_READ` and `EVFILT_WRITE` on regular files, directories and devices.
+
+use crate::common::*;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, SeekFrom, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd},
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+/// A file of that many bytes in memory; its name is gone when dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(bytes: usize) -> Self {
+        Temporary::new_in(Path::new("/dev/shm"), bytes)
+    }
+
+    fn new_in(folder: &Path, bytes: usize) -> Self {
+        let path = folder.join(format!("kqueue-regular-{}", std::process::id()));
+        fs::write(&path, vec![b'x'; bytes]).unwrap();
+        Temporary(path)
+    }
+
+    fn open(&self) -> File {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).open(&self.0).unwrap()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Follows what `data` says through all that moves the end or the offset.
+#[track_caller]
+fn follows_the_end_and_the_offset(temporary: &Temporary) {
+    let mut file = temporary.open();
+    let other = temporary.open();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, 0)]);
+    assert_eq!(one(&kqueue).data, 10);
+    read(&file, 4);
+    assert_eq!(one(&kqueue).data, 6);
+    read(&file, 6);
+    assert!(pending(&kqueue).is_empty(), "at the end");
+    other.write_all_at(b"three", 10).unwrap();
+    assert_eq!(one(&kqueue).data, 5);
+    file.seek(SeekFrom::End(0)).unwrap();
+    assert!(pending(&kqueue).is_empty(), "at the end");
+    file.seek(SeekFrom::Start(1)).unwrap();
+    assert_eq!(one(&kqueue).data, 14);
+    file.seek(SeekFrom::Start(20)).unwrap();
+    assert_eq!(one(&kqueue).data, -5);
+    other.set_len(30).unwrap();
+    assert_eq!(one(&kqueue).data, 10);
+    other.set_len(20).unwrap();
+    assert!(pending(&kqueue).is_empty(), "at the end");
+    other.set_len(0).unwrap();
+    let event = one(&kqueue);
+    assert_eq!((event.data, event.flags & ev::EOF), (-20, 0));
+}
+
+#[test]
+fn read_tells_the_distance_to_the_end() {
+    follows_the_end_and_the_offset(&Temporary::new(10));
+}
+
+/// Of another machine, by 9p.
+#[test]
+fn on_a_shared_folder() {
+    let folder = PathBuf::from(std::env::var("KQUEUE_SHARED_FOLDER").unwrap());
+    follows_the_end_and_the_offset(&Temporary::new_in(&folder, 10));
+}
+
+#[test]
+fn a_sleeper_is_woken_by_growth_and_by_a_seek() {
+    let temporary = Temporary::new(0);
+    let file = temporary.open();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, 0)]);
+    for round in 1..=20 {
+        thread::scope(|scope| {
+            scope.spawn(|| temporary.open().set_len(round).unwrap());
+            assert_eq!(one(&kqueue).data, 1);
+        });
+        (&file).seek(SeekFrom::End(0)).unwrap();
+        assert!(pending(&kqueue).is_empty());
+        thread::scope(|scope| {
+            scope.spawn(|| (&file).seek(SeekFrom::Start(0)).unwrap());
+            assert_eq!(one(&kqueue).data, round as i64);
+        });
+        (&file).seek(SeekFrom::End(0)).unwrap();
+    }
+}
+
+#[test]
+fn clear_reports_growth_and_going_back_once() {
+    let temporary = Temporary::new(10);
+    let mut file = temporary.open();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, ev::CLEAR)]);
+    assert_eq!(one(&kqueue).data, 10);
+    // Reading on is no news.
+    read(&file, 3);
+    assert!(pending(&kqueue).is_empty());
+    temporary.open().write_all_at(b"more", 10).unwrap();
+    assert_eq!(one(&kqueue).data, 11);
+    read(&file, 11);
+    assert!(pending(&kqueue).is_empty());
+    file.seek(SeekFrom::Start(13)).unwrap();
+    assert_eq!(one(&kqueue).data, 1);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn the_offset_is_the_open_file_s() {
+    let temporary = Temporary::new(10);
+    let mut file = temporary.open();
+    let mut dup = file.try_clone().unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, 0)]);
+    dup.seek(SeekFrom::End(0)).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    assert!(in_child(|| dup.rewind().is_ok()));
+    assert_eq!(one(&kqueue).data, 10);
+    // Writing moves it too; there is nothing behind what is appended.
+    file.seek(SeekFrom::End(0)).unwrap();
+    file.write_all(b"yyy").unwrap();
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn low_water_mark() {
+    let temporary = Temporary::new(9);
+    let file = temporary.open();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, 0).fflags(note::LOWAT).data(10)]);
+    assert!(pending(&kqueue).is_empty());
+    file.set_len(10).unwrap();
+    assert_eq!(one(&kqueue).data, 10);
+}
+
+#[test]
+fn writing_is_always_possible() {
+    let temporary = Temporary::new(10);
+    let file = temporary.open();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_write(&file, 0)]);
+    for _ in 0..3 {
+        let event = one(&kqueue);
+        assert_eq!((event.data, event.flags & ev::EOF), (0, 0));
+    }
+}
+
+#[test]
+fn directories() {
+    let path = PathBuf::from(format!("/dev/shm/kqueue-directory-{}", std::process::id()));
+    fs::create_dir(&path).unwrap();
+    let mut directory = File::open(&path).unwrap();
+    let size = directory.metadata().unwrap().len();
+    let kqueue = kqueue();
+    assert_eq!(
+        change_error(&kqueue, add_write(&directory, 0)),
+        libc::EINVAL
+    );
+    directory.seek(SeekFrom::Start(size)).unwrap();
+    change(&kqueue, &[add_read(&directory, 0)]);
+    assert!(pending(&kqueue).is_empty());
+    // Each entry adds to the size of a directory in memory.
+    fs::write(path.join("entry"), b"").unwrap();
+    let grown = directory.metadata().unwrap().len();
+    assert!(grown > size);
+    assert_eq!(one(&kqueue).data, (grown - size) as i64);
+    directory.seek(SeekFrom::Start(grown)).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    directory.rewind().unwrap();
+    assert_eq!(one(&kqueue).data, grown as i64);
+    fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn block_devices() {
+    let temporary = Temporary::new(1 << 20);
+    let output = Command::new("/sbin/losetup")
+        .args(["--find", "--show"])
+        .arg(&temporary.0)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let device = String::from_utf8(output.stdout).unwrap();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(device.trim())
+        .unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, 0), add_write(&file, 0)]);
+    let events = soon(&kqueue);
+    assert_eq!(events.len(), 2);
+    for event in events {
+        let size = if event.filter == Filter::READ {
+            1 << 20
+        } else {
+            0
+        };
+        assert_eq!(event.data, size);
+    }
+    change(
+        &kqueue,
+        &[Event::fd(file.as_raw_fd(), Filter::WRITE, ev::DELETE)],
+    );
+    read(&file, 4096);
+    assert_eq!(one(&kqueue).data, (1 << 20) - 4096);
+    file.seek(SeekFrom::End(0)).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    thread::scope(|scope| {
+        scope.spawn(|| (&file).seek(SeekFrom::Start(512)).unwrap());
+        assert_eq!(one(&kqueue).data, (1 << 20) - 512);
+    });
+    drop((kqueue, file));
+    let status = Command::new("/sbin/losetup")
+        .args(["--detach", device.trim()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn memory_devices() {
+    for name in ["null", "zero", "full", "urandom"] {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let file = options.open(format!("/dev/{name}")).unwrap();
+        let kqueue = kqueue();
+        change(&kqueue, &[add_read(&file, 0)]);
+        for _ in 0..2 {
+            let event = one(&kqueue);
+            assert_eq!((event.data, event.flags & ev::EOF), (1, 0), "{name}");
+        }
+        if name != "urandom" {
+            change(&kqueue, &[add_write(&file, 0)]);
+            assert_eq!(soon(&kqueue).len(), 2, "{name}");
+        }
+    }
+}
+
+#[test]
+fn files_without_a_name() {
+    // SAFETY: The name is a C string; the descriptor is new and ours.
+    let mut file = unsafe {
+        let fd = libc::memfd_create(c"kqueue".as_ptr(), libc::MFD_CLOEXEC);
+        assert!(fd >= 0);
+        File::from_raw_fd(fd)
+    };
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, 0)]);
+    assert!(pending(&kqueue).is_empty());
+    file.write_all(b"1234").unwrap();
+    assert!(pending(&kqueue).is_empty());
+    file.rewind().unwrap();
+    assert_eq!(one(&kqueue).data, 4);
+
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_TMPFILE);
+    let file = options.open("/dev/shm").unwrap();
+    change(&kqueue, &[add_read(&file, ev::ONESHOT)]);
+    file.set_len(7).unwrap();
+    assert_eq!(soon(&kqueue).iter().filter(|e| e.data == 7).count(), 1);
+}
+
+#[test]
+fn except_is_not_for_them() {
+    let file = Temporary::new(1).open();
+    let event = Event::fd(file.as_raw_fd(), Filter::EXCEPT, ev::ADD).fflags(note::OOB);
+    assert_eq!(change_error(&kqueue(), event), libc::EOPNOTSUPP);
+}
+
+/// Files of procfs and sysfs that can be polled tell of a change by an exception.
+#[test]
+fn files_that_are_polled() {
+    let mut mounts = File::open("/proc/self/mounts").unwrap();
+    let kqueue = kqueue();
+    let except = Event::fd(mounts.as_raw_fd(), Filter::EXCEPT, ev::ADD | ev::CLEAR);
+    change(&kqueue, &[except.fflags(note::OOB)]);
+    mounts.read_to_end(&mut Vec::new()).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    let path = format!("/dev/shm/kqueue-mount-{}", std::process::id());
+    fs::create_dir(&path).unwrap();
+    let run = |command: &str, arguments: &[&str]| {
+        assert!(Command::new(command)
+            .args(arguments)
+            .status()
+            .unwrap()
+            .success());
+    };
+    run("/bin/mount", &["-t", "tmpfs", "none", &path]);
+    let event = one(&kqueue);
+    assert_eq!((event.fflags, event.data), (note::OOB, 1));
+    assert!(!event.has(ev::EOF), "{event:?}");
+    run("/bin/umount", &[&path]);
+    fs::remove_dir(&path).unwrap();
+}
+
+/// One appends, one reads to the end whenever it is told: nothing is left unread.
+#[test]
+fn clear_loses_no_growth() {
+    const ROUNDS: usize = 3000;
+    let temporary = Temporary::new(0);
+    let mut file = temporary.open();
+    let kqueue: Kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, ev::CLEAR)]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut options = OpenOptions::new();
+            let mut writer = options.append(true).open(&temporary.0).unwrap();
+            for _ in 0..ROUNDS {
+                writer.write_all(b"x").unwrap();
+            }
+        });
+        let mut got = Vec::new();
+        while got.len() < ROUNDS {
+            one(&kqueue);
+            file.read_to_end(&mut got).unwrap();
+        }
+    });
+}
