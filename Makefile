@@ -3,7 +3,7 @@
 # The kernel to build the module for: its configured build tree.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules userspace demo test check clean help
+.PHONY: all modules userspace demo test bench check clean help
 
 all: modules userspace
 
@@ -20,6 +20,9 @@ demo:
 test:
 	@scripts/test.sh
 
+bench:
+	@scripts/bench.sh $(if $(QUICK),--quick) $(ONLY)
+
 check:
 	@scripts/check.sh
 
@@ -34,5 +37,6 @@ help:
 	@echo 'make KDIR=TREE       the module for the kernel of that build tree'
 	@echo 'make demo            an echo server on kqueue, in a virtual machine'
 	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
+	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'
 	@echo 'make check           formatting and lints of module and userspace'
 	@echo 'make clean           takes away what was built here (not the cached kernels)'

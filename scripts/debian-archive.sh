@@ -5,6 +5,7 @@
 # the system's configuration changes and nothing is upgraded.
 
 archive=$cache/apt
+suites='trixie trixie-backports'
 
 archive_apt() {
 	local tool=$1
@@ -30,7 +31,7 @@ archive_update() {
 	cat >"$archive/suites.sources" <<-SOURCES
 		Types: deb
 		URIs: $uri
-		Suites: trixie trixie-backports
+		Suites: $suites
 		Components: main
 		Signed-By: $keys
 	SOURCES

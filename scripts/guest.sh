@@ -12,6 +12,9 @@ limit=$2
 out=$(mkdir -p "$3" && cd "$3" && pwd)
 shift 3
 memory=${KQUEUE_GUEST_MEMORY:-2G}
+cpus=${KQUEUE_GUEST_CPUS:-2}
+qemu=()
+[ -z "${KQUEUE_GUEST_QEMU:-}" ] || qemu=("--qemu-opts=$KQUEUE_GUEST_QEMU")
 assignments=$("$top/scripts/toolchain.sh")
 eval "$assignments"
 
@@ -29,7 +32,7 @@ tail -n +1 -s 0.2 -f "$out/output" &
 tail_pid=$!
 set +e
 PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$tree/arch/x86/boot/bzImage" \
-	"${accelerator[@]}" --cpus 2 --memory "$memory" --user root --cwd "$top" \
+	"${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root --cwd "$top" \
 	--rwdir "$out" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 --verbose \
 	--exec "$top/scripts/guest-main.sh $out" </dev/null >"$out/console" 2>&1
 code=$?

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The sides: our kqueue, the userspace emulation of it, and epoll.
+
+use kqueue::{Event, Filter, Kqueue};
+use libloading::{Library, Symbol};
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::OnceLock,
+    time::Duration,
+};
+
+/// Whatever has kevent(2).
+pub trait Kevents {
+    /// The number of events.
+    fn kevent(&self, changes: &[Event], events: &mut [Event], timeout: Option<Duration>) -> usize;
+
+    /// Applies changes.
+    fn change(&self, changes: &[Event]) {
+        self.kevent(changes, &mut [], None);
+    }
+
+    /// Waits for events; how many came.
+    fn wait(&self, events: &mut [Event]) -> usize {
+        self.kevent(&[], events, None)
+    }
+}
+
+impl Kevents for Kqueue {
+    fn kevent(&self, changes: &[Event], events: &mut [Event], timeout: Option<Duration>) -> usize {
+        Kqueue::kevent(self, changes, events, timeout).expect("kevent")
+    }
+}
+
+/// A kqueue of the module's.
+pub fn kqueue() -> Kqueue {
+    Kqueue::new().expect("kqueue")
+}
+
+type KqueueCall = unsafe extern "C" fn() -> libc::c_int;
+type KeventCall = unsafe extern "C" fn(
+    libc::c_int,
+    *const Event,
+    libc::c_int,
+    *mut Event,
+    libc::c_int,
+    *const libc::timespec,
+) -> libc::c_int;
+
+static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
+
+/// Loads the emulation; without it there are no such sides.
+pub fn load_emulation(path: Option<&std::path::Path>) -> anyhow::Result<()> {
+    // SAFETY: The library is what it says; its constructor may run.
+    let library = path.map(|path| unsafe { Library::new(path) }).transpose()?;
+    let _ = LIBRARY.set(library);
+    Ok(())
+}
+
+/// True when there is an emulation to compare with.
+pub fn has_emulation() -> bool {
+    LIBRARY.get().is_some_and(Option::is_some)
+}
+
+/// The emulation's number of `EVFILT_USER`.
+const EMULATED_USER: Filter = Filter(-11);
+
+/// A kqueue of the emulation's.
+pub struct Emulation {
+    fd: RawFd,
+    call: Symbol<'static, KeventCall>,
+}
+
+impl Emulation {
+    pub fn new() -> Self {
+        let library = LIBRARY.get().and_then(Option::as_ref).expect("library");
+        // SAFETY: The symbols are of these types; struct kevent is laid out as ours is.
+        unsafe {
+            let kqueue: Symbol<'_, KqueueCall> = library.get(b"kqueue").expect("kqueue");
+            let fd = kqueue();
+            assert!(fd >= 0, "the emulation's kqueue()");
+            Emulation {
+                fd,
+                call: library.get(b"kevent").expect("kevent"),
+            }
+        }
+    }
+}
+
+impl Drop for Emulation {
+    fn drop(&mut self) {
+        // SAFETY: Our own.
+        unsafe { libc::close(self.fd) };
+    }
+}
+
+impl Kevents for Emulation {
+    fn kevent(&self, changes: &[Event], events: &mut [Event], timeout: Option<Duration>) -> usize {
+        let mut changes = changes.to_vec();
+        for change in &mut changes {
+            if change.filter == Filter::USER {
+                change.filter = EMULATED_USER;
+            }
+        }
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        // SAFETY: Both lists are valid for their lengths.
+        let count = unsafe {
+            (self.call)(
+                self.fd,
+                changes.as_ptr(),
+                changes.len() as i32,
+                events.as_mut_ptr(),
+                events.len() as i32,
+                timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout),
+            )
+        };
+        assert!(count >= 0, "the emulation's kevent()");
+        count as usize
+    }
+}
+
+/// An epoll.
+pub struct Epoll(OwnedFd);
+
+/// As the C structure.
+pub type EpollEvent = libc::epoll_event;
+
+impl Epoll {
+    pub fn new() -> Self {
+        // SAFETY: A new descriptor.
+        Epoll(unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) })
+    }
+
+    fn control(&self, what: libc::c_int, fd: RawFd, events: libc::c_int) {
+        let mut event = EpollEvent {
+            events: events as u32,
+            u64: fd as u64,
+        };
+        // SAFETY: A valid event.
+        let ret = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &mut event) };
+        assert_eq!(ret, 0, "epoll_ctl: {}", std::io::Error::last_os_error());
+    }
+
+    pub fn add(&self, fd: &impl AsRawFd, events: libc::c_int) {
+        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), events);
+    }
+
+    pub fn modify(&self, fd: &impl AsRawFd, events: libc::c_int) {
+        self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), events);
+    }
+
+    pub fn delete(&self, fd: &impl AsRawFd) {
+        self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), 0);
+    }
+
+    /// How many events came; `timeout` in milliseconds, -1 for ever.
+    pub fn wait(&self, events: &mut [EpollEvent], timeout: libc::c_int) -> usize {
+        // SAFETY: Room for that many.
+        let count = unsafe {
+            let room = events.len() as libc::c_int;
+            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, timeout)
+        };
+        assert!(
+            count >= 0,
+            "epoll_wait: {}",
+            std::io::Error::last_os_error()
+        );
+        count as usize
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! (c) Collect what is ready among 10,000 that are not.
+
+use crate::{
+    measure::{Case, Stopwatch},
+    queue::{has_emulation, kqueue, Emulation, Epoll, EpollEvent, Kevents},
+    sys::{Channel, Kind},
+    Scale,
+};
+use kqueue::{ev, Event, Filter};
+use std::{os::fd::AsRawFd, rc::Rc};
+
+/// How often the ready ones are collected in one round.
+const TIMES: usize = 50;
+
+fn by_kevent(
+    queue: impl Kevents,
+    channels: Rc<Vec<Channel>>,
+    ready: usize,
+    edge: bool,
+) -> impl FnMut() -> f64 {
+    let flags = if edge { ev::ADD | ev::CLEAR } else { ev::ADD };
+    let events = channels.iter();
+    let changes: Vec<Event> = events
+        .map(|channel| Event::fd(channel.reader.as_raw_fd(), Filter::READ, flags))
+        .collect();
+    queue.change(&changes);
+    let mut got = vec![Event::default(); ready];
+    move || collect(&channels[..ready], edge, || queue.wait(&mut got))
+}
+
+fn by_epoll(channels: Rc<Vec<Channel>>, ready: usize, edge: bool) -> impl FnMut() -> f64 {
+    let epoll = Epoll::new();
+    let flags = if edge {
+        libc::EPOLLIN | libc::EPOLLET
+    } else {
+        libc::EPOLLIN
+    };
+    for channel in channels.iter() {
+        epoll.add(&channel.reader, flags);
+    }
+    let mut got = vec![EpollEvent { events: 0, u64: 0 }; ready];
+    move || collect(&channels[..ready], edge, || epoll.wait(&mut got, -1))
+}
+
+/// Nanoseconds for each event. Only the collecting counts.
+fn collect(ready: &[Channel], edge: bool, mut wait: impl FnMut() -> usize) -> f64 {
+    let mut watch = Stopwatch::default();
+    if !edge {
+        ready.iter().for_each(Channel::send);
+    }
+    for _ in 0..TIMES {
+        if edge {
+            ready.iter().for_each(Channel::send);
+        }
+        let mut left = ready.len();
+        while left > 0 {
+            left = left.saturating_sub(watch.time(&mut wait));
+        }
+        if edge {
+            ready.iter().for_each(Channel::receive);
+        }
+    }
+    if !edge {
+        ready.iter().for_each(Channel::receive);
+    }
+    watch.each(TIMES * ready.len())
+}
+
+pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
+    for kind in Kind::ALL {
+        let idle = scale.pick(10_000, 300);
+        let channels: Rc<Vec<_>> = Rc::new((0..idle).map(|_| kind.pair()).collect());
+        for edge in [false, true] {
+            for ready in [1, 16, 256] {
+                let how = if edge { "edge" } else { "level" };
+                let title = format!("collect {ready} of {idle} {}, {how}", kind.name());
+                let mut case = Case::new('c', title, 0.9)
+                    .side("kqueue", by_kevent(kqueue(), channels.clone(), ready, edge))
+                    .side("epoll", by_epoll(channels.clone(), ready, edge));
+                if has_emulation() && matches!(kind, Kind::Unix) {
+                    let emulated = by_kevent(Emulation::new(), channels.clone(), ready, edge);
+                    case = case.side("emulation", emulated);
+                }
+                run(case);
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! (j) Memory of registrations that nothing happens to, in bytes.
+
+use crate::{
+    measure::Case,
+    queue::{kqueue, Epoll, Kevents},
+    sys::{Channel, Kind},
+    Scale,
+};
+use kqueue::{ev, Event, Filter};
+use std::{fs, os::fd::AsRawFd, rc::Rc};
+
+/// Bytes that the kernel has allocated: slabs, pages of page tables left out, and vmalloc.
+fn allocated() -> i64 {
+    // What is only cached goes first.
+    let _ = fs::write("/proc/sys/vm/drop_caches", "3");
+    let text = fs::read_to_string("/proc/meminfo").expect("meminfo");
+    let of = |name: &str| -> i64 {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .expect("a line");
+        let number = line.split_whitespace().nth(1).expect("a number");
+        number.parse::<i64>().expect("a number") * 1024
+    };
+    of("Slab:") + of("VmallocUsed:") + of("Percpu:")
+}
+
+/// Bytes for each of `count` that `register` makes; what it gives is kept until then.
+fn bytes<R>(count: usize, register: impl FnOnce() -> R) -> f64 {
+    let before = allocated();
+    let kept = register();
+    let after = allocated();
+    drop(kept);
+    (after - before) as f64 / count as f64
+}
+
+pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
+    let count = scale.pick(100_000, 2000);
+    let channels: Rc<Vec<Channel>> = Rc::new((0..count).map(|_| Kind::Unix.pair()).collect());
+    let (ours, theirs) = (channels.clone(), channels);
+    run(
+        Case::new('j', format!("bytes of each of {count} idle sockets"), 1.0)
+            .side("kqueue", move || {
+                bytes(count, || {
+                    let queue = kqueue();
+                    for channel in ours.iter() {
+                        let fd = channel.reader.as_raw_fd();
+                        queue.change(&[Event::fd(fd, Filter::READ, ev::ADD)]);
+                    }
+                    queue
+                })
+            })
+            .side("epoll", move || {
+                bytes(count, || {
+                    let epoll = Epoll::new();
+                    theirs
+                        .iter()
+                        .for_each(|channel| epoll.add(&channel.reader, libc::EPOLLIN));
+                    epoll
+                })
+            })
+            .rounds(3),
+    );
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! (d) Two threads wake each other, each through a queue of its own. (The emulation does not get
+//! through this, nor through (f).)
+
+use crate::{
+    measure::{each, Case},
+    queue::{kqueue, Epoll, EpollEvent, Kevents},
+    sys::{Channel, Kind},
+    Scale,
+};
+use kqueue::{ev, Event, Filter};
+use std::{os::fd::AsRawFd, thread};
+
+/// Nanoseconds for a byte there and one back.
+fn ping_pong(rounds: usize, waiter: impl Fn(&Channel) -> Box<dyn FnMut()> + Sync) -> f64 {
+    let (there, back) = (Kind::Unix.pair(), Kind::Unix.pair());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut wait = waiter(&there);
+            for _ in 0..=rounds {
+                wait();
+                there.receive();
+                back.send();
+            }
+        });
+        let mut wait = waiter(&back);
+        let mut once = || {
+            there.send();
+            wait();
+            back.receive();
+        };
+        // The other one is there when it has answered.
+        once();
+        each(rounds, || (0..rounds).for_each(|_| once()))
+    })
+}
+
+fn by_kevent<Q: Kevents + 'static>(rounds: usize, make: impl Fn() -> Q + Sync) -> f64 {
+    ping_pong(rounds, |channel| {
+        let queue = make();
+        queue.change(&[Event::fd(channel.reader.as_raw_fd(), Filter::READ, ev::ADD)]);
+        Box::new(move || {
+            queue.wait(&mut [Event::default(); 1]);
+        })
+    })
+}
+
+fn by_epoll(rounds: usize) -> f64 {
+    ping_pong(rounds, |channel| {
+        let epoll = Epoll::new();
+        epoll.add(&channel.reader, libc::EPOLLIN);
+        Box::new(move || {
+            epoll.wait(&mut [EpollEvent { events: 0, u64: 0 }; 1], -1);
+        })
+    })
+}
+
+pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
+    let rounds = scale.pick(3000, 50);
+    run(Case::new('d', "ping-pong of two threads", 1.0)
+        .side("kqueue", move || by_kevent(rounds, kqueue))
+        .side("epoll", move || by_epoll(rounds)));
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# bench.sh [--quick] [LETTERS]: what things cost through kqueue and through what one would use
+# instead, on the plain kernel: once by the clock, once counting instructions. With LETTERS, only
+# those workloads. Leaves JSON and a chart in build/bench.
+source "$(dirname "$0")/common.sh"
+cd "$top"
+quick=()
+if [ "${1:-}" = --quick ]; then
+	quick=(--quick)
+	shift
+fi
+only=()
+[ -z "${1:-}" ] || only=(--only "$1")
+
+scripts/host-packages.sh
+tree=$(scripts/kernel.sh plain)
+module=$(scripts/module.sh plain)
+emulation=$(scripts/emulation.sh)
+cargo build --quiet --release -p kqueue-bench
+out=$top/build/bench
+mkdir -p "$out"
+
+# measure UNIT: one boot.
+measure() {
+	say "booting the plain kernel, to count $1"
+	rm -f "$out/$1.json"
+	scripts/guest.sh "$tree" 3600 "$out/$1" scripts/bench-guest.sh "$module" target/release/kqueue-bench \
+		run "${quick[@]}" "${only[@]}" --unit "$1" --module "$module" --emulation "$emulation" \
+		--json "$out/$1/results.json" >"$out/$1.log" || { cat "$out/$1.log"; die "failed"; }
+}
+
+KQUEUE_GUEST_MEMORY=3G measure ns
+# On one processor, whose clock counts what it does. (Hardware counts elsewhere: perf stat.)
+KQUEUE_GUEST_MEMORY=3G KQUEUE_GUEST_CPUS=1 KQUEUE_GUEST_QEMU="-icount shift=0,sleep=off" measure instructions
+target/release/kqueue-bench report --chart "$out/ratios.svg" "$out"/ns/results.json "$out"/instructions/results.json
+say "the results: $out/{ns,instructions}/results.json; the chart: $out/ratios.svg"
