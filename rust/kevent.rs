@@ -11,6 +11,7 @@ use crate::{
     kqueue::{EventSink, Kqueue},
     uapi::*, //
 };
+use core::slice::from_ref;
 use kernel::{
     current,
     prelude::*,
@@ -55,10 +56,6 @@ struct EventList {
 }
 
 impl EventList {
-    fn room(&self) -> usize {
-        self.list.len() - self.written
-    }
-
     /// Brings in the memory that the next events go to, not under a lock, to try again.
     ///
     /// # Errors
@@ -75,14 +72,23 @@ impl EventList {
 }
 
 impl EventSink for EventList {
-    fn is_full(&self) -> bool {
-        self.room() == 0
+    fn room(&self) -> usize {
+        self.list.len() - self.written
     }
 
-    fn report(&mut self, event: &Kevent) -> Result {
-        self.list.write(self.written, event)?;
-        self.written += 1;
-        Ok(())
+    fn report(&mut self, events: &[Kevent]) -> (usize, Result) {
+        if self.list.write(self.written, events).is_ok() {
+            self.written += events.len();
+            return (events.len(), Ok(()));
+        }
+        // As many as there is memory for.
+        for (count, event) in events.iter().enumerate() {
+            if let Err(error) = self.list.write(self.written, from_ref(event)) {
+                return (count, Err(error));
+            }
+            self.written += 1;
+        }
+        (events.len(), Ok(()))
     }
 }
 
@@ -125,7 +131,7 @@ pub(crate) fn kevent(
     let bytes = nchanges.saturating_mul(size_of::<Kevent>());
     let changes = UserSlice::new(UserPtr::from_addr(args.changelist as usize), bytes).reader();
     apply(kqueue, changes, nchanges, &mut events, scratch)?;
-    if events.written > 0 || events.is_full() {
+    if events.written > 0 || events.room() == 0 {
         return Ok(events.written);
     }
     collect(&kqueue, &mut events, timeout, scratch)?;
@@ -140,6 +146,9 @@ fn apply(
     events: &mut EventList,
     scratch: Scratch,
 ) -> Result {
+    if left == 0 {
+        return Ok(());
+    }
     let mut batch = [Kevent::default(); BATCH];
     while left > 0 {
         // Two thousand million changes take long; a signal that does not kill waits for them.
@@ -180,7 +189,7 @@ fn apply(
             }
         }
         for receipt in batch.iter().take(receipts) {
-            while events.report(receipt).is_err() {
+            while events.report(from_ref(receipt)).1.is_err() {
                 events.fault_in()?;
             }
         }

@@ -159,7 +159,7 @@ impl Knote {
 
     /// Its source fired (`KNOTE_ACTIVATE`). From any context but NMI.
     pub(crate) fn activate(this: ArcBorrow<'_, Self>) {
-        this.kqueue.activate(this, false);
+        this.kqueue.activate(this);
     }
 
     /// Its descriptor was closed. Called by the close hook, which holds spin locks.

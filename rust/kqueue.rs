@@ -82,6 +82,69 @@ struct Wake {
     pollers: bool,
 }
 
+/// How many knotes a scan takes off the list at once: one round of the spin lock, one copy to the
+/// program.
+const BATCH: usize = 16;
+
+/// What becomes of a knote that a scan took off the list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing, until its source fires again. It may have been removed.
+    Idle,
+    /// It is pending still: others are first.
+    AtTail,
+    /// The same, but for something new.
+    Again,
+    /// It could not be reported: it is first.
+    AtHead,
+    /// It waits to be enabled, for what is there already if it is active.
+    Disabled { active: bool },
+}
+
+/// A knote in a scan's hands.
+struct Taken {
+    knote: Arc<Knote>,
+    next: Next,
+}
+
+impl Taken {
+    fn new(knote: Arc<Knote>) -> Self {
+        Taken {
+            knote,
+            next: Next::Idle,
+        }
+    }
+}
+
+/// Those that were taken at once, in the order of the list, and what there is to report of them.
+/// Empty between scans; it keeps its memory.
+pub(crate) struct Batch {
+    taken: KVec<Taken>,
+    events: KVec<Kevent>,
+}
+
+impl Batch {
+    fn new() -> Result<Self> {
+        Ok(Batch {
+            taken: KVec::with_capacity(BATCH, GFP_KERNEL_ACCOUNT)?,
+            events: KVec::with_capacity(BATCH, GFP_KERNEL_ACCOUNT)?,
+        })
+    }
+
+    /// Has no memory.
+    fn none() -> Self {
+        Batch {
+            taken: KVec::new(),
+            events: KVec::new(),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.taken.clear();
+        self.events.clear();
+    }
+}
+
 /// One kqueue.
 #[pin_data]
 pub(crate) struct Kqueue {
@@ -109,14 +172,14 @@ impl_has_work! {
 
 /// Where a scan puts what it reports.
 pub(crate) trait EventSink {
-    /// True when there is room for no more.
-    fn is_full(&self) -> bool;
-    /// Copies one event out.
+    /// How many more there is room for.
+    fn room(&self) -> usize;
+    /// Copies events out, at most as many as there is room for. Gives how many were.
     ///
     /// # Errors
     ///
-    /// `EFAULT`: nothing was reported, the event stays pending.
-    fn report(&mut self, event: &Kevent) -> Result;
+    /// `EFAULT`: the others were not reported and stay pending.
+    fn report(&mut self, events: &[Kevent]) -> (usize, Result);
 }
 
 impl Kqueue {
@@ -127,6 +190,7 @@ impl Kqueue {
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let user = shared.users.enter(params::current_uid())?;
+        let batch = Batch::new()?;
         let ready = Ready {
             queue: Queue::new(),
             in_flight: 0,
@@ -142,7 +206,7 @@ impl Kqueue {
                 user,
                 links: LockedBy::new(&shared.nesting.graph, Links::new()),
                 shared: shared.clone(),
-                table <- new_mutex!(Table::new(), "kqueue_table"),
+                table <- new_mutex!(Table::new(batch), "kqueue_table"),
                 ready <- new_spinlock_irq!(ready, "kqueue_ready"),
                 sleepers <- WaitQueue::new(c"kqueue_sleepers", static_lock_class!()),
                 notifier <- Notifier::new(),
@@ -186,27 +250,14 @@ impl Kqueue {
 
     // Activation and wake-up.
 
-    /// Marks a knote active, and queues it if it is due: at the tail, or, for one that could not
-    /// be reported, at the head.
-    pub(crate) fn activate(&self, knote: ArcBorrow<'_, Knote>, at_head: bool) {
+    /// Marks a knote active, and queues it if it is due.
+    pub(crate) fn activate(&self, knote: ArcBorrow<'_, Knote>) {
         let wake = {
             let mut ready = self.ready.lock();
             if !knote.queueing.access_mut(&mut ready).state.activate() {
                 return;
             }
-            ready.push(knote, at_head);
-            ready.wake()
-        };
-        self.wake(wake);
-    }
-
-    fn enable(&self, knote: &Arc<Knote>) {
-        let wake = {
-            let mut ready = self.ready.lock();
-            if !knote.queueing.access_mut(&mut ready).state.enable() {
-                return;
-            }
-            ready.push(knote.as_arc_borrow(), false);
+            ready.push(knote, false);
             ready.wake()
         };
         self.wake(wake);
@@ -379,16 +430,32 @@ impl Kqueue {
             None => return Err(ENOENT),
         };
 
-        if knote.evaluate(table).is_some() {
-            Knote::activate(knote.as_arc_borrow());
-        }
-        if change.has(EV_DISABLE) {
-            this.disable(&knote);
-        }
-        if change.has(EV_ENABLE) {
-            this.enable(&knote);
+        let active = knote.evaluate(table).is_some();
+        if active || change.has(EV_DISABLE | EV_ENABLE) {
+            this.apply(&knote, active, change);
         }
         Ok(())
+    }
+
+    /// Marks a knote active if it is, then disables or enables it as the change says.
+    fn apply(&self, knote: &Arc<Knote>, active: bool, change: &Kevent) {
+        let wake = {
+            let mut ready = self.ready.lock();
+            let state = &mut knote.queueing.access_mut(&mut ready).state;
+            let mut due = active && state.activate();
+            if change.has(EV_DISABLE) {
+                state.disable();
+            }
+            if change.has(EV_ENABLE) {
+                due |= state.enable();
+            }
+            if !due {
+                return;
+            }
+            ready.push(knote.as_arc_borrow(), false);
+            ready.wake()
+        };
+        self.wake(wake);
     }
 
     /// Takes a knote in that was made, with its source, where the mutex cannot be had: its children
@@ -442,11 +509,6 @@ impl Kqueue {
             knote.body.access_mut(table).source = Some(source);
             table.insert(knote);
         }
-    }
-
-    fn disable(&self, knote: &Knote) {
-        let mut ready = self.ready.lock();
-        knote.queueing.access_mut(&mut ready).state.disable();
     }
 
     /// The knote that a change is for. One that was left behind by a closed descriptor ends here.
@@ -538,32 +600,44 @@ impl Kqueue {
     pub(crate) fn scan(&self, sink: &mut impl EventSink, scratch: Scratch) -> Result {
         let mut table = self.enter(scratch).inspect_err(|_| self.pass_on())?;
         table.scan += 1;
-        while !sink.is_full() {
-            let Some(knote) = self.take(table.scan) else {
+        let mut batch = core::mem::replace(&mut table.batch, Batch::none());
+        let mut result = Ok(());
+        while result.is_ok() && sink.room() > 0 {
+            self.take(table.scan, sink.room(), &mut batch);
+            if batch.taken.is_empty() {
                 break;
-            };
-            let result = self.report(&mut table, &knote, sink);
-            self.ready.lock().in_flight -= 1;
-            result?;
+            }
+            result = self.report(&mut table, &mut batch, sink);
+            self.put_back(&batch);
+            batch.clear();
         }
-        Ok(())
+        table.batch = batch;
+        result
     }
 
-    /// Takes the next knote to evaluate off the list. It counts as in flight from here on.
-    fn take(&self, scan: u64) -> Option<Arc<Knote>> {
+    /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
+    /// here on.
+    fn take(&self, scan: u64, room: usize, batch: &mut Batch) {
         let mut ready = self.ready.lock();
-        loop {
-            let front = ready.queue.front()?;
+        while batch.taken.len() < room.min(batch.taken.capacity()) {
+            let Some(front) = ready.queue.front() else {
+                break;
+            };
             if front.queueing.access(&ready).scan == scan {
-                return None;
+                break;
             }
-            let knote = ready.queue.pop_front()?;
+            let Some(knote) = ready.queue.pop_front() else {
+                break;
+            };
             let queueing = knote.queueing.access_mut(&mut ready);
             queueing.scan = scan;
             match queueing.state.take() {
                 Take::Evaluate => {
-                    ready.in_flight += 1;
-                    return Some(knote);
+                    let taken = Taken::new(knote);
+                    // There is room.
+                    if batch.taken.push_within_capacity(taken).is_ok() {
+                        ready.in_flight += 1;
+                    }
                 }
                 // The table has a reference too, so this is not the last one.
                 Take::Skip => drop(knote),
@@ -571,51 +645,105 @@ impl Kqueue {
         }
     }
 
-    fn report(&self, table: &mut Table, knote: &Arc<Knote>, sink: &mut impl EventSink) -> Result {
-        if knote.body.access(table).source.is_none() && self.admit(table).is_err() {
-            self.requeue(knote);
+    /// Reports those of the batch whose condition holds, and decides what becomes of each.
+    fn report(&self, table: &mut Table, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
+        for taken in batch.taken.iter_mut() {
+            if let Some(event) = self.evaluate(table, taken) {
+                // There is room.
+                if batch.events.push_within_capacity(event).is_ok() {
+                    taken.next = Next::AtHead;
+                }
+            }
+        }
+        if batch.events.is_empty() {
             return Ok(());
         }
+        let (told, result) = sink.report(&batch.events);
+        let due = batch
+            .taken
+            .iter_mut()
+            .filter(|taken| taken.next == Next::AtHead);
+        for (taken, event) in due.zip(batch.events.iter().take(told)) {
+            taken.next = self.reported(table, &taken.knote, event);
+        }
+        result
+    }
+
+    /// The event of a knote that is still bound to its source, if its condition holds.
+    fn evaluate(&self, table: &mut Table, taken: &mut Taken) -> Option<Kevent> {
+        let knote = &taken.knote;
+        if knote.body.access(table).source.is_none() && self.admit(table).is_err() {
+            taken.next = Next::AtTail;
+            return None;
+        }
+        let event = knote.evaluate(table);
+        // After that: a close in the meantime is seen too.
         if !knote.is_bound(table) {
             self.remove(table, knote);
-            return Ok(());
+            return None;
         }
-        let Some(event) = knote.evaluate(table) else {
-            return Ok(());
-        };
-        if self.is_retired(knote) {
-            return Ok(());
-        }
-        if let Err(error) = sink.report(&event) {
-            self.activate(knote.as_arc_borrow(), true);
-            return Err(error);
-        }
+        event
+    }
+
+    /// The event has reached the program.
+    fn reported(&self, table: &mut Table, knote: &Arc<Knote>, event: &Kevent) -> Next {
         let more = match &mut knote.body.access_mut(table).source {
-            Some(source) => source.reported(&event),
+            Some(source) => source.reported(event),
             None => false,
         };
         if event.has(EV_ONESHOT) {
             self.remove(table, knote);
-            return Ok(());
-        }
-        if event.has(EV_DISPATCH) {
-            self.disable(knote);
+            Next::Idle
+        } else if event.has(EV_DISPATCH) {
+            Next::Disabled { active: more }
+        } else if more {
+            Next::Again
         } else if !event.has(EV_CLEAR) {
-            self.requeue(knote);
+            Next::AtTail
+        } else {
+            Next::Idle
         }
-        if more {
-            Knote::activate(knote.as_arc_borrow());
-        }
-        Ok(())
     }
 
-    /// Puts a level-triggered knote that was reported back to the tail. Nobody is woken: it was in
-    /// flight, hence pending, all the time.
-    fn requeue(&self, knote: &Arc<Knote>) {
-        let mut ready = self.ready.lock();
-        if knote.queueing.access_mut(&mut ready).state.activate() {
-            ready.push(knote.as_arc_borrow(), false);
-        }
+    /// Does with the knotes of a batch what was decided. One sleeper is woken if some stay pending:
+    /// what is true for us is true for others, and each of them wakes the next. Pollers know of
+    /// those already; they are told of what is new, and of what should have been reported and was not.
+    fn put_back(&self, batch: &Batch) {
+        let wake = {
+            let mut ready = self.ready.lock();
+            let mut wake = Wake::default();
+            ready.in_flight -= batch.taken.len();
+            for taken in batch.taken.iter() {
+                let knote = &taken.knote;
+                let state = &mut knote.queueing.access_mut(&mut ready).state;
+                let due = match taken.next {
+                    Next::Idle | Next::AtHead => false,
+                    Next::AtTail | Next::Again => state.activate(),
+                    Next::Disabled { active } => {
+                        state.disable();
+                        active && state.activate()
+                    }
+                };
+                if due {
+                    ready.push(knote.as_arc_borrow(), false);
+                }
+                match taken.next {
+                    Next::Again => wake = ready.wake(),
+                    Next::AtTail => wake.sleeper |= ready.sleepers > 0,
+                    Next::Idle | Next::AtHead | Next::Disabled { .. } => {}
+                }
+            }
+            let unreported = batch.taken.iter().rev();
+            for taken in unreported.filter(|taken| taken.next == Next::AtHead) {
+                let knote = &taken.knote;
+                if knote.queueing.access_mut(&mut ready).state.activate() {
+                    ready.push(knote.as_arc_borrow(), true);
+                    wake = ready.wake();
+                }
+            }
+            wake
+        };
+        self.wake(wake);
     }
 
     /// Sleeps until something is pending or the kqueue is closed.

@@ -10,7 +10,8 @@
 use crate::{
     filter::Filter,
     hook::{random::random, usercopy::Scratch},
-    knote::Knote, //
+    knote::Knote,
+    kqueue::Batch, //
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -23,6 +24,8 @@ pub(crate) struct Table {
     bits: u32,
     len: usize,
     multiplier: u64,
+    /// Of a scan's.
+    pub(crate) batch: Batch,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
     /// The number of the last scan.
@@ -31,12 +34,13 @@ pub(crate) struct Table {
 
 impl Table {
     /// No knotes; allocates nothing.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(batch: Batch) -> Self {
         Table {
             buckets: KVVec::new(),
             bits: 0,
             len: 0,
             multiplier: random() | 1,
+            batch,
             scratch: Scratch::new(0),
             scan: 0,
         }

@@ -44,9 +44,12 @@ enum Command {
         /// Only these workloads, by their letters.
         #[arg(long)]
         only: Option<String>,
-        /// Rounds of each side.
-        #[arg(long, default_value_t = 11)]
-        rounds: usize,
+        /// Only cases that have this in their titles.
+        #[arg(long)]
+        title: Option<String>,
+        /// Rounds of each side: 11, or 2 if it is to be quick.
+        #[arg(long)]
+        rounds: Option<usize>,
         /// Small sizes and few rounds, to see that it runs.
         #[arg(long)]
         quick: bool,
@@ -77,6 +80,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Run {
             only,
+            title,
             rounds,
             quick,
             unit,
@@ -86,13 +90,20 @@ fn main() -> anyhow::Result<()> {
         } => {
             sys::raise_limits();
             queue::load_emulation(emulation.as_deref())?;
-            let rounds = if quick { 2 } else { rounds };
+            let rounds = rounds.unwrap_or(if quick { 2 } else { 11 });
+            let wanted = |case: &measure::Case| {
+                let mut title = title.iter();
+                title.all(|title| case.title.contains(title))
+            };
             let mut cases = Vec::new();
             workload::each(
                 Scale { quick },
                 module.as_deref(),
                 only.as_deref(),
                 |case| {
+                    if !wanted(&case) {
+                        return;
+                    }
                     eprintln!("{}: {}", case.workload, case.title);
                     cases.push(case.run(rounds));
                 },

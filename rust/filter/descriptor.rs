@@ -254,40 +254,28 @@ impl Descriptor {
             Direction::Except if saved.fflags & NOTE_OOB == 0 => Direction::Read,
             direction => direction,
         };
-        let condition = self.state.condition(file, direction);
-        if !condition.ready && !condition.eof {
-            return None;
-        }
-        let data = match direction {
-            Direction::Read => self.state.readable(file, scratch),
-            Direction::Write => self.state.writable(file),
-            Direction::Except if condition.ready => {
-                self.state.urgent(file).map(|count| count.max(1))
-            }
-            Direction::Except => None,
-        };
-        let data = data.unwrap_or(condition.ready.into());
+        let look = self.state.look(file, direction, scratch)?;
         let mut report = Report {
-            data,
-            fflags: self.state.error(file),
+            data: look.data,
+            fflags: look.error,
             ..Report::default()
         };
-        if condition.eof {
+        if look.eof {
             report.flags |= EV_EOF;
-            if condition.hup {
+            if look.hup {
                 report.flags |= EV_HUP;
             }
-            if data == 0 || direction == Direction::Write {
+            if look.data == 0 || direction == Direction::Write {
                 report.flags |= EV_NODATA;
             }
         } else if direction != Direction::Except
             && saved.fflags & NOTE_LOWAT != 0
-            && data < saved.data
+            && look.data < saved.data
             && !(direction == Direction::Write && self.state.want_room(file, saved.data))
         {
             return None;
         }
-        if direction == Direction::Except && condition.ready && report.fflags == 0 {
+        if direction == Direction::Except && look.ready && look.error == 0 {
             report.fflags = NOTE_OOB;
         }
         Some(report)

@@ -37,37 +37,45 @@ use crate::{
 };
 use kernel::{fs::File, prelude::*};
 
-/// What poll(2) says of one direction, and of changes.
-fn poll(file: &File, direction: Direction) -> Events {
-    let events = direction.ready() | direction.gone();
-    pollwait::poll(file, events | Events::PRI)
-}
-
-/// Is a file ready in one direction?
-#[derive(Clone, Copy, Default)]
-pub(super) struct Condition {
+/// What can be said of a file that is ready, or at its end, in one direction.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
     pub(super) ready: bool,
     /// The other side is gone, in that direction at least.
     pub(super) eof: bool,
     /// It is gone in both.
     pub(super) hup: bool,
+    /// As the module's table says.
+    pub(super) data: i64,
+    /// The error that the next call on the file will report; it stays there.
+    pub(super) error: u32,
 }
 
-impl Condition {
-    /// What poll(2) says.
-    fn polled(file: &File, direction: Direction) -> Self {
-        Self::of(poll(file, direction), direction)
-    }
-
-    fn of(events: Events, direction: Direction) -> Self {
+impl Look {
+    /// What is so when poll(2) says `events`, and `count` counts; `None` if that is nothing.
+    fn of(
+        events: Events,
+        direction: Direction,
+        count: impl FnOnce() -> Option<i64>,
+    ) -> Option<Self> {
         // Files of sysfs and procfs tell of a change by these two.
         let changed = events.any(Events::PRI) && !events.any(Events::HUP | Events::RDHUP);
-        Condition {
-            ready: events.any(direction.ready()),
-            eof: events.any(direction.gone()) && !changed,
+        let ready = events.any(direction.ready());
+        let eof = events.any(direction.gone()) && !changed;
+        (ready || eof).then(|| Look {
+            ready,
+            eof,
             hup: events.any(Events::HUP),
-        }
+            data: count().unwrap_or(ready.into()),
+            error: 0,
+        })
     }
+}
+
+/// What poll(2) says of one direction, and of changes.
+fn poll(file: &File, direction: Direction) -> Events {
+    let events = direction.ready() | direction.gone();
+    pollwait::poll(file, events | Events::PRI)
 }
 
 /// The state of a file as a kqueue sees it.
@@ -75,32 +83,12 @@ pub(super) trait FileState: Sync {
     /// True for a file of this kind.
     fn is(&self, file: &File) -> bool;
 
-    /// What `file` is ready for now. May sleep.
-    fn condition(&self, file: &File, direction: Direction) -> Condition {
-        Condition::polled(file, direction)
-    }
-
-    /// How much there is to read; `None` where nobody counts. May sleep.
-    fn readable(&self, file: &File, scratch: Scratch) -> Option<i64>;
-
-    /// How much room there is.
-    fn writable(&self, _file: &File) -> Option<i64> {
-        None
-    }
+    /// What `file` is ready for now, if it is for something. May sleep.
+    fn look(&self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look>;
 
     /// Has the file tell when there is more room; true if there are `bytes` of it by now.
     fn want_room(&self, _file: &File, _bytes: i64) -> bool {
         false
-    }
-
-    /// How many bytes come before the urgent one.
-    fn urgent(&self, _file: &File) -> Option<i64> {
-        None
-    }
-
-    /// The error that the next call on the file will report; it stays there.
-    fn error(&self, _file: &File) -> u32 {
-        0
     }
 }
 
@@ -129,17 +117,15 @@ impl FileState for Sockets {
         Socket::of(file).is_some()
     }
 
-    fn condition(&self, file: &File, direction: Direction) -> Condition {
+    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
         let events = poll(file, direction);
-        let Some(socket) = Socket::of(file) else {
-            return Condition::default();
-        };
+        let socket = Socket::of(file)?;
         // For poll(2) a socket that never was connected has hung up.
         if socket.is_unconnected() {
-            return Condition::default();
+            return None;
         }
-        let mut condition = Condition::of(events, direction);
-        let error = socket.error() != 0;
+        let error = socket.error();
+        let hup = events.any(Events::HUP);
         let (no_more_in, no_more_out) = socket.shutdown();
         let over = match direction {
             Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
@@ -147,23 +133,29 @@ impl FileState for Sockets {
         };
         // An error ends a connection, but not a socket for datagrams. A message in the error queue
         // ends nothing.
-        let broken = error && socket.is_connection();
-        condition.eof = over || broken || condition.hup;
-        if direction == Direction::Read {
-            condition.ready = condition.ready && socket.has_low_water();
-        }
-        if direction != Direction::Except {
-            condition.ready |= error;
-        }
-        condition
-    }
-
-    fn readable(&self, file: &File, _: Scratch) -> Option<i64> {
-        Socket::of(file)?.readable()
-    }
-
-    fn writable(&self, file: &File) -> Option<i64> {
-        Some(Socket::of(file)?.writable())
+        let eof = over || hup || (error != 0 && socket.is_connection());
+        let ready = match direction {
+            Direction::Read => {
+                (events.any(direction.ready()) && socket.has_low_water()) || error != 0
+            }
+            Direction::Write => events.any(direction.ready()) || error != 0,
+            Direction::Except => events.any(direction.ready()),
+        };
+        (ready || eof).then(|| {
+            let data = match direction {
+                Direction::Read => socket.readable(),
+                Direction::Write => Some(socket.writable()),
+                // At the mark there is nothing before it.
+                Direction::Except => socket.urgent().map(|count| count.max(1)),
+            };
+            Look {
+                ready,
+                eof,
+                hup,
+                data: data.unwrap_or(ready.into()),
+                error,
+            }
+        })
     }
 
     fn want_room(&self, file: &File, bytes: i64) -> bool {
@@ -171,14 +163,6 @@ impl FileState for Sockets {
             socket.want_room();
             socket.writable() >= bytes
         })
-    }
-
-    fn urgent(&self, file: &File) -> Option<i64> {
-        Socket::of(file)?.urgent()
-    }
-
-    fn error(&self, file: &File) -> u32 {
-        Socket::of(file).map_or(0, |socket| socket.error())
     }
 }
 
@@ -189,12 +173,15 @@ impl FileState for Pipes {
         Pipe::of(file).is_some()
     }
 
-    fn readable(&self, file: &File, _: Scratch) -> Option<i64> {
-        Some(Pipe::of(file)?.readable())
-    }
-
-    fn writable(&self, file: &File) -> Option<i64> {
-        Some(Pipe::of(file)?.writable())
+    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
+        Look::of(poll(file, direction), direction, || {
+            let pipe = Pipe::of(file)?;
+            match direction {
+                Direction::Read => Some(pipe.readable()),
+                Direction::Write => Some(pipe.writable()),
+                Direction::Except => None,
+            }
+        })
     }
 }
 
@@ -205,8 +192,10 @@ impl FileState for Kqueues {
         object_of::<Kqueue>(file).is_some()
     }
 
-    fn readable(&self, file: &File, _: Scratch) -> Option<i64> {
-        Some(object_of::<Kqueue>(file)?.poll_state().0 as i64)
+    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
+        Look::of(poll(file, direction), direction, || {
+            Some(object_of::<Kqueue>(file)?.poll_state().0 as i64)
+        })
     }
 }
 
@@ -218,23 +207,22 @@ impl FileState for Contents {
         contents::has(file)
     }
 
-    fn condition(&self, file: &File, direction: Direction) -> Condition {
-        Condition {
-            ready: match direction {
-                Direction::Read => contents::distance(file) != 0,
-                Direction::Write => true,
-                Direction::Except => false,
-            },
-            ..Condition::default()
-        }
-    }
-
-    fn readable(&self, file: &File, _: Scratch) -> Option<i64> {
-        Some(contents::distance(file))
-    }
-
-    fn writable(&self, _: &File) -> Option<i64> {
-        Some(0)
+    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
+        let (ready, data) = match direction {
+            Direction::Read => {
+                let distance = contents::distance(file);
+                (distance != 0, distance)
+            }
+            Direction::Write => (true, 0),
+            Direction::Except => (false, 0),
+        };
+        ready.then_some(Look {
+            ready,
+            eof: false,
+            hup: false,
+            data,
+            error: 0,
+        })
     }
 }
 
@@ -260,14 +248,6 @@ impl Counter {
         base: Base::Ten,
         most: None,
     };
-
-    fn count(&self, file: &File) -> Option<u64> {
-        fdinfo::number(file, self.key, self.base)
-    }
-}
-
-fn clamped(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl FileState for Counter {
@@ -275,13 +255,16 @@ impl FileState for Counter {
         pollwait::is_polled_by(file, self.poll)
     }
 
-    fn readable(&self, file: &File, _: Scratch) -> Option<i64> {
-        self.count(file).map(clamped)
-    }
-
-    fn writable(&self, file: &File) -> Option<i64> {
-        let room = self.most?.saturating_sub(self.count(file)?);
-        Some(clamped(room))
+    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
+        Look::of(poll(file, direction), direction, || {
+            let count = fdinfo::number(file, self.key, self.base)?;
+            let count = match direction {
+                Direction::Read => count,
+                Direction::Write => self.most?.saturating_sub(count),
+                Direction::Except => return None,
+            };
+            Some(i64::try_from(count).unwrap_or(i64::MAX))
+        })
     }
 }
 
@@ -293,15 +276,16 @@ impl FileState for Asked {
         ioctl::is_terminal(file) || pollwait::is_polled_by(file, c"inotify_poll")
     }
 
-    fn readable(&self, file: &File, scratch: Scratch) -> Option<i64> {
-        ioctl::readable(file, scratch)
-    }
-
-    fn writable(&self, file: &File) -> Option<i64> {
-        ioctl::room(file)
+    fn look(&self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
+        Look::of(poll(file, direction), direction, || match direction {
+            Direction::Read => ioctl::readable(file, scratch),
+            Direction::Write => ioctl::room(file),
+            Direction::Except => None,
+        })
     }
 }
 
+/// All that poll(2) takes and nobody counts, and devices that are always ready.
 struct Others;
 
 impl FileState for Others {
@@ -309,7 +293,7 @@ impl FileState for Others {
         true
     }
 
-    fn readable(&self, _: &File, _: Scratch) -> Option<i64> {
-        None
+    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
+        Look::of(poll(file, direction), direction, || None)
     }
 }

@@ -87,12 +87,12 @@ impl<'a> Socket<'a> {
         let sock = NonNull::new(unsafe { (*socket.as_ptr()).sk })?;
         // SAFETY: As above.
         let kind = unsafe {
-            if generated::kq_sock_is_tcp(sock.as_ptr()) {
+            if generated::kq_sock_is_unix(sock.as_ptr()) {
+                Kind::Unix
+            } else if generated::kq_sock_is_tcp(sock.as_ptr()) {
                 Kind::Tcp
             } else if generated::kq_sock_is_udp(sock.as_ptr()) {
                 Kind::Udp
-            } else if generated::kq_sock_is_unix(sock.as_ptr()) {
-                Kind::Unix
             } else {
                 Kind::Other
             }
@@ -142,7 +142,8 @@ impl<'a> Socket<'a> {
         }
         // SAFETY: As above.
         let mark = unsafe { generated::kq_sock_low_water(self.sock.as_ptr()) };
-        self.readable() >= Some(mark.into())
+        // For one byte poll(2) knows as well.
+        mark <= 1 || self.readable() >= Some(mark.into())
     }
 
     /// Bytes to read, or for a listening socket the connections that wait. `None` if they wait

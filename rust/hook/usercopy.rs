@@ -72,14 +72,15 @@ impl UserEvents {
             .ok_or(EFAULT)
     }
 
-    /// Writes an event; never sleeps.
+    /// Writes events, one after the other from `index` on; never sleeps.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if the memory is not there now.
-    pub(crate) fn write(&self, index: usize, event: &Kevent) -> Result {
-        let address = self.slot(index)?;
-        let bytes = event.as_bytes();
+    /// `EFAULT` if the memory is not there now, for all of them; some may have been written.
+    pub(crate) fn write(&self, index: usize, events: &[Kevent]) -> Result {
+        let last = index.saturating_add(events.len().saturating_sub(1));
+        let address = self.slot(last).and_then(|_| self.slot(index))?;
+        let bytes = events.as_bytes();
         // SAFETY: The source is valid for its length; the destination is checked by the function.
         let ret = unsafe {
             bindings::copy_to_user_nofault(

@@ -168,6 +168,30 @@ fn one_event_wakes_one_sleeper() {
     });
 }
 
+/// What stays true is true for all who wait.
+#[test]
+fn a_level_triggered_event_reaches_every_sleeper() {
+    let kqueue = kqueue();
+    change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD)]);
+    thread::scope(|scope| {
+        let sleepers: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(|| {
+                    kqueue
+                        .kevent(&[], &mut [Event::default(); 1], None)
+                        .unwrap()
+                })
+            })
+            .collect();
+        // Most of them sleep by then.
+        thread::sleep(Duration::from_millis(200));
+        change(&kqueue, &[user(1, 0)]);
+        for sleeper in sleepers {
+            assert_eq!(sleeper.join().unwrap(), 1);
+        }
+    });
+}
+
 #[test]
 fn a_sleeper_that_is_killed_swallows_no_wake_up() {
     const ROUNDS: u64 = 300;
