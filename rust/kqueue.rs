@@ -131,14 +131,6 @@ impl Batch {
         })
     }
 
-    /// Has no memory.
-    fn none() -> Self {
-        Batch {
-            taken: KVec::new(),
-            events: KVec::new(),
-        }
-    }
-
     fn clear(&mut self) {
         self.taken.clear();
         self.events.clear();
@@ -600,7 +592,7 @@ impl Kqueue {
     pub(crate) fn scan(&self, sink: &mut impl EventSink, scratch: Scratch) -> Result {
         let mut table = self.enter(scratch).inspect_err(|_| self.pass_on())?;
         table.scan += 1;
-        let mut batch = core::mem::replace(&mut table.batch, Batch::none());
+        let mut batch = table.batch.take().ok_or(ENOMEM)?;
         let mut result = Ok(());
         while result.is_ok() && sink.room() > 0 {
             self.take(table.scan, sink.room(), &mut batch);
@@ -611,7 +603,7 @@ impl Kqueue {
             self.put_back(&batch);
             batch.clear();
         }
-        table.batch = batch;
+        table.batch = Some(batch);
         result
     }
 

@@ -24,8 +24,8 @@ pub(crate) struct Table {
     bits: u32,
     len: usize,
     multiplier: u64,
-    /// Of a scan's.
-    pub(crate) batch: Batch,
+    /// For the next scan; a scan has it meanwhile.
+    pub(crate) batch: Option<Batch>,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
     /// The number of the last scan.
@@ -40,7 +40,7 @@ impl Table {
             bits: 0,
             len: 0,
             multiplier: random() | 1,
-            batch,
+            batch: Some(batch),
             scratch: Scratch::new(0),
             scan: 0,
         }

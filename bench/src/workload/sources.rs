@@ -24,8 +24,7 @@ fn user_by_kevent(queue: impl Kevents, times: usize) -> impl FnMut() -> f64 {
     move || {
         each(times, || {
             for _ in 0..times {
-                queue.change(&[trigger]);
-                queue.wait(&mut [Event::default(); 1]);
+                queue.kevent(&[trigger], &mut [Event::default(); 1], None);
             }
         })
     }
