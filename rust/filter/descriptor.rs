@@ -24,6 +24,7 @@
 
 use super::{
     file::{self, FileState},
+    timer::Retry,
     Attach,
     Report,
     ENTRIES, //
@@ -135,7 +136,7 @@ impl Seek for ContentWatcher {
 /// What tells that a file's state may have changed.
 enum Listening {
     Poll {
-        _wait: PollWait<Knote>,
+        wait: PollWait<Knote>,
     },
     Contents {
         watcher: Arc<ContentWatcher>,
@@ -163,7 +164,7 @@ impl Listening {
         }
         if pollwait::is_pollable(file) {
             let wait = PollWait::new(file, knote, direction.wakes())?;
-            return Ok(Listening::Poll { _wait: wait });
+            return Ok(Listening::Poll { wait });
         }
         // `/dev/null` and its like are always ready.
         if contents::is_character_device(file) {
@@ -201,6 +202,8 @@ pub(crate) struct Descriptor {
     state: &'static dyn FileState,
     /// For a kqueue: that it is watched by ours.
     _edge: Option<Edge>,
+    /// For a low-water mark of a file that does not tell of all the room that it comes to have.
+    retry: Option<Retry>,
     binding: Binding,
     direction: Direction,
 }
@@ -219,6 +222,7 @@ impl Descriptor {
             listening: Listening::to(binding.file(), direction, attach.knote, attach.shared)?,
             state: file::of(binding.file()),
             _edge: edge,
+            retry: None,
             binding,
             direction,
         })
@@ -244,7 +248,29 @@ impl Descriptor {
         &self.binding
     }
 
-    pub(super) fn event(&self, saved: &Saved, scratch: Scratch) -> Option<Report> {
+    /// There is that much `room`, which is not the `mark`. Gives it if it is by now; if not, it will be
+    /// looked at again.
+    fn await_room(&mut self, room: i64, mark: i64) -> Option<i64> {
+        if let Some(room) = self.state.want_room(self.binding.file()) {
+            return (room >= mark).then_some(room);
+        }
+        let Listening::Poll { wait } = &self.listening else {
+            return None;
+        };
+        if self.retry.is_none() {
+            self.retry = wait.target().and_then(|knote| Retry::new(knote).ok());
+        }
+        match &mut self.retry {
+            Some(retry) => {
+                retry.arm();
+                None
+            }
+            // No memory: too early is better than never.
+            None => Some(room),
+        }
+    }
+
+    pub(super) fn event(&mut self, saved: &Saved, scratch: Scratch) -> Option<Report> {
         let file = self.binding.file();
         // What it sees now, later news are measured by.
         if let Listening::Contents { watcher, .. } = &self.listening {
@@ -268,12 +294,12 @@ impl Descriptor {
             if look.data == 0 || direction == Direction::Write {
                 report.flags |= EV_NODATA;
             }
-        } else if direction != Direction::Except
-            && saved.fflags & NOTE_LOWAT != 0
-            && look.data < saved.data
-            && !(direction == Direction::Write && self.state.want_room(file, saved.data))
-        {
-            return None;
+        } else if saved.fflags & NOTE_LOWAT != 0 && look.data < saved.data {
+            match direction {
+                Direction::Read => return None,
+                Direction::Write => report.data = self.await_room(look.data, saved.data)?,
+                Direction::Except => {}
+            }
         }
         if direction == Direction::Except && look.ready && look.error == 0 {
             report.fflags = NOTE_OOB;

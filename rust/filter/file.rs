@@ -86,9 +86,10 @@ pub(super) trait FileState: Sync {
     /// What `file` is ready for now, if it is for something. May sleep.
     fn look(&self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look>;
 
-    /// Has the file tell when there is more room; true if there are `bytes` of it by now.
-    fn want_room(&self, _file: &File, _bytes: i64) -> bool {
-        false
+    /// Has the file tell when there is more room than it has now. Gives how much that is by then;
+    /// `None` for a file that will not tell, as it only does of some room after none.
+    fn want_room(&self, _file: &File) -> Option<i64> {
+        None
     }
 }
 
@@ -158,11 +159,10 @@ impl FileState for Sockets {
         })
     }
 
-    fn want_room(&self, file: &File, bytes: i64) -> bool {
-        Socket::of(file).is_some_and(|socket| {
-            socket.want_room();
-            socket.writable() >= bytes
-        })
+    fn want_room(&self, file: &File) -> Option<i64> {
+        let socket = Socket::of(file)?;
+        socket.want_room();
+        Some(socket.writable())
     }
 }
 
@@ -279,7 +279,8 @@ impl FileState for Asked {
     fn look(&self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
         Look::of(poll(file, direction), direction, || match direction {
             Direction::Read => ioctl::readable(file, scratch),
-            Direction::Write => ioctl::room(file),
+            // None if it has hung up.
+            Direction::Write => Some(ioctl::room(file).unwrap_or(0)),
             Direction::Except => None,
         })
     }

@@ -105,6 +105,44 @@ impl HrTimerCallback for Interval {
     }
 }
 
+impl Interval {
+    fn new(knote: &Arc<Knote>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Interval {
+                timer <- HrTimer::new(),
+                knote: knote.clone(),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+}
+
+/// Has a knote looked at again in a while, since its source does not say when.
+pub(super) struct Retry {
+    running: Option<ArcHrTimerHandle<Interval>>,
+    interval: Arc<Interval>,
+}
+
+impl Retry {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(knote: &Arc<Knote>) -> Result<Self> {
+        Ok(Retry {
+            running: None,
+            interval: Interval::new(knote)?,
+        })
+    }
+
+    /// Once, in ten milliseconds from now.
+    pub(super) fn arm(&mut self) {
+        // The old handle first: dropping it cancels.
+        self.running = None;
+        let timer = self.interval.clone();
+        self.running = Some(timer.start(Delta::from_millis(10)));
+    }
+}
+
 /// A timer that runs until a time; shared with its callback.
 #[pin_data]
 struct Alarm {
@@ -159,16 +197,9 @@ struct Periodic {
 
 impl Periodic {
     fn new(knote: &Arc<Knote>, period: i64, oneshot: bool) -> Result<Self> {
-        let interval = Arc::pin_init(
-            pin_init!(Interval {
-                timer <- HrTimer::new(),
-                knote: knote.clone(),
-            }),
-            GFP_KERNEL_ACCOUNT,
-        )?;
         let mut this = Periodic {
             running: None,
-            interval,
+            interval: Interval::new(knote)?,
             start: Instant::now(),
             due: period,
             period,

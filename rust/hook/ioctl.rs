@@ -12,7 +12,7 @@ use super::{pollwait, usercopy::Scratch};
 use crate::generated;
 use kernel::{
     bindings,
-    error::code::EFAULT,
+    error::code::EIO,
     fs::{File, LocalFile}, //
 };
 
@@ -21,8 +21,8 @@ pub(crate) fn is_terminal(file: &LocalFile) -> bool {
     pollwait::is_polled_by(file, c"tty_poll")
 }
 
-/// What `FIONREAD` says: bytes, 0 if the file has none to tell. `None` if the scratch memory was
-/// not there. May sleep, as the file likes.
+/// What `FIONREAD` says: bytes, 0 of a terminal that has hung up. `None` if the file does not say, or
+/// the scratch memory was not there. May sleep, as the file likes.
 pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
     // SAFETY: A file's operations are valid as long as it is referenced.
     let operation = unsafe { (*(*file.as_ptr()).f_op).unlocked_ioctl }?;
@@ -31,13 +31,12 @@ pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
         // whoever writes there.
         unsafe { operation(file.as_ptr(), bindings::FIONREAD, address) }
     });
-    if result == EFAULT.to_errno() as isize {
-        return None;
-    }
-    if result != 0 {
+    if result == EIO.to_errno() as isize {
         return Some(0);
     }
-    answer.map(|bytes| i64::from(bytes.cast_signed()).max(0))
+    answer
+        .filter(|_| result == 0)
+        .map(|bytes| i64::from(bytes.cast_signed()).max(0))
 }
 
 /// How many bytes a terminal's driver takes at once.

@@ -294,6 +294,11 @@ impl<T: Wake> PollWait<T> {
         Ok(this)
     }
 
+    /// On whose behalf; `None` if the file named no queue.
+    pub(crate) fn target(&self) -> Option<&Arc<T>> {
+        self.entries.as_ref().map(|entry| &entry.target)
+    }
+
     /// Listens to the end of a process, on behalf of `target`; with `GFP_ATOMIC` from anywhere.
     ///
     /// The caller keeps a reference to the process until the value is dropped.

@@ -4,7 +4,7 @@
 
 use crate::common::*;
 use kqueue::{ev, note};
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, thread, time::Duration};
 
 const PAGE: i64 = 4096;
 
@@ -108,6 +108,27 @@ fn low_water_mark() {
     // The end of file reports whatever there is.
     drop(writer);
     assert!(one(&kqueue).has(ev::EOF));
+}
+
+/// A pipe tells its writers of the first room after none, and of no more.
+#[test]
+fn low_water_mark_of_room() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    write(&writer, &[0; 65536]);
+    let lowat = add_write(&writer, 0).fflags(note::LOWAT).data(5 * 4096);
+    change(&kqueue, &[lowat]);
+    assert!(pending(&kqueue).is_empty());
+    thread::scope(|scope| {
+        let reader = &reader;
+        scope.spawn(move || {
+            for _ in 0..5 {
+                thread::sleep(Duration::from_millis(30));
+                read(reader, 4096);
+            }
+        });
+        assert_eq!(one(&kqueue).data, 5 * 4096);
+    });
 }
 
 #[test]
