@@ -2,13 +2,14 @@
 
 //! Everything at once, for `KQUEUE_STRESS_SECONDS`, with the books kept.
 
-use crate::common::*;
+use crate::{common::*, datagram::udp, kinds::pty, socket::tcp};
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
-    io::Write,
+    fs::OpenOptions,
+    net::Ipv4Addr,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::net::UnixStream,
+        unix::{fs::OpenOptionsExt, net::UnixStream},
     },
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -20,8 +21,61 @@ const QUEUES: usize = 4;
 /// Ident of the user events that are counted; the others are noise.
 const COUNTED: u64 = 1 << 40;
 
+/// New descriptors of one kind or another, all of which never block.
+fn open(random: &mut Random) -> Vec<OwnedFd> {
+    let pair = |(a, b): (OwnedFd, OwnedFd)| vec![a, b];
+    let new = match random.below(7) {
+        0 => pair(pty()),
+        1 => {
+            let (a, b) = tcp();
+            vec![a.into(), b.into()]
+        }
+        2 => {
+            let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
+            vec![a.into(), b.into()]
+        }
+        3 => pair(pipe()),
+        4 => {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(libc::O_TMPFILE);
+            vec![options.open("/dev/shm").unwrap().into()]
+        }
+        // SAFETY: New descriptors.
+        5 => unsafe {
+            let eventfd = OwnedFd::from_raw_fd(libc::eventfd(0, 0));
+            let memory = libc::memfd_create(c"stress".as_ptr(), 0);
+            vec![eventfd, OwnedFd::from_raw_fd(memory)]
+        },
+        _ => {
+            let (a, b) = UnixStream::pair().unwrap();
+            vec![a.into(), b.into()]
+        }
+    };
+    for fd in &new {
+        // SAFETY: No pointers.
+        unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    }
+    new
+}
+
+/// Does something to a descriptor, which may work or not.
+fn use_it(fd: &OwnedFd, random: &mut Random) {
+    let mut buffer = [1u8; 600];
+    let size = [8, 600][random.below(2) as usize];
+    let (fd, pointer) = (fd.as_raw_fd(), buffer.as_mut_ptr().cast());
+    // SAFETY: The buffer is longer than that.
+    unsafe {
+        match random.below(8) {
+            0..4 => libc::write(fd, pointer, size),
+            4 | 5 => libc::read(fd, pointer, size),
+            6 => libc::lseek(fd, random.below(3) as i64, libc::SEEK_SET) as isize,
+            _ => libc::send(fd, pointer, 1, libc::MSG_OOB | libc::MSG_NOSIGNAL),
+        }
+    };
+}
+
 /// Noise: changes at random, most of which work; which errors may come is listed.
-fn disturb(queues: &[Kqueue], random: &mut Random, sockets: &mut Vec<UnixStream>) {
+fn disturb(queues: &[Kqueue], random: &mut Random, files: &mut Vec<OwnedFd>) {
     let kqueue = &queues[random.below(QUEUES as u64) as usize];
     let apply = |event: Event| {
         let mut events = [Event::default(); 1];
@@ -38,19 +92,17 @@ fn disturb(queues: &[Kqueue], random: &mut Random, sockets: &mut Vec<UnixStream>
         );
     };
     let flags = [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH, ev::DISABLE][random.below(5) as usize];
-    let filter = [Filter::READ, Filter::WRITE][random.below(2) as usize];
+    let filters = [Filter::READ, Filter::WRITE, Filter::EXCEPT, Filter::VNODE];
+    let filter = filters[random.below(4) as usize];
     match random.below(12) {
-        0 | 1 if sockets.len() < 64 => {
-            let (a, b) = UnixStream::pair().unwrap();
-            sockets.extend([a, b]);
+        0 | 1 if files.len() < 64 => files.extend(open(random)),
+        0..4 if !files.is_empty() => {
+            let at = random.below(files.len() as u64) as usize;
+            drop(files.swap_remove(at));
         }
-        0..4 if !sockets.is_empty() => {
-            let at = random.below(sockets.len() as u64) as usize;
-            drop(sockets.swap_remove(at));
-        }
-        4 | 5 if !sockets.is_empty() => {
-            let at = random.below(sockets.len() as u64) as usize;
-            let _ = (&sockets[at]).write(b"x");
+        4 | 5 if !files.is_empty() => {
+            let at = random.below(files.len() as u64) as usize;
+            use_it(&files[at], random);
         }
         6 => apply(Event::new(random.below(16), Filter::TIMER, ev::ADD | flags).data(1)),
         7 => apply(Event::new(random.below(16), Filter::TIMER, ev::DELETE)),
@@ -70,6 +122,9 @@ fn disturb(queues: &[Kqueue], random: &mut Random, sockets: &mut Vec<UnixStream>
             let fd = random.below(80) as i32 + 3;
             let action = [ev::ADD | flags, ev::ADD | flags, ev::DELETE, ev::ENABLE];
             let event = Event::fd(fd, filter, ev::RECEIPT | action[random.below(4) as usize]);
+            // A low-water mark, urgent data, or any change of a file.
+            let fflags = [0, note::LOWAT, note::OOB, 0x7f][random.below(4) as usize];
+            let event = event.fflags(fflags).data(random.below(300) as i64);
             // Any descriptor of the process, whatever it is. (The receipt makes the call return
             // before it collects what others count.)
             let mut events = [Event::default(); 1];
@@ -109,11 +164,11 @@ fn random_operations_lose_nothing() {
                 let (queues, sent) = (&queues, &sent);
                 scope.spawn(move || {
                     let mut random = Random(worker.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                    let mut sockets = Vec::new();
+                    let mut files = Vec::new();
                     let mut number = 0;
                     while Instant::now() < end {
                         for _ in 0..16 {
-                            disturb(queues, &mut random, &mut sockets);
+                            disturb(queues, &mut random, &mut files);
                         }
                         // Each of these is reported once, whatever goes on around it.
                         number += 1;
