@@ -89,7 +89,8 @@ impl Signal {
     }
 
     pub(super) fn event(&mut self) -> Option<Report> {
-        self.count += self.watcher.count.xchg(0, ordering::Relaxed);
+        let more = self.watcher.count.xchg(0, ordering::Relaxed);
+        self.count = self.count.saturating_add(more);
         (self.count != 0).then_some(Report {
             data: self.count,
             ..Report::default()

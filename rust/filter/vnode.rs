@@ -225,6 +225,10 @@ impl Vnode {
     pub(super) fn touch(&mut self, change: &Kevent) -> Result {
         let wanted = change.fflags;
         let watcher = self.watcher.clone();
+        // The marks stay: that of the mounts is in the namespace of who added it.
+        if watcher.heard.lock().wanted == wanted {
+            return Ok(());
+        }
         let kqueue = watcher.knote.kqueue();
         let files = &kqueue.shared().files;
         let file = self.binding.file();

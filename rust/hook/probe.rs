@@ -312,9 +312,10 @@ impl<P: Probe> Hook<P> {
     ///
     /// Not left to `drop`: a probe that is running may have the last reference but one.
     pub(crate) fn stop(&self) {
-        // SAFETY: Initialised in `new`; no watch is left that could queue it again.
-        unsafe { bindings::cancel_delayed_work_sync(self.remove.get()) };
+        // First, so that no probe which adds a watch in vain can queue the work again.
         self.unregister(&mut self.registered.lock());
+        // SAFETY: Initialised in `new`.
+        unsafe { bindings::cancel_delayed_work_sync(self.remove.get()) };
     }
 
     fn unregister(&self, registered: &mut bool) {
