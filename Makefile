@@ -3,7 +3,7 @@
 # The kernel to build the module for: its configured build tree.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules userspace demo test bench check clean help
+.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test bench check clean help
 
 all: modules userspace
 
@@ -13,6 +13,11 @@ modules:
 
 userspace:
 	cargo build --release
+	@scripts/library.sh
+
+# Builds nothing, since it runs as root.
+install uninstall dkms-install dkms-uninstall:
+	@KDIR="$(KDIR)" scripts/install.sh $@
 
 demo:
 	@scripts/demo.sh
@@ -35,6 +40,9 @@ clean:
 help:
 	@echo 'make                 the module for the running kernel, library and samples'
 	@echo 'make KDIR=TREE       the module for the kernel of that build tree'
+	@echo 'make install         library, headers, kqtrace, and the module if it was built (PREFIX, DESTDIR)'
+	@echo 'make dkms-install    the module, built again for each kernel'
+	@echo 'make uninstall       takes that away; so does make dkms-uninstall'
 	@echo 'make demo            an echo server on kqueue, in a virtual machine'
 	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
 	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'

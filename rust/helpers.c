@@ -18,6 +18,7 @@
 #include <linux/pid.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/signal.h>
+#include <linux/stringify.h>
 #include <linux/tracepoint.h>
 #include <linux/tty.h>
 #include <linux/uaccess.h>
@@ -33,6 +34,8 @@ static_assert(KQ_SYMBOL_LEN >= KSYM_SYMBOL_LEN);
 
 /* Exported, but declared only in a header within net/unix. */
 long unix_inq_len(struct sock *sk);
+
+MODULE_VERSION(__stringify(KQUEUE_VERSION));
 
 static unsigned int calloutmax = 4096;
 module_param(calloutmax, uint, 0644);

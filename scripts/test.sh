@@ -30,6 +30,12 @@ if [ -z "$only" ]; then
 	scripts/test-guest.sh | tee "$out/runner"
 	count "$out/runner"
 
+	say "the library and its headers, installed"
+	scripts/library.sh
+	cargo build --quiet --release -p kqueue-samples
+	scripts/test-install.sh | tee "$out/install"
+	count "$out/install"
+
 	say "the state machine, on the host"
 	cargo test --quiet --release -p kqueue-state 2>&1 | tee "$out/state.log" || true
 	sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$out/state.log" >"$out/state"

@@ -5,6 +5,7 @@
  */
 #include <sys/event.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,6 +45,12 @@ int main(void)
 	/* An event may be made from itself. */
 	EV_SET(&change[0], change[0].ident, change[0].filter, change[0].flags,
 	       NOTE_FFCOPY | 5, -3, change[0].udata);
+
+	CHECK(kqueuex(2) == -1 && errno == EINVAL);
+	CHECK(kqueue1(O_APPEND) == -1 && errno == EINVAL);
+	kq = kqueuex(KQUEUE_CLOEXEC);
+	CHECK(kq >= 0 && fcntl(kq, F_GETFD) == FD_CLOEXEC);
+	CHECK(close(kq) == 0);
 
 	kq = kqueue();
 	CHECK(kq >= 0);

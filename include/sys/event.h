@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * kqueue(2) and kevent(2), as in the BSDs. Link with -lkqueue.
+ * kqueue(2) and kevent(2), as in the BSDs. Link with -lkqueue_c.
  */
 #ifndef _SYS_EVENT_H_
 #define _SYS_EVENT_H_
@@ -32,9 +32,16 @@ struct kevent {
 #endif
 };
 
+#if UINTPTR_MAX == 0xffffffffU
+#define KQUEUE_SET_HIGH_(kev)	((kev).ident_high = (kev).udata_high = 0)
+#else
+#define KQUEUE_SET_HIGH_(kev)	((void)0)
+#endif
+
 /* Fills in a struct kevent; each argument is evaluated once. */
 #define EV_SET(kevp, a, b, c, d, e, f) do {				\
-	struct kevent kqueue_kev_ = { 0 };				\
+	struct kevent kqueue_kev_;					\
+	KQUEUE_SET_HIGH_(kqueue_kev_);					\
 	kqueue_kev_.ident = (uintptr_t)(a);				\
 	kqueue_kev_.filter = (b);					\
 	kqueue_kev_.flags = (c);					\
@@ -49,6 +56,10 @@ int kqueue(void);
 
 /* The same with O_CLOEXEC and O_NONBLOCK of the caller's choice. */
 int kqueue1(int flags);
+
+/* The same as kqueue(), with FreeBSD's flags. */
+#define KQUEUE_CLOEXEC	0x00000001
+int kqueuex(unsigned int flags);
 
 /*
  * Applies nchanges changes, then reports at most nevents events; waits for one

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! `kqueue()`, `kqueue1()` and `kevent()` for C programs; see `include/sys/event.h`.
+//! `kqueue()`, `kqueue1()`, `kqueuex()` and `kevent()` for C programs; see `include/sys/event.h`.
 
 use kqueue::{abi, kevent_raw, Event};
-use libc::{c_int, timespec};
+use libc::{c_int, c_uint, timespec};
 use std::{io, os::fd::IntoRawFd};
 
 fn result(result: io::Result<usize>) -> c_int {
@@ -30,6 +30,16 @@ pub extern "C" fn kqueue1(flags: c_int) -> c_int {
         return result(Err(io::Error::from_raw_os_error(libc::EINVAL)));
     }
     result(kqueue::open(flags).map(|file| file.into_raw_fd() as usize))
+}
+
+/// A new kqueue, closed on exec; `flags` may be `KQUEUE_CLOEXEC`, as FreeBSD has it.
+#[no_mangle]
+pub extern "C" fn kqueuex(flags: c_uint) -> c_int {
+    const KQUEUE_CLOEXEC: c_uint = 1;
+    if flags & !KQUEUE_CLOEXEC != 0 {
+        return result(Err(io::Error::from_raw_os_error(libc::EINVAL)));
+    }
+    kqueue()
 }
 
 /// Applies changes, then collects events.

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# install.sh install|uninstall|dkms-install|dkms-uninstall: what `make` of that name does.
+# PREFIX (/usr/local), LIBDIR (PREFIX/lib), DESTDIR, KDIR; EMULATION=1 also answers to the name
+# of the userspace emulation, libkqueue, when programs ask pkg-config.
+source "$(dirname "$0")/common.sh"
+cd "$top"
+prefix=${PREFIX:-/usr/local}
+libdir=${LIBDIR:-$prefix/lib}
+root=${DESTDIR:-}
+version=$(scripts/version.sh)
+source_tree=/usr/src/kqueue-$version
+
+files=(
+	"$prefix/include/kqueue/sys/event.h"
+	"$prefix/include/kqueue/linux/kqueue.h"
+	"$libdir/libkqueue_c.a"
+	"$libdir/libkqueue_c.so"
+	"$libdir/libkqueue_c.so.0"
+	"$libdir/libkqueue_c.so.$version"
+	"$libdir/pkgconfig/kqueue.pc"
+	"$libdir/pkgconfig/libkqueue.pc"
+	"$prefix/bin/kqtrace"
+	/etc/udev/rules.d/60-kqueue.rules
+	/etc/modules-load.d/kqueue.conf
+)
+
+put() { install -D -m "$1" "$2" "$root$3"; }
+fill() { sed "s|@prefix@|$prefix|; s|@libdir@|$libdir|; s|@version@|$version|" "$1"; }
+
+install_userspace() {
+	[ -f build/lib/libkqueue_c.so.0 ] && [ -f target/release/kqtrace ] ||
+		die "not built: run 'make userspace' first, as yourself"
+	put 644 include/sys/event.h "$prefix/include/kqueue/sys/event.h"
+	put 644 include/uapi/linux/kqueue.h "$prefix/include/kqueue/linux/kqueue.h"
+	put 644 build/lib/libkqueue_c.a "$libdir/libkqueue_c.a"
+	put 755 "build/lib/libkqueue_c.so.$version" "$libdir/libkqueue_c.so.$version"
+	ln -sf "libkqueue_c.so.$version" "$root$libdir/libkqueue_c.so.0"
+	ln -sf libkqueue_c.so.0 "$root$libdir/libkqueue_c.so"
+	fill packaging/kqueue.pc.in >build/kqueue.pc
+	put 644 build/kqueue.pc "$libdir/pkgconfig/kqueue.pc"
+	if [ -n "${EMULATION:-}" ]; then
+		put 644 build/kqueue.pc "$libdir/pkgconfig/libkqueue.pc"
+	fi
+	put 755 target/release/kqtrace "$prefix/bin/kqtrace"
+	put 644 packaging/60-kqueue.rules /etc/udev/rules.d/60-kqueue.rules
+	put 644 packaging/kqueue.conf /etc/modules-load.d/kqueue.conf
+}
+
+case $1 in
+install)
+	install_userspace
+	if [ -z "$root" ] && [ -f kqueue.ko ]; then
+		make -C "$KDIR" M="$top" modules_install
+		depmod -a
+		ldconfig
+	else
+		say "the module is not installed: not built here, or DESTDIR is given; see 'make dkms-install'"
+	fi
+	;;
+uninstall)
+	for file in "${files[@]}"; do
+		rm -f "$root$file"
+	done
+	rmdir -p --ignore-fail-on-non-empty "$root$prefix"/include/kqueue/{sys,linux} 2>/dev/null || true
+	;;
+dkms-install)
+	command -v dkms >/dev/null || die "no dkms: install the package of that name"
+	# Better said now than at the next update of the kernel.
+	scripts/check-tree.sh "$KDIR"
+	rm -rf "$source_tree"
+	mkdir -p "$source_tree"
+	cp -r Kbuild Makefile Cargo.toml COPYING rust include scripts "$source_tree/"
+	fill dkms.conf >"$source_tree/dkms.conf"
+	dkms add "kqueue/$version"
+	dkms install "kqueue/$version"
+	;;
+dkms-uninstall)
+	dkms remove "kqueue/$version" --all
+	rm -rf "$source_tree"
+	;;
+*) die "install, uninstall, dkms-install or dkms-uninstall?" ;;
+esac

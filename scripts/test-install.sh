@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# test-install.sh: installs library and headers into a folder, builds programs against them as one
+# would, and uninstalls. Prints "ok ..." and "not ok ..." lines.
+source "$(dirname "$0")/common.sh"
+cd "$top"
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+log=$place.log
+
+check() {
+	local name=$1
+	shift
+	if "$@" >"$log" 2>&1; then
+		echo "ok install::$name"
+	else
+		echo "not ok install::$name"
+		sed 's/^/  | /' "$log"
+	fi
+	rm -f "$log"
+}
+
+run() { DESTDIR=$place PREFIX=/usr EMULATION=1 scripts/install.sh "$1"; }
+# As pkg-config has it, of a root that is somewhere else.
+flags() {
+	PKG_CONFIG_LIBDIR=$place/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$place \
+		PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 pkg-config --cflags --libs "$@"
+}
+build() {
+	# shellcheck disable=SC2046
+	cc -D_GNU_SOURCE -Wall -Wextra -Werror -o "$place/program" selftests/header.c $(flags "$@")
+}
+symbols() {
+	local got
+	got=$(nm -D --defined-only "$place/usr/lib/libkqueue_c.so.0" | awk '$2 == "T" { print $3 }' | sort | tr '\n' ' ')
+	echo "exported: $got"
+	[ "$got" = "kevent@@KQUEUE_0 kqueue1@@KQUEUE_0 kqueue@@KQUEUE_0 kqueuex@@KQUEUE_0 " ]
+}
+soname() { readelf -d "$place/usr/lib/libkqueue_c.so" | grep -q 'SONAME.*libkqueue_c\.so\.0'; }
+needs_it() { build kqueue && readelf -d "$place/program" | grep -q 'NEEDED.*libkqueue_c\.so\.0'; }
+# Without the module a kqueue cannot be had; nothing worse happens.
+fails_cleanly() {
+	[ ! -e /dev/kqueue ] || return 0
+	printf '%s\n' '#include <sys/event.h>' '#include <errno.h>' \
+		'int main(void) { return !(kqueue() == -1 && errno == ENOENT); }' >"$place/no-module.c"
+	# shellcheck disable=SC2046
+	cc -o "$place/program" "$place/no-module.c" $(flags kqueue) &&
+		LD_LIBRARY_PATH=$place/usr/lib "$place/program"
+}
+nothing_left() { run uninstall && [ -z "$(find "$place" ! -type d ! -name program ! -name no-module.c)" ]; }
+compiles_as() {
+	# shellcheck disable=SC2046
+	c++ -x c++ -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only $(flags --cflags-only-I kqueue | sed 's/-l[^ ]*//g') - \
+		<<<$'#include <sys/event.h>\nint main() { struct kevent k; EV_SET(&k, 1, EVFILT_USER, EV_ADD, 0, 0, nullptr); return kqueuex(KQUEUE_CLOEXEC) + k.filter; }'
+}
+
+check install run install
+check symbols symbols
+check soname soname
+check builds_with_pkg_config needs_it
+check builds_by_the_emulation_s_name build libkqueue
+check header_as_cplusplus compiles_as
+check without_the_module fails_cleanly
+check uninstall nothing_left
