@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-const OPERATIONS: usize = 1500;
+const OPERATIONS: usize = 3000;
 
 /// How the true number of bytes to read is had.
 #[derive(Clone, Copy, PartialEq)]
