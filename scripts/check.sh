@@ -20,6 +20,9 @@ cargo clippy --quiet --workspace --all-targets -- -D warnings
 say "the Rust ABI is the header's"
 scripts/abi.sh --check
 
+say "the manual"
+mandoc -Tlint -W warning Documentation/man/*
+
 # Unsafe code is where STYLE of the folder says: hooks, and the ABI's transmutes.
 say "unsafe stays at the edge"
 strays=$(grep -rlE 'unsafe (\{|fn|extern)' rust --include='*.rs' |

@@ -21,6 +21,9 @@ files=(
 	"$libdir/pkgconfig/kqueue.pc"
 	"$libdir/pkgconfig/libkqueue.pc"
 	"$prefix/bin/kqtrace"
+	"$prefix/share/man/man2/kqueue.2"
+	"$prefix/share/man/man2/kevent.2"
+	"$prefix/share/man/man4/kqueue.4"
 	/etc/udev/rules.d/60-kqueue.rules
 	/etc/modules-load.d/kqueue.conf
 )
@@ -43,6 +46,9 @@ install_userspace() {
 		put 644 build/kqueue.pc "$libdir/pkgconfig/libkqueue.pc"
 	fi
 	put 755 target/release/kqtrace "$prefix/bin/kqtrace"
+	for page in Documentation/man/*; do
+		put 644 "$page" "$prefix/share/man/man${page##*.}/${page##*/}"
+	done
 	put 644 packaging/60-kqueue.rules /etc/udev/rules.d/60-kqueue.rules
 	put 644 packaging/kqueue.conf /etc/modules-load.d/kqueue.conf
 }
