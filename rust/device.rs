@@ -5,7 +5,7 @@
 use crate::{
     filter::{ContentWatcher, FileWatcher, MountWatcher, ProcessWatcher, SignalWatcher},
     hook::{
-        chardev::{Device, PollTable},
+        chardev::{self, Device, PollTable},
         close::{CloseHook, CloseProbe},
         fdtable::{Closing, WeakFile},
         fsnotify::Group,
@@ -18,11 +18,14 @@ use crate::{
     kqueue::Kqueue,
     limit::Users,
     nesting::Nesting,
-    uapi::{kevent_args_size, KeventArgs}, //
+    uapi::{kevent_args_size, KeventArgs, IOC_CREATE}, //
 };
 use kernel::{
     fmt,
-    fs::File,
+    fs::{
+        file::flags::{O_CLOEXEC, O_NONBLOCK},
+        File, //
+    },
     prelude::*,
     seq_file::SeqFile,
     sync::{Arc, ArcBorrow},
@@ -109,6 +112,9 @@ impl Device for Kqueue {
     }
 
     fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
+        if cmd == IOC_CREATE {
+            return create(&this, arg);
+        }
         let size = kevent_args_size(cmd).ok_or(ENOTTY)?;
         let args = read_args(arg, size)?;
         let scratch = KeventArgs::scratch_of(arg);
@@ -134,6 +140,20 @@ impl Device for Kqueue {
     fn show_fdinfo(this: ArcBorrow<'_, Kqueue>, m: &SeqFile) {
         this.show(m);
     }
+}
+
+/// A new kqueue of the current task's table, from whatever kqueue. Gives its descriptor.
+///
+/// # Errors
+///
+/// `EINVAL`: flags other than `O_CLOEXEC` and `O_NONBLOCK`. `EMFILE`, `ENFILE`, `ENOMEM`.
+fn create(kqueue: &Kqueue, arg: usize) -> Result<isize> {
+    let flags = u32::try_from(arg).map_err(|_| EINVAL)?;
+    if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+        return Err(EINVAL);
+    }
+    let fd = chardev::open_anonymous::<Kqueue>(c"[kqueue]", flags, kqueue.shared())?;
+    Ok(fd as isize)
 }
 
 /// Reads the arguments of a kevent() call.

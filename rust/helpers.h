@@ -13,6 +13,7 @@ struct fsnotify_iter_info;
 struct fsnotify_mark;
 struct inode;
 struct irq_work;
+struct kqueue_event;
 struct mnt_namespace;
 struct mutex;
 struct pid;
@@ -123,5 +124,13 @@ unsigned int kq_pipe_tail(struct pipe_inode_info *pipe);
 unsigned int kq_pipe_used(struct pipe_inode_info *pipe);
 unsigned int kq_pipe_slots(struct pipe_inode_info *pipe);
 unsigned int kq_pipe_len(struct pipe_inode_info *pipe, unsigned int slot);
+
+/* The module's own tracepoints: see kqueue_trace.h */
+void kq_trace_enter(const void *kq, u32 nchanges, u32 nevents);
+void kq_trace_exit(const void *kq, s64 ret);
+void kq_trace_attach(const void *kq, const struct kqueue_event *event);
+void kq_trace_activate(const void *kq, u64 ident, s16 filter);
+void kq_trace_deliver(const void *kq, const struct kqueue_event *event);
+void kq_trace_detach(const void *kq, u64 ident, s16 filter);
 
 #endif /* _KQUEUE_HELPERS_H */

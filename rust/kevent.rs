@@ -5,6 +5,7 @@
 use crate::{
     hook::{
         signal,
+        trace,
         usercopy::{Scratch, UserEvents},
         waitqueue::{Deadline, Wakeup}, //
     },
@@ -117,6 +118,13 @@ pub(crate) fn kevent(
     args: &KeventArgs,
     scratch: Scratch,
 ) -> Result<usize> {
+    trace::enter(&kqueue, args.nchanges, args.nevents);
+    let result = call(kqueue, args, scratch);
+    trace::exit(&kqueue, &result);
+    result
+}
+
+fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> Result<usize> {
     if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
         return Err(EINVAL);
     }

@@ -13,6 +13,7 @@ use crate::{
         notify::Notifier,
         params,
         queue::Queue,
+        trace,
         usercopy::Scratch,
         waitqueue::{Deadline, WaitQueue, Wakeup}, //
     },
@@ -227,7 +228,7 @@ impl Kqueue {
     }
 
     /// What all kqueues share.
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -252,6 +253,7 @@ impl Kqueue {
             ready.push(knote, false);
             ready.wake()
         };
+        trace::activate(self, &knote);
         self.wake(wake);
     }
 
@@ -297,12 +299,15 @@ impl Kqueue {
     fn remove(&self, table: &mut Table, knote: &Arc<Knote>) {
         drop(self.retire(knote));
         table.remove(knote);
-        Self::detach(table, knote);
+        self.detach(table, knote);
     }
 
     /// Takes a knote's source away. No callback of it comes after that.
-    fn detach(table: &mut Table, knote: &Knote) {
-        drop(knote.body.access_mut(table).source.take());
+    fn detach(&self, table: &mut Table, knote: &Knote) {
+        if let Some(source) = knote.body.access_mut(table).source.take() {
+            drop(source);
+            trace::detach(self, knote);
+        }
     }
 
     /// Ends a knote whose descriptor was closed; in process context, before close(2) returns.
@@ -347,6 +352,7 @@ impl Kqueue {
             } = KBox::into_inner(child);
             drop(self.retire(&knote));
             drop(source);
+            trace::detach(self, &knote);
             adopted = next;
         }
         {
@@ -354,7 +360,7 @@ impl Kqueue {
             let mut bucket = 0;
             while let Some(knote) = table.pop(&mut bucket) {
                 drop(self.retire(&knote));
-                Self::detach(&mut table, &knote);
+                self.detach(&mut table, &knote);
             }
         }
         self.notifier.notify();
@@ -447,6 +453,7 @@ impl Kqueue {
             ready.push(knote.as_arc_borrow(), false);
             ready.wake()
         };
+        trace::activate(self, knote);
         self.wake(wake);
     }
 
@@ -471,6 +478,8 @@ impl Kqueue {
         }
         child.next = ready.adopted.take();
         ready.adopted = Some(child);
+        drop(ready);
+        trace::attach(self, &Kevent::of_knote(knote));
         Ok(())
     }
 
@@ -566,6 +575,7 @@ impl Kqueue {
             this.remove(table, &knote);
             return Err(EBADF);
         }
+        trace::attach(&this, change);
         Ok(knote)
     }
 
@@ -656,6 +666,7 @@ impl Kqueue {
             .iter_mut()
             .filter(|taken| taken.next == Next::AtHead);
         for (taken, event) in due.zip(batch.events.iter().take(told)) {
+            trace::deliver(self, event);
             taken.next = self.reported(table, &taken.knote, event);
         }
         result

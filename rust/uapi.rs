@@ -5,10 +5,10 @@
 //! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so that
 //! the module and the header cannot drift apart; here they get Rust's types.
 
-use crate::{generated, hook::usercopy::Scratch};
+use crate::{generated, hook::usercopy::Scratch, knote::Knote};
 use core::mem::offset_of;
 use kernel::{
-    ioctl::{_IOC_NR, _IOC_SIZE, _IOC_TYPE},
+    ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
     prelude::*,
     transmute, //
 };
@@ -37,6 +37,15 @@ impl Kevent {
     /// An event to report.
     pub(crate) fn new(event: generated::kqueue_event) -> Self {
         Self(event)
+    }
+
+    /// What names a knote, and no more.
+    pub(crate) fn of_knote(knote: &Knote) -> Self {
+        Self(generated::kqueue_event {
+            ident: knote.ident(),
+            filter: knote.filter().raw(),
+            ..Default::default()
+        })
     }
 
     /// What a program may set: the flags that are the kernel's own are ignored in a change.
@@ -82,6 +91,9 @@ impl KeventArgs {
         Scratch::new(address.wrapping_add(offset_of!(generated::kqueue_kevent, scratch)))
     }
 }
+
+/// `KQUEUE_IOC_CREATE` of the ABI header.
+pub(crate) const IOC_CREATE: u32 = _IO(generated::KQUEUE_IOC_MAGIC, 1);
 
 /// The size of the arguments if `cmd` is `KQUEUE_IOC_KEVENT`, of whatever version.
 pub(crate) fn kevent_args_size(cmd: u32) -> Option<usize> {

@@ -13,17 +13,19 @@ use super::{
     pollwait::Events,
     waitqueue::WaitQueue, //
 };
+use crate::generated;
 use core::{
     marker::PhantomData,
     ptr::{self, NonNull},
 };
 use kernel::{
     bindings,
-    error::to_result,
+    error::{from_err_ptr, to_result},
     ffi::{c_int, c_long, c_uint, c_ulong},
-    fs::File,
+    fs::{file::FileDescriptorReservation, File},
     prelude::*,
     seq_file::SeqFile,
+    sync::aref::ARef,
     types::{ForeignOwnable, Opaque}, //
 };
 
@@ -130,6 +132,39 @@ pub(crate) fn object_of<T: Device>(file: &File) -> Option<Borrowed<'_, T>> {
     Some(unsafe { VTable::<T>::borrow(file.as_ptr()) })
 }
 
+/// Opens a file like those of the device, but behind an anonymous inode, which `/proc` calls
+/// `name`. Gives its descriptor in the current task.
+///
+/// # Errors
+///
+/// `EMFILE`, `ENFILE`, `ENOMEM`; and what [`Device::open`] fails with.
+pub(crate) fn open_anonymous<T: Device>(
+    name: &'static CStr,
+    flags: u32,
+    shared: &T::Shared,
+) -> Result<u32> {
+    let reservation = FileDescriptorReservation::get_unused_fd_flags(flags)?;
+    // SAFETY: The name and the operations live as long as the module, which the file pins.
+    let raw = from_err_ptr(unsafe {
+        generated::anon_inode_getfile(
+            name.as_char_ptr(),
+            &VTable::<T>::OPERATIONS,
+            ptr::null_mut(),
+            (bindings::O_RDWR | flags) as c_int,
+        )
+    })?;
+    let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+    // SAFETY: The reference is ours; these files have no `fdget_pos`.
+    let file: ARef<File> = unsafe { ARef::from_raw(raw.cast()) };
+    // SAFETY: A file is valid until after its `release`, in which the device drops this.
+    let ptr = T::open(unsafe { WeakFile::new(raw) }, shared)?;
+    // SAFETY: Nobody else has the file yet.
+    unsafe { (*raw.as_ptr()).private_data = ptr.into_foreign() };
+    let descriptor = reservation.reserved_fd();
+    reservation.fd_install(file);
+    Ok(descriptor)
+}
+
 struct VTable<T: Device>(PhantomData<T>);
 
 impl<T: Device> VTable<T> {
@@ -190,8 +225,11 @@ impl<T: Device> VTable<T> {
     ///
     /// Called by the VFS, with an open file of this device that nobody refers to any more.
     unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: `open` put it there; nobody uses a file any more that is being released.
-        T::release(unsafe { T::Ptr::from_foreign((*file).private_data) });
+        // SAFETY: `open` put it there; nobody uses a file any more that is being released. One
+        // that `open_anonymous` gave up has none.
+        if let Some(ptr) = unsafe { T::Ptr::try_from_foreign((*file).private_data) } {
+            T::release(ptr);
+        }
         0
     }
 

@@ -26,6 +26,7 @@ pub(crate) mod seek;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod taskwork;
+pub(crate) mod trace;
 pub(crate) mod tracepoint;
 pub(crate) mod usercopy;
 pub(crate) mod waitqueue;

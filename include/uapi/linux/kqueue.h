@@ -147,4 +147,11 @@ struct kqueue_kevent {
 /* Apply the changes, then collect events. Returns the number of events. */
 #define KQUEUE_IOC_KEVENT	_IOW(KQUEUE_IOC_MAGIC, 0x00, struct kqueue_kevent)
 
+/*
+ * Make a kqueue as open(2) of the device does, of the caller's descriptor table
+ * whoever's this one is: for who is not where the device can be named any more.
+ * The argument is O_CLOEXEC and O_NONBLOCK as wanted. Returns a descriptor.
+ */
+#define KQUEUE_IOC_CREATE	_IO(KQUEUE_IOC_MAGIC, 0x01)
+
 #endif /* _UAPI_LINUX_KQUEUE_H */
