@@ -34,6 +34,8 @@ want=(
 	gcc make flex bison bc cpio kmod libelf-dev libssl-dev xz-utils rsync perl
 	qemu-system-x86 busybox-static python3 python3-venv procps iproute2 netcat-openbsd e2fsprogs mount pkg-config g++ mandoc
 )
+# For 32-bit programs.
+[ "$(dpkg --print-architecture)" != amd64 ] || want+=(gcc-multilib)
 missing=()
 for package in "${want[@]}"; do
 	installed "$package" || missing+=("$package")

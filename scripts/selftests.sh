@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # selftests.sh: builds the selftests, statically linked, and prints shell
-# assignments: tests=PATH c_test=PATH.
+# assignments: tests=PATH c_tests=FOLDER.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 target=$(rustc -vV | sed -n 's/^host: //p')
@@ -13,11 +13,20 @@ cargo test --quiet --no-run --target "$target" -p kqueue-selftests --message-for
 tests=$(sed -n 's/.*"name":"kqueue_selftests".*"executable":"\([^"]*\)".*/\1/p' build/selftests.json)
 [ -x "$tests" ] || die "cargo named no test binary"
 
-# The linker warns of what Rust's standard library has and nobody calls.
-cargo build --quiet --release -p kqueue-capi
+# The C programs, as each standard has C, and for 32-bit processes too where the compiler can.
+scripts/library.sh
+c_tests=$top/build/c-tests
+rm -rf "$c_tests"
+mkdir -p "$c_tests"
 for standard in c89 c99 c11; do
-	cc "-std=$standard" -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror -static -Wl,--no-warnings \
-		-Iinclude -Iinclude/uapi -o build/c-test \
-		selftests/header.c target/release/libkqueue_c.a
+	for bits in 64 32; do
+		library=build/lib${bits/64/}
+		[ -f "$library/libkqueue_c.a" ] || continue
+		for test in header library; do
+			cc "-m$bits" "-std=$standard" -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror -static -pthread \
+				-Iinclude -Iinclude/uapi -o "$c_tests/$test$bits" \
+				"selftests/$test.c" "$library/libkqueue_c.a"
+		done
+	done
 done
-echo "tests=$tests c_test=$top/build/c-test"
+echo "tests=$tests c_tests=$c_tests"

@@ -31,7 +31,6 @@ if [ -z "$only" ]; then
 	count "$out/runner"
 
 	say "the library and its headers, installed"
-	scripts/library.sh
 	cargo build --quiet --release -p kqueue-samples
 	scripts/test-install.sh | tee "$out/install"
 	count "$out/install"
@@ -50,7 +49,7 @@ say "the module, in a guest with the debug kernel"
 rm -f "$out/counts"
 if scripts/guest.sh "$tree" 3000 "$out" \
 	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-60}" \
-	selftests/run.sh "$module" "$out" "$tests" "$c_test" target/release/echo-server \
+	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
 	"$helpers/slowpoll.ko" "$only"; then
 	echo "ok guest::kernel_log_is_clean"
 	passed=$((passed + 1))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE OUT TEST-BINARY C-TEST ECHO-SERVER SLOWPOLL-MODULE [NAME]: in a guest, runs every test in a
+# run.sh MODULE OUT TEST-BINARY C-TESTS ECHO-SERVER SLOWPOLL-MODULE [NAME]: in a guest, runs every test in a
 # process of its own; with NAME, those whose name matches it. Leaves
 # "PASSED FAILED" in OUT/counts.
 out=$2 server=$(realpath "$5") only=${7:-}
@@ -12,7 +12,7 @@ stage=$(mktemp -d /dev/shm/kqueue.XXXXXX)
 cp "$1" "$stage/kqueue.ko"
 cp "$6" "$stage/slowpoll.ko"
 cp "$3" "$stage/tests"
-cp "$4" "$stage/c-test"
+cp "$4"/* "$stage/"
 cp "$(command -v busybox)" "$stage/busybox"
 cd "$stage" || exit
 # A folder of another machine, by 9p.
@@ -49,7 +49,7 @@ run() {
 cat >load-and-unload <<'SCRIPT'
 for i in $(./busybox seq 50); do
 	./busybox insmod kqueue.ko || exit
-	./c-test || exit
+	./header64 || exit
 	# A module in use stays.
 	exec 9<>/dev/kqueue || exit
 	if ./busybox rmmod kqueue 2>/dev/null; then exit 1; fi
@@ -61,7 +61,9 @@ SCRIPT
 ./busybox insmod slowpoll.ko || exit
 run module::load_and_unload ./busybox sh load-and-unload
 ./busybox insmod kqueue.ko || exit
-run c::header ./c-test
+for program in header64 library64 header32 library32; do
+	[ ! -x $program ] || run "c::$program" "./$program"
+done
 while IFS= read -r test; do
 	run "${test%: test}" ./tests --exact "${test%: test}" --test-threads 1
 done < <(./tests --list --format terse)

@@ -3,36 +3,54 @@
 //! The BSD kqueue event interface on Linux, over `/dev/kqueue`.
 //!
 //! ```no_run
-//! use kqueue::{ev, Event, Filter, Kqueue};
-//! use std::{os::fd::AsRawFd, time::Duration};
+//! use kqueue::{Change, Kqueue, ProcessNotes, Report};
+//! use std::time::Duration;
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let kqueue = Kqueue::new()?;
-//! let stdin = std::io::stdin().as_raw_fd();
-//! let mut events = [Event::default(); 8];
-//! let changes = [
-//!     Event::fd(stdin, Filter::READ, ev::ADD),
-//!     Event::new(1, Filter::TIMER, ev::ADD).data(1000),
-//! ];
-//! let count = kqueue.kevent(&changes, &mut events, Some(Duration::from_secs(5)))?;
-//! for event in &events[..count] {
-//!     println!("{event:?}");
+//! let child = std::process::Command::new("make").spawn()?;
+//! kqueue.apply(&[
+//!     Change::readable(std::io::stdin()),
+//!     Change::timer(1, Duration::from_secs(1)),
+//!     Change::process(child.id(), ProcessNotes::EXIT),
+//! ])?;
+//! for event in kqueue.incoming() {
+//!     match event?.report() {
+//!         Report::Readable(input) => println!("{} bytes to read", input.bytes),
+//!         Report::Timer { expirations, .. } => println!("tick ({expirations})"),
+//!         Report::Process(process) => println!("{:?}", process.status()),
+//!         other => println!("{other:?}"),
+//!     }
 //! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Change`] says what to watch, [`Event::report`] what has happened. Below them are [`Event`],
+//! which is C's `struct kevent`, and [`Kqueue::kevent`], which is kevent(2). Closing a descriptor
+//! ends its events: nothing here needs to outlive anything else.
 
 #[allow(missing_docs, non_camel_case_types)]
 pub mod abi;
+mod change;
+mod events;
+mod notes;
+mod report;
+
+pub use change::{Change, Rejected};
+pub use events::{Events, Incoming};
+pub use notes::{FileNotes, MountNotes, ProcessNotes};
+pub use report::{Descriptor, Process, Report};
 
 use std::{
     fmt,
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::fs::OpenOptionsExt,
     },
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -251,11 +269,74 @@ pub struct Kqueue(OwnedFd);
 impl Kqueue {
     /// A new kqueue; its descriptor is closed on exec.
     ///
+    /// The first one that a process makes opens the device; those after it need no `/dev`, and a
+    /// forked child's neither.
+    ///
     /// # Errors
     ///
     /// `ENOENT` or `ENXIO` if the module is not loaded; `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new() -> io::Result<Self> {
-        open(libc::O_CLOEXEC).map(|file| Kqueue(file.into()))
+        static CONTROL: OnceLock<File> = OnceLock::new();
+        let control = match CONTROL.get() {
+            Some(control) => control,
+            None => {
+                let opened = open(libc::O_CLOEXEC)?;
+                CONTROL.get_or_init(|| opened)
+            }
+        };
+        // SAFETY: The argument is a number.
+        let fd =
+            unsafe { libc::ioctl(control.as_raw_fd(), KQUEUE_IOC_CREATE as _, libc::O_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: The descriptor is new, and ours.
+        Ok(Kqueue(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Applies all changes, in one call.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`]: the first that was refused, and why. All others are applied.
+    pub fn apply(&self, changes: &[Change]) -> Result<(), Rejected> {
+        let rejected = |(index, error)| Rejected { index, error };
+        let mut events: Vec<Event> = changes.iter().map(Change::event).collect();
+        // Each is answered, in its place.
+        for event in &mut events {
+            event.flags |= ev::RECEIPT;
+        }
+        let mut answers = vec![Event::default(); events.len()];
+        let count = self
+            .kevent(&events, &mut answers, Some(Duration::ZERO))
+            .map_err(|error| rejected((0, error)))?;
+        let refused = answers[..count].iter().position(|answer| answer.data != 0);
+        match refused {
+            Some(index) => {
+                let error = io::Error::from_raw_os_error(answers[index].data as i32);
+                Err(rejected((index, error)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until something has happened, or `timeout` is over; for ever without one. What was in
+    /// `events` before is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// Those of `kevent(2)`.
+    pub fn wait<'a>(
+        &self,
+        events: &'a mut Events,
+        timeout: Option<Duration>,
+    ) -> io::Result<&'a [Event]> {
+        events.fill(|room| self.kevent(&[], room, timeout))
+    }
+
+    /// What happens, as it comes; waits for it. It ends at no time by itself.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming::new(self)
     }
 
     /// Applies `changes`, then reports into `events`: waits until there is one, or `timeout` is
@@ -313,7 +394,7 @@ impl From<Kqueue> for OwnedFd {
     }
 }
 
-/// Opens the device with the given `O_*` flags: a new kqueue.
+/// Opens the device itself with the given `O_*` flags: a new kqueue.
 ///
 /// # Errors
 ///
@@ -334,7 +415,10 @@ pub fn open(flags: i32) -> io::Result<File> {
     Ok(file)
 }
 
-/// The number of the one ioctl: `_IOW(KQUEUE_IOC_MAGIC, 0, struct kqueue_kevent)`.
+/// The number of the ioctl that makes a kqueue: `_IO(KQUEUE_IOC_MAGIC, 1)`.
+pub const KQUEUE_IOC_CREATE: u64 = (abi::KQUEUE_IOC_MAGIC as u64) << 8 | 1;
+
+/// The number of the ioctl that is `kevent()`: `_IOW(KQUEUE_IOC_MAGIC, 0, struct kqueue_kevent)`.
 pub const KQUEUE_IOC_KEVENT: u64 = {
     const WRITE: u64 = 1;
     WRITE << 30

@@ -19,6 +19,7 @@ mod fault;
 mod file;
 mod fork;
 mod kinds;
+mod library;
 mod limit;
 mod mounts;
 mod nested;

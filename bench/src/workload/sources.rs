@@ -74,7 +74,7 @@ fn signals_by_kevent(times: usize) -> impl FnMut() -> f64 {
         each(times, || {
             for _ in 0..times {
                 kill();
-                queue.wait(&mut [Event::default(); 1]);
+                Kevents::wait(&queue, &mut [Event::default(); 1]);
             }
         })
     }

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * kqueue(), kqueue1(), kqueuex() and kevent() for C programs, over /dev/kqueue.
+ *
+ * The device is opened once; every kqueue is made from that control descriptor, so a program can
+ * go where there is no /dev (chroot, a sandbox) and still make more. There are no locks and no
+ * memory of our own: all of it may be called from a signal handler once the first call is through,
+ * and in the child of a fork.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/event.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Above what programs count on to be given, within what every table has room for. */
+#define CONTROL_LOWEST 48
+
+static atomic_int control = -1;
+/* Which device the control descriptor is of: its number may come to be another file's. */
+static atomic_ullong control_device;
+
+static int is_control(int fd)
+{
+	struct stat status;
+
+	return fd >= 0 && fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) &&
+	       status.st_rdev == atomic_load(&control_device);
+}
+
+/* The control descriptor, or -1 and errno. A program may have closed the one before. */
+static int get_control(void)
+{
+	int known = atomic_load(&control);
+	struct stat status;
+	int fd, high;
+
+	if (is_control(known))
+		return known;
+	fd = open("/dev/kqueue", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &status) < 0) {
+		close(fd);
+		return -1;
+	}
+	high = fcntl(fd, F_DUPFD_CLOEXEC, CONTROL_LOWEST);
+	if (high >= 0) {
+		close(fd);
+		fd = high;
+	}
+	atomic_store(&control_device, status.st_rdev);
+	if (!atomic_compare_exchange_strong(&control, &known, fd)) {
+		/* Another thread, or the handler of a signal, was first. */
+		close(fd);
+		fd = known;
+	}
+	return fd;
+}
+
+int kqueue1(int flags)
+{
+	int saved = errno;
+	int fd;
+
+	if (flags & ~(O_CLOEXEC | O_NONBLOCK)) {
+		errno = EINVAL;
+		return -1;
+	}
+	fd = get_control();
+	if (fd < 0)
+		return -1;
+	errno = saved;
+	return ioctl(fd, KQUEUE_IOC_CREATE, flags);
+}
+
+int kqueue(void)
+{
+	return kqueue1(O_CLOEXEC);
+}
+
+int kqueuex(unsigned int flags)
+{
+	if (flags & ~KQUEUE_CLOEXEC) {
+		errno = EINVAL;
+		return -1;
+	}
+	return kqueue();
+}
+
+int kevent(int kq, const struct kevent *changelist, int nchanges,
+	   struct kevent *eventlist, int nevents,
+	   const struct timespec *timeout)
+{
+	struct kqueue_kevent args = {
+		.changelist = (uintptr_t)changelist,
+		.eventlist = (uintptr_t)eventlist,
+		/* A negative count is above INT_MAX as the kernel sees it: EINVAL. */
+		.nchanges = nchanges,
+		.nevents = nevents,
+	};
+	int type, count;
+
+	if (timeout) {
+		args.flags = KQUEUE_TIMEOUT;
+		args.tv_sec = timeout->tv_sec;
+		args.tv_nsec = timeout->tv_nsec;
+	}
+	if (nevents == 0 || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+		pthread_testcancel();
+		return ioctl(kq, KQUEUE_IOC_KEVENT, &args);
+	}
+	/* It may wait: as in any such call of the C library, the thread can be cancelled there. */
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	count = ioctl(kq, KQUEUE_IOC_KEVENT, &args);
+	pthread_setcanceltype(type, NULL);
+	return count;
+}
