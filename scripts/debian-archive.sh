@@ -6,6 +6,7 @@
 
 archive=$cache/apt
 suites='trixie trixie-backports'
+types=deb
 
 archive_apt() {
 	local tool=$1
@@ -29,7 +30,7 @@ archive_update() {
 	keys=$(printf '%s ' /usr/share/keyrings/debian-archive-*-automatic.gpg)
 	mkdir -p "$archive/lists/partial" "$archive/cache/archives/partial"
 	cat >"$archive/suites.sources" <<-SOURCES
-		Types: deb
+		Types: $types
 		URIs: $uri
 		Suites: $suites
 		Components: main
