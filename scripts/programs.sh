@@ -93,6 +93,7 @@ build_libev() {
 		selftests/programs/libev.c "$out/libev/kqueue/.libs/libev.a" "$library" -lm -pthread
 }
 
+# Linked with the object itself, since its libraries come after ours.
 build_redis() {
 	local which
 	for which in native kqueue; do
@@ -102,7 +103,7 @@ build_redis() {
 			sed -i 's/^#define HAVE_EPOLL 1/#define HAVE_KQUEUE 1/' "$out/redis/kqueue/src/config.h"
 		fi
 		logged "$log/redis.$which" make -C "$out/redis/$which" -j "$(nproc)" MALLOC=libc OPTIMIZATION=-O1 \
-			REDIS_CFLAGS="$include" REDIS_LDFLAGS="$library" DEBUG= redis-server redis-benchmark redis-cli
+			REDIS_CFLAGS="$include" REDIS_LDFLAGS="$top/build/lib/kqueue.o" DEBUG= redis-server redis-benchmark redis-cli
 		built redis $which
 	done
 }

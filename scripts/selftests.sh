@@ -22,10 +22,12 @@ for standard in c89 c99 c11; do
 	for bits in 64 32; do
 		library=build/lib${bits/64/}
 		[ -f "$library/libkqueue_c.a" ] || continue
-		for test in header library; do
+		for test in selftests/header selftests/library samples/sandbox; do
+			# The sample is not for the oldest C.
+			[ "$test$standard" != samples/sandboxc89 ] || continue
 			cc "-m$bits" "-std=$standard" -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror -static -pthread \
-				-Iinclude -Iinclude/uapi -o "$c_tests/$test$bits" \
-				"selftests/$test.c" "$library/libkqueue_c.a"
+				-Iinclude -Iinclude/uapi -o "$c_tests/${test#*/}$bits" \
+				"$test.c" "$library/libkqueue_c.a"
 		done
 	done
 done

@@ -68,6 +68,9 @@ while IFS= read -r test; do
 	run "${test%: test}" ./tests --exact "${test%: test}" --test-threads 1
 done < <(./tests --list --format terse)
 run sample::killed_server "$here/kill-server.sh" "$server"
+run sample::kqtrace "$here/kqtrace.sh" "$(dirname "$server")/kqtrace"
+mkdir empty
+run sample::sandbox ./sandbox64 empty
 ./busybox rmmod kqueue >"$log" 2>&1
 result module::unload_at_the_end $?
 [ "$failed" = 0 ]

@@ -35,5 +35,6 @@ mod signal;
 mod socket;
 mod stress;
 mod timer;
+mod trace;
 mod user;
 mod vnode;

@@ -1,111 +1,340 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! Registers what its arguments name, and prints each event as a line.
+//! Watches what its arguments name, and prints what happens: a line each, or JSON.
 
 use anyhow::{bail, Context, Result};
 use clap::Parser;
-use kqueue::{ev, note, Event, Filter, Kqueue};
+use kqueue::{Change, Descriptor, FileNotes, Kqueue, MountNotes, Process, ProcessNotes, Report};
+use serde_json::{json, Value};
 use std::{
-    fs::{File, OpenOptions},
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
     io::Write,
     os::{
-        fd::{AsRawFd, RawFd},
-        unix::fs::OpenOptionsExt,
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     },
+    process::{Child, Command},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+/// What can be watched, for the help.
+const KINDS: &str = "\
+What to watch:
+  file:PATH     what happens to a file or directory: written, renamed, opened...
+  process:PID   a process and all its descendants: forks, programs, exits
+  signal:NAME   signals that are sent to kqtrace itself: HUP, USR1, 10...
+  timer:MS      a period in milliseconds
+  mounts        file systems that are mounted and unmounted
+  read:X        something to read, X is a path or a descriptor's number
+  write:X       room to write
+  except:X      an exceptional condition
+  user:NUMBER   an event that is triggered at once";
+
 #[derive(Parser)]
-#[command(about = "Prints kqueue events as lines")]
+#[command(about = "Prints what happens to files, processes, signals, timers and mounts", after_help = KINDS)]
 struct Options {
     /// Ends after that many events.
     #[arg(long)]
     count: Option<usize>,
-    /// Reports a state once (EV_CLEAR), not for as long as it lasts.
+    /// Ends after that many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    duration: Option<u64>,
+    /// Reports a state of a descriptor once (EV_CLEAR), not for as long as it lasts.
     #[arg(long)]
     clear: bool,
-    /// read:FD-OR-PATH, write:FD-OR-PATH, timer:MILLISECONDS, user:NUMBER (triggered at once)
-    #[arg(required = true, value_name = "EVENT")]
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Runs a command, watches it and its descendants, and ends when they all have.
+    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_name = "COMMAND")]
+    run: Vec<String>,
+    /// See below.
+    #[arg(value_name = "EVENT", required_unless_present = "run")]
     events: Vec<String>,
 }
 
-/// Descriptor `name`, or the file of that name, which `files` keeps open.
-fn descriptor(name: &str, files: &mut Vec<File>, options: &OpenOptions) -> Result<RawFd> {
-    if let Ok(fd) = name.parse() {
-        return Ok(fd);
+/// Signals by the names that kill(1) knows them by.
+const SIGNALS: [(&str, i32); 12] = [
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("USR1", libc::SIGUSR1),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("TSTP", libc::SIGTSTP),
+    ("WINCH", libc::SIGWINCH),
+];
+
+fn signal_number(name: &str) -> Result<i32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
     }
-    let file = options.open(name).with_context(|| name.to_owned())?;
-    let fd = file.as_raw_fd();
-    files.push(file);
-    Ok(fd)
+    let bare = name.strip_prefix("SIG").unwrap_or(name);
+    let found = SIGNALS.iter().find(|(known, _)| *known == bare);
+    Ok(found.with_context(|| format!("{name}: no such signal"))?.1)
 }
 
-fn change(argument: &str, flags: u16, files: &mut Vec<File>) -> Result<Event> {
-    let (kind, value) = argument
-        .split_once(':')
-        .with_context(|| format!("{argument}: KIND:VALUE is expected"))?;
-    let mut open = OpenOptions::new();
-    open.custom_flags(libc::O_NONBLOCK);
-    Ok(match kind {
-        "read" => Event::fd(
-            descriptor(value, files, open.read(true))?,
-            Filter::READ,
-            flags,
-        ),
-        "write" => Event::fd(
-            descriptor(value, files, open.write(true))?,
-            Filter::WRITE,
-            flags,
-        ),
-        // Timers are told apart by their periods.
-        "timer" => {
-            let period: u32 = value.parse()?;
-            Event::new(period.into(), Filter::TIMER, flags).data(period.into())
+fn signal_name(number: i32) -> String {
+    let found = SIGNALS.iter().find(|(_, known)| *known == number);
+    found.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
+/// Everything that was asked for.
+struct Watches {
+    kqueue: Kqueue,
+    /// What a descriptor that is watched was called.
+    names: HashMap<RawFd, String>,
+    /// Kept open while they are watched.
+    files: Vec<File>,
+    /// How many processes of `--run` there are, and its first.
+    running: usize,
+    child: Option<Child>,
+    options: Options,
+}
+
+const PROCESS: ProcessNotes = ProcessNotes::all()
+    .difference(ProcessNotes::TRACKERR)
+    .difference(ProcessNotes::CHILD);
+/// Ends the program.
+const DURATION: u64 = u64::MAX;
+
+impl Watches {
+    fn descriptor(&mut self, name: &str, open: &OpenOptions) -> Result<RawFd> {
+        let fd = match name.parse() {
+            Ok(fd) => fd,
+            Err(_) => {
+                let file = open.open(name).with_context(|| name.to_owned())?;
+                let fd = file.as_raw_fd();
+                self.files.push(file);
+                fd
+            }
+        };
+        self.names.insert(fd, name.to_owned());
+        Ok(fd)
+    }
+
+    fn change(&mut self, argument: &str) -> Result<Change> {
+        let (kind, value) = argument.split_once(':').unwrap_or((argument, ""));
+        let mut open = OpenOptions::new();
+        open.custom_flags(libc::O_NONBLOCK);
+        let mut on = |how: fn(BorrowedFd<'static>) -> Change, open: &OpenOptions| {
+            let fd = self.descriptor(value, open)?;
+            // SAFETY: It is only a number to the kernel, which says if there is no such descriptor.
+            let change = how(unsafe { BorrowedFd::borrow_raw(fd) });
+            anyhow::Ok(if self.options.clear {
+                change.edge()
+            } else {
+                change
+            })
+        };
+        Ok(match kind {
+            "read" => on(Change::readable, open.read(true))?,
+            "write" => on(Change::writable, open.write(true))?,
+            "except" => on(Change::exceptional, open.read(true))?,
+            "file" => on(|fd| Change::file(fd, FileNotes::all()), open.read(true))?,
+            "process" => Change::process(value.parse()?, PROCESS),
+            "signal" => {
+                let number = signal_number(value)?;
+                // SAFETY: An ignored signal is counted all the same, and does not end us.
+                unsafe { libc::signal(number, libc::SIG_IGN) };
+                Change::signal(number)
+            }
+            // Timers are told apart by their periods.
+            "timer" => {
+                let period: u32 = value.parse()?;
+                Change::timer(period.into(), Duration::from_millis(period.into()))
+            }
+            "mounts" => Change::mounts(MountNotes::all()),
+            "user" => {
+                let id = value.parse()?;
+                self.kqueue.apply(&[Change::user(id)])?;
+                Change::trigger(id)
+            }
+            _ => bail!("{argument}: unknown kind of event; see --help"),
+        })
+    }
+
+    fn add_all(&mut self) -> Result<()> {
+        for argument in self.options.events.clone() {
+            let change = self.change(&argument)?;
+            self.kqueue
+                .apply(&[change])
+                .with_context(|| argument.clone())?;
         }
-        "user" => Event::new(value.parse()?, Filter::USER, flags).fflags(note::TRIGGER),
-        _ => bail!("{kind}: unknown kind of event"),
-    })
+        if let Some(seconds) = self.options.duration {
+            let end = Change::timeout(DURATION, Duration::from_secs(seconds));
+            self.kqueue.apply(&[end])?;
+        }
+        if let Some((program, arguments)) = self.options.run.split_first() {
+            // It stops before its program begins, to be watched from there on.
+            let shell = ["-c", "kill -STOP $$; exec \"$@\"", "sh", program];
+            let child = Command::new("/bin/sh")
+                .args(shell)
+                .args(arguments)
+                .spawn()?;
+            let pid = child.id();
+            let mut status = 0;
+            // SAFETY: It is our child.
+            unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WUNTRACED) };
+            self.kqueue.apply(&[Change::process(pid, PROCESS)])?;
+            // SAFETY: The same.
+            unsafe { libc::kill(pid as i32, libc::SIGCONT) };
+            self.child = Some(child);
+            self.running = 1;
+        }
+        Ok(())
+    }
+
+    fn name(&self, fd: RawFd) -> &str {
+        self.names.get(&fd).map_or("", String::as_str)
+    }
+
+    fn on_descriptor(&self, kind: &str, what: &Descriptor) -> (String, Value) {
+        let name = self.name(what.fd);
+        let mut line = format!("{kind} {name}: {} bytes", what.bytes);
+        if what.end {
+            line += ", end";
+        }
+        if what.hung_up {
+            line += ", hung up";
+        }
+        if what.error != 0 {
+            line += &format!(", {}", std::io::Error::from_raw_os_error(what.error));
+        }
+        let json = json!({
+            "event": kind, "fd": what.fd, "name": name, "bytes": what.bytes, "end": what.end,
+            "hung_up": what.hung_up, "error": what.error,
+        });
+        (line, json)
+    }
+
+    fn on_process(&mut self, process: &Process) -> (String, Value) {
+        let pid = process.pid;
+        let mut line = format!(
+            "process {pid}: {}",
+            names(process.notes.iter_names()).join(" ")
+        );
+        let mut json = json!({
+            "event": "process", "pid": pid, "notes": names(process.notes.iter_names()),
+        });
+        if let Some(parent) = process.parent() {
+            self.running += 1;
+            line += &format!(" of {parent}");
+            json["parent"] = parent.into();
+        }
+        if process.notes.contains(ProcessNotes::EXEC) {
+            // It may have gone on since.
+            if let Ok(comm) = fs::read_to_string(format!("/proc/{pid}/comm")) {
+                line += &format!(" {}", comm.trim_end());
+                json["program"] = comm.trim_end().into();
+            }
+        }
+        if let Some(status) = process.status() {
+            self.running = self.running.saturating_sub(1);
+            line += &format!(", {status}");
+            json["code"] = status.code().into();
+            json["signal"] = status.signal().into();
+        }
+        (line, json)
+    }
+
+    fn show(&mut self, report: &Report) -> Result<(String, Value)> {
+        Ok(match report {
+            Report::Readable(what) => self.on_descriptor("read", what),
+            Report::Writable(what) => self.on_descriptor("write", what),
+            Report::Exceptional(what) => self.on_descriptor("except", what),
+            Report::File { fd, notes } => {
+                let (name, notes) = (self.name(*fd), names(notes.iter_names()));
+                (
+                    format!("file {name}: {}", notes.join(" ")),
+                    json!({ "event": "file", "fd": fd, "name": name, "notes": notes }),
+                )
+            }
+            Report::Process(process) => self.on_process(process),
+            Report::Signal { number, count } => {
+                let name = signal_name(*number);
+                (
+                    format!("signal {name}: {count}"),
+                    json!({ "event": "signal", "number": number, "name": name, "count": count }),
+                )
+            }
+            Report::Timer { id, expirations } => (
+                format!("timer {id}: {expirations}"),
+                json!({ "event": "timer", "period": id, "expirations": expirations }),
+            ),
+            Report::User { id, flags } => (
+                format!("user {id}: {flags:#x}"),
+                json!({ "event": "user", "id": id, "flags": flags }),
+            ),
+            Report::Mounts(notes) => {
+                let notes = names(notes.iter_names());
+                (
+                    format!("mounts: {}", notes.join(" ")),
+                    json!({ "event": "mounts", "notes": notes }),
+                )
+            }
+            other => bail!("unexpected: {other:?}"),
+        })
+    }
+
+    /// True when there is nothing more to wait for.
+    fn is_over(&self) -> bool {
+        self.child.is_some() && self.running == 0 && self.options.events.is_empty()
+    }
+
+    fn print_all(&mut self) -> Result<()> {
+        let mut left = self.options.count.unwrap_or(usize::MAX);
+        let mut events = kqueue::Events::with_capacity(64);
+        let mut out = std::io::stdout().lock();
+        while left > 0 && !self.is_over() {
+            self.kqueue.wait(&mut events, None)?;
+            for event in &events {
+                let report = event.report();
+                if matches!(report, Report::Timer { id: DURATION, .. }) {
+                    return Ok(());
+                }
+                let (line, mut json) = self.show(&report)?;
+                if self.options.json {
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+                    json["time"] = now.as_secs_f64().into();
+                    writeln!(out, "{json}")?;
+                } else {
+                    writeln!(out, "{line}")?;
+                }
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-fn line(event: &Event) -> String {
-    let names = [
-        (ev::EOF, " eof"),
-        (ev::HUP, " hup"),
-        (ev::NODATA, " nodata"),
-        (ev::ERROR, " error"),
-    ];
-    let set = names.iter().filter(|(flag, _)| event.has(*flag));
-    let flags: String = set.map(|(_, name)| *name).collect();
-    format!(
-        "{:?} ident {} data {} fflags {:#x}{flags}",
-        event.filter, event.ident, event.data, event.fflags
-    )
+/// Flags as words.
+fn names<T>(set: impl Iterator<Item = (&'static str, T)>) -> Vec<String> {
+    let words = set.map(|(name, _)| name.to_lowercase().replace('_', "-"));
+    words.collect()
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
-    let kqueue = Kqueue::new().context("/dev/kqueue: is the module loaded?")?;
-    let flags = ev::ADD | if options.clear { ev::CLEAR } else { 0 };
-    let mut files = Vec::new();
-    let mut changes = Vec::new();
-    for argument in &options.events {
-        changes.push(change(argument, flags, &mut files)?);
-    }
-
-    let mut left = options.count.unwrap_or(usize::MAX);
-    let mut events = [Event::default(); 64];
-    let mut out = std::io::stdout().lock();
-    while left > 0 {
-        let room = left.min(events.len());
-        let count = kqueue.kevent(&changes, &mut events[..room], None)?;
-        changes.clear();
-        for event in &events[..count] {
-            if event.has(ev::ERROR) {
-                let error = std::io::Error::from_raw_os_error(event.data as i32);
-                bail!("{:?} {}: {error}", event.filter, event.ident);
-            }
-            writeln!(out, "{}", line(event))?;
-        }
-        left -= count;
+    let mut watches = Watches {
+        kqueue: Kqueue::new().context("/dev/kqueue: is the module loaded?")?,
+        names: HashMap::new(),
+        files: Vec::new(),
+        running: 0,
+        child: None,
+        options: Options::parse(),
+    };
+    watches.add_all()?;
+    watches.print_all()?;
+    if let Some(mut child) = watches.child {
+        child.wait()?;
     }
     Ok(())
 }
