@@ -3,7 +3,7 @@
 # The kernel to build the module for: its configured build tree.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test bench check clean help
+.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test bench check check-programs clean help
 
 all: modules userspace
 
@@ -31,6 +31,9 @@ bench:
 check:
 	@scripts/check.sh
 
+check-programs:
+	@scripts/check-programs.sh $(ONLY)
+
 clean:
 	rm -rf build target .module-common.o
 	find . -maxdepth 2 \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' \
@@ -46,5 +49,6 @@ help:
 	@echo 'make demo            an echo server on kqueue, in a virtual machine'
 	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
 	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'
+	@echo 'make check-programs  tests of entr, libev, libevent and redis on kqueue, in a virtual machine; ONLY="NAMES"'
 	@echo 'make check           formatting and lints of module and userspace'
 	@echo 'make clean           takes away what was built here (not the cached kernels)'

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Installs the Debian packages that building and booting a dev kernel takes.
-# Does nothing when all of them are there.
+# host-packages.sh [programs]: installs the Debian packages that building and booting a dev kernel
+# takes, and those that the tests of other programs (check-programs.sh) take. Does nothing when
+# all of them are there.
 source "$(dirname "$0")/common.sh"
 
 # The first of these that this Debian has. 17 is the kernel's minimum; bindgen
@@ -32,10 +33,11 @@ fi
 want=(
 	"clang-$llvm" "lld-$llvm" "llvm-$llvm" "libclang-$llvm-dev"
 	gcc make flex bison bc cpio kmod libelf-dev libssl-dev xz-utils rsync perl
-	qemu-system-x86 busybox-static python3 python3-venv procps iproute2 netcat-openbsd e2fsprogs mount pkg-config g++ mandoc
+	qemu-system-x86 busybox-static python3 python3-venv procps iproute2 netcat-openbsd e2fsprogs mount pkg-config g++ mandoc dkms
 )
 # For 32-bit programs.
 [ "$(dpkg --print-architecture)" != amd64 ] || want+=(gcc-multilib)
+[ "${1:-}" != programs ] || want+=(file gawk git tmux vim tcl)
 missing=()
 for package in "${want[@]}"; do
 	installed "$package" || missing+=("$package")

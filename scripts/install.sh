@@ -9,7 +9,14 @@ prefix=${PREFIX:-/usr/local}
 libdir=${LIBDIR:-$prefix/lib}
 root=${DESTDIR:-}
 version=$(scripts/version.sh)
-source_tree=/usr/src/kqueue-$version
+source_tree=$root/usr/src/kqueue-$version
+# Where DKMS keeps things, when that is not where it always does.
+dkms_places=()
+dkms_modules=()
+if [ -n "$root" ]; then
+	dkms_places=(--sourcetree "$root/usr/src" --dkmstree "$root/var/lib/dkms")
+	dkms_modules=(--installtree "$root/lib/modules" --no-depmod)
+fi
 
 files=(
 	"$prefix/include/kqueue/sys/event.h"
@@ -72,17 +79,21 @@ uninstall)
 	;;
 dkms-install)
 	command -v dkms >/dev/null || die "no dkms: install the package of that name"
-	# Better said now than at the next update of the kernel.
+	# Better said now than at the next update of the kernel, which root does, without your PATH.
 	scripts/check-tree.sh "$KDIR"
+	PATH=${DKMS_PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} scripts/check-tree.sh "$KDIR" ||
+		die "rustc and bindgen must be where everybody finds them, as in /usr/local/bin, for DKMS to build it"
 	rm -rf "$source_tree"
 	mkdir -p "$source_tree"
 	cp -r Kbuild Makefile Cargo.toml COPYING rust include scripts "$source_tree/"
 	fill dkms.conf >"$source_tree/dkms.conf"
-	dkms add "kqueue/$version"
-	dkms install "kqueue/$version"
+	dkms add "kqueue/$version" "${dkms_places[@]}"
+	release=$(cat "$KDIR/include/config/kernel.release")
+	[ -z "$root" ] || mkdir -p "$root/lib/modules/$release"
+	dkms install "kqueue/$version" -k "$release" --kernelsourcedir "$KDIR" "${dkms_places[@]}" "${dkms_modules[@]}"
 	;;
 dkms-uninstall)
-	dkms remove "kqueue/$version" --all
+	dkms remove "kqueue/$version" --all "${dkms_places[@]}" "${dkms_modules[@]}"
 	rm -rf "$source_tree"
 	;;
 *) die "install, uninstall, dkms-install or dkms-uninstall?" ;;

@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test-install.sh: installs library and headers into a folder, builds programs against them as one
-# would, and uninstalls. Prints "ok ..." and "not ok ..." lines.
+# test-install.sh TREE: installs library and headers into a folder, builds programs against them as
+# one would, and uninstalls; has DKMS build and install the module for the kernel of that build
+# tree. Prints "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
 cd "$top"
+tree=$1
+assignments=$(scripts/toolchain.sh)
+eval "$assignments"
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 log=$place.log
@@ -54,6 +58,22 @@ compiles_as() {
 		<<<$'#include <sys/event.h>\nint main() { struct kevent k; EV_SET(&k, 1, EVFILT_USER, EV_ADD, 0, 0, nullptr); return kqueuex(KQUEUE_CLOEXEC) + k.filter; }'
 }
 
+dkms_install() {
+	mkdir -p "$place/var/lib/dkms"
+	DESTDIR=$place KDIR=$tree DKMS_PATH=$PATH scripts/install.sh dkms-install || {
+		cat "$place"/var/lib/dkms/kqueue/*/build/make.log
+		return 1
+	}
+	local module
+	module=$(find "$place/lib/modules" -name 'kqueue.ko*')
+	modinfo "$module"
+	[ "$(modinfo -F version "$module")" = "$(scripts/version.sh)" ] && [ -n "$(modinfo -F description "$module")" ]
+}
+dkms_uninstall() {
+	DESTDIR=$place scripts/install.sh dkms-uninstall &&
+		[ -z "$(find "$place/lib/modules" "$place/usr/src" -type f)" ] && rm -r "$place/var" "$place/lib" "$place/usr/src"
+}
+
 check install run install
 check symbols symbols
 check soname soname
@@ -61,4 +81,6 @@ check builds_with_pkg_config needs_it
 check builds_by_the_emulation_s_name build libkqueue
 check header_as_cplusplus compiles_as
 check without_the_module fails_cleanly
+check dkms_install dkms_install
+check dkms_uninstall dkms_uninstall
 check uninstall nothing_left

@@ -8,7 +8,7 @@ insmod "$1" || exit
 shift 3
 bad=0
 work=$(mktemp -d /dev/shm/programs.XXXXXX)
-export TMPDIR=$work HOME=$work TERM=xterm
+export TMPDIR=$work HOME=$work TERM=linux
 mount -t tmpfs none /tmp
 
 # Each leaves in OUT/NAME.WHICH.counts: PASSED FAILED SKIPPED.
