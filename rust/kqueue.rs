@@ -584,7 +584,12 @@ impl Kqueue {
         let Some(source) = &mut body.source else {
             return Err(ENOENT);
         };
-        source.touch(change, &mut body.saved, &mut body.udata)
+        let udata = body.udata;
+        source.touch(change, &mut body.saved, &mut body.udata)?;
+        if change.has(EV_KEEPUDATA) {
+            body.udata = udata;
+        }
+        Ok(())
     }
 
     // Collection.

@@ -20,6 +20,13 @@ cargo clippy --quiet --workspace --all-targets -- -D warnings
 say "the Rust ABI is the header's"
 scripts/abi.sh --check
 
+say "the table of differences is the tests'"
+scripts/compatibility.sh --check
+
+say "the crate's documentation, and its examples"
+RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --no-deps -p kqueue
+cargo test --quiet --doc -p kqueue >/dev/null
+
 say "the manual"
 mandoc -Tlint -W warning Documentation/man/*
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# All tests: of the guest runner itself, of what runs on the host, and of the
-# module in a guest with the debug kernel. The last line counts them.
+# All tests: of the guest runner itself, of what runs on the host, of programs on the module, and of
+# the module in a guest with the debug kernel. The last line counts them.
 # ONLY=NAME runs just the module's tests whose name matches it.
 source "$(dirname "$0")/common.sh"
 cd "$top"
@@ -43,6 +43,20 @@ if [ -z "$only" ]; then
 		passed=$((passed + good))
 		failed=$((failed + bad))
 	done <"$out/state"
+fi
+
+if [ -z "$only" ]; then
+	say "programs written for the BSDs, in a guest with the plain kernel"
+	for program in entr libev; do
+		if scripts/check-programs.sh $program >"$out/program.log" 2>&1; then
+			echo "ok program::$program"
+			passed=$((passed + 1))
+		else
+			echo "not ok program::$program"
+			sed 's/^/  | /' "$out/program.log"
+			failed=$((failed + 1))
+		fi
+	done
 fi
 
 say "the module, in a guest with the debug kernel"

@@ -21,6 +21,7 @@ pub const EV_ONESHOT: u32 = 16;
 pub const EV_CLEAR: u32 = 32;
 pub const EV_RECEIPT: u32 = 64;
 pub const EV_DISPATCH: u32 = 128;
+pub const EV_KEEPUDATA: u32 = 512;
 pub const EV_SYSFLAGS: u32 = 63488;
 pub const EV_HUP: u32 = 2048;
 pub const EV_NODATA: u32 = 4096;

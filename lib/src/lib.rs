@@ -75,6 +75,8 @@ pub mod ev {
     pub const ONESHOT: u16 = abi::EV_ONESHOT as u16;
     /// Reset its state when it was reported.
     pub const CLEAR: u16 = abi::EV_CLEAR as u16;
+    /// Leave the `udata` of an event that exists as it is.
+    pub const KEEPUDATA: u16 = abi::EV_KEEPUDATA as u16;
     /// Answer the change with `ERROR`, data 0.
     pub const RECEIPT: u16 = abi::EV_RECEIPT as u16;
     /// Disable it when it was reported.

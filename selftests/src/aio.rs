@@ -9,6 +9,9 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
+/// Differs from FreeBSD, macOS: EVFILT_AIO is ENXIO.
+/// Because the specification has no AIO. Completions of Linux AIO and io_uring come with
+/// EVFILT_READ on an eventfd or the ring.
 #[test]
 fn there_is_no_aio() {
     let kqueue = kqueue();

@@ -54,11 +54,16 @@ fn ends_events(close: impl FnOnce(OwnedFd)) {
     assert_eq!(one(&kqueue).data, 2);
 }
 
+/// Differs from epoll, the emulation: Closing a descriptor ends its events, though a duplicate of
+/// it is open elsewhere in the program.
+/// Because it is what the BSDs do; epoll watches the open file until its last descriptor goes.
 #[test]
 fn close_with_a_dup_open() {
     ends_events(drop);
 }
 
+/// Differs from epoll, the emulation: The same with a copy that a child has.
+/// Because see above.
 #[test]
 fn close_with_a_fork_s_copy_open() {
     let kqueue = kqueue();
@@ -80,6 +85,21 @@ fn dup2_over_it() {
     ends_events(|reader| {
         dup2(&other, reader.as_raw_fd());
     });
+}
+
+/// Differs from DragonFly, FreeBSD: dup2(2) of another descriptor of the same open file onto a
+/// watched number does not end the knote.
+/// Because the number refers to the same file before and after; nothing tells the two apart.
+#[test]
+fn dup2_of_the_same_file_is_not_seen() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    let same = reader.try_clone().unwrap();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    dup2(&same, reader.as_raw_fd());
+    drop(same);
+    write(&writer, b"x");
+    assert_eq!(one(&kqueue).ident, reader.as_raw_fd() as u64);
 }
 
 #[test]
@@ -171,6 +191,8 @@ fn a_number_used_again_is_another_descriptor() {
     assert_eq!((event.data, event.udata), (3, 2));
 }
 
+/// Differs from DragonFly: A descriptor that another thread closes during its EV_ADD gives EBADF.
+/// Because the specification adds the knote, deletes it at once, and reports success.
 #[test]
 fn threads_close_and_reuse_while_another_scans() {
     const ROUNDS: u64 = 1500;

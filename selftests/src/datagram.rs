@@ -115,6 +115,10 @@ fn write_tells_the_room() {
 }
 
 /// An error is an event, but the socket goes on.
+///
+/// Differs from DragonFly: An error of a datagram socket is an event with the error in fflags,
+/// without EV_EOF.
+/// Because the next datagram may fare better. (The specification leaves fflags alone.)
 #[test]
 fn a_refused_datagram_is_an_error_and_no_end() {
     let (a, b) = udp(Ipv4Addr::LOCALHOST.into());

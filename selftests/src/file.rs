@@ -49,6 +49,10 @@ fn read_write_seek() {
     }
 }
 
+/// Differs from DragonFly, FreeBSD: fstat(2) of a kqueue that was opened as /dev/kqueue tells of
+/// the device: S_IFCHR.
+/// Because the specification has S_IFIFO, and the number of pending events as size; EVFILT_READ on
+/// the kqueue has that as data.
 #[test]
 fn stat_tells_of_the_device() {
     let kqueue = kqueue();

@@ -9,6 +9,9 @@ fn user() -> Event {
     Event::new(1, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER)
 }
 
+/// Differs from DragonFly, FreeBSD: A forked child has a descriptor of the kqueue; using it gives
+/// EBADF.
+/// Because Linux cannot leave a descriptor out of a fork.
 #[test]
 fn the_child_cannot_use_it() {
     let kqueue = kqueue();

@@ -10,6 +10,9 @@ fn user(ident: u64, flags: u16) -> Event {
     Event::new(ident, Filter::USER, flags)
 }
 
+/// Differs from DragonFly, FreeBSD, macOS: A user has at most max_user_knotes events, by default
+/// what fits into 4% of memory; beyond it ENOSPC.
+/// Because a user is not to take all of the kernel's memory; epoll has such a limit too.
 #[test]
 fn knotes_of_a_user() {
     let _limit = Parameter::set("max_user_knotes", 10);

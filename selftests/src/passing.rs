@@ -84,6 +84,9 @@ fn a_kqueue_received_by_its_owner_works() {
     one(&received);
 }
 
+/// Differs from DragonFly, FreeBSD, epoll: A kqueue that is sent over a UNIX socket is dead at the
+/// other end, and for its owner too once the owner has no descriptor of it left.
+/// Because it belongs to one descriptor table; the BSDs refuse to send it.
 #[test]
 fn a_kqueue_received_by_another_does_not() {
     let (a, b) = UnixStream::pair().unwrap();

@@ -61,6 +61,8 @@ fn eof_when_the_last_writer_goes() {
     assert_eq!(event.data, 0);
 }
 
+/// Differs from DragonFly, FreeBSD: Room in a pipe is counted in whole buffers (pages).
+/// Because a write may not be able to use the rest of one.
 #[test]
 fn write_tells_the_room() {
     let (_reader, writer) = pipe();
@@ -111,6 +113,10 @@ fn low_water_mark() {
 }
 
 /// A pipe tells its writers of the first room after none, and of no more.
+///
+/// Differs from DragonFly, FreeBSD: NOTE_LOWAT of the room in a pipe or terminal is looked at every
+/// 10 ms while it is waited for.
+/// Because they tell their writers of the first room after none, and of no more.
 #[test]
 fn low_water_mark_of_room() {
     let (reader, writer) = pipe();

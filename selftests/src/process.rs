@@ -135,6 +135,9 @@ fn wait_for_zombie(pid: i32) {
     }
 }
 
+/// Differs from DragonFly, FreeBSD: A process that ended is reported when it can be waited for, not
+/// a moment before; a zombie is ESRCH without NOTE_EXIT.
+/// Because waitpid(pid, WNOHANG) after the event succeeds.
 #[test]
 fn a_zombie_reports_at_once() {
     let kqueue = kqueue();
@@ -216,6 +219,10 @@ fn a_process_that_is_no_child() {
     assert_eq!(one(&kqueue).data, 9 << 8);
 }
 
+/// Differs from DragonFly, FreeBSD: Another user's process is EACCES, unless it is a child of the
+/// caller's or the caller may signal or trace it. That a number is in use can be learnt, as with
+/// kill(2).
+/// Because what another user's processes do is theirs.
 #[test]
 fn others_processes_are_not_ours_to_watch() {
     let root = own_pid();
@@ -504,6 +511,9 @@ fn notes_can_be_changed() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// Differs from DragonFly, FreeBSD: A process number that is used again gets a knote of its own,
+/// beside that of the process before, whose exit is still reported.
+/// Because the number of a process says nothing of which one.
 #[test]
 fn a_number_used_again_is_another_process() {
     let kqueue = kqueue();
@@ -570,6 +580,9 @@ fn children_are_tracked() {
     );
 }
 
+/// Differs from DragonFly, macOS: NOTE_CHILD and the exit of a tracked child are two events. (macOS
+/// tracks nothing.)
+/// Because the parent's number and the wait status do not fit into one data; as in FreeBSD.
 #[test]
 fn a_tracked_child_that_exits_reports_both() {
     let kqueue = kqueue();

@@ -71,6 +71,9 @@ fn follows_the_end_and_the_offset(temporary: &Temporary) {
     assert_eq!((event.data, event.flags & ev::EOF), (-20, 0));
 }
 
+/// Differs from epoll: Regular files, directories and block devices can be watched, for what is
+/// between the offset and their end.
+/// Because it is what the BSDs do; epoll says EPERM.
 #[test]
 fn read_tells_the_distance_to_the_end() {
     follows_the_end_and_the_offset(&Temporary::new(10));
@@ -287,6 +290,10 @@ fn except_is_not_for_them() {
 }
 
 /// Files of procfs and sysfs that can be polled tell of a change by an exception.
+///
+/// Differs from the BSDs: Files of procfs and sysfs that can be polled tell of a change with
+/// EVFILT_EXCEPT; those that cannot are regular files of size 0.
+/// Because that is how poll(2) tells of it (POLLPRI).
 #[test]
 fn files_that_are_polled() {
     let mut mounts = File::open("/proc/self/mounts").unwrap();

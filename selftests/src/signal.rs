@@ -75,6 +75,10 @@ fn counts_what_is_ignored_by_default() {
     assert_eq!(one(&kqueue).data, 1);
 }
 
+/// Differs from epoll: Every signal that is sent is counted, blocked, ignored, pending or not; a
+/// handler still gets it.
+/// Because it is what the BSDs do; a signalfd tells one for all that pend, and only if they are
+/// blocked.
 #[test]
 fn counts_what_is_blocked_and_pending_already() {
     // In a process of one thread, as the signal would go to another that does not block it.
@@ -183,6 +187,8 @@ fn it_is_the_process_that_added_it_which_counts() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// Differs from DragonFly: EVFILT_SIGNAL of a number outside 1 to 64 is EINVAL.
+/// Because there is no such signal.
 #[test]
 fn numbers_that_are_no_signals() {
     let kqueue = kqueue();

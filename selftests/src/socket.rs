@@ -133,6 +133,9 @@ fn listening_tells_the_backlog() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// Differs from DragonFly, FreeBSD: EVFILT_WRITE of TCP is ready when a third of its buffer is
+/// free.
+/// Because that is when Linux tells of room.
 #[test]
 fn tcp_write_tells_the_room() {
     let (client, server) = tcp();
@@ -286,6 +289,9 @@ fn tcp_over_ipv6() {
 }
 
 /// A socket that was not connected yet is neither ready nor at its end, as in BSD.
+///
+/// Differs from epoll: A socket that was not connected yet has no event.
+/// Because it is what the BSDs do; poll(2) says that it has hung up.
 #[test]
 fn nothing_before_the_connection() {
     let sockets = [
@@ -357,6 +363,9 @@ fn connect_that_times_out() {
     }
 }
 
+/// Differs from DragonFly: EV_NODATA comes with each EV_EOF of EVFILT_WRITE, and of EVFILT_READ
+/// when nothing is left to read.
+/// Because it says that nothing more is to be had.
 #[test]
 fn write_eof_after_our_own_shutdown() {
     let (tcp, _peer) = tcp();
@@ -401,6 +410,8 @@ fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) {
     assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
 }
 
+/// Differs from DragonFly, FreeBSD: NOTE_LOWAT of a TCP socket cannot be below its SO_RCVLOWAT.
+/// Because TCP wakes nobody for less.
 #[test]
 fn receive_low_water_of_the_socket() {
     let (mut client, server) = tcp();
@@ -462,6 +473,10 @@ fn write_low_water_mark() {
 }
 
 /// A message in the error queue, here the time at which a byte was sent, ends no connection.
+///
+/// Differs from epoll: A message in a socket's error queue (MSG_ERRQUEUE) is no event of
+/// EVFILT_READ or EVFILT_WRITE; with SO_SELECT_ERR_QUEUE it is one of EVFILT_EXCEPT.
+/// Because it is no end of the connection; poll(2) says POLLERR.
 #[test]
 fn the_error_queue_is_no_end() {
     let (mut client, _server) = tcp();

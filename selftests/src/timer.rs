@@ -94,6 +94,8 @@ fn delete_drains_a_pending_expiration() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// Differs from FreeBSD, macOS: A new period of a timer holds from its next expiry on.
+/// Because it is the specification's; FreeBSD arms it anew.
 #[test]
 fn a_new_period_holds_from_the_next_expiry() {
     let kqueue = kqueue();
@@ -114,6 +116,8 @@ fn a_modification_replaces_udata() {
     assert_eq!(one(&kqueue).udata, 2);
 }
 
+/// Differs from DragonFly: A negative period is EINVAL. (0 is 1 ms; the specification: one tick.)
+/// Because as FreeBSD has it.
 #[test]
 fn negative_period_is_refused() {
     let kqueue = kqueue();
@@ -190,6 +194,8 @@ fn idents_are_per_filter() {
     one(&kqueue);
 }
 
+/// Differs from DragonFly: Timers have FreeBSD's units, and without one milliseconds.
+/// Because programs use them.
 #[test]
 fn periods_in_other_units() {
     let units = [
@@ -293,6 +299,9 @@ fn a_time_can_be_put_off_and_become_a_period() {
     assert_eq!(change_error(&kqueue, alarm(ev::ADD, -1)), libc::EINVAL);
 }
 
+/// Differs from DragonFly: NOTE_ABSTIME is a time since the epoch, which follows the clock when it
+/// is set.
+/// Because as FreeBSD has it.
 #[test]
 fn a_time_follows_the_clock_when_it_is_set() {
     let kqueue = kqueue();

@@ -120,6 +120,9 @@ fn attributes() {
     assert_eq!(notes(&kqueue), note::ATTRIB);
 }
 
+/// Differs from DragonFly, FreeBSD: NOTE_DELETE comes with the last name of a file, each other one
+/// that is made or removed with NOTE_LINK.
+/// Because the file is there as long as it has a name.
 #[test]
 fn names_made_and_removed() {
     let folder = Folder::new();
@@ -210,6 +213,8 @@ fn a_directory_removed_after_it_was_moved() {
     assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
 }
 
+/// Differs from DragonFly: NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE and NOTE_READ are there.
+/// Because as FreeBSD has them.
 #[test]
 fn opening_reading_closing() {
     let folder = Folder::new();
@@ -601,6 +606,9 @@ fn of_ext4() {
     result.unwrap();
 }
 
+/// Differs from DragonFly, FreeBSD: On a file system that leaves the count of names to its server
+/// the last name that goes is NOTE_ATTRIB.
+/// Because the count is not known here.
 #[test]
 fn of_9p() {
     let place = std::env::var_os("KQUEUE_SHARED_FOLDER").expect("selftests/run.sh sets it");

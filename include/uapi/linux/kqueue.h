@@ -35,6 +35,7 @@
 #define EV_CLEAR		0x0020	/* reset its state when it was reported */
 #define EV_RECEIPT		0x0040	/* answer with EV_ERROR, data 0 */
 #define EV_DISPATCH		0x0080	/* disable it when it was reported */
+#define EV_KEEPUDATA		0x0200	/* leave the udata of an existing event as it is */
 
 /* Set by the kernel only; ignored in a change. */
 #define EV_SYSFLAGS		0xF800
