@@ -46,6 +46,12 @@ int main(void)
 	EV_SET(&change[0], change[0].ident, change[0].filter, change[0].flags,
 	       NOTE_FFCOPY | 5, -3, change[0].udata);
 
+	/* Programs for systems where it is a number. */
+	EV_SET(&change[1], 1, EVFILT_USER, EV_ADD, 0, 0, 5);
+	CHECK(change[1].udata == (void *)5);
+	EV_SET(&change[1], 1, EVFILT_USER, EV_ADD, 0, 0, (intptr_t)&kq);
+	CHECK(change[1].udata == &kq);
+
 	CHECK(kqueuex(2) == -1 && errno == EINVAL);
 	CHECK(kqueue1(O_APPEND) == -1 && errno == EINVAL);
 	kq = kqueuex(KQUEUE_CLOEXEC);

@@ -38,7 +38,10 @@ struct kevent {
 #define KQUEUE_SET_HIGH_(kev)	((void)0)
 #endif
 
-/* Fills in a struct kevent; each argument is evaluated once. */
+/*
+ * Fills in a struct kevent; each argument is evaluated once. The last may be a
+ * number: some systems have it so.
+ */
 #define EV_SET(kevp, a, b, c, d, e, f) do {				\
 	struct kevent kqueue_kev_;					\
 	KQUEUE_SET_HIGH_(kqueue_kev_);					\
@@ -47,7 +50,7 @@ struct kevent {
 	kqueue_kev_.flags = (c);					\
 	kqueue_kev_.fflags = (d);					\
 	kqueue_kev_.data = (e);						\
-	kqueue_kev_.udata = (f);					\
+	kqueue_kev_.udata = (void *)(uintptr_t)(f);			\
 	*(kevp) = kqueue_kev_;						\
 } while (0)
 

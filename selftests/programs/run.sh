@@ -3,11 +3,14 @@
 # run.sh MODULE PROGRAMS OUT NAME...: in a guest, runs the tests of each program twice, on kqueue and
 # on what it uses on Linux otherwise. Leaves OUT/NAME.WHICH.log, and OUT/table with lines
 # "NAME|kqueue: PASSED FAILED SKIPPED|native: the same".
-programs=$2 out=$3
 insmod "$1" || exit
+work=$(mktemp -d /dev/shm/programs.XXXXXX)
+# Under names that stay when /tmp, which programs count on, is mounted.
+programs=$work/programs out=$work/out
+mkdir "$programs" "$out"
+mount --bind "$2" "$programs" && mount --bind "$3" "$out" || exit
 shift 3
 bad=0
-work=$(mktemp -d /dev/shm/programs.XXXXXX)
 export TMPDIR=$work HOME=$work TERM=linux
 mount -t tmpfs none /tmp
 
@@ -104,7 +107,7 @@ for name in "$@"; do
 	read -r _ failed _ <"$out/$name.kqueue.counts"
 	[ "${failed:-1}" = 0 ] || bad=1
 done
-umount /tmp
-rm -rf "$work"
+umount /tmp "$programs" "$out"
+rm -rf --one-file-system "$work"
 rmmod kqueue || exit
 exit $bad

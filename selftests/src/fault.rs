@@ -8,9 +8,9 @@
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
-    fs,
+    fs, io,
     os::{
-        fd::AsRawFd,
+        fd::{AsRawFd, OwnedFd},
         unix::{fs::FileExt, net::UnixStream},
     },
 };
@@ -245,24 +245,36 @@ fn collecting_and_deleting_need_no_memory() {
     assert_eq!(failed, 0);
 }
 
-#[test]
-fn opening() {
-    let mut opened = Vec::new();
+/// Makes kqueues under failures until one succeeds untouched; those that were made work.
+fn each_made(make: impl Fn() -> io::Result<Kqueue>) {
+    let mut made = Vec::new();
     let failed = each_failing(
         || {
-            opened.push(Kqueue::new()?);
+            made.push(make()?);
             Ok(0)
         },
         |_| {},
     );
     assert!(failed > 0);
-    for kqueue in opened {
+    for kqueue in made {
         change(
             &kqueue,
             &[Event::new(1, Filter::USER, ev::ADD).fflags(note::TRIGGER)],
         );
         one(&kqueue);
     }
+}
+
+#[test]
+fn opening() {
+    each_made(|| Ok(OwnedFd::from(kqueue::open(libc::O_CLOEXEC)?).into()));
+}
+
+#[test]
+fn making_one_from_another() {
+    // The first one opens the device.
+    let _first = kqueue();
+    each_made(Kqueue::new);
 }
 
 #[test]

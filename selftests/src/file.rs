@@ -49,20 +49,30 @@ fn read_write_seek() {
     }
 }
 
-/// Differs from DragonFly, FreeBSD: fstat(2) of a kqueue that was opened as /dev/kqueue tells of
-/// the device: S_IFCHR.
+/// Differs from DragonFly, FreeBSD: fstat(2) of a kqueue tells of no kind of file; of one that was
+/// opened as /dev/kqueue, of the device: S_IFCHR.
 /// Because the specification has S_IFIFO, and the number of pending events as size; EVFILT_READ on
 /// the kqueue has that as data.
 #[test]
-fn stat_tells_of_the_device() {
-    let kqueue = kqueue();
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: The structure is initialised if the call succeeds.
-    let mode = unsafe {
-        assert_eq!(libc::fstat(kqueue.as_raw_fd(), stat.as_mut_ptr()), 0);
-        stat.assume_init().st_mode
+fn stat_and_proc_tell_of_its_making() {
+    let mode = |fd: &dyn AsRawFd| {
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: The structure is initialised if the call succeeds.
+        unsafe {
+            assert_eq!(libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()), 0);
+            stat.assume_init().st_mode & libc::S_IFMT
+        }
     };
-    assert_eq!(mode & libc::S_IFMT, libc::S_IFCHR);
+    let name = |fd: &dyn AsRawFd| {
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        std::fs::read_link(link).unwrap()
+    };
+    let made = kqueue();
+    assert_eq!(mode(&made), 0);
+    assert_eq!(name(&made).to_str(), Some("anon_inode:[kqueue]"));
+    let opened = kqueue::open(libc::O_CLOEXEC).unwrap();
+    assert_eq!(mode(&opened), libc::S_IFCHR);
+    assert_eq!(name(&opened).to_str(), Some("/dev/kqueue"));
 }
 
 #[test]

@@ -143,6 +143,20 @@ fn modify_and_delete_need_a_knote() {
 }
 
 #[test]
+fn udata_is_kept_when_that_is_asked_for() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    write(&writer, b"x");
+    // Of a new one it is what the change says.
+    change(&kqueue, &[add_read(&reader, ev::KEEPUDATA).udata(7)]);
+    assert_eq!(one(&kqueue).udata, 7);
+    change(&kqueue, &[add_read(&reader, ev::KEEPUDATA).udata(8)]);
+    assert_eq!(one(&kqueue).udata, 7);
+    change(&kqueue, &[add_read(&reader, 0).udata(8)]);
+    assert_eq!(one(&kqueue).udata, 8);
+}
+
+#[test]
 fn descriptors_that_are_none() {
     let kqueue = kqueue();
     for ident in [

@@ -94,22 +94,6 @@ fn data_and_udata_come_back() {
 }
 
 #[test]
-fn udata_is_kept_when_that_is_asked_for() {
-    let kqueue = kqueue();
-    let add = Event::new(1, Filter::USER, ev::ADD).udata(7);
-    let keep = Event::new(1, Filter::USER, ev::KEEPUDATA).udata(8);
-    let trigger = keep.fflags(note::TRIGGER);
-    // Of a new one it is what the change says.
-    let new = Event::new(2, Filter::USER, ev::ADD | ev::KEEPUDATA).udata(9);
-    change(&kqueue, &[add, keep, trigger, new.fflags(note::TRIGGER)]);
-    let udata: Vec<_> = pending(&kqueue).iter().map(|event| event.udata).collect();
-    assert_eq!(udata, [7, 9]);
-    change(&kqueue, &[Event::new(1, Filter::USER, 0).udata(8)]);
-    let udata: Vec<_> = pending(&kqueue).iter().map(|event| event.udata).collect();
-    assert_eq!(udata, [8, 9]);
-}
-
-#[test]
 fn delete_takes_it_away() {
     let kqueue = kqueue();
     change(&kqueue, &[user(ev::ADD), user(ev::DELETE)]);
