@@ -9,18 +9,19 @@
 #include <linux/kqueue.h>
 #include <linux/tracepoint.h>
 
+/* EVFILT_* without the sign: the readers of traces get lost with negative numbers. */
 #define show_kqueue_filter(filter)			\
 	__print_symbolic(filter,			\
-		{ EVFILT_READ, "READ" },		\
-		{ EVFILT_WRITE, "WRITE" },		\
-		{ EVFILT_AIO, "AIO" },			\
-		{ EVFILT_VNODE, "VNODE" },		\
-		{ EVFILT_PROC, "PROC" },		\
-		{ EVFILT_SIGNAL, "SIGNAL" },		\
-		{ EVFILT_TIMER, "TIMER" },		\
-		{ EVFILT_EXCEPT, "EXCEPT" },		\
-		{ EVFILT_USER, "USER" },		\
-		{ EVFILT_FS, "FS" })
+		{ 1, "READ" },			\
+		{ 2, "WRITE" },			\
+		{ 3, "AIO" },			\
+		{ 4, "VNODE" },			\
+		{ 5, "PROC" },			\
+		{ 6, "SIGNAL" },			\
+		{ 7, "TIMER" },			\
+		{ 8, "EXCEPT" },			\
+		{ 9, "USER" },			\
+		{ 10, "FS" })
 
 #define show_kqueue_flags(flags)			\
 	__print_flags(flags, "|",			\
@@ -75,12 +76,12 @@ DECLARE_EVENT_CLASS(kqueue_knote,
 	TP_STRUCT__entry(
 		__field(const void *, kq)
 		__field(u64, ident)
-		__field(s16, filter)
+		__field(u16, filter)
 	),
 	TP_fast_assign(
 		__entry->kq = kq;
 		__entry->ident = ident;
-		__entry->filter = filter;
+		__entry->filter = -filter;
 	),
 	TP_printk("kq=%p ident=%llu filter=%s", __entry->kq, __entry->ident,
 		  show_kqueue_filter(__entry->filter))
@@ -104,7 +105,7 @@ DECLARE_EVENT_CLASS(kqueue_event,
 	TP_STRUCT__entry(
 		__field(const void *, kq)
 		__field(u64, ident)
-		__field(s16, filter)
+		__field(u16, filter)
 		__field(u16, flags)
 		__field(u32, fflags)
 		__field(s64, data)
@@ -112,7 +113,7 @@ DECLARE_EVENT_CLASS(kqueue_event,
 	TP_fast_assign(
 		__entry->kq = kq;
 		__entry->ident = event->ident;
-		__entry->filter = event->filter;
+		__entry->filter = -event->filter;
 		__entry->flags = event->flags;
 		__entry->fflags = event->fflags;
 		__entry->data = event->data;

@@ -29,7 +29,7 @@ run_entr() {
 	done
 	# It ends at the first that fails.
 	passed=$(sed -n 's/^\([0-9]*\) tests PASSED$/\1/p' "$log")
-	echo "${passed:-0} $((status != 0)) $(grep -E '^[.s]+$' "$log" | tr -dc s | wc -c)"
+	echo "${passed:-0} $((status != 0)) $(grep -oE '^\.[.s]*|^[.s]+$' "$log" | tr -dc s | wc -c)"
 }
 
 libevent_backend() {
