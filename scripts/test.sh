@@ -57,6 +57,16 @@ if [ -z "$only" ]; then
 			failed=$((failed + 1))
 		fi
 	done
+
+	say "the benchmarks, to see that they run"
+	if scripts/bench.sh --quick >"$out/bench.log" 2>&1; then
+		echo "ok bench::quick"
+		passed=$((passed + 1))
+	else
+		echo "not ok bench::quick"
+		tail -n 40 "$out/bench.log" | sed 's/^/  | /'
+		failed=$((failed + 1))
+	fi
 fi
 
 say "the module, in a guest with the debug kernel"

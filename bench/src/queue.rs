@@ -32,9 +32,10 @@ impl Kevents for Kqueue {
     }
 }
 
-/// A kqueue of the module's.
+/// A kqueue of the module's. Nothing else of it stays open, since (k) unloads it.
 pub fn kqueue() -> Kqueue {
-    Kqueue::new().expect("kqueue")
+    let opened = kqueue::open(libc::O_CLOEXEC).expect("/dev/kqueue");
+    OwnedFd::from(opened).into()
 }
 
 type KqueueCall = unsafe extern "C" fn() -> libc::c_int;
