@@ -7,6 +7,7 @@ use crate::{
     hook::{
         chardev::{self, Device, PollTable},
         close::{CloseHook, CloseProbe},
+        eventfd,
         fdtable::{Closing, WeakFile},
         fsnotify::Group,
         pollwait::Events,
@@ -78,7 +79,8 @@ impl Shared {
         self.unlocked_seeks.show("seek", f)?;
         writeln!(f, "content marks: {}", self.contents.marks())?;
         writeln!(f, "file marks: {}", self.files.marks())?;
-        writeln!(f, "mount marks: {}", self.mounts.marks())
+        writeln!(f, "mount marks: {}", self.mounts.marks())?;
+        writeln!(f, "eventfd counters: {}", eventfd::state())
     }
 
     /// Takes all probes away, and waits for those that run. No kqueue is open any more.

@@ -26,6 +26,7 @@ use crate::{
     hook::{
         chardev::object_of,
         contents,
+        eventfd,
         fdinfo::{self, Base},
         ioctl,
         pipe::Pipe,
@@ -35,7 +36,7 @@ use crate::{
     },
     kqueue::Kqueue,
 };
-use kernel::{fs::File, prelude::*};
+use kernel::fs::File;
 
 /// What can be said of a file that is ready, or at its end, in one direction.
 #[derive(Clone, Copy)]
@@ -95,14 +96,7 @@ pub(super) trait FileState: Sync {
 
 /// All but the last are asked in this order.
 const KINDS: [&dyn FileState; 8] = [
-    &Sockets,
-    &Pipes,
-    &Kqueues,
-    &Contents,
-    &Counter::EVENT,
-    &Counter::TIMER,
-    &Asked,
-    &Others,
+    &Sockets, &Pipes, &Kqueues, &Contents, &Eventfds, &Timerfds, &Asked, &Others,
 ];
 
 /// The kind that `file` is of.
@@ -226,44 +220,42 @@ impl FileState for Contents {
     }
 }
 
-/// A file that tells its count in `/proc/PID/fdinfo`.
-struct Counter {
-    poll: &'static CStr,
-    key: &'static [u8],
-    base: Base,
-    /// The counter's largest value, if one can add to it.
-    most: Option<u64>,
-}
+struct Eventfds;
 
-impl Counter {
-    const EVENT: Counter = Counter {
-        poll: c"eventfd_poll",
-        key: b"eventfd-count:",
-        base: Base::Sixteen,
-        most: Some(u64::MAX - 1),
-    };
-    const TIMER: Counter = Counter {
-        poll: c"timerfd_poll",
-        key: b"ticks:",
-        base: Base::Ten,
-        most: None,
-    };
-}
-
-impl FileState for Counter {
+impl FileState for Eventfds {
     fn is(&self, file: &File) -> bool {
-        pollwait::is_polled_by(file, self.poll)
+        eventfd::is(file)
     }
 
     fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
+        /// The largest value that the counter can have.
+        const MOST: u64 = u64::MAX - 1;
         Look::of(poll(file, direction), direction, || {
-            let count = fdinfo::number(file, self.key, self.base)?;
+            let count = eventfd::count(file)?;
             let count = match direction {
                 Direction::Read => count,
-                Direction::Write => self.most?.saturating_sub(count),
+                Direction::Write => MOST.saturating_sub(count),
                 Direction::Except => return None,
             };
             Some(i64::try_from(count).unwrap_or(i64::MAX))
+        })
+    }
+}
+
+struct Timerfds;
+
+impl FileState for Timerfds {
+    fn is(&self, file: &File) -> bool {
+        pollwait::is_polled_by(file, c"timerfd_poll")
+    }
+
+    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
+        Look::of(poll(file, direction), direction, || match direction {
+            Direction::Read => {
+                let count = fdinfo::number(file, b"ticks:", Base::Ten)?;
+                Some(i64::try_from(count).unwrap_or(i64::MAX))
+            }
+            Direction::Write | Direction::Except => None,
         })
     }
 }

@@ -9,6 +9,7 @@
 pub(crate) mod chardev;
 pub(crate) mod close;
 pub(crate) mod contents;
+pub(crate) mod eventfd;
 pub(crate) mod fdinfo;
 pub(crate) mod fdtable;
 pub(crate) mod fsnotify;

@@ -331,7 +331,7 @@ impl<T: Wake> Drop for PollWait<T> {
 
 type Operation = unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
 
-fn poll_operation(file: &LocalFile) -> Option<Operation> {
+pub(super) fn poll_operation(file: &LocalFile) -> Option<Operation> {
     // SAFETY: A file's operations are set before it is opened and stay while it is referenced.
     unsafe { (*(*file.as_ptr()).f_op).poll }
 }

@@ -41,6 +41,25 @@ fn eventfd_tells_its_counter() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// Whoever is asked first tells in words; from then on the counters themselves are read.
+#[test]
+fn eventfd_counters_are_read() {
+    // One of them has a number that is not 0.
+    let fds = [eventfd(0, 0), eventfd(0, 0)];
+    let kqueue = kqueue();
+    for count in 1..=3 {
+        for fd in &fds {
+            add_to(fd, 1);
+        }
+        for fd in &fds {
+            change(&kqueue, &[add_read(fd, ev::ONESHOT)]);
+            assert_eq!(one(&kqueue).data, count);
+        }
+    }
+    let hooks = std::fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap();
+    assert!(hooks.contains("eventfd counters: read\n"), "{hooks}");
+}
+
 #[test]
 fn eventfd_tells_the_room() {
     let fd = eventfd(0, 0);

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The counter of an eventfd.
+//!
+//! Its structure is private to `fs/eventfd.c`, and the only other way to the counter is the text of
+//! `/proc/PID/fdinfo`, which takes thousands of instructions to make and to read. So the structure is
+//! declared here a second time, and is not believed until it has proved right: until one eventfd
+//! has been seen whose counter and number, neither of them 0, are what its text says. One that says
+//! something else rules it out for good.
+
+use super::{
+    fdinfo::{self, Base},
+    pollwait, //
+};
+use core::ffi::c_void;
+use kernel::{
+    bindings,
+    fs::{file::LocalFile, File},
+    sync::atomic::{ordering::Relaxed, Atomic},
+};
+
+/// `struct eventfd_ctx`, up to what is of interest.
+#[repr(C)]
+struct Context {
+    _kref: bindings::kref,
+    _wqh: bindings::wait_queue_head,
+    count: u64,
+    _flags: u32,
+    id: i32,
+}
+
+/// Nobody has looked yet; it is right; it is wrong.
+const UNKNOWN: i32 = 0;
+const RIGHT: i32 = 1;
+const WRONG: i32 = 2;
+
+/// What is known of [`Context`].
+static LAYOUT: Atomic<i32> = Atomic::new(UNKNOWN);
+
+/// How counters are had, in a word.
+pub(crate) fn state() -> &'static str {
+    match LAYOUT.load(Relaxed) {
+        RIGHT => "read",
+        WRONG => "told",
+        _ => "not known yet",
+    }
+}
+
+/// The address of the function that eventfds are polled with, once one was seen.
+static POLL: Atomic<usize> = Atomic::new(0);
+
+fn poll_address(file: &LocalFile) -> usize {
+    pollwait::poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
+}
+
+/// True if `file` is an eventfd. May sleep.
+pub(crate) fn is(file: &LocalFile) -> bool {
+    let found = pollwait::is_polled_by(file, c"eventfd_poll");
+    if found {
+        POLL.store(poll_address(file), Relaxed);
+    }
+    found
+}
+
+/// Counter and number of an eventfd as [`Context`] has them.
+///
+/// # Safety
+///
+/// `file` is an eventfd.
+unsafe fn look(file: &File) -> (u64, i32) {
+    // SAFETY: An eventfd's private data is its context, for as long as it is open. If its layout is
+    // another one, this is still memory of the kernel's, and what is read is compared, not used:
+    // both fields are within the 64 bytes that the smallest allocation of that size has. The
+    // counter may change meanwhile; it is read at once.
+    unsafe {
+        let context = (*file.as_ptr()).private_data.cast::<Context>();
+        (
+            (&raw const (*context).count).read_volatile(),
+            (&raw const (*context).id).read_volatile(),
+        )
+    }
+}
+
+/// Its counter as the kernel tells it.
+fn text(file: &File) -> Option<u64> {
+    fdinfo::number(file, b"eventfd-count:", Base::Sixteen)
+}
+
+/// The counter of `file`, for which [`is`] was true.
+pub(crate) fn count(file: &File) -> Option<u64> {
+    if poll_address(file) != POLL.load(Relaxed) {
+        return None;
+    }
+    if LAYOUT.load(Relaxed) == RIGHT {
+        // SAFETY: It is polled with the function that no other files have.
+        return Some(unsafe { look(file) }.0);
+    }
+    let told = text(file)?;
+    if LAYOUT.load(Relaxed) == UNKNOWN {
+        // SAFETY: The same.
+        let seen = unsafe { look(file) };
+        // The system's first eventfd has the number 0, which proves nothing.
+        if told != 0 && seen.1 != 0 {
+            let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
+            // Somebody may add to it in between.
+            if text(file) == Some(told) {
+                let same = seen == (told, i32::try_from(id).ok()?);
+                LAYOUT.store(if same { RIGHT } else { WRONG }, Relaxed);
+            }
+        }
+    }
+    Some(told)
+}
