@@ -47,6 +47,9 @@ enum Command {
         /// Only cases that have this in their titles.
         #[arg(long)]
         title: Option<String>,
+        /// Only the sides of that name, to profile them.
+        #[arg(long)]
+        side: Option<String>,
         /// Rounds of each side: 11, or 2 if it is to be quick.
         #[arg(long)]
         rounds: Option<usize>,
@@ -81,6 +84,7 @@ fn main() -> anyhow::Result<()> {
         Command::Run {
             only,
             title,
+            side,
             rounds,
             quick,
             unit,
@@ -105,7 +109,7 @@ fn main() -> anyhow::Result<()> {
                         return;
                     }
                     eprintln!("{}: {}", case.workload, case.title);
-                    cases.push(case.run(rounds));
+                    cases.push(case.only(side.as_deref()).run(rounds));
                 },
             );
             let results = report::Results { unit, cases };

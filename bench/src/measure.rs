@@ -37,6 +37,14 @@ impl Case {
         self
     }
 
+    /// Leaves the sides with other names out, if there is one.
+    pub fn only(mut self, name: Option<&str>) -> Self {
+        if let Some(name) = name {
+            self.sides.retain(|(side, _)| side == name);
+        }
+        self
+    }
+
     /// For what takes long, or is the same each time.
     pub fn rounds(mut self, rounds: usize) -> Self {
         self.rounds = Some(rounds);

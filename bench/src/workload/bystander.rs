@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! (k) What those pay who have nothing to do with it: without the module, with it loaded, and with
-//! somebody using all of its filters.
+//! another process using all of its filters.
 
 use crate::{
     measure::{Case, Stopwatch},
@@ -11,8 +11,11 @@ use crate::{
 };
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
-    fs::File,
-    os::fd::AsRawFd,
+    fs::{self, File, Permissions},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
@@ -40,9 +43,42 @@ fn fork(times: usize) {
     }
 }
 
+/// A program in memory that only exits: an ELF header, one segment that is all of it, and code.
+const PROGRAM: &str = "/dev/shm/kqueue-bench-exit";
+
+#[cfg(target_arch = "x86_64")]
+fn write_program() {
+    const BASE: u64 = 0x40_0000;
+    // mov $60, %eax; xor %edi, %edi; syscall
+    const CODE: [u8; 9] = [0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05];
+    const HEADERS: u64 = 64 + 56;
+    let size = HEADERS + CODE.len() as u64;
+    let mut program = Vec::new();
+    // 64 bits, little-endian; an executable for x86-64.
+    program.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    program.extend([2u16, 62].map(u16::to_le_bytes).concat());
+    program.extend(1u32.to_le_bytes());
+    program.extend([BASE + HEADERS, 64, 0].map(u64::to_le_bytes).concat());
+    program.extend(0u32.to_le_bytes());
+    program.extend([64u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
+    // Loaded, to be read and executed.
+    program.extend([1u32, 5].map(u32::to_le_bytes).concat());
+    let segment = [0, BASE, BASE, size, size, 0x1000];
+    program.extend(segment.map(u64::to_le_bytes).concat());
+    program.extend(CODE);
+    fs::write(PROGRAM, program).expect("a program in memory");
+    fs::set_permissions(PROGRAM, Permissions::from_mode(0o755)).expect("permissions");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn write_program() {
+    fs::copy("/bin/true", PROGRAM).expect("a program in memory");
+}
+
 fn exec(times: usize) {
     for _ in 0..times.div_ceil(50) {
-        let _ = Command::new("/bin/true").status();
+        let status = Command::new(PROGRAM).status().expect("exec");
+        assert!(status.success());
     }
 }
 
@@ -61,34 +97,61 @@ fn pipe(times: usize) {
     }
 }
 
-/// Somebody else's kqueue, with something of each filter.
+/// A process with a kqueue and something of each filter in it, while this lives.
 struct Busy {
-    _queue: Kqueue,
-    _channel: Channel,
-    _file: File,
+    pid: libc::pid_t,
+    gate: Option<OwnedFd>,
+}
+
+/// What it has.
+fn everything() -> (Kqueue, Channel, File) {
+    let queue = kqueue();
+    let channel = Kind::Pipe.pair();
+    let file = File::open("/dev/shm").expect("a folder in memory");
+    // Of a process that does nothing: the first one.
+    let process = Event::new(1, Filter::PROC, ev::ADD);
+    queue.change(&[
+        Event::fd(channel.reader.as_raw_fd(), Filter::READ, ev::ADD),
+        Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD).fflags(note::WRITE),
+        Event::fd(file.as_raw_fd(), Filter::READ, ev::ADD),
+        process.fflags(note::FORK | note::EXEC | note::EXIT),
+        Event::new(libc::SIGUSR1 as u64, Filter::SIGNAL, ev::ADD),
+        Event::new(1, Filter::TIMER, ev::ADD).data(1_000_000),
+        Event::new(0, Filter::FS, ev::ADD),
+    ]);
+    (queue, channel, file)
 }
 
 impl Busy {
     fn new() -> Self {
-        let queue = kqueue();
-        let channel = Kind::Pipe.pair();
-        let file = File::open("/dev/shm").expect("a folder in memory");
-        // Of a process that does nothing: the first one.
-        let process = Event::new(1, Filter::PROC, ev::ADD);
-        queue.change(&[
-            Event::fd(channel.reader.as_raw_fd(), Filter::READ, ev::ADD),
-            Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD).fflags(note::WRITE),
-            Event::fd(file.as_raw_fd(), Filter::READ, ev::ADD),
-            process.fflags(note::FORK | note::EXEC | note::EXIT),
-            Event::new(libc::SIGUSR1 as u64, Filter::SIGNAL, ev::ADD),
-            Event::new(1, Filter::TIMER, ev::ADD).data(1_000_000),
-            Event::new(0, Filter::FS, ev::ADD),
-        ]);
-        Busy {
-            _queue: queue,
-            _channel: channel,
-            _file: file,
+        let (ready, gate) = (Kind::Pipe.pair(), Kind::Pipe.pair());
+        // SAFETY: There is one thread. The child does as it does until it is told to end, and exits.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let _kept = everything();
+            ready.send();
+            drop(gate.writer);
+            let mut byte = 0u8;
+            // SAFETY: Room for a byte, which never comes; then the end.
+            unsafe {
+                libc::read(gate.reader.as_raw_fd(), (&raw mut byte).cast(), 1);
+                libc::_exit(0)
+            }
         }
+        assert!(pid > 0, "fork: {}", std::io::Error::last_os_error());
+        ready.receive();
+        Busy {
+            pid,
+            gate: Some(gate.writer),
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.gate = None;
+        // SAFETY: Our own child.
+        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
     }
 }
 
@@ -116,6 +179,7 @@ pub fn cases(scale: Scale, module: &Path, run: &mut dyn FnMut(Case)) {
     let times = scale.pick(5000, 50);
     // SAFETY: Nothing is to be done about it.
     unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
+    write_program();
     let module: Rc<PathBuf> = Rc::new(module.to_owned());
     unload();
     let deeds: [(&str, Deed); 5] = [
@@ -144,4 +208,5 @@ pub fn cases(scale: Scale, module: &Path, run: &mut dyn FnMut(Case)) {
         }
     }
     load(&module);
+    let _ = fs::remove_file(PROGRAM);
 }
