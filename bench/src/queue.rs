@@ -55,6 +55,11 @@ pub fn load_emulation(path: Option<&std::path::Path>) -> anyhow::Result<()> {
     // SAFETY: The library is what it says; its constructor may run.
     let library = path.map(|path| unsafe { Library::new(path) }).transpose()?;
     let _ = LIBRARY.set(library);
+    // With its first kqueue it starts a thread, and ends it with the last; two threads that do so
+    // at once wait for each other for ever. So there is always one.
+    if has_emulation() {
+        std::mem::forget(Emulation::new());
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{
     measure::{each, Case},
-    queue::{kqueue, Epoll, EpollEvent, Kevents},
+    queue::{has_emulation, kqueue, Emulation, Epoll, EpollEvent, Kevents},
     sys::{receive, send, Channel, Kind},
     Scale,
 };
@@ -83,7 +83,13 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let connections = scale.pick(200, 20);
     let rounds = scale.pick(20, 3);
     let title = format!("a request to an echo server of {connections} connections");
-    run(Case::new('f', title, None)
+    let mut case = Case::new('f', title, None)
         .side("kqueue", move || by_kevent(connections, rounds, kqueue))
-        .side("epoll", move || by_epoll(connections, rounds)));
+        .side("epoll", move || by_epoll(connections, rounds));
+    if has_emulation() {
+        case = case.side("emulation", move || {
+            by_kevent(connections, rounds, Emulation::new)
+        });
+    }
+    run(case);
 }

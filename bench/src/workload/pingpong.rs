@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (d) Two threads wake each other, each through a queue of its own. (The emulation does not get
-//! through this, nor through (f).)
+//! (d) Two threads wake each other, each through a queue of its own.
 
 use crate::{
     measure::{each, Case},
-    queue::{kqueue, Epoll, EpollEvent, Kevents},
+    queue::{has_emulation, kqueue, Emulation, Epoll, EpollEvent, Kevents},
     sys::{Channel, Kind},
     Scale,
 };
@@ -58,7 +57,11 @@ fn by_epoll(rounds: usize) -> f64 {
 
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let rounds = scale.pick(3000, 50);
-    run(Case::new('d', "ping-pong of two threads", 1.0)
+    let mut case = Case::new('d', "ping-pong of two threads", 1.0)
         .side("kqueue", move || by_kevent(rounds, kqueue))
-        .side("epoll", move || by_epoll(rounds)));
+        .side("epoll", move || by_epoll(rounds));
+    if has_emulation() {
+        case = case.side("emulation", move || by_kevent(rounds, Emulation::new));
+    }
+    run(case);
 }
