@@ -6,21 +6,25 @@ use crate::{
     filter::{ContentWatcher, FileWatcher, MountWatcher, ProcessWatcher, SignalWatcher},
     hook::{
         chardev::{self, Device, PollTable},
-        close::{CloseHook, CloseProbe},
+        close::CloseHook,
         eventfd,
         fdtable::{Closing, WeakFile},
         fsnotify::Group,
         pollwait::Events,
         process::{ExecHook, ForkHook, SignalHook},
         seek::{SeekHook, SeekProbe},
-        tracepoint::Tracepoint, //
+        slab::Slab,
+        tracepoint::Tracepoint,
+        usercopy, //
     },
     kevent::kevent,
+    knote::Knote,
     kqueue::Kqueue,
     limit::Users,
     nesting::Nesting,
     uapi::{kevent_args_size, KeventArgs, IOC_CREATE}, //
 };
+use core::mem::MaybeUninit;
 use kernel::{
     fmt,
     fs::{
@@ -46,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) mounts: Arc<Group<MountWatcher>>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
+    /// Where knotes are made.
+    pub(crate) knotes: Slab<Knote>,
 }
 
 impl Shared {
@@ -54,7 +60,7 @@ impl Shared {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let shared = Shared {
-            closes: CloseHook::new(CloseProbe::new())?,
+            closes: CloseHook::new()?,
             forks: ForkHook::new(Tracepoint::new())?,
             execs: ExecHook::new(Tracepoint::new())?,
             signals: SignalHook::new(Tracepoint::new())?,
@@ -65,6 +71,7 @@ impl Shared {
             mounts: Group::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,
+            knotes: Slab::new(c"kqueue_knote")?,
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }
@@ -118,9 +125,10 @@ impl Device for Kqueue {
             return create(&this, arg);
         }
         let size = kevent_args_size(cmd).ok_or(ENOTTY)?;
-        let args = read_args(arg, size)?;
+        let mut args = MaybeUninit::uninit();
+        let args = read_args(arg, size, &mut args)?;
         let scratch = KeventArgs::scratch_of(arg);
-        kevent(this, &args, scratch).map(|count| count as isize)
+        kevent(this, args, scratch).map(|count| count as isize)
     }
 
     fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> Events {
@@ -163,12 +171,20 @@ fn create(kqueue: &Kqueue, arg: usize) -> Result<isize> {
 /// # Errors
 ///
 /// `EFAULT`; `E2BIG` if the structure is a later version's, and uses what this one lacks.
-fn read_args(address: usize, size: usize) -> Result<KeventArgs> {
-    let mut reader = UserSlice::new(UserPtr::from_addr(address), size).reader();
-    let args = reader.read::<KeventArgs>()?;
-    while !reader.is_empty() {
-        if reader.read::<u8>()? != 0 {
-            return Err(E2BIG);
+#[inline]
+fn read_args(
+    address: usize,
+    size: usize,
+    slot: &mut MaybeUninit<KeventArgs>,
+) -> Result<&KeventArgs> {
+    let args = usercopy::read(address, slot)?;
+    if size > size_of::<KeventArgs>() {
+        let mut rest = UserSlice::new(UserPtr::from_addr(address), size).reader();
+        rest.skip(size_of::<KeventArgs>())?;
+        while !rest.is_empty() {
+            if rest.read::<u8>()? != 0 {
+                return Err(E2BIG);
+            }
         }
     }
     Ok(args)

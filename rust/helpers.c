@@ -10,6 +10,7 @@
 #include <linux/ftrace.h>
 #include <linux/irq_work.h>
 #include <linux/kallsyms.h>
+#include <linux/kqueue.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/mount.h>
@@ -18,10 +19,12 @@
 #include <linux/pid.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/sched/signal.h>
+#include <linux/spinlock.h>
 #include <linux/stringify.h>
 #include <linux/tracepoint.h>
 #include <linux/tty.h>
 #include <linux/uaccess.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <net/af_unix.h>
 #include <net/sock.h>
@@ -157,6 +160,15 @@ s64 kq_inode_size(struct inode *inode)
 	return i_size_read(inode);
 }
 
+void kq_inode_look(struct inode *inode, struct kq_inode_look *look)
+{
+	*look = (struct kq_inode_look) {
+		.size = i_size_read(inode),
+		.links = READ_ONCE(inode->i_nlink),
+		.dead = IS_DEADDIR(inode),
+	};
+}
+
 bool kq_inode_is_anonymous(struct inode *inode)
 {
 	return IS_ANON_FILE(inode);
@@ -170,16 +182,6 @@ bool kq_file_has_position_lock(struct file *file)
 s64 kq_file_position(struct file *file)
 {
 	return READ_ONCE(file->f_pos);
-}
-
-u32 kq_inode_links(struct inode *inode)
-{
-	return READ_ONCE(inode->i_nlink);
-}
-
-bool kq_inode_is_dead(struct inode *inode)
-{
-	return IS_DEADDIR(inode);
 }
 
 bool kq_inode_is_vnode(struct inode *inode)
@@ -207,6 +209,39 @@ int kq_mutex_lock_killable(struct mutex *lock)
 	return mutex_lock_killable(lock);
 }
 
+unsigned long kq_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+bool kq_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+{
+	return spin_trylock_irqsave(lock, *flags);
+}
+
+void kq_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+
+void kq_spin_assert_is_held(spinlock_t *lock)
+{
+	lockdep_assert_held(lock);
+}
+
+bool kq_waitqueue_active(struct wait_queue_head *head)
+{
+	return waitqueue_active(head);
+}
+
+bool kq_wait_is_over(struct wait_queue_entry *entry)
+{
+	return list_empty_careful(&entry->entry);
+}
+
 struct tty_struct *kq_tty_of(struct file *file)
 {
 	return ((struct tty_file_private *)file->private_data)->tty;
@@ -220,6 +255,42 @@ void kq_pagefault_disable(void)
 void kq_pagefault_enable(void)
 {
 	pagefault_enable();
+}
+
+int kq_copy_words_from_user(u64 *to, const u64 __user *from, unsigned int words)
+{
+	const u64 *end = to + words;
+
+	if (!user_read_access_begin(from, words * sizeof(*from)))
+		return -EFAULT;
+	for (; to != end; to += 4, from += 4) {
+		unsafe_get_user(to[0], from, fault);
+		unsafe_get_user(to[1], from + 1, fault);
+		unsafe_get_user(to[2], from + 2, fault);
+		unsafe_get_user(to[3], from + 3, fault);
+	}
+	user_read_access_end();
+	return 0;
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+int kq_copy_events_to_user(struct kqueue_event __user *to, const struct kqueue_event *from,
+			   unsigned int events)
+{
+	unsigned int i;
+
+	if (!user_write_access_begin(to, events * sizeof(*to)))
+		return -EFAULT;
+	for (i = 0; i < events; i++)
+		unsafe_copy_to_user((char __user *)(to + i), (const char *)(from + i),
+				    sizeof(*from), fault);
+	user_write_access_end();
+	return 0;
+fault:
+	user_write_access_end();
+	return -EFAULT;
 }
 
 struct workqueue_struct *kq_alloc_workqueue(const char *name)
@@ -250,6 +321,42 @@ bool kq_sock_is_udp(struct sock *sk)
 bool kq_sock_is_unix(struct sock *sk)
 {
 	return sk_is_unix(sk);
+}
+
+bool kq_sock_tcp_look(struct socket *sock, struct kq_sock_look *look)
+{
+	struct sock *sk = sock ? sock->sk : NULL;
+
+	if (!sk || !sk_is_tcp(sk))
+		return false;
+	*look = (struct kq_sock_look) {
+		.state = inet_sk_state_load(sk),
+		.shutdown = READ_ONCE(sk->sk_shutdown),
+		.urgent = READ_ONCE(tcp_sk(sk)->urg_data),
+		.error = READ_ONCE(sk->sk_err),
+		.low_water = READ_ONCE(sk->sk_rcvlowat),
+		.readable = tcp_inq(sk),
+		.hidden = READ_ONCE(sk->sk_prot)->sock_is_readable != NULL,
+	};
+	return true;
+}
+
+bool kq_sock_unix_look(struct socket *sock, struct kq_sock_look *look)
+{
+	struct sock *sk = sock ? sock->sk : NULL;
+
+	if (!sk || !sk_is_unix(sk) || sk->sk_type != SOCK_STREAM)
+		return false;
+	*look = (struct kq_sock_look) {
+		.state = READ_ONCE(sk->sk_state),
+		.shutdown = READ_ONCE(sk->sk_shutdown),
+		.error = READ_ONCE(sk->sk_err),
+		.low_water = READ_ONCE(sk->sk_rcvlowat),
+		.readable = READ_ONCE(unix_sk(sk)->inq_len),
+		.hidden = !skb_queue_empty_lockless(&sk->sk_receive_queue) ||
+			  READ_ONCE(sk->sk_prot)->sock_is_readable,
+	};
+	return true;
 }
 
 u8 kq_sock_state(struct sock *sk)
@@ -357,45 +464,25 @@ u32 kq_skb_len(struct sk_buff *skb)
 	return skb->len;
 }
 
-struct pipe_inode_info *kq_pipe_of(struct file *file)
+bool kq_pipe_look(struct file *file, struct kq_pipe_look *look)
 {
 	struct inode *inode = file_inode(file);
+	struct pipe_inode_info *pipe = inode->i_pipe;
+	union pipe_index index;
+	unsigned int slot;
 
-	return S_ISFIFO(inode->i_mode) && file->private_data == inode->i_pipe ?
-	       inode->i_pipe : NULL;
-}
-
-void kq_pipe_lock(struct pipe_inode_info *pipe)
-{
+	if (!S_ISFIFO(inode->i_mode) || file->private_data != pipe)
+		return false;
+	look->bytes = 0;
+	/* While it is held the ring is not replaced. (Who reads holds the mutex over page faults.) */
 	spin_lock_irq(&pipe->rd_wait.lock);
-}
-
-void kq_pipe_unlock(struct pipe_inode_info *pipe)
-{
+	index.head_tail = READ_ONCE(pipe->head_tail);
+	for (slot = index.tail; slot != index.head; slot++)
+		look->bytes += READ_ONCE(pipe_buf(pipe, slot)->len);
+	look->used = pipe_occupancy(index.head, index.tail);
+	look->slots = READ_ONCE(pipe->max_usage);
+	look->readers = READ_ONCE(pipe->readers);
+	look->writers = READ_ONCE(pipe->writers);
 	spin_unlock_irq(&pipe->rd_wait.lock);
-}
-
-bool kq_pipe_has_reader(struct pipe_inode_info *pipe)
-{
-	return READ_ONCE(pipe->readers);
-}
-
-unsigned int kq_pipe_tail(struct pipe_inode_info *pipe)
-{
-	return READ_ONCE(pipe->tail);
-}
-
-unsigned int kq_pipe_used(struct pipe_inode_info *pipe)
-{
-	return pipe_occupancy(READ_ONCE(pipe->head), READ_ONCE(pipe->tail));
-}
-
-unsigned int kq_pipe_slots(struct pipe_inode_info *pipe)
-{
-	return READ_ONCE(pipe->max_usage);
-}
-
-unsigned int kq_pipe_len(struct pipe_inode_info *pipe, unsigned int slot)
-{
-	return READ_ONCE(pipe_buf(pipe, slot)->len);
+	return true;
 }

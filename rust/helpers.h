@@ -3,6 +3,7 @@
 #ifndef _KQUEUE_HELPERS_H
 #define _KQUEUE_HELPERS_H
 
+#include <linux/spinlock_types.h>
 #include <linux/types.h>
 
 struct delayed_work;
@@ -17,13 +18,14 @@ struct kqueue_event;
 struct mnt_namespace;
 struct mutex;
 struct pid;
-struct pipe_inode_info;
 struct sk_buff;
 struct sk_buff_head;
 struct sock;
+struct socket;
 struct task_struct;
 struct tty_struct;
 struct user_namespace;
+struct wait_queue_entry;
 struct wait_queue_head;
 struct work_struct;
 struct workqueue_struct;
@@ -60,8 +62,12 @@ bool kq_inode_is_anonymous(struct inode *inode);
 bool kq_file_has_position_lock(struct file *file);
 s64 kq_file_position(struct file *file);
 s64 kq_inode_size(struct inode *inode);
-u32 kq_inode_links(struct inode *inode);
-bool kq_inode_is_dead(struct inode *inode);
+struct kq_inode_look {
+	s64 size;
+	u32 links;
+	bool dead;	/* a directory that was removed */
+};
+void kq_inode_look(struct inode *inode, struct kq_inode_look *look);
 bool kq_inode_is_vnode(struct inode *inode);
 
 /* Mounts and their namespaces */
@@ -69,8 +75,14 @@ bool kq_file_is_unmounted(struct file *file);
 struct mnt_namespace *kq_current_mount_ns(void);
 struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter);
 
-/* Locks */
+/* Locks, and queues of who waits */
 int kq_mutex_lock_killable(struct mutex *lock);
+unsigned long kq_spin_lock_irqsave(spinlock_t *lock);
+bool kq_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
+void kq_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+void kq_spin_assert_is_held(spinlock_t *lock);
+bool kq_waitqueue_active(struct wait_queue_head *head);
+bool kq_wait_is_over(struct wait_queue_entry *entry);
 
 /* Names of functions: room for one */
 #define KQ_SYMBOL_LEN 1024
@@ -79,6 +91,20 @@ int kq_mutex_lock_killable(struct mutex *lock);
 struct workqueue_struct *kq_alloc_workqueue(const char *name);
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
 void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
+
+/* What is seen of a stream socket at one look; false, and nothing, of another kind of file */
+struct kq_sock_look {
+	u8 state;
+	u8 shutdown;
+	u16 urgent;
+	int error;
+	int low_water;
+	int readable;
+	bool hidden;	/* there may be something that does not count as readable */
+};
+
+bool kq_sock_tcp_look(struct socket *sock, struct kq_sock_look *look);
+bool kq_sock_unix_look(struct socket *sock, struct kq_sock_look *look);
 
 /* Sockets: no lock is needed for any of these */
 bool kq_sock_is_tcp(struct sock *sk);
@@ -111,25 +137,32 @@ u32 kq_skb_len(struct sk_buff *skb);
 /* Terminals */
 struct tty_struct *kq_tty_of(struct file *file);
 
+/* Copies word by word, which is quicker than a string instruction for so few; four words at once */
+int kq_copy_words_from_user(u64 *to, const u64 __user *from, unsigned int words);
+int kq_copy_events_to_user(struct kqueue_event __user *to, const struct kqueue_event *from,
+			   unsigned int events);
+
 /* Page faults */
 void kq_pagefault_disable(void);
 void kq_pagefault_enable(void);
 
-/* Pipes: all but kq_pipe_of(), kq_pipe_has_reader() and kq_pipe_lock() under kq_pipe_lock() */
-struct pipe_inode_info *kq_pipe_of(struct file *file);
-void kq_pipe_lock(struct pipe_inode_info *pipe);
-void kq_pipe_unlock(struct pipe_inode_info *pipe);
-bool kq_pipe_has_reader(struct pipe_inode_info *pipe);
-unsigned int kq_pipe_tail(struct pipe_inode_info *pipe);
-unsigned int kq_pipe_used(struct pipe_inode_info *pipe);
-unsigned int kq_pipe_slots(struct pipe_inode_info *pipe);
-unsigned int kq_pipe_len(struct pipe_inode_info *pipe, unsigned int slot);
+/* What is seen of a pipe at one look, with interrupts on; false, and nothing, of other files */
+struct kq_pipe_look {
+	u64 bytes;
+	u32 used;	/* of that many slots */
+	u32 slots;
+	u32 readers;
+	u32 writers;
+};
+
+bool kq_pipe_look(struct file *file, struct kq_pipe_look *look);
 
 /* The module's own tracepoints: see kqueue_trace.h */
 void kq_trace_enter(const void *kq, u32 nchanges, u32 nevents);
 void kq_trace_exit(const void *kq, s64 ret);
 void kq_trace_attach(const void *kq, const struct kqueue_event *event);
 void kq_trace_activate(const void *kq, u64 ident, s16 filter);
+bool kq_trace_deliver_enabled(void);
 void kq_trace_deliver(const void *kq, const struct kqueue_event *event);
 void kq_trace_detach(const void *kq, u64 ident, s16 filter);
 

@@ -6,22 +6,19 @@ use crate::{
     hook::{
         signal,
         trace,
-        usercopy::{Scratch, UserEvents},
+        usercopy::{Buffer, Scratch, UserEvents},
         waitqueue::{Deadline, Wakeup}, //
     },
-    kqueue::{EventSink, Kqueue},
+    kqueue::{Entered, EventSink, Kqueue},
     uapi::*, //
 };
 use core::slice::from_ref;
 use kernel::{
     current,
     prelude::*,
-    sync::ArcBorrow,
-    uaccess::{UserPtr, UserSlice, UserSliceReader}, //
+    sync::ArcBorrow, //
 };
 
-/// How many changes are read at once (the specification's `KQ_NEVENTS`).
-const BATCH: usize = 16;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// How long a call may wait.
@@ -73,16 +70,25 @@ impl EventList {
 }
 
 impl EventSink for EventList {
+    #[inline]
     fn room(&self) -> usize {
-        self.list.len() - self.written
+        self.list.len().saturating_sub(self.written)
     }
 
+    #[inline]
     fn report(&mut self, events: &[Kevent]) -> (usize, Result) {
         if self.list.write(self.written, events).is_ok() {
             self.written += events.len();
             return (events.len(), Ok(()));
         }
-        // As many as there is memory for.
+        self.report_some(events)
+    }
+}
+
+impl EventList {
+    /// As many as there is memory for.
+    #[cold]
+    fn report_some(&mut self, events: &[Kevent]) -> (usize, Result) {
         for (count, event) in events.iter().enumerate() {
             if let Err(error) = self.list.write(self.written, from_ref(event)) {
                 return (count, Err(error));
@@ -130,87 +136,129 @@ fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> R
     }
     let nchanges = count(args.nchanges)?;
     let mut events = EventList {
-        list: UserEvents::new(args.eventlist as usize, count(args.nevents)?),
+        list: UserEvents::new(args.eventlist as usize, count(args.nevents)?)?,
         written: 0,
     };
     let timeout = Timeout::of(args)?;
     kqueue.check_usable()?;
 
-    let bytes = nchanges.saturating_mul(size_of::<Kevent>());
-    let changes = UserSlice::new(UserPtr::from_addr(args.changelist as usize), bytes).reader();
-    apply(kqueue, changes, nchanges, &mut events, scratch)?;
+    let mut entered = None;
+    if nchanges > 0 {
+        let changes = UserEvents::new(args.changelist as usize, nchanges)?;
+        entered = apply(&kqueue, changes, &mut events, scratch)?;
+    }
     if events.written > 0 || events.room() == 0 {
         return Ok(events.written);
     }
-    collect(&kqueue, &mut events, timeout, scratch)?;
+    collect(&kqueue, entered, &mut events, timeout, scratch)?;
     Ok(events.written)
 }
 
-/// Applies all changes, and posts receipts and errors.
-fn apply(
-    kqueue: ArcBorrow<'_, Kqueue>,
-    mut changes: UserSliceReader,
-    mut left: usize,
-    events: &mut EventList,
-    scratch: Scratch,
-) -> Result {
-    if left == 0 {
-        return Ok(());
-    }
-    let mut batch = [Kevent::default(); BATCH];
-    while left > 0 {
-        // Two thousand million changes take long; a signal that does not kill waits for them.
-        if signal::is_being_killed() {
-            return Err(EINTR);
-        }
-        let count = left.min(BATCH);
-        left -= count;
-        for slot in batch.iter_mut().take(count) {
-            *slot = changes.read::<Kevent>()?.without_system_flags();
-        }
+/// The answers to some changes. They take the places of those, from the front.
+struct Answers {
+    receipts: usize,
+    /// That for which there is no room.
+    failure: Result,
+}
 
-        // Receipts take the places of the changes that they answer, from the front.
-        let mut receipts = 0;
-        let mut failure = Ok(());
-        {
-            let mut table = kqueue.enter(scratch)?;
-            for i in 0..count {
-                let Some(change) = batch.get(i).copied() else {
-                    break;
-                };
-                let result = Kqueue::register(kqueue, &mut table, &change);
-                if result.is_ok() && !change.has(EV_RECEIPT) {
-                    continue;
-                }
-                if receipts == events.room() {
-                    failure = result;
-                    if failure.is_err() {
-                        break;
-                    }
-                    continue;
-                }
-                let errno = result.map_or_else(|error| -i64::from(error.to_errno()), |()| 0);
-                if let Some(slot) = batch.get_mut(receipts) {
-                    *slot = change.into_receipt(errno);
-                    receipts += 1;
-                }
-            }
+impl Answers {
+    /// Answers the change at `at`. False if that was the last one to be applied.
+    #[cold]
+    fn add(&mut self, batch: &mut [Kevent], at: usize, result: Result, room: usize) -> bool {
+        let Some(change) = batch.get(at).copied() else {
+            return false;
+        };
+        if self.receipts == room {
+            self.failure = result;
+            return result.is_ok();
         }
-        for receipt in batch.iter().take(receipts) {
+        let errno = result.map_or_else(|error| -i64::from(error.to_errno()), |()| 0);
+        if let Some(slot) = batch.get_mut(self.receipts) {
+            *slot = change.into_receipt(errno);
+            self.receipts += 1;
+        }
+        true
+    }
+
+    /// Posts them.
+    #[cold]
+    fn post(self, batch: &[Kevent], events: &mut EventList) -> Result {
+        for receipt in batch.iter().take(self.receipts) {
             while events.report(from_ref(receipt)).1.is_err() {
                 events.fault_in()?;
             }
         }
-        failure?;
+        self.failure
     }
-    Ok(())
+}
+
+/// Applies all changes, and posts receipts and errors. Keeps the mutex if there is nothing to post.
+fn apply<'a>(
+    kqueue: &'a ArcBorrow<'_, Kqueue>,
+    changes: UserEvents,
+    events: &mut EventList,
+    scratch: Scratch,
+) -> Result<Option<Entered<'a>>> {
+    let mut buffer = Buffer::new();
+    let mut done = 0;
+    loop {
+        let batch = changes.read(done, &mut buffer)?;
+        done += batch.len();
+        let last = done == changes.len();
+        let room = events.room();
+        // What is pending is collected unless there is something to post.
+        let collects = last && events.written == 0 && room > 0;
+        let mut answers = Answers {
+            receipts: 0,
+            failure: Ok(()),
+        };
+
+        let mut table = kqueue.enter(scratch)?;
+        kqueue.prepare(&mut table)?;
+        let mut at = 0;
+        while let Some(change) = batch.get_mut(at) {
+            change.clear_system_flags();
+            let answered = change.has(EV_RECEIPT);
+            // No more than there is room for, and none that would not be looked at for an error.
+            let unseen = collects && !answered && at < room && answers.receipts == 0;
+            let result = Kqueue::register(*kqueue, &mut table, change, unseen);
+            if (result.is_err() || answered) && !answers.add(batch, at, result, room) {
+                break;
+            }
+            at += 1;
+        }
+        let posts = answers.receipts > 0 || answers.failure.is_err();
+        if last && !posts {
+            return Ok(Some(table));
+        }
+        drop(table);
+        if posts {
+            answers.post(batch, events)?;
+        }
+        if last {
+            return Ok(None);
+        }
+        // Two thousand million changes take long; a signal that does not kill waits for them.
+        if signal::is_being_killed() {
+            return Err(EINTR);
+        }
+    }
 }
 
 /// Reports what is pending, or waits for it.
-fn collect(kqueue: &Kqueue, events: &mut EventList, timeout: Timeout, scratch: Scratch) -> Result {
+fn collect(
+    kqueue: &Kqueue,
+    mut entered: Option<Entered<'_>>,
+    events: &mut EventList,
+    timeout: Timeout,
+    scratch: Scratch,
+) -> Result {
     let mut wakeup = Wakeup::Condition;
     loop {
-        let result = kqueue.scan(events, scratch);
+        let result = match entered.take() {
+            Some(mut table) => kqueue.scan_entered(&mut table, events),
+            None => kqueue.scan(events, scratch),
+        };
         // A fault after some events: those are the caller's; the next call sees the fault.
         if events.written > 0 {
             return Ok(());
@@ -236,6 +284,5 @@ fn collect(kqueue: &Kqueue, events: &mut EventList, timeout: Timeout, scratch: S
                 };
             }
         }
-        kqueue.check_usable()?;
     }
 }

@@ -6,21 +6,27 @@
 
 use crate::{
     device::Shared,
-    filter::{Attach, Filter, Source},
+    filter::{self, Attach, Filter},
     hook::{
-        fdtable::{self, Closing, TableId, WeakFile},
+        arrayvec::ArrayVec,
+        close::Owner,
+        erased::Erased,
+        fdtable::{self, Closing, Names, TableId, WeakFile},
+        irqlock::IrqSave,
         killable,
+        knote::{Key, Keyed, Locks, Parts},
         notify::Notifier,
         params,
         queue::Queue,
+        slab::Memory,
         trace,
         usercopy::Scratch,
         waitqueue::{Deadline, WaitQueue, Wakeup}, //
     },
-    knote::{Body, Knote, Saved},
-    limit::{Place, User},
+    knote::{Body, Knote},
+    limit::User,
     nesting::{Graph, Links},
-    state::Take,
+    state::{State, Take},
     table::Table,
     uapi::*, //
 };
@@ -28,8 +34,6 @@ use kernel::{
     alloc::flags::__GFP_NOWARN,
     fs::File,
     impl_has_work,
-    new_mutex,
-    new_spinlock_irq,
     new_work,
     prelude::*,
     seq_file::SeqFile,
@@ -38,20 +42,25 @@ use kernel::{
     sync::{
         aref::ARef,
         lock::{mutex::MutexBackend, Guard},
-        Arc, ArcBorrow, LockedBy, Mutex, SpinLockIrq,
+        Arc, ArcBorrow, LockedBy,
     },
     workqueue::{Work, WorkItem}, //
 };
 
 /// What the kqueue's spin lock guards.
 pub(crate) struct Ready {
+    key: Key<Ready>,
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: Queue,
     /// How many a scan has taken off the list and not decided about yet. They count as pending,
     /// so that nobody goes to sleep because another thread is just looking at the only event.
     in_flight: usize,
-    /// How many threads sleep in kevent().
-    sleepers: usize,
+    /// How many of those that were pending when the scan began it has not seen: those at the head.
+    /// What is put back or new is behind them. If one of whatever place was closed meanwhile it is
+    /// one less, since that may have been one of them.
+    unseen: usize,
+    /// That has happened.
+    cut: bool,
     /// Somebody polls the kqueue, or wants SIGIO.
     watched: bool,
     /// Its last descriptor in its table was closed: no more registrations, no more events.
@@ -62,10 +71,17 @@ pub(crate) struct Ready {
     file: Option<WeakFile>,
 }
 
+impl Keyed for Ready {
+    #[inline]
+    fn key(&self) -> &Key<Self> {
+        &self.key
+    }
+}
+
 /// A knote that was made where the mutex cannot be had, with its source: the head of a list.
 struct Adopted {
-    knote: Arc<Knote>,
-    source: Source,
+    knote: ARef<Knote>,
+    source: Erased,
     next: Option<KBox<Adopted>>,
 }
 
@@ -90,7 +106,9 @@ const BATCH: usize = 16;
 /// What becomes of a knote that a scan took off the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Nothing, until its source fires again. It may have been removed.
+    /// It had nothing to report, and waits until its source fires again.
+    Nothing,
+    /// It was reported, and waits until its source fires again. It may have been removed.
     Idle,
     /// It is pending still: others are first.
     AtTail,
@@ -98,59 +116,40 @@ enum Next {
     Again,
     /// It could not be reported: it is first.
     AtHead,
-    /// It waits to be enabled, for what is there already if it is active.
-    Disabled { active: bool },
+    /// It waits to be enabled.
+    Disabled,
+    /// The same, and there is something already.
+    DisabledActive,
+    /// That is for its filter to say, when the event has reached the program.
+    Asks,
+    /// Its descriptor was closed, or stands for another file now.
+    Unbound,
 }
 
 /// A knote in a scan's hands.
 struct Taken {
-    knote: Arc<Knote>,
+    knote: ARef<Knote>,
     next: Next,
 }
 
-impl Taken {
-    fn new(knote: Arc<Knote>) -> Self {
-        Taken {
-            knote,
-            next: Next::Idle,
-        }
-    }
-}
-
-/// Those that were taken at once, in the order of the list, and what there is to report of them.
-/// Empty between scans; it keeps its memory.
-pub(crate) struct Batch {
-    taken: KVec<Taken>,
-    events: KVec<Kevent>,
-}
-
-impl Batch {
-    fn new() -> Result<Self> {
-        Ok(Batch {
-            taken: KVec::with_capacity(BATCH, GFP_KERNEL_ACCOUNT)?,
-            events: KVec::with_capacity(BATCH, GFP_KERNEL_ACCOUNT)?,
-        })
-    }
-
-    fn clear(&mut self) {
-        self.taken.clear();
-        self.events.clear();
-    }
-}
+/// Those that were taken at once, in the order of the list.
+type Batch = ArrayVec<Taken, BATCH>;
+/// What there is to report of them.
+type Events = ArrayVec<Kevent, BATCH>;
+/// References that are dropped without the lock.
+type Left = ArrayVec<ARef<Knote>, BATCH>;
 
 /// One kqueue.
 #[pin_data]
 pub(crate) struct Kqueue {
     /// The descriptor table that it belongs to. Nobody else can use it.
-    owner: TableId,
+    owner: Owner,
     shared: Arc<Shared>,
     /// Who opened it, and pays for its knotes.
     user: User,
     pub(crate) links: LockedBy<Links, Graph>,
     #[pin]
-    pub(crate) table: Mutex<Table>,
-    #[pin]
-    pub(crate) ready: SpinLockIrq<Ready>,
+    locks: Locks,
     #[pin]
     sleepers: WaitQueue,
     #[pin]
@@ -161,6 +160,15 @@ pub(crate) struct Kqueue {
 
 impl_has_work! {
     impl HasWork<Self> for Kqueue { self.sweep }
+}
+
+/// The mutex of a kqueue, taken.
+pub(crate) type Entered<'a> = Guard<'a, Table, MutexBackend>;
+
+/// The knote that a change is for, or the file of its descriptor if there is none.
+enum Found {
+    Knote(ARef<Knote>),
+    None(Option<ARef<File>>),
 }
 
 /// Where a scan puts what it reports.
@@ -183,11 +191,13 @@ impl Kqueue {
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let user = shared.users.enter(params::current_uid())?;
-        let batch = Batch::new()?;
-        let ready = Ready {
+        let owner = shared.closes.enter(TableId::current());
+        let ready = |key| Ready {
+            key,
             queue: Queue::new(),
             in_flight: 0,
-            sleepers: 0,
+            unseen: 0,
+            cut: false,
             watched: false,
             closed: false,
             adopted: None,
@@ -195,12 +205,11 @@ impl Kqueue {
         };
         Arc::pin_init(
             pin_init!(Self {
-                owner: TableId::current(),
+                owner,
                 user,
                 links: LockedBy::new(&shared.nesting.graph, Links::new()),
                 shared: shared.clone(),
-                table <- new_mutex!(Table::new(batch), "kqueue_table"),
-                ready <- new_spinlock_irq!(ready, "kqueue_ready"),
+                locks <- Locks::new(Table::new, ready),
                 sleepers <- WaitQueue::new(c"kqueue_sleepers", static_lock_class!()),
                 notifier <- Notifier::new(),
                 sweep <- new_work!("Kqueue::sweep"),
@@ -211,53 +220,90 @@ impl Kqueue {
 
     /// True when the kqueue belongs to `table`.
     pub(crate) fn is_in_table(&self, table: TableId) -> bool {
-        self.owner == table
+        self.owner.table() == table
     }
 
-    /// Checks that the current task may use the kqueue.
+    /// Checks that the current task may use the kqueue. That it is not closed, who takes its locks
+    /// sees there.
     ///
     /// # Errors
     ///
-    /// `EBADF` if it belongs to another descriptor table (it is not inherited over fork), or its
-    /// last descriptor there was closed.
+    /// `EBADF` if it belongs to another descriptor table (it is not inherited over fork).
     pub(crate) fn check_usable(&self) -> Result {
-        if self.owner != TableId::current() || self.ready.lock().closed {
+        if self.owner.table() != TableId::current() {
             return Err(EBADF);
         }
         Ok(())
     }
 
     /// What all kqueues share.
+    #[inline]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Takes a place for one more knote.
+    /// Its locks.
+    #[inline]
+    pub(crate) fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// Gives back the place of a knote of its user's.
+    pub(crate) fn leave_place(&self) {
+        self.user.leave_place();
+    }
+
+    /// A knote that is not in the table yet, and has no source.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as many as they may.
-    pub(crate) fn take_place(&self) -> Result<Place> {
-        self.user.take_place()
+    /// `ENOSPC` if the user has as many as they may; `ENOMEM`.
+    pub(crate) fn new_knote(
+        this: ArcBorrow<'_, Self>,
+        ident: u64,
+        filter: Filter,
+        body: Body,
+        memory: Memory,
+    ) -> Result<ARef<Knote>> {
+        this.user.take_place()?;
+        Knote::alloc(&this.shared.knotes, this, ident, filter, body, memory)
+            .inspect_err(|_| this.user.leave_place())
     }
 
     // Activation and wake-up.
 
     /// Marks a knote active, and queues it if it is due.
-    pub(crate) fn activate(&self, knote: ArcBorrow<'_, Knote>) {
+    pub(crate) fn activate(&self, knote: &Knote) {
         let wake = {
-            let mut ready = self.ready.lock();
-            if !knote.queueing.access_mut(&mut ready).state.activate() {
+            let mut ready = self.locks.ready.lock();
+            if !knote.state(&mut ready).activate() {
                 return;
             }
-            ready.push(knote, false);
-            ready.wake()
+            ready.push_back(knote.into());
+            self.whom_to_wake(&ready)
         };
-        trace::activate(self, &knote);
+        trace::activate(self, knote);
         self.wake(wake);
     }
 
+    /// Who waits for what has just been queued.
+    #[inline]
+    fn whom_to_wake(&self, ready: &Ready) -> Wake {
+        Wake {
+            sleeper: self.sleepers.has_sleeper(),
+            pollers: ready.watched,
+        }
+    }
+
+    #[inline]
     fn wake(&self, wake: Wake) {
+        if wake.sleeper || wake.pollers {
+            self.wake_some(wake);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_some(&self, wake: Wake) {
         if wake.sleeper {
             self.sleepers.wake_one();
         }
@@ -269,8 +315,8 @@ impl Kqueue {
     /// Wakes another sleeper for what is pending: the one that was woken is being killed.
     fn pass_on(&self) {
         let wake = {
-            let ready = self.ready.lock();
-            ready.pending() > 0 && ready.sleepers > 0
+            let ready = self.locks.ready.lock();
+            ready.pending() > 0 && self.sleepers.has_sleeper()
         };
         if wake {
             self.sleepers.wake_one();
@@ -282,47 +328,49 @@ impl Kqueue {
     /// Takes a knote off the list for good: it is not reported any more.
     ///
     /// Gives the list's reference, to be dropped without the lock.
-    pub(crate) fn retire(&self, knote: &Knote) -> Option<Arc<Knote>> {
-        let mut ready = self.ready.lock();
-        if !knote.queueing.access_mut(&mut ready).state.delete() {
+    pub(crate) fn retire(&self, knote: &Knote) -> Option<ARef<Knote>> {
+        let mut ready = self.locks.ready.lock();
+        if !knote.state(&mut ready).delete() {
             return None;
         }
+        ready.unseen = ready.unseen.saturating_sub(1);
+        ready.cut = true;
         ready.remove(knote)
     }
 
     /// The kqueue's own file, if it is still open.
     pub(crate) fn file(&self) -> Option<ARef<File>> {
-        self.ready.lock().file.as_ref()?.get()
+        self.locks.ready.lock().file.as_ref()?.get()
     }
 
     /// Ends a knote: it is not reported any more, not found any more, and its source is detached.
-    fn remove(&self, table: &mut Table, knote: &Arc<Knote>) {
+    #[inline(never)]
+    fn remove(&self, table: &mut Table, knote: &Knote) {
         drop(self.retire(knote));
-        table.remove(knote);
-        self.detach(table, knote);
+        if table.remove(knote) {
+            self.detach(table, knote);
+        }
     }
 
     /// Takes a knote's source away. No callback of it comes after that.
     fn detach(&self, table: &mut Table, knote: &Knote) {
-        if let Some(source) = knote.body.access_mut(table).source.take() {
-            drop(source);
-            trace::detach(self, knote);
-        }
+        knote.detach(table);
+        trace::detach(self, knote);
     }
 
     /// Ends a knote whose descriptor was closed; in process context, before close(2) returns.
-    pub(crate) fn remove_closed(&self, knote: &Arc<Knote>) {
-        self.remove(&mut self.table.lock(), knote);
+    pub(crate) fn remove_closed(&self, knote: &Knote) {
+        self.remove(&mut self.locks.table.lock(), knote);
     }
 
     /// Ends all knotes that were retired for a closed descriptor, but not removed.
     fn sweep(&self) {
-        let mut table = self.table.lock();
+        let mut table = self.locks.table.lock();
         // One at a time: removing changes what is walked. Only run when memory was short.
         loop {
             let mut found = None;
             table.for_each(|knote| {
-                if found.is_none() && self.is_retired(knote) {
+                if found.is_none() && knote.is_retired() {
                     found = Some(knote.clone());
                 }
             });
@@ -331,15 +379,10 @@ impl Kqueue {
         }
     }
 
-    fn is_retired(&self, knote: &Knote) -> bool {
-        let ready = self.ready.lock();
-        knote.queueing.access(&ready).state.is_deleting()
-    }
-
     /// Ends all knotes and turns all callers away: the kqueue was closed.
     fn terminate(&self) {
         let mut adopted = {
-            let mut ready = self.ready.lock();
+            let mut ready = self.locks.ready.lock();
             ready.closed = true;
             ready.adopted.take()
         };
@@ -356,7 +399,7 @@ impl Kqueue {
             adopted = next;
         }
         {
-            let mut table = self.table.lock();
+            let mut table = self.locks.table.lock();
             let mut bucket = 0;
             while let Some(knote) = table.pop(&mut bucket) {
                 drop(self.retire(&knote));
@@ -368,14 +411,14 @@ impl Kqueue {
 
     /// `->flush`: a descriptor of the kqueue was closed.
     pub(crate) fn flush(&self, file: &File, closing: &Closing) {
-        if closing.is_last_in(self.owner, file) {
+        if closing.is_last_in(self.owner.table(), file) {
             self.terminate();
         }
     }
 
     /// `->release`: nobody has a reference to the kqueue's file any more.
     pub(crate) fn release(&self) {
-        self.ready.lock().file = None;
+        self.locks.ready.lock().file = None;
         self.terminate();
     }
 
@@ -386,13 +429,26 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EINTR` if the caller is being killed.
-    pub(crate) fn enter(&self, scratch: Scratch) -> Result<Guard<'_, Table, MutexBackend>> {
-        let mut table = killable::lock(&self.table)?;
+    #[inline]
+    pub(crate) fn enter(&self, scratch: Scratch) -> Result<Entered<'_>> {
+        let mut table = killable::lock(&self.locks.table)?;
         table.scratch = scratch;
         Ok(table)
     }
 
-    /// Applies one change (`kqueue_register`).
+    /// Sees to it that all adopted knotes are in the table.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the kqueue was closed, `ENOMEM`.
+    #[inline]
+    pub(crate) fn prepare(&self, table: &mut Table) -> Result {
+        drop(self.ready_for(table)?);
+        Ok(())
+    }
+
+    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. A caller that `collects` what
+    /// is pending right after that has the filter run then, and not twice.
     ///
     /// # Errors
     ///
@@ -405,54 +461,95 @@ impl Kqueue {
         this: ArcBorrow<'_, Self>,
         table: &mut Table,
         change: &Kevent,
+        collects: bool,
     ) -> Result {
-        this.admit(table)?;
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
-        let file = if filter.is_descriptor() {
-            Some(fdtable::get(change.ident)?)
-        } else {
-            None
-        };
-
-        let knote = match this.find_live(table, change, filter, file.as_deref()) {
-            Some(knote) => {
-                if change.has(EV_ADD) || !change.has(EV_DELETE) {
-                    Self::modify(table, &knote, change)?;
-                    knote
-                } else {
-                    this.remove(table, &knote);
+        let file = match this.find_live(table, change, filter)? {
+            Found::Knote(knote) => {
+                if !change.has(EV_ADD) && change.has(EV_DELETE) {
+                    drop(this.retire(&knote));
+                    table.keep_out();
+                    this.detach(table, &knote);
                     return Ok(());
                 }
+                let result = Self::modify(table, &knote, change);
+                if result.is_ok() {
+                    this.update(table, &knote, change, true, collects);
+                }
+                table.give_back(knote);
+                return result;
             }
-            None if change.has(EV_ADD) => Self::add(this, table, change, filter, file)?,
-            None => return Err(ENOENT),
+            Found::None(file) => file,
         };
-
-        let active = knote.evaluate(table).is_some();
-        if active || change.has(EV_DISABLE | EV_ENABLE) {
-            this.apply(&knote, active, change);
+        if !change.has(EV_ADD) {
+            return Err(ENOENT);
         }
+        let (knote, may_be_ready) = Self::add(this, table, change, filter, file)?;
+        this.update(table, &knote, change, may_be_ready, collects);
         Ok(())
     }
 
+    /// Brings the state of a knote up to date with a change that was made.
+    #[inline]
+    fn update(
+        &self,
+        table: &mut Table,
+        knote: &Knote,
+        change: &Kevent,
+        may_be_ready: bool,
+        collects: bool,
+    ) {
+        if may_be_ready && collects && self.apply_unseen(knote, change) {
+            return;
+        }
+        let active = may_be_ready && knote.is_ready(table);
+        if active || change.has(EV_DISABLE | EV_ENABLE) {
+            self.apply(knote, active, change);
+        }
+    }
+
+    /// Marks a knote active without running its filter, if nobody but the caller would wake up for
+    /// that: a scan takes it off again if it is not ready. False if that may not be.
+    #[inline]
+    fn apply_unseen(&self, knote: &Knote, change: &Kevent) -> bool {
+        let mut ready = self.locks.ready.lock();
+        let state = knote.state(&mut ready);
+        // One that stays disabled is not seen by the scan, and would be thought ready.
+        let stays_disabled =
+            change.has(EV_DISABLE) || (state.is_disabled() && !change.has(EV_ENABLE));
+        if stays_disabled || ready.watched || self.sleepers.has_sleeper() {
+            return false;
+        }
+        if Self::apply_to_state(knote.state(&mut ready), true, change) {
+            ready.push_back(knote.into());
+            drop(ready);
+            trace::activate(self, knote);
+        }
+        true
+    }
+
+    /// True if the knote must now be put into the list.
+    #[inline]
+    fn apply_to_state(state: &mut State, active: bool, change: &Kevent) -> bool {
+        let mut due = active && state.activate();
+        if change.has(EV_DISABLE) {
+            state.disable();
+        }
+        if change.has(EV_ENABLE) {
+            due |= state.enable();
+        }
+        due
+    }
+
     /// Marks a knote active if it is, then disables or enables it as the change says.
-    fn apply(&self, knote: &Arc<Knote>, active: bool, change: &Kevent) {
-        let wake = {
-            let mut ready = self.ready.lock();
-            let state = &mut knote.queueing.access_mut(&mut ready).state;
-            let mut due = active && state.activate();
-            if change.has(EV_DISABLE) {
-                state.disable();
-            }
-            if change.has(EV_ENABLE) {
-                due |= state.enable();
-            }
-            if !due {
-                return;
-            }
-            ready.push(knote.as_arc_borrow(), false);
-            ready.wake()
-        };
+    fn apply(&self, knote: &Knote, active: bool, change: &Kevent) {
+        let mut ready = self.locks.ready.lock();
+        if !Self::apply_to_state(knote.state(&mut ready), active, change) {
+            return;
+        }
+        ready.push_back(knote.into());
+        let wake = self.whom_to_wake(&ready);
+        drop(ready);
         trace::activate(self, knote);
         self.wake(wake);
     }
@@ -464,7 +561,7 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
-    pub(crate) fn adopt(&self, knote: &Arc<Knote>, source: Source) -> Result {
+    pub(crate) fn adopt(&self, knote: &ARef<Knote>, source: Erased) -> Result {
         let child = Adopted {
             knote: knote.clone(),
             source,
@@ -472,7 +569,7 @@ impl Kqueue {
         };
         // Dropped after the lock was released if it is not taken.
         let mut child = KBox::new(child, GFP_ATOMIC | __GFP_NOWARN)?;
-        let mut ready = self.ready.lock();
+        let mut ready = self.locks.ready.lock();
         if ready.closed {
             return Err(EBADF);
         }
@@ -483,109 +580,140 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Takes adopted knotes into the table.
+    /// Takes the spin lock, when all adopted knotes are in the table.
     ///
     /// # Errors
     ///
     /// `EBADF` if the kqueue was closed. `ENOMEM`, then they wait on.
-    fn admit(&self, table: &mut Table) -> Result {
+    #[inline]
+    fn ready_for(&self, table: &mut Table) -> Result<Guard<'_, Ready, IrqSave>> {
         loop {
-            {
-                let ready = self.ready.lock();
-                if ready.closed {
-                    return Err(EBADF);
-                }
-                if ready.adopted.is_none() {
-                    return Ok(());
-                }
+            let ready = self.locks.ready.lock();
+            if ready.closed {
+                return Err(EBADF);
             }
-            table.reserve()?;
-            let mut ready = self.ready.lock();
-            let Some(mut child) = ready.adopted.take() else {
-                return Ok(());
-            };
-            ready.adopted = child.next.take();
+            if ready.adopted.is_none() {
+                return Ok(ready);
+            }
             drop(ready);
-            let Adopted { knote, source, .. } = KBox::into_inner(child);
-            knote.body.access_mut(table).source = Some(source);
-            table.insert(knote);
+            self.admit(table)?;
         }
     }
 
-    /// The knote that a change is for. One that was left behind by a closed descriptor ends here.
-    fn find_live(
-        &self,
-        table: &mut Table,
-        change: &Kevent,
-        filter: Filter,
-        file: Option<&File>,
-    ) -> Option<Arc<Knote>> {
-        let knote = table.find(change.ident, filter)?;
-        let (named, outlives) = match &knote.body.access(table).source {
-            Some(source) => (source.is_named(change.ident, file), source.outlives_name()),
-            None => (false, false),
+    /// Takes an adopted knote into the table, if there is one.
+    #[cold]
+    fn admit(&self, table: &mut Table) -> Result {
+        table.reserve()?;
+        let mut ready = self.locks.ready.lock();
+        let Some(mut child) = ready.adopted.take() else {
+            return Ok(());
         };
-        if !self.is_retired(&knote) {
-            if named || (outlives && !change.has(EV_ADD)) {
-                return Some(knote);
+        ready.adopted = child.next.take();
+        drop(ready);
+        let Adopted { knote, source, .. } = KBox::into_inner(child);
+        knote.body_mut(table).source = Some(source);
+        table.insert(knote);
+        Ok(())
+    }
+
+    /// The knote that a change is for, lent by the table. One that was left behind by a closed
+    /// descriptor ends here.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the filter is on descriptors, and there is no such.
+    #[inline]
+    fn find_live(&self, table: &mut Table, change: &Kevent, filter: Filter) -> Result<Found> {
+        let knote = table.lend(change.ident, filter);
+        if let Some(knote) = knote {
+            if !knote.is_retired() && Self::is_named(table, &knote) {
+                return Ok(Found::Knote(knote));
+            }
+            self.find_other(table, change, knote)
+        } else if filter.is_descriptor() {
+            Ok(Found::None(Some(fdtable::get(change.ident)?)))
+        } else {
+            Ok(Found::None(None))
+        }
+    }
+
+    /// True when the knote's ident still names what it is about, and not something else by now.
+    #[inline]
+    fn is_named(table: &Table, knote: &Knote) -> bool {
+        if knote.filter().is_descriptor() {
+            let file = knote.file(table);
+            file.is_some_and(|file| Names::current().maps(knote.ident(), file))
+        } else {
+            filter::is_named(knote.filter(), knote.body(table), knote.ident())
+        }
+    }
+
+    /// What a change is for, if there is a knote that was retired, or its ident names something else.
+    #[cold]
+    fn find_other(&self, table: &mut Table, change: &Kevent, knote: ARef<Knote>) -> Result<Found> {
+        let filter = knote.filter();
+        if !knote.is_retired() && filter.outlives_name() {
+            if !change.has(EV_ADD) {
+                return Ok(Found::Knote(knote));
             }
             // It stays until it is reported, behind the new one.
-            if outlives {
-                return None;
-            }
+            table.give_back(knote);
+            return Ok(Found::None(None));
         }
+        let file = if filter.is_descriptor() {
+            fdtable::get(change.ident).map(Some)
+        } else {
+            Ok(None)
+        };
+        table.give_back(knote.clone());
+        let file = file?;
         self.remove(table, &knote);
-        None
+        Ok(Found::None(file))
     }
 
+    /// Gives the new knote, and whether it may be ready already.
     fn add(
         this: ArcBorrow<'_, Self>,
         table: &mut Table,
         change: &Kevent,
         filter: Filter,
         file: Option<ARef<File>>,
-    ) -> Result<Arc<Knote>> {
+    ) -> Result<(ARef<Knote>, bool)> {
         table.reserve()?;
-        let saved = Saved {
-            fflags: change.fflags,
-            data: change.data,
-        };
-        let body = Body::new(change.flags, saved, change.udata);
-        let knote = Knote::new(this, change.ident, filter, body, GFP_KERNEL_ACCOUNT)?;
+        let body = Body::new(change);
+        let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;
         let attach = Attach {
             knote: &knote,
             change,
             file,
             shared: &this.shared,
         };
-        let (source, flags) = match Source::attach(filter, attach) {
+        let attached = match filter::attach(filter, attach, table) {
             Ok(attached) => attached,
             Err(error) => {
                 // It may have fired already.
                 drop(this.retire(&knote));
+                knote.detach(table);
                 return Err(error);
             }
         };
-        let body = knote.body.access_mut(table);
-        body.source = Some(source);
-        body.flags |= flags;
+        let body = knote.body_mut(table);
+        body.source = attached.source;
+        body.flags |= attached.flags;
         table.insert(knote.clone());
-        // A close that came too early for the watch is seen here.
-        if !knote.is_bound(table) {
+        // A close that came too early for the binding is seen here.
+        if filter.is_descriptor() && !Self::is_named(table, &knote) {
             this.remove(table, &knote);
             return Err(EBADF);
         }
         trace::attach(&this, change);
-        Ok(knote)
+        Ok((knote, attached.may_be_ready))
     }
 
     fn modify(table: &mut Table, knote: &Knote, change: &Kevent) -> Result {
-        let body = knote.body.access_mut(table);
-        let Some(source) = &mut body.source else {
-            return Err(ENOENT);
-        };
+        let Parts { body, file } = knote.parts(table);
         let udata = body.udata;
-        source.touch(change, &mut body.saved, &mut body.udata)?;
+        filter::touch(knote, body, file, change)?;
         if change.has(EV_KEEPUDATA) {
             body.udata = udata;
         }
@@ -596,173 +724,164 @@ impl Kqueue {
 
     /// Reports pending knotes until there are no more or the sink is full (`kqueue_scan`).
     ///
-    /// A level-triggered knote goes to the tail. No knote is looked at twice: the scan ends at the
-    /// first that it has seen. The mutex is held throughout, so another scan begins when all that
-    /// this one put back is in its place.
+    /// A level-triggered knote goes to the tail. No knote is looked at twice: the scan ends when all
+    /// are seen that were pending when it began. The mutex is held throughout, so another scan begins
+    /// when all that this one put back is in its place.
     ///
     /// # Errors
     ///
-    /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EINTR` if
-    /// the caller is being killed.
+    /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EBADF` if
+    /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
     pub(crate) fn scan(&self, sink: &mut impl EventSink, scratch: Scratch) -> Result {
         let mut table = self.enter(scratch).inspect_err(|_| self.pass_on())?;
-        table.scan += 1;
-        let mut batch = table.batch.take().ok_or(ENOMEM)?;
-        let mut result = Ok(());
-        while result.is_ok() && sink.room() > 0 {
-            self.take(table.scan, sink.room(), &mut batch);
-            if batch.taken.is_empty() {
-                break;
-            }
-            result = self.report(&mut table, &mut batch, sink);
-            self.put_back(&batch);
-            batch.clear();
-        }
-        table.batch = Some(batch);
-        result
+        self.scan_entered(&mut table, sink)
     }
 
-    /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
-    /// here on.
-    fn take(&self, scan: u64, room: usize, batch: &mut Batch) {
-        let mut ready = self.ready.lock();
-        while batch.taken.len() < room.min(batch.taken.capacity()) {
-            let Some(front) = ready.queue.front() else {
-                break;
-            };
-            if front.queueing.access(&ready).scan == scan {
-                break;
-            }
-            let Some(knote) = ready.queue.pop_front() else {
-                break;
-            };
-            let queueing = knote.queueing.access_mut(&mut ready);
-            queueing.scan = scan;
-            match queueing.state.take() {
-                Take::Evaluate => {
-                    let taken = Taken::new(knote);
-                    // There is room.
-                    if batch.taken.push_within_capacity(taken).is_ok() {
-                        ready.in_flight += 1;
-                    }
+    /// The same for who has the mutex already.
+    pub(crate) fn scan_entered(&self, table: &mut Table, sink: &mut impl EventSink) -> Result {
+        let mut batch = Batch::new();
+        let mut left = Left::new();
+        let mut wake = Wake::default();
+        let mut ready = self.ready_for(table).inspect_err(|_| self.pass_on())?;
+        let room = sink.room();
+        ready.begin_scan();
+        let result = loop {
+            if ready.adopted.is_some() {
+                // A child of a process was born while the lock was free.
+                drop(ready);
+                match self.ready_for(table) {
+                    Ok(taken) => ready = taken,
+                    Err(error) => break Err(error),
                 }
-                // The table has a reference too, so this is not the last one.
-                Take::Skip => drop(knote),
             }
-        }
+            if ready.unseen == 0 && ready.cut && sink.room() == room {
+                // It is nobody's fault that nothing was seen which is there. There is an end to that,
+                // since nobody registers anything meanwhile that could be closed again.
+                ready.begin_scan();
+            }
+            ready.take(table, sink.room(), &mut batch);
+            drop(ready);
+            if batch.is_empty() {
+                break Ok(());
+            }
+            let result = self.report(table, &mut batch, sink);
+            ready = self.locks.ready.lock();
+            let put_back = ready.put_back(&mut batch, &mut left, result.is_err());
+            wake.pollers |= put_back.news && ready.watched;
+            wake.sleeper |= (put_back.news || put_back.level) && self.sleepers.has_sleeper();
+            if result.is_err() || sink.room() == 0 {
+                drop(ready);
+                break result;
+            }
+            if !left.is_empty() {
+                drop(ready);
+                left.drain().for_each(drop);
+                ready = self.locks.ready.lock();
+            }
+        };
+        self.wake(wake);
+        result
     }
 
     /// Reports those of the batch whose condition holds, and decides what becomes of each.
+    #[inline]
     fn report(&self, table: &mut Table, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
-        for taken in batch.taken.iter_mut() {
-            if let Some(event) = self.evaluate(table, taken) {
-                // There is room.
-                if batch.events.push_within_capacity(event).is_ok() {
-                    taken.next = Next::AtHead;
-                }
+        let mut events = Events::new();
+        let mut asks = false;
+        for taken in batch.iter_mut() {
+            let knote = &*taken.knote;
+            if taken.next == Next::Unbound {
+                self.remove(table, knote);
+                continue;
             }
+            let Some(event) = knote.evaluate(table) else {
+                continue;
+            };
+            // A close in the meantime has ended it.
+            if knote.is_retired() {
+                continue;
+            }
+            taken.next = Self::after(knote.filter(), event.flags);
+            asks |= taken.next == Next::Asks;
+            // There is room.
+            let _ = events.push(event);
         }
-        if batch.events.is_empty() {
+        if events.is_empty() {
             return Ok(());
         }
-        let (told, result) = sink.report(&batch.events);
-        let due = batch
-            .taken
-            .iter_mut()
-            .filter(|taken| taken.next == Next::AtHead);
-        for (taken, event) in due.zip(batch.events.iter().take(told)) {
-            trace::deliver(self, event);
-            taken.next = self.reported(table, &taken.knote, event);
+        let (told, result) = sink.report(&events);
+        if asks || told < events.len() {
+            self.reported(table, batch, &events, told);
+        }
+        if trace::wants_deliveries() {
+            self.trace_deliveries(&events, told);
         }
         result
     }
 
-    /// The event of a knote that is still bound to its source, if its condition holds.
-    fn evaluate(&self, table: &mut Table, taken: &mut Taken) -> Option<Kevent> {
-        let knote = &taken.knote;
-        if knote.body.access(table).source.is_none() && self.admit(table).is_err() {
-            taken.next = Next::AtTail;
-            return None;
-        }
-        let event = knote.evaluate(table);
-        // After that: a close in the meantime is seen too.
-        if !knote.is_bound(table) {
-            self.remove(table, knote);
-            return None;
-        }
-        event
-    }
-
-    /// The event has reached the program.
-    fn reported(&self, table: &mut Table, knote: &Arc<Knote>, event: &Kevent) -> Next {
-        let more = match &mut knote.body.access_mut(table).source {
-            Some(source) => source.reported(event),
-            None => false,
-        };
-        if event.has(EV_ONESHOT) {
-            self.remove(table, knote);
-            Next::Idle
-        } else if event.has(EV_DISPATCH) {
-            Next::Disabled { active: more }
-        } else if more {
-            Next::Again
-        } else if !event.has(EV_CLEAR) {
-            Next::AtTail
-        } else {
-            Next::Idle
+    #[cold]
+    fn trace_deliveries(&self, events: &Events, told: usize) {
+        for event in events.iter().take(told) {
+            trace::deliver(self, event);
         }
     }
 
-    /// Does with the knotes of a batch what was decided. One sleeper is woken if some stay pending:
-    /// what is true for us is true for others, and each of them wakes the next. Pollers know of
-    /// those already; they are told of what is new, and of what should have been reported and was not.
-    fn put_back(&self, batch: &Batch) {
-        let wake = {
-            let mut ready = self.ready.lock();
-            let mut wake = Wake::default();
-            ready.in_flight -= batch.taken.len();
-            for taken in batch.taken.iter() {
-                let knote = &taken.knote;
-                let state = &mut knote.queueing.access_mut(&mut ready).state;
-                let due = match taken.next {
-                    Next::Idle | Next::AtHead => false,
-                    Next::AtTail | Next::Again => state.activate(),
-                    Next::Disabled { active } => {
-                        state.disable();
-                        active && state.activate()
-                    }
-                };
-                if due {
-                    ready.push(knote.as_arc_borrow(), false);
-                }
-                match taken.next {
-                    Next::Again => wake = ready.wake(),
-                    Next::AtTail => wake.sleeper |= ready.sleepers > 0,
-                    Next::Idle | Next::AtHead | Next::Disabled { .. } => {}
-                }
+    /// What becomes of a knote whose event has those flags, once that has reached the program.
+    #[inline]
+    fn after(filter: Filter, flags: u16) -> Next {
+        if filter.counts() {
+            return Next::Asks;
+        }
+        match flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH) {
+            0 => Next::AtTail,
+            EV_CLEAR => Next::Idle,
+            flags if flags & EV_ONESHOT == 0 => Next::Disabled,
+            _ => Next::Asks,
+        }
+    }
+
+    /// The first so many events have reached the program: tells the filters, and decides about those
+    /// that had to wait for that.
+    #[inline(never)]
+    fn reported(&self, table: &mut Table, batch: &mut Batch, events: &Events, told: usize) {
+        let mut events = events.iter().take(told);
+        for taken in batch.iter_mut() {
+            // Those without an event.
+            if matches!(taken.next, Next::Unbound | Next::Nothing) {
+                continue;
             }
-            let unreported = batch.taken.iter().rev();
-            for taken in unreported.filter(|taken| taken.next == Next::AtHead) {
-                let knote = &taken.knote;
-                if knote.queueing.access_mut(&mut ready).state.activate() {
-                    ready.push(knote.as_arc_borrow(), true);
-                    wake = ready.wake();
-                }
+            let Some(event) = events.next() else {
+                taken.next = Next::AtHead;
+                continue;
+            };
+            if taken.next != Next::Asks {
+                continue;
             }
-            wake
-        };
-        self.wake(wake);
+            let knote = &*taken.knote;
+            let more = filter::reported(knote.filter(), knote.body_mut(table), event);
+            taken.next = if event.has(EV_ONESHOT) {
+                self.remove(table, knote);
+                Next::Idle
+            } else if event.has(EV_DISPATCH) && more {
+                Next::DisabledActive
+            } else if event.has(EV_DISPATCH) {
+                Next::Disabled
+            } else if more {
+                Next::Again
+            } else if event.has(EV_CLEAR) {
+                Next::Idle
+            } else {
+                Next::AtTail
+            };
+        }
     }
 
     /// Sleeps until something is pending or the kqueue is closed.
     pub(crate) fn wait(&self, deadline: Deadline) -> Wakeup {
-        self.ready.lock().sleepers += 1;
-        let wakeup = self.sleepers.wait(deadline, || {
-            let ready = self.ready.lock();
+        self.sleepers.wait(deadline, || {
+            let ready = self.locks.ready.lock();
             ready.pending() > 0 || ready.closed
-        });
-        self.ready.lock().sleepers -= 1;
-        wakeup
+        })
     }
 
     // The kqueue as a file.
@@ -770,7 +889,7 @@ impl Kqueue {
     /// The number of pending knotes, and whether the kqueue was closed; whoever asks will be
     /// notified of the next one.
     pub(crate) fn poll_state(&self) -> (usize, bool) {
-        let mut ready = self.ready.lock();
+        let mut ready = self.locks.ready.lock();
         ready.watched = true;
         (ready.pending(), ready.closed)
     }
@@ -782,19 +901,16 @@ impl Kqueue {
 
     /// One line for the kqueue, and one for each knote.
     pub(crate) fn show(&self, m: &SeqFile) {
-        let Ok(mut table) = killable::lock(&self.table) else {
+        let Ok(mut table) = killable::lock(&self.locks.table) else {
             return;
         };
         // What cannot be admitted is not shown.
-        let _ = self.admit(&mut table);
-        let pending = self.ready.lock().pending();
+        let _ = self.ready_for(&mut table);
+        let pending = self.locks.ready.lock().pending();
         seq_print!(m, "kqueue knotes: {} pending: {}\n", table.len(), pending);
         table.for_each(|knote| {
-            let state = {
-                let ready = self.ready.lock();
-                knote.queueing.access(&ready).state.name()
-            };
-            let body = knote.body.access(&table);
+            let state = knote.state(&mut self.locks.ready.lock()).name();
+            let body = knote.body(&table);
             seq_print!(
                 m,
                 "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \
@@ -802,8 +918,8 @@ impl Kqueue {
                 knote.filter().raw(),
                 knote.ident(),
                 body.flags,
-                body.saved.fflags,
-                body.saved.data,
+                body.fflags,
+                body.data,
                 body.udata,
                 state,
             );
@@ -811,11 +927,98 @@ impl Kqueue {
     }
 }
 
+/// Of what was put back: is any pending again for what a scan has just told, or for news?
+#[derive(Clone, Copy, Default)]
+struct PutBack {
+    level: bool,
+    news: bool,
+}
+
 impl Ready {
-    fn wake(&self) -> Wake {
-        Wake {
-            sleeper: self.sleepers > 0,
-            pollers: self.watched,
+    /// All that is pending now is to be seen.
+    #[inline]
+    fn begin_scan(&mut self) {
+        self.unseen = self.queue.len();
+        self.cut = false;
+    }
+
+    /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
+    /// here on.
+    #[inline]
+    fn take(&mut self, table: &Table, room: usize, batch: &mut Batch) {
+        let mut names = None;
+        while self.unseen > 0 && batch.len() < room.min(BATCH) {
+            let Some(knote) = self.pop_front() else { break };
+            self.unseen -= 1;
+            if knote.state(self).take() == Take::Skip {
+                // The table has a reference too, so this is not the last one.
+                drop(knote);
+                continue;
+            }
+            let bound = match knote.file(table) {
+                Some(file) => {
+                    let names = names.get_or_insert_with(Names::current);
+                    names.maps(knote.ident(), file)
+                }
+                None => true,
+            };
+            let next = if bound { Next::Nothing } else { Next::Unbound };
+            // There is room.
+            let _ = batch.push(Taken { knote, next });
+        }
+        self.in_flight += batch.len();
+    }
+
+    /// Does with the knotes of a batch what was decided. One sleeper is to be woken if some stay
+    /// pending: what is true for us is true for others, and each of them wakes the next. Pollers know
+    /// of those already; they are told of what is new, and of what should have been reported and was
+    /// not, which there is if it has `failed`.
+    #[inline]
+    fn put_back(&mut self, batch: &mut Batch, left: &mut Left, failed: bool) -> PutBack {
+        let mut result = PutBack::default();
+        self.in_flight -= batch.len();
+        if failed {
+            self.put_back_at_head(batch);
+            result.news = true;
+        }
+        for Taken { knote, next } in batch.drain() {
+            let state = knote.state(self);
+            let due = match next {
+                Next::AtTail => {
+                    result.level = true;
+                    state.activate()
+                }
+                Next::Again => {
+                    result.news = true;
+                    state.activate()
+                }
+                Next::Disabled => {
+                    state.disable();
+                    false
+                }
+                Next::DisabledActive => {
+                    state.disable();
+                    state.activate()
+                }
+                Next::Nothing | Next::Idle | Next::Unbound | Next::AtHead | Next::Asks => false,
+            };
+            if due {
+                self.push_back(knote);
+            } else {
+                // There is room.
+                let _ = left.push(knote);
+            }
+        }
+        result
+    }
+
+    #[cold]
+    fn put_back_at_head(&mut self, batch: &[Taken]) {
+        let unreported = batch.iter().rev();
+        for taken in unreported.filter(|taken| taken.next == Next::AtHead) {
+            if taken.knote.state(self).activate() {
+                self.push_front(taken.knote.clone());
+            }
         }
     }
 }

@@ -36,9 +36,6 @@ pub(crate) struct User {
     knotes: Arc<Atomic<usize>>,
 }
 
-/// One knote's place; given back when dropped.
-pub(crate) struct Place(Arc<Atomic<usize>>);
-
 impl Users {
     /// Nobody yet.
     ///
@@ -85,12 +82,17 @@ impl User {
     /// # Errors
     ///
     /// `ENOSPC` if the user has as many as they may.
-    pub(crate) fn take_place(&self) -> Result<Place> {
-        let place = Place(self.knotes.clone());
+    pub(crate) fn take_place(&self) -> Result {
         if self.knotes.fetch_add(1, ordering::Relaxed) >= params::max_user_knotes() {
+            self.leave_place();
             return Err(ENOSPC);
         }
-        Ok(place)
+        Ok(())
+    }
+
+    /// Gives one back.
+    pub(crate) fn leave_place(&self) {
+        self.knotes.fetch_sub(1, ordering::Relaxed);
     }
 }
 
@@ -103,11 +105,5 @@ impl Drop for User {
                 users.remove(&self.uid);
             }
         }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, ordering::Relaxed);
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! From the outermost in:
 //!
-//! 1. `Kqueue::table`, a mutex. Held by who registers, scans or removes. Filters run under it, and
+//! 1. `Locks::table`, a mutex. Held by who registers, scans or removes. Filters run under it, and
 //!    they call `->poll` and `->unlocked_ioctl`, which may sleep as long as it likes: who is being killed waits for the
 //!    mutex no longer (`hook::killable`). Events are copied out under it, but with page faults off
 //!    (`hook::usercopy`).
@@ -18,13 +18,15 @@
 //!    of all users (`limit`), that of a probe's registration (`hook::probe`), and fsnotify's own.
 //! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), the hrtimer
 //!    base's, siglock. Not ours, but their wake-ups run under them and go on to 3 and 4.
-//! 3. The lock of a shard of watches (`hook::probe`), or of a mark's target (`hook::fsnotify`); in
-//!    it that of what was heard of a process, a file, its contents or mounts (`filter`). Spin locks, all but the
-//!    mark's with interrupts off.
-//! 4. `Kqueue::ready`, a spin lock, interrupts off. A leaf but for the scheduler's: nothing is
-//!    called under it. Wake-ups of sleepers and pollers come after it is released.
+//! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`hook::probe`), or of a mark's
+//!    target (`hook::fsnotify`); in it that of what was heard of a process, a file, its contents or mounts
+//!    (`filter`). Spin locks, all but the mark's with interrupts off.
+//! 4. `Locks::ready`, a spin lock, interrupts off. A leaf but for the scheduler's: nothing is
+//!    called under it, and no reference is dropped. Wake-ups of sleepers and pollers come after it is released.
 //!
-//! `Kqueue::sleepers`, a wait queue, is woken under 2 and 3 at most. Pollers and SIGIO are told
+//! `Kqueue::sleepers`, a wait queue, is woken under 2 and 3 at most. Who sleeps queues there first, and then
+//! looks under 4 whether something is pending; who makes something pending asks under 4 whether
+//! somebody is queued, and wakes one after that. Pollers and SIGIO are told
 //! from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no locks of one
 //! kind.
 //!
@@ -33,14 +35,17 @@
 //! | What | By |
 //! |---|---|
 //! | `Table` and every knote's `Body` | the mutex |
-//! | `Ready` and every knote's `Queueing` | the spin lock |
+//! | `Ready` and every knote's state and links | the spin lock |
+//! | a knote's links in a chain of bindings (`hook::close`) | the lock of that chain |
+//! | the file that a knote is bound to | the mutex; does not change while it is in a chain |
+//! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |
 //! | `Knote::ident`, `filter`, `kqueue` | never change |
 //!
 //! # Contexts
 //!
 //! | Callback | Context | Does |
 //! |---|---|---|
-//! | `PollWait` wake function | under the source's wait-queue lock, interrupts off | activates |
+//! | wake function of a wait-queue entry | under the source's wait-queue lock, interrupts off | activates |
 //! | timer | hard interrupt | activates |
 //! | exit of a process | its last thread, under tasklist_lock and the wait queue's, interrupts off | activates |
 //! | fork probe | the forking task, before the child runs, no locks | makes a child's knote, activates |
@@ -48,7 +53,7 @@
 //! | signal probe | the sender, maybe an interrupt, under siglock and a shard's | counts, activates |
 //! | mark of a file | who changes it, maybe under the inode's locks, and the mark's | activates |
 //! | probe of offsets | who moves it, preemption off, under a shard's lock | activates |
-//! | close probe | the closing task, preemption off | retires, adds task work |
+//! | close probe | the closing task, under a lock of the bindings | retires, adds task work |
 //! | task work | the closing task, before it returns to userspace | removes |
 //! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |
 //! | `sweep` work | kernel thread; only after an allocation failed in the close probe | removes |

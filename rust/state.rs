@@ -47,74 +47,86 @@ pub(crate) enum Take {
     Skip,
 }
 
-/// The state of one knote; guarded by its kqueue's spin lock.
+/// The state of one knote; guarded by its kqueue's spin lock. A byte, as there may be a million.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct State {
-    active: bool,
-    queued: bool,
-    disabled: bool,
-    deleting: bool,
-}
+pub(crate) struct State(u8);
+
+const ACTIVE: u8 = 1;
+const QUEUED: u8 = 2;
+const DISABLED: u8 = 4;
+const DELETING: u8 = 8;
 
 impl State {
+    fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
     /// The source fired, or a level-triggered condition was reported and holds on.
     ///
     /// True if the knote must now be put into the list.
     #[must_use]
     pub(crate) fn activate(&mut self) -> bool {
-        if self.deleting {
+        if self.has(DELETING) {
             return false;
         }
-        self.active = true;
+        self.0 |= ACTIVE;
         self.enqueue_if_due()
     }
 
     /// `EV_ENABLE`. True if the knote must now be put into the list.
     #[must_use]
     pub(crate) fn enable(&mut self) -> bool {
-        self.disabled = false;
+        self.0 &= !DISABLED;
         self.enqueue_if_due()
     }
 
     fn enqueue_if_due(&mut self) -> bool {
-        let due = self.active && !self.queued && !self.disabled && !self.deleting;
-        self.queued |= due;
+        // Active, and none of the others.
+        let due = self.0 == ACTIVE;
+        if due {
+            self.0 |= QUEUED;
+        }
         due
     }
 
     /// `EV_DISABLE`, or `EV_DISPATCH` after a report. A queued knote is left for a scan to skip.
     pub(crate) fn disable(&mut self) {
-        self.disabled = true;
+        self.0 |= DISABLED;
+    }
+
+    /// True if it must not be reported, be it active or not.
+    pub(crate) fn is_disabled(self) -> bool {
+        self.has(DISABLED)
     }
 
     /// A scan took the knote off the list.
     pub(crate) fn take(&mut self) -> Take {
-        self.queued = false;
-        if self.disabled {
+        self.0 &= !QUEUED;
+        if self.has(DISABLED) {
             return Take::Skip;
         }
-        self.active = false;
+        self.0 &= !ACTIVE;
         Take::Evaluate
     }
 
     /// The knote goes. True if it must now be taken off the list.
     #[must_use]
     pub(crate) fn delete(&mut self) -> bool {
-        let queued = self.queued;
-        self.deleting = true;
-        self.queued = false;
-        self.active = false;
+        let queued = self.has(QUEUED);
+        self.0 = (self.0 | DELETING) & !(QUEUED | ACTIVE);
         queued
     }
 
     /// True once [`State::delete`] was called.
-    pub(crate) fn is_deleting(&self) -> bool {
-        self.deleting
+    pub(crate) fn is_deleting(self) -> bool {
+        self.has(DELETING)
     }
 
     /// Its name in `/proc/PID/fdinfo`.
-    pub(crate) fn name(&self) -> &'static str {
-        match (self.deleting, self.disabled, self.queued, self.active) {
+    pub(crate) fn name(self) -> &'static str {
+        let [deleting, disabled, queued, active] =
+            [DELETING, DISABLED, QUEUED, ACTIVE].map(|bit| self.has(bit));
+        match (deleting, disabled, queued, active) {
             (true, ..) => "deleting",
             (_, true, _, true) => "disabled,active",
             (_, true, _, false) => "disabled",

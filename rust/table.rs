@@ -9,40 +9,54 @@
 
 use crate::{
     filter::Filter,
-    hook::{random::random, usercopy::Scratch},
-    knote::Knote,
-    kqueue::Batch, //
+    hook::{
+        knote::{Key, Keyed},
+        random::random,
+        usercopy::Scratch, //
+    },
+    knote::Knote, //
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{prelude::*, sync::aref::ARef};
 
 const FIRST_BITS: u32 = 4;
 
 /// All that a kqueue's mutex guards.
 pub(crate) struct Table {
+    key: Key<Table>,
     /// Chains, linked by `Body::next`. Empty, or a power of two of them.
-    buckets: KVVec<Option<Arc<Knote>>>,
+    buckets: KVVec<Option<ARef<Knote>>>,
     bits: u32,
     len: usize,
     multiplier: u64,
-    /// For the next scan; a scan has it meanwhile.
-    pub(crate) batch: Option<Batch>,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
-    /// The number of the last scan.
-    pub(crate) scan: u64,
+}
+
+/// Puts a value into a slot that has none, so that there is nothing to drop.
+#[inline]
+fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
+    let before = core::mem::replace(slot, value);
+    debug_assert!(before.is_none());
+    core::mem::forget(before);
+}
+
+impl Keyed for Table {
+    #[inline]
+    fn key(&self) -> &Key<Self> {
+        &self.key
+    }
 }
 
 impl Table {
     /// No knotes; allocates nothing.
-    pub(crate) fn new(batch: Batch) -> Self {
+    pub(crate) fn new(key: Key<Table>) -> Self {
         Table {
+            key,
             buckets: KVVec::new(),
             bits: 0,
             len: 0,
             multiplier: random() | 1,
-            batch: Some(batch),
             scratch: Scratch::new(0),
-            scan: 0,
         }
     }
 
@@ -56,16 +70,55 @@ impl Table {
         (ident.wrapping_mul(self.multiplier) >> (u64::BITS - self.bits.max(1))) as usize
     }
 
-    /// The knote of (ident, filter).
-    pub(crate) fn find(&self, ident: u64, filter: Filter) -> Option<Arc<Knote>> {
-        let mut at = self.buckets.get(self.bucket(ident))?.as_ref();
-        while let Some(knote) = at {
-            if knote.ident() == ident && knote.filter() == filter {
-                return Some(knote.clone());
-            }
-            at = knote.body.access(self).next.as_ref();
+    /// Takes the knote of (ident, filter) out, for a while: it is to be put back by
+    /// [`Table::give_back`], or ended.
+    #[inline]
+    pub(crate) fn lend(&mut self, ident: u64, filter: Filter) -> Option<ARef<Knote>> {
+        let bucket = self.bucket(ident);
+        let first = self.buckets.get(bucket)?.as_deref()?;
+        if first.ident() == ident && first.filter() == filter {
+            let knote = self.buckets.get_mut(bucket)?.take()?;
+            let next = knote.body_mut(self).next.take();
+            fill(self.buckets.get_mut(bucket)?, next);
+            return Some(knote);
         }
-        None
+        self.extract(bucket, |knote| {
+            knote.ident() == ident && knote.filter() == filter
+        })
+    }
+
+    /// Puts a knote back that was lent.
+    #[inline]
+    pub(crate) fn give_back(&mut self, knote: ARef<Knote>) {
+        self.link(knote);
+    }
+
+    /// A knote that was lent has ended.
+    pub(crate) fn keep_out(&mut self) {
+        self.len -= 1;
+    }
+
+    /// Takes the first out of the chain that `is` it. Those before it are unlinked and linked again, in
+    /// their order: chains are short.
+    fn extract(&mut self, bucket: usize, is: impl Fn(&Knote) -> bool) -> Option<ARef<Knote>> {
+        let mut chain = self.buckets.get_mut(bucket)?.take();
+        let mut before = None;
+        let mut found = None;
+        while let Some(knote) = chain {
+            chain = knote.body_mut(self).next.take();
+            if is(&knote) {
+                found = Some(knote);
+                break;
+            }
+            knote.body_mut(self).next = before;
+            before = Some(knote);
+        }
+        *self.buckets.get_mut(bucket)? = chain;
+        while let Some(knote) = before {
+            before = knote.body_mut(self).next.take();
+            self.link(knote);
+        }
+        found
     }
 
     /// Makes room for one more knote.
@@ -89,29 +142,36 @@ impl Table {
         let mut old = core::mem::replace(&mut self.buckets, buckets);
         self.bits = bits;
         for slot in old.iter_mut() {
+            // Backwards, so that each chain keeps its order.
             let mut chain = slot.take();
+            let mut backwards = None;
             while let Some(knote) = chain {
-                chain = knote.body.access_mut(self).next.take();
+                chain = core::mem::replace(&mut knote.body_mut(self).next, backwards);
+                backwards = Some(knote);
+            }
+            while let Some(knote) = backwards {
+                backwards = knote.body_mut(self).next.take();
                 self.link(knote);
             }
         }
         Ok(())
     }
 
-    fn link(&mut self, knote: Arc<Knote>) {
+    #[inline]
+    fn link(&mut self, knote: ARef<Knote>) {
         let bucket = self.bucket(knote.ident());
         let Some(slot) = self.buckets.get_mut(bucket) else {
             return;
         };
         let next = slot.take();
-        knote.body.access_mut(self).next = next;
+        fill(&mut knote.body_mut(self).next, next);
         if let Some(slot) = self.buckets.get_mut(bucket) {
-            *slot = Some(knote);
+            fill(slot, Some(knote));
         }
     }
 
     /// Adds a knote, for which [`Table::reserve`] has made room.
-    pub(crate) fn insert(&mut self, knote: Arc<Knote>) {
+    pub(crate) fn insert(&mut self, knote: ARef<Knote>) {
         self.link(knote);
         self.len += 1;
     }
@@ -119,26 +179,18 @@ impl Table {
     /// Takes a knote out; false if it is not in the table.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
         let bucket = self.bucket(knote.ident());
-        // The chain before the knote is unlinked and linked again: it is short.
-        let mut chain = self.buckets.get_mut(bucket).and_then(Option::take);
-        let mut found = false;
-        while let Some(other) = chain {
-            chain = other.body.access_mut(self).next.take();
-            if core::ptr::eq(&*other, knote) {
-                self.len -= 1;
-                found = true;
-            } else {
-                self.link(other);
-            }
+        let found = self.extract(bucket, |other| core::ptr::eq(other, knote));
+        if found.is_some() {
+            self.len -= 1;
         }
-        found
+        found.is_some()
     }
 
     /// Takes any knote out, to take all. Frees the table when it was the last.
-    pub(crate) fn pop(&mut self, from: &mut usize) -> Option<Arc<Knote>> {
+    pub(crate) fn pop(&mut self, from: &mut usize) -> Option<ARef<Knote>> {
         while let Some(slot) = self.buckets.get_mut(*from) {
             if let Some(knote) = slot.take() {
-                let next = knote.body.access_mut(self).next.take();
+                let next = knote.body_mut(self).next.take();
                 if let Some(slot) = self.buckets.get_mut(*from) {
                     *slot = next;
                 }
@@ -153,12 +205,12 @@ impl Table {
     }
 
     /// Calls `each` with every knote.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(&Arc<Knote>)) {
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&ARef<Knote>)) {
         for slot in self.buckets.iter() {
             let mut at = slot.as_ref();
             while let Some(knote) = at {
                 each(knote);
-                at = knote.body.access(self).next.as_ref();
+                at = knote.body(self).next.as_ref();
             }
         }
     }

@@ -48,10 +48,9 @@ impl Kevent {
         })
     }
 
-    /// What a program may set: the flags that are the kernel's own are ignored in a change.
-    pub(crate) fn without_system_flags(mut self) -> Self {
+    /// Leaves what a program may set: the flags that are the kernel's own are ignored in a change.
+    pub(crate) fn clear_system_flags(&mut self) {
         self.0.flags &= !(generated::EV_SYSFLAGS as u16);
-        self
     }
 
     /// The answer to a change: `EV_ERROR` with the errno in `data`, 0 for success.

@@ -23,27 +23,26 @@
 //! `EPOLLPRI`; it reports `EV_EOF` too.
 
 use super::{
-    file::{self, FileState},
-    timer::Retry,
-    Attach,
-    Report,
-    ENTRIES, //
+    file::{FileKind, Glance},
+    Attach, Attached, Report, ENTRIES,
 };
 use crate::{
     device::Shared,
     hook::{
         chardev::object_of,
-        close::Binding,
         contents,
+        erased::Erased,
         fsnotify::{fs, InodeState, Mark, Notify},
-        pollwait::{self, Events, PollWait, Wake},
+        hrtimer::{self, Clock, KnoteTimer},
+        pollwait::{self, Events, Extra},
         probe::Watch,
         seek::{Seek, SeekProbe},
         usercopy::Scratch, //
     },
-    knote::{Knote, Saved},
+    knote::{Body, Knote},
     kqueue::Kqueue,
     nesting::Edge,
+    table::Table,
     uapi::*, //
 };
 use kernel::{
@@ -80,7 +79,7 @@ impl Direction {
     }
 
     /// What to wake up for: whether EXCEPT is READ, depends on the program and may change.
-    fn wakes(self) -> Events {
+    pub(super) fn wakes(self) -> Events {
         match self {
             Direction::Except => self.ready() | Direction::Read.ready() | self.gone(),
             _ => self.ready() | self.gone(),
@@ -88,16 +87,10 @@ impl Direction {
     }
 }
 
-impl Wake for Knote {
-    fn wake(this: ArcBorrow<'_, Self>) {
-        Knote::activate(this);
-    }
-}
-
 /// Someone who waits for there to be something between the offset and the end of a file.
 #[pin_data]
 pub(crate) struct ContentWatcher {
-    knote: Arc<Knote>,
+    knote: ARef<Knote>,
     file: ARef<File>,
     /// There was something at the last look.
     #[pin]
@@ -120,7 +113,7 @@ impl Notify for ContentWatcher {
     /// Written or truncated: news, whatever was there before.
     fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeState) {
         this.look();
-        Knote::activate(this.knote.as_arc_borrow());
+        this.knote.activate();
     }
 }
 
@@ -128,56 +121,24 @@ impl Seek for ContentWatcher {
     /// Reading on is no news, going back from the end is.
     fn moved(this: ArcBorrow<'_, Self>) {
         if this.look() {
-            Knote::activate(this.knote.as_arc_borrow());
+            this.knote.activate();
         }
     }
 }
 
-/// What tells that a file's state may have changed.
-enum Listening {
-    Poll {
-        wait: PollWait<Knote>,
-    },
-    Contents {
-        watcher: Arc<ContentWatcher>,
-        _mark: Mark<ContentWatcher>,
-        _watch: Watch<SeekProbe<ContentWatcher>>,
-    },
-    /// It never does.
-    Nothing,
+/// What tells of a regular file.
+struct Contents {
+    _mark: Mark<ContentWatcher>,
+    _watch: Watch<SeekProbe<ContentWatcher>>,
+    watcher: Arc<ContentWatcher>,
 }
 
-impl Listening {
-    fn to(
-        file: &ARef<File>,
-        direction: Direction,
-        knote: &Arc<Knote>,
-        shared: &Shared,
-    ) -> Result<Self> {
-        if contents::has(file) {
-            return match direction {
-                Direction::Read => Self::to_contents(file, knote, shared),
-                Direction::Write if contents::is_directory(file) => Err(EINVAL),
-                Direction::Write => Ok(Listening::Nothing),
-                Direction::Except => Err(EOPNOTSUPP),
-            };
-        }
-        if pollwait::is_pollable(file) {
-            let wait = PollWait::new(file, knote, direction.wakes())?;
-            return Ok(Listening::Poll { wait });
-        }
-        // `/dev/null` and its like are always ready.
-        if contents::is_character_device(file) {
-            return Ok(Listening::Nothing);
-        }
-        Err(EINVAL)
-    }
-
-    fn to_contents(file: &ARef<File>, knote: &Arc<Knote>, shared: &Shared) -> Result<Self> {
+impl Contents {
+    fn new(file: &File, knote: &Knote, shared: &Shared) -> Result<Self> {
         let watcher = Arc::pin_init(
             pin_init!(ContentWatcher {
-                knote: knote.clone(),
-                file: file.clone(),
+                knote: knote.into(),
+                file: file.into(),
                 something <- new_spinlock_irq!(false, "kqueue_contents"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -187,7 +148,7 @@ impl Listening {
         } else {
             &shared.unlocked_seeks
         };
-        Ok(Listening::Contents {
+        Ok(Contents {
             _mark: Mark::new(&shared.contents, file, fs::MODIFY | ENTRIES, &watcher)?,
             _watch: seeks.watch(file.as_ptr().addr(), &watcher)?,
             watcher,
@@ -195,115 +156,206 @@ impl Listening {
     }
 }
 
-/// A descriptor that is watched.
-pub(crate) struct Descriptor {
-    // In this order: the wait queues and the inode are the file's, which the binding keeps.
-    listening: Listening,
-    state: &'static dyn FileState,
+/// What few descriptors need besides their knote.
+#[derive(Default)]
+pub(super) struct Rare {
+    _extra: Option<Extra>,
+    contents: Option<Contents>,
     /// For a kqueue: that it is watched by ours.
     _edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
-    retry: Option<Retry>,
-    binding: Binding,
-    direction: Direction,
+    retry: Option<Pin<KBox<KnoteTimer>>>,
 }
 
-impl Descriptor {
-    /// # Errors
-    ///
-    /// `EINVAL` for a file that cannot be polled and is no regular one, and for writing to a
-    /// directory; `EOPNOTSUPP` for all but reading of a kqueue, and for EXCEPT of a regular file;
-    /// `ELOOP` for a circle or too long a chain of kqueues; `ENOMEM`; `EBADF` if there is no file.
-    pub(super) fn attach(attach: Attach<'_>, direction: Direction) -> Result<Self> {
-        let file = attach.file.clone().ok_or(EBADF)?;
-        let edge = Self::connect(&file, direction, &attach)?;
-        let binding = Binding::new(&attach.shared.closes, file, attach.knote)?;
-        Ok(Descriptor {
-            listening: Listening::to(binding.file(), direction, attach.knote, attach.shared)?,
-            state: file::of(binding.file()),
-            _edge: edge,
-            retry: None,
-            binding,
-            direction,
-        })
-    }
-
-    fn connect(file: &File, direction: Direction, attach: &Attach<'_>) -> Result<Option<Edge>> {
-        let Some(kqueue) = object_of::<Kqueue>(file) else {
-            return Ok(None);
-        };
-        if direction != Direction::Read {
-            return Err(EOPNOTSUPP);
-        }
-        let watcher = attach.knote.kqueue().into();
-        attach
-            .shared
-            .nesting
-            .connect(watcher, kqueue.into())
-            .map(Some)
-    }
-
-    /// Where its knote is bound to.
-    pub(super) fn binding(&self) -> &Binding {
-        &self.binding
-    }
-
-    /// There is that much `room`, which is not the `mark`. Gives it if it is by now; if not, it will be
-    /// looked at again.
-    fn await_room(&mut self, room: i64, mark: i64) -> Option<i64> {
-        if let Some(room) = self.state.want_room(self.binding.file()) {
-            return (room >= mark).then_some(room);
-        }
-        let Listening::Poll { wait } = &self.listening else {
-            return None;
-        };
-        if self.retry.is_none() {
-            self.retry = wait.target().and_then(|knote| Retry::new(knote).ok());
-        }
-        match &mut self.retry {
-            Some(retry) => {
-                retry.arm();
-                None
+/// # Errors
+///
+/// `EINVAL` for a file that cannot be polled and is no regular one, and for writing to a
+/// directory; `EOPNOTSUPP` for all but reading of a kqueue, and for EXCEPT of a regular file;
+/// `ELOOP` for a circle or too long a chain of kqueues; `ENOMEM`; `EBADF` if there is no file.
+pub(super) fn attach(
+    attach: Attach<'_>,
+    direction: Direction,
+    table: &mut Table,
+) -> Result<Attached> {
+    let file = attach.file.ok_or(EBADF)?;
+    let kind = FileKind::of(&file);
+    let knote = attach.knote;
+    knote.body_mut(table).kind = kind;
+    let mut may_be_ready = true;
+    let mut source = None;
+    if kind == FileKind::Contents {
+        match direction {
+            Direction::Read => {
+                source = Some(keep(Rare {
+                    contents: Some(Contents::new(&file, knote, attach.shared)?),
+                    ..Rare::default()
+                })?);
             }
-            // No memory: too early is better than never.
-            None => Some(room),
+            Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
+            Direction::Write => {}
+            Direction::Except => return Err(EOPNOTSUPP),
         }
-    }
-
-    pub(super) fn event(&mut self, saved: &Saved, scratch: Scratch) -> Option<Report> {
-        let file = self.binding.file();
-        // What it sees now, later news are measured by.
-        if let Listening::Contents { watcher, .. } = &self.listening {
-            watcher.look();
-        }
-        let direction = match self.direction {
-            Direction::Except if saved.fflags & NOTE_OOB == 0 => Direction::Read,
-            direction => direction,
+        attach.shared.closes.bind(knote, file, table)?;
+    } else if pollwait::is_pollable(&file) {
+        let edge = if kind == FileKind::Kqueue {
+            connect(&file, direction, knote, attach.shared)?
+        } else {
+            None
         };
-        let look = self.state.look(file, direction, scratch)?;
-        let mut report = Report {
-            data: look.data,
-            fflags: look.error,
+        attach.shared.closes.bind(knote, file, table)?;
+        let (events, extra) = pollwait::listen(knote, table)?;
+        if edge.is_some() || extra.is_some() {
+            source = Some(keep(Rare {
+                _extra: extra,
+                _edge: edge,
+                ..Rare::default()
+            })?);
+        }
+        may_be_ready =
+            events.any(direction.wakes() | Events::PRI) || kind.is_more_than_polled(direction);
+    } else if contents::is_character_device(&file) {
+        // `/dev/null` and its like are always ready.
+        attach.shared.closes.bind(knote, file, table)?;
+    } else {
+        return Err(EINVAL);
+    }
+    Ok(Attached {
+        source,
+        flags: 0,
+        may_be_ready,
+    })
+}
+
+#[cold]
+fn keep(rare: Rare) -> Result<Erased> {
+    Erased::of(rare, GFP_KERNEL_ACCOUNT)
+}
+
+#[cold]
+fn connect(
+    file: &File,
+    direction: Direction,
+    knote: &Knote,
+    shared: &Shared,
+) -> Result<Option<Edge>> {
+    let Some(kqueue) = object_of::<Kqueue>(file) else {
+        return Ok(None);
+    };
+    if direction != Direction::Read {
+        return Err(EOPNOTSUPP);
+    }
+    let watcher = knote.kqueue().into();
+    shared.nesting.connect(watcher, kqueue.into()).map(Some)
+}
+
+/// There is that much `room` in `file`, which is not the `mark`. Gives it if it is by now; if not, it
+/// will be looked at again.
+#[cold]
+fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64) -> Option<i64> {
+    /// Nanoseconds.
+    const A_WHILE: i64 = 10_000_000;
+    if let Some(room) = body.kind.want_room(file) {
+        return (room >= mark).then_some(room);
+    }
+    // No memory: too early is better than never.
+    let Some(retry) = retry_of(knote, body) else {
+        return Some(room);
+    };
+    retry.set(hrtimer::now().saturating_add(A_WHILE));
+    None
+}
+
+fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a KnoteTimer>> {
+    if body.source.is_none() {
+        body.source = Some(keep(Rare::default()).ok()?);
+    }
+    let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
+    if rare.retry.is_none() {
+        let timer = KnoteTimer::new(knote, Clock::Monotonic);
+        rare.retry = Some(KBox::pin_init(timer, GFP_KERNEL_ACCOUNT).ok()?);
+    }
+    rare.retry.as_ref().map(|retry| retry.as_ref())
+}
+
+#[inline(always)]
+pub(super) fn event(
+    knote: &Knote,
+    body: &mut Body,
+    file: &File,
+    direction: Direction,
+    scratch: Scratch,
+) -> Option<Report> {
+    match body.kind.glance(file, direction) {
+        Glance::Nothing => None,
+        Glance::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
+            data,
             ..Report::default()
-        };
-        if look.eof {
-            report.flags |= EV_EOF;
-            if look.hup {
-                report.flags |= EV_HUP;
-            }
-            if look.data == 0 || direction == Direction::Write {
-                report.flags |= EV_NODATA;
-            }
-        } else if saved.fflags & NOTE_LOWAT != 0 && look.data < saved.data {
-            match direction {
-                Direction::Read => return None,
-                Direction::Write => report.data = self.await_room(look.data, saved.data)?,
-                Direction::Except => {}
-            }
+        }),
+        _ => {
+            // In parts, or all of them would be in memory.
+            let Report {
+                flags,
+                fflags,
+                data,
+            } = look(knote, body, file, direction, scratch)?;
+            Some(Report {
+                flags,
+                fflags,
+                data,
+            })
         }
-        if direction == Direction::Except && look.ready && look.error == 0 {
-            report.fflags = NOTE_OOB;
-        }
-        Some(report)
     }
+}
+
+/// Looks closer.
+#[inline(never)]
+fn look(
+    knote: &Knote,
+    body: &mut Body,
+    file: &File,
+    direction: Direction,
+    scratch: Scratch,
+) -> Option<Report> {
+    let (fflags, mark) = (body.fflags, body.data);
+    if body.kind == FileKind::Contents {
+        // What it sees now, later news are measured by.
+        let rare = body
+            .source
+            .as_mut()
+            .and_then(|source| source.as_mut::<Rare>());
+        if let Some(contents) = rare.and_then(|rare| rare.get_mut().contents.as_mut()) {
+            contents.watcher.look();
+        }
+    }
+    let direction = match direction {
+        Direction::Except if fflags & NOTE_OOB == 0 => Direction::Read,
+        direction => direction,
+    };
+    let look = body.kind.look(file, direction, scratch)?;
+    let mut report = Report {
+        data: look.data,
+        fflags: look.error,
+        ..Report::default()
+    };
+    if look.eof {
+        report.flags |= EV_EOF;
+        if look.hup {
+            report.flags |= EV_HUP;
+        }
+        if look.data == 0 || direction == Direction::Write {
+            report.flags |= EV_NODATA;
+        }
+    } else if fflags & NOTE_LOWAT != 0 && look.data < mark {
+        match direction {
+            Direction::Read => return None,
+            Direction::Write => {
+                report.data = await_room(knote, body, file, look.data, mark)?;
+            }
+            Direction::Except => {}
+        }
+    }
+    if direction == Direction::Except && look.ready && look.error == 0 {
+        report.fflags = NOTE_OOB;
+    }
+    Some(report)
 }

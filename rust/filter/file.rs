@@ -2,8 +2,9 @@
 
 //! The kinds of files, and what each has to tell of its state.
 //!
-//! A [`FileState`] is chosen by [`of`] when a descriptor is attached. To teach the filters about
-//! another kind of file, add it here.
+//! A [`FileKind`] is chosen when a descriptor is attached. To teach the filters about another kind
+//! of file, add it here. Those that servers have thousands of, stream sockets, pipes and eventfds,
+//! are first looked at themselves ([`FileKind::glance`]); `->poll` is asked if that does not tell.
 //!
 //! | File | Bytes to read | Room to write |
 //! |---|---|---|
@@ -30,13 +31,13 @@ use crate::{
         fdinfo::{self, Base},
         ioctl,
         pipe::Pipe,
-        pollwait::{self, Events},
-        socket::Socket,
+        pollwait::{self, Events, PollFunction},
+        socket::{Input, Socket, Stream},
         usercopy::Scratch, //
     },
     kqueue::Kqueue,
 };
-use kernel::fs::File;
+use kernel::fs::{File, LocalFile};
 
 /// What can be said of a file that is ready, or at its end, in one direction.
 #[derive(Clone, Copy)]
@@ -53,6 +54,17 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// There is that much, and nothing else to tell.
+    fn ready(data: i64) -> Self {
+        Look {
+            ready: true,
+            eof: false,
+            hup: false,
+            data,
+            error: 0,
+        }
+    }
+
     /// What is so when poll(2) says `events`, and `count` counts; `None` if that is nothing.
     fn of(
         events: Events,
@@ -79,214 +91,224 @@ fn poll(file: &File, direction: Direction) -> Events {
     pollwait::poll(file, events | Events::PRI)
 }
 
-/// The state of a file as a kqueue sees it.
-pub(super) trait FileState: Sync {
-    /// True for a file of this kind.
-    fn is(&self, file: &File) -> bool;
-
-    /// What `file` is ready for now, if it is for something. May sleep.
-    fn look(&self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look>;
-
-    /// Has the file tell when there is more room than it has now. Gives how much that is by then;
-    /// `None` for a file that will not tell, as it only does of some room after none.
-    fn want_room(&self, _file: &File) -> Option<i64> {
-        None
-    }
+/// The kinds of files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Tcp,
+    UnixStream,
+    Socket,
+    Pipe,
+    Kqueue,
+    /// Regular files, directories and block devices.
+    Contents,
+    Eventfd,
+    Timerfd,
+    /// Files that are asked by ioctl(2).
+    Asked,
+    /// All that poll(2) takes and nobody counts, and devices that are always ready.
+    Other,
 }
 
-/// All but the last are asked in this order.
-const KINDS: [&dyn FileState; 8] = [
-    &Sockets, &Pipes, &Kqueues, &Contents, &Eventfds, &Timerfds, &Asked, &Others,
-];
+static TIMERFD_POLL: PollFunction = PollFunction::new(c"timerfd_poll");
+static INOTIFY_POLL: PollFunction = PollFunction::new(c"inotify_poll");
 
-/// The kind that `file` is of.
-pub(super) fn of(file: &File) -> &'static dyn FileState {
-    let found = KINDS.into_iter().find(|kind| kind.is(file));
-    found.unwrap_or(&Others)
+fn is_asked(file: &LocalFile) -> bool {
+    ioctl::is_terminal(file) || INOTIFY_POLL.is_of(file)
 }
 
-struct Sockets;
+/// What a look at the file itself tells.
+pub(super) enum Glance {
+    Ready(i64),
+    Nothing,
+    /// `->poll` is to be asked.
+    Ask,
+}
 
-impl FileState for Sockets {
-    fn is(&self, file: &File) -> bool {
-        Socket::of(file).is_some()
-    }
-
-    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
-        let events = poll(file, direction);
-        let socket = Socket::of(file)?;
-        // For poll(2) a socket that never was connected has hung up.
-        if socket.is_unconnected() {
-            return None;
+impl Glance {
+    fn ready_if(ready: bool, data: impl FnOnce() -> i64) -> Self {
+        if ready {
+            Glance::Ready(data())
+        } else {
+            Glance::Nothing
         }
-        let error = socket.error();
-        let hup = events.any(Events::HUP);
-        let (no_more_in, no_more_out) = socket.shutdown();
-        let over = match direction {
-            Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
-            Direction::Write => no_more_out,
-        };
-        // An error ends a connection, but not a socket for datagrams. A message in the error queue
-        // ends nothing.
-        let eof = over || hup || (error != 0 && socket.is_connection());
-        let ready = match direction {
-            Direction::Read => {
-                (events.any(direction.ready()) && socket.has_low_water()) || error != 0
-            }
-            Direction::Write => events.any(direction.ready()) || error != 0,
-            Direction::Except => events.any(direction.ready()),
-        };
-        (ready || eof).then(|| {
-            let data = match direction {
-                Direction::Read => socket.readable(),
-                Direction::Write => Some(socket.writable()),
-                // At the mark there is nothing before it.
-                Direction::Except => socket.urgent().map(|count| count.max(1)),
+    }
+}
+
+impl FileKind {
+    /// The kind that `file` is of.
+    pub(super) fn of(file: &File) -> Self {
+        if let Some(socket) = Socket::of(file) {
+            return match Stream::of(&socket) {
+                Some(Stream::Tcp) => FileKind::Tcp,
+                Some(Stream::Unix) => FileKind::UnixStream,
+                None => FileKind::Socket,
             };
-            Look {
-                ready,
-                eof,
-                hup,
-                data: data.unwrap_or(ready.into()),
-                error,
-            }
-        })
+        }
+        if Pipe::of(file).is_some() {
+            FileKind::Pipe
+        } else if object_of::<Kqueue>(file).is_some() {
+            FileKind::Kqueue
+        } else if contents::has(file) {
+            FileKind::Contents
+        } else if eventfd::is(file) {
+            FileKind::Eventfd
+        } else if TIMERFD_POLL.is_of(file) {
+            FileKind::Timerfd
+        } else if is_asked(file) {
+            FileKind::Asked
+        } else {
+            FileKind::Other
+        }
     }
 
-    fn want_room(&self, file: &File) -> Option<i64> {
-        let socket = Socket::of(file)?;
-        socket.want_room();
-        Some(socket.writable())
-    }
-}
-
-struct Pipes;
-
-impl FileState for Pipes {
-    fn is(&self, file: &File) -> bool {
-        Pipe::of(file).is_some()
+    /// What `file`, of this kind, is ready for now, if it is for something. May sleep.
+    pub(super) fn look(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
+        match self.glance(file, direction) {
+            Glance::Ready(data) => Some(Look::ready(data)),
+            Glance::Nothing => None,
+            Glance::Ask => self.ask(file, direction, scratch),
+        }
     }
 
-    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
-        Look::of(poll(file, direction), direction, || {
-            let pipe = Pipe::of(file)?;
-            match direction {
-                Direction::Read => Some(pipe.readable()),
-                Direction::Write => Some(pipe.writable()),
-                Direction::Except => None,
-            }
-        })
-    }
-}
-
-struct Kqueues;
-
-impl FileState for Kqueues {
-    fn is(&self, file: &File) -> bool {
-        object_of::<Kqueue>(file).is_some()
-    }
-
-    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
-        Look::of(poll(file, direction), direction, || {
-            Some(object_of::<Kqueue>(file)?.poll_state().0 as i64)
-        })
-    }
-}
-
-/// Regular files, directories and block devices.
-struct Contents;
-
-impl FileState for Contents {
-    fn is(&self, file: &File) -> bool {
-        contents::has(file)
-    }
-
-    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
-        let (ready, data) = match direction {
-            Direction::Read => {
-                let distance = contents::distance(file);
-                (distance != 0, distance)
-            }
-            Direction::Write => (true, 0),
-            Direction::Except => (false, 0),
+    #[inline]
+    pub(super) fn glance(self, file: &File, direction: Direction) -> Glance {
+        let stream = |stream: Stream| match stream.input(file) {
+            Input::Bytes(count) => Glance::Ready(count),
+            Input::Nothing => Glance::Nothing,
+            Input::Other => Glance::Ask,
         };
-        ready.then_some(Look {
-            ready,
-            eof: false,
-            hup: false,
-            data,
-            error: 0,
-        })
-    }
-}
-
-struct Eventfds;
-
-impl FileState for Eventfds {
-    fn is(&self, file: &File) -> bool {
-        eventfd::is(file)
-    }
-
-    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
-        /// The largest value that the counter can have.
-        const MOST: u64 = u64::MAX - 1;
-        Look::of(poll(file, direction), direction, || {
-            let count = eventfd::count(file)?;
-            let count = match direction {
-                Direction::Read => count,
-                Direction::Write => MOST.saturating_sub(count),
-                Direction::Except => return None,
-            };
-            Some(i64::try_from(count).unwrap_or(i64::MAX))
-        })
-    }
-}
-
-struct Timerfds;
-
-impl FileState for Timerfds {
-    fn is(&self, file: &File) -> bool {
-        pollwait::is_polled_by(file, c"timerfd_poll")
+        match (self, direction) {
+            (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp),
+            (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix),
+            (FileKind::Pipe, Direction::Read) => match Pipe::of(file) {
+                Some(pipe) if contents::is_open_to_read(file) && pipe.has_writer() => {
+                    Glance::ready_if(pipe.has_something(), || pipe.readable())
+                }
+                _ => Glance::Ask,
+            },
+            (FileKind::Pipe, Direction::Write) => match Pipe::of(file) {
+                Some(pipe) if contents::is_open_to_write(file) && pipe.has_reader() => {
+                    let room = pipe.writable();
+                    Glance::ready_if(room > 0, || room)
+                }
+                _ => Glance::Ask,
+            },
+            (FileKind::Eventfd, Direction::Read) => match eventfd::count_at_once(file) {
+                Some(count) if count != u64::MAX => {
+                    Glance::ready_if(count != 0, || i64::try_from(count).unwrap_or(i64::MAX))
+                }
+                _ => Glance::Ask,
+            },
+            _ => Glance::Ask,
+        }
     }
 
-    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
-        Look::of(poll(file, direction), direction, || match direction {
-            Direction::Read => {
+    fn ask(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
+        let count = || match (self, direction) {
+            (FileKind::Pipe, Direction::Read) => Some(Pipe::of(file)?.readable()),
+            (FileKind::Pipe, Direction::Write) => Some(Pipe::of(file)?.writable()),
+            (FileKind::Kqueue, _) => Some(object_of::<Kqueue>(file)?.poll_state().0 as i64),
+            (FileKind::Eventfd, _) => count_eventfd(file, direction),
+            (FileKind::Timerfd, Direction::Read) => {
                 let count = fdinfo::number(file, b"ticks:", Base::Ten)?;
                 Some(i64::try_from(count).unwrap_or(i64::MAX))
             }
-            Direction::Write | Direction::Except => None,
-        })
-    }
-}
-
-/// Files that are asked by ioctl(2).
-struct Asked;
-
-impl FileState for Asked {
-    fn is(&self, file: &File) -> bool {
-        ioctl::is_terminal(file) || pollwait::is_polled_by(file, c"inotify_poll")
-    }
-
-    fn look(&self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
-        Look::of(poll(file, direction), direction, || match direction {
-            Direction::Read => ioctl::readable(file, scratch),
+            (FileKind::Asked, Direction::Read) => ioctl::readable(file, scratch),
             // None if it has hung up.
-            Direction::Write => Some(ioctl::room(file).unwrap_or(0)),
-            Direction::Except => None,
-        })
+            (FileKind::Asked, Direction::Write) => Some(ioctl::room(file).unwrap_or(0)),
+            _ => None,
+        };
+        match self {
+            FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
+                look_at_socket(file, direction)
+            }
+            FileKind::Contents => look_at_contents(file, direction),
+            _ => Look::of(poll(file, direction), direction, count),
+        }
+    }
+
+    /// Has `file` tell when there is more room than it has now. Gives how much that is by then;
+    /// `None` for a file that will not tell, as it only does of some room after none.
+    pub(super) fn want_room(self, file: &File) -> Option<i64> {
+        match self {
+            FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
+                let socket = Socket::of(file)?;
+                socket.want_room();
+                Some(socket.writable())
+            }
+            _ => None,
+        }
+    }
+
+    /// True if poll(2) would not tell of all that there is to report in that direction: of a socket
+    /// that is shut down for writing.
+    pub(super) fn is_more_than_polled(self, direction: Direction) -> bool {
+        match self {
+            FileKind::Tcp | FileKind::UnixStream => direction == Direction::Write,
+            FileKind::Socket | FileKind::Contents => true,
+            _ => false,
+        }
     }
 }
 
-/// All that poll(2) takes and nobody counts, and devices that are always ready.
-struct Others;
-
-impl FileState for Others {
-    fn is(&self, _: &File) -> bool {
-        true
+fn look_at_socket(file: &File, direction: Direction) -> Option<Look> {
+    let events = poll(file, direction);
+    let socket = Socket::of(file)?;
+    // For poll(2) a socket that never was connected has hung up.
+    if socket.is_unconnected() {
+        return None;
     }
+    let error = socket.error();
+    let hup = events.any(Events::HUP);
+    let (no_more_in, no_more_out) = socket.shutdown();
+    let over = match direction {
+        Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
+        Direction::Write => no_more_out,
+    };
+    // An error ends a connection, but not a socket for datagrams. A message in the error queue
+    // ends nothing.
+    let eof = over || hup || (error != 0 && socket.is_connection());
+    let ready = match direction {
+        Direction::Read => (events.any(direction.ready()) && socket.has_low_water()) || error != 0,
+        Direction::Write => events.any(direction.ready()) || error != 0,
+        Direction::Except => events.any(direction.ready()),
+    };
+    (ready || eof).then(|| {
+        let data = match direction {
+            Direction::Read => socket.readable(),
+            Direction::Write => Some(socket.writable()),
+            // At the mark there is nothing before it.
+            Direction::Except => socket.urgent().map(|count| count.max(1)),
+        };
+        Look {
+            ready,
+            eof,
+            hup,
+            data: data.unwrap_or(ready.into()),
+            error,
+        }
+    })
+}
 
-    fn look(&self, file: &File, direction: Direction, _: Scratch) -> Option<Look> {
-        Look::of(poll(file, direction), direction, || None)
+fn look_at_contents(file: &File, direction: Direction) -> Option<Look> {
+    match direction {
+        Direction::Read => {
+            let distance = contents::distance(file);
+            (distance != 0).then(|| Look::ready(distance))
+        }
+        Direction::Write => Some(Look::ready(0)),
+        Direction::Except => None,
     }
+}
+
+fn count_eventfd(file: &File, direction: Direction) -> Option<i64> {
+    /// The largest value that the counter can have.
+    const MOST: u64 = u64::MAX - 1;
+    let count = eventfd::count(file)?;
+    let count = match direction {
+        Direction::Read => count,
+        Direction::Write => MOST.saturating_sub(count),
+        Direction::Except => return None,
+    };
+    Some(i64::try_from(count).unwrap_or(i64::MAX))
 }

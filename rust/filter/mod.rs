@@ -16,16 +16,18 @@ mod vnode;
 
 use crate::{
     device::Shared,
-    hook::{close::Binding, fsnotify::fs, usercopy::Scratch},
-    knote::{Knote, Saved},
+    hook::{erased::Erased, fsnotify::fs, pollwait::Events, usercopy::Scratch},
+    knote::{Body, Knote},
+    table::Table,
     uapi::*, //
 };
 pub(crate) use descriptor::ContentWatcher;
-use descriptor::{Descriptor, Direction};
+use descriptor::Direction;
+pub(crate) use file::FileKind;
 use kernel::{
     fs::File,
     prelude::*,
-    sync::{aref::ARef, Arc}, //
+    sync::aref::ARef, //
 };
 pub(crate) use mounts::MountWatcher;
 use mounts::Mounts;
@@ -34,68 +36,82 @@ pub(crate) use process::ProcessWatcher;
 use signal::Signal;
 pub(crate) use signal::SignalWatcher;
 use timer::Timer;
-use user::User;
 pub(crate) use vnode::FileWatcher;
 use vnode::Vnode;
 
 /// What fsnotify tells of a directory whose entries change.
 const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
 
-/// A filter of the ABI (`EVFILT_*`).
+/// A filter of the ABI (`EVFILT_*`), whose numbers are these, negative.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Filter {
-    Read,
-    Write,
-    Except,
-    Aio,
-    Proc,
-    Signal,
-    Timer,
-    User,
-    Vnode,
-    Fs,
+    Read = -EVFILT_READ as u8,
+    Write = -EVFILT_WRITE as u8,
+    Aio = -EVFILT_AIO as u8,
+    Vnode = -EVFILT_VNODE as u8,
+    Proc = -EVFILT_PROC as u8,
+    Signal = -EVFILT_SIGNAL as u8,
+    Timer = -EVFILT_TIMER as u8,
+    Except = -EVFILT_EXCEPT as u8,
+    User = -EVFILT_USER as u8,
+    Fs = -EVFILT_FS as u8,
 }
 
 impl Filter {
     /// The filter of that number, if there is one.
+    #[inline]
     pub(crate) fn from_raw(raw: i16) -> Option<Self> {
-        match raw {
-            EVFILT_READ => Some(Filter::Read),
-            EVFILT_WRITE => Some(Filter::Write),
-            EVFILT_EXCEPT => Some(Filter::Except),
-            EVFILT_AIO => Some(Filter::Aio),
-            EVFILT_PROC => Some(Filter::Proc),
-            EVFILT_SIGNAL => Some(Filter::Signal),
-            EVFILT_TIMER => Some(Filter::Timer),
-            EVFILT_USER => Some(Filter::User),
-            EVFILT_VNODE => Some(Filter::Vnode),
-            EVFILT_FS => Some(Filter::Fs),
-            _ => None,
-        }
+        Some(match raw {
+            EVFILT_READ => Filter::Read,
+            EVFILT_WRITE => Filter::Write,
+            EVFILT_AIO => Filter::Aio,
+            EVFILT_VNODE => Filter::Vnode,
+            EVFILT_PROC => Filter::Proc,
+            EVFILT_SIGNAL => Filter::Signal,
+            EVFILT_TIMER => Filter::Timer,
+            EVFILT_EXCEPT => Filter::Except,
+            EVFILT_USER => Filter::User,
+            EVFILT_FS => Filter::Fs,
+            _ => return None,
+        })
     }
 
     /// The filter's number.
+    #[inline]
     pub(crate) fn raw(self) -> i16 {
-        match self {
-            Filter::Read => EVFILT_READ,
-            Filter::Write => EVFILT_WRITE,
-            Filter::Except => EVFILT_EXCEPT,
-            Filter::Aio => EVFILT_AIO,
-            Filter::Proc => EVFILT_PROC,
-            Filter::Signal => EVFILT_SIGNAL,
-            Filter::Timer => EVFILT_TIMER,
-            Filter::User => EVFILT_USER,
-            Filter::Vnode => EVFILT_VNODE,
-            Filter::Fs => EVFILT_FS,
-        }
+        -i16::from(self as u8)
     }
 
     /// True when its ident is a descriptor (`FILTEROP_ISFD`).
+    #[inline]
     pub(crate) fn is_descriptor(self) -> bool {
         matches!(
             self,
             Filter::Read | Filter::Write | Filter::Except | Filter::Vnode
         )
+    }
+
+    /// What of a descriptor's file it wakes up for.
+    #[inline]
+    pub(crate) fn wakes(self) -> Events {
+        match self {
+            Filter::Read => Direction::Read.wakes(),
+            Filter::Write => Direction::Write.wakes(),
+            Filter::Except => Direction::Except.wakes(),
+            _ => Events::NONE,
+        }
+    }
+
+    /// True when it wants to be told that an event was reported ([`reported`]).
+    #[inline]
+    pub(crate) fn counts(self) -> bool {
+        !matches!(self, Filter::Read | Filter::Write)
+    }
+
+    /// True when what it has to report outlives what the ident names: an exit.
+    pub(crate) fn outlives_name(self) -> bool {
+        self == Filter::Proc
     }
 }
 
@@ -110,136 +126,206 @@ pub(crate) struct Report {
 
 /// What a filter gets to attach with.
 pub(crate) struct Attach<'a> {
-    pub(crate) knote: &'a Arc<Knote>,
+    pub(crate) knote: &'a Knote,
     pub(crate) change: &'a Kevent,
     /// The descriptor's file, for a filter that is on descriptors.
     pub(crate) file: Option<ARef<File>>,
     pub(crate) shared: &'a Shared,
 }
 
-/// An attached event source; dropping it detaches (`f_detach`).
-pub(crate) enum Source {
-    Descriptor(Descriptor),
-    Mounts(Mounts),
-    Process(Process),
-    Signal(Signal),
-    Timer(Timer),
-    User(User),
-    Vnode(Vnode),
+/// What attaching has come to.
+pub(crate) struct Attached {
+    /// What the filter keeps for the knote; dropping it detaches (`f_detach`).
+    pub(crate) source: Option<Erased>,
+    /// The flags that the filter always sets.
+    pub(crate) flags: u16,
+    /// False if the condition is known not to hold yet.
+    pub(crate) may_be_ready: bool,
 }
 
-impl Source {
-    /// `f_attach`. Also gives the flags that the filter always sets. The knote may be activated
-    /// before this returns.
-    ///
-    /// # Errors
-    ///
-    /// As each filter says.
-    pub(crate) fn attach(filter: Filter, attach: Attach<'_>) -> Result<(Self, u16)> {
-        Ok(match filter {
-            Filter::Read => (Self::descriptor(attach, Direction::Read)?, 0),
-            Filter::Write => (Self::descriptor(attach, Direction::Write)?, 0),
-            Filter::Except => (Self::descriptor(attach, Direction::Except)?, 0),
-            // The specification's has no AIO either.
-            Filter::Aio => return Err(ENXIO),
-            Filter::Proc => (Source::Process(Process::attach(attach)?), EV_CLEAR),
-            Filter::Signal => (Source::Signal(Signal::attach(attach)?), EV_CLEAR),
-            Filter::Timer => (Source::Timer(Timer::attach(attach)?), EV_CLEAR),
-            Filter::User => (Source::User(User::attach(attach.change)), 0),
-            Filter::Vnode => (Source::Vnode(Vnode::attach(attach)?), 0),
-            Filter::Fs => (Source::Mounts(Mounts::attach(attach)?), EV_CLEAR),
+impl Attached {
+    fn new(source: Result<Erased>, flags: u16) -> Result<Self> {
+        Ok(Attached {
+            source: Some(source?),
+            flags,
+            may_be_ready: true,
         })
     }
+}
 
-    fn descriptor(attach: Attach<'_>, direction: Direction) -> Result<Self> {
-        Descriptor::attach(attach, direction).map(Source::Descriptor)
+/// `f_attach`. The knote may be activated before this returns.
+///
+/// # Errors
+///
+/// As each filter says.
+pub(crate) fn attach(filter: Filter, attach: Attach<'_>, table: &mut Table) -> Result<Attached> {
+    match filter {
+        Filter::Read => descriptor::attach(attach, Direction::Read, table),
+        Filter::Write => descriptor::attach(attach, Direction::Write, table),
+        Filter::Except => descriptor::attach(attach, Direction::Except, table),
+        // The specification's has no AIO either.
+        Filter::Aio => Err(ENXIO),
+        Filter::Proc => Attached::new(keep(Process::attach(attach)), EV_CLEAR),
+        Filter::Signal => Attached::new(keep(Signal::attach(attach)), EV_CLEAR),
+        Filter::Timer => {
+            let timer = Timer::attach(&attach)?;
+            Ok(Attached {
+                source: Some(timer),
+                flags: EV_CLEAR,
+                may_be_ready: false,
+            })
+        }
+        Filter::User => {
+            user::touch(knote_body(&attach, table), attach.change, true);
+            Ok(Attached {
+                source: None,
+                flags: 0,
+                may_be_ready: attach.change.fflags & NOTE_TRIGGER != 0,
+            })
+        }
+        Filter::Vnode => Attached::new(keep(Vnode::attach(attach, table)), 0),
+        Filter::Fs => Attached::new(keep(Mounts::attach(attach)), EV_CLEAR),
     }
+}
 
-    /// `f_touch`: the program changes the parameters of a live knote.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for a value that the filter does not take; nothing is changed then.
-    pub(crate) fn touch(&mut self, change: &Kevent, saved: &mut Saved, udata: &mut u64) -> Result {
-        match self {
-            // It keeps its udata, as the specification's does.
-            Source::User(user) => {
-                user.touch(change);
-                return Ok(());
+fn knote_body<'a>(attach: &Attach<'a>, table: &'a mut Table) -> &'a mut Body {
+    attach.knote.body_mut(table)
+}
+
+fn keep<T: Send + Sync + 'static>(source: Result<T>) -> Result<Erased> {
+    Erased::of(source?, GFP_KERNEL_ACCOUNT)
+}
+
+/// What the filter keeps, if it is of that type.
+#[inline]
+fn source<T: Unpin + 'static>(body: &mut Body) -> Option<&mut T> {
+    Some(body.source.as_mut()?.as_mut::<T>()?.get_mut())
+}
+
+/// `f_touch`: the program changes the parameters of a live knote.
+///
+/// # Errors
+///
+/// `EINVAL` for a value that the filter does not take; nothing is changed then. `ENOENT` if the knote
+/// has lost its source.
+pub(crate) fn touch(
+    knote: &Knote,
+    body: &mut Body,
+    file: Option<&File>,
+    change: &Kevent,
+) -> Result {
+    match knote.filter() {
+        // It keeps its udata, as the specification's does.
+        Filter::User => {
+            user::touch(body, change, false);
+            return Ok(());
+        }
+        Filter::Fs => source::<Mounts>(body).ok_or(ENOENT)?.touch(change),
+        Filter::Proc => source::<Process>(body).ok_or(ENOENT)?.touch(change)?,
+        Filter::Timer => Timer::touch(body, change)?,
+        Filter::Vnode => {
+            let file = file.ok_or(ENOENT)?;
+            source::<Vnode>(body).ok_or(ENOENT)?.touch(file, change)?;
+        }
+        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio => {}
+    }
+    body.fflags = change.fflags;
+    body.data = change.data;
+    body.udata = change.udata;
+    Ok(())
+}
+
+/// `f_event`: does the condition hold?
+#[inline(always)]
+pub(crate) fn event(
+    knote: &Knote,
+    body: &mut Body,
+    file: Option<&File>,
+    scratch: Scratch,
+) -> Option<Report> {
+    match knote.filter() {
+        Filter::Read => {
+            return descriptor::event(knote, body, file?, Direction::Read, scratch);
+        }
+        Filter::User => return user::event(body),
+        _ => {}
+    }
+    let Report {
+        flags,
+        fflags,
+        data,
+    } = other_event(knote, body, file, scratch)?;
+    Some(Report {
+        flags,
+        fflags,
+        data,
+    })
+}
+
+/// That of the filters that are less often asked.
+#[inline(never)]
+fn other_event(
+    knote: &Knote,
+    body: &mut Body,
+    file: Option<&File>,
+    scratch: Scratch,
+) -> Option<Report> {
+    let direction = match knote.filter() {
+        Filter::Read => Direction::Read,
+        Filter::Write => Direction::Write,
+        Filter::Except => Direction::Except,
+        Filter::Timer => return Timer::event(body),
+        Filter::Signal => return source::<Signal>(body)?.event(),
+        Filter::Proc => return source::<Process>(body)?.event(),
+        Filter::Vnode => return source::<Vnode>(body)?.event(file?),
+        Filter::Fs => return source::<Mounts>(body)?.event(),
+        Filter::User | Filter::Aio => return None,
+    };
+    descriptor::event(knote, body, file?, direction, scratch)
+}
+
+/// `event` has reached the program. True if there is another one to report already.
+#[inline]
+pub(crate) fn reported(filter: Filter, body: &mut Body, event: &Kevent) -> bool {
+    match filter {
+        Filter::Read | Filter::Write | Filter::Except | Filter::Aio => {}
+        Filter::User => {
+            if event.has(EV_CLEAR) {
+                user::clear(body);
             }
-            Source::Mounts(mounts) => mounts.touch(change),
-            Source::Process(process) => process.touch(change)?,
-            Source::Timer(timer) => timer.touch(change)?,
-            Source::Vnode(vnode) => vnode.touch(change)?,
-            Source::Descriptor(_) | Source::Signal(_) => {}
         }
-        *saved = Saved {
-            fflags: change.fflags,
-            data: change.data,
-        };
-        *udata = change.udata;
-        Ok(())
-    }
-
-    /// `f_event`: does the condition hold?
-    pub(crate) fn event(&mut self, saved: &Saved, scratch: Scratch) -> Option<Report> {
-        match self {
-            Source::Descriptor(descriptor) => descriptor.event(saved, scratch),
-            Source::Mounts(mounts) => mounts.event(),
-            Source::Process(process) => process.event(),
-            Source::Signal(signal) => signal.event(),
-            Source::Timer(timer) => timer.event(),
-            Source::User(user) => user.event(),
-            Source::Vnode(vnode) => vnode.event(),
-        }
-    }
-
-    /// `event` has reached the program. True if there is another one to report already.
-    pub(crate) fn reported(&mut self, event: &Kevent) -> bool {
-        match self {
-            Source::Descriptor(_) => {}
-            Source::Mounts(mounts) => mounts.reported(),
-            Source::Process(process) => return process.reported(),
-            Source::Signal(signal) => signal.reported(),
-            Source::Timer(timer) => timer.reported(event),
-            Source::User(user) => {
-                if event.has(EV_CLEAR) {
-                    user.clear();
-                }
+        Filter::Timer => Timer::reported(body, event),
+        Filter::Signal => {
+            if let Some(signal) = source::<Signal>(body) {
+                signal.reported();
             }
-            Source::Vnode(vnode) => vnode.reported(event.has(EV_CLEAR)),
         }
-        false
-    }
-
-    /// True when `ident` names the source still, and not something else by now; `file` is what
-    /// it names if it is a descriptor.
-    pub(crate) fn is_named(&self, ident: u64, file: Option<&File>) -> bool {
-        match (self.binding(), self) {
-            (Some(binding), _) => file.is_some_and(|file| binding.is_to(file)),
-            (None, Source::Process(process)) => process.has_number(ident),
-            (None, _) => true,
+        Filter::Proc => {
+            if let Some(process) = source::<Process>(body) {
+                return process.reported();
+            }
+        }
+        Filter::Vnode => {
+            if let Some(vnode) = source::<Vnode>(body) {
+                vnode.reported(event.has(EV_CLEAR));
+            }
+        }
+        Filter::Fs => {
+            if let Some(mounts) = source::<Mounts>(body) {
+                mounts.reported();
+            }
         }
     }
+    false
+}
 
-    /// True when what the source has to report outlives its name: an exit.
-    pub(crate) fn outlives_name(&self) -> bool {
-        matches!(self, Source::Process(_))
-    }
-
-    /// False when the source is a file that number `ident` of the current task's descriptor table
-    /// does not refer to any more.
-    pub(crate) fn is_bound(&self, ident: u64) -> bool {
-        self.binding()
-            .is_none_or(|binding| binding.is_current(ident))
-    }
-
-    /// That of a source that is a file.
-    fn binding(&self) -> Option<&Binding> {
-        match self {
-            Source::Descriptor(descriptor) => Some(descriptor.binding()),
-            Source::Vnode(vnode) => Some(vnode.binding()),
-            _ => None,
-        }
+/// True when `ident`, which is no descriptor, still names what the knote is about, and not something
+/// else by now.
+pub(crate) fn is_named(filter: Filter, body: &Body, ident: u64) -> bool {
+    match (filter, &body.source) {
+        (Filter::Proc, Some(source)) => source
+            .as_ref::<Process>()
+            .is_some_and(|process| process.has_number(ident)),
+        _ => true,
     }
 }

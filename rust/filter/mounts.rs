@@ -26,7 +26,7 @@ use crate::{
 use kernel::{
     new_spinlock_irq,
     prelude::*,
-    sync::{Arc, ArcBorrow, SpinLockIrq}, //
+    sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
 };
 
 /// What was asked of the namespace, and heard.
@@ -38,7 +38,7 @@ struct Heard {
 /// A mount namespace that is watched; shared with its mark.
 #[pin_data]
 pub(crate) struct MountWatcher {
-    knote: Arc<Knote>,
+    knote: ARef<Knote>,
     #[pin]
     heard: SpinLockIrq<Heard>,
 }
@@ -61,7 +61,7 @@ impl Notify for MountWatcher {
             notes != 0
         };
         if due {
-            Knote::activate(this.knote.as_arc_borrow());
+            this.knote.activate();
         }
     }
 }
@@ -74,13 +74,13 @@ impl MountWatcher {
     /// `ENOMEM`.
     pub(super) fn watch(
         shared: &Shared,
-        knote: &Arc<Knote>,
+        knote: &Knote,
         wanted: u32,
     ) -> Result<(Arc<Self>, Mark<Self>)> {
         let heard = Heard { wanted, fired: 0 };
         let watcher = Arc::pin_init(
             pin_init!(MountWatcher {
-                knote: knote.clone(),
+                knote: knote.into(),
                 heard <- new_spinlock_irq!(heard, "kqueue_mounts"),
             }),
             GFP_KERNEL_ACCOUNT,

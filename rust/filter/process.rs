@@ -23,15 +23,19 @@
 //! `NOTE_CHILD` is an event of its own, as in FreeBSD: the parent's number and the wait status do
 //! not fit into one `data`. A process that already is a zombie is `ESRCH` without `NOTE_EXIT`.
 
-use super::{Attach, Report, Source};
+use super::{Attach, Report};
 use crate::{
+    generated::kqueue_event,
     hook::{
-        pollwait::{PollWait, Wake},
+        erased::Erased,
+        pollwait::{Exit, Mourner, Wake},
         probe::Watch,
         process::{self, Exec, Execs, Fork, Forks, Life},
+        slab::Memory,
         tracepoint::Tracepoint, //
     },
-    knote::{Body, Knote, Saved},
+    knote::{Body, Knote},
+    kqueue::Kqueue,
     uapi::*, //
 };
 use kernel::{
@@ -53,43 +57,39 @@ struct Heard {
 }
 
 /// A process that is watched; shared with whoever hears of it.
+pub(crate) type ProcessWatcher = Mourner<Watcher>;
+
+/// Who watches a process.
 #[pin_data]
-pub(crate) struct ProcessWatcher {
-    knote: Arc<Knote>,
+pub(crate) struct Watcher {
+    knote: ARef<Knote>,
     /// The knote's flags, for its children.
     flags: u16,
-    process: process::Process,
     /// Where the process's children are named.
     namespace: ARef<PidNamespace>,
     #[pin]
     heard: SpinLockIrq<Heard>,
 }
 
-impl ProcessWatcher {
-    fn new(
-        knote: &Arc<Knote>,
+impl Watcher {
+    fn new<'a>(
+        knote: &'a Knote,
         flags: u16,
-        process: process::Process,
         namespace: ARef<PidNamespace>,
         (wanted, udata): (u32, u64),
-        alloc: kernel::alloc::Flags,
-    ) -> Result<Arc<Self>> {
+    ) -> impl PinInit<Self> + 'a {
         let heard = Heard {
             wanted,
             udata,
             fired: 0,
             status: None,
         };
-        Arc::pin_init(
-            pin_init!(Self {
-                knote: knote.clone(),
-                flags,
-                process,
-                namespace,
-                heard <- new_spinlock_irq!(heard, "kqueue_process"),
-            }),
-            alloc,
-        )
+        pin_init!(Self {
+            knote: knote.into(),
+            flags,
+            namespace,
+            heard <- new_spinlock_irq!(heard, "kqueue_process"),
+        })
     }
 
     /// Something has happened.
@@ -103,7 +103,7 @@ impl ProcessWatcher {
             wanted
         };
         if wanted {
-            Knote::activate(self.knote.as_arc_borrow());
+            self.knote.activate();
         }
     }
 
@@ -112,48 +112,42 @@ impl ProcessWatcher {
         let alloc = GFP_ATOMIC | __GFP_NOWARN;
         let ident = child.number_in(&self.namespace).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
-        let saved = Saved {
+        let body = Body::new(&kqueue_event {
+            flags: self.flags,
             fflags: wanted,
-            data: 0,
-        };
-        let body = Body::new(self.flags, saved, udata);
-        let knote = Knote::new(kqueue, ident, self.knote.filter(), body, alloc)?;
-        let watcher = ProcessWatcher::new(
-            &knote,
-            self.flags,
-            child.clone(),
-            self.namespace.clone(),
-            (wanted, udata),
-            alloc,
-        )?;
+            udata,
+            ..Default::default()
+        });
+        let knote = Kqueue::new_knote(kqueue, ident, self.knote.filter(), body, Memory::Atomic)?;
+        let watcher = Watcher::new(&knote, self.flags, self.namespace.clone(), (wanted, udata));
+        let exit = Exit::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
         let source = Process {
-            _exit: PollWait::on_exit(&watcher.process, &watcher, alloc)?,
             fork: wants_forks(wanted)
-                .then(|| shared.forks.watch_too(child.id(), &watcher))
+                .then(|| shared.forks.watch_too(child.id(), exit.mourner()))
                 .transpose()?,
             exec: wants_execs(wanted)
-                .then(|| shared.execs.watch_too(child.id(), &watcher))
+                .then(|| shared.execs.watch_too(child.id(), exit.mourner()))
                 .transpose()?,
-            watcher,
+            exit,
             parent: Some(self.knote.ident() as i64),
             fired: 0,
         };
-        kqueue.adopt(&knote, Source::Process(source))?;
-        Knote::activate(knote.as_arc_borrow());
+        kqueue.adopt(&knote, Erased::of(source, alloc)?)?;
+        knote.activate();
         Ok(())
     }
 }
 
 impl Wake for ProcessWatcher {
     /// The queue is also woken when one of several threads is gone.
-    fn wake(this: ArcBorrow<'_, Self>) {
-        let Life::Exited(status) = this.process.life() else {
+    fn wake(&self) {
+        let Life::Exited(status) = self.process().life() else {
             return;
         };
-        let first = this.heard.lock().status.replace(status).is_none();
+        let first = self.heard.lock().status.replace(status).is_none();
         if first {
-            Knote::activate(this.knote.as_arc_borrow());
+            self.knote.activate();
         }
     }
 }
@@ -187,11 +181,9 @@ fn wants_execs(fflags: u32) -> bool {
 
 /// A watched process.
 pub(crate) struct Process {
-    // In this order: the queue is the process's, which the watcher keeps.
-    _exit: PollWait<ProcessWatcher>,
+    exit: Exit<Watcher>,
     fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
     exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
-    watcher: Arc<ProcessWatcher>,
     /// Of a child that was tracked, until that is reported: its parent's number.
     parent: Option<i64>,
     /// What has happened and was not reported.
@@ -207,18 +199,14 @@ impl Process {
         let change = attach.change;
         let process = process::Process::find(change.ident).ok_or(ESRCH)?;
         let namespace = process::current_namespace().ok_or(ESRCH)?;
-        let watcher = ProcessWatcher::new(
-            attach.knote,
-            change.flags | EV_CLEAR,
-            process,
-            namespace,
-            (change.fflags, change.udata),
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        let exit = PollWait::on_exit(&watcher.process, &watcher, GFP_KERNEL_ACCOUNT)?;
-        watcher.process.check_access()?;
+        let flags = change.flags | EV_CLEAR;
+        let asked = (change.fflags, change.udata);
+        let watcher = Watcher::new(attach.knote, flags, namespace, asked);
+        let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
+        let watcher = exit.mourner();
+        watcher.process().check_access()?;
         // Whoever exits from here on is heard of; who did before, may be a zombie.
-        let life = watcher.process.life();
+        let life = watcher.process().life();
         if life != Life::Running {
             let mut heard = watcher.heard.lock();
             if let Life::Exited(status) = life {
@@ -229,10 +217,9 @@ impl Process {
             }
         }
         let mut this = Process {
-            _exit: exit,
+            exit,
             fork: None,
             exec: None,
-            watcher,
             parent: None,
             fired: 0,
         };
@@ -244,12 +231,13 @@ impl Process {
     fn watch(&mut self, knote: &Knote, fflags: u32) -> Result {
         let kqueue = knote.kqueue();
         let shared = kqueue.shared();
-        let id = self.watcher.process.id();
+        let watcher = self.exit.mourner();
+        let id = watcher.process().id();
         if wants_forks(fflags) && self.fork.is_none() {
-            self.fork = Some(shared.forks.watch(id, &self.watcher)?);
+            self.fork = Some(shared.forks.watch(id, watcher)?);
         }
         if wants_execs(fflags) && self.exec.is_none() {
-            self.exec = Some(shared.execs.watch(id, &self.watcher)?);
+            self.exec = Some(shared.execs.watch(id, watcher)?);
         }
         if !wants_forks(fflags) {
             self.fork = None;
@@ -261,7 +249,7 @@ impl Process {
     }
 
     pub(super) fn touch(&mut self, change: &Kevent) -> Result {
-        let watcher = self.watcher.clone();
+        let watcher = self.exit.mourner().clone();
         self.watch(&watcher.knote, change.fflags)?;
         let mut heard = watcher.heard.lock();
         heard.wanted = change.fflags;
@@ -271,7 +259,7 @@ impl Process {
 
     /// True when `ident` still is the process's number, and not another's.
     pub(super) fn has_number(&self, ident: u64) -> bool {
-        self.watcher.process.has_number(ident)
+        self.exit.mourner().process().has_number(ident)
     }
 
     pub(super) fn event(&mut self) -> Option<Report> {
@@ -282,7 +270,7 @@ impl Process {
                 ..Report::default()
             });
         }
-        let mut heard = self.watcher.heard.lock();
+        let mut heard = self.exit.mourner().heard.lock();
         self.fired |= core::mem::take(&mut heard.fired);
         match heard.status {
             Some(status) => Some(Report {

@@ -25,6 +25,7 @@ use crate::{
 use kernel::{
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{ordering, Atomic},
         Arc,
         ArcBorrow, //
@@ -36,7 +37,7 @@ const SIGNAL_MAX: i32 = 64;
 
 /// Who counts a signal; shared with the tracepoint.
 pub(crate) struct SignalWatcher {
-    knote: Arc<Knote>,
+    knote: ARef<Knote>,
     /// Keeps the identity of the process its own.
     process: Process,
     number: i32,
@@ -47,7 +48,7 @@ impl Signals for SignalWatcher {
     fn signalled(this: ArcBorrow<'_, Self>, number: i32) {
         if number == this.number {
             this.count.fetch_add(1, ordering::Relaxed);
-            Knote::activate(this.knote.as_arc_borrow());
+            this.knote.activate();
         }
     }
 }
@@ -71,7 +72,7 @@ impl Signal {
         }
         let watcher = Arc::new(
             SignalWatcher {
-                knote: attach.knote.clone(),
+                knote: attach.knote.into(),
                 process: Process::current().ok_or(ESRCH)?,
                 number,
                 count: Atomic::new(0),

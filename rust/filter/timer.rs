@@ -27,35 +27,17 @@
 
 use super::{Attach, Report};
 use crate::{
-    hook::params,
-    knote::Knote,
+    hook::{
+        erased::Erased,
+        hrtimer::{self, Clock, KnoteTimer},
+        params, //
+    },
+    knote::{Body, Knote},
     uapi::*, //
 };
 use kernel::{
-    impl_has_hr_timer,
     prelude::*,
-    sync::{
-        atomic::{ordering, Atomic},
-        Arc,
-        ArcBorrow, //
-    },
-    time::{
-        hrtimer::{
-            AbsoluteMode,
-            ArcHrTimerHandle,
-            HrTimer,
-            HrTimerCallback,
-            HrTimerCallbackContext,
-            HrTimerExpires,
-            HrTimerPointer,
-            HrTimerRestart,
-            RelativeMode, //
-        },
-        Delta,
-        Instant,
-        Monotonic,
-        RealTime, //
-    }, //
+    sync::atomic::{ordering, Atomic}, //
 };
 
 /// A century and a half, in nanoseconds: a longer period would not fit the clock.
@@ -74,6 +56,12 @@ impl Quota {
         }
         Ok(Quota)
     }
+
+    /// That of one that is about to go.
+    fn take_over() -> Self {
+        TIMERS.fetch_add(1, ordering::Relaxed);
+        Quota
+    }
 }
 
 impl Drop for Quota {
@@ -82,194 +70,32 @@ impl Drop for Quota {
     }
 }
 
-/// A timer that runs for a period; shared with its callback.
-#[pin_data]
-struct Interval {
-    #[pin]
-    timer: HrTimer<Self>,
-    knote: Arc<Knote>,
-}
-
-impl_has_hr_timer! {
-    impl HasHrTimer<Self> for Interval {
-        mode: RelativeMode<Monotonic>, field: self.timer
-    }
-}
-
-impl HrTimerCallback for Interval {
-    type Pointer<'a> = Arc<Self>;
-
-    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
-        Knote::activate(this.knote.as_arc_borrow());
-        HrTimerRestart::NoRestart
-    }
-}
-
-impl Interval {
-    fn new(knote: &Arc<Knote>) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Interval {
-                timer <- HrTimer::new(),
-                knote: knote.clone(),
-            }),
-            GFP_KERNEL_ACCOUNT,
-        )
-    }
-}
-
-/// Has a knote looked at again in a while, since its source does not say when.
-pub(super) struct Retry {
-    running: Option<ArcHrTimerHandle<Interval>>,
-    interval: Arc<Interval>,
-}
-
-impl Retry {
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn new(knote: &Arc<Knote>) -> Result<Self> {
-        Ok(Retry {
-            running: None,
-            interval: Interval::new(knote)?,
-        })
-    }
-
-    /// Once, in ten milliseconds from now.
-    pub(super) fn arm(&mut self) {
-        // The old handle first: dropping it cancels.
-        self.running = None;
-        let timer = self.interval.clone();
-        self.running = Some(timer.start(Delta::from_millis(10)));
-    }
-}
-
-/// A timer that runs until a time; shared with its callback.
-#[pin_data]
-struct Alarm {
-    #[pin]
-    timer: HrTimer<Self>,
-    knote: Arc<Knote>,
-    fired: Atomic<bool>,
-}
-
-impl_has_hr_timer! {
-    impl HasHrTimer<Self> for Alarm {
-        mode: AbsoluteMode<RealTime>, field: self.timer
-    }
-}
-
-impl HrTimerCallback for Alarm {
-    type Pointer<'a> = Arc<Self>;
-
-    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
-        this.fired.store(true, ordering::Release);
-        Knote::activate(this.knote.as_arc_borrow());
-        HrTimerRestart::NoRestart
-    }
-}
-
-/// What a timer does.
+/// What a timer does. Times are nanoseconds of its clock.
+#[derive(Clone, Copy)]
 enum Mode {
-    Periodic(Periodic),
-    Once {
-        // Cancels when dropped.
-        _running: ArcHrTimerHandle<Alarm>,
-        alarm: Arc<Alarm>,
+    /// Fires each `period`, or once.
+    Interval {
+        /// When the first expiry is, or was, that is not reported yet.
+        due: i64,
+        period: i64,
+        oneshot: bool,
     },
+    /// Fires once, at that time.
+    Alarm,
 }
 
-/// A period, and what of it has gone by.
+/// A timer.
 ///
 /// # Invariants
 ///
-/// Until a oneshot was reported: the timer is set to `due`, or has fired and the knote is active
+/// Until a oneshot was reported: the hrtimer is set to `due`, or has fired and the knote is active
 /// or in the hands of a scan.
-struct Periodic {
-    running: Option<ArcHrTimerHandle<Interval>>,
-    interval: Arc<Interval>,
-    start: Instant<Monotonic>,
-    /// When the first expiry is, or was, that is not reported yet: nanoseconds from `start`.
-    due: i64,
-    /// Nanoseconds.
-    period: i64,
-    oneshot: bool,
-}
-
-impl Periodic {
-    fn new(knote: &Arc<Knote>, period: i64, oneshot: bool) -> Result<Self> {
-        let mut this = Periodic {
-            running: None,
-            interval: Interval::new(knote)?,
-            start: Instant::now(),
-            due: period,
-            period,
-            oneshot,
-        };
-        this.arm();
-        Ok(this)
-    }
-
-    /// Sets the timer to `due`; it fires at once if that is over.
-    fn arm(&mut self) {
-        // The old handle first: dropping it cancels.
-        self.running = None;
-        let left = self.due.saturating_sub(self.start.elapsed().as_nanos());
-        let timer = self.interval.clone();
-        self.running = Some(timer.start(Delta::from_nanos(left.max(0))));
-    }
-
-    /// How often it has expired.
-    fn expired(&self) -> i64 {
-        let late = self.start.elapsed().as_nanos().saturating_sub(self.due);
-        if late < 0 {
-            return 0;
-        }
-        let more = if self.oneshot {
-            0
-        } else {
-            late.checked_div(self.period).unwrap_or(0)
-        };
-        more.saturating_add(1)
-    }
-
-    /// What was reported is done with; what has expired since then makes the timer fire at once.
-    fn reported(&mut self, count: i64) {
-        if !self.oneshot {
-            self.due = self.due.saturating_add(count.saturating_mul(self.period));
-            self.arm();
-        }
-    }
-}
-
-impl Mode {
-    fn new(knote: &Arc<Knote>, change: &Kevent) -> Result<Self> {
-        let nanos = nanos(change)?;
-        if change.fflags & NOTE_ABSTIME == 0 {
-            let oneshot = change.has(EV_ONESHOT);
-            return Periodic::new(knote, period(nanos), oneshot).map(Mode::Periodic);
-        }
-        let alarm = Arc::pin_init(
-            pin_init!(Alarm {
-                timer <- HrTimer::new(),
-                knote: knote.clone(),
-                fired: Atomic::new(false),
-            }),
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        let now = Instant::<RealTime>::now();
-        let at = now + Delta::from_nanos(nanos - HrTimerExpires::as_nanos(&now));
-        Ok(Mode::Once {
-            _running: alarm.clone().start(at),
-            alarm,
-        })
-    }
-}
-
-/// A timer; dropping it cancels it and waits for its callback.
-pub(crate) struct Timer {
+#[pin_data]
+pub(super) struct Timer {
     // In this order: the timer is cancelled before its place is given to another.
+    #[pin]
+    timer: KnoteTimer,
     mode: Mode,
-    knote: Arc<Knote>,
     _quota: Quota,
 }
 
@@ -278,42 +104,113 @@ impl Timer {
     ///
     /// `EINVAL` for a negative period or time, and for more than one unit; `ENOMEM` also if there
     /// are too many timers.
-    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
+    pub(super) fn attach(attach: &Attach<'_>) -> Result<Erased> {
         let quota = Quota::take()?;
-        Ok(Timer {
-            mode: Mode::new(attach.knote, attach.change)?,
-            knote: attach.knote.clone(),
-            _quota: quota,
-        })
+        let (mode, at) = mode(attach.change, attach.change.flags)?;
+        let mut timer = Self::make(attach.knote, mode, quota)?;
+        if let Some(timer) = timer.as_mut::<Timer>() {
+            timer.set(at);
+        }
+        Ok(timer)
     }
 
-    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
-        match &mut self.mode {
-            Mode::Periodic(periodic) if change.fflags & NOTE_ABSTIME == 0 => {
-                periodic.period = period(nanos(change)?);
-            }
-            mode => *mode = Mode::new(&self.knote, change)?,
+    fn make(knote: &Knote, mode: Mode, quota: Quota) -> Result<Erased> {
+        let clock = match mode {
+            Mode::Interval { .. } => Clock::Monotonic,
+            Mode::Alarm => Clock::Real,
+        };
+        let timer = pin_init!(Timer {
+            timer <- KnoteTimer::new(knote, clock),
+            mode,
+            _quota: quota,
+        });
+        Erased::new::<Timer, core::convert::Infallible>(timer, GFP_KERNEL_ACCOUNT)
+    }
+
+    fn of(body: &mut Body) -> Option<Pin<&mut Self>> {
+        body.source.as_mut()?.as_mut::<Timer>()
+    }
+
+    fn set(self: Pin<&mut Self>, at: i64) {
+        self.project().timer.as_ref().set(at);
+    }
+
+    pub(super) fn touch(body: &mut Body, change: &Kevent) -> Result {
+        let (new, at) = mode(change, body.flags)?;
+        let timer = Self::of(body).ok_or(ENOENT)?.project();
+        if let (Mode::Interval { period, .. }, Mode::Interval { period: new, .. }) =
+            (&mut *timer.mode, new)
+        {
+            *period = new;
+            return Ok(());
         }
+        // Another clock: another timer, and the old one is cancelled.
+        let quota = Quota::take_over();
+        let mut other = Self::make(timer.timer.knote(), new, quota)?;
+        if let Some(timer) = other.as_mut::<Timer>() {
+            timer.set(at);
+        }
+        body.source = Some(other);
         Ok(())
     }
 
-    pub(super) fn event(&self) -> Option<Report> {
-        let data = match &self.mode {
-            Mode::Periodic(periodic) => periodic.expired(),
-            Mode::Once { alarm, .. } => alarm.fired.load(ordering::Acquire).into(),
+    #[inline]
+    pub(super) fn event(body: &mut Body) -> Option<Report> {
+        let timer = Self::of(body)?;
+        if !timer.timer.has_fired() {
+            return None;
+        }
+        let data = match timer.mode {
+            Mode::Interval {
+                due,
+                period,
+                oneshot: false,
+            } => {
+                let late = hrtimer::now().saturating_sub(due).max(0);
+                late.checked_div(period).unwrap_or(0).saturating_add(1)
+            }
+            _ => 1,
         };
-        (data > 0).then_some(Report {
+        Some(Report {
             data,
             ..Report::default()
         })
     }
 
-    pub(super) fn reported(&mut self, event: &Kevent) {
-        match &mut self.mode {
-            Mode::Periodic(periodic) => periodic.reported(event.data),
-            Mode::Once { alarm, .. } => alarm.fired.store(false, ordering::Relaxed),
+    /// What was reported is done with; what has expired since then makes the timer fire at once.
+    #[inline]
+    pub(super) fn reported(body: &mut Body, event: &Kevent) {
+        let Some(timer) = Self::of(body) else { return };
+        let timer = timer.project();
+        match timer.mode {
+            Mode::Interval { oneshot: true, .. } => {}
+            Mode::Interval { due, period, .. } => {
+                let next = due.saturating_add(event.data.saturating_mul(*period));
+                *due = next;
+                timer.timer.as_ref().set(next);
+            }
+            Mode::Alarm => timer.timer.as_ref().forget(),
         }
     }
+}
+
+/// What a change asks of a knote with those flags, and when that is for the first time.
+fn mode(change: &Kevent, flags: u16) -> Result<(Mode, i64)> {
+    let nanos = nanos(change)?;
+    if change.fflags & NOTE_ABSTIME != 0 {
+        return Ok((Mode::Alarm, nanos));
+    }
+    let period = period(nanos);
+    let due = hrtimer::now().saturating_add(period);
+    let oneshot = flags & EV_ONESHOT != 0;
+    Ok((
+        Mode::Interval {
+            due,
+            period,
+            oneshot,
+        },
+        due,
+    ))
 }
 
 /// The `data` of a change in nanoseconds.

@@ -10,61 +10,42 @@
 //! `data`, but not `fflags`. `udata` is that of the `EV_ADD`.
 
 use super::Report;
-use crate::uapi::*;
+use crate::{knote::Body, uapi::*};
 
-/// A program's own event.
-pub(crate) struct User {
-    triggered: bool,
-    fflags: u32,
-    data: i64,
+/// What the knote saves is the event's own, not what the change said.
+pub(super) fn touch(body: &mut Body, change: &Kevent, is_new: bool) {
+    if is_new {
+        body.fflags = 0;
+    }
+    if change.fflags & NOTE_TRIGGER != 0 {
+        body.triggered = true;
+    }
+    let fflags = change.fflags & NOTE_FFLAGSMASK;
+    match change.fflags & NOTE_FFCTRLMASK {
+        NOTE_FFAND => body.fflags &= fflags,
+        NOTE_FFOR => body.fflags |= fflags,
+        NOTE_FFCOPY => body.fflags = fflags,
+        _ => {}
+    }
+    body.data = change.data;
+    if !is_new && change.has(EV_CLEAR) {
+        body.triggered = false;
+        body.data = 0;
+    }
 }
 
-impl User {
-    pub(super) fn attach(change: &Kevent) -> Self {
-        let mut this = User {
-            triggered: false,
-            fflags: 0,
-            data: 0,
-        };
-        this.apply(change);
-        this
-    }
+#[inline]
+pub(super) fn event(body: &Body) -> Option<Report> {
+    body.triggered.then_some(Report {
+        flags: 0,
+        fflags: body.fflags,
+        data: body.data,
+    })
+}
 
-    pub(super) fn touch(&mut self, change: &Kevent) {
-        self.apply(change);
-        if change.has(EV_CLEAR) {
-            self.triggered = false;
-            self.data = 0;
-        }
-    }
-
-    fn apply(&mut self, change: &Kevent) {
-        if change.fflags & NOTE_TRIGGER != 0 {
-            self.triggered = true;
-        }
-        let fflags = change.fflags & NOTE_FFLAGSMASK;
-        match change.fflags & NOTE_FFCTRLMASK {
-            NOTE_FFAND => self.fflags &= fflags,
-            NOTE_FFOR => self.fflags |= fflags,
-            NOTE_FFCOPY => self.fflags = fflags,
-            _ => {}
-        }
-        self.data = change.data;
-    }
-
-    pub(super) fn event(&self) -> Option<Report> {
-        self.triggered.then_some(Report {
-            flags: 0,
-            fflags: self.fflags,
-            data: self.data,
-        })
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = User {
-            triggered: false,
-            fflags: 0,
-            data: 0,
-        };
-    }
+#[inline]
+pub(super) fn clear(body: &mut Body) {
+    body.triggered = false;
+    body.fflags = 0;
+    body.data = 0;
 }

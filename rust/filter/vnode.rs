@@ -37,18 +37,19 @@ use super::{mounts::MountWatcher, Attach, Report, ENTRIES};
 use crate::{
     device::Shared,
     hook::{
-        close::Binding,
         contents,
-        fsnotify::{self, fs, Group, InodeState, Mark, Notify}, //
+        fsnotify::{self, fs, Group, InodeState, Mark, Notify},
+        irqlock::IrqLock, //
     },
     knote::Knote,
+    table::Table,
     uapi::*, //
 };
 use kernel::{
     fs::File,
-    new_spinlock_irq,
     prelude::*,
-    sync::{Arc, ArcBorrow, SpinLockIrq}, //
+    static_lock_class,
+    sync::{aref::ARef, Arc, ArcBorrow}, //
 };
 
 /// What is asked of the folder that a directory is in.
@@ -66,9 +67,9 @@ struct Heard {
 /// A file that is watched; shared with its marks.
 #[pin_data]
 pub(crate) struct FileWatcher {
-    knote: Arc<Knote>,
+    knote: ARef<Knote>,
     #[pin]
-    heard: SpinLockIrq<Heard>,
+    heard: IrqLock<Heard>,
 }
 
 impl Notify for FileWatcher {
@@ -90,7 +91,7 @@ impl Notify for FileWatcher {
             notes != 0 || moved
         };
         if due {
-            Knote::activate(this.knote.as_arc_borrow());
+            this.knote.activate();
         }
     }
 }
@@ -147,7 +148,7 @@ fn events_for(wanted: u32) -> u32 {
 
 /// A watched file.
 pub(crate) struct Vnode {
-    // In this order: the inode is the file's, which the binding keeps.
+    // The inode is the file's, to which the knote is bound.
     mark: Mark<FileWatcher>,
     /// That of the folder which a directory is in.
     parent: Option<Mark<FileWatcher>>,
@@ -156,7 +157,6 @@ pub(crate) struct Vnode {
     /// The unmount was told.
     unmounted: bool,
     watcher: Arc<FileWatcher>,
-    binding: Binding,
     /// What has happened and was not cleared.
     fired: u32,
 }
@@ -166,41 +166,41 @@ impl Vnode {
     ///
     /// `EINVAL` for a file that has no place in a file system, or one that has no fsnotify;
     /// `ENOMEM`; `EBADF` if there is no file.
-    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
-        let file = attach.file.clone().ok_or(EBADF)?;
+    pub(super) fn attach(attach: Attach<'_>, table: &mut Table) -> Result<Self> {
+        let file = attach.file.ok_or(EBADF)?;
         if !fsnotify::has_inode_of_its_own(&file) {
             return Err(EINVAL);
         }
         let wanted = attach.change.fflags;
-        let binding = Binding::new(&attach.shared.closes, file, attach.knote)?;
+        attach.shared.closes.bind(attach.knote, file, table)?;
+        let file = attach.knote.file(table).ok_or(EBADF)?;
         let heard = Heard {
             wanted,
             fired: 0,
-            last: fsnotify::state(binding.file()),
+            last: fsnotify::state(file),
             moved: false,
         };
         let watcher = Arc::pin_init(
             pin_init!(FileWatcher {
-                knote: attach.knote.clone(),
-                heard <- new_spinlock_irq!(heard, "kqueue_vnode"),
+                knote: attach.knote.into(),
+                heard <- IrqLock::new(heard, c"kqueue_vnode", static_lock_class!()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
         let files = &attach.shared.files;
         Ok(Vnode {
-            mark: Mark::new(files, binding.file(), events_for(wanted), &watcher)?,
-            parent: Self::watch_parent(files, binding.file(), wanted, &watcher)?,
+            mark: Mark::new(files, file, events_for(wanted), &watcher)?,
+            parent: Self::watch_parent(files, file, wanted, &watcher)?,
             unmounts: Self::watch_unmounts(attach.shared, attach.knote, wanted)?,
             unmounted: false,
             watcher,
-            binding,
             fired: 0,
         })
     }
 
     fn watch_unmounts(
         shared: &Shared,
-        knote: &Arc<Knote>,
+        knote: &Knote,
         wanted: u32,
     ) -> Result<Option<Mark<MountWatcher>>> {
         if wanted & NOTE_REVOKE == 0 {
@@ -222,7 +222,7 @@ impl Vnode {
         Mark::on_parent(files, file, OF_PARENT, watcher).map(Some)
     }
 
-    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
+    pub(super) fn touch(&mut self, file: &File, change: &Kevent) -> Result {
         let wanted = change.fflags;
         let watcher = self.watcher.clone();
         // The marks stay: that of the mounts is in the namespace of who added it.
@@ -231,7 +231,6 @@ impl Vnode {
         }
         let kqueue = watcher.knote.kqueue();
         let files = &kqueue.shared().files;
-        let file = self.binding.file();
         let mark = Mark::new(files, file, events_for(wanted), &watcher)?;
         let parent = Self::watch_parent(files, file, wanted, &watcher)?;
         let unmounts = Self::watch_unmounts(kqueue.shared(), &watcher.knote, wanted)?;
@@ -242,27 +241,27 @@ impl Vnode {
         Ok(())
     }
 
-    pub(super) fn event(&mut self) -> Option<Report> {
+    pub(super) fn event(&mut self, file: &File) -> Option<Report> {
         let (moved, wanted) = {
             let mut heard = self.watcher.heard.lock();
+            self.fired |= core::mem::take(&mut heard.fired);
             (core::mem::take(&mut heard.moved), heard.wanted)
         };
         if moved && self.parent.is_some() {
             let kqueue = self.watcher.knote.kqueue();
             let files = &kqueue.shared().files;
-            let file = self.binding.file();
             match Self::watch_parent(files, file, wanted, &self.watcher) {
                 Ok(parent) => self.parent = parent,
                 // Next time, then.
                 Err(_) => self.watcher.heard.lock().moved = true,
             }
             // It may be gone again since.
-            let state = fsnotify::state(self.binding.file());
+            let state = fsnotify::state(file);
             Notify::notify(self.watcher.as_arc_borrow(), 0, state);
+            self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
         }
-        self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
         let unmounts = self.unmounts.is_some() && !self.unmounted;
-        if unmounts && fsnotify::is_unmounted(self.binding.file()) {
+        if unmounts && fsnotify::is_unmounted(file) {
             self.unmounted = true;
             self.fired |= NOTE_REVOKE;
         }
@@ -281,10 +280,5 @@ impl Vnode {
         if clear {
             self.fired = 0;
         }
-    }
-
-    /// Where its knote is bound to.
-    pub(super) fn binding(&self) -> &Binding {
-        &self.binding
     }
 }

@@ -4,61 +4,202 @@
 //!
 //! The kernel has no hook for "this descriptor went away, though its file lives
 //! on". But each close of a descriptor, be it by close(2), close_range, dup2,
-//! exec, exit or io_uring, calls `locks_remove_posix(file, table)`, and a function
-//! probe (fprobe) sees that. By then the slot in the table is empty, or holds
-//! the new file; so a watch is over when its (table, number) no longer maps to
+//! exec, exit or io_uring, calls `locks_remove_posix(file, table)`, and ftrace
+//! sees that. By then the slot in the table is empty, or holds
+//! the new file; so a binding is over when its (table, number) no longer maps to
 //! its file.
+//!
+//! The knotes that are bound to a file are found by its address: a hash table of fixed size, one
+//! bucket for each 64 KiB of memory, whose chains go through the knotes.
 //!
 //! # Cost
 //!
-//! While there is a watch in the system, every close comes here, and nearly all
-//! leave again after one barrier and one load ([`super::probe`]).
+//! While a knote is bound in the system, every close comes here, and nearly all
+//! leave again after one barrier and one load: that of a count of the kqueues which belong to the table,
+//! and others by hash. So whoever has no kqueue does not walk a chain that somebody else has made long. It is an `ftrace_ops` of its own, since a function
+//! probe (fprobe) would have each close look up in a table which probe it is for.
 //!
 //! # Context and locks
 //!
-//! The probe runs with preemption off in the closing task. A shard's lock is
-//! taken there and by whoever adds or drops a watch; the kqueue's lock nests in it.
+//! The callback runs in the closing task, which may be preempted; it closes nothing itself, so it does
+//! not recur. The lock of a part of the buckets is
+//! taken there and by whoever binds or unbinds; the kqueue's spin lock nests in it.
 //!
 //! # Against registration
 //!
-//! A watch is added, then its slot is looked at again ([`fdtable::current_maps`]).
-//! The closing task empties the slot, then looks for watches. With a full barrier
+//! A knote is bound, then its slot is looked at again ([`super::fdtable::Names`]).
+//! The closing task empties the slot, then looks for knotes. With a full barrier
 //! between the two steps of each, at least one of them sees the other.
 //!
-//! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
+//! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 use super::{
     fdtable::{self, TableId},
-    probe::{Hook, Probe, Watch}, //
+    irqlock::IrqLock,
+    knote::Knote,
+    params,
+    probe::{hash, Presence, Probe},
+    random::random, //
 };
-use crate::{
-    generated,
-    knote::Knote, //
-};
+use crate::{generated, table::Table};
+use core::{cell::UnsafeCell, ptr};
 use kernel::{
     bindings,
     error::to_result,
-    ffi::{c_int, c_ulong, c_void},
+    ffi::{c_int, c_ulong},
+    fmt,
     fs::File,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::ARef,
-        atomic::ordering,
+        atomic::{ordering, Atomic},
         barrier::smp_mb,
         Arc, //
     },
     types::Opaque, //
 };
 
-/// Watches of files: a knote hears when its number in its kqueue's table no longer refers to the
-/// file.
-pub(crate) type CloseHook = Hook<CloseProbe>;
+/// Binary logarithm of the number of locks.
+const LOCK_BITS: u32 = 8;
+/// And of the number of counts of kqueues.
+const OWNER_BITS: u32 = 10;
+/// And of the most and fewest buckets.
+const MOST_BITS: u32 = 18;
+const FEWEST_BITS: u32 = 12;
+/// And of the memory that there is a bucket for.
+const MEMORY_BITS: u32 = 16;
 
-/// The function probe.
+/// What binds a knote to the file of a descriptor.
+///
+/// # Invariants
+///
+/// `file` is null, or a reference to a file is owned and the knote is in the chain of the file's
+/// bucket. The links are guarded by the bucket's lock; `file` only changes while the knote is in no
+/// chain, under the mutex.
+pub(crate) struct Bound {
+    file: UnsafeCell<*mut bindings::file>,
+    next: UnsafeCell<*const Knote>,
+    /// What points here: a `next`, or the bucket.
+    prev: UnsafeCell<*const UnsafeCell<*const Knote>>,
+}
+
+impl Bound {
+    /// To nothing.
+    pub(super) fn none() -> Self {
+        Bound {
+            file: UnsafeCell::new(ptr::null_mut()),
+            next: UnsafeCell::new(ptr::null()),
+            prev: UnsafeCell::new(ptr::null()),
+        }
+    }
+
+    /// True if it is to a file.
+    pub(super) fn is_bound(&mut self) -> bool {
+        !self.file.get_mut().is_null()
+    }
+
+    /// The file.
+    ///
+    /// # Safety
+    ///
+    /// The mutex of the knote's kqueue is held, and until the result is used no more the knote is
+    /// not unbound.
+    #[inline]
+    pub(super) unsafe fn file<'a>(&self) -> Option<&'a File> {
+        // SAFETY: It does not change while the mutex is held.
+        let file = unsafe { *self.file.get() };
+        // SAFETY: We own a reference by the type's invariant. An ioctl on another descriptor has
+        // no `fdget_pos` active.
+        (!file.is_null()).then(|| unsafe { File::from_raw_file(file) })
+    }
+
+    /// Ends the binding, if there is one, and drops the reference to the file.
+    ///
+    /// # Safety
+    ///
+    /// The mutex of the kqueue of `knote` is held, or nobody else uses the knote. This is its
+    /// binding, made by that hook, and nobody has a reference to its file.
+    pub(super) unsafe fn unbind(&self, hook: &CloseHook, knote: &Knote) {
+        // SAFETY: It does not change but here.
+        let file = unsafe { *self.file.get() };
+        if file.is_null() {
+            return;
+        }
+        debug_assert!(ptr::eq(self, &knote.bound));
+        if let Some((_, lock)) = hook.bucket(file.addr()) {
+            let _guard = lock.lock();
+            // SAFETY: The lock is held, and the knote is in the chain by the type's invariant; so
+            // what points to it is valid, and the next one too.
+            unsafe {
+                let next = *self.next.get();
+                (*(*self.prev.get())).get().write_volatile(next);
+                if let Some(next) = next.as_ref() {
+                    *next.bound.prev.get() = *self.prev.get();
+                }
+            }
+        }
+        hook.presence.release();
+        // INVARIANT: In no chain, and the reference is given up.
+        // SAFETY: We are the only one to change it; the reference is ours.
+        unsafe {
+            *self.file.get() = ptr::null_mut();
+            bindings::fput(file);
+        }
+    }
+}
+
+/// The knotes that are bound to descriptors, and the probe that tells of closes.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct CloseHook {
+    // First, so that a pointer to it is a pointer to the whole.
+    #[pin]
+    presence: Presence<CloseProbe>,
+    /// How many kqueues there are by hash of the table that they belong to.
+    owners: KVec<Atomic<u32>>,
+    /// Secret and odd, so that nobody knows whose files share a chain.
+    multiplier: u64,
+    bits: u32,
+    /// The first knote in each chain.
+    buckets: KVVec<UnsafeCell<*const Knote>>,
+    /// Each for the buckets whose numbers end alike.
+    locks: KVec<Pin<KBox<IrqLock<()>>>>,
+}
+
+// SAFETY: The buckets are guarded by the locks; an address that was read without one is only
+// compared with null.
+unsafe impl Send for CloseHook {}
+// SAFETY: As above.
+unsafe impl Sync for CloseHook {}
+
+/// The table that a kqueue belongs to.
+pub(crate) struct Owner {
+    hook: Arc<CloseHook>,
+    table: TableId,
+}
+
+impl Owner {
+    #[inline]
+    pub(crate) fn table(&self) -> TableId {
+        self.table
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let owners = &self.hook.owners;
+        if let Some(count) = owners.get(hash(self.table.address(), OWNER_BITS)) {
+            count.fetch_sub(1, ordering::Relaxed);
+        }
+    }
+}
+
+/// The probe of the function.
 #[repr(C)]
 pub(crate) struct CloseProbe {
     // First, so that a pointer to it is a pointer to the whole.
-    fprobe: Opaque<generated::fprobe>,
+    ops: Opaque<bindings::ftrace_ops>,
 }
 
 // SAFETY: The structure is only handed to functions with locks of their own.
@@ -66,124 +207,223 @@ unsafe impl Send for CloseProbe {}
 // SAFETY: As above.
 unsafe impl Sync for CloseProbe {}
 
-// SAFETY: `unregister_fprobe` waits for the handler.
+// SAFETY: The structure is not the kernel's own (`FTRACE_OPS_FL_DYNAMIC`), so
+// `unregister_ftrace_function` waits for all tasks that may be in the callback or on their way.
 unsafe impl Probe for CloseProbe {
-    type Target = Knote;
-    const SHARD_BITS: u32 = 8;
-    const FILTER_BITS: u32 = 14;
-
-    unsafe fn register(&self, _: *const Hook<Self>) -> Result {
-        // SAFETY: The probe is initialised, not registered, and stays in its place.
-        to_result(unsafe {
-            generated::register_fprobe(
-                self.fprobe.get(),
-                c"locks_remove_posix".as_char_ptr(),
-                core::ptr::null(),
-            )
-        })
+    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
+        const NAME: &CStr = c"locks_remove_posix";
+        let ops = self.ops.get();
+        // SAFETY: The structure is initialised, not registered, and stays in its place. The name, of
+        // that length, is only read.
+        unsafe {
+            to_result(bindings::ftrace_set_filter(
+                ops,
+                NAME.as_char_ptr().cast_mut().cast(),
+                NAME.to_bytes().len() as c_int,
+                1,
+            ))?;
+            to_result(bindings::register_ftrace_function(ops))
+                .inspect_err(|_| bindings::ftrace_free_filter(ops))
+        }
     }
 
-    unsafe fn unregister(&self, _: *const Hook<Self>) {
+    unsafe fn unregister(&self, _: *const Presence<Self>) {
+        let ops = self.ops.get();
         // SAFETY: Registered, by this function's contract.
-        unsafe { generated::unregister_fprobe(self.fprobe.get()) };
+        unsafe {
+            bindings::unregister_ftrace_function(ops);
+            bindings::ftrace_free_filter(ops);
+        }
     }
 }
 
 impl CloseProbe {
-    /// Not registered yet.
-    pub(crate) fn new() -> Self {
-        CloseProbe {
-            fprobe: Opaque::new(generated::fprobe {
-                entry_handler: Some(Self::closing),
-                ..Default::default()
-            }),
-        }
-    }
-
-    /// The probe's handler: `locks_remove_posix(file, table)` is being entered.
+    /// The callback: `locks_remove_posix(file, table)` is being entered.
     ///
     /// # Safety
     ///
     /// Called by the probe of a [`CloseHook`], with the registers at that function's entry.
     unsafe extern "C" fn closing(
-        probe: *mut generated::fprobe,
-        _entry: c_ulong,
-        _ret: c_ulong,
+        _ip: c_ulong,
+        _parent: c_ulong,
+        ops: *mut bindings::ftrace_ops,
         regs: *mut bindings::ftrace_regs,
-        _data: *mut c_void,
-    ) -> c_int {
-        // SAFETY: It is the first field of the first field of a live hook, whose `drop`
-        // unregisters.
-        let hook = unsafe { &*probe.cast::<CloseHook>() };
+    ) {
+        // SAFETY: It is the first field of the first field of the first field of a live hook, which
+        // unregisters before it goes.
+        let hook = unsafe { &*ops.cast::<CloseHook>() };
         // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
-        let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) };
+        let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as usize;
         // The slot was emptied before; see the module's notes on registration.
         smp_mb(ordering::Full);
-        if hook.is_watched(file) {
-            // SAFETY: As above, the second argument.
-            let table = unsafe { generated::kq_ftrace_argument(regs.cast(), 1) };
+        // SAFETY: As above, the second argument.
+        let table = unsafe { generated::kq_ftrace_argument(regs.cast(), 1) } as usize;
+        if hook.has_kqueue(table) && hook.may_be_bound(file) {
             // SAFETY: The caller of the probed function holds both.
             unsafe {
-                closed(
-                    hook,
+                hook.closed(
                     file as *mut bindings::file,
                     table as *mut bindings::files_struct,
                 )
             };
         }
-        0
     }
 }
 
-/// A descriptor of `file` in `table` was closed: ends the watches that it was for.
-///
-/// # Safety
-///
-/// Both are valid, or `table` is the owner of no descriptor table and not equal to one.
-unsafe fn closed(hook: &CloseHook, file: *mut bindings::file, table: *mut bindings::files_struct) {
-    hook.for_each(file.addr(), |knote| {
-        let ours = knote.kqueue().is_in_table(TableId::of(table));
-        // SAFETY: The table is valid if it is a kqueue's.
-        let over = ours
-            && unsafe { fdtable::is_dying(table) || !fdtable::maps(table, knote.ident(), file) };
-        if over {
-            Knote::descriptor_closed(knote.as_arc_borrow());
-        }
-    });
-}
-
-/// What keeps a descriptor's knote bound to it: the file, and the watch of its closing.
-pub(crate) struct Binding {
-    // Dropped in this order: the file's address must not be used again while it is watched.
-    _watch: Watch<CloseProbe>,
-    file: ARef<File>,
-}
-
-impl Binding {
-    /// Binds `knote` to `file`.
+impl CloseHook {
+    /// Nothing is bound yet, and the probe is not registered.
     ///
     /// # Errors
     ///
-    /// Those of [`Hook::watch`].
-    pub(crate) fn new(hook: &Arc<CloseHook>, file: ARef<File>, knote: &Arc<Knote>) -> Result<Self> {
-        Ok(Binding {
-            _watch: hook.watch(file.as_ptr().addr(), knote)?,
-            file,
-        })
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let wanted = params::total_memory() >> MEMORY_BITS;
+        let bits = wanted.checked_ilog2().unwrap_or(0);
+        let bits = bits.clamp(FEWEST_BITS, MOST_BITS);
+        let mut buckets = KVVec::with_capacity(1 << bits, GFP_KERNEL)?;
+        for _ in 0..1usize << bits {
+            buckets.push(UnsafeCell::new(ptr::null()), GFP_KERNEL)?;
+        }
+        let mut locks = KVec::with_capacity(1 << LOCK_BITS, GFP_KERNEL)?;
+        for _ in 0..1 << LOCK_BITS {
+            let lock = IrqLock::new((), c"kqueue_bound", static_lock_class!());
+            locks.push(KBox::pin_init(lock, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        let probe = CloseProbe {
+            ops: Opaque::new(bindings::ftrace_ops {
+                func: Some(CloseProbe::closing),
+                // Whoever switches ftrace off (`kernel.ftrace_enabled`) is told that it is in use.
+                flags: (bindings::FTRACE_OPS_FL_SAVE_ARGS | bindings::FTRACE_OPS_FL_PERMANENT)
+                    as c_ulong,
+                ..Default::default()
+            }),
+        };
+        let mut owners = KVec::with_capacity(1 << OWNER_BITS, GFP_KERNEL)?;
+        for _ in 0..1 << OWNER_BITS {
+            owners.push(Atomic::new(0), GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            pin_init!(Self {
+                presence <- Presence::new(probe),
+                owners,
+                multiplier: random() | 1,
+                bits,
+                buckets,
+                locks,
+            }),
+            GFP_KERNEL,
+        )
     }
 
-    /// The file.
-    pub(crate) fn file(&self) -> &ARef<File> {
-        &self.file
+    /// A kqueue of that table is made, and exists for as long as the result.
+    pub(crate) fn enter(self: &Arc<Self>, table: TableId) -> Owner {
+        if let Some(count) = self.owners.get(hash(table.address(), OWNER_BITS)) {
+            count.fetch_add(1, ordering::Relaxed);
+        }
+        Owner {
+            hook: self.clone(),
+            table,
+        }
     }
 
-    /// True when it is to `file`.
-    pub(crate) fn is_to(&self, file: &File) -> bool {
-        core::ptr::eq::<File>(&*self.file, file)
+    /// False when there is no kqueue of the table at that address.
+    #[inline]
+    fn has_kqueue(&self, table: usize) -> bool {
+        self.owners
+            .get(hash(table, OWNER_BITS))
+            // SAFETY: Read at once. (The `kernel` crate's atomic loads are function calls.)
+            .is_some_and(|count| unsafe { count.as_ptr().read_volatile() } != 0)
     }
 
-    /// True when number `ident` of the current task's descriptor table refers to the file still.
-    pub(crate) fn is_current(&self, ident: u64) -> bool {
-        fdtable::current_maps(ident, &self.file)
+    #[inline]
+    fn bucket_of(&self, file: usize) -> usize {
+        (file as u64).wrapping_mul(self.multiplier) as usize >> (u64::BITS - self.bits)
+    }
+
+    #[inline]
+    fn bucket(&self, file: usize) -> Option<(&UnsafeCell<*const Knote>, &IrqLock<()>)> {
+        let number = self.bucket_of(file);
+        let lock = self.locks.get(number & ((1 << LOCK_BITS) - 1))?;
+        Some((self.buckets.get(number)?, lock))
+    }
+
+    /// False when no knote is bound to the file at that address.
+    #[inline]
+    fn may_be_bound(&self, file: usize) -> bool {
+        self.buckets
+            .get(self.bucket_of(file))
+            // SAFETY: Read at once, and only compared.
+            .is_some_and(|bucket| unsafe { !bucket.get().read_volatile().is_null() })
+    }
+
+    /// Binds `knote` to `file`: it hears when its number in its kqueue's table no longer refers to
+    /// the file. There is a full barrier after that. No effect if it is bound.
+    ///
+    /// # Errors
+    ///
+    /// What registering the probe fails with: `EBUSY` if ftrace is switched off.
+    pub(crate) fn bind(&self, knote: &Knote, file: ARef<File>, table: &mut Table) -> Result {
+        knote.check(table);
+        let bound = &knote.bound;
+        // SAFETY: The mutex is held.
+        if unsafe { bound.file() }.is_some() {
+            return Ok(());
+        }
+        let Some((bucket, lock)) = self.bucket(file.as_ptr().addr()) else {
+            return Ok(());
+        };
+        self.presence.acquire()?;
+        let guard = lock.lock();
+        // INVARIANT: The reference is the binding's now, and the knote is put into the chain.
+        // SAFETY: The mutex is held, and the lock; the first of the chain is valid. A knote is
+        // unbound before it is freed.
+        unsafe {
+            *bound.file.get() = ARef::into_raw(file).as_ptr().cast();
+            let next = *bucket.get();
+            *bound.next.get() = next;
+            *bound.prev.get() = bucket;
+            if let Some(next) = next.as_ref() {
+                *next.bound.prev.get() = &raw const bound.next;
+            }
+            bucket.get().write_volatile(knote);
+        }
+        drop(guard);
+        smp_mb(ordering::Full);
+        Ok(())
+    }
+
+    /// A descriptor of `file` in `table` was closed: ends the knotes that were bound to it.
+    ///
+    /// # Safety
+    ///
+    /// Both are valid, or `table` is the owner of no descriptor table and not equal to one.
+    unsafe fn closed(&self, file: *mut bindings::file, table: *mut bindings::files_struct) {
+        let Some((bucket, lock)) = self.bucket(file.addr()) else {
+            return;
+        };
+        let _guard = lock.lock();
+        // SAFETY: The lock is held, so those in the chain stay, and are bound.
+        unsafe {
+            let mut at = *bucket.get();
+            while let Some(knote) = at.as_ref() {
+                at = *knote.bound.next.get();
+                let over = *knote.bound.file.get() == file
+                    && knote.kqueue().is_in_table(TableId::of(table))
+                    && (fdtable::is_dying(table) || !fdtable::maps(table, knote.ident(), file));
+                if over {
+                    knote.descriptor_closed();
+                }
+            }
+        }
+    }
+
+    /// For an administrator: whether the probe is registered, and how many knotes are bound.
+    pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.presence.show(name, f)
+    }
+
+    /// Takes the probe away now. No knote is bound any more.
+    pub(crate) fn stop(&self) {
+        self.presence.stop();
     }
 }

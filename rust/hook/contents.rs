@@ -13,6 +13,8 @@ const REGULAR: u32 = 0o100000;
 const DIRECTORY: u32 = 0o040000;
 const BLOCK_DEVICE: u32 = 0o060000;
 const CHARACTER_DEVICE: u32 = 0o020000;
+const FMODE_READ: u32 = 1;
+const FMODE_WRITE: u32 = 2;
 
 fn mode(file: &LocalFile) -> u32 {
     // SAFETY: A file has an inode as long as it lives.
@@ -34,6 +36,11 @@ pub(crate) fn is_block_device(file: &LocalFile) -> bool {
     mode(file) & TYPE == BLOCK_DEVICE
 }
 
+/// True for a file on FUSE. (That may be a module, whose function need not stay in its place.)
+fn is_of_fuse(file: &LocalFile) -> bool {
+    pollwait::is_polled_by(file, c"fuse_file_poll")
+}
+
 /// True for a regular file, a directory and a block device. A file of procfs or sysfs that says
 /// when it changes, or is a stream, is none; nor is one that has no name.
 pub(crate) fn has(file: &LocalFile) -> bool {
@@ -41,9 +48,23 @@ pub(crate) fn has(file: &LocalFile) -> bool {
     let anonymous = unsafe { generated::kq_inode_is_anonymous((*file.as_ptr()).f_inode) };
     match mode(file) & TYPE {
         REGULAR if anonymous => false,
-        REGULAR => !pollwait::is_pollable(file) || pollwait::is_polled_by(file, c"fuse_file_poll"),
+        REGULAR => !pollwait::is_pollable(file) || is_of_fuse(file),
         kind => kind == DIRECTORY || kind == BLOCK_DEVICE,
     }
+}
+
+/// True when one can read from `file`.
+#[inline]
+pub(crate) fn is_open_to_read(file: &LocalFile) -> bool {
+    // SAFETY: The file is valid; its mode stays as it was opened with.
+    unsafe { (*file.as_ptr()).f_mode & FMODE_READ != 0 }
+}
+
+/// True when one can write to `file`.
+#[inline]
+pub(crate) fn is_open_to_write(file: &LocalFile) -> bool {
+    // SAFETY: As above.
+    unsafe { (*file.as_ptr()).f_mode & FMODE_WRITE != 0 }
 }
 
 /// True when who moves the descriptor holds a lock of the offset meanwhile, if there are others who

@@ -10,9 +10,8 @@
 
 use super::{
     fdinfo::{self, Base},
-    pollwait, //
+    pollwait::PollFunction, //
 };
-use core::ffi::c_void;
 use kernel::{
     bindings,
     fs::{file::LocalFile, File},
@@ -46,20 +45,11 @@ pub(crate) fn state() -> &'static str {
     }
 }
 
-/// The address of the function that eventfds are polled with, once one was seen.
-static POLL: Atomic<usize> = Atomic::new(0);
-
-fn poll_address(file: &LocalFile) -> usize {
-    pollwait::poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
-}
+static POLL: PollFunction = PollFunction::new(c"eventfd_poll");
 
 /// True if `file` is an eventfd. May sleep.
 pub(crate) fn is(file: &LocalFile) -> bool {
-    let found = pollwait::is_polled_by(file, c"eventfd_poll");
-    if found {
-        POLL.store(poll_address(file), Relaxed);
-    }
-    found
+    POLL.is_of(file)
 }
 
 /// Counter and number of an eventfd as [`Context`] has them.
@@ -86,14 +76,24 @@ fn text(file: &File) -> Option<u64> {
     fdinfo::number(file, b"eventfd-count:", Base::Sixteen)
 }
 
-/// The counter of `file`, for which [`is`] was true.
-pub(crate) fn count(file: &File) -> Option<u64> {
-    if poll_address(file) != POLL.load(Relaxed) {
+/// The counter of `file`, if it is an eventfd and counters can be read. Never sleeps.
+#[inline]
+pub(crate) fn count_at_once(file: &File) -> Option<u64> {
+    // SAFETY: Read at once, as in `is_known_of`.
+    if unsafe { LAYOUT.as_ptr().read_volatile() } != RIGHT || !POLL.is_known_of(file) {
         return None;
     }
-    if LAYOUT.load(Relaxed) == RIGHT {
-        // SAFETY: It is polled with the function that no other files have.
-        return Some(unsafe { look(file) }.0);
+    // SAFETY: It is polled with the function that no other files have.
+    Some(unsafe { look(file) }.0)
+}
+
+/// The counter of `file`, if it is an eventfd.
+pub(crate) fn count(file: &File) -> Option<u64> {
+    if !is(file) {
+        return None;
+    }
+    if let Some(count) = count_at_once(file) {
+        return Some(count);
     }
     let told = text(file)?;
     if LAYOUT.load(Relaxed) == UNKNOWN {

@@ -27,6 +27,10 @@ impl TableId {
         TableId::of(current_files())
     }
 
+    pub(super) fn address(self) -> usize {
+        self.0
+    }
+
     pub(super) fn of(files: *mut bindings::files_struct) -> Self {
         TableId(files.addr())
     }
@@ -49,11 +53,51 @@ pub(crate) fn get(ident: u64) -> Result<ARef<File>> {
     Ok(unsafe { LocalFile::assume_no_fdget_pos(file) })
 }
 
-/// True when number `ident` of the current task's table refers to `file`.
-pub(crate) fn current_maps(ident: u64, file: &File) -> bool {
-    let files = current_files();
-    // SAFETY: A task's table lives while the task runs in it.
-    !files.is_null() && unsafe { maps(files, ident, file.as_ptr()) }
+/// What the numbers of the current task's table refer to now.
+///
+/// What a close that has returned did is seen by who makes this after that.
+pub(crate) struct Names<'a> {
+    files: &'a [*mut bindings::file],
+    _rcu: rcu::Guard,
+}
+
+impl Names<'_> {
+    pub(crate) fn current() -> Self {
+        let rcu = rcu::read_lock();
+        let files = current_files();
+        let files = if files.is_null() {
+            &[]
+        } else {
+            // SAFETY: A task's table lives while the task runs in it; its array is kept by RCU.
+            unsafe { array(files) }
+        };
+        Names { files, _rcu: rcu }
+    }
+
+    /// True when number `ident` refers to `file`.
+    #[inline]
+    pub(crate) fn maps(&self, ident: u64, file: &File) -> bool {
+        usize::try_from(ident)
+            .ok()
+            .and_then(|number| self.files.get(number))
+            // SAFETY: Read at once, and only compared.
+            .is_some_and(|slot| unsafe { ptr::from_ref(slot).read_volatile() } == file.as_ptr())
+    }
+}
+
+/// The array of a table's files. Each element may change, and is read at once.
+///
+/// # Safety
+///
+/// `files` is valid, and for as long as the result is used it is in the RCU section of the caller.
+unsafe fn array<'a>(files: *mut bindings::files_struct) -> &'a [*mut bindings::file] {
+    // SAFETY: By this function's contract. (These are loads that depend on each other, as in
+    // `rcu_dereference`.)
+    unsafe {
+        let table = (&raw const (*files).fdt).read_volatile();
+        let first = (&raw const (*table).fd).read_volatile();
+        core::slice::from_raw_parts(first, (*table).max_fds as usize)
+    }
 }
 
 /// True when number `ident` of `files` refers to `file`.

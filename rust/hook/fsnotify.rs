@@ -208,14 +208,13 @@ impl Object {
 ///
 /// `inode` is valid.
 unsafe fn state_of(inode: NonNull<bindings::inode>) -> InodeState {
-    let inode = inode.as_ptr();
+    let mut look = generated::kq_inode_look::default();
     // SAFETY: By this function's contract.
-    unsafe {
-        InodeState {
-            size: generated::kq_inode_size(inode),
-            links: generated::kq_inode_links(inode),
-            dead: generated::kq_inode_is_dead(inode),
-        }
+    unsafe { generated::kq_inode_look(inode.as_ptr(), &raw mut look) };
+    InodeState {
+        size: look.size,
+        links: look.links,
+        dead: look.dead,
     }
 }
 

@@ -8,7 +8,7 @@
 //! C headers: [`include/uapi/asm-generic/ioctls.h`](srctree/include/uapi/asm-generic/ioctls.h),
 //! [`include/linux/tty.h`](srctree/include/linux/tty.h)
 
-use super::{pollwait, usercopy::Scratch};
+use super::{pollwait::PollFunction, usercopy::Scratch};
 use crate::generated;
 use kernel::{
     bindings,
@@ -16,9 +16,11 @@ use kernel::{
     fs::{File, LocalFile}, //
 };
 
+static TTY_POLL: PollFunction = PollFunction::new(c"tty_poll");
+
 /// True for a terminal or either side of a pty.
 pub(crate) fn is_terminal(file: &LocalFile) -> bool {
-    pollwait::is_polled_by(file, c"tty_poll")
+    TTY_POLL.is_of(file)
 }
 
 /// What `FIONREAD` says: bytes, 0 of a terminal that has hung up. `None` if the file does not say, or

@@ -6,15 +6,20 @@
 //! handle detaches, and waits for callbacks in flight, when it is dropped: no
 //! callback can come after that.
 
+pub(crate) mod arrayvec;
 pub(crate) mod chardev;
 pub(crate) mod close;
 pub(crate) mod contents;
+pub(crate) mod erased;
 pub(crate) mod eventfd;
 pub(crate) mod fdinfo;
 pub(crate) mod fdtable;
 pub(crate) mod fsnotify;
+pub(crate) mod hrtimer;
 pub(crate) mod ioctl;
+pub(crate) mod irqlock;
 pub(crate) mod killable;
+pub(crate) mod knote;
 pub(crate) mod notify;
 pub(crate) mod params;
 pub(crate) mod pipe;
@@ -25,6 +30,7 @@ pub(crate) mod queue;
 pub(crate) mod random;
 pub(crate) mod seek;
 pub(crate) mod signal;
+pub(crate) mod slab;
 pub(crate) mod socket;
 pub(crate) mod taskwork;
 pub(crate) mod trace;

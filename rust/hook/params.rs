@@ -24,15 +24,21 @@ pub(crate) fn current_uid() -> u32 {
     unsafe { generated::kq_current_uid() }
 }
 
+/// Bytes of memory that the machine has.
+pub(crate) fn total_memory() -> u64 {
+    // SAFETY: No preconditions.
+    unsafe { generated::kq_total_memory() }
+}
+
 /// Sets what was not given at load to what fits this machine: a user's knotes may take a 25th of
 /// the memory, as with epoll's watches.
 pub(crate) fn set_defaults() {
-    /// A knote with its wait-queue entry, its watch and its place in the table, in bytes.
-    const KNOTE_COST: u64 = 512;
+    /// A knote and its place in the table, in bytes, and as much again for what some filters need.
+    const KNOTE_COST: u64 = 320;
     // SAFETY: No preconditions; nobody reads the parameters yet.
     unsafe {
         if generated::kq_param_max_user_knotes() == 0 {
-            let bytes = generated::kq_total_memory() / 25;
+            let bytes = total_memory() / 25;
             let knotes = u32::try_from(bytes / KNOTE_COST).unwrap_or(u32::MAX);
             generated::kq_param_set_max_user_knotes(knotes);
         }

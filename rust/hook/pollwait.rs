@@ -2,10 +2,10 @@
 
 //! Polling a file, and being woken by the wait queues it names.
 //!
-//! [`PollWait::new`] calls the file's `->poll` with a poll table of our own,
-//! whose queue procedure adds one wait-queue entry for each queue that the file
-//! names (some name two). From then on the target's [`Wake::wake`] is called
-//! whenever one of those queues is woken for something in the mask.
+//! [`listen`] calls the file's `->poll` with a poll table of our own, whose queue
+//! procedure puts the knote's own wait-queue entry into the queue that the file
+//! names, and another one, an [`Extra`], into each more (some name two). From then on the knote is
+//! activated whenever one of those queues is woken for something in the mask.
 //!
 //! # Context
 //!
@@ -16,18 +16,18 @@
 //!
 //! A source whose queue dies before its file (signalfd, aio, binder) wakes it
 //! with `POLLFREE`. The callback unlinks its entry and, with a release store of
-//! null to `Entry::head`, gives the queue up; [`Entry::detach`] reads it with
+//! null to the entry's `private`, gives the queue up; [`Entry::detach`] reads it with
 //! acquire under RCU, which keeps the queue's memory until it is done.
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::process::Process;
-use crate::generated;
+use super::{knote::Knote, process::Process};
+use crate::{generated, table::Table};
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
-    ops::{BitOr, BitOrAssign},
+    ops::{BitOr, BitOrAssign, Deref},
     pin::Pin,
     ptr, //
 };
@@ -37,10 +37,10 @@ use kernel::{
     fs::{File, LocalFile},
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{ordering, Atomic},
         rcu,
-        Arc,
-        ArcBorrow, //
+        Arc, //
     },
     types::Opaque,
 };
@@ -91,109 +91,113 @@ impl BitOrAssign for Events {
     }
 }
 
-/// Something that wants to know when a polled file changes.
+/// Something that wants to know when a wait queue is woken.
 pub(crate) trait Wake: Send + Sync + 'static {
-    /// A queue of the file was woken; see the module's notes on context.
-    fn wake(this: ArcBorrow<'_, Self>);
+    /// It was; see the module's notes on context.
+    fn wake(&self);
 }
 
-/// One wait-queue entry.
+type WakeFunction = unsafe extern "C" fn(
+    *mut bindings::wait_queue_entry,
+    kernel::ffi::c_uint,
+    kernel::ffi::c_int,
+    *mut c_void,
+) -> kernel::ffi::c_int;
+
+/// A wait-queue entry.
 ///
 /// # Invariants
 ///
-/// While `head` is not null, `wait` is linked into that queue and the queue is valid.
-#[repr(C)]
-struct Entry<T: Wake> {
-    // First, so that a pointer to it is a pointer to the entry.
+/// While `private` is not null it is a valid queue, into which the entry is linked.
+#[repr(transparent)]
+pub(super) struct Entry {
     wait: Opaque<bindings::wait_queue_entry>,
-    head: Atomic<*mut bindings::wait_queue_head>,
-    mask: Events,
-    target: Arc<T>,
-    next: Option<Pin<KBox<Entry<T>>>>,
-    _pin: PhantomPinned,
 }
 
-// SAFETY: The wait-queue entry is only touched under its queue's lock; the rest is `Send + Sync`.
-unsafe impl<T: Wake> Send for Entry<T> {}
-// SAFETY: As above.
-unsafe impl<T: Wake> Sync for Entry<T> {}
-
-impl<T: Wake> Entry<T> {
-    /// Allocates an entry and links it into `head`.
-    ///
-    /// # Safety
-    ///
-    /// `head` is a valid queue, and stays so until the file that named it is released, or it is
-    /// woken with `POLLFREE`.
-    unsafe fn link(
-        head: *mut bindings::wait_queue_head,
-        target: &Arc<T>,
-        mask: Events,
-        next: &mut Option<Pin<KBox<Entry<T>>>>,
-        flags: Flags,
-    ) -> Result<Pin<KBox<Entry<T>>>> {
-        let wait = bindings::wait_queue_entry {
-            func: Some(Self::woken),
-            ..Default::default()
-        };
-        let mut entry = KBox::new(
-            Entry {
-                wait: Opaque::new(wait),
-                head: Atomic::new(head),
-                mask,
-                target: target.clone(),
-                next: None,
-                _pin: PhantomPinned,
-            },
-            flags,
-        )?;
-        entry.next = next.take();
-        let entry = KBox::into_pin(entry);
-        // INVARIANT: The entry is linked into `head` from here on.
-        // SAFETY: `head` is valid by this function's contract; the entry is pinned and is
-        // unlinked before it is freed (`Entry::detach`).
-        unsafe { bindings::add_wait_queue(head, entry.wait.get()) };
-        Ok(entry)
+impl Entry {
+    /// One that is in no queue, and will have that function called.
+    pub(super) fn new(function: WakeFunction) -> Self {
+        Entry {
+            wait: Opaque::new(bindings::wait_queue_entry {
+                func: Some(function),
+                ..Default::default()
+            }),
+        }
     }
 
-    /// The wake function of the wait-queue entry.
+    /// The queue that it is in, or null.
+    fn head(&self) -> &Atomic<*mut bindings::wait_queue_head> {
+        // SAFETY: The field is valid, and only accessed by this once the entry is linked.
+        unsafe { Atomic::from_ptr((&raw mut (*self.wait.get()).private).cast()) }
+    }
+
+    /// True if it is in a queue.
+    pub(super) fn is_linked(&self) -> bool {
+        !self.head().load(ordering::Acquire).is_null()
+    }
+
+    /// Links the entry, which is in no queue, into `head`.
     ///
     /// # Safety
     ///
-    /// `wait` is that of an `Entry<T>`, and linked; called under its queue's lock.
-    unsafe extern "C" fn woken(
+    /// `head` is a valid queue, and stays so until the entry is detached, or it is woken with
+    /// `POLLFREE`. The entry is pinned, and detached before it is freed.
+    unsafe fn link(&self, head: *mut bindings::wait_queue_head) {
+        // INVARIANT: The entry is linked into `head` from here on.
+        // SAFETY: By this function's contract; nobody else knows the entry yet.
+        unsafe {
+            (*self.wait.get()).private = head.cast();
+            bindings::add_wait_queue(head, self.wait.get());
+        }
+    }
+
+    /// What a wake function does: calls `wake` if the queue was woken for something in `mask`.
+    ///
+    /// # Safety
+    ///
+    /// `wait` is that of a linked `Entry`, its queue's lock is held, and `key` what the wake function
+    /// was called with. Nobody touches the entry after this.
+    #[inline]
+    pub(super) unsafe fn told(
         wait: *mut bindings::wait_queue_entry,
-        _mode: kernel::ffi::c_uint,
-        _sync: kernel::ffi::c_int,
         key: *mut c_void,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: `wait` is the first field of a live `Entry<T>`: it is linked, and the entry is
-        // not freed before it was unlinked under the lock that our caller holds.
-        let entry = unsafe { &*wait.cast::<Entry<T>>() };
+        mask: Events,
+        wake: impl FnOnce(),
+    ) {
         let events = Events(key as usize as u32);
         // A queue woken without a key may be about anything.
-        if events.0 == 0 || events.any(entry.mask) {
-            T::wake(entry.target.as_arc_borrow());
+        if events.0 == 0 || events.any(mask) {
+            wake();
         }
         if events.any(Events::POLLFREE) {
-            // SAFETY: The entry is linked, and the queue's lock is held.
-            unsafe { list_del_init(&raw mut (*wait).entry) };
-            // INVARIANT: Unlinked. After this store `detach` may free the entry: touch it no more.
-            entry.head.store(ptr::null_mut(), ordering::Release);
+            // SAFETY: The entry is linked, and the queue's lock is held. After the store `detach` may
+            // have it freed.
+            unsafe {
+                list_del_init(&raw mut (*wait).entry);
+                // INVARIANT: Unlinked.
+                (*wait.cast::<Entry>())
+                    .head()
+                    .store(ptr::null_mut(), ordering::Release);
+            }
         }
-        1
     }
 
     /// Unlinks the entry; when this returns, no callback runs or will run.
-    fn detach(&self) {
+    pub(super) fn detach(&self) {
+        // Not linked, or given up; nobody links it meanwhile.
+        if !self.is_linked() {
+            return;
+        }
         let _rcu = rcu::read_lock();
-        let head = self.head.load(ordering::Acquire);
+        let head = self.head().load(ordering::Acquire);
         if !head.is_null() {
             // SAFETY: Not null, so the queue has not been given up; it is freed an RCU grace
             // period after that at the earliest. The entry is linked into it, or a `POLLFREE`
             // that is running just now has left it self-linked, in which case unlinking it once
             // more under the lock does nothing.
             unsafe { bindings::remove_wait_queue(head, self.wait.get()) };
+            // INVARIANT: Unlinked.
+            self.head().store(ptr::null_mut(), ordering::Relaxed);
         }
     }
 }
@@ -213,120 +217,253 @@ unsafe fn list_del_init(entry: *mut bindings::list_head) {
     }
 }
 
+/// An entry in memory of its own, for a knote's second queue.
+#[repr(C)]
+struct Boxed {
+    // First, so that a pointer to it is a pointer to the whole.
+    entry: Entry,
+    knote: ARef<Knote>,
+    next: Option<Pin<KBox<Boxed>>>,
+    _pin: PhantomPinned,
+}
+
+// SAFETY: The wait-queue entry is only touched under its queue's lock.
+unsafe impl Send for Boxed {}
+// SAFETY: As above.
+unsafe impl Sync for Boxed {}
+
+impl Boxed {
+    /// The wake function of the wait-queue entry.
+    ///
+    /// # Safety
+    ///
+    /// `wait` is that of a `Boxed`, and linked; called under its queue's lock.
+    unsafe extern "C" fn woken(
+        wait: *mut bindings::wait_queue_entry,
+        _mode: kernel::ffi::c_uint,
+        _sync: kernel::ffi::c_int,
+        key: *mut c_void,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: `wait` is the first field of a live `Boxed`: it is linked, and the entry is
+        // not freed before it was unlinked under the lock that our caller holds.
+        unsafe {
+            let knote = &(*wait.cast::<Boxed>()).knote;
+            Entry::told(wait, key, knote.filter().wakes(), || knote.activate());
+        }
+        1
+    }
+}
+
+/// The queues of a knote's file but for the first, listened to for as long as this lives.
+pub(crate) struct Extra(Option<Pin<KBox<Boxed>>>);
+
+impl Extra {
+    /// Allocates an entry and links it into `head`.
+    ///
+    /// # Safety
+    ///
+    /// `head` is a valid queue, and stays so until this is dropped, or it is woken with `POLLFREE`.
+    unsafe fn link(&mut self, head: *mut bindings::wait_queue_head, knote: &Knote) -> Result {
+        let mut boxed = KBox::new(
+            Boxed {
+                entry: Entry::new(Boxed::woken),
+                knote: knote.into(),
+                next: None,
+                _pin: PhantomPinned,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        boxed.next = self.0.take();
+        let boxed = KBox::into_pin(boxed);
+        // SAFETY: `head` is valid by this function's contract; the entry is pinned and is
+        // unlinked before it is freed, in `drop`.
+        unsafe { boxed.entry.link(head) };
+        self.0 = Some(boxed);
+        Ok(())
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut boxed) = next {
+            boxed.entry.detach();
+            // SAFETY: `next` is not structurally pinned, and nothing is moved out of the entry
+            // but its successor's box.
+            next = unsafe { boxed.as_mut().get_unchecked_mut() }.next.take();
+        }
+    }
+}
+
+/// Somebody who is told of the end of a process, with the entry for that.
+#[pin_data]
+#[repr(C)]
+pub(crate) struct Mourner<T> {
+    // First, so that a pointer to it is a pointer to the whole.
+    entry: Entry,
+    process: Process,
+    #[pin]
+    target: T,
+    #[pin]
+    _pin: PhantomPinned,
+}
+
+// SAFETY: The wait-queue entry is only touched under its queue's lock.
+unsafe impl<T: Send> Send for Mourner<T> {}
+// SAFETY: As above.
+unsafe impl<T: Sync> Sync for Mourner<T> {}
+
+impl<T> Mourner<T> {
+    /// Whose end it is.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl<T> Deref for Mourner<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.target
+    }
+}
+
+impl<T> Mourner<T>
+where
+    Mourner<T>: Wake,
+{
+    /// The wake function of the wait-queue entry.
+    ///
+    /// # Safety
+    ///
+    /// `wait` is that of a `Mourner<T>`, and linked; called under its queue's lock.
+    unsafe extern "C" fn woken(
+        wait: *mut bindings::wait_queue_entry,
+        _mode: kernel::ffi::c_uint,
+        _sync: kernel::ffi::c_int,
+        key: *mut c_void,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: `wait` is the first field of a live `Mourner<T>`: it is linked, and not freed
+        // before it was unlinked under the lock that our caller holds.
+        unsafe {
+            let this = &*wait.cast::<Mourner<T>>();
+            Entry::told(wait, key, Events::IN, || this.wake());
+        }
+        1
+    }
+}
+
+/// Listens to the end of a process, on behalf of a [`Mourner`], until it is dropped.
+///
+/// # Invariants
+///
+/// Made with the mourner, whose entry nobody else links.
+pub(crate) struct Exit<T>(Arc<Mourner<T>>);
+
+impl<T> Exit<T>
+where
+    Mourner<T>: Wake,
+{
+    /// Has `target` told of the end of `process`. With `GFP_ATOMIC` from anywhere.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(process: Process, target: impl PinInit<T>, flags: Flags) -> Result<Self> {
+        let mourner = Arc::pin_init(
+            pin_init!(Mourner {
+                entry: Entry::new(Mourner::<T>::woken),
+                process,
+                target <- target,
+                _pin: PhantomPinned,
+            }),
+            flags,
+        )?;
+        // SAFETY: The queue lives as long as the process's `struct pid`, of which the mourner has a
+        // reference. It is pinned, and detached in `drop`.
+        unsafe { mourner.entry.link(mourner.process.exit_queue()) };
+        Ok(Exit(mourner))
+    }
+}
+
+impl<T> Exit<T> {
+    /// The mourner.
+    pub(crate) fn mourner(&self) -> &Arc<Mourner<T>> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Exit<T> {
+    fn drop(&mut self) {
+        self.0.entry.detach();
+    }
+}
+
 /// The poll table that is handed to `->poll`.
 #[repr(C)]
-struct Queueing<'a, T: Wake> {
+struct Queueing<'a> {
     // First, so that a pointer to it is a pointer to the whole.
     table: bindings::poll_table_struct,
-    target: &'a Arc<T>,
-    mask: Events,
-    entries: Option<Pin<KBox<Entry<T>>>>,
+    knote: &'a Knote,
+    extra: Extra,
     failed: bool,
 }
 
-impl<T: Wake> Queueing<'_, T> {
+impl Queueing<'_> {
     /// The queue procedure of the poll table.
     ///
     /// # Safety
     ///
-    /// Called by `->poll` with the `table` of a `Queueing<T>` and a valid queue, or null.
+    /// Called by `->poll` with the `table` of a `Queueing` and a valid queue, or null.
     unsafe extern "C" fn queue(
         _file: *mut bindings::file,
         head: *mut bindings::wait_queue_head,
         table: *mut bindings::poll_table,
     ) {
-        // SAFETY: `table` is the first field of the `Queueing` that `PollWait::new` passed.
-        let this = unsafe { &mut *table.cast::<Queueing<'_, T>>() };
+        // SAFETY: `table` is the first field of the `Queueing` that `listen` passed.
+        let this = unsafe { &mut *table.cast::<Queueing<'_>>() };
         if this.failed || head.is_null() {
             return;
         }
-        // SAFETY: A queue that `->poll` names is valid for as long as its file, which the owner of
-        // the `PollWait` keeps, or until `POLLFREE`.
-        let entry = unsafe {
-            Entry::link(
-                head,
-                this.target,
-                this.mask,
-                &mut this.entries,
-                GFP_KERNEL_ACCOUNT,
-            )
-        };
-        match entry {
-            Ok(entry) => this.entries = Some(entry),
-            Err(_) => this.failed = true,
+        let knote = this.knote;
+        if !knote.entry.is_linked() {
+            // SAFETY: A queue that `->poll` names is valid for as long as its file, which the knote
+            // is bound to until the entry was detached, or until `POLLFREE`. Knotes do not move.
+            unsafe { knote.entry.link(head) };
+            return;
         }
+        // SAFETY: As above. The source that has the `Extra` is dropped before the knote is unbound.
+        this.failed = unsafe { this.extra.link(head, knote) }.is_err();
     }
 }
 
-/// A file's wait queues, listened to for as long as this lives.
-pub(crate) struct PollWait<T: Wake> {
-    entries: Option<Pin<KBox<Entry<T>>>>,
-}
-
-impl<T: Wake> PollWait<T> {
-    /// Listens to `file` for the events in `mask`, on behalf of `target`.
-    ///
-    /// The caller keeps a reference to `file` until the value is dropped.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if the file cannot be polled, `ENOMEM`.
-    pub(crate) fn new(file: &File, target: &Arc<T>, mask: Events) -> Result<Self> {
-        let mut queueing = Queueing {
-            table: bindings::poll_table_struct {
-                _qproc: Some(Queueing::<T>::queue),
-                _key: (mask | Events::EDGE | Events::ERR | Events::HUP).0,
-            },
-            target,
-            mask: mask | Events::ERR | Events::HUP,
-            entries: None,
-            failed: false,
-        };
-        let operation = poll_operation(file).ok_or(EINVAL)?;
-        // SAFETY: The file is valid, the table is ours and outlives the call; may sleep.
-        unsafe { operation(file.as_ptr(), &raw mut queueing.table) };
-        let this = PollWait {
-            entries: queueing.entries.take(),
-        };
-        if queueing.failed {
-            return Err(ENOMEM);
-        }
-        Ok(this)
+/// Has `knote` activated when the file that it is bound to changes. May sleep.
+///
+/// Gives what the file is ready for now, and what listens to its second queue, which is to be
+/// dropped before the knote is unbound.
+///
+/// # Errors
+///
+/// `EINVAL` if the file cannot be polled, or the knote is not bound; `ENOMEM`.
+pub(crate) fn listen(knote: &Knote, table: &mut Table) -> Result<(Events, Option<Extra>)> {
+    let file = knote.parts(table).file.ok_or(EINVAL)?;
+    let operation = poll_operation(file).ok_or(EINVAL)?;
+    let mut queueing = Queueing {
+        table: bindings::poll_table_struct {
+            _qproc: Some(Queueing::queue),
+            _key: (knote.filter().wakes() | Events::EDGE).0,
+        },
+        knote,
+        extra: Extra(None),
+        failed: false,
+    };
+    // SAFETY: The file is valid, the table is ours and outlives the call; may sleep.
+    let ready = unsafe { operation(file.as_ptr(), &raw mut queueing.table) };
+    if queueing.failed {
+        return Err(ENOMEM);
     }
-
-    /// On whose behalf; `None` if the file named no queue.
-    pub(crate) fn target(&self) -> Option<&Arc<T>> {
-        self.entries.as_ref().map(|entry| &entry.target)
-    }
-
-    /// Listens to the end of a process, on behalf of `target`; with `GFP_ATOMIC` from anywhere.
-    ///
-    /// The caller keeps a reference to the process until the value is dropped.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn on_exit(process: &Process, target: &Arc<T>, flags: Flags) -> Result<Self> {
-        let mut next = None;
-        // SAFETY: The queue lives as long as the process's `struct pid`, which the caller keeps.
-        let entry =
-            unsafe { Entry::link(process.exit_queue(), target, Events::IN, &mut next, flags) }?;
-        Ok(PollWait {
-            entries: Some(entry),
-        })
-    }
-}
-
-impl<T: Wake> Drop for PollWait<T> {
-    fn drop(&mut self) {
-        let mut next = self.entries.take();
-        while let Some(mut entry) = next {
-            entry.detach();
-            // SAFETY: `next` is not structurally pinned, and nothing is moved out of the entry
-            // but its successor's box.
-            next = unsafe { entry.as_mut().get_unchecked_mut() }.next.take();
-        }
-    }
+    let extra = queueing.extra;
+    Ok((Events(ready), extra.0.is_some().then_some(extra)))
 }
 
 type Operation = unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
@@ -341,21 +478,63 @@ pub(crate) fn is_pollable(file: &LocalFile) -> bool {
     poll_operation(file).is_some()
 }
 
-/// True when the function that `file` is polled with has that name: the kernel exports nothing
-/// else by which one could tell some kinds of files. May sleep.
+/// True when the function that `file` is polled with has that name. May sleep.
 pub(crate) fn is_polled_by(file: &LocalFile, name: &CStr) -> bool {
-    let Some(operation) = poll_operation(file) else {
-        return false;
-    };
+    let address = poll_address(file);
+    address != 0 && has_name(address, name)
+}
+
+/// A function that a kind of file is polled with: the kernel exports nothing else by which one
+/// could tell some kinds.
+pub(crate) struct PollFunction {
+    name: &'static CStr,
+    /// Its address, once a file was seen that has it; 0 until then.
+    address: Atomic<usize>,
+}
+
+impl PollFunction {
+    /// That of the kernel's own code, which stays in its place, with that name.
+    pub(crate) const fn new(name: &'static CStr) -> Self {
+        PollFunction {
+            name,
+            address: Atomic::new(0),
+        }
+    }
+
+    /// True when `file` is polled with it, and a file was seen before that was.
+    #[inline]
+    pub(crate) fn is_known_of(&self, file: &LocalFile) -> bool {
+        let address = poll_address(file);
+        // SAFETY: Read at once. (The `kernel` crate's atomic loads are function calls.)
+        address != 0 && address == unsafe { self.address.as_ptr().read_volatile() }
+    }
+
+    /// True when `file` is polled with it. May sleep.
+    pub(crate) fn is_of(&self, file: &LocalFile) -> bool {
+        let address = poll_address(file);
+        match self.address.load(ordering::Relaxed) {
+            0 => {
+                let is = address != 0 && has_name(address, self.name);
+                if is {
+                    self.address.store(address, ordering::Relaxed);
+                }
+                is
+            }
+            known => address == known,
+        }
+    }
+}
+
+/// The address of the function that `file` is polled with, 0 if there is none.
+fn poll_address(file: &LocalFile) -> usize {
+    poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
+}
+
+/// True when the function at `address` has that name. (The name of a module may follow.)
+fn has_name(address: usize, name: &CStr) -> bool {
     let mut symbol = [0u8; generated::KQ_SYMBOL_LEN as usize];
     // SAFETY: There is room for any symbol.
-    let len = unsafe {
-        bindings::sprint_symbol_no_offset(
-            symbol.as_mut_ptr().cast(),
-            (operation as *const c_void).addr(),
-        )
-    };
-    // The name of a module may follow.
+    let len = unsafe { bindings::sprint_symbol_no_offset(symbol.as_mut_ptr().cast(), address) };
     usize::try_from(len)
         .ok()
         .and_then(|len| symbol.get(..len)?.split(|byte| *byte == b' ').next())

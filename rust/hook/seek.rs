@@ -15,7 +15,7 @@
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
-use super::probe::{Hook, Probe};
+use super::probe::{Hook, Presence, Probe, Watched};
 use crate::generated;
 use core::{marker::PhantomData, ptr};
 use kernel::{
@@ -55,11 +55,7 @@ unsafe impl<T: Seek> Sync for SeekProbe<T> {}
 
 // SAFETY: `unregister_fprobe` waits for the handlers.
 unsafe impl<T: Seek> Probe for SeekProbe<T> {
-    type Target = T;
-    const SHARD_BITS: u32 = 4;
-    const FILTER_BITS: u32 = 10;
-
-    unsafe fn register(&self, _: *const Hook<Self>) -> Result {
+    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
         let mut names = [ptr::null(); MOST_FUNCTIONS];
         for (slot, function) in names.iter_mut().zip(self.functions) {
             *slot = function.as_char_ptr();
@@ -72,10 +68,16 @@ unsafe impl<T: Seek> Probe for SeekProbe<T> {
         })
     }
 
-    unsafe fn unregister(&self, _: *const Hook<Self>) {
+    unsafe fn unregister(&self, _: *const Presence<Self>) {
         // SAFETY: Registered, by this function's contract.
         unsafe { generated::unregister_fprobe(self.fprobe.get()) };
     }
+}
+
+impl<T: Seek> Watched for SeekProbe<T> {
+    type Target = T;
+    const SHARD_BITS: u32 = 4;
+    const FILTER_BITS: u32 = 10;
 }
 
 impl<T: Seek> SeekProbe<T> {
@@ -121,8 +123,8 @@ impl<T: Seek> SeekProbe<T> {
         probe: *mut generated::fprobe,
         regs: *mut bindings::ftrace_regs,
     ) -> Option<usize> {
-        // SAFETY: By this function's contract: it is the first field of the first field of a live
-        // hook, whose `stop` unregisters.
+        // SAFETY: By this function's contract: it is the first field of the first field of the first
+        // field of a live hook, whose `stop` unregisters.
         let (hook, file) = unsafe {
             let hook = &*probe.cast::<SeekHook<T>>();
             (hook, generated::kq_ftrace_argument(regs.cast(), 0) as usize)

@@ -13,6 +13,7 @@ use kernel::{
 };
 
 // States and directions, as in `net/tcp_states.h` and `net/sock.h`.
+const ESTABLISHED: u8 = 1;
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 const RCV_SHUTDOWN: u8 = 1;
@@ -28,6 +29,63 @@ enum Kind {
     Tcp,
     Udp,
     Unix,
+    Other,
+}
+
+/// The kinds of stream sockets of which one look tells what is ready, nearly always.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Tcp,
+    Unix,
+}
+
+impl Stream {
+    /// The kind that a socket is of, if it is of one.
+    pub(crate) fn of(socket: &Socket<'_>) -> Option<Self> {
+        match socket.kind {
+            Kind::Tcp => Some(Stream::Tcp),
+            Kind::Unix if socket.socket_type() == STREAM => Some(Stream::Unix),
+            _ => None,
+        }
+    }
+
+    fn look(self, file: &File) -> Option<generated::kq_sock_look> {
+        let mut look = generated::kq_sock_look::default();
+        // SAFETY: The file is valid; for one that is no socket the functions get null. A socket
+        // lives as long as its file.
+        let looked = unsafe {
+            let socket = bindings::sock_from_file(file.as_ptr());
+            match self {
+                Stream::Tcp => generated::kq_sock_tcp_look(socket, &raw mut look),
+                Stream::Unix => generated::kq_sock_unix_look(socket, &raw mut look),
+            }
+        };
+        looked.then_some(look)
+    }
+
+    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell.
+    #[inline]
+    pub(crate) fn input(self, file: &File) -> Input {
+        let Some(look) = self.look(file) else {
+            return Input::Other;
+        };
+        let plain =
+            look.state == ESTABLISHED && look.shutdown == 0 && look.error == 0 && look.urgent == 0;
+        match look.readable {
+            count if plain && count >= look.low_water.max(1) => Input::Bytes(count.into()),
+            0 if plain && !look.hidden => Input::Nothing,
+            _ => Input::Other,
+        }
+    }
+}
+
+/// What one look at a stream socket tells.
+pub(crate) enum Input {
+    /// As many bytes as `SO_RCVLOWAT` asks for, and no end and no error.
+    Bytes(i64),
+    /// Neither bytes nor an end nor an error.
+    Nothing,
+    /// One has to look closer.
     Other,
 }
 

@@ -37,6 +37,12 @@ pub(crate) fn activate(kqueue: &Kqueue, knote: &Knote) {
     unsafe { generated::kq_trace_activate(from_ref(kqueue).cast(), ident, filter) };
 }
 
+/// True if somebody traces deliveries.
+pub(crate) fn wants_deliveries() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { generated::kq_trace_deliver_enabled() }
+}
+
 /// An event has reached the program.
 pub(crate) fn deliver(kqueue: &Kqueue, event: &Kevent) {
     // SAFETY: The kqueue's address is only printed; the event is valid.

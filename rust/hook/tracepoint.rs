@@ -10,7 +10,7 @@
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
-use super::probe::{Hook, Probe};
+use super::probe::{Presence, Probe, Watched};
 use core::{ffi::CStr, marker::PhantomData, ptr};
 use kernel::{
     bindings,
@@ -27,7 +27,7 @@ use crate::generated;
 /// # Safety
 ///
 /// `function` gives an `extern "C"` function whose arguments are a `*mut c_void`, which is a
-/// `*const Hook<Tracepoint<Self>>`, and those of the tracepoint called `NAME`.
+/// `*const Hook<Tracepoint<Self>>` (which begins with its presence), and those of the tracepoint called `NAME`.
 pub(crate) unsafe trait Event: Send + Sync + Sized + 'static {
     /// Who wants to know.
     type Target: Send + Sync + 'static;
@@ -92,29 +92,35 @@ impl<E: Event> Tracepoint<E> {
 
 // SAFETY: `unregister` waits for all that run under the tracepoints' SRCU.
 unsafe impl<E: Event> Probe for Tracepoint<E> {
-    type Target = E::Target;
-    const SHARD_BITS: u32 = 5;
-    const FILTER_BITS: u32 = 11;
-
-    unsafe fn register(&self, hook: *const Hook<Self>) -> Result {
+    unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
         let tracepoint = Self::find().ok_or(ENOENT)?;
         self.tracepoint.store(tracepoint, ordering::Relaxed);
         // SAFETY: The tracepoint is valid, the function of its type by the contract of `Event`.
         to_result(unsafe {
-            bindings::tracepoint_probe_register(tracepoint, E::function(), hook.cast_mut().cast())
+            bindings::tracepoint_probe_register(
+                tracepoint,
+                E::function(),
+                presence.cast_mut().cast(),
+            )
         })
     }
 
-    unsafe fn unregister(&self, hook: *const Hook<Self>) {
+    unsafe fn unregister(&self, presence: *const Presence<Self>) {
         let tracepoint = self.tracepoint.load(ordering::Relaxed);
         // SAFETY: The same arguments as in `register`, which succeeded.
         unsafe {
             bindings::tracepoint_probe_unregister(
                 tracepoint,
                 E::function(),
-                hook.cast_mut().cast(),
+                presence.cast_mut().cast(),
             );
             generated::kq_tracepoint_synchronize();
         }
     }
+}
+
+impl<E: Event> Watched for Tracepoint<E> {
+    type Target = E::Target;
+    const SHARD_BITS: u32 = 5;
+    const FILTER_BITS: u32 = 11;
 }

@@ -6,6 +6,7 @@
 //!
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
+use crate::generated;
 use core::{marker::PhantomPinned, ptr};
 use kernel::{
     bindings,
@@ -36,6 +37,7 @@ impl Deadline {
 /// How a sleep ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wakeup {
+    /// What was waited for has happened, though it may be over again.
     Condition,
     Signal,
     Timeout,
@@ -72,7 +74,16 @@ impl WaitQueue {
         self.head.get()
     }
 
-    /// Sleeps until `condition` holds, a signal is pending or the deadline passed.
+    /// True if somebody sleeps who was not woken yet.
+    ///
+    /// Who queues goes on to look at what is waited for, under a lock; who asks here under that
+    /// lock, after it has changed that, either sees the sleeper or was seen.
+    pub(crate) fn has_sleeper(&self) -> bool {
+        // SAFETY: The queue is initialised.
+        unsafe { generated::kq_waitqueue_active(self.head.get()) }
+    }
+
+    /// Sleeps until `condition` holds, a wake-up, a signal is pending or the deadline passed.
     ///
     /// The sleeper is exclusive: one [`WaitQueue::wake_one`] ends one sleep. It is queued before
     /// `condition` is asked, so a wake-up that follows a change is not missed. A sleeper that
@@ -114,6 +125,11 @@ impl WaitQueue {
                     bindings::hrtimer_mode_HRTIMER_MODE_ABS,
                 )
             };
+            // Whoever wakes us takes us off the queue.
+            // SAFETY: The entry was initialised.
+            if unsafe { generated::kq_wait_is_over(&raw mut entry) } {
+                break Wakeup::Condition;
+            }
             if ret == 0 {
                 break if condition() {
                     Wakeup::Condition

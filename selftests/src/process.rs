@@ -618,6 +618,46 @@ fn a_tracked_child_can_be_deleted_before_it_is_reported() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// A scan lets its lock go again and again: a child may be born just then, and be pending before its
+/// knote is complete.
+#[test]
+fn children_that_are_born_during_a_scan() {
+    const CHILDREN: usize = 100;
+    let kqueue = kqueue();
+    // Always ready, so that each scan takes several rounds.
+    let ready: Vec<_> = (0..100)
+        .map(|ident| Event::new(ident, Filter::USER, ev::ADD).fflags(note::TRIGGER))
+        .collect();
+    change(&kqueue, &ready);
+    change(&kqueue, &[watch(own_pid(), note::TRACK)]);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let forker = scope.spawn(|| {
+            let child = || {
+                gate.wait();
+                0
+            };
+            (0..CHILDREN).map(|_| fork(child)).collect::<Vec<_>>()
+        });
+        let mut events = vec![Event::default(); 256];
+        let mut born = 0;
+        let end = std::time::Instant::now() + SOON;
+        while born < CHILDREN {
+            let count = kqueue
+                .kevent(&[], &mut events, Some(Duration::ZERO))
+                .unwrap();
+            born += events[..count]
+                .iter()
+                .filter(|event| event.fflags & note::CHILD != 0 && event.filter == Filter::PROC)
+                .count();
+            assert!(std::time::Instant::now() < end, "{born} were told");
+        }
+        let pids = forker.join().unwrap();
+        pids.iter().for_each(|_| gate.open());
+        pids.into_iter().for_each(|pid| assert_eq!(reap(pid), 0));
+    });
+}
+
 #[test]
 fn a_kqueue_closed_with_children_unseen() {
     let kqueue = kqueue();

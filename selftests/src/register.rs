@@ -223,3 +223,33 @@ fn threads_register_at_once() {
     assert_eq!(change_error(&kqueue, user(499, 0)), libc::ENOENT);
     change(&kqueue, &[user(8499, ev::DELETE)]);
 }
+
+/// A call that changes and collects need not look twice; but what it has not looked at must not be
+/// taken for ready after that.
+#[test]
+fn a_change_makes_nothing_ready() {
+    let (reader, _writer) = pipe();
+    let histories: [&[u16]; 4] = [
+        &[0, 0],
+        &[0, ev::DISABLE],
+        &[ev::DISABLE, 0],
+        &[0, ev::DISABLE, 0],
+    ];
+    for history in histories {
+        let kqueue = kqueue();
+        for flags in history {
+            let change = add_read(&reader, *flags);
+            let mut events = [Event::default(); 4];
+            let count = kqueue.kevent(&[change], &mut events, Some(Duration::ZERO));
+            assert_eq!(count.unwrap(), 0);
+        }
+        change(&kqueue, &[add_read(&reader, ev::ENABLE)]);
+        let mut poll = libc::pollfd {
+            fd: kqueue.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: One valid structure.
+        assert_eq!(unsafe { libc::poll(&mut poll, 1, 0) }, 0, "{history:?}");
+    }
+}

@@ -13,7 +13,10 @@ mod state;
 
 use loom::{
     sync::{
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{
+            AtomicU32,
+            Ordering::{Relaxed, SeqCst},
+        },
         Arc, Mutex,
     },
     thread,
@@ -24,10 +27,10 @@ use state::{State, Take};
 #[derive(Default)]
 struct Ready {
     state: State,
-    scan: u32,
     in_list: bool,
+    /// The scan has yet to see it: it was in the list when that began.
+    unseen: bool,
     in_flight: u32,
-    sleepers: u32,
     wake_ups: u32,
 }
 
@@ -40,19 +43,11 @@ impl Ready {
         assert!(!self.in_list, "queued twice");
         self.in_list = true;
     }
-
-    fn push_and_wake(&mut self) {
-        self.push();
-        if self.sleepers > 0 {
-            self.wake_ups += 1;
-        }
-    }
 }
 
 /// What the mutex guards.
 #[derive(Default)]
 struct Table {
-    scan: u32,
     removed: bool,
 }
 
@@ -69,6 +64,9 @@ struct Kqueue {
     kind: Kind,
     table: Mutex<Table>,
     ready: Mutex<Ready>,
+    /// Who is in the queue of sleepers, which has another lock. Whoever gets in looks at the list after
+    /// that, and who changes the list asks for sleepers after that, both under the spin lock.
+    sleepers: AtomicU32,
     /// Fired and not reported; as a timer's expirations.
     count: AtomicU32,
     reported: AtomicU32,
@@ -80,6 +78,7 @@ impl Kqueue {
             kind,
             table: Mutex::default(),
             ready: Mutex::default(),
+            sleepers: AtomicU32::new(0),
             count: AtomicU32::new(0),
             reported: AtomicU32::new(0),
         })
@@ -91,19 +90,29 @@ impl Kqueue {
         self.activate();
     }
 
+    fn push_and_wake(&self, ready: &mut Ready) {
+        ready.push();
+        if self.sleepers.load(Relaxed) > 0 {
+            ready.wake_ups += 1;
+        }
+    }
+
     fn activate(&self) {
         let mut ready = self.ready.lock().unwrap();
         if ready.state.activate() {
-            ready.push_and_wake();
+            self.push_and_wake(&mut ready);
         }
     }
 
     /// Gives how often the knote was reported: by one scan, at most once.
     fn scan(&self) -> u32 {
         let mut table = self.table.lock().unwrap();
-        table.scan += 1;
+        {
+            let mut ready = self.ready.lock().unwrap();
+            ready.unseen = ready.in_list;
+        }
         let mut reports = 0;
-        while self.take(table.scan) {
+        while self.take() {
             let count = self.count.load(SeqCst);
             if count > 0 && !self.ready.lock().unwrap().state.is_deleting() {
                 self.reported.fetch_add(count, SeqCst);
@@ -116,13 +125,13 @@ impl Kqueue {
         reports
     }
 
-    fn take(&self, scan: u32) -> bool {
+    fn take(&self) -> bool {
         let mut ready = self.ready.lock().unwrap();
-        if !ready.in_list || ready.scan == scan {
+        if !ready.in_list || !ready.unseen {
             return false;
         }
         ready.in_list = false;
-        ready.scan = scan;
+        ready.unseen = false;
         match ready.state.take() {
             Take::Evaluate => {
                 ready.in_flight += 1;
@@ -155,6 +164,7 @@ impl Kqueue {
         if ready.state.delete() {
             assert!(ready.in_list);
             ready.in_list = false;
+            ready.unseen = false;
         }
     }
 
@@ -177,7 +187,7 @@ impl Kqueue {
         let _table = self.table.lock().unwrap();
         let mut ready = self.ready.lock().unwrap();
         if ready.state.enable() {
-            ready.push_and_wake();
+            self.push_and_wake(&mut ready);
         }
     }
 
@@ -186,11 +196,10 @@ impl Kqueue {
         if self.scan() > 0 {
             return false;
         }
-        let mut ready = self.ready.lock().unwrap();
-        ready.sleepers += 1;
-        let sleeps = !ready.pending();
+        self.sleepers.fetch_add(1, Relaxed);
+        let sleeps = !self.ready.lock().unwrap().pending();
         if !sleeps {
-            ready.sleepers -= 1;
+            self.sleepers.fetch_sub(1, Relaxed);
         }
         sleeps
     }
@@ -198,7 +207,7 @@ impl Kqueue {
     /// Nobody may sleep while something is pending and no wake-up is on its way.
     fn check_sleepers(&self) {
         let ready = self.ready.lock().unwrap();
-        if ready.pending() && ready.sleepers > 0 {
+        if ready.pending() && self.sleepers.load(Relaxed) > 0 {
             assert!(ready.wake_ups > 0, "asleep with an event pending");
         }
     }

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A knote in memory.
+//!
+//! One counted object of a slab cache, which has in it all that hangs in the lists of others: the
+//! entry of a wait queue ([`super::pollwait`]), the binding to a descriptor ([`super::close`]),
+//! and the links of the list of what is pending ([`super::queue`]). There may be a million of
+//! them, so no field is there that another one tells.
+//!
+//! What one of a kqueue's two locks guards is got by showing what that lock guards itself: its
+//! [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
+//! [`Key`] in there proves. (The `kernel` crate's `LockedBy` has one more pointer for each.)
+
+use super::{
+    close::Bound,
+    irqlock::IrqLock,
+    pollwait::Entry,
+    queue::Links,
+    slab::{self, Memory, Slab},
+};
+use crate::{
+    filter::Filter,
+    knote::Body,
+    kqueue::{Kqueue, Ready},
+    state::State,
+    table::Table, //
+};
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ptr::{self, NonNull}, //
+};
+use kernel::{
+    bindings,
+    fs::File,
+    new_mutex, optional_name,
+    prelude::*,
+    static_lock_class,
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        Arc,
+        ArcBorrow,
+        Mutex,
+        Refcount, //
+    },
+};
+
+/// Proves that a value is what the lock of that type guards in one certain kqueue.
+///
+/// # Invariants
+///
+/// No two of one type are alike.
+pub(crate) struct Key<L>(*const Locks, PhantomData<L>);
+
+// SAFETY: The address is only compared.
+unsafe impl<L> Send for Key<L> {}
+
+/// What a lock of a kqueue guards.
+pub(crate) trait Keyed: Sized {
+    /// The key that it was made with.
+    fn key(&self) -> &Key<Self>;
+}
+
+/// The two locks of a kqueue. Their order is in the crate's documentation.
+#[pin_data]
+pub(crate) struct Locks {
+    #[pin]
+    pub(crate) table: Mutex<Table>,
+    #[pin]
+    pub(crate) ready: IrqLock<Ready>,
+}
+
+impl Locks {
+    /// Locks around what is made with a key of each.
+    pub(crate) fn new(
+        table: impl FnOnce(Key<Table>) -> Table,
+        ready: impl FnOnce(Key<Ready>) -> Ready,
+    ) -> impl PinInit<Self> {
+        // INVARIANT: Locks are pinned, and have one key of each type.
+        pin_init!(&this in Self {
+            table <- new_mutex!(table(Key(this.as_ptr(), PhantomData)), "kqueue_table"),
+            ready <- IrqLock::new(
+                ready(Key(this.as_ptr(), PhantomData)),
+                optional_name!("kqueue_ready"),
+                static_lock_class!(),
+            ),
+        })
+    }
+}
+
+/// A registered event, unique in its kqueue by (ident, filter).
+///
+/// Referenced by its kqueue's table, by the list of pending knotes while it is in there, and by
+/// what it has hooked into its source. It references its kqueue. The circle is opened by
+/// [`Kqueue::remove`], which every knote ends with.
+pub(crate) struct Knote {
+    refs: Refcount,
+    /// Guarded by the spin lock.
+    state: UnsafeCell<State>,
+    filter: Filter,
+    kqueue: Arc<Kqueue>,
+    ident: u64,
+    /// Guarded by the spin lock.
+    pub(super) links: UnsafeCell<Links>,
+    pub(super) entry: Entry,
+    pub(super) bound: Bound,
+    /// Guarded by the mutex.
+    body: UnsafeCell<Body>,
+}
+
+// A million of them, and then epoll has no more than we.
+#[cfg(not(CONFIG_DEBUG_SPINLOCK))]
+const _: () = assert!(size_of::<Knote>() <= 144);
+
+// SAFETY: All parts may be used from any thread, each under its lock.
+unsafe impl Send for Knote {}
+// SAFETY: As above.
+unsafe impl Sync for Knote {}
+
+// SAFETY: The count is one of the references that there are; the last one frees.
+unsafe impl AlwaysRefCounted for Knote {
+    #[inline]
+    fn inc_ref(&self) {
+        self.refs.inc();
+    }
+
+    #[inline]
+    unsafe fn dec_ref(this: NonNull<Self>) {
+        // SAFETY: The caller has a reference.
+        if unsafe { this.as_ref() }.refs.dec_and_test() {
+            // SAFETY: That was the last one; knotes come from their slab.
+            unsafe { slab::free(this) };
+        }
+    }
+}
+
+/// What the mutex guards of a knote, in two parts.
+pub(crate) struct Parts<'a> {
+    pub(crate) body: &'a mut Body,
+    /// That of its descriptor.
+    pub(crate) file: Option<&'a File>,
+}
+
+impl Knote {
+    /// A knote of `kqueue` that is not in its table yet, and has no source.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn alloc(
+        slab: &Slab<Knote>,
+        kqueue: ArcBorrow<'_, Kqueue>,
+        ident: u64,
+        filter: Filter,
+        body: Body,
+        memory: Memory,
+    ) -> Result<ARef<Self>> {
+        let make = || Knote {
+            refs: Refcount::new(1),
+            state: UnsafeCell::new(State::default()),
+            filter,
+            kqueue: kqueue.into(),
+            ident,
+            links: UnsafeCell::new(Links::NONE),
+            entry: Entry::new(Self::woken),
+            bound: Bound::none(),
+            body: UnsafeCell::new(body),
+        };
+        let knote = slab.alloc(memory, make)?;
+        // SAFETY: The reference that it was made with is the caller's.
+        Ok(unsafe { ARef::from_raw(knote) })
+    }
+
+    /// What is watched: for a descriptor's filter, its number.
+    #[inline]
+    pub(crate) fn ident(&self) -> u64 {
+        self.ident
+    }
+
+    /// The kind of event.
+    #[inline]
+    pub(crate) fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    /// The kqueue that it belongs to.
+    #[inline]
+    pub(crate) fn kqueue(&self) -> ArcBorrow<'_, Kqueue> {
+        self.kqueue.as_arc_borrow()
+    }
+
+    /// Panics if the lock is another kqueue's, as the `kernel` crate's `LockedBy` does.
+    #[inline]
+    pub(super) fn check<L: Keyed>(&self, guarded: &L) {
+        assert!(ptr::eq(guarded.key().0, self.kqueue.locks()));
+    }
+
+    /// What the mutex guards.
+    #[inline]
+    pub(crate) fn body<'a>(&'a self, table: &'a Table) -> &'a Body {
+        self.check(table);
+        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `table` is
+        // borrowed.
+        unsafe { &*self.body.get() }
+    }
+
+    /// What the mutex guards, to change it.
+    #[inline]
+    pub(crate) fn body_mut<'a>(&'a self, table: &'a mut Table) -> &'a mut Body {
+        self.check(table);
+        // SAFETY: As above, and `table` is borrowed by nobody else.
+        unsafe { &mut *self.body.get() }
+    }
+
+    /// The same, and the file of its descriptor.
+    #[inline]
+    pub(crate) fn parts<'a>(&'a self, table: &'a mut Table) -> Parts<'a> {
+        self.check(table);
+        Parts {
+            // SAFETY: As above.
+            body: unsafe { &mut *self.body.get() },
+            // SAFETY: The mutex is held, and nobody can unbind while `table` is borrowed.
+            file: unsafe { self.bound.file() },
+        }
+    }
+
+    /// The file of its descriptor.
+    #[inline]
+    pub(crate) fn file<'a>(&'a self, table: &'a Table) -> Option<&'a File> {
+        self.check(table);
+        // SAFETY: As in `parts`.
+        unsafe { self.bound.file() }
+    }
+
+    /// Its state.
+    #[inline]
+    pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
+        self.check(ready);
+        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
+        unsafe { &mut *self.state.get() }
+    }
+
+    /// True if it was retired; without the lock, so it may be by now even if not.
+    #[inline]
+    pub(crate) fn is_retired(&self) -> bool {
+        // SAFETY: The state is a byte, which is read at once.
+        unsafe { self.state.get().read_volatile() }.is_deleting()
+    }
+
+    /// Takes away what it hears of its source by: no callback comes after that.
+    pub(crate) fn detach(&self, table: &mut Table) {
+        let body = self.body_mut(table);
+        // First, since the queue is the file's.
+        self.entry.detach();
+        // Then the source, which may use the file as well.
+        drop(body.source.take());
+        // SAFETY: The mutex is held, and there is no reference to the file.
+        unsafe { self.bound.unbind(&self.kqueue.shared().closes, self) };
+    }
+
+    /// The function of the wait-queue entry.
+    ///
+    /// # Safety
+    ///
+    /// `wait` is that of a knote, and linked; called under its queue's lock.
+    unsafe extern "C" fn woken(
+        wait: *mut bindings::wait_queue_entry,
+        _mode: kernel::ffi::c_uint,
+        _sync: kernel::ffi::c_int,
+        key: *mut core::ffi::c_void,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: By this function's contract. The knote lives: it is unlinked before it is freed,
+        // under the lock that our caller holds.
+        let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
+        // SAFETY: As above; the entry is touched no more after this.
+        unsafe { Entry::told(wait, key, this.filter.wakes(), || this.activate()) };
+        1
+    }
+}
+
+impl Drop for Knote {
+    fn drop(&mut self) {
+        // Detached, nearly always: the entry is only linked while the knote is bound.
+        if self.bound.is_bound() {
+            self.entry.detach();
+            drop(self.body.get_mut().source.take());
+            // SAFETY: Nobody else has a reference to the knote.
+            unsafe { self.bound.unbind(&self.kqueue.shared().closes, self) };
+        }
+        self.kqueue.leave_place();
+    }
+}
