@@ -9,12 +9,32 @@ use crate::{
     Scale,
 };
 use kqueue::{ev, Event, Filter};
-use std::{fs, os::fd::AsRawFd, rc::Rc};
+use std::{fs, os::fd::AsRawFd, rc::Rc, thread::sleep, time::Duration};
 
-/// Bytes that the kernel has allocated: slabs, pages of page tables left out, and vmalloc.
+/// Bytes that the kernel has allocated, when what is only cached is gone, and what goes later has gone.
 fn allocated() -> i64 {
-    // What is only cached goes first.
-    let _ = fs::write("/proc/sys/vm/drop_caches", "3");
+    let mut before = i64::MAX;
+    loop {
+        let _ = fs::write("/proc/sys/vm/drop_caches", "3");
+        // Slabs are kept for a while when they are empty.
+        for cache in fs::read_dir("/sys/kernel/slab")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _ = fs::write(cache.path().join("shrink"), "1");
+        }
+        sleep(Duration::from_millis(300));
+        let now = allocated_now();
+        if now >= before {
+            return now;
+        }
+        before = now;
+    }
+}
+
+/// Slabs, pages of page tables left out, and vmalloc.
+fn allocated_now() -> i64 {
     let text = fs::read_to_string("/proc/meminfo").expect("meminfo");
     let of = |name: &str| -> i64 {
         let line = text
