@@ -755,8 +755,8 @@ impl Kqueue {
                 }
             }
             if ready.unseen == 0 && ready.cut && sink.room() == room {
-                // It is nobody's fault that nothing was seen which is there. There is an end to that,
-                // since nobody registers anything meanwhile that could be closed again.
+                // Closes have cut the scan short before it had anything to report: once more. There
+                // is an end to that, since nobody can register anything meanwhile to close it again.
                 ready.begin_scan();
             }
             ready.take(table, sink.room(), &mut batch);
