@@ -22,3 +22,6 @@ logged() {
 		die "failed: $* (whole log: $log)"
 	fi
 }
+
+# The device node may be there on a machine whose processor has no virtualization.
+has_kvm() { grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; }

@@ -8,15 +8,14 @@ archive=$cache/apt
 suites='trixie trixie-backports'
 types=deb
 
+# archive_apt TOOL ARGUMENTS...: apt-get or apt-cache, with that configuration.
 archive_apt() {
-	local tool=$1
-	shift
-	"$tool" -o Dir::Etc::SourceList="$archive/suites.sources" \
+	"$@" -o Dir::Etc::SourceList="$archive/suites.sources" \
 		-o Dir::Etc::SourceParts=/dev/null \
 		-o Dir::Etc::PreferencesParts=/dev/null \
 		-o Dir::State::Lists="$archive/lists" \
 		-o Dir::Cache="$archive/cache" \
-		-o Acquire::Languages=none "$@"
+		-o Acquire::Languages=none
 }
 
 # Refreshes the lists, at most once a run of the scripts.

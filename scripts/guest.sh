@@ -22,11 +22,8 @@ rm -f "$out"/{output,status,dmesg,tainted,console}
 : >"$out/output"
 printf '%q ' "$@" >"$out/command"
 
-# The device node may be there on a machine whose processor has no virtualization.
-accelerator=(--disable-kvm)
-if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then
-	accelerator=()
-fi
+accelerator=()
+has_kvm || accelerator=(--disable-kvm)
 
 tail -n +1 -s 0.2 -f "$out/output" &
 tail_pid=$!

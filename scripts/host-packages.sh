@@ -4,6 +4,7 @@
 # takes, and those that the tests of other programs (check-programs.sh) take. Does nothing when
 # all of them are there.
 source "$(dirname "$0")/common.sh"
+source "$top/scripts/debian-archive.sh"
 
 # The first of these that this Debian has. 17 is the kernel's minimum; bindgen
 # misreads the C of releases much newer than itself, so newest is not best.
@@ -47,5 +48,23 @@ if [ ${#missing[@]} -gt 0 ]; then
 	as_root apt-get -qq update
 	logged "$cache/apt-install.log" as_root env DEBIAN_FRONTEND=noninteractive \
 		apt-get install -y --no-install-recommends "${missing[@]}"
+fi
+
+# An emulator before 8.1 loses a write to code that another processor is just translating: a kernel
+# that patches itself, as ftrace does, then dies of a breakpoint that is long gone ("Oops: int3").
+qemu_is_sound() {
+	local version
+	version=$(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
+	printf '8.1\n%s\n' "$version" | sort -CV
+}
+if ! has_kvm && ! qemu_is_sound; then
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	say "installing a newer QEMU from $codename-backports"
+	# shellcheck disable=SC2034 # Both are for archive_apt; its own lists, as for the emulation.
+	archive=$cache/apt-host suites="$codename $codename-updates $codename-backports"
+	archive_update
+	logged "$cache/apt-qemu.log" archive_apt as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -t "$codename-backports" -y --no-install-recommends qemu-system-x86
+	qemu_is_sound || die "QEMU 8.1 or later is needed where there is no KVM; see $cache/apt-qemu.log"
 fi
 echo "$llvm" >"$cache/llvm-version"
