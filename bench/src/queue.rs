@@ -131,6 +131,12 @@ impl Kevents for Emulation {
 /// An epoll.
 pub struct Epoll(OwnedFd);
 
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 /// As the C structure.
 pub type EpollEvent = libc::epoll_event;
 

@@ -30,7 +30,11 @@ fn by_kevent(
     move || collect(&channels[..ready], edge, || queue.wait(&mut got))
 }
 
-fn by_epoll(channels: Rc<Vec<Channel>>, ready: usize, edge: bool) -> impl FnMut() -> f64 {
+pub(super) fn by_epoll(
+    channels: Rc<Vec<Channel>>,
+    ready: usize,
+    edge: bool,
+) -> impl FnMut() -> f64 {
     let epoll = Epoll::new();
     let flags = if edge {
         libc::EPOLLIN | libc::EPOLLET

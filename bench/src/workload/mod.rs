@@ -6,6 +6,7 @@ mod bystander;
 mod cascade;
 mod collect;
 mod echo;
+mod floor;
 mod growth;
 mod memory;
 mod pingpong;
@@ -23,7 +24,7 @@ use std::path::Path;
 pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: impl FnMut(Case)) {
     let wanted = |letter: char| only.is_none_or(|only| only.contains(letter));
     type Workload = fn(Scale, &mut dyn FnMut(Case));
-    let all: [(char, Workload); 11] = [
+    let all: [(char, Workload); 12] = [
         ('a', register::cases),
         ('b', rearm::cases),
         ('c', collect::cases),
@@ -35,6 +36,7 @@ pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: im
         ('i', threads::cases),
         ('j', memory::cases),
         ('l', growth::cases),
+        ('m', floor::cases),
     ];
     for (letter, cases) in all {
         if wanted(letter) {

@@ -45,7 +45,12 @@ fn by_kevent<Q: Kevents + 'static>(rounds: usize, make: impl Fn() -> Q + Sync) -
     })
 }
 
-fn by_epoll(rounds: usize) -> f64 {
+/// No events: who reads waits.
+pub(super) fn by_bytes(rounds: usize) -> f64 {
+    ping_pong(rounds, |_| Box::new(|| {}))
+}
+
+pub(super) fn by_epoll(rounds: usize) -> f64 {
     ping_pong(rounds, |channel| {
         let epoll = Epoll::new();
         epoll.add(&channel.reader, libc::EPOLLIN);

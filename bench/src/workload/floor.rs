@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! (m) Floors: what of the other side's cost is not its own, so that nobody can be below it. What is
+//! measured first is not kqueue here, but the same program with no events at all.
+
+use super::{cascade, collect, pingpong};
+use crate::{
+    measure::{each, Case, Stopwatch},
+    queue::{kqueue, Epoll, EpollEvent, Kevents},
+    sys::Kind,
+    Scale,
+};
+use kqueue::{Event, Kqueue};
+use std::{os::fd::AsRawFd, rc::Rc, time::Duration};
+
+/// The least that an ioctl(2) takes: an unknown one, which the module refuses at once.
+fn refused(kqueue: &Kqueue) {
+    // SAFETY: No pointers.
+    let ret = unsafe { libc::ioctl(kqueue.as_raw_fd(), 0) };
+    assert_eq!(ret, -1);
+}
+
+/// The least that an epoll_wait(2) takes: one with no room, which the kernel refuses at once.
+fn refused_wait(epoll: &Epoll) {
+    // SAFETY: There is no room.
+    let ret = unsafe { libc::epoll_wait(epoll.as_raw_fd(), std::ptr::null_mut(), 0, 0) };
+    assert_eq!(ret, -1);
+}
+
+pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
+    let calls = scale.pick(5000, 100);
+    let (ours, epoll) = (kqueue(), Epoll::new());
+    run(Case::new('m', "a system call that is refused", None)
+        .side("ioctl", move || {
+            each(calls, || (0..calls).for_each(|_| refused(&ours)))
+        })
+        .side("epoll", move || {
+            each(calls, || (0..calls).for_each(|_| refused_wait(&epoll)))
+        }));
+
+    let (ours, epoll) = (kqueue(), Epoll::new());
+    run(Case::new('m', "a call that finds nothing", None)
+        .side("kqueue", move || {
+            let mut got = [Event::default(); 1];
+            each(calls, || {
+                for _ in 0..calls {
+                    Kevents::kevent(&ours, &[], &mut got, Some(Duration::ZERO));
+                }
+            })
+        })
+        .side("epoll", move || {
+            let mut got = [EpollEvent { events: 0, u64: 0 }; 1];
+            each(calls, || {
+                for _ in 0..calls {
+                    epoll.wait(&mut got, 0);
+                }
+            })
+        }));
+
+    let channels: Rc<Vec<_>> = Rc::new((0..100).map(|_| Kind::Unix.pair()).collect());
+    let ours = kqueue();
+    run(
+        Case::new('m', "collect 1, UNIX: a call that is refused", None)
+            .side("ioctl", move || {
+                let mut watch = Stopwatch::default();
+                for _ in 0..calls {
+                    watch.time(|| refused(&ours));
+                }
+                watch.each(calls)
+            })
+            .side("epoll", collect::by_epoll(channels, 1, false)),
+    );
+
+    let rounds = scale.pick(3000, 50);
+    run(Case::new('m', "ping-pong: the bytes alone", None)
+        .side("bytes", move || pingpong::by_bytes(rounds))
+        .side("epoll", move || pingpong::by_epoll(rounds)));
+
+    let (pipes, writes) = (scale.pick(1000, 50), scale.pick(5000, 200));
+    let channels: Rc<Vec<_>> = Rc::new((0..pipes).map(|_| Kind::Pipe.pair()).collect());
+    run(Case::new('m', "cascade: the bytes alone", None)
+        .side("bytes", cascade::by_bytes(channels.clone(), writes))
+        .side("epoll", cascade::by_epoll(channels, writes)));
+}
