@@ -4,5 +4,42 @@
 #include <linux/fprobe.h>
 #include <linux/fsnotify_backend.h>
 #include <linux/kqueue.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/tcp.h>
 #include <linux/tty.h>
+#include <net/af_unix.h>
+#include <net/inet_connection_sock.h>
+#include <net/sock.h>
 #include "helpers.h"
+
+/* Where fields are that are read without a call, in structures too wide to be declared again. */
+enum kq_offset {
+	KQ_SOCKET_SK = offsetof(struct socket, sk),
+	KQ_SOCK_FAMILY = offsetof(struct sock, sk_family),
+	KQ_SOCK_TYPE = offsetof(struct sock, sk_type),
+	KQ_SOCK_PROTOCOL = offsetof(struct sock, sk_protocol),
+	KQ_SOCK_STATE = offsetof(struct sock, sk_state),
+	KQ_SOCK_SHUTDOWN = offsetof(struct sock, sk_shutdown),
+	KQ_SOCK_ERR = offsetof(struct sock, sk_err),
+	KQ_SOCK_RCVLOWAT = offsetof(struct sock, sk_rcvlowat),
+	KQ_SOCK_PROT = offsetof(struct sock, sk_prot),
+	KQ_SOCK_RECEIVE_QUEUE = offsetof(struct sock, sk_receive_queue),
+	KQ_PROTO_IS_READABLE = offsetof(struct proto, sock_is_readable),
+	KQ_QUEUE_NEXT = offsetof(struct sk_buff_head, next),
+	KQ_UNIX_INQ_LEN = offsetof(struct unix_sock, inq_len),
+	KQ_TCP_RCV_NXT = offsetof(struct tcp_sock, rcv_nxt),
+	KQ_TCP_COPIED_SEQ = offsetof(struct tcp_sock, copied_seq),
+	KQ_TCP_ULP = offsetof(struct inet_connection_sock, icsk_ulp_ops),
+	KQ_TCP_URG_DATA = offsetof(struct tcp_sock, urg_data),
+	KQ_INODE_MODE = offsetof(struct inode, i_mode),
+	KQ_INODE_PIPE = offsetof(struct inode, i_pipe),
+	KQ_PIPE_RD_WAIT_LOCK = offsetof(struct pipe_inode_info, rd_wait.lock),
+	KQ_PIPE_HEAD_TAIL = offsetof(struct pipe_inode_info, head_tail),
+	KQ_PIPE_MAX_USAGE = offsetof(struct pipe_inode_info, max_usage),
+	KQ_PIPE_RING_SIZE = offsetof(struct pipe_inode_info, ring_size),
+	KQ_PIPE_READERS = offsetof(struct pipe_inode_info, readers),
+	KQ_PIPE_WRITERS = offsetof(struct pipe_inode_info, writers),
+	KQ_PIPE_BUFS = offsetof(struct pipe_inode_info, bufs),
+	KQ_PIPE_BUF_LEN = offsetof(struct pipe_buffer, len),
+	KQ_PIPE_BUF_SIZE = sizeof(struct pipe_buffer),
+};

@@ -35,6 +35,38 @@
 
 static_assert(KQ_SYMBOL_LEN >= KSYM_SYMBOL_LEN);
 
+/* What rust/hook takes the fields of enum kq_offset for */
+#define KQ_FIELD_IS(type, structure, field) \
+	static_assert(__same_type(typeof_member(struct structure, field), type))
+KQ_FIELD_IS(struct sock *, socket, sk);
+KQ_FIELD_IS(unsigned short, sock, sk_family);
+KQ_FIELD_IS(u16, sock, sk_type);
+KQ_FIELD_IS(u16, sock, sk_protocol);
+KQ_FIELD_IS(volatile unsigned char, sock, sk_state);
+KQ_FIELD_IS(u8, sock, sk_shutdown);
+KQ_FIELD_IS(int, sock, sk_err);
+KQ_FIELD_IS(int, sock, sk_rcvlowat);
+KQ_FIELD_IS(struct proto *, sock, sk_prot);
+KQ_FIELD_IS(struct sk_buff_head, sock, sk_receive_queue);
+KQ_FIELD_IS(struct sk_buff *, sk_buff_head, next);
+KQ_FIELD_IS(int, unix_sock, inq_len);
+KQ_FIELD_IS(u32, tcp_sock, rcv_nxt);
+KQ_FIELD_IS(u32, tcp_sock, copied_seq);
+KQ_FIELD_IS(u16, tcp_sock, urg_data);
+KQ_FIELD_IS(const struct tcp_ulp_ops *, inet_connection_sock, icsk_ulp_ops);
+KQ_FIELD_IS(umode_t, inode, i_mode);
+static_assert(sizeof(umode_t) == sizeof(u16));
+KQ_FIELD_IS(struct pipe_inode_info *, inode, i_pipe);
+KQ_FIELD_IS(spinlock_t, pipe_inode_info, rd_wait.lock);
+KQ_FIELD_IS(unsigned long, pipe_inode_info, head_tail);
+static_assert(2 * sizeof(pipe_index_t) == sizeof(u64));
+KQ_FIELD_IS(unsigned int, pipe_inode_info, max_usage);
+KQ_FIELD_IS(unsigned int, pipe_inode_info, ring_size);
+KQ_FIELD_IS(unsigned int, pipe_inode_info, readers);
+KQ_FIELD_IS(unsigned int, pipe_inode_info, writers);
+KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
+KQ_FIELD_IS(unsigned int, pipe_buffer, len);
+
 /* Exported, but declared only in a header within net/unix. */
 long unix_inq_len(struct sock *sk);
 
@@ -232,11 +264,6 @@ void kq_spin_assert_is_held(spinlock_t *lock)
 	lockdep_assert_held(lock);
 }
 
-bool kq_waitqueue_active(struct wait_queue_head *head)
-{
-	return waitqueue_active(head);
-}
-
 bool kq_wait_is_over(struct wait_queue_entry *entry)
 {
 	return list_empty_careful(&entry->entry);
@@ -308,77 +335,6 @@ void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *))
 	init_irq_work(work, fn);
 }
 
-bool kq_sock_is_tcp(struct sock *sk)
-{
-	return sk_is_tcp(sk);
-}
-
-bool kq_sock_is_udp(struct sock *sk)
-{
-	return sk_is_udp(sk);
-}
-
-bool kq_sock_is_unix(struct sock *sk)
-{
-	return sk_is_unix(sk);
-}
-
-bool kq_sock_tcp_look(struct socket *sock, struct kq_sock_look *look)
-{
-	struct sock *sk = sock ? sock->sk : NULL;
-
-	if (!sk || !sk_is_tcp(sk))
-		return false;
-	*look = (struct kq_sock_look) {
-		.state = inet_sk_state_load(sk),
-		.shutdown = READ_ONCE(sk->sk_shutdown),
-		.urgent = READ_ONCE(tcp_sk(sk)->urg_data),
-		.error = READ_ONCE(sk->sk_err),
-		.low_water = READ_ONCE(sk->sk_rcvlowat),
-		.readable = tcp_inq(sk),
-		.hidden = READ_ONCE(sk->sk_prot)->sock_is_readable != NULL,
-	};
-	return true;
-}
-
-bool kq_sock_unix_look(struct socket *sock, struct kq_sock_look *look)
-{
-	struct sock *sk = sock ? sock->sk : NULL;
-
-	if (!sk || !sk_is_unix(sk) || sk->sk_type != SOCK_STREAM)
-		return false;
-	*look = (struct kq_sock_look) {
-		.state = READ_ONCE(sk->sk_state),
-		.shutdown = READ_ONCE(sk->sk_shutdown),
-		.error = READ_ONCE(sk->sk_err),
-		.low_water = READ_ONCE(sk->sk_rcvlowat),
-		.readable = READ_ONCE(unix_sk(sk)->inq_len),
-		.hidden = !skb_queue_empty_lockless(&sk->sk_receive_queue) ||
-			  READ_ONCE(sk->sk_prot)->sock_is_readable,
-	};
-	return true;
-}
-
-u8 kq_sock_state(struct sock *sk)
-{
-	return READ_ONCE(sk->sk_state);
-}
-
-u16 kq_sock_type(struct sock *sk)
-{
-	return sk->sk_type;
-}
-
-u8 kq_sock_shutdown(struct sock *sk)
-{
-	return READ_ONCE(sk->sk_shutdown);
-}
-
-int kq_sock_low_water(struct sock *sk)
-{
-	return READ_ONCE(sk->sk_rcvlowat);
-}
-
 u32 kq_sock_accept_backlog(struct sock *sk)
 {
 	return READ_ONCE(sk->sk_ack_backlog);
@@ -387,11 +343,6 @@ u32 kq_sock_accept_backlog(struct sock *sk)
 u32 kq_sock_receive_queue_len(struct sock *sk)
 {
 	return skb_queue_len_lockless(&sk->sk_receive_queue);
-}
-
-int kq_sock_error(struct sock *sk)
-{
-	return READ_ONCE(sk->sk_err);
 }
 
 int kq_sock_tcp_inq(struct sock *sk)
@@ -417,11 +368,6 @@ int kq_sock_wspace(struct sock *sk)
 void kq_sock_want_room(struct sock *sk)
 {
 	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
-}
-
-u16 kq_sock_urgent(struct sock *sk)
-{
-	return READ_ONCE(tcp_sk(sk)->urg_data);
 }
 
 u32 kq_sock_urgent_distance(struct sock *sk)
@@ -462,27 +408,4 @@ struct sk_buff *kq_skb_next(struct sk_buff_head *queue, struct sk_buff *skb)
 u32 kq_skb_len(struct sk_buff *skb)
 {
 	return skb->len;
-}
-
-bool kq_pipe_look(struct file *file, struct kq_pipe_look *look)
-{
-	struct inode *inode = file_inode(file);
-	struct pipe_inode_info *pipe = inode->i_pipe;
-	union pipe_index index;
-	unsigned int slot;
-
-	if (!S_ISFIFO(inode->i_mode) || file->private_data != pipe)
-		return false;
-	look->bytes = 0;
-	/* While it is held the ring is not replaced. (Who reads holds the mutex over page faults.) */
-	spin_lock_irq(&pipe->rd_wait.lock);
-	index.head_tail = READ_ONCE(pipe->head_tail);
-	for (slot = index.tail; slot != index.head; slot++)
-		look->bytes += READ_ONCE(pipe_buf(pipe, slot)->len);
-	look->used = pipe_occupancy(index.head, index.tail);
-	look->slots = READ_ONCE(pipe->max_usage);
-	look->readers = READ_ONCE(pipe->readers);
-	look->writers = READ_ONCE(pipe->writers);
-	spin_unlock_irq(&pipe->rd_wait.lock);
-	return true;
 }

@@ -81,7 +81,6 @@ unsigned long kq_spin_lock_irqsave(spinlock_t *lock);
 bool kq_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void kq_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 void kq_spin_assert_is_held(spinlock_t *lock);
-bool kq_waitqueue_active(struct wait_queue_head *head);
 bool kq_wait_is_over(struct wait_queue_entry *entry);
 
 /* Names of functions: room for one */
@@ -92,37 +91,14 @@ struct workqueue_struct *kq_alloc_workqueue(const char *name);
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
 void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
 
-/* What is seen of a stream socket at one look; false, and nothing, of another kind of file */
-struct kq_sock_look {
-	u8 state;
-	u8 shutdown;
-	u16 urgent;
-	int error;
-	int low_water;
-	int readable;
-	bool hidden;	/* there may be something that does not count as readable */
-};
-
-bool kq_sock_tcp_look(struct socket *sock, struct kq_sock_look *look);
-bool kq_sock_unix_look(struct socket *sock, struct kq_sock_look *look);
-
 /* Sockets: no lock is needed for any of these */
-bool kq_sock_is_tcp(struct sock *sk);
-bool kq_sock_is_udp(struct sock *sk);
-bool kq_sock_is_unix(struct sock *sk);
-u8 kq_sock_state(struct sock *sk);
-u16 kq_sock_type(struct sock *sk);
-u8 kq_sock_shutdown(struct sock *sk);
-int kq_sock_low_water(struct sock *sk);
 u32 kq_sock_accept_backlog(struct sock *sk);
 u32 kq_sock_receive_queue_len(struct sock *sk);
-int kq_sock_error(struct sock *sk);
 int kq_sock_tcp_inq(struct sock *sk);
 long kq_sock_unix_inq(struct sock *sk);
 int kq_sock_stream_wspace(struct sock *sk);
 int kq_sock_wspace(struct sock *sk);
 void kq_sock_want_room(struct sock *sk);
-u16 kq_sock_urgent(struct sock *sk);
 u32 kq_sock_urgent_distance(struct sock *sk);
 
 /* Their queues: the latter three under kq_skb_queue_lock() */
@@ -145,17 +121,6 @@ int kq_copy_events_to_user(struct kqueue_event __user *to, const struct kqueue_e
 /* Page faults */
 void kq_pagefault_disable(void);
 void kq_pagefault_enable(void);
-
-/* What is seen of a pipe at one look, with interrupts on; false, and nothing, of other files */
-struct kq_pipe_look {
-	u64 bytes;
-	u32 used;	/* of that many slots */
-	u32 slots;
-	u32 readers;
-	u32 writers;
-};
-
-bool kq_pipe_look(struct file *file, struct kq_pipe_look *look);
 
 /* The module's own tracepoints: see kqueue_trace.h */
 void kq_trace_enter(const void *kq, u32 nchanges, u32 nevents);

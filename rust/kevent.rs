@@ -213,15 +213,15 @@ fn apply<'a>(
             failure: Ok(()),
         };
 
-        let mut table = kqueue.enter(scratch)?;
-        kqueue.prepare(&mut table)?;
+        let mut knotes = kqueue.enter(scratch)?;
+        kqueue.prepare(&mut knotes)?;
         let mut at = 0;
         while let Some(change) = batch.get_mut(at) {
             change.clear_system_flags();
             let answered = change.has(EV_RECEIPT);
             // No more than there is room for, and none that would not be looked at for an error.
             let unseen = collects && !answered && at < room && answers.receipts == 0;
-            let result = Kqueue::register(*kqueue, &mut table, change, unseen);
+            let result = Kqueue::register(*kqueue, &mut knotes, change, unseen);
             if (result.is_err() || answered) && !answers.add(batch, at, result, room) {
                 break;
             }
@@ -229,9 +229,9 @@ fn apply<'a>(
         }
         let posts = answers.receipts > 0 || answers.failure.is_err();
         if last && !posts {
-            return Ok(Some(table));
+            return Ok(Some(knotes));
         }
-        drop(table);
+        drop(knotes);
         if posts {
             answers.post(batch, events)?;
         }
@@ -246,43 +246,57 @@ fn apply<'a>(
 }
 
 /// Reports what is pending, or waits for it.
+#[inline]
 fn collect(
     kqueue: &Kqueue,
-    mut entered: Option<Entered<'_>>,
+    entered: Option<Entered<'_>>,
+    events: &mut EventList,
+    timeout: Timeout,
+    scratch: Scratch,
+) -> Result {
+    let result = match entered {
+        Some(mut knotes) => kqueue.scan_entered(&mut knotes, events),
+        None if kqueue.may_be_pending() => kqueue.scan(events, scratch),
+        None => Ok(()),
+    };
+    // A fault after some events: those are the caller's; the next call sees the fault.
+    if events.written > 0 {
+        return Ok(());
+    }
+    collect_more(kqueue, result, events, timeout, scratch)
+}
+
+/// The same, after a look with that `result` which has found nothing.
+#[inline(never)]
+fn collect_more(
+    kqueue: &Kqueue,
+    mut result: Result,
     events: &mut EventList,
     timeout: Timeout,
     scratch: Scratch,
 ) -> Result {
     let mut wakeup = Wakeup::Condition;
     loop {
-        let result = match entered.take() {
-            Some(mut table) => kqueue.scan_entered(&mut table, events),
-            None => kqueue.scan(events, scratch),
-        };
-        // A fault after some events: those are the caller's; the next call sees the fault.
-        if events.written > 0 {
-            return Ok(());
-        }
         match result {
-            Ok(()) => {}
-            Err(error) if error == EFAULT => {
-                events.fault_in()?;
-                continue;
-            }
+            // The look was the last one after a time-out or a signal.
+            Ok(()) => match (wakeup, timeout) {
+                (Wakeup::Timeout, _) | (_, Timeout::Poll) => return Ok(()),
+                (Wakeup::Signal, _) => return Err(EINTR),
+                (Wakeup::Condition, Timeout::Until(deadline)) => {
+                    // Events that come to nothing must not keep a signal from us.
+                    wakeup = if current!().signal_pending() {
+                        Wakeup::Signal
+                    } else {
+                        kqueue.wait(deadline)
+                    };
+                }
+            },
+            Err(error) if error == EFAULT => events.fault_in()?,
             Err(error) => return Err(error),
         }
-        // The scan was the last look at the events after a time-out or a signal.
-        match (wakeup, timeout) {
-            (Wakeup::Timeout, _) | (_, Timeout::Poll) => return Ok(()),
-            (Wakeup::Signal, _) => return Err(EINTR),
-            (Wakeup::Condition, Timeout::Until(deadline)) => {
-                // Events that come to nothing must not keep a signal from us.
-                wakeup = if current!().signal_pending() {
-                    Wakeup::Signal
-                } else {
-                    kqueue.wait(deadline)
-                };
-            }
+        result = kqueue.scan(events, scratch);
+        if events.written > 0 {
+            return Ok(());
         }
     }
 }

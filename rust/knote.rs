@@ -4,10 +4,15 @@
 
 pub(crate) use crate::hook::knote::Knote;
 use crate::{
-    filter::{self, FileKind},
+    filter::{self, FileKind, Report},
     generated::kqueue_event,
-    hook::{erased::Erased, knote::Parts, taskwork, workqueue},
-    table::Table,
+    hook::{
+        erased::Erased,
+        knote::{Key, Keyed, Parts},
+        taskwork,
+        usercopy::Scratch,
+        workqueue, //
+    },
     uapi::Kevent, //
 };
 use kernel::sync::aref::ARef;
@@ -27,8 +32,29 @@ pub(crate) struct Body {
     pub(crate) udata: u64,
     /// What its filter keeps for it, if it needs more than there is in here and the descriptor.
     pub(crate) source: Option<Erased>,
-    /// The next knote in the same bucket of the table.
-    pub(crate) next: Option<ARef<Knote>>,
+}
+
+/// Who has it, may use the bodies of all knotes of a kqueue. Guarded by the mutex.
+pub(crate) struct Bodies {
+    key: Key<Bodies>,
+    /// Memory of the task that has the mutex.
+    pub(crate) scratch: Scratch,
+}
+
+impl Keyed for Bodies {
+    #[inline]
+    fn key(&self) -> &Key<Self> {
+        &self.key
+    }
+}
+
+impl Bodies {
+    pub(crate) fn new(key: Key<Bodies>) -> Self {
+        Bodies {
+            key,
+            scratch: Scratch::new(0),
+        }
+    }
 }
 
 impl Body {
@@ -42,7 +68,6 @@ impl Body {
             triggered: false,
             udata: change.udata,
             source: None,
-            next: None,
         }
     }
 }
@@ -50,23 +75,29 @@ impl Body {
 impl Knote {
     /// Runs the filter (`f_event`): the event to report if the condition holds. May sleep.
     #[inline(always)]
-    pub(crate) fn evaluate(&self, table: &mut Table) -> Option<Kevent> {
-        let scratch = table.scratch;
-        let Parts { body, file } = self.parts(table);
+    pub(crate) fn evaluate(&self, bodies: &mut Bodies) -> Option<Kevent> {
+        let scratch = bodies.scratch;
+        let Parts { body, file } = self.parts(bodies);
         let report = filter::event(self, body, file, scratch)?;
-        Some(Kevent::new(kqueue_event {
+        Some(self.event(body, report))
+    }
+
+    /// The event that tells what a filter has found.
+    #[inline(always)]
+    pub(crate) fn event(&self, body: &Body, report: Report) -> Kevent {
+        Kevent::new(kqueue_event {
             ident: self.ident(),
             filter: self.filter().raw(),
             flags: body.flags | report.flags,
             fflags: report.fflags,
             data: report.data,
             udata: body.udata,
-        }))
+        })
     }
 
     /// Runs the filter: does the condition hold? May sleep.
-    pub(crate) fn is_ready(&self, table: &mut Table) -> bool {
-        self.evaluate(table).is_some()
+    pub(crate) fn is_ready(&self, bodies: &mut Bodies) -> bool {
+        self.evaluate(bodies).is_some()
     }
 
     /// Its source fired (`KNOTE_ACTIVATE`). From any context but NMI.
@@ -80,8 +111,7 @@ impl Knote {
     /// From here on it is not reported. What may sleep, is done before close(2) returns.
     pub(crate) fn descriptor_closed(&self) {
         let kqueue = self.kqueue();
-        // Not the last reference: the knote is in the table, or in the hands of who has the mutex.
-        drop(kqueue.retire(self));
+        kqueue.retire(self);
         // A kqueue that is being released removes all its knotes anyway.
         let Some(file) = kqueue.file() else {
             return;

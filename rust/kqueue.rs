@@ -6,12 +6,13 @@
 
 use crate::{
     device::Shared,
-    filter::{self, Attach, Filter},
+    filter::{self, Attach, Filter, Glance},
     hook::{
         arrayvec::ArrayVec,
         close::Owner,
         erased::Erased,
         fdtable::{self, Closing, Names, TableId, WeakFile},
+        flag::Flag,
         irqlock::IrqSave,
         killable,
         knote::{Key, Keyed, Locks, Parts},
@@ -23,13 +24,14 @@ use crate::{
         usercopy::Scratch,
         waitqueue::{Deadline, WaitQueue, Wakeup}, //
     },
-    knote::{Body, Knote},
+    knote::{Bodies, Body, Knote},
     limit::User,
     nesting::{Graph, Links},
     state::{State, Take},
-    table::Table,
+    table::{Knotes, Table},
     uapi::*, //
 };
+use core::ptr;
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     fs::File,
@@ -53,7 +55,8 @@ pub(crate) struct Ready {
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: Queue,
     /// How many a scan has taken off the list and not decided about yet. They count as pending,
-    /// so that nobody goes to sleep because another thread is just looking at the only event.
+    /// so that nobody goes to sleep because another thread is just looking at the only event. (What is
+    /// decided about at a glance does not: if its event cannot be copied out, a sleeper is woken again.)
     in_flight: usize,
     /// How many of those that were pending when the scan began it has not seen: those at the head.
     /// What is put back or new is behind them. If one of whatever place was closed meanwhile it is
@@ -99,9 +102,13 @@ struct Wake {
     pollers: bool,
 }
 
-/// How many knotes a scan takes off the list at once: one round of the spin lock, one copy to the
-/// program.
+/// How many events a scan reports at once, and how many knotes it takes off the list: one round of the spin
+/// lock, one copy to the program.
 const BATCH: usize = 16;
+
+/// How many it looks at, at most, at once: interrupts are off meanwhile. It may look once more, at others,
+/// before it releases the spin lock.
+const LOOKS: usize = 4 * BATCH;
 
 /// What becomes of a knote that a scan took off the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,8 +143,6 @@ struct Taken {
 type Batch = ArrayVec<Taken, BATCH>;
 /// What there is to report of them.
 type Events = ArrayVec<Kevent, BATCH>;
-/// References that are dropped without the lock.
-type Left = ArrayVec<ARef<Knote>, BATCH>;
 
 /// One kqueue.
 #[pin_data]
@@ -148,6 +153,11 @@ pub(crate) struct Kqueue {
     /// Who opened it, and pays for its knotes.
     user: User,
     pub(crate) links: LockedBy<Links, Graph>,
+    /// It was closed, or there are adopted knotes: to be looked at under the spin lock, which this is
+    /// written under. Who has the mutex may ask without that one: who closes takes the mutex after this.
+    unsettled: Flag,
+    /// Something may be pending. Written under the spin lock as well.
+    stirred: Flag,
     #[pin]
     locks: Locks,
     #[pin]
@@ -162,14 +172,11 @@ impl_has_work! {
     impl HasWork<Self> for Kqueue { self.sweep }
 }
 
-/// The mutex of a kqueue, taken.
-pub(crate) type Entered<'a> = Guard<'a, Table, MutexBackend>;
+/// The spin lock of a kqueue, taken.
+type Pending<'a> = Guard<'a, Ready, IrqSave>;
 
-/// The knote that a change is for, or the file of its descriptor if there is none.
-enum Found {
-    Knote(ARef<Knote>),
-    None(Option<ARef<File>>),
-}
+/// The mutex of a kqueue, taken.
+pub(crate) type Entered<'a> = Guard<'a, Knotes, MutexBackend>;
 
 /// Where a scan puts what it reports.
 pub(crate) trait EventSink {
@@ -192,6 +199,10 @@ impl Kqueue {
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let user = shared.users.enter(params::current_uid())?;
         let owner = shared.closes.enter(TableId::current());
+        let knotes = |table, bodies| Knotes {
+            table: Table::new(table),
+            bodies: Bodies::new(bodies),
+        };
         let ready = |key| Ready {
             key,
             queue: Queue::new(),
@@ -209,7 +220,9 @@ impl Kqueue {
                 user,
                 links: LockedBy::new(&shared.nesting.graph, Links::new()),
                 shared: shared.clone(),
-                locks <- Locks::new(Table::new, ready),
+                unsettled: Flag::new(),
+                stirred: Flag::new(),
+                locks <- Locks::new(knotes, ready),
                 sleepers <- WaitQueue::new(c"kqueue_sleepers", static_lock_class!()),
                 notifier <- Notifier::new(),
                 sweep <- new_work!("Kqueue::sweep"),
@@ -258,11 +271,12 @@ impl Kqueue {
     /// # Errors
     ///
     /// `ENOSPC` if the user has as many as they may; `ENOMEM`.
+    #[inline]
     pub(crate) fn new_knote(
         this: ArcBorrow<'_, Self>,
         ident: u64,
         filter: Filter,
-        body: Body,
+        body: impl FnOnce() -> Body,
         memory: Memory,
     ) -> Result<ARef<Knote>> {
         this.user.take_place()?;
@@ -279,11 +293,26 @@ impl Kqueue {
             if !knote.state(&mut ready).activate() {
                 return;
             }
-            ready.push_back(knote.into());
+            self.queue(&mut ready, knote);
             self.whom_to_wake(&ready)
         };
         trace::activate(self, knote);
         self.wake(wake);
+    }
+
+    /// Puts a knote into the list that is due.
+    #[inline(always)]
+    fn queue(&self, ready: &mut Ready, knote: &Knote) {
+        ready.push_back(knote);
+        self.stirred.set(true);
+    }
+
+    /// False if there is nothing for a scan to find, nor was the kqueue closed. Both flags were written before
+    /// the spin lock was released, so what has been made pending is seen by whoever knows of it; for what comes
+    /// meanwhile one has to ask again, under the lock.
+    #[inline]
+    pub(crate) fn may_be_pending(&self) -> bool {
+        self.stirred.is_set() || self.unsettled.is_set()
     }
 
     /// Who waits for what has just been queued.
@@ -312,7 +341,7 @@ impl Kqueue {
         }
     }
 
-    /// Wakes another sleeper for what is pending: the one that was woken is being killed.
+    /// Wakes another sleeper for what is pending: the one that was woken cannot collect it.
     fn pass_on(&self) {
         let wake = {
             let ready = self.locks.ready.lock();
@@ -323,19 +352,16 @@ impl Kqueue {
         }
     }
 
-    // Removal. All paths end in `remove`; see the crate's documentation.
+    // Removal: all that is retired here is taken out of the table and detached; see the crate's documentation.
 
     /// Takes a knote off the list for good: it is not reported any more.
-    ///
-    /// Gives the list's reference, to be dropped without the lock.
-    pub(crate) fn retire(&self, knote: &Knote) -> Option<ARef<Knote>> {
+    pub(crate) fn retire(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
-        if !knote.state(&mut ready).delete() {
-            return None;
+        if knote.state(&mut ready).delete() {
+            ready.unseen = ready.unseen.saturating_sub(1);
+            ready.cut = true;
+            ready.remove(knote);
         }
-        ready.unseen = ready.unseen.saturating_sub(1);
-        ready.cut = true;
-        ready.remove(knote)
     }
 
     /// The kqueue's own file, if it is still open.
@@ -345,37 +371,37 @@ impl Kqueue {
 
     /// Ends a knote: it is not reported any more, not found any more, and its source is detached.
     #[inline(never)]
-    fn remove(&self, table: &mut Table, knote: &Knote) {
-        drop(self.retire(knote));
-        if table.remove(knote) {
-            self.detach(table, knote);
+    fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
+        self.retire(knote);
+        if knotes.table.remove(knote) {
+            self.detach(&mut knotes.bodies, knote);
         }
     }
 
     /// Takes a knote's source away. No callback of it comes after that.
-    fn detach(&self, table: &mut Table, knote: &Knote) {
-        knote.detach(table);
+    fn detach(&self, bodies: &mut Bodies, knote: &Knote) {
+        knote.detach(bodies);
         trace::detach(self, knote);
     }
 
     /// Ends a knote whose descriptor was closed; in process context, before close(2) returns.
     pub(crate) fn remove_closed(&self, knote: &Knote) {
-        self.remove(&mut self.locks.table.lock(), knote);
+        self.remove(&mut self.locks.knotes.lock(), knote);
     }
 
     /// Ends all knotes that were retired for a closed descriptor, but not removed.
     fn sweep(&self) {
-        let mut table = self.locks.table.lock();
+        let mut knotes = self.locks.knotes.lock();
         // One at a time: removing changes what is walked. Only run when memory was short.
         loop {
             let mut found = None;
-            table.for_each(|knote| {
+            knotes.table.for_each(|knote| {
                 if found.is_none() && knote.is_retired() {
                     found = Some(knote.clone());
                 }
             });
             let Some(knote) = found else { return };
-            self.remove(&mut table, &knote);
+            self.remove(&mut knotes, &knote);
         }
     }
 
@@ -384,6 +410,7 @@ impl Kqueue {
         let mut adopted = {
             let mut ready = self.locks.ready.lock();
             ready.closed = true;
+            self.unsettled.set(true);
             ready.adopted.take()
         };
         self.sleepers.wake_all();
@@ -393,17 +420,17 @@ impl Kqueue {
                 source,
                 next,
             } = KBox::into_inner(child);
-            drop(self.retire(&knote));
+            self.retire(&knote);
             drop(source);
             trace::detach(self, &knote);
             adopted = next;
         }
         {
-            let mut table = self.locks.table.lock();
+            let mut knotes = self.locks.knotes.lock();
             let mut bucket = 0;
-            while let Some(knote) = table.pop(&mut bucket) {
-                drop(self.retire(&knote));
-                self.detach(&mut table, &knote);
+            while let Some(knote) = knotes.table.pop(&mut bucket) {
+                self.retire(&knote);
+                self.detach(&mut knotes.bodies, &knote);
             }
         }
         self.notifier.notify();
@@ -431,9 +458,9 @@ impl Kqueue {
     /// `EINTR` if the caller is being killed.
     #[inline]
     pub(crate) fn enter(&self, scratch: Scratch) -> Result<Entered<'_>> {
-        let mut table = killable::lock(&self.locks.table)?;
-        table.scratch = scratch;
-        Ok(table)
+        let mut knotes = killable::lock(&self.locks.knotes)?;
+        knotes.bodies.scratch = scratch;
+        Ok(knotes)
     }
 
     /// Sees to it that all adopted knotes are in the table.
@@ -442,8 +469,10 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
     #[inline]
-    pub(crate) fn prepare(&self, table: &mut Table) -> Result {
-        drop(self.ready_for(table)?);
+    pub(crate) fn prepare(&self, knotes: &mut Knotes) -> Result {
+        if self.unsettled.is_set() {
+            drop(self.ready_for(knotes)?);
+        }
         Ok(())
     }
 
@@ -459,41 +488,104 @@ impl Kqueue {
     /// - `ENOMEM`; and what attaching to the source fails with.
     pub(crate) fn register(
         this: ArcBorrow<'_, Self>,
-        table: &mut Table,
+        knotes: &mut Knotes,
         change: &Kevent,
         collects: bool,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
-        let file = match this.find_live(table, change, filter)? {
-            Found::Knote(knote) => {
-                if !change.has(EV_ADD) && change.has(EV_DELETE) {
-                    drop(this.retire(&knote));
-                    table.keep_out();
-                    this.detach(table, &knote);
+        let Knotes { table, bodies } = &mut *knotes;
+        if let Some(knote) = table.find(change.ident, filter) {
+            if knote.is_retired() || !Self::is_named(bodies, knote) {
+                let knote: ARef<Knote> = knote.into();
+                if this.change_other(knotes, &knote, change)? {
                     return Ok(());
                 }
-                let result = Self::modify(table, &knote, change);
-                if result.is_ok() {
-                    this.update(table, &knote, change, true, collects);
+            } else if change.has(EV_ADD) || !change.has(EV_DELETE) {
+                return this.modify(bodies, knote, change, collects);
+            } else {
+                this.retire(knote);
+                let found = ptr::from_ref(knote);
+                if let Some(knote) = table.take(change.ident, found) {
+                    this.detach(bodies, &knote);
                 }
-                table.give_back(knote);
-                return result;
+                return Ok(());
             }
-            Found::None(file) => file,
+        }
+        Self::register_new(this, knotes, change, filter, collects)
+    }
+
+    /// The same, if there is no such knote.
+    #[inline(never)]
+    fn register_new(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        filter: Filter,
+        collects: bool,
+    ) -> Result {
+        let file = if filter.is_descriptor() {
+            Some(fdtable::get(change.ident)?)
+        } else {
+            None
         };
         if !change.has(EV_ADD) {
             return Err(ENOENT);
         }
-        let (knote, may_be_ready) = Self::add(this, table, change, filter, file)?;
-        this.update(table, &knote, change, may_be_ready, collects);
+        let (knote, may_be_ready) = Self::add(this, knotes, change, filter, file)?;
+        this.update(&mut knotes.bodies, &knote, change, may_be_ready, collects);
+        knotes.table.insert(knote);
+        Ok(())
+    }
+
+    /// The change is for a knote that was retired, or whose ident names something else by now. True if
+    /// that is all there is to do.
+    #[cold]
+    fn change_other(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
+        let filter = knote.filter();
+        if !knote.is_retired() && filter.outlives_name() {
+            if change.has(EV_ADD) {
+                // It stays until it is reported, behind the new one.
+                return Ok(false);
+            }
+            if change.has(EV_DELETE) {
+                self.remove(knotes, knote);
+            } else {
+                self.modify(&mut knotes.bodies, knote, change, false)?;
+            }
+            return Ok(true);
+        }
+        if filter.is_descriptor() {
+            // If there is none, all stays as it is.
+            drop(fdtable::get(change.ident)?);
+        }
+        self.remove(knotes, knote);
+        Ok(false)
+    }
+
+    /// Changes the parameters and the state of a knote.
+    #[inline(always)]
+    fn modify(
+        &self,
+        bodies: &mut Bodies,
+        knote: &Knote,
+        change: &Kevent,
+        collects: bool,
+    ) -> Result {
+        let Parts { body, file } = knote.parts(bodies);
+        let udata = body.udata;
+        filter::touch(knote, body, file, change)?;
+        if change.has(EV_KEEPUDATA) {
+            body.udata = udata;
+        }
+        self.update(bodies, knote, change, true, collects);
         Ok(())
     }
 
     /// Brings the state of a knote up to date with a change that was made.
-    #[inline]
+    #[inline(always)]
     fn update(
         &self,
-        table: &mut Table,
+        bodies: &mut Bodies,
         knote: &Knote,
         change: &Kevent,
         may_be_ready: bool,
@@ -502,43 +594,45 @@ impl Kqueue {
         if may_be_ready && collects && self.apply_unseen(knote, change) {
             return;
         }
-        let active = may_be_ready && knote.is_ready(table);
-        if active || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply(knote, active, change);
+        if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
+            self.apply_seen(bodies, knote, change, may_be_ready);
         }
     }
 
     /// Marks a knote active without running its filter, if nobody but the caller would wake up for
     /// that: a scan takes it off again if it is not ready. False if that may not be.
-    #[inline]
+    #[inline(always)]
     fn apply_unseen(&self, knote: &Knote, change: &Kevent) -> bool {
         let mut ready = self.locks.ready.lock();
+        let noticed = ready.watched || self.sleepers.has_sleeper();
         let state = knote.state(&mut ready);
         // One that stays disabled is not seen by the scan, and would be thought ready.
         let stays_disabled =
             change.has(EV_DISABLE) || (state.is_disabled() && !change.has(EV_ENABLE));
-        if stays_disabled || ready.watched || self.sleepers.has_sleeper() {
+        if stays_disabled || noticed {
             return false;
         }
-        if Self::apply_to_state(knote.state(&mut ready), true, change) {
-            ready.push_back(knote.into());
+        if Self::apply_to_state(state, true, change) {
+            self.queue(&mut ready, knote);
             drop(ready);
             trace::activate(self, knote);
         }
         true
     }
 
+    /// Runs the filter, if the knote may be ready, and changes its state as that and the change say.
+    #[inline(never)]
+    fn apply_seen(&self, bodies: &mut Bodies, knote: &Knote, change: &Kevent, may_be_ready: bool) {
+        let active = may_be_ready && knote.is_ready(bodies);
+        if active || change.has(EV_DISABLE | EV_ENABLE) {
+            self.apply(knote, active, change);
+        }
+    }
+
     /// True if the knote must now be put into the list.
-    #[inline]
+    #[inline(always)]
     fn apply_to_state(state: &mut State, active: bool, change: &Kevent) -> bool {
-        let mut due = active && state.activate();
-        if change.has(EV_DISABLE) {
-            state.disable();
-        }
-        if change.has(EV_ENABLE) {
-            due |= state.enable();
-        }
-        due
+        state.change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
     }
 
     /// Marks a knote active if it is, then disables or enables it as the change says.
@@ -547,7 +641,7 @@ impl Kqueue {
         if !Self::apply_to_state(knote.state(&mut ready), active, change) {
             return;
         }
-        ready.push_back(knote.into());
+        self.queue(&mut ready, knote);
         let wake = self.whom_to_wake(&ready);
         drop(ready);
         trace::activate(self, knote);
@@ -575,6 +669,7 @@ impl Kqueue {
         }
         child.next = ready.adopted.take();
         ready.adopted = Some(child);
+        self.unsettled.set(true);
         drop(ready);
         trace::attach(self, &Kevent::of_knote(knote));
         Ok(())
@@ -586,7 +681,7 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed. `ENOMEM`, then they wait on.
     #[inline]
-    fn ready_for(&self, table: &mut Table) -> Result<Guard<'_, Ready, IrqSave>> {
+    fn ready_for(&self, knotes: &mut Knotes) -> Result<Pending<'_>> {
         loop {
             let ready = self.locks.ready.lock();
             if ready.closed {
@@ -596,91 +691,51 @@ impl Kqueue {
                 return Ok(ready);
             }
             drop(ready);
-            self.admit(table)?;
+            self.admit(knotes)?;
         }
     }
 
     /// Takes an adopted knote into the table, if there is one.
     #[cold]
-    fn admit(&self, table: &mut Table) -> Result {
-        table.reserve()?;
+    fn admit(&self, knotes: &mut Knotes) -> Result {
+        knotes.table.reserve()?;
         let mut ready = self.locks.ready.lock();
         let Some(mut child) = ready.adopted.take() else {
             return Ok(());
         };
         ready.adopted = child.next.take();
+        let unsettled = ready.closed || ready.adopted.is_some();
+        self.unsettled.set(unsettled);
         drop(ready);
         let Adopted { knote, source, .. } = KBox::into_inner(child);
-        knote.body_mut(table).source = Some(source);
-        table.insert(knote);
+        knote.body_mut(&mut knotes.bodies).source = Some(source);
+        knotes.table.insert(knote);
         Ok(())
     }
 
-    /// The knote that a change is for, lent by the table. One that was left behind by a closed
-    /// descriptor ends here.
-    ///
-    /// # Errors
-    ///
-    /// `EBADF` if the filter is on descriptors, and there is no such.
-    #[inline]
-    fn find_live(&self, table: &mut Table, change: &Kevent, filter: Filter) -> Result<Found> {
-        let knote = table.lend(change.ident, filter);
-        if let Some(knote) = knote {
-            if !knote.is_retired() && Self::is_named(table, &knote) {
-                return Ok(Found::Knote(knote));
-            }
-            self.find_other(table, change, knote)
-        } else if filter.is_descriptor() {
-            Ok(Found::None(Some(fdtable::get(change.ident)?)))
-        } else {
-            Ok(Found::None(None))
-        }
-    }
-
     /// True when the knote's ident still names what it is about, and not something else by now.
-    #[inline]
-    fn is_named(table: &Table, knote: &Knote) -> bool {
+    #[inline(always)]
+    fn is_named(bodies: &Bodies, knote: &Knote) -> bool {
         if knote.filter().is_descriptor() {
-            let file = knote.file(table);
+            let file = knote.file(bodies);
             file.is_some_and(|file| Names::current().maps(knote.ident(), file))
         } else {
-            filter::is_named(knote.filter(), knote.body(table), knote.ident())
+            filter::is_named(knote.filter(), knote.body(bodies), knote.ident())
         }
     }
 
-    /// What a change is for, if there is a knote that was retired, or its ident names something else.
-    #[cold]
-    fn find_other(&self, table: &mut Table, change: &Kevent, knote: ARef<Knote>) -> Result<Found> {
-        let filter = knote.filter();
-        if !knote.is_retired() && filter.outlives_name() {
-            if !change.has(EV_ADD) {
-                return Ok(Found::Knote(knote));
-            }
-            // It stays until it is reported, behind the new one.
-            table.give_back(knote);
-            return Ok(Found::None(None));
-        }
-        let file = if filter.is_descriptor() {
-            fdtable::get(change.ident).map(Some)
-        } else {
-            Ok(None)
-        };
-        table.give_back(knote.clone());
-        let file = file?;
-        self.remove(table, &knote);
-        Ok(Found::None(file))
-    }
-
-    /// Gives the new knote, and whether it may be ready already.
+    /// Gives the new knote, for which there is room in the table, and whether it may be ready already.
+    #[inline]
     fn add(
         this: ArcBorrow<'_, Self>,
-        table: &mut Table,
+        knotes: &mut Knotes,
         change: &Kevent,
         filter: Filter,
         file: Option<ARef<File>>,
     ) -> Result<(ARef<Knote>, bool)> {
-        table.reserve()?;
-        let body = Body::new(change);
+        knotes.table.reserve()?;
+        let bodies = &mut knotes.bodies;
+        let body = || Body::new(change);
         let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;
         let attach = Attach {
             knote: &knote,
@@ -688,36 +743,28 @@ impl Kqueue {
             file,
             shared: &this.shared,
         };
-        let attached = match filter::attach(filter, attach, table) {
-            Ok(attached) => attached,
+        let attached = filter::attach(filter, attach, bodies).and_then(|attached| {
+            let body = knote.body_mut(bodies);
+            body.source = attached.source;
+            body.flags |= attached.flags;
+            // A close that came too early for the binding is seen here.
+            if filter.is_descriptor() && !Self::is_named(bodies, &knote) {
+                return Err(EBADF);
+            }
+            Ok(attached.may_be_ready)
+        });
+        match attached {
+            Ok(may_be_ready) => {
+                trace::attach(&this, change);
+                Ok((knote, may_be_ready))
+            }
             Err(error) => {
                 // It may have fired already.
-                drop(this.retire(&knote));
-                knote.detach(table);
-                return Err(error);
+                this.retire(&knote);
+                knote.detach(bodies);
+                Err(error)
             }
-        };
-        let body = knote.body_mut(table);
-        body.source = attached.source;
-        body.flags |= attached.flags;
-        table.insert(knote.clone());
-        // A close that came too early for the binding is seen here.
-        if filter.is_descriptor() && !Self::is_named(table, &knote) {
-            this.remove(table, &knote);
-            return Err(EBADF);
         }
-        trace::attach(&this, change);
-        Ok((knote, attached.may_be_ready))
-    }
-
-    fn modify(table: &mut Table, knote: &Knote, change: &Kevent) -> Result {
-        let Parts { body, file } = knote.parts(table);
-        let udata = body.udata;
-        filter::touch(knote, body, file, change)?;
-        if change.has(EV_KEEPUDATA) {
-            body.udata = udata;
-        }
-        Ok(())
     }
 
     // Collection.
@@ -733,23 +780,21 @@ impl Kqueue {
     /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EBADF` if
     /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
     pub(crate) fn scan(&self, sink: &mut impl EventSink, scratch: Scratch) -> Result {
-        let mut table = self.enter(scratch).inspect_err(|_| self.pass_on())?;
-        self.scan_entered(&mut table, sink)
+        let mut knotes = self.enter(scratch).inspect_err(|_| self.pass_on())?;
+        self.scan_entered(&mut knotes, sink)
     }
 
     /// The same for who has the mutex already.
-    pub(crate) fn scan_entered(&self, table: &mut Table, sink: &mut impl EventSink) -> Result {
-        let mut batch = Batch::new();
-        let mut left = Left::new();
+    pub(crate) fn scan_entered(&self, knotes: &mut Knotes, sink: &mut impl EventSink) -> Result {
         let mut wake = Wake::default();
-        let mut ready = self.ready_for(table).inspect_err(|_| self.pass_on())?;
+        let mut ready = self.ready_for(knotes).inspect_err(|_| self.pass_on())?;
         let room = sink.room();
         ready.begin_scan();
         let result = loop {
             if ready.adopted.is_some() {
                 // A child of a process was born while the lock was free.
                 drop(ready);
-                match self.ready_for(table) {
+                match self.ready_for(knotes) {
                     Ok(taken) => ready = taken,
                     Err(error) => break Err(error),
                 }
@@ -759,42 +804,126 @@ impl Kqueue {
                 // is an end to that, since nobody can register anything meanwhile to close it again.
                 ready.begin_scan();
             }
-            ready.take(table, sink.room(), &mut batch);
-            drop(ready);
-            if batch.is_empty() {
+            if ready.unseen == 0 || ready.queue.is_empty() {
+                self.stirred.set(ready.pending() > 0);
+                drop(ready);
                 break Ok(());
             }
-            let result = self.report(table, &mut batch, sink);
-            ready = self.locks.ready.lock();
-            let put_back = ready.put_back(&mut batch, &mut left, result.is_err());
-            wake.pollers |= put_back.news && ready.watched;
-            wake.sleeper |= (put_back.news || put_back.level) && self.sleepers.has_sleeper();
-            if result.is_err() || sink.room() == 0 {
+            let mut events = Events::new();
+            let level = ready.glance(&mut knotes.bodies, sink.room(), &mut events);
+            let pending = ready.pending() > 0;
+            self.stirred.set(pending);
+            if events.is_empty() && ready.unseen == 0 {
+                // Perhaps once more.
+                continue;
+            }
+            let (seen, result) = if events.is_empty() {
+                self.scan_batch(ready, knotes, sink, &mut wake)
+            } else {
+                // What is true for us is true for others, and what there is no room for is theirs.
+                let shared = level || (pending && events.len() == sink.room());
+                wake.sleeper |= shared && self.sleepers.has_sleeper();
+                let seen = ready.unseen == 0;
                 drop(ready);
+                (seen, self.tell(knotes, &events, sink, &mut wake))
+            };
+            if result.is_err() || seen || sink.room() == 0 {
                 break result;
             }
-            if !left.is_empty() {
-                drop(ready);
-                left.drain().for_each(drop);
-                ready = self.locks.ready.lock();
-            }
+            ready = self.locks.ready.lock();
         };
         self.wake(wake);
         result
     }
 
+    /// Reports events that were told at a glance.
+    #[inline]
+    fn tell(
+        &self,
+        knotes: &mut Knotes,
+        events: &Events,
+        sink: &mut impl EventSink,
+        wake: &mut Wake,
+    ) -> Result {
+        let (told, result) = sink.report(events);
+        if trace::wants_deliveries() {
+            self.trace_deliveries(events, told);
+        }
+        if told < events.len() {
+            self.take_back(knotes, events.iter().skip(told), wake);
+        }
+        result
+    }
+
+    /// Makes pending again what was told at a glance and has not reached the program: first, and in its
+    /// order.
+    #[cold]
+    fn take_back<'a>(
+        &self,
+        knotes: &mut Knotes,
+        untold: impl DoubleEndedIterator<Item = &'a Kevent>,
+        wake: &mut Wake,
+    ) {
+        let Knotes { table, bodies } = knotes;
+        for event in untold.rev() {
+            let filter = Filter::from_raw(event.filter);
+            let Some(knote) = filter.and_then(|filter| table.find(event.ident, filter)) else {
+                continue;
+            };
+            filter::untold(knote.filter(), knote.body_mut(bodies), event);
+            let mut ready = self.locks.ready.lock();
+            let mut due = ready.remove(knote);
+            let state = knote.state(&mut ready);
+            // One that was dispatched is disabled by now.
+            due |= state.change(true, false, event.has(EV_DISPATCH));
+            if due {
+                ready.push_front(knote);
+                self.stirred.set(true);
+                let news = self.whom_to_wake(&ready);
+                wake.sleeper |= news.sleeper;
+                wake.pollers |= news.pollers;
+            }
+        }
+    }
+
+    /// Takes a batch off the list, and reports those of it whose condition holds. Gives whether there are
+    /// surely no others to see.
+    #[inline(never)]
+    fn scan_batch(
+        &self,
+        mut ready: Pending<'_>,
+        knotes: &mut Knotes,
+        sink: &mut impl EventSink,
+        wake: &mut Wake,
+    ) -> (bool, Result) {
+        let mut batch = Batch::new();
+        ready.take(&knotes.bodies, sink.room(), &mut batch);
+        drop(ready);
+        let result = self.report(knotes, &mut batch, sink);
+        let mut ready = self.locks.ready.lock();
+        let put_back = ready.put_back(&batch, result.is_err());
+        wake.pollers |= put_back.news && ready.watched;
+        let pending = ready.pending() > 0;
+        self.stirred.set(pending);
+        let shared = put_back.news || put_back.level || (pending && sink.room() == 0);
+        wake.sleeper |= shared && self.sleepers.has_sleeper();
+        let seen = ready.unseen == 0 && !ready.cut;
+        drop(ready);
+        (seen, result)
+    }
+
     /// Reports those of the batch whose condition holds, and decides what becomes of each.
     #[inline]
-    fn report(&self, table: &mut Table, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
+    fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
         let mut events = Events::new();
         let mut asks = false;
         for taken in batch.iter_mut() {
             let knote = &*taken.knote;
             if taken.next == Next::Unbound {
-                self.remove(table, knote);
+                self.remove(knotes, knote);
                 continue;
             }
-            let Some(event) = knote.evaluate(table) else {
+            let Some(event) = knote.evaluate(&mut knotes.bodies) else {
                 continue;
             };
             // A close in the meantime has ended it.
@@ -811,7 +940,7 @@ impl Kqueue {
         }
         let (told, result) = sink.report(&events);
         if asks || told < events.len() {
-            self.reported(table, batch, &events, told);
+            self.reported(knotes, batch, &events, told);
         }
         if trace::wants_deliveries() {
             self.trace_deliveries(&events, told);
@@ -843,7 +972,7 @@ impl Kqueue {
     /// The first so many events have reached the program: tells the filters, and decides about those
     /// that had to wait for that.
     #[inline(never)]
-    fn reported(&self, table: &mut Table, batch: &mut Batch, events: &Events, told: usize) {
+    fn reported(&self, knotes: &mut Knotes, batch: &mut Batch, events: &Events, told: usize) {
         let mut events = events.iter().take(told);
         for taken in batch.iter_mut() {
             // Those without an event.
@@ -858,11 +987,14 @@ impl Kqueue {
                 continue;
             }
             let knote = &*taken.knote;
-            let more = filter::reported(knote.filter(), knote.body_mut(table), event);
-            taken.next = if event.has(EV_ONESHOT) {
-                self.remove(table, knote);
-                Next::Idle
-            } else if event.has(EV_DISPATCH) && more {
+            if event.has(EV_ONESHOT) {
+                self.remove(knotes, knote);
+                taken.next = Next::Idle;
+                continue;
+            }
+            let body = knote.body_mut(&mut knotes.bodies);
+            let more = filter::reported(knote.filter(), body, event);
+            taken.next = if event.has(EV_DISPATCH) && more {
                 Next::DisabledActive
             } else if event.has(EV_DISPATCH) {
                 Next::Disabled
@@ -901,16 +1033,21 @@ impl Kqueue {
 
     /// One line for the kqueue, and one for each knote.
     pub(crate) fn show(&self, m: &SeqFile) {
-        let Ok(mut table) = killable::lock(&self.locks.table) else {
+        let Ok(mut knotes) = killable::lock(&self.locks.knotes) else {
             return;
         };
         // What cannot be admitted is not shown.
-        let _ = self.ready_for(&mut table);
+        let _ = self.ready_for(&mut knotes);
         let pending = self.locks.ready.lock().pending();
-        seq_print!(m, "kqueue knotes: {} pending: {}\n", table.len(), pending);
-        table.for_each(|knote| {
+        seq_print!(
+            m,
+            "kqueue knotes: {} pending: {}\n",
+            knotes.table.len(),
+            pending
+        );
+        knotes.table.for_each(|knote| {
             let state = knote.state(&mut self.locks.ready.lock()).name();
-            let body = knote.body(&table);
+            let body = knote.body(&knotes.bodies);
             seq_print!(
                 m,
                 "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \
@@ -942,20 +1079,77 @@ impl Ready {
         self.cut = false;
     }
 
+    /// Looks at those at the head of the list, for at most `room` events, until there is one that takes longer:
+    /// its filter may sleep, it was disabled, it ends with its report, or its number is another file's. All is
+    /// decided under the lock. True if some of them stay pending.
+    #[inline]
+    fn glance(&mut self, bodies: &mut Bodies, room: usize, events: &mut Events) -> bool {
+        let mut names = None;
+        let mut level = false;
+        let most = self.unseen.min(LOOKS);
+        let mut looks = 0;
+        let mut walk = self.walk();
+        while looks < most && events.len() < room.min(BATCH) {
+            let Some((knote, state)) = walk.current() else {
+                break;
+            };
+            let (body, file) = knote.view(bodies);
+            if state.is_disabled() || body.flags & EV_ONESHOT != 0 {
+                break;
+            }
+            if let Some(file) = file {
+                let names = names.get_or_insert_with(Names::current);
+                if !names.maps(knote.ident(), file) {
+                    break;
+                }
+            }
+            match filter::glance(knote.filter(), body, file) {
+                Glance::Ask => break,
+                Glance::Nothing => {
+                    state.settle(false);
+                    walk.remove();
+                }
+                Glance::Ready(report) => {
+                    let event = knote.event(body, report);
+                    if events.push(event).is_err() {
+                        break;
+                    }
+                    if event.flags & (EV_CLEAR | EV_DISPATCH) == 0 {
+                        level = true;
+                        walk.keep();
+                    } else {
+                        state.settle(event.flags & EV_DISPATCH != 0);
+                        filter::told(knote, bodies, event.flags);
+                        walk.remove();
+                    }
+                }
+            }
+            looks += 1;
+        }
+        drop(walk);
+        self.unseen -= looks;
+        level
+    }
+
     /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
     /// here on.
     #[inline]
-    fn take(&mut self, table: &Table, room: usize, batch: &mut Batch) {
+    fn take(&mut self, bodies: &Bodies, room: usize, batch: &mut Batch) {
         let mut names = None;
-        while self.unseen > 0 && batch.len() < room.min(BATCH) {
-            let Some(knote) = self.pop_front() else { break };
+        for _ in 0..self.unseen.min(LOOKS) {
+            if batch.len() == room.min(BATCH) {
+                break;
+            }
+            let Some(knote) = self.pop_front() else {
+                break;
+            };
             self.unseen -= 1;
             if knote.state(self).take() == Take::Skip {
                 // The table has a reference too, so this is not the last one.
                 drop(knote);
                 continue;
             }
-            let bound = match knote.file(table) {
+            let bound = match knote.file(bodies) {
                 Some(file) => {
                     let names = names.get_or_insert_with(Names::current);
                     names.maps(knote.ident(), file)
@@ -974,14 +1168,14 @@ impl Ready {
     /// of those already; they are told of what is new, and of what should have been reported and was
     /// not, which there is if it has `failed`.
     #[inline]
-    fn put_back(&mut self, batch: &mut Batch, left: &mut Left, failed: bool) -> PutBack {
+    fn put_back(&mut self, batch: &[Taken], failed: bool) -> PutBack {
         let mut result = PutBack::default();
         self.in_flight -= batch.len();
         if failed {
             self.put_back_at_head(batch);
             result.news = true;
         }
-        for Taken { knote, next } in batch.drain() {
+        for Taken { knote, next } in batch {
             let state = knote.state(self);
             let due = match next {
                 Next::AtTail => {
@@ -1004,9 +1198,6 @@ impl Ready {
             };
             if due {
                 self.push_back(knote);
-            } else {
-                // There is room.
-                let _ = left.push(knote);
             }
         }
         result
@@ -1017,7 +1208,7 @@ impl Ready {
         let unreported = batch.iter().rev();
         for taken in unreported.filter(|taken| taken.next == Next::AtHead) {
             if taken.knote.state(self).activate() {
-                self.push_front(taken.knote.clone());
+                self.push_front(&taken.knote);
             }
         }
     }

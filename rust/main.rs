@@ -10,7 +10,7 @@
 //!
 //! From the outermost in:
 //!
-//! 1. `Locks::table`, a mutex. Held by who registers, scans or removes. Filters run under it, and
+//! 1. `Locks::knotes`, a mutex. Held by who registers, scans or removes. Filters run under it, and
 //!    they call `->poll` and `->unlocked_ioctl`, which may sleep as long as it likes: who is being killed waits for the
 //!    mutex no longer (`hook::killable`). Events are copied out under it, but with page faults off
 //!    (`hook::usercopy`).
@@ -21,8 +21,9 @@
 //! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`hook::probe`), or of a mark's
 //!    target (`hook::fsnotify`); in it that of what was heard of a process, a file, its contents or mounts
 //!    (`filter`). Spin locks, all but the mark's with interrupts off.
-//! 4. `Locks::ready`, a spin lock, interrupts off. A leaf but for the scheduler's: nothing is
-//!    called under it, and no reference is dropped. Wake-ups of sleepers and pollers come after it is released.
+//! 4. `Locks::ready`, a spin lock, interrupts off. A leaf: no reference is dropped under it, and wake-ups of sleepers
+//!    and pollers come after it is released. A scan looks at sockets, pipes and eventfds under it, which takes no lock
+//!    but a pipe's wait queue's, and that one is tried and not waited for (`hook::pipe`): it is one of 2.
 //!
 //! `Kqueue::sleepers`, a wait queue, is woken under 2 and 3 at most. Who sleeps queues there first, and then
 //! looks under 4 whether something is pending; who makes something pending asks under 4 whether
@@ -34,8 +35,8 @@
 //!
 //! | What | By |
 //! |---|---|
-//! | `Table` and every knote's `Body` | the mutex |
-//! | `Ready` and every knote's state and links | the spin lock |
+//! | `Table`, every knote's place in it, and its `Body` | the mutex |
+//! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that |
 //! | a knote's links in a chain of bindings (`hook::close`) | the lock of that chain |
 //! | the file that a knote is bound to | the mutex; does not change while it is in a chain |
 //! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |

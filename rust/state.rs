@@ -17,7 +17,8 @@
 //!
 //! `KN_PROCESSING`, `KN_WAITING` and `KN_REPROCESS` have no counterpart: who processes a knote
 //! holds the kqueue's mutex, and a source that fires meanwhile simply queues it again, because a
-//! scan takes a knote off the list *before* it runs the filter.
+//! scan takes a knote off the list *before* it runs the filter. (Or it does all of that under the
+//! spin lock: then a source fires before or after it.)
 //!
 //! # Invariants
 //!
@@ -73,10 +74,22 @@ impl State {
         self.enqueue_if_due()
     }
 
-    /// `EV_ENABLE`. True if the knote must now be put into the list.
+    /// A change: activates, then `EV_DISABLE`, then `EV_ENABLE`, as it says. True if the knote must now be put
+    /// into the list.
     #[must_use]
-    pub(crate) fn enable(&mut self) -> bool {
-        self.0 &= !DISABLED;
+    pub(crate) fn change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
+        if self.has(DELETING) {
+            return false;
+        }
+        if active {
+            self.0 |= ACTIVE;
+        }
+        if disable {
+            self.0 |= DISABLED;
+        }
+        if enable {
+            self.0 &= !DISABLED;
+        }
         self.enqueue_if_due()
     }
 
@@ -89,7 +102,7 @@ impl State {
         due
     }
 
-    /// `EV_DISABLE`, or `EV_DISPATCH` after a report. A queued knote is left for a scan to skip.
+    /// `EV_DISPATCH`, after a report. A queued knote is left for a scan to skip.
     pub(crate) fn disable(&mut self) {
         self.0 |= DISABLED;
     }
@@ -107,6 +120,15 @@ impl State {
         }
         self.0 &= !ACTIVE;
         Take::Evaluate
+    }
+
+    /// A scan has decided about it at a glance, and took it off the list: enabled as it was, it is idle now, or
+    /// disabled if it is `dispatched`.
+    pub(crate) fn settle(&mut self, dispatched: bool) {
+        self.0 &= !(QUEUED | ACTIVE);
+        if dispatched {
+            self.0 |= DISABLED;
+        }
     }
 
     /// The knote goes. True if it must now be taken off the list.

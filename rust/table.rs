@@ -2,34 +2,36 @@
 
 //! The knotes of one kqueue by (ident, filter).
 //!
-//! A hash table that doubles when it is full, so that a lookup costs the same
+//! A hash table that grows by four when it is full, so that a lookup costs the same
 //! with ten knotes and with a million. Idents are the program's to choose; the
 //! hash multiplies by a secret odd number, so that nobody can choose them to
 //! collide.
 
 use crate::{
     filter::Filter,
-    hook::{
-        knote::{Key, Keyed},
-        random::random,
-        usercopy::Scratch, //
-    },
-    knote::Knote, //
+    hook::{knote::Key, random::random},
+    knote::{Bodies, Knote}, //
 };
+use core::ptr;
 use kernel::{prelude::*, sync::aref::ARef};
 
-const FIRST_BITS: u32 = 4;
+/// Binary logarithm of what it grows by.
+const GROWTH_BITS: u32 = 2;
 
 /// All that a kqueue's mutex guards.
+pub(crate) struct Knotes {
+    pub(crate) table: Table,
+    pub(crate) bodies: Bodies,
+}
+
+/// Where the knotes are. It has a reference to each.
 pub(crate) struct Table {
     key: Key<Table>,
-    /// Chains, linked by `Body::next`. Empty, or a power of two of them.
+    /// Chains, linked by [`Knote::next`]. Empty, or a power of two of them.
     buckets: KVVec<Option<ARef<Knote>>>,
     bits: u32,
     len: usize,
     multiplier: u64,
-    /// Memory of the task that has the mutex.
-    pub(crate) scratch: Scratch,
 }
 
 /// Puts a value into a slot that has none, so that there is nothing to drop.
@@ -38,13 +40,6 @@ fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
     let before = core::mem::replace(slot, value);
     debug_assert!(before.is_none());
     core::mem::forget(before);
-}
-
-impl Keyed for Table {
-    #[inline]
-    fn key(&self) -> &Key<Self> {
-        &self.key
-    }
 }
 
 impl Table {
@@ -56,7 +51,6 @@ impl Table {
             bits: 0,
             len: 0,
             multiplier: random() | 1,
-            scratch: Scratch::new(0),
         }
     }
 
@@ -70,55 +64,17 @@ impl Table {
         (ident.wrapping_mul(self.multiplier) >> (u64::BITS - self.bits.max(1))) as usize
     }
 
-    /// Takes the knote of (ident, filter) out, for a while: it is to be put back by
-    /// [`Table::give_back`], or ended.
+    /// The knote of (ident, filter); the newest, if there is another one that outlives what it was about.
     #[inline]
-    pub(crate) fn lend(&mut self, ident: u64, filter: Filter) -> Option<ARef<Knote>> {
-        let bucket = self.bucket(ident);
-        let first = self.buckets.get(bucket)?.as_deref()?;
-        if first.ident() == ident && first.filter() == filter {
-            let knote = self.buckets.get_mut(bucket)?.take()?;
-            let next = knote.body_mut(self).next.take();
-            fill(self.buckets.get_mut(bucket)?, next);
-            return Some(knote);
-        }
-        self.extract(bucket, |knote| {
-            knote.ident() == ident && knote.filter() == filter
-        })
-    }
-
-    /// Puts a knote back that was lent.
-    #[inline]
-    pub(crate) fn give_back(&mut self, knote: ARef<Knote>) {
-        self.link(knote);
-    }
-
-    /// A knote that was lent has ended.
-    pub(crate) fn keep_out(&mut self) {
-        self.len -= 1;
-    }
-
-    /// Takes the first out of the chain that `is` it. Those before it are unlinked and linked again, in
-    /// their order: chains are short.
-    fn extract(&mut self, bucket: usize, is: impl Fn(&Knote) -> bool) -> Option<ARef<Knote>> {
-        let mut chain = self.buckets.get_mut(bucket)?.take();
-        let mut before = None;
-        let mut found = None;
-        while let Some(knote) = chain {
-            chain = knote.body_mut(self).next.take();
-            if is(&knote) {
-                found = Some(knote);
-                break;
+    pub(crate) fn find(&self, ident: u64, filter: Filter) -> Option<&Knote> {
+        let mut at = self.buckets.get(self.bucket(ident))?.as_ref();
+        while let Some(knote) = at {
+            if knote.ident() == ident && knote.filter() == filter {
+                return Some(knote);
             }
-            knote.body_mut(self).next = before;
-            before = Some(knote);
+            at = knote.next(&self.key);
         }
-        *self.buckets.get_mut(bucket)? = chain;
-        while let Some(knote) = before {
-            before = knote.body_mut(self).next.take();
-            self.link(knote);
-        }
-        found
+        None
     }
 
     /// Makes room for one more knote.
@@ -130,7 +86,7 @@ impl Table {
         if self.len < self.buckets.len() {
             return Ok(());
         }
-        let bits = (self.bits + 1).max(FIRST_BITS);
+        let bits = self.bits + GROWTH_BITS;
         let mut buckets = KVVec::new();
         if let Err(error) = buckets.extend_with(1 << bits, None, GFP_KERNEL_ACCOUNT) {
             return if self.buckets.is_empty() {
@@ -142,15 +98,20 @@ impl Table {
         let mut old = core::mem::replace(&mut self.buckets, buckets);
         self.bits = bits;
         for slot in old.iter_mut() {
-            // Backwards, so that each chain keeps its order.
             let mut chain = slot.take();
+            // Backwards, so that each chain keeps its order; most have one knote at most.
             let mut backwards = None;
             while let Some(knote) = chain {
-                chain = core::mem::replace(&mut knote.body_mut(self).next, backwards);
+                chain = knote.next_mut(&mut self.key).take();
+                if chain.is_none() && backwards.is_none() {
+                    self.link(knote);
+                    break;
+                }
+                fill(knote.next_mut(&mut self.key), backwards);
                 backwards = Some(knote);
             }
             while let Some(knote) = backwards {
-                backwards = knote.body_mut(self).next.take();
+                backwards = knote.next_mut(&mut self.key).take();
                 self.link(knote);
             }
         }
@@ -160,12 +121,8 @@ impl Table {
     #[inline]
     fn link(&mut self, knote: ARef<Knote>) {
         let bucket = self.bucket(knote.ident());
-        let Some(slot) = self.buckets.get_mut(bucket) else {
-            return;
-        };
-        let next = slot.take();
-        fill(&mut knote.body_mut(self).next, next);
         if let Some(slot) = self.buckets.get_mut(bucket) {
+            fill(knote.next_mut(&mut self.key), slot.take());
             fill(slot, Some(knote));
         }
     }
@@ -178,22 +135,50 @@ impl Table {
 
     /// Takes a knote out; false if it is not in the table.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
-        let bucket = self.bucket(knote.ident());
-        let found = self.extract(bucket, |other| core::ptr::eq(other, knote));
-        if found.is_some() {
-            self.len -= 1;
+        self.take(knote.ident(), knote).is_some()
+    }
+
+    /// Takes the knote at an address out, if it is in the table; `ident` is its.
+    #[inline]
+    pub(crate) fn take(&mut self, ident: u64, knote: *const Knote) -> Option<ARef<Knote>> {
+        let bucket = self.bucket(ident);
+        let slot = self.buckets.get_mut(bucket)?;
+        let found = match slot.take() {
+            Some(first) if ptr::eq(&*first, knote) => {
+                fill(slot, first.next_mut(&mut self.key).take());
+                first
+            }
+            first => {
+                fill(slot, first);
+                self.take_behind(bucket, knote)?
+            }
+        };
+        self.len -= 1;
+        Some(found)
+    }
+
+    /// The same for one that is not the first of its chain.
+    fn take_behind(&mut self, bucket: usize, knote: *const Knote) -> Option<ARef<Knote>> {
+        let mut before = self.buckets.get(bucket)?.as_ref()?;
+        loop {
+            let next = before.next(&self.key)?;
+            if ptr::eq(&**next, knote) {
+                break;
+            }
+            before = next;
         }
-        found.is_some()
+        let before = before.clone();
+        let found = before.next_mut(&mut self.key).take()?;
+        let rest = found.next_mut(&mut self.key).take();
+        fill(before.next_mut(&mut self.key), rest);
+        Some(found)
     }
 
     /// Takes any knote out, to take all. Frees the table when it was the last.
     pub(crate) fn pop(&mut self, from: &mut usize) -> Option<ARef<Knote>> {
         while let Some(slot) = self.buckets.get_mut(*from) {
             if let Some(knote) = slot.take() {
-                let next = knote.body_mut(self).next.take();
-                if let Some(slot) = self.buckets.get_mut(*from) {
-                    *slot = next;
-                }
+                *slot = knote.next_mut(&mut self.key).take();
                 self.len -= 1;
                 return Some(knote);
             }
@@ -205,12 +190,12 @@ impl Table {
     }
 
     /// Calls `each` with every knote.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(&ARef<Knote>)) {
+    pub(crate) fn for_each<'a>(&'a self, mut each: impl FnMut(&'a ARef<Knote>)) {
         for slot in self.buckets.iter() {
             let mut at = slot.as_ref();
             while let Some(knote) = at {
                 each(knote);
-                at = knote.body(self).next.as_ref();
+                at = knote.next(&self.key);
             }
         }
     }

@@ -39,10 +39,9 @@ use crate::{
         seek::{Seek, SeekProbe},
         usercopy::Scratch, //
     },
-    knote::{Body, Knote},
+    knote::{Bodies, Body, Knote},
     kqueue::Kqueue,
     nesting::Edge,
-    table::Table,
     uapi::*, //
 };
 use kernel::{
@@ -159,12 +158,18 @@ impl Contents {
 /// What few descriptors need besides their knote.
 #[derive(Default)]
 pub(super) struct Rare {
-    _extra: Option<Extra>,
+    extra: Option<Extra>,
     contents: Option<Contents>,
     /// For a kqueue: that it is watched by ours.
-    _edge: Option<Edge>,
+    edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
     retry: Option<Pin<KBox<KnoteTimer>>>,
+}
+
+impl Rare {
+    fn is_needed(&self) -> bool {
+        self.extra.is_some() || self.contents.is_some() || self.edge.is_some()
+    }
 }
 
 /// # Errors
@@ -175,54 +180,68 @@ pub(super) struct Rare {
 pub(super) fn attach(
     attach: Attach<'_>,
     direction: Direction,
-    table: &mut Table,
+    bodies: &mut Bodies,
 ) -> Result<Attached> {
-    let file = attach.file.ok_or(EBADF)?;
+    let Attach {
+        knote,
+        file,
+        shared,
+        ..
+    } = attach;
+    let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
-    let knote = attach.knote;
-    knote.body_mut(table).kind = kind;
-    let mut may_be_ready = true;
-    let mut source = None;
-    if kind == FileKind::Contents {
-        match direction {
-            Direction::Read => {
-                source = Some(keep(Rare {
-                    contents: Some(Contents::new(&file, knote, attach.shared)?),
-                    ..Rare::default()
-                })?);
-            }
-            Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
-            Direction::Write => {}
-            Direction::Except => return Err(EOPNOTSUPP),
-        }
-        attach.shared.closes.bind(knote, file, table)?;
-    } else if pollwait::is_pollable(&file) {
-        let edge = if kind == FileKind::Kqueue {
-            connect(&file, direction, knote, attach.shared)?
-        } else {
-            None
-        };
-        attach.shared.closes.bind(knote, file, table)?;
-        let (events, extra) = pollwait::listen(knote, table)?;
-        if edge.is_some() || extra.is_some() {
-            source = Some(keep(Rare {
-                _extra: extra,
-                _edge: edge,
-                ..Rare::default()
-            })?);
-        }
-        may_be_ready =
-            events.any(direction.wakes() | Events::PRI) || kind.is_more_than_polled(direction);
-    } else if contents::is_character_device(&file) {
-        // `/dev/null` and its like are always ready.
-        attach.shared.closes.bind(knote, file, table)?;
-    } else {
-        return Err(EINVAL);
+    knote.body_mut(bodies).kind = kind;
+    if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !pollwait::is_pollable(&file) {
+        return attach_other(knote, file, kind, shared, direction, bodies);
     }
+    shared.closes.bind(knote, file, bodies)?;
+    let (events, extra) = pollwait::listen(knote, bodies)?;
+    let source = match extra {
+        None => None,
+        extra => Some(keep(Rare {
+            extra,
+            ..Rare::default()
+        })?),
+    };
     Ok(Attached {
         source,
         flags: 0,
-        may_be_ready,
+        may_be_ready: events.any(direction.wakes() | Events::PRI)
+            || kind.is_more_than_polled(direction),
+    })
+}
+
+/// To what is not only polled.
+#[inline(never)]
+fn attach_other(
+    knote: &Knote,
+    file: ARef<File>,
+    kind: FileKind,
+    shared: &Shared,
+    direction: Direction,
+    bodies: &mut Bodies,
+) -> Result<Attached> {
+    let mut rare = Rare::default();
+    match kind {
+        FileKind::Contents => match direction {
+            Direction::Read => rare.contents = Some(Contents::new(&file, knote, shared)?),
+            Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
+            Direction::Write => {}
+            Direction::Except => return Err(EOPNOTSUPP),
+        },
+        FileKind::Kqueue => rare.edge = connect(&file, direction, knote, shared)?,
+        // `/dev/null` and its like are always ready.
+        _ if contents::is_character_device(&file) => {}
+        _ => return Err(EINVAL),
+    }
+    shared.closes.bind(knote, file, bodies)?;
+    if kind == FileKind::Kqueue {
+        rare.extra = pollwait::listen(knote, bodies)?.1;
+    }
+    Ok(Attached {
+        source: rare.is_needed().then(|| keep(rare)).transpose()?,
+        flags: 0,
+        may_be_ready: true,
     })
 }
 

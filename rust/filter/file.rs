@@ -117,14 +117,14 @@ fn is_asked(file: &LocalFile) -> bool {
 }
 
 /// What a look at the file itself tells.
-pub(super) enum Glance {
-    Ready(i64),
+pub(crate) enum Glance<T> {
+    Ready(T),
     Nothing,
-    /// `->poll` is to be asked.
+    /// One has to look closer, and may have to sleep.
     Ask,
 }
 
-impl Glance {
+impl Glance<i64> {
     fn ready_if(ready: bool, data: impl FnOnce() -> i64) -> Self {
         if ready {
             Glance::Ready(data())
@@ -170,8 +170,9 @@ impl FileKind {
         }
     }
 
-    #[inline]
-    pub(super) fn glance(self, file: &File, direction: Direction) -> Glance {
+    /// The same, as far as it can be told without sleeping, and with a spin lock held: how much there is.
+    #[inline(always)]
+    pub(super) fn glance(self, file: &File, direction: Direction) -> Glance<i64> {
         let stream = |stream: Stream| match stream.input(file) {
             Input::Bytes(count) => Glance::Ready(count),
             Input::Nothing => Glance::Nothing,
@@ -180,19 +181,7 @@ impl FileKind {
         match (self, direction) {
             (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp),
             (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix),
-            (FileKind::Pipe, Direction::Read) => match Pipe::of(file) {
-                Some(pipe) if contents::is_open_to_read(file) && pipe.has_writer() => {
-                    Glance::ready_if(pipe.has_something(), || pipe.readable())
-                }
-                _ => Glance::Ask,
-            },
-            (FileKind::Pipe, Direction::Write) => match Pipe::of(file) {
-                Some(pipe) if contents::is_open_to_write(file) && pipe.has_reader() => {
-                    let room = pipe.writable();
-                    Glance::ready_if(room > 0, || room)
-                }
-                _ => Glance::Ask,
-            },
+            (FileKind::Pipe, Direction::Read | Direction::Write) => glance_at_pipe(file, direction),
             (FileKind::Eventfd, Direction::Read) => match eventfd::count_at_once(file) {
                 Some(count) if count != u64::MAX => {
                     Glance::ready_if(count != 0, || i64::try_from(count).unwrap_or(i64::MAX))
@@ -223,6 +212,11 @@ impl FileKind {
                 look_at_socket(file, direction)
             }
             FileKind::Contents => look_at_contents(file, direction),
+            // A slot that is being filled or emptied is not ready; what is put into it will be told.
+            FileKind::Pipe if direction == Direction::Read => {
+                Look::of(poll(file, direction), direction, count)
+                    .filter(|look| look.eof || look.data > 0)
+            }
             _ => Look::of(poll(file, direction), direction, count),
         }
     }
@@ -248,6 +242,27 @@ impl FileKind {
             FileKind::Socket | FileKind::Contents => true,
             _ => false,
         }
+    }
+}
+
+/// Its own function, as it takes a lock.
+#[inline(never)]
+fn glance_at_pipe(file: &File, direction: Direction) -> Glance<i64> {
+    let Some(pipe) = Pipe::of(file) else {
+        return Glance::Ask;
+    };
+    match direction {
+        Direction::Read if contents::is_open_to_read(file) && pipe.has_writer() => {
+            match pipe.readable_at_once() {
+                Some(bytes) => Glance::ready_if(bytes > 0, || bytes),
+                None => Glance::Ask,
+            }
+        }
+        Direction::Write if contents::is_open_to_write(file) && pipe.has_reader() => {
+            let room = pipe.writable();
+            Glance::ready_if(room > 0, || room)
+        }
+        _ => Glance::Ask,
     }
 }
 

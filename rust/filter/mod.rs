@@ -3,7 +3,8 @@
 //! The filters: what each kind of event source means by "ready" and by `data`.
 //!
 //! Filters are policy; the mechanisms they hook into are in [`crate::hook`]. All
-//! their operations run under the kqueue's mutex, in process context.
+//! their operations run under the kqueue's mutex, in process context; [`glance`] and [`told`] under the spin
+//! lock as well.
 
 mod descriptor;
 mod file;
@@ -17,13 +18,12 @@ mod vnode;
 use crate::{
     device::Shared,
     hook::{erased::Erased, fsnotify::fs, pollwait::Events, usercopy::Scratch},
-    knote::{Body, Knote},
-    table::Table,
+    knote::{Bodies, Body, Knote},
     uapi::*, //
 };
 pub(crate) use descriptor::ContentWatcher;
 use descriptor::Direction;
-pub(crate) use file::FileKind;
+pub(crate) use file::{FileKind, Glance};
 use kernel::{
     fs::File,
     prelude::*,
@@ -158,11 +158,11 @@ impl Attached {
 /// # Errors
 ///
 /// As each filter says.
-pub(crate) fn attach(filter: Filter, attach: Attach<'_>, table: &mut Table) -> Result<Attached> {
+pub(crate) fn attach(filter: Filter, attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
     match filter {
-        Filter::Read => descriptor::attach(attach, Direction::Read, table),
-        Filter::Write => descriptor::attach(attach, Direction::Write, table),
-        Filter::Except => descriptor::attach(attach, Direction::Except, table),
+        Filter::Read => descriptor::attach(attach, Direction::Read, bodies),
+        Filter::Write => descriptor::attach(attach, Direction::Write, bodies),
+        Filter::Except => descriptor::attach(attach, Direction::Except, bodies),
         // The specification's has no AIO either.
         Filter::Aio => Err(ENXIO),
         Filter::Proc => Attached::new(keep(Process::attach(attach)), EV_CLEAR),
@@ -176,20 +176,20 @@ pub(crate) fn attach(filter: Filter, attach: Attach<'_>, table: &mut Table) -> R
             })
         }
         Filter::User => {
-            user::touch(knote_body(&attach, table), attach.change, true);
+            user::touch(knote_body(&attach, bodies), attach.change, true);
             Ok(Attached {
                 source: None,
                 flags: 0,
                 may_be_ready: attach.change.fflags & NOTE_TRIGGER != 0,
             })
         }
-        Filter::Vnode => Attached::new(keep(Vnode::attach(attach, table)), 0),
+        Filter::Vnode => Attached::new(keep(Vnode::attach(attach, bodies)), 0),
         Filter::Fs => Attached::new(keep(Mounts::attach(attach)), EV_CLEAR),
     }
 }
 
-fn knote_body<'a>(attach: &Attach<'a>, table: &'a mut Table) -> &'a mut Body {
-    attach.knote.body_mut(table)
+fn knote_body<'a>(attach: &Attach<'a>, bodies: &'a mut Bodies) -> &'a mut Body {
+    attach.knote.body_mut(bodies)
 }
 
 fn keep<T: Send + Sync + 'static>(source: Result<T>) -> Result<Erased> {
@@ -208,6 +208,7 @@ fn source<T: Unpin + 'static>(body: &mut Body) -> Option<&mut T> {
 ///
 /// `EINVAL` for a value that the filter does not take; nothing is changed then. `ENOENT` if the knote
 /// has lost its source.
+#[inline(always)]
 pub(crate) fn touch(
     knote: &Knote,
     body: &mut Body,
@@ -220,6 +221,19 @@ pub(crate) fn touch(
             user::touch(body, change, false);
             return Ok(());
         }
+        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio => {}
+        filter => touch_source(filter, body, file, change)?,
+    }
+    body.fflags = change.fflags;
+    body.data = change.data;
+    body.udata = change.udata;
+    Ok(())
+}
+
+/// Tells what the filter keeps.
+#[inline(never)]
+fn touch_source(filter: Filter, body: &mut Body, file: Option<&File>, change: &Kevent) -> Result {
+    match filter {
         Filter::Fs => source::<Mounts>(body).ok_or(ENOENT)?.touch(change),
         Filter::Proc => source::<Process>(body).ok_or(ENOENT)?.touch(change)?,
         Filter::Timer => Timer::touch(body, change)?,
@@ -227,12 +241,43 @@ pub(crate) fn touch(
             let file = file.ok_or(ENOENT)?;
             source::<Vnode>(body).ok_or(ENOENT)?.touch(file, change)?;
         }
-        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio => {}
+        _ => {}
     }
-    body.fflags = change.fflags;
-    body.data = change.data;
-    body.udata = change.udata;
     Ok(())
+}
+
+/// The same as [`event`] without sleeping, and with a spin lock held.
+#[inline(always)]
+pub(crate) fn glance(filter: Filter, body: &Body, file: Option<&File>) -> Glance<Report> {
+    match (filter, file) {
+        (Filter::Read, Some(file)) if body.fflags & NOTE_LOWAT == 0 => {
+            match body.kind.glance(file, Direction::Read) {
+                Glance::Ready(data) => Glance::Ready(Report {
+                    data,
+                    ..Report::default()
+                }),
+                Glance::Nothing => Glance::Nothing,
+                Glance::Ask => Glance::Ask,
+            }
+        }
+        (Filter::User, _) => user::event(body).map_or(Glance::Nothing, Glance::Ready),
+        _ => Glance::Ask,
+    }
+}
+
+/// An event with those flags was told at a glance: it will reach the program, unless it is [`untold`].
+#[inline(always)]
+pub(crate) fn told(knote: &Knote, bodies: &mut Bodies, flags: u16) {
+    if knote.filter() == Filter::User && flags & EV_CLEAR != 0 {
+        user::clear(knote.body_mut(bodies));
+    }
+}
+
+/// `event`, which was told at a glance, has not reached the program.
+pub(crate) fn untold(filter: Filter, body: &mut Body, event: &Kevent) {
+    if filter == Filter::User && event.has(EV_CLEAR) {
+        user::restore(body, event);
+    }
 }
 
 /// `f_event`: does the condition hold?
@@ -321,6 +366,7 @@ pub(crate) fn reported(filter: Filter, body: &mut Body, event: &Kevent) -> bool 
 
 /// True when `ident`, which is no descriptor, still names what the knote is about, and not something
 /// else by now.
+#[inline]
 pub(crate) fn is_named(filter: Filter, body: &Body, ident: u64) -> bool {
     match (filter, &body.source) {
         (Filter::Proc, Some(source)) => source

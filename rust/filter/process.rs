@@ -118,7 +118,7 @@ impl Watcher {
             udata,
             ..Default::default()
         });
-        let knote = Kqueue::new_knote(kqueue, ident, self.knote.filter(), body, Memory::Atomic)?;
+        let knote = Kqueue::new_knote(kqueue, ident, self.knote.filter(), || body, Memory::Atomic)?;
         let watcher = Watcher::new(&knote, self.flags, self.namespace.clone(), (wanted, udata));
         let exit = Exit::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();

@@ -49,3 +49,10 @@ pub(super) fn clear(body: &mut Body) {
     body.fflags = 0;
     body.data = 0;
 }
+
+/// It was cleared for an event that has not reached the program.
+pub(super) fn restore(body: &mut Body, event: &Kevent) {
+    body.triggered = true;
+    body.fflags = event.fflags;
+    body.data = event.data;
+}

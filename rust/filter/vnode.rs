@@ -41,8 +41,7 @@ use crate::{
         fsnotify::{self, fs, Group, InodeState, Mark, Notify},
         irqlock::IrqLock, //
     },
-    knote::Knote,
-    table::Table,
+    knote::{Bodies, Knote},
     uapi::*, //
 };
 use kernel::{
@@ -98,7 +97,12 @@ impl Notify for FileWatcher {
 
 /// What has happened, when a file that was as `last` said is as `now` says.
 fn notes(events: u32, last: InodeState, now: InodeState) -> u32 {
-    let mut notes = 0;
+    let grown = events & fs::MODIFY != 0 && now.size > last.size;
+    let mut notes = if grown { NOTE_EXTEND } else { 0 };
+    // Nearly all are this.
+    if events == fs::MODIFY && (now.links, now.dead) == (last.links, last.dead) {
+        return notes | NOTE_WRITE;
+    }
     let mut add = |events_of: u32, note: u32| {
         if events & events_of != 0 {
             notes |= note;
@@ -119,9 +123,6 @@ fn notes(events: u32, last: InodeState, now: InodeState) -> u32 {
     }
     if events & fs::ISDIR != 0 && events & (fs::CREATE | fs::DELETE) != 0 {
         notes |= NOTE_LINK;
-    }
-    if events & fs::MODIFY != 0 && now.size > last.size {
-        notes |= NOTE_EXTEND;
     }
     let gone = |state: InodeState| state.dead || state.links == 0;
     if gone(now) && !gone(last) {
@@ -166,14 +167,14 @@ impl Vnode {
     ///
     /// `EINVAL` for a file that has no place in a file system, or one that has no fsnotify;
     /// `ENOMEM`; `EBADF` if there is no file.
-    pub(super) fn attach(attach: Attach<'_>, table: &mut Table) -> Result<Self> {
+    pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let file = attach.file.ok_or(EBADF)?;
         if !fsnotify::has_inode_of_its_own(&file) {
             return Err(EINVAL);
         }
         let wanted = attach.change.fflags;
-        attach.shared.closes.bind(attach.knote, file, table)?;
-        let file = attach.knote.file(table).ok_or(EBADF)?;
+        attach.shared.closes.bind(attach.knote, file, bodies)?;
+        let file = attach.knote.file(bodies).ok_or(EBADF)?;
         let heard = Heard {
             wanted,
             fired: 0,

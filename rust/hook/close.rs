@@ -41,7 +41,7 @@ use super::{
     probe::{hash, Presence, Probe},
     random::random, //
 };
-use crate::{generated, table::Table};
+use crate::{generated, knote::Bodies};
 use core::{cell::UnsafeCell, ptr};
 use kernel::{
     bindings,
@@ -362,8 +362,8 @@ impl CloseHook {
     /// # Errors
     ///
     /// What registering the probe fails with: `EBUSY` if ftrace is switched off.
-    pub(crate) fn bind(&self, knote: &Knote, file: ARef<File>, table: &mut Table) -> Result {
-        knote.check(table);
+    pub(crate) fn bind(&self, knote: &Knote, file: ARef<File>, bodies: &mut Bodies) -> Result {
+        knote.check(bodies);
         let bound = &knote.bound;
         // SAFETY: The mutex is held.
         if unsafe { bound.file() }.is_some() {

@@ -45,6 +45,9 @@ pub(crate) fn state() -> &'static str {
     }
 }
 
+/// The operations of eventfds' files, once [`Context`] has proved right.
+static OPERATIONS: Atomic<usize> = Atomic::new(0);
+
 static POLL: PollFunction = PollFunction::new(c"eventfd_poll");
 
 /// True if `file` is an eventfd. May sleep.
@@ -52,23 +55,17 @@ pub(crate) fn is(file: &LocalFile) -> bool {
     POLL.is_of(file)
 }
 
-/// Counter and number of an eventfd as [`Context`] has them.
+/// The context of an eventfd.
 ///
 /// # Safety
 ///
 /// `file` is an eventfd.
-unsafe fn look(file: &File) -> (u64, i32) {
+#[inline]
+unsafe fn context(file: &File) -> *const Context {
     // SAFETY: An eventfd's private data is its context, for as long as it is open. If its layout is
     // another one, this is still memory of the kernel's, and what is read is compared, not used:
-    // both fields are within the 64 bytes that the smallest allocation of that size has. The
-    // counter may change meanwhile; it is read at once.
-    unsafe {
-        let context = (*file.as_ptr()).private_data.cast::<Context>();
-        (
-            (&raw const (*context).count).read_volatile(),
-            (&raw const (*context).id).read_volatile(),
-        )
-    }
+    // both fields are within the 64 bytes that the smallest allocation of that size has.
+    unsafe { (*file.as_ptr()).private_data.cast::<Context>() }
 }
 
 /// Its counter as the kernel tells it.
@@ -79,12 +76,14 @@ fn text(file: &File) -> Option<u64> {
 /// The counter of `file`, if it is an eventfd and counters can be read. Never sleeps.
 #[inline]
 pub(crate) fn count_at_once(file: &File) -> Option<u64> {
-    // SAFETY: Read at once, as in `is_known_of`.
-    if unsafe { LAYOUT.as_ptr().read_volatile() } != RIGHT || !POLL.is_known_of(file) {
-        return None;
+    // SAFETY: The file is valid, and the other is read at once. (The `kernel` crate's load is a call.) No
+    // other files have those operations. The counter may change meanwhile; it is read at once.
+    unsafe {
+        if (*file.as_ptr()).f_op.addr() != OPERATIONS.as_ptr().read_volatile() {
+            return None;
+        }
+        Some((&raw const (*context(file)).count).read_volatile())
     }
-    // SAFETY: It is polled with the function that no other files have.
-    Some(unsafe { look(file) }.0)
 }
 
 /// The counter of `file`, if it is an eventfd.
@@ -97,8 +96,14 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     }
     let told = text(file)?;
     if LAYOUT.load(Relaxed) == UNKNOWN {
-        // SAFETY: The same.
-        let seen = unsafe { look(file) };
+        // SAFETY: It is one; both are read at once.
+        let seen = unsafe {
+            let context = context(file);
+            (
+                (&raw const (*context).count).read_volatile(),
+                (&raw const (*context).id).read_volatile(),
+            )
+        };
         // The system's first eventfd has the number 0, which proves nothing.
         if told != 0 && seen.1 != 0 {
             let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
@@ -106,6 +111,10 @@ pub(crate) fn count(file: &File) -> Option<u64> {
             if text(file) == Some(told) {
                 let same = seen == (told, i32::try_from(id).ok()?);
                 LAYOUT.store(if same { RIGHT } else { WRONG }, Relaxed);
+                if same {
+                    // SAFETY: The file is valid.
+                    OPERATIONS.store(unsafe { (*file.as_ptr()).f_op }.addr(), Relaxed);
+                }
             }
         }
     }

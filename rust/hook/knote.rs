@@ -8,7 +8,7 @@
 //! them, so no field is there that another one tells.
 //!
 //! What one of a kqueue's two locks guards is got by showing what that lock guards itself: its
-//! [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
+//! [`Bodies`] or [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
 //! [`Key`] in there proves. (The `kernel` crate's `LockedBy` has one more pointer for each.)
 
 use super::{
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     filter::Filter,
-    knote::Body,
+    knote::{Bodies, Body},
     kqueue::{Kqueue, Ready},
     state::State,
-    table::Table, //
+    table::{Knotes, Table}, //
 };
 use core::{
     cell::UnsafeCell,
@@ -65,7 +65,7 @@ pub(crate) trait Keyed: Sized {
 #[pin_data]
 pub(crate) struct Locks {
     #[pin]
-    pub(crate) table: Mutex<Table>,
+    pub(crate) knotes: Mutex<Knotes>,
     #[pin]
     pub(crate) ready: IrqLock<Ready>,
 }
@@ -73,12 +73,18 @@ pub(crate) struct Locks {
 impl Locks {
     /// Locks around what is made with a key of each.
     pub(crate) fn new(
-        table: impl FnOnce(Key<Table>) -> Table,
+        knotes: impl FnOnce(Key<Table>, Key<Bodies>) -> Knotes,
         ready: impl FnOnce(Key<Ready>) -> Ready,
     ) -> impl PinInit<Self> {
         // INVARIANT: Locks are pinned, and have one key of each type.
         pin_init!(&this in Self {
-            table <- new_mutex!(table(Key(this.as_ptr(), PhantomData)), "kqueue_table"),
+            knotes <- new_mutex!(
+                knotes(
+                    Key(this.as_ptr(), PhantomData),
+                    Key(this.as_ptr(), PhantomData),
+                ),
+                "kqueue_knotes"
+            ),
             ready <- IrqLock::new(
                 ready(Key(this.as_ptr(), PhantomData)),
                 optional_name!("kqueue_ready"),
@@ -90,9 +96,8 @@ impl Locks {
 
 /// A registered event, unique in its kqueue by (ident, filter).
 ///
-/// Referenced by its kqueue's table, by the list of pending knotes while it is in there, and by
-/// what it has hooked into its source. It references its kqueue. The circle is opened by
-/// [`Kqueue::remove`], which every knote ends with.
+/// Referenced by its kqueue's table, and by what it has hooked into its source. It references its kqueue. The circle is opened by
+/// [`Knote::detach`], which every knote ends with.
 pub(crate) struct Knote {
     refs: Refcount,
     /// Guarded by the spin lock.
@@ -104,7 +109,8 @@ pub(crate) struct Knote {
     pub(super) links: UnsafeCell<Links>,
     pub(super) entry: Entry,
     pub(super) bound: Bound,
-    /// Guarded by the mutex.
+    /// Guarded by the mutex, as the rest.
+    next: UnsafeCell<Option<ARef<Knote>>>,
     body: UnsafeCell<Body>,
 }
 
@@ -146,12 +152,13 @@ impl Knote {
     /// # Errors
     ///
     /// `ENOMEM`.
+    #[inline]
     pub(crate) fn alloc(
         slab: &Slab<Knote>,
         kqueue: ArcBorrow<'_, Kqueue>,
         ident: u64,
         filter: Filter,
-        body: Body,
+        body: impl FnOnce() -> Body,
         memory: Memory,
     ) -> Result<ARef<Self>> {
         let make = || Knote {
@@ -163,7 +170,8 @@ impl Knote {
             links: UnsafeCell::new(Links::NONE),
             entry: Entry::new(Self::woken),
             bound: Bound::none(),
-            body: UnsafeCell::new(body),
+            next: UnsafeCell::new(None),
+            body: UnsafeCell::new(body()),
         };
         let knote = slab.alloc(memory, make)?;
         // SAFETY: The reference that it was made with is the caller's.
@@ -196,37 +204,61 @@ impl Knote {
 
     /// What the mutex guards.
     #[inline]
-    pub(crate) fn body<'a>(&'a self, table: &'a Table) -> &'a Body {
-        self.check(table);
-        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `table` is
-        // borrowed.
+    pub(crate) fn body<'a>(&'a self, bodies: &'a Bodies) -> &'a Body {
+        self.check(bodies);
+        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `bodies` is
+        // borrowed: without the mutex only `drop` has, once there are no references.
         unsafe { &*self.body.get() }
     }
 
     /// What the mutex guards, to change it.
     #[inline]
-    pub(crate) fn body_mut<'a>(&'a self, table: &'a mut Table) -> &'a mut Body {
-        self.check(table);
-        // SAFETY: As above, and `table` is borrowed by nobody else.
+    pub(crate) fn body_mut<'a>(&'a self, bodies: &'a mut Bodies) -> &'a mut Body {
+        self.check(bodies);
+        // SAFETY: As above, and `bodies` is borrowed by nobody else.
         unsafe { &mut *self.body.get() }
     }
 
-    /// The same, and the file of its descriptor.
+    /// The next one in its chain of the table.
     #[inline]
-    pub(crate) fn parts<'a>(&'a self, table: &'a mut Table) -> Parts<'a> {
-        self.check(table);
+    pub(crate) fn next<'a>(&'a self, table: &'a Key<Table>) -> Option<&'a ARef<Knote>> {
+        assert!(ptr::eq(table.0, self.kqueue.locks()));
+        // SAFETY: The mutex is held, and nobody has `&mut` while the key is borrowed.
+        unsafe { &*self.next.get() }.as_ref()
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub(crate) fn next_mut<'a>(&'a self, table: &'a mut Key<Table>) -> &'a mut Option<ARef<Knote>> {
+        assert!(ptr::eq(table.0, self.kqueue.locks()));
+        // SAFETY: As above, and the key is borrowed by nobody else.
+        unsafe { &mut *self.next.get() }
+    }
+
+    /// What the mutex guards and the file of its descriptor, to look at.
+    #[inline]
+    pub(crate) fn view<'a>(&'a self, bodies: &'a Bodies) -> (&'a Body, Option<&'a File>) {
+        self.check(bodies);
+        // SAFETY: The mutex is held, and nobody changes or unbinds while `bodies` is borrowed.
+        unsafe { (&*self.body.get(), self.bound.file()) }
+    }
+
+    /// The same, to change.
+    #[inline]
+    pub(crate) fn parts<'a>(&'a self, bodies: &'a mut Bodies) -> Parts<'a> {
+        self.check(bodies);
         Parts {
             // SAFETY: As above.
             body: unsafe { &mut *self.body.get() },
-            // SAFETY: The mutex is held, and nobody can unbind while `table` is borrowed.
+            // SAFETY: The mutex is held, and nobody can unbind while `bodies` is borrowed.
             file: unsafe { self.bound.file() },
         }
     }
 
     /// The file of its descriptor.
     #[inline]
-    pub(crate) fn file<'a>(&'a self, table: &'a Table) -> Option<&'a File> {
-        self.check(table);
+    pub(crate) fn file<'a>(&'a self, bodies: &'a Bodies) -> Option<&'a File> {
+        self.check(bodies);
         // SAFETY: As in `parts`.
         unsafe { self.bound.file() }
     }
@@ -239,6 +271,18 @@ impl Knote {
         unsafe { &mut *self.state.get() }
     }
 
+    /// Its state, for who knows already that it is of this kqueue.
+    ///
+    /// # Safety
+    ///
+    /// `ready` is that of the knote's kqueue.
+    #[inline]
+    pub(super) unsafe fn state_in<'a>(&'a self, _ready: &'a mut Ready) -> &'a mut State {
+        // SAFETY: The spin lock of the knote's kqueue is held, by this function's contract, and `ready`
+        // is borrowed by nobody else.
+        unsafe { &mut *self.state.get() }
+    }
+
     /// True if it was retired; without the lock, so it may be by now even if not.
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
@@ -247,8 +291,8 @@ impl Knote {
     }
 
     /// Takes away what it hears of its source by: no callback comes after that.
-    pub(crate) fn detach(&self, table: &mut Table) {
-        let body = self.body_mut(table);
+    pub(crate) fn detach(&self, bodies: &mut Bodies) {
+        let body = self.body_mut(bodies);
         // First, since the queue is the file's.
         self.entry.detach();
         // Then the source, which may use the file as well.
@@ -279,7 +323,12 @@ impl Knote {
 
 impl Drop for Knote {
     fn drop(&mut self) {
-        // Detached, nearly always: the entry is only linked while the knote is bound.
+        // Nearly always it is both retired and detached. In this order: nobody looks at it any more who finds
+        // it in the list, and nothing puts it there again.
+        if !self.is_retired() {
+            self.kqueue.retire(self);
+        }
+        // The entry is only linked while the knote is bound.
         if self.bound.is_bound() {
             self.entry.detach();
             drop(self.body.get_mut().source.take());

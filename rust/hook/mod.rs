@@ -14,6 +14,8 @@ pub(crate) mod erased;
 pub(crate) mod eventfd;
 pub(crate) mod fdinfo;
 pub(crate) mod fdtable;
+mod field;
+pub(crate) mod flag;
 pub(crate) mod fsnotify;
 pub(crate) mod hrtimer;
 pub(crate) mod ioctl;

@@ -23,7 +23,7 @@
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
 use super::{knote::Knote, process::Process};
-use crate::{generated, table::Table};
+use crate::{generated, knote::Bodies};
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
@@ -445,8 +445,8 @@ impl Queueing<'_> {
 /// # Errors
 ///
 /// `EINVAL` if the file cannot be polled, or the knote is not bound; `ENOMEM`.
-pub(crate) fn listen(knote: &Knote, table: &mut Table) -> Result<(Events, Option<Extra>)> {
-    let file = knote.parts(table).file.ok_or(EINVAL)?;
+pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Option<Extra>)> {
+    let file = knote.parts(bodies).file.ok_or(EINVAL)?;
     let operation = poll_operation(file).ok_or(EINVAL)?;
     let mut queueing = Queueing {
         table: bindings::poll_table_struct {
@@ -463,7 +463,12 @@ pub(crate) fn listen(knote: &Knote, table: &mut Table) -> Result<(Events, Option
         return Err(ENOMEM);
     }
     let extra = queueing.extra;
-    Ok((Events(ready), extra.0.is_some().then_some(extra)))
+    if extra.0.is_none() {
+        // Nothing to detach.
+        core::mem::forget(extra);
+        return Ok((Events(ready), None));
+    }
+    Ok((Events(ready), Some(extra)))
 }
 
 type Operation = unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
@@ -499,14 +504,6 @@ impl PollFunction {
             name,
             address: Atomic::new(0),
         }
-    }
-
-    /// True when `file` is polled with it, and a file was seen before that was.
-    #[inline]
-    pub(crate) fn is_known_of(&self, file: &LocalFile) -> bool {
-        let address = poll_address(file);
-        // SAFETY: Read at once. (The `kernel` crate's atomic loads are function calls.)
-        address != 0 && address == unsafe { self.address.as_ptr().read_volatile() }
     }
 
     /// True when `file` is polled with it. May sleep.

@@ -2,14 +2,16 @@
 
 //! The list of a kqueue's pending knotes.
 //!
-//! Doubly linked through the knotes themselves, and it owns a reference to each. (The `kernel`
-//! crate's `List` cannot check that an item which is to be removed is in this list and not in
-//! another one, and takes atomic operations to know that an item is in one list at most. Here a
+//! Doubly linked through the knotes themselves. It owns no references: that would be two atomic
+//! operations for each event. A knote is retired before its last reference goes, and a retired one is
+//! in no list, for good; should one not be, it retires itself before it is freed. So one that is in the
+//! list is valid for whoever has the lock. (The `kernel` crate's `List` owns what is in it, and cannot check
+//! that an item which is to be removed is in this list and not in another one. Here a
 //! knote is only ever in the list of its own kqueue, whose lock guards the links.)
 
 use super::knote::Knote;
-use crate::kqueue::Ready;
-use core::ptr::{self, NonNull};
+use crate::{kqueue::Ready, state::State};
+use core::ptr;
 use kernel::sync::aref::ARef;
 
 /// A knote's links; both null unless it is in the list.
@@ -29,8 +31,8 @@ impl Links {
 ///
 /// # Invariants
 ///
-/// All knotes in it belong to the kqueue whose [`Ready`] this is a field of, and `len` is their
-/// number. The list owns a reference to each. `next` of the last and `prev` of the first are null.
+/// All knotes in it are valid and belong to the kqueue whose [`Ready`] this is a field of; `len` is their
+/// number. `next` of the last and `prev` of the first are null.
 pub(crate) struct Queue {
     head: *const Knote,
     tail: *const Knote,
@@ -48,6 +50,12 @@ impl Queue {
             tail: ptr::null(),
             len: 0,
         }
+    }
+
+    /// True if there are none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// How many knotes are in the list.
@@ -84,85 +92,85 @@ impl Ready {
         !links.prev.is_null() || ptr::eq(self.queue.head, knote)
     }
 
-    /// Puts a knote of this kqueue at the tail. It is not in the list.
-    #[inline]
-    pub(crate) fn push_back(&mut self, knote: ARef<Knote>) {
+    /// Puts a knote of this kqueue at the tail, unless it is in the list.
+    #[inline(always)]
+    pub(crate) fn push_back(&mut self, knote: &Knote) {
         knote.check(self);
-        if self.holds(&knote) {
+        if self.holds(knote) {
             return;
         }
-        // INVARIANT: It is this kqueue's; its reference is the list's now.
-        let item: *const Knote = ARef::into_raw(knote).as_ptr();
         let queue = &mut self.queue;
-        // SAFETY: The lock is held. The item is not in the list, the tail is, and valid.
+        // INVARIANT: It is this kqueue's, and is retired before it is freed.
+        // SAFETY: The lock is held. The knote is not in the list, the tail is, and valid.
         unsafe {
-            *links(item) = Links {
+            *links(knote) = Links {
                 next: ptr::null(),
                 prev: queue.tail,
             };
             if queue.tail.is_null() {
-                queue.head = item;
+                queue.head = knote;
             } else {
-                links(queue.tail).next = item;
+                links(queue.tail).next = knote;
             }
         }
-        queue.tail = item;
+        queue.tail = knote;
         queue.len = queue.len.wrapping_add(1);
     }
 
-    /// Puts a knote of this kqueue at the head. It is not in the list.
-    pub(crate) fn push_front(&mut self, knote: ARef<Knote>) {
+    /// Puts a knote of this kqueue at the head, unless it is in the list.
+    pub(crate) fn push_front(&mut self, knote: &Knote) {
         knote.check(self);
-        if self.holds(&knote) {
+        if self.holds(knote) {
             return;
         }
-        // INVARIANT: It is this kqueue's; its reference is the list's now.
-        let item: *const Knote = ARef::into_raw(knote).as_ptr();
         let queue = &mut self.queue;
-        // SAFETY: The lock is held. The item is not in the list, the head is, and valid.
+        // INVARIANT: As above.
+        // SAFETY: The lock is held. The knote is not in the list, the head is, and valid.
         unsafe {
-            *links(item) = Links {
+            *links(knote) = Links {
                 next: queue.head,
                 prev: ptr::null(),
             };
             if queue.head.is_null() {
-                queue.tail = item;
+                queue.tail = knote;
             } else {
-                links(queue.head).prev = item;
+                links(queue.head).prev = knote;
             }
         }
-        queue.head = item;
+        queue.head = knote;
         queue.len = queue.len.wrapping_add(1);
     }
 
-    /// Takes the knote that has waited longest.
+    /// Takes the knote that has waited longest, and a reference to it.
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<ARef<Knote>> {
-        let front = NonNull::new(self.queue.head.cast_mut())?;
-        // SAFETY: It is in the list of this `Ready`, which the lock guards.
-        Some(unsafe { self.unlink(front) })
+        // SAFETY: It is in the list of this `Ready`, which the lock guards, hence valid.
+        let front = unsafe { self.queue.head.as_ref() }?;
+        // SAFETY: As above.
+        unsafe { self.unlink(front) };
+        Some(front.into())
     }
 
-    /// Takes a knote of this kqueue out of the list. The caller drops what it is given when it
-    /// has released the lock.
-    pub(crate) fn remove(&mut self, knote: &Knote) -> Option<ARef<Knote>> {
+    /// Takes a knote of this kqueue out of the list. True if it was in there.
+    pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
         knote.check(self);
-        if !self.holds(knote) {
-            return None;
+        let held = self.holds(knote);
+        if held {
+            // SAFETY: It is in the list of this `Ready`, which the lock guards.
+            unsafe { self.unlink(knote) };
         }
-        // SAFETY: It is in the list of this `Ready`, which the lock guards.
-        Some(unsafe { self.unlink(NonNull::from(knote)) })
+        held
     }
 
     /// # Safety
     ///
     /// The item is in the list.
     #[inline]
-    unsafe fn unlink(&mut self, item: NonNull<Knote>) -> ARef<Knote> {
+    unsafe fn unlink(&mut self, item: *const Knote) {
         let queue = &mut self.queue;
         // SAFETY: The lock is held; the item and its neighbours are in the list, hence valid.
         unsafe {
-            let Links { next, prev } = core::mem::replace(links(item.as_ptr()), Links::NONE);
+            let Links { next, prev } = core::mem::replace(links(item), Links::NONE);
             if prev.is_null() {
                 queue.head = next;
             } else {
@@ -173,9 +181,88 @@ impl Ready {
             } else {
                 links(next).prev = prev;
             }
-            queue.len = queue.len.wrapping_sub(1);
-            // INVARIANT: The list's reference is the caller's now.
-            ARef::from_raw(item)
         }
+        queue.len = queue.len.wrapping_sub(1);
+    }
+
+    /// The knotes of the list, from the head on, to decide about each.
+    #[inline]
+    pub(crate) fn walk(&mut self) -> Walk<'_> {
+        // INVARIANT: None is kept yet.
+        Walk {
+            at: self.queue.head,
+            kept: ptr::null(),
+            ready: self,
+        }
+    }
+}
+
+/// A walk over a list from its head. When it ends, those that were kept become the last ones, in their
+/// order.
+///
+/// # Invariants
+///
+/// From the head to `kept` are those that were kept; none if that is null. `at` is the one behind them, null
+/// at the end.
+pub(crate) struct Walk<'a> {
+    ready: &'a mut Ready,
+    at: *const Knote,
+    kept: *const Knote,
+}
+
+impl Walk<'_> {
+    /// The knote that it is at, and its state.
+    #[inline]
+    pub(crate) fn current(&mut self) -> Option<(&Knote, &mut State)> {
+        // SAFETY: It is in the list, hence valid and of this kqueue.
+        unsafe {
+            let knote = self.at.as_ref()?;
+            Some((knote, knote.state_in(self.ready)))
+        }
+    }
+
+    /// Keeps it in the list, and goes on.
+    #[inline]
+    pub(crate) fn keep(&mut self) {
+        if !self.at.is_null() {
+            // INVARIANT: It is behind the last one that was kept, and the next one is behind it.
+            self.kept = self.at;
+            // SAFETY: It is in the list, hence valid.
+            self.at = unsafe { links(self.at) }.next;
+        }
+    }
+
+    /// Takes it out, and goes on.
+    #[inline]
+    pub(crate) fn remove(&mut self) {
+        if !self.at.is_null() {
+            // INVARIANT: The next one comes in its place.
+            // SAFETY: It is in the list, hence valid.
+            unsafe {
+                let next = links(self.at).next;
+                self.ready.unlink(self.at);
+                self.at = next;
+            }
+        }
+    }
+}
+
+impl Drop for Walk<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.kept.is_null() || self.at.is_null() {
+            return;
+        }
+        let queue = &mut self.ready.queue;
+        // INVARIANT: The same knotes, in another order.
+        // SAFETY: The lock is held; all of these are in the list, hence valid.
+        unsafe {
+            links(queue.tail).next = queue.head;
+            links(queue.head).prev = queue.tail;
+            links(self.kept).next = ptr::null();
+            links(self.at).prev = ptr::null();
+        }
+        queue.head = self.at;
+        queue.tail = self.kept;
     }
 }

@@ -9,7 +9,13 @@ use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
     fs::File,
-    sync::{atomic::ordering, barrier::smp_mb}, //
+    sync::{
+        atomic::{
+            ordering::{Full, Relaxed},
+            Atomic, //
+        },
+        barrier::smp_mb,
+    },
 };
 
 // States and directions, as in `net/tcp_states.h` and `net/sock.h`.
@@ -19,9 +25,63 @@ const LISTEN: u8 = 10;
 const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
 const STREAM: u16 = 1;
+const DGRAM: u16 = 2;
 const SEQPACKET: u16 = 5;
 /// In `urg_data`: there is an urgent byte.
 const URG_VALID: u16 = 0x0100;
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
+
+/// What is read of sockets without a call. The C compiler checks the types (`rust/helpers.c`).
+mod field {
+    use crate::{generated::*, hook::field::Field};
+    use core::ffi::c_void;
+    use kernel::bindings::{sk_buff_head, sock};
+
+    pub(super) const SK: Field<*const sock> = Field::at(kq_offset_KQ_SOCKET_SK);
+    pub(super) const FAMILY: Field<u16> = Field::at(kq_offset_KQ_SOCK_FAMILY);
+    pub(super) const TYPE: Field<u16> = Field::at(kq_offset_KQ_SOCK_TYPE);
+    pub(super) const PROTOCOL: Field<u16> = Field::at(kq_offset_KQ_SOCK_PROTOCOL);
+    pub(super) const STATE: Field<u8> = Field::at(kq_offset_KQ_SOCK_STATE);
+    pub(super) const SHUTDOWN: Field<u8> = Field::at(kq_offset_KQ_SOCK_SHUTDOWN);
+    pub(super) const ERR: Field<i32> = Field::at(kq_offset_KQ_SOCK_ERR);
+    pub(super) const RCVLOWAT: Field<i32> = Field::at(kq_offset_KQ_SOCK_RCVLOWAT);
+    pub(super) const PROT: Field<*const c_void> = Field::at(kq_offset_KQ_SOCK_PROT);
+    pub(super) const RECEIVE_QUEUE: Field<sk_buff_head> =
+        Field::at(kq_offset_KQ_SOCK_RECEIVE_QUEUE);
+    pub(super) const QUEUE_NEXT: Field<usize> = Field::at(kq_offset_KQ_QUEUE_NEXT);
+    pub(super) const IS_READABLE: Field<usize> = Field::at(kq_offset_KQ_PROTO_IS_READABLE);
+    pub(super) const UNIX_INQ_LEN: Field<i32> = Field::at(kq_offset_KQ_UNIX_INQ_LEN);
+    pub(super) const TCP_RCV_NXT: Field<u32> = Field::at(kq_offset_KQ_TCP_RCV_NXT);
+    pub(super) const TCP_COPIED_SEQ: Field<u32> = Field::at(kq_offset_KQ_TCP_COPIED_SEQ);
+    pub(super) const TCP_ULP: Field<usize> = Field::at(kq_offset_KQ_TCP_ULP);
+    pub(super) const TCP_URG_DATA: Field<u16> = Field::at(kq_offset_KQ_TCP_URG_DATA);
+}
+
+/// The operations of the files that are sockets, once one was seen; private to the kernel.
+static OPERATIONS: Atomic<usize> = Atomic::new(0);
+
+/// True if what can be read of a socket is known to its protocol alone: TLS, or a BPF program's.
+///
+/// # Safety
+///
+/// `sk` is valid.
+#[inline]
+unsafe fn has_own_queue(sk: *const bindings::sock) -> bool {
+    // SAFETY: By this function's contract; a socket has a protocol, which stays.
+    unsafe { field::IS_READABLE.read(field::PROT.read(sk)) != 0 }
+}
+
+/// True if files with these operations are known to be sockets.
+#[inline]
+fn is_known(operations: *const bindings::file_operations) -> bool {
+    // SAFETY: Valid, and read at once. (The `kernel` crate's load is a call.)
+    let known = unsafe { OPERATIONS.as_ptr().read_volatile() };
+    operations.addr() == known
+}
 
 /// How the bytes of a socket are counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,32 +109,66 @@ impl Stream {
         }
     }
 
-    fn look(self, file: &File) -> Option<generated::kq_sock_look> {
-        let mut look = generated::kq_sock_look::default();
-        // SAFETY: The file is valid; for one that is no socket the functions get null. A socket
-        // lives as long as its file.
-        let looked = unsafe {
-            let socket = bindings::sock_from_file(file.as_ptr());
-            match self {
-                Stream::Tcp => generated::kq_sock_tcp_look(socket, &raw mut look),
-                Stream::Unix => generated::kq_sock_unix_look(socket, &raw mut look),
-            }
-        };
-        looked.then_some(look)
-    }
-
-    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell.
+    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell. Takes
+    /// no lock, and never sleeps.
     #[inline]
     pub(crate) fn input(self, file: &File) -> Input {
-        let Some(look) = self.look(file) else {
-            return Input::Other;
-        };
-        let plain =
-            look.state == ESTABLISHED && look.shutdown == 0 && look.error == 0 && look.urgent == 0;
-        match look.readable {
-            count if plain && count >= look.low_water.max(1) => Input::Bytes(count.into()),
-            0 if plain && !look.hidden => Input::Nothing,
-            _ => Input::Other,
+        // SAFETY: The file is valid. If its operations are a socket's, its private data is one, which lives
+        // as long as the file, and has its `sk` until it is released. That is of the kind that is asked
+        // for, if family, type and protocol are, and then has the fields of that kind.
+        unsafe {
+            let file = file.as_ptr();
+            if !is_known((*file).f_op) {
+                return Input::Other;
+            }
+            let sk = field::SK.read((*file).private_data);
+            if sk.is_null() || field::TYPE.read(sk) != STREAM {
+                return Input::Other;
+            }
+            // First: what the others say before a connection stands, means nothing.
+            if field::STATE.read_acquire(sk) != ESTABLISHED {
+                return Input::Other;
+            }
+            let family = field::FAMILY.read(sk);
+            let (readable, plain) = match self {
+                Stream::Unix if family == AF_UNIX => (field::UNIX_INQ_LEN.read(sk), true),
+                Stream::Tcp
+                    if (family == AF_INET || family == AF_INET6)
+                        && field::PROTOCOL.read(sk) == IPPROTO_TCP =>
+                {
+                    // `tcp_inq`, when there is neither an urgent byte nor an end. (An end that comes just now may
+                    // be counted as a byte; it is told right after that.) Of what has another protocol on top, TLS
+                    // for one, only that knows how much can be read.
+                    let readable = field::TCP_RCV_NXT
+                        .read(sk)
+                        .wrapping_sub(field::TCP_COPIED_SEQ.read(sk));
+                    let plain = field::TCP_URG_DATA.read(sk) == 0
+                        && field::TCP_ULP.read(sk) == 0
+                        && !has_own_queue(sk);
+                    (readable.cast_signed(), plain)
+                }
+                _ => return Input::Other,
+            };
+            if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
+                return Input::Other;
+            }
+            // The bytes of a UNIX socket count what was skipped, too: an urgent one. What is left of one that
+            // was read, waits without counting.
+            let queue = field::RECEIVE_QUEUE.of(sk);
+            let waits = || field::QUEUE_NEXT.read(queue) != queue.addr();
+            if readable > 0 {
+                return if readable >= field::RCVLOWAT.read(sk) && (self == Stream::Tcp || waits()) {
+                    Input::Bytes(readable.into())
+                } else {
+                    Input::Other
+                };
+            }
+            let hidden = self == Stream::Unix && (waits() || has_own_queue(sk));
+            if readable == 0 && !hidden {
+                Input::Nothing
+            } else {
+                Input::Other
+            }
         }
     }
 }
@@ -141,19 +235,27 @@ impl<'a> Socket<'a> {
         // SAFETY: The file is valid; the result is null for a file that is no socket.
         let socket = unsafe { bindings::sock_from_file(file.as_ptr()) };
         let socket = NonNull::new(socket)?;
+        // SAFETY: The file is valid.
+        let operations = unsafe { (*file.as_ptr()).f_op };
+        if !is_known(operations) {
+            OPERATIONS.store(operations.addr(), Relaxed);
+        }
         // SAFETY: A socket lives as long as its file, and has its `sk` until it is released.
         let sock = NonNull::new(unsafe { (*socket.as_ptr()).sk })?;
         // SAFETY: As above.
-        let kind = unsafe {
-            if generated::kq_sock_is_unix(sock.as_ptr()) {
-                Kind::Unix
-            } else if generated::kq_sock_is_tcp(sock.as_ptr()) {
-                Kind::Tcp
-            } else if generated::kq_sock_is_udp(sock.as_ptr()) {
-                Kind::Udp
-            } else {
-                Kind::Other
-            }
+        let (family, kind, protocol) = unsafe {
+            let sock = sock.as_ptr();
+            (
+                field::FAMILY.read(sock),
+                field::TYPE.read(sock),
+                field::PROTOCOL.read(sock),
+            )
+        };
+        let kind = match (family, kind, protocol) {
+            (AF_UNIX, _, _) => Kind::Unix,
+            (AF_INET | AF_INET6, STREAM, IPPROTO_TCP) => Kind::Tcp,
+            (AF_INET | AF_INET6, DGRAM, IPPROTO_UDP) => Kind::Udp,
+            _ => Kind::Other,
         };
         Some(Socket {
             sock,
@@ -164,12 +266,12 @@ impl<'a> Socket<'a> {
 
     fn state(&self) -> u8 {
         // SAFETY: Valid by the type's invariant.
-        unsafe { generated::kq_sock_state(self.sock.as_ptr()) }
+        unsafe { field::STATE.read(self.sock.as_ptr()) }
     }
 
     fn socket_type(&self) -> u16 {
         // SAFETY: As above.
-        unsafe { generated::kq_sock_type(self.sock.as_ptr()) }
+        unsafe { field::TYPE.read(self.sock.as_ptr()) }
     }
 
     /// True for a socket that is connected before it is used.
@@ -189,7 +291,7 @@ impl<'a> Socket<'a> {
     /// Which directions are shut down: in, out.
     pub(crate) fn shutdown(&self) -> (bool, bool) {
         // SAFETY: As above.
-        let shutdown = unsafe { generated::kq_sock_shutdown(self.sock.as_ptr()) };
+        let shutdown = unsafe { field::SHUTDOWN.read(self.sock.as_ptr()) };
         (shutdown & RCV_SHUTDOWN != 0, shutdown & SEND_SHUTDOWN != 0)
     }
 
@@ -199,7 +301,7 @@ impl<'a> Socket<'a> {
             return true;
         }
         // SAFETY: As above.
-        let mark = unsafe { generated::kq_sock_low_water(self.sock.as_ptr()) };
+        let mark = unsafe { field::RCVLOWAT.read(self.sock.as_ptr()) };
         // For one byte poll(2) knows as well.
         mark <= 1 || self.readable() >= Some(mark.into())
     }
@@ -251,7 +353,7 @@ impl<'a> Socket<'a> {
     pub(crate) fn want_room(&self) {
         // SAFETY: Valid by the type's invariant.
         unsafe { generated::kq_sock_want_room(self.sock.as_ptr()) };
-        smp_mb(ordering::Full);
+        smp_mb(Full);
     }
 
     /// Bytes before the urgent one, if there is one.
@@ -259,7 +361,7 @@ impl<'a> Socket<'a> {
         let sock = self.sock.as_ptr();
         // SAFETY: Valid by the type's invariant; TCP's.
         unsafe {
-            if self.kind != Kind::Tcp || generated::kq_sock_urgent(sock) & URG_VALID == 0 {
+            if self.kind != Kind::Tcp || field::TCP_URG_DATA.read(sock) & URG_VALID == 0 {
                 return None;
             }
             Some(
@@ -273,6 +375,6 @@ impl<'a> Socket<'a> {
     /// The error that the next call on the socket will report; it stays there.
     pub(crate) fn error(&self) -> u32 {
         // SAFETY: Valid by the type's invariant.
-        unsafe { generated::kq_sock_error(self.sock.as_ptr()) }.unsigned_abs()
+        unsafe { field::ERR.read(self.sock.as_ptr()) }.unsigned_abs()
     }
 }

@@ -78,9 +78,13 @@ impl WaitQueue {
     ///
     /// Who queues goes on to look at what is waited for, under a lock; who asks here under that
     /// lock, after it has changed that, either sees the sleeper or was seen.
+    #[inline]
     pub(crate) fn has_sleeper(&self) -> bool {
-        // SAFETY: The queue is initialised.
-        unsafe { generated::kq_waitqueue_active(self.head.get()) }
+        // SAFETY: The queue is initialised; its first link is read at once (`waitqueue_active`).
+        unsafe {
+            let first = &raw mut (*self.head.get()).head;
+            (&raw const (*first).next).read_volatile() != first
+        }
     }
 
     /// Sleeps until `condition` holds, a wake-up, a signal is pending or the deadline passed.
