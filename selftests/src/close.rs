@@ -330,9 +330,7 @@ fn a_poll_that_sleeps_keeps_nobody_from_being_killed() {
         std::io::Read::read_exact(&mut &slow, &mut polled).unwrap();
     }
     // The first has the mutex; the second waits for it, and must not for ever.
-    let waiting = clone(&|| {
-        pending(&kqueue);
-    });
+    let waiting = clone(&|| change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD)]));
     std::thread::sleep(Duration::from_millis(300));
     for pid in [waiting, polling] {
         // SAFETY: A child of ours.
@@ -342,4 +340,43 @@ fn a_poll_that_sleeps_keeps_nobody_from_being_killed() {
     write(&slow, b"x");
     change(&kqueue, &[add_read(&slow, 0)]);
     one(&kqueue);
+}
+
+/// Closes in the middle of a scan that has reported something: it ends, and the others are there.
+#[test]
+fn closing_what_is_pending_while_another_thread_collects() {
+    const COUNT: usize = 40;
+    const ROUNDS: usize = 400;
+    let kqueue = kqueue();
+    let ready = || {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        write(&writer, b"x");
+        change(&kqueue, &[add_read(&reader, 0)]);
+        (reader, writer)
+    };
+    // Some of them take longer to look at.
+    let rooms: Vec<_> = (0..COUNT / 4)
+        .map(|_| UnixStream::pair().unwrap())
+        .collect();
+    for (one, _) in &rooms {
+        change(&kqueue, &[add_write(one, 0)]);
+    }
+    let mut pairs: Vec<_> = (0..COUNT).map(|_| ready()).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let count = pending(&kqueue).len();
+                assert!(count <= COUNT + rooms.len(), "{count}");
+            }
+        });
+        for round in 0..ROUNDS {
+            // Now and then at the head, and at the tail.
+            let at = [0, COUNT / 2, COUNT - 1][round % 3];
+            drop(pairs.remove(at));
+            pairs.push(ready());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(pending(&kqueue).len(), COUNT + rooms.len());
 }

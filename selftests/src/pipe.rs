@@ -4,7 +4,12 @@
 
 use crate::common::*;
 use kqueue::{ev, note};
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, thread, time::Duration};
+use std::{
+    fs::OpenOptions,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    thread,
+    time::Duration,
+};
 
 const PAGE: i64 = 4096;
 
@@ -174,4 +179,64 @@ fn fifo_reopened_by_a_new_writer() {
     let event = one(&kqueue);
     assert_eq!((event.data, event.has(ev::EOF)), (5, false));
     std::fs::remove_file(&path).unwrap();
+}
+
+/// F_SETPIPE_SZ replaces the buffers that are counted, and other threads write and read meanwhile.
+#[test]
+fn counting_while_the_ring_is_replaced() {
+    const ROUNDS: usize = 400;
+    let (reader, writer) = pipe();
+    write(&writer, &[0; 100]);
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    thread::scope(|scope| {
+        let resizing = scope.spawn(|| {
+            for round in 0..ROUNDS {
+                let size = [4 * PAGE, 64 * PAGE, 16 * PAGE][round % 3] as libc::c_int;
+                // SAFETY: No memory is passed.
+                let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
+                assert!(got >= size, "{}", std::io::Error::last_os_error());
+            }
+        });
+        let busy = scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                write(&writer, &[0; 10]);
+                read(&reader, 10);
+            }
+        });
+        while !(resizing.is_finished() && busy.is_finished()) {
+            let event = one(&kqueue);
+            // Some buffers may be counted before a round of the other thread, and some after it.
+            assert!(
+                event.data > 0 && event.data % 10 == 0 && !event.has(ev::EOF),
+                "{event:?}"
+            );
+        }
+    });
+    assert_eq!(one(&kqueue).data, 100);
+}
+
+/// While a byte comes and goes: what is reported is there, and no end.
+#[test]
+fn never_ready_with_nothing() {
+    const ROUNDS: usize = 2000;
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                write(&writer, b"x");
+                read(&reader, 1);
+            }
+        });
+        while !busy.is_finished() {
+            for event in pending(&kqueue) {
+                assert!(event.data > 0 && !event.has(ev::EOF), "{event:?}");
+            }
+        }
+    });
+    assert!(pending(&kqueue).is_empty());
+    write(&writer, b"x");
+    assert_eq!(one(&kqueue).data, 1);
 }

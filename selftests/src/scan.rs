@@ -5,7 +5,7 @@
 use crate::common::*;
 use kqueue::{abi, ev, note, Event, Filter, Kqueue};
 use std::{
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -43,6 +43,97 @@ fn level_triggered_go_to_the_tail() {
     assert_eq!(collect(&kqueue, 2), [1, 2]);
     assert_eq!(collect(&kqueue, 2), [3, 1]);
     assert_eq!(collect(&kqueue, 2), [2, 3]);
+}
+
+/// What a filter can tell at a glance and what takes it longer: the order is that of the events.
+#[test]
+fn all_filters_share_one_order() {
+    const COUNT: u64 = 60;
+    let kqueue = kqueue();
+    let mut files = Vec::new();
+    for number in 0..COUNT {
+        let event = match number % 5 {
+            0 => user(number, ev::ADD),
+            1 => user(number, ev::ADD | ev::ONESHOT),
+            2 => {
+                let (reader, writer) = pipe();
+                write(&writer, b"x");
+                let event = add_read(&reader, 0);
+                files.extend([reader, writer]);
+                event
+            }
+            3 => {
+                let (reader, writer) = UnixStream::pair().unwrap();
+                write(&writer, b"x");
+                let event = add_read(&reader, ev::CLEAR);
+                files.extend([reader.into(), writer.into()]);
+                event
+            }
+            _ => {
+                let (one, other) = UnixStream::pair().unwrap();
+                let event = add_write(&one, 0);
+                files.extend([one.into(), other.into()]);
+                event
+            }
+        };
+        change(&kqueue, &[event.udata(number)]);
+    }
+    let collect = |room: usize| -> Vec<u64> {
+        let mut events = vec![Event::default(); room];
+        let count = kqueue.kevent(&[], &mut events, Some(Duration::ZERO));
+        events.truncate(count.unwrap());
+        events.iter().map(|event| event.udata).collect()
+    };
+    let mut order = Vec::new();
+    for room in [1, 7, 20, 2, 30] {
+        order.extend(collect(room));
+    }
+    assert_eq!(order, (0..COUNT).collect::<Vec<_>>());
+    let level = |number: &u64| matches!(number % 5, 0 | 2 | 4);
+    let expected: Vec<_> = (0..COUNT).filter(level).collect();
+    assert_eq!(collect(100), expected);
+    assert_eq!(collect(100), expected);
+}
+
+/// Those at the head are not ready any more, or are removed or disabled meanwhile: the others come, and
+/// come in order.
+#[test]
+fn what_comes_to_nothing_hides_no_other() {
+    let kqueue = kqueue();
+    let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+    for (number, (reader, writer)) in pairs.iter().enumerate() {
+        write(writer, b"x");
+        change(&kqueue, &[add_read(reader, 0).udata(number as u64)]);
+    }
+    for (number, (reader, _)) in pairs.iter().enumerate() {
+        match number % 4 {
+            0 => read(reader, 1),
+            1 => change(
+                &kqueue,
+                &[Event::fd(reader.as_raw_fd(), Filter::READ, ev::DELETE)],
+            ),
+            2 => change(
+                &kqueue,
+                &[Event::fd(reader.as_raw_fd(), Filter::READ, ev::DISABLE)],
+            ),
+            _ => {}
+        }
+    }
+    let collect = || -> Vec<u64> { pending(&kqueue).iter().map(|event| event.udata).collect() };
+    let expected: Vec<_> = (0..50).filter(|number| number % 4 == 3).collect();
+    assert_eq!(collect(), expected);
+    // Enabled again, they are behind those.
+    for (number, (reader, _)) in pairs.iter().enumerate() {
+        if number % 4 == 2 {
+            let enable = Event::fd(reader.as_raw_fd(), Filter::READ, ev::ENABLE);
+            change(&kqueue, &[enable.udata(number as u64)]);
+        }
+    }
+    let enabled = (0..50).filter(|number| number % 4 == 2);
+    assert_eq!(
+        collect(),
+        expected.into_iter().chain(enabled).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -348,6 +439,54 @@ fn a_fault_while_copying_out_loses_nothing() {
         };
         assert_eq!(rest, expected, "flags {flags:x}");
     }
+}
+
+/// What reporting it with EV_CLEAR would have reset is there still, and what came meanwhile is added.
+#[test]
+fn a_fault_while_copying_out_keeps_what_the_events_say() {
+    let kqueue = kqueue();
+    let (reader, writer) = UnixStream::pair().unwrap();
+    let trigger = |ident, data| {
+        Event::new(ident, Filter::USER, ev::ADD | ev::CLEAR)
+            .fflags(note::TRIGGER | note::FFCOPY | ident as u32)
+            .data(data)
+    };
+    let dispatched = add_read(&reader, ev::CLEAR | ev::DISPATCH);
+    change(&kqueue, &[trigger(7, 70), trigger(8, 80), dispatched]);
+    write(&writer, b"abc");
+    for fit in [0, 1] {
+        let list = guarded(fit);
+        let args = abi::kqueue_kevent {
+            eventlist: list as u64,
+            nevents: 3,
+            flags: abi::KQUEUE_TIMEOUT,
+            ..Default::default()
+        };
+        // SAFETY: The kernel may write what it can; the list is used by nobody else.
+        let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args.clone()) };
+        if fit == 0 {
+            assert_eq!(errno(result), libc::EFAULT);
+            continue;
+        }
+        assert_eq!(result.unwrap(), 1);
+        // SAFETY: One was written.
+        let event = unsafe { *list };
+        assert_eq!((event.ident, event.fflags, event.data), (7, 7, 70));
+    }
+    write(&writer, b"de");
+    let events = pending(&kqueue);
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(
+        (events[0].ident, events[0].fflags, events[0].data),
+        (8, 8, 80)
+    );
+    assert_eq!(
+        (events[1].ident, events[1].data),
+        (reader.as_raw_fd() as u64, 5)
+    );
+    // The one is clear now, the other is disabled.
+    write(&writer, b"f");
+    assert!(pending(&kqueue).is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -517,4 +517,25 @@ fn a_live_knote_takes_other_values() {
     assert_eq!(one(&kqueue).udata, 3);
     change(&kqueue, &[add_read(&b, 0).data(1000).udata(4)]);
     assert_eq!(one(&kqueue).udata, 4);
+}
+
+/// Reading skips an urgent byte that nobody took; the kernel counts it as waiting all the same.
+#[test]
+fn a_skipped_urgent_byte_of_a_unix_socket_is_not_there() {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    reader.set_nonblocking(true).unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, 0)]);
+    write(&writer, b"a");
+    // SAFETY: A valid buffer.
+    let sent = unsafe { libc::send(writer.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
+    assert_eq!(sent, 1);
+    read(&reader, 1);
+    let error = (&reader).read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(pending(&kqueue).is_empty());
+    write(&writer, b"b");
+    one(&kqueue);
+    read(&reader, 1);
+    assert!(pending(&kqueue).is_empty());
 }

@@ -125,6 +125,29 @@ impl Kqueue {
         reports
     }
 
+    /// The same for a filter that tells at a glance: all of it under the spin lock.
+    fn glance(&self) -> u32 {
+        let _table = self.table.lock().unwrap();
+        let mut ready = self.ready.lock().unwrap();
+        if !ready.in_list || ready.state.is_disabled() {
+            return 0;
+        }
+        let count = self.count.load(SeqCst);
+        if count == 0 || self.kind != Kind::Level {
+            let dispatched = count > 0 && self.kind == Kind::Dispatch;
+            ready.state.settle(dispatched);
+            ready.in_list = false;
+        }
+        if count == 0 {
+            return 0;
+        }
+        if self.kind != Kind::Level {
+            self.count.fetch_sub(count, SeqCst);
+        }
+        self.reported.fetch_add(count, SeqCst);
+        1
+    }
+
     fn take(&self) -> bool {
         let mut ready = self.ready.lock().unwrap();
         if !ready.in_list || !ready.unseen {
@@ -178,17 +201,20 @@ impl Kqueue {
         self.remove(&mut self.table.lock().unwrap());
     }
 
-    fn disable(&self) {
+    fn change(&self, disable: bool, enable: bool) {
         let _table = self.table.lock().unwrap();
-        self.ready.lock().unwrap().state.disable();
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.change(false, disable, enable) {
+            self.push_and_wake(&mut ready);
+        }
+    }
+
+    fn disable(&self) {
+        self.change(true, false);
     }
 
     fn enable(&self) {
-        let _table = self.table.lock().unwrap();
-        let mut ready = self.ready.lock().unwrap();
-        if ready.state.enable() {
-            self.push_and_wake(&mut ready);
-        }
+        self.change(false, true);
     }
 
     /// kevent() with no time limit, up to where it would sleep: true if it does.
@@ -407,4 +433,54 @@ fn no_sleeper_misses_an_event() {
             Kqueue::check_sleepers,
         );
     }
+}
+
+#[test]
+fn activation_against_a_glance() {
+    model(
+        Kind::Clear,
+        &[Kqueue::fire, Kqueue::fire, |kqueue| {
+            kqueue.glance();
+        }],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn close_against_activation_and_a_glance() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::retire, |kqueue| {
+            kqueue.glance();
+        }],
+        |kqueue| {
+            assert!(!kqueue.ready.lock().unwrap().pending());
+            assert_eq!(
+                kqueue.glance(),
+                0,
+                "reported after its descriptor was closed"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_glance_that_disables_against_activation() {
+    model(
+        Kind::Dispatch,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.glance();
+                kqueue.glance();
+            },
+        ],
+        |kqueue| {
+            kqueue.enable();
+            nothing_is_lost(kqueue);
+        },
+    );
 }
