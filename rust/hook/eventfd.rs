@@ -28,25 +28,22 @@ struct Context {
     id: i32,
 }
 
-/// Nobody has looked yet; it is right; it is wrong.
-const UNKNOWN: i32 = 0;
-const RIGHT: i32 = 1;
-const WRONG: i32 = 2;
+/// The operations of eventfds' files, once [`Context`] has proved right.
+static OPERATIONS: Atomic<usize> = Atomic::new(0);
 
-/// What is known of [`Context`].
-static LAYOUT: Atomic<i32> = Atomic::new(UNKNOWN);
+/// It has proved wrong.
+static RULED_OUT: Atomic<bool> = Atomic::new(false);
 
 /// How counters are had, in a word.
 pub(crate) fn state() -> &'static str {
-    match LAYOUT.load(Relaxed) {
-        RIGHT => "read",
-        WRONG => "told",
-        _ => "not known yet",
+    if OPERATIONS.load(Relaxed) != 0 {
+        "read"
+    } else if RULED_OUT.load(Relaxed) {
+        "told"
+    } else {
+        "not known yet"
     }
 }
-
-/// The operations of eventfds' files, once [`Context`] has proved right.
-static OPERATIONS: Atomic<usize> = Atomic::new(0);
 
 static POLL: PollFunction = PollFunction::new(c"eventfd_poll");
 
@@ -95,7 +92,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
         return Some(count);
     }
     let told = text(file)?;
-    if LAYOUT.load(Relaxed) == UNKNOWN {
+    if !RULED_OUT.load(Relaxed) {
         // SAFETY: It is one; both are read at once.
         let seen = unsafe {
             let context = context(file);
@@ -109,11 +106,11 @@ pub(crate) fn count(file: &File) -> Option<u64> {
             let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
             // Somebody may add to it in between.
             if text(file) == Some(told) {
-                let same = seen == (told, i32::try_from(id).ok()?);
-                LAYOUT.store(if same { RIGHT } else { WRONG }, Relaxed);
-                if same {
+                if seen == (told, i32::try_from(id).ok()?) {
                     // SAFETY: The file is valid.
                     OPERATIONS.store(unsafe { (*file.as_ptr()).f_op }.addr(), Relaxed);
+                } else {
+                    RULED_OUT.store(true, Relaxed);
                 }
             }
         }

@@ -96,8 +96,8 @@ impl Locks {
 
 /// A registered event, unique in its kqueue by (ident, filter).
 ///
-/// Referenced by its kqueue's table, and by what it has hooked into its source. It references its kqueue. The circle is opened by
-/// [`Knote::detach`], which every knote ends with.
+/// Referenced by its kqueue's table, and by what it has hooked into its source. It references its
+/// kqueue. The circle is opened by [`Knote::detach`], which every knote ends with.
 pub(crate) struct Knote {
     refs: Refcount,
     /// Guarded by the spin lock.
@@ -199,7 +199,12 @@ impl Knote {
     /// Panics if the lock is another kqueue's, as the `kernel` crate's `LockedBy` does.
     #[inline]
     pub(super) fn check<L: Keyed>(&self, guarded: &L) {
-        assert!(ptr::eq(guarded.key().0, self.kqueue.locks()));
+        self.check_key(guarded.key());
+    }
+
+    #[inline]
+    fn check_key<L>(&self, key: &Key<L>) {
+        assert!(ptr::eq(key.0, self.kqueue.locks()));
     }
 
     /// What the mutex guards.
@@ -222,7 +227,7 @@ impl Knote {
     /// The next one in its chain of the table.
     #[inline]
     pub(crate) fn next<'a>(&'a self, table: &'a Key<Table>) -> Option<&'a ARef<Knote>> {
-        assert!(ptr::eq(table.0, self.kqueue.locks()));
+        self.check_key(table);
         // SAFETY: The mutex is held, and nobody has `&mut` while the key is borrowed.
         unsafe { &*self.next.get() }.as_ref()
     }
@@ -230,7 +235,7 @@ impl Knote {
     /// The same, to change it.
     #[inline]
     pub(crate) fn next_mut<'a>(&'a self, table: &'a mut Key<Table>) -> &'a mut Option<ARef<Knote>> {
-        assert!(ptr::eq(table.0, self.kqueue.locks()));
+        self.check_key(table);
         // SAFETY: As above, and the key is borrowed by nobody else.
         unsafe { &mut *self.next.get() }
     }

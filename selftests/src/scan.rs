@@ -399,6 +399,23 @@ fn guarded(fit: usize) -> *mut Event {
     }
 }
 
+/// Asks for `count` events, of which the list has memory for `fit`.
+fn collect_guarded(kqueue: &Kqueue, fit: usize, count: u32) -> std::io::Result<Vec<Event>> {
+    let list = guarded(fit);
+    let mut args = abi::kqueue_kevent {
+        eventlist: list as u64,
+        nevents: count,
+        flags: abi::KQUEUE_TIMEOUT,
+        ..Default::default()
+    };
+    // SAFETY: The kernel may write what it can; the list is used by nobody else. As many as it says were
+    // written.
+    unsafe {
+        let count = kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args)?;
+        Ok(std::slice::from_raw_parts(list, count).to_vec())
+    }
+}
+
 /// Differs from DragonFly, FreeBSD: Events that cannot be copied out stay pending; a call that
 /// faults after some events reports those, and may report fewer than there is room for.
 /// Because the specification forgets what it has taken off the list.
@@ -408,28 +425,9 @@ fn a_fault_while_copying_out_loses_nothing() {
         let kqueue = kqueue();
         let changes: Vec<_> = (0..5).map(|ident| user(ident, ev::ADD | flags)).collect();
         change(&kqueue, &changes);
-        let collect = |fit| {
-            let list = guarded(fit);
-            let args = abi::kqueue_kevent {
-                eventlist: list as u64,
-                nevents: 5,
-                flags: abi::KQUEUE_TIMEOUT,
-                ..Default::default()
-            };
-            // SAFETY: The kernel may write what it can; the list is used by nobody else.
-            let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args.clone()) };
-            let count = *result.as_ref().unwrap_or(&0);
-            // SAFETY: That many were written.
-            let events = unsafe { std::slice::from_raw_parts(list, count) };
-            (
-                result,
-                events.iter().map(|event| event.ident).collect::<Vec<_>>(),
-            )
-        };
-        let (result, _) = collect(0);
-        assert_eq!(errno(result), libc::EFAULT);
-        let (result, first) = collect(2);
-        assert_eq!(result.unwrap(), 2);
+        assert_eq!(errno(collect_guarded(&kqueue, 0, 5)), libc::EFAULT);
+        let first = collect_guarded(&kqueue, 2, 5).unwrap();
+        let first: Vec<_> = first.iter().map(|event| event.ident).collect();
         assert_eq!(first, [0, 1]);
         let rest: Vec<_> = pending(&kqueue).iter().map(|event| event.ident).collect();
         let expected: &[u64] = if flags == 0 {
@@ -454,25 +452,13 @@ fn a_fault_while_copying_out_keeps_what_the_events_say() {
     let dispatched = add_read(&reader, ev::CLEAR | ev::DISPATCH);
     change(&kqueue, &[trigger(7, 70), trigger(8, 80), dispatched]);
     write(&writer, b"abc");
-    for fit in [0, 1] {
-        let list = guarded(fit);
-        let args = abi::kqueue_kevent {
-            eventlist: list as u64,
-            nevents: 3,
-            flags: abi::KQUEUE_TIMEOUT,
-            ..Default::default()
-        };
-        // SAFETY: The kernel may write what it can; the list is used by nobody else.
-        let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args.clone()) };
-        if fit == 0 {
-            assert_eq!(errno(result), libc::EFAULT);
-            continue;
-        }
-        assert_eq!(result.unwrap(), 1);
-        // SAFETY: One was written.
-        let event = unsafe { *list };
-        assert_eq!((event.ident, event.fflags, event.data), (7, 7, 70));
-    }
+    assert_eq!(errno(collect_guarded(&kqueue, 0, 3)), libc::EFAULT);
+    let events = collect_guarded(&kqueue, 1, 3).unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(
+        (events[0].ident, events[0].fflags, events[0].data),
+        (7, 7, 70)
+    );
     write(&writer, b"de");
     let events = pending(&kqueue);
     assert_eq!(events.len(), 2, "{events:?}");
