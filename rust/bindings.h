@@ -11,10 +11,12 @@
 #include <net/inet_connection_sock.h>
 #include <net/sock.h>
 #include "helpers.h"
+#include "kqueue_trace.h"
 
 /* Where fields are that are read without a call, in structures too wide to be declared again. */
 enum kq_offset {
 	KQ_SOCKET_SK = offsetof(struct socket, sk),
+	KQ_SOCKET_WAIT = offsetof(struct socket, wq.wait),
 	KQ_SOCK_FAMILY = offsetof(struct sock, sk_family),
 	KQ_SOCK_TYPE = offsetof(struct sock, sk_type),
 	KQ_SOCK_PROTOCOL = offsetof(struct sock, sk_protocol),

@@ -22,7 +22,7 @@ use crate::{
     kqueue::Kqueue,
     limit::Users,
     nesting::Nesting,
-    uapi::{kevent_args_size, KeventArgs, IOC_CREATE}, //
+    uapi::{kevent_args_size, KeventArgs, IOC_CREATE, IOC_KEVENT}, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -120,11 +120,13 @@ impl Device for Kqueue {
         Kqueue::flush(&this, file, closing);
     }
 
+    #[inline(always)]
     fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
-        if cmd == IOC_CREATE {
-            return create(&this, arg);
-        }
-        let size = kevent_args_size(cmd).ok_or(ENOTTY)?;
+        let size = match cmd {
+            IOC_KEVENT => size_of::<KeventArgs>(),
+            IOC_CREATE => return create(&this, arg),
+            _ => kevent_args_size(cmd).ok_or(ENOTTY)?,
+        };
         let mut args = MaybeUninit::uninit();
         let args = read_args(arg, size, &mut args)?;
         let scratch = KeventArgs::scratch_of(arg);
@@ -177,7 +179,7 @@ fn read_args(
     size: usize,
     slot: &mut MaybeUninit<KeventArgs>,
 ) -> Result<&KeventArgs> {
-    let args = usercopy::read(address, slot)?;
+    let args = usercopy::read_args(address, slot)?;
     if size > size_of::<KeventArgs>() {
         let mut rest = UserSlice::new(UserPtr::from_addr(address), size).reader();
         rest.skip(size_of::<KeventArgs>())?;

@@ -39,6 +39,7 @@ static_assert(KQ_SYMBOL_LEN >= KSYM_SYMBOL_LEN);
 #define KQ_FIELD_IS(type, structure, field) \
 	static_assert(__same_type(typeof_member(struct structure, field), type))
 KQ_FIELD_IS(struct sock *, socket, sk);
+KQ_FIELD_IS(wait_queue_head_t, socket, wq.wait);
 KQ_FIELD_IS(unsigned short, sock, sk_family);
 KQ_FIELD_IS(u16, sock, sk_type);
 KQ_FIELD_IS(u16, sock, sk_protocol);
@@ -72,28 +73,13 @@ long unix_inq_len(struct sock *sk);
 
 MODULE_VERSION(__stringify(KQUEUE_VERSION));
 
-static unsigned int calloutmax = 4096;
-module_param(calloutmax, uint, 0644);
+unsigned int kq_calloutmax = 4096;
+module_param_named(calloutmax, kq_calloutmax, uint, 0644);
 MODULE_PARM_DESC(calloutmax, "most timers in the system (4096)");
 
-static unsigned int max_user_knotes;
-module_param(max_user_knotes, uint, 0644);
+unsigned int kq_max_user_knotes;
+module_param_named(max_user_knotes, kq_max_user_knotes, uint, 0644);
 MODULE_PARM_DESC(max_user_knotes, "most knotes of one user's kqueues (what fits in 4% of memory)");
-
-unsigned int kq_param_max_timers(void)
-{
-	return READ_ONCE(calloutmax);
-}
-
-unsigned int kq_param_max_user_knotes(void)
-{
-	return READ_ONCE(max_user_knotes);
-}
-
-void kq_param_set_max_user_knotes(unsigned int knotes)
-{
-	WRITE_ONCE(max_user_knotes, knotes);
-}
 
 u64 kq_total_memory(void)
 {
@@ -264,9 +250,9 @@ void kq_spin_assert_is_held(spinlock_t *lock)
 	lockdep_assert_held(lock);
 }
 
-bool kq_wait_is_over(struct wait_queue_entry *entry)
+void kq_set_current_state(unsigned int state)
 {
-	return list_empty_careful(&entry->entry);
+	__set_current_state(state);
 }
 
 struct tty_struct *kq_tty_of(struct file *file)
@@ -284,18 +270,23 @@ void kq_pagefault_enable(void)
 	pagefault_enable();
 }
 
-int kq_copy_words_from_user(u64 *to, const u64 __user *from, unsigned int words)
-{
-	const u64 *end = to + words;
+static_assert(sizeof(struct kqueue_event) == 4 * sizeof(u64));
+#define KQ_GET_FOUR(to, from, label)				\
+do {								\
+	unsafe_get_user((to)[0], (from), label);		\
+	unsafe_get_user((to)[1], (from) + 1, label);		\
+	unsafe_get_user((to)[2], (from) + 2, label);		\
+	unsafe_get_user((to)[3], (from) + 3, label);		\
+} while (0)
 
-	if (!user_read_access_begin(from, words * sizeof(*from)))
+int kq_copy_events_from_user(u64 *to, const u64 __user *from, unsigned int events)
+{
+	const u64 *end = to + 4 * events;
+
+	if (!user_read_access_begin(from, (size_t)events * 4 * sizeof(*from)))
 		return -EFAULT;
-	for (; to != end; to += 4, from += 4) {
-		unsafe_get_user(to[0], from, fault);
-		unsafe_get_user(to[1], from + 1, fault);
-		unsafe_get_user(to[2], from + 2, fault);
-		unsafe_get_user(to[3], from + 3, fault);
-	}
+	for (; to != end; to += 4, from += 4)
+		KQ_GET_FOUR(to, from, fault);
 	user_read_access_end();
 	return 0;
 fault:
@@ -303,21 +294,37 @@ fault:
 	return -EFAULT;
 }
 
-int kq_copy_events_to_user(struct kqueue_event __user *to, const struct kqueue_event *from,
-			   unsigned int events)
+static_assert(sizeof(struct kqueue_kevent) == 8 * sizeof(u64));
+int kq_copy_args_from_user(u64 *to, const u64 __user *from)
 {
-	unsigned int i;
-
-	if (!user_write_access_begin(to, events * sizeof(*to)))
+	if (!user_read_access_begin(from, 8 * sizeof(*from)))
 		return -EFAULT;
-	for (i = 0; i < events; i++)
-		unsafe_copy_to_user((char __user *)(to + i), (const char *)(from + i),
-				    sizeof(*from), fault);
-	user_write_access_end();
+	KQ_GET_FOUR(to, from, fault);
+	KQ_GET_FOUR(to + 4, from + 4, fault);
+	user_read_access_end();
 	return 0;
 fault:
-	user_write_access_end();
+	user_read_access_end();
 	return -EFAULT;
+}
+
+int kq_copy_events_to_user_nofault(struct kqueue_event __user *to, const struct kqueue_event *from,
+				   unsigned int events)
+{
+	const struct kqueue_event *end = from + events;
+	int ret = -EFAULT;
+
+	pagefault_disable();
+	if (!user_write_access_begin(to, (size_t)events * sizeof(*to)))
+		goto out;
+	for (; from != end; from++, to++)
+		unsafe_copy_to_user((char __user *)to, (const char *)from, sizeof(*from), fault);
+	ret = 0;
+fault:
+	user_write_access_end();
+out:
+	pagefault_enable();
+	return ret;
 }
 
 struct workqueue_struct *kq_alloc_workqueue(const char *name)

@@ -31,9 +31,8 @@ struct work_struct;
 struct workqueue_struct;
 
 /* Parameters, and what they depend on */
-unsigned int kq_param_max_timers(void);
-unsigned int kq_param_max_user_knotes(void);
-void kq_param_set_max_user_knotes(unsigned int knotes);
+extern unsigned int kq_calloutmax;
+extern unsigned int kq_max_user_knotes;
 u64 kq_total_memory(void);
 u32 kq_current_uid(void);
 u32 kq_current_euid(void);
@@ -81,7 +80,7 @@ unsigned long kq_spin_lock_irqsave(spinlock_t *lock);
 bool kq_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void kq_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 void kq_spin_assert_is_held(spinlock_t *lock);
-bool kq_wait_is_over(struct wait_queue_entry *entry);
+void kq_set_current_state(unsigned int state);
 
 /* Names of functions: room for one */
 #define KQ_SYMBOL_LEN 1024
@@ -114,9 +113,10 @@ u32 kq_skb_len(struct sk_buff *skb);
 struct tty_struct *kq_tty_of(struct file *file);
 
 /* Copies word by word, which is quicker than a string instruction for so few; four words at once */
-int kq_copy_words_from_user(u64 *to, const u64 __user *from, unsigned int words);
-int kq_copy_events_to_user(struct kqueue_event __user *to, const struct kqueue_event *from,
-			   unsigned int events);
+int kq_copy_args_from_user(u64 *to, const u64 __user *from);
+int kq_copy_events_from_user(u64 *to, const u64 __user *from, unsigned int events);
+int kq_copy_events_to_user_nofault(struct kqueue_event __user *to, const struct kqueue_event *from,
+				   unsigned int events);
 
 /* Page faults */
 void kq_pagefault_disable(void);
@@ -127,7 +127,6 @@ void kq_trace_enter(const void *kq, u32 nchanges, u32 nevents);
 void kq_trace_exit(const void *kq, s64 ret);
 void kq_trace_attach(const void *kq, const struct kqueue_event *event);
 void kq_trace_activate(const void *kq, u64 ident, s16 filter);
-bool kq_trace_deliver_enabled(void);
 void kq_trace_deliver(const void *kq, const struct kqueue_event *event);
 void kq_trace_detach(const void *kq, u64 ident, s16 filter);
 

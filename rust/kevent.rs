@@ -5,9 +5,9 @@
 use crate::{
     hook::{
         signal,
+        sleepers::{Deadline, Wakeup},
         trace,
-        usercopy::{Buffer, Scratch, UserEvents},
-        waitqueue::{Deadline, Wakeup}, //
+        usercopy::{Buffer, Scratch, UserEvents}, //
     },
     kqueue::{Entered, EventSink, Kqueue},
     uapi::*, //
@@ -61,7 +61,7 @@ impl EventList {
     /// `EFAULT` if there is none; `EINTR`, since what was brought in may be gone again, however
     /// often.
     fn fault_in(&self) -> Result {
-        self.list.fault_in(self.written, FAULT_IN)?;
+        self.list.fault_in(FAULT_IN)?;
         if current!().signal_pending() {
             return Err(EINTR);
         }
@@ -72,12 +72,12 @@ impl EventList {
 impl EventSink for EventList {
     #[inline]
     fn room(&self) -> usize {
-        self.list.len().saturating_sub(self.written)
+        self.list.len()
     }
 
     #[inline]
     fn report(&mut self, events: &[Kevent]) -> (usize, Result) {
-        if self.list.write(self.written, events).is_ok() {
+        if self.list.write(events).is_ok() {
             self.written += events.len();
             return (events.len(), Ok(()));
         }
@@ -90,7 +90,7 @@ impl EventList {
     #[cold]
     fn report_some(&mut self, events: &[Kevent]) -> (usize, Result) {
         for (count, event) in events.iter().enumerate() {
-            if let Err(error) = self.list.write(self.written, from_ref(event)) {
+            if let Err(error) = self.list.write(from_ref(event)) {
                 return (count, Err(error));
             }
             self.written += 1;
@@ -195,16 +195,14 @@ impl Answers {
 /// Applies all changes, and posts receipts and errors. Keeps the mutex if there is nothing to post.
 fn apply<'a>(
     kqueue: &'a ArcBorrow<'_, Kqueue>,
-    changes: UserEvents,
+    mut changes: UserEvents,
     events: &mut EventList,
     scratch: Scratch,
 ) -> Result<Option<Entered<'a>>> {
     let mut buffer = Buffer::new();
-    let mut done = 0;
     loop {
-        let batch = changes.read(done, &mut buffer)?;
-        done += batch.len();
-        let last = done == changes.len();
+        let batch = changes.read(&mut buffer)?;
+        let last = changes.len() == 0;
         let room = events.room();
         // What is pending is collected unless there is something to post.
         let collects = last && events.written == 0 && room > 0;
@@ -222,8 +220,15 @@ fn apply<'a>(
             // No more than there is room for, and none that would not be looked at for an error.
             let unseen = collects && !answered && at < room && answers.receipts == 0;
             let result = Kqueue::register(*kqueue, &mut knotes, change, unseen);
-            if (result.is_err() || answered) && !answers.add(batch, at, result, room) {
-                break;
+            if result.is_err() || answered {
+                if collects && answers.receipts == 0 {
+                    // There will be no scan.
+                    let unseen = batch.iter().take(at);
+                    unseen.for_each(|change| kqueue.verify(&mut knotes, change));
+                }
+                if !answers.add(batch, at, result, room) {
+                    break;
+                }
             }
             at += 1;
         }
@@ -254,10 +259,10 @@ fn collect(
     timeout: Timeout,
     scratch: Scratch,
 ) -> Result {
-    let result = match entered {
-        Some(mut knotes) => kqueue.scan_entered(&mut knotes, events),
-        None if kqueue.may_be_pending() => kqueue.scan(events, scratch),
-        None => Ok(()),
+    let result = if entered.is_some() || kqueue.may_be_pending() {
+        kqueue.scan(entered, events, scratch)
+    } else {
+        Ok(())
     };
     // A fault after some events: those are the caller's; the next call sees the fault.
     if events.written > 0 {
@@ -276,25 +281,28 @@ fn collect_more(
     scratch: Scratch,
 ) -> Result {
     let mut wakeup = Wakeup::Condition;
+    let mut was_woken = false;
     loop {
         match result {
             // The look was the last one after a time-out or a signal.
             Ok(()) => match (wakeup, timeout) {
                 (Wakeup::Timeout, _) | (_, Timeout::Poll) => return Ok(()),
                 (Wakeup::Signal, _) => return Err(EINTR),
+                // Events that come to nothing must not keep a signal from us.
+                (Wakeup::Condition, Timeout::Until(_))
+                    if was_woken && current!().signal_pending() =>
+                {
+                    wakeup = Wakeup::Signal;
+                }
                 (Wakeup::Condition, Timeout::Until(deadline)) => {
-                    // Events that come to nothing must not keep a signal from us.
-                    wakeup = if current!().signal_pending() {
-                        Wakeup::Signal
-                    } else {
-                        kqueue.wait(deadline)
-                    };
+                    wakeup = kqueue.wait(deadline);
+                    was_woken = true;
                 }
             },
             Err(error) if error == EFAULT => events.fault_in()?,
             Err(error) => return Err(error),
         }
-        result = kqueue.scan(events, scratch);
+        result = kqueue.scan(None, events, scratch);
         if events.written > 0 {
             return Ok(());
         }

@@ -7,8 +7,10 @@ use crate::{
     filter::{self, FileKind, Report},
     generated::kqueue_event,
     hook::{
+        close::Bindings,
         erased::Erased,
         knote::{Key, Keyed, Parts},
+        sleepers::WakeFlags,
         taskwork,
         usercopy::Scratch,
         workqueue, //
@@ -37,6 +39,8 @@ pub(crate) struct Body {
 /// Who has it, may use the bodies of all knotes of a kqueue. Guarded by the mutex.
 pub(crate) struct Bodies {
     key: Key<Bodies>,
+    /// What is bound of them.
+    pub(crate) bindings: Bindings,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
 }
@@ -49,9 +53,10 @@ impl Keyed for Bodies {
 }
 
 impl Bodies {
-    pub(crate) fn new(key: Key<Bodies>) -> Self {
+    pub(crate) fn new(key: Key<Bodies>, bindings: Bindings) -> Self {
         Bodies {
             key,
+            bindings,
             scratch: Scratch::new(0),
         }
     }
@@ -77,7 +82,7 @@ impl Knote {
     #[inline(always)]
     pub(crate) fn evaluate(&self, bodies: &mut Bodies) -> Option<Kevent> {
         let scratch = bodies.scratch;
-        let Parts { body, file } = self.parts(bodies);
+        let Parts { body, file, .. } = self.parts(bodies);
         let report = filter::event(self, body, file, scratch)?;
         Some(self.event(body, report))
     }
@@ -103,7 +108,13 @@ impl Knote {
     /// Its source fired (`KNOTE_ACTIVATE`). From any context but NMI.
     #[inline]
     pub(crate) fn activate(&self) {
-        self.kqueue().activate(self);
+        self.activate_with(WakeFlags::default());
+    }
+
+    /// The same for a wake-up with those flags.
+    #[inline]
+    pub(crate) fn activate_with(&self, flags: WakeFlags) {
+        self.kqueue().activate(self, flags);
     }
 
     /// Its descriptor was closed. Called by the close hook, which holds a spin lock.

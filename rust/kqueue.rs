@@ -6,10 +6,10 @@
 
 use crate::{
     device::Shared,
-    filter::{self, Attach, Filter, Glance},
+    filter::{self, Attach, Filter, Glance, Quick},
     hook::{
         arrayvec::ArrayVec,
-        close::Owner,
+        close::{Bindings, Owner},
         erased::Erased,
         fdtable::{self, Closing, Names, TableId, WeakFile},
         flag::Flag,
@@ -18,11 +18,11 @@ use crate::{
         knote::{Key, Keyed, Locks, Parts},
         notify::Notifier,
         params,
-        queue::Queue,
+        queue::{Queue, Verdict},
         slab::Memory,
+        sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
         trace,
-        usercopy::Scratch,
-        waitqueue::{Deadline, WaitQueue, Wakeup}, //
+        usercopy::Scratch, //
     },
     knote::{Bodies, Body, Knote},
     limit::User,
@@ -31,7 +31,6 @@ use crate::{
     table::{Knotes, Table},
     uapi::*, //
 };
-use core::ptr;
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     fs::File,
@@ -40,11 +39,10 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    static_lock_class,
     sync::{
         aref::ARef,
         lock::{mutex::MutexBackend, Guard},
-        Arc, ArcBorrow, LockedBy,
+        rcu, Arc, ArcBorrow, LockedBy,
     },
     workqueue::{Work, WorkItem}, //
 };
@@ -64,6 +62,8 @@ pub(crate) struct Ready {
     unseen: usize,
     /// That has happened.
     cut: bool,
+    /// Who waits for something to be pending.
+    pub(crate) sleepers: Sleepers,
     /// Somebody polls the kqueue, or wants SIGIO.
     watched: bool,
     /// Its last descriptor in its table was closed: no more registrations, no more events.
@@ -94,7 +94,7 @@ impl Ready {
     }
 }
 
-/// Whom an activation has to wake, once the spin lock is released.
+/// Whom a scan has to wake, once it has released the spin lock.
 #[derive(Clone, Copy, Default)]
 #[must_use]
 struct Wake {
@@ -161,8 +161,6 @@ pub(crate) struct Kqueue {
     #[pin]
     locks: Locks,
     #[pin]
-    sleepers: WaitQueue,
-    #[pin]
     notifier: Notifier,
     #[pin]
     sweep: Work<Kqueue>,
@@ -201,9 +199,10 @@ impl Kqueue {
         let owner = shared.closes.enter(TableId::current());
         let knotes = |table, bodies| Knotes {
             table: Table::new(table),
-            bodies: Bodies::new(bodies),
+            bodies: Bodies::new(bodies, Bindings::new(&shared.closes)),
         };
         let ready = |key| Ready {
+            sleepers: Sleepers::new(&key),
             key,
             queue: Queue::new(),
             in_flight: 0,
@@ -223,7 +222,6 @@ impl Kqueue {
                 unsettled: Flag::new(),
                 stirred: Flag::new(),
                 locks <- Locks::new(knotes, ready),
-                sleepers <- WaitQueue::new(c"kqueue_sleepers", static_lock_class!()),
                 notifier <- Notifier::new(),
                 sweep <- new_work!("Kqueue::sweep"),
             }),
@@ -286,18 +284,25 @@ impl Kqueue {
 
     // Activation and wake-up.
 
-    /// Marks a knote active, and queues it if it is due.
-    pub(crate) fn activate(&self, knote: &Knote) {
-        let wake = {
-            let mut ready = self.locks.ready.lock();
-            if !knote.state(&mut ready).activate() {
-                return;
-            }
-            self.queue(&mut ready, knote);
-            self.whom_to_wake(&ready)
-        };
+    /// Marks a knote active, queues it if it is due, and wakes who waits for that.
+    pub(crate) fn activate(&self, knote: &Knote, flags: WakeFlags) {
+        let mut ready = self.locks.ready.lock();
+        if knote.state(&mut ready).activate() {
+            self.announce(ready, knote, flags);
+        }
+    }
+
+    /// Puts a knote into the list that is due, and wakes who waits for that.
+    #[inline]
+    fn announce(&self, mut ready: Pending<'_>, knote: &Knote, flags: WakeFlags) {
+        self.queue(&mut ready, knote);
+        ready.sleepers.wake_one(flags);
+        let watched = ready.watched;
+        drop(ready);
         trace::activate(self, knote);
-        self.wake(wake);
+        if watched {
+            self.notifier.notify();
+        }
     }
 
     /// Puts a knote into the list that is due.
@@ -315,15 +320,6 @@ impl Kqueue {
         self.stirred.is_set() || self.unsettled.is_set()
     }
 
-    /// Who waits for what has just been queued.
-    #[inline]
-    fn whom_to_wake(&self, ready: &Ready) -> Wake {
-        Wake {
-            sleeper: self.sleepers.has_sleeper(),
-            pollers: ready.watched,
-        }
-    }
-
     #[inline]
     fn wake(&self, wake: Wake) {
         if wake.sleeper || wake.pollers {
@@ -334,7 +330,11 @@ impl Kqueue {
     #[inline(never)]
     fn wake_some(&self, wake: Wake) {
         if wake.sleeper {
-            self.sleepers.wake_one();
+            self.locks
+                .ready
+                .lock()
+                .sleepers
+                .wake_one(WakeFlags::default());
         }
         if wake.pollers {
             self.notifier.notify();
@@ -343,12 +343,9 @@ impl Kqueue {
 
     /// Wakes another sleeper for what is pending: the one that was woken cannot collect it.
     fn pass_on(&self) {
-        let wake = {
-            let ready = self.locks.ready.lock();
-            ready.pending() > 0 && self.sleepers.has_sleeper()
-        };
-        if wake {
-            self.sleepers.wake_one();
+        let mut ready = self.locks.ready.lock();
+        if ready.pending() > 0 {
+            ready.sleepers.wake_one(WakeFlags::default());
         }
     }
 
@@ -356,12 +353,7 @@ impl Kqueue {
 
     /// Takes a knote off the list for good: it is not reported any more.
     pub(crate) fn retire(&self, knote: &Knote) {
-        let mut ready = self.locks.ready.lock();
-        if knote.state(&mut ready).delete() {
-            ready.unseen = ready.unseen.saturating_sub(1);
-            ready.cut = true;
-            ready.remove(knote);
-        }
+        self.locks.ready.lock().retire(knote);
     }
 
     /// The kqueue's own file, if it is still open.
@@ -411,9 +403,9 @@ impl Kqueue {
             let mut ready = self.locks.ready.lock();
             ready.closed = true;
             self.unsettled.set(true);
+            ready.sleepers.wake_all();
             ready.adopted.take()
         };
-        self.sleepers.wake_all();
         while let Some(child) = adopted {
             let Adopted {
                 knote,
@@ -494,21 +486,28 @@ impl Kqueue {
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
         let Knotes { table, bodies } = &mut *knotes;
-        if let Some(knote) = table.find(change.ident, filter) {
-            if knote.is_retired() || !Self::is_named(bodies, knote) {
+        if let Some(found) = table.find_mut(change.ident, filter) {
+            let knote = found.knote();
+            let mut ready = this.locks.ready.lock();
+            if !Self::is_current(&mut ready, bodies, knote) {
+                drop(ready);
                 let knote: ARef<Knote> = knote.into();
                 if this.change_other(knotes, &knote, change)? {
                     return Ok(());
                 }
-            } else if change.has(EV_ADD) || !change.has(EV_DELETE) {
+            } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
+                ready.retire(knote);
+                drop(ready);
+                this.detach(bodies, &found.remove());
+                return Ok(());
+            } else if collects && this.may_be_unseen(&mut ready, knote, change) {
+                if this.modify_at_once(ready, bodies, knote, change) {
+                    return Ok(());
+                }
                 return this.modify(bodies, knote, change, collects);
             } else {
-                this.retire(knote);
-                let found = ptr::from_ref(knote);
-                if let Some(knote) = table.take(change.ident, found) {
-                    this.detach(bodies, &knote);
-                }
-                return Ok(());
+                drop(ready);
+                return this.modify(bodies, knote, change, collects);
             }
         }
         Self::register_new(this, knotes, change, filter, collects)
@@ -571,14 +570,32 @@ impl Kqueue {
         change: &Kevent,
         collects: bool,
     ) -> Result {
-        let Parts { body, file } = knote.parts(bodies);
-        let udata = body.udata;
-        filter::touch(knote, body, file, change)?;
-        if change.has(EV_KEEPUDATA) {
-            body.udata = udata;
-        }
+        let parts = knote.parts(bodies);
+        let fflags = parts.body.fflags;
+        filter::touch(knote, parts.body, parts.file, change)?;
+        parts.were_touched(knote, fflags);
         self.update(bodies, knote, change, true, collects);
         Ok(())
+    }
+
+    /// Does the same under the spin lock, if the filter can, and the knote's pending state [may be
+    /// unseen](Self::may_be_unseen).
+    #[inline(always)]
+    fn modify_at_once(
+        &self,
+        ready: Pending<'_>,
+        bodies: &mut Bodies,
+        knote: &Knote,
+        change: &Kevent,
+    ) -> bool {
+        let parts = knote.parts(bodies);
+        let fflags = parts.body.fflags;
+        let done = filter::touch_at_once(knote.filter(), parts.body, change);
+        if done {
+            parts.were_touched(knote, fflags);
+            self.activate_unseen(ready, knote, change);
+        }
+        done
     }
 
     /// Brings the state of a knote up to date with a change that was made.
@@ -599,33 +616,69 @@ impl Kqueue {
         }
     }
 
-    /// Marks a knote active without running its filter, if nobody but the caller would wake up for
-    /// that: a scan takes it off again if it is not ready. False if that may not be.
+    /// Marks a knote active without running its filter, if that [may be unseen](Self::may_be_unseen). False if
+    /// not.
     #[inline(always)]
     fn apply_unseen(&self, knote: &Knote, change: &Kevent) -> bool {
         let mut ready = self.locks.ready.lock();
-        let noticed = ready.watched || self.sleepers.has_sleeper();
-        let state = knote.state(&mut ready);
+        let unseen = self.may_be_unseen(&mut ready, knote, change);
+        if unseen {
+            self.activate_unseen(ready, knote, change);
+        }
+        unseen
+    }
+
+    /// True if a change may mark a knote active without running its filter: nobody but the caller would wake up
+    /// for that, and its scan takes it off again if it is not ready.
+    #[inline(always)]
+    fn may_be_unseen(&self, ready: &mut Ready, knote: &Knote, change: &Kevent) -> bool {
         // One that stays disabled is not seen by the scan, and would be thought ready.
         let stays_disabled =
-            change.has(EV_DISABLE) || (state.is_disabled() && !change.has(EV_ENABLE));
-        if stays_disabled || noticed {
-            return false;
-        }
-        if Self::apply_to_state(state, true, change) {
+            change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
+        !stays_disabled && !ready.watched && ready.sleepers.is_empty()
+    }
+
+    #[inline(always)]
+    fn activate_unseen(&self, mut ready: Pending<'_>, knote: &Knote, change: &Kevent) {
+        if Self::apply_to_state(knote.state(&mut ready), true, change) {
             self.queue(&mut ready, knote);
             drop(ready);
             trace::activate(self, knote);
         }
-        true
     }
 
     /// Runs the filter, if the knote may be ready, and changes its state as that and the change say.
     #[inline(never)]
     fn apply_seen(&self, bodies: &mut Bodies, knote: &Knote, change: &Kevent, may_be_ready: bool) {
+        if may_be_ready && change.has(EV_DISABLE) {
+            // It may be pending only because it was not looked at.
+            self.take_off(knote);
+        }
         let active = may_be_ready && knote.is_ready(bodies);
         if active || change.has(EV_DISABLE | EV_ENABLE) {
             self.apply(knote, active, change);
+        }
+    }
+
+    /// Takes a knote off the list, as a scan does before it runs the filter.
+    fn take_off(&self, knote: &Knote) {
+        let mut ready = self.locks.ready.lock();
+        if ready.remove(knote) {
+            // A disabled one stays active.
+            let _ = knote.state(&mut ready).take();
+        }
+    }
+
+    /// Runs the filter of the knote that a change was for, which was marked active without that: there will be no
+    /// scan.
+    #[cold]
+    pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
+        let Knotes { table, bodies } = knotes;
+        let filter = Filter::from_raw(change.filter);
+        if let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) {
+            self.take_off(knote);
+            let active = knote.is_ready(bodies);
+            self.apply(knote, active, &Kevent::default());
         }
     }
 
@@ -638,14 +691,9 @@ impl Kqueue {
     /// Marks a knote active if it is, then disables or enables it as the change says.
     fn apply(&self, knote: &Knote, active: bool, change: &Kevent) {
         let mut ready = self.locks.ready.lock();
-        if !Self::apply_to_state(knote.state(&mut ready), active, change) {
-            return;
+        if Self::apply_to_state(knote.state(&mut ready), active, change) {
+            self.announce(ready, knote, WakeFlags::default());
         }
-        self.queue(&mut ready, knote);
-        let wake = self.whom_to_wake(&ready);
-        drop(ready);
-        trace::activate(self, knote);
-        self.wake(wake);
     }
 
     /// Takes a knote in that was made, with its source, where the mutex cannot be had: its children
@@ -713,12 +761,15 @@ impl Kqueue {
         Ok(())
     }
 
-    /// True when the knote's ident still names what it is about, and not something else by now.
+    /// True when the knote was not retired, and its ident still names what it is about, and not something else by
+    /// now.
     #[inline(always)]
-    fn is_named(bodies: &Bodies, knote: &Knote) -> bool {
+    fn is_current(ready: &mut Ready, bodies: &Bodies, knote: &Knote) -> bool {
+        if knote.state(ready).is_deleting() {
+            return false;
+        }
         if knote.filter().is_descriptor() {
-            let file = knote.file(bodies);
-            file.is_some_and(|file| Names::current().maps(knote.ident(), file))
+            knote.is_bound_by_name(ready, bodies)
         } else {
             filter::is_named(knote.filter(), knote.body(bodies), knote.ident())
         }
@@ -743,15 +794,12 @@ impl Kqueue {
             file,
             shared: &this.shared,
         };
-        let attached = filter::attach(filter, attach, bodies).and_then(|attached| {
-            let body = knote.body_mut(bodies);
+        let attached = filter::attach(filter, attach, bodies).map(|attached| {
+            let Parts { body, quick, .. } = knote.parts(bodies);
             body.source = attached.source;
             body.flags |= attached.flags;
-            // A close that came too early for the binding is seen here.
-            if filter.is_descriptor() && !Self::is_named(bodies, &knote) {
-                return Err(EBADF);
-            }
-            Ok(attached.may_be_ready)
+            *quick = Quick::of(filter, body);
+            attached.may_be_ready
         });
         match attached {
             Ok(may_be_ready) => {
@@ -772,20 +820,24 @@ impl Kqueue {
     /// Reports pending knotes until there are no more or the sink is full (`kqueue_scan`).
     ///
     /// A level-triggered knote goes to the tail. No knote is looked at twice: the scan ends when all
-    /// are seen that were pending when it began. The mutex is held throughout, so another scan begins
-    /// when all that this one put back is in its place.
+    /// are seen that were pending when it began. The mutex is held throughout, be it taken already or not,
+    /// so another scan begins when all that this one put back is in its place.
     ///
     /// # Errors
     ///
     /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EBADF` if
     /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
-    pub(crate) fn scan(&self, sink: &mut impl EventSink, scratch: Scratch) -> Result {
-        let mut knotes = self.enter(scratch).inspect_err(|_| self.pass_on())?;
-        self.scan_entered(&mut knotes, sink)
-    }
-
-    /// The same for who has the mutex already.
-    pub(crate) fn scan_entered(&self, knotes: &mut Knotes, sink: &mut impl EventSink) -> Result {
+    pub(crate) fn scan(
+        &self,
+        entered: Option<Entered<'_>>,
+        sink: &mut impl EventSink,
+        scratch: Scratch,
+    ) -> Result {
+        let mut entered = match entered {
+            Some(entered) => entered,
+            None => self.enter(scratch).inspect_err(|_| self.pass_on())?,
+        };
+        let knotes = &mut *entered;
         let mut wake = Wake::default();
         let mut ready = self.ready_for(knotes).inspect_err(|_| self.pass_on())?;
         let room = sink.room();
@@ -822,7 +874,7 @@ impl Kqueue {
             } else {
                 // What is true for us is true for others, and what there is no room for is theirs.
                 let shared = level || (pending && events.len() == sink.room());
-                wake.sleeper |= shared && self.sleepers.has_sleeper();
+                wake.sleeper |= shared && !ready.sleepers.is_empty();
                 let seen = ready.unseen == 0;
                 drop(ready);
                 (seen, self.tell(knotes, &events, sink, &mut wake))
@@ -879,9 +931,8 @@ impl Kqueue {
             if due {
                 ready.push_front(knote);
                 self.stirred.set(true);
-                let news = self.whom_to_wake(&ready);
-                wake.sleeper |= news.sleeper;
-                wake.pollers |= news.pollers;
+                wake.sleeper |= !ready.sleepers.is_empty();
+                wake.pollers |= ready.watched;
             }
         }
     }
@@ -906,7 +957,7 @@ impl Kqueue {
         let pending = ready.pending() > 0;
         self.stirred.set(pending);
         let shared = put_back.news || put_back.level || (pending && sink.room() == 0);
-        wake.sleeper |= shared && self.sleepers.has_sleeper();
+        wake.sleeper |= shared && !ready.sleepers.is_empty();
         let seen = ready.unseen == 0 && !ready.cut;
         drop(ready);
         (seen, result)
@@ -1010,8 +1061,7 @@ impl Kqueue {
 
     /// Sleeps until something is pending or the kqueue is closed.
     pub(crate) fn wait(&self, deadline: Deadline) -> Wakeup {
-        self.sleepers.wait(deadline, || {
-            let ready = self.locks.ready.lock();
+        sleepers::sleep(&self.locks.ready, deadline, |ready| {
             ready.pending() > 0 || ready.closed
         })
     }
@@ -1071,7 +1121,27 @@ struct PutBack {
     news: bool,
 }
 
+impl Parts<'_> {
+    /// The parameters of their knote were changed; its `fflags` were those.
+    #[inline(always)]
+    fn were_touched(self, knote: &Knote, fflags: u32) {
+        if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
+            *self.quick = Quick::of(knote.filter(), self.body);
+        }
+    }
+}
+
 impl Ready {
+    /// Takes a knote off the list for good.
+    #[inline]
+    fn retire(&mut self, knote: &Knote) {
+        if knote.state(self).delete() {
+            self.unseen = self.unseen.saturating_sub(1);
+            self.cut = true;
+            self.remove(knote);
+        }
+    }
+
     /// All that is pending now is to be seen.
     #[inline]
     fn begin_scan(&mut self) {
@@ -1084,57 +1154,39 @@ impl Ready {
     /// decided under the lock. True if some of them stay pending.
     #[inline]
     fn glance(&mut self, bodies: &mut Bodies, room: usize, events: &mut Events) -> bool {
-        let mut names = None;
-        let mut level = false;
-        let most = self.unseen.min(LOOKS);
-        let mut looks = 0;
-        let mut walk = self.walk();
-        while looks < most && events.len() < room.min(BATCH) {
-            let Some((knote, state)) = walk.current() else {
-                break;
-            };
-            let (body, file) = knote.view(bodies);
-            if state.is_disabled() || body.flags & EV_ONESHOT != 0 {
-                break;
+        let mut free = events.free(room);
+        let walked = self.walk(bodies, self.unseen.min(LOOKS), |seen| {
+            if free.is_full() || seen.state.is_disabled() {
+                return Verdict::Stop;
             }
-            if let Some(file) = file {
-                let names = names.get_or_insert_with(Names::current);
-                if !names.maps(knote.ident(), file) {
-                    break;
-                }
-            }
-            match filter::glance(knote.filter(), body, file) {
-                Glance::Ask => break,
+            match filter::glance(seen.quick, seen.body, seen.file) {
+                Glance::Ask => Verdict::Stop,
                 Glance::Nothing => {
-                    state.settle(false);
-                    walk.remove();
+                    seen.state.settle(false);
+                    Verdict::Remove
                 }
                 Glance::Ready(report) => {
-                    let event = knote.event(body, report);
-                    if events.push(event).is_err() {
-                        break;
+                    let event = seen.knote.event(seen.body, report);
+                    let flags = event.flags;
+                    free.push(event);
+                    if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
+                        return Verdict::Keep;
                     }
-                    if event.flags & (EV_CLEAR | EV_DISPATCH) == 0 {
-                        level = true;
-                        walk.keep();
-                    } else {
-                        state.settle(event.flags & EV_DISPATCH != 0);
-                        filter::told(knote, bodies, event.flags);
-                        walk.remove();
-                    }
+                    seen.state.settle(flags & EV_DISPATCH != 0);
+                    filter::told(seen.quick, seen.body, flags);
+                    Verdict::Remove
                 }
             }
-            looks += 1;
-        }
-        drop(walk);
-        self.unseen -= looks;
-        level
+        });
+        self.unseen -= walked.seen;
+        walked.kept
     }
 
     /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
     /// here on.
     #[inline]
     fn take(&mut self, bodies: &Bodies, room: usize, batch: &mut Batch) {
+        let rcu = rcu::read_lock();
         let mut names = None;
         for _ in 0..self.unseen.min(LOOKS) {
             if batch.len() == room.min(BATCH) {
@@ -1151,7 +1203,7 @@ impl Ready {
             }
             let bound = match knote.file(bodies) {
                 Some(file) => {
-                    let names = names.get_or_insert_with(Names::current);
+                    let names = names.get_or_insert_with(|| Names::current(&rcu));
                     names.maps(knote.ident(), file)
                 }
                 None => true,

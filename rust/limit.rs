@@ -5,15 +5,12 @@
 //! A kqueue counts for the user who opened it, as a file counts for its opener.
 
 use crate::hook::params;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{
     new_mutex,
     prelude::*,
     rbtree::RBTree,
-    sync::{
-        atomic::{ordering, Atomic},
-        Arc,
-        Mutex, //
-    }, //
+    sync::{Arc, Mutex}, //
 };
 
 /// All users who have a kqueue, by number, with how many they have.
@@ -26,14 +23,15 @@ pub(crate) struct Users {
 /// What is known of a user.
 struct Entry {
     kqueues: usize,
-    knotes: Arc<Atomic<usize>>,
+    knotes: Arc<AtomicUsize>,
 }
 
-/// One user's count of knotes, held by each of their kqueues.
+/// One user's count of knotes, held by each of their kqueues. (A number of Rust's own: those of the `kernel` crate
+/// are calls, and nothing but Rust sees it.)
 pub(crate) struct User {
     users: Arc<Users>,
     uid: u32,
-    knotes: Arc<Atomic<usize>>,
+    knotes: Arc<AtomicUsize>,
 }
 
 impl Users {
@@ -60,7 +58,7 @@ impl Users {
             entry.kqueues += 1;
             entry.knotes.clone()
         } else {
-            let knotes = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+            let knotes = Arc::new(AtomicUsize::new(0), GFP_KERNEL)?;
             let entry = Entry {
                 kqueues: 1,
                 knotes: knotes.clone(),
@@ -83,7 +81,7 @@ impl User {
     ///
     /// `ENOSPC` if the user has as many as they may.
     pub(crate) fn take_place(&self) -> Result {
-        if self.knotes.fetch_add(1, ordering::Relaxed) >= params::max_user_knotes() {
+        if self.knotes.fetch_add(1, Ordering::Relaxed) >= params::max_user_knotes() {
             self.leave_place();
             return Err(ENOSPC);
         }
@@ -92,7 +90,7 @@ impl User {
 
     /// Gives one back.
     pub(crate) fn leave_place(&self) {
-        self.knotes.fetch_sub(1, ordering::Relaxed);
+        self.knotes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

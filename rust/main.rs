@@ -21,15 +21,17 @@
 //! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`hook::probe`), or of a mark's
 //!    target (`hook::fsnotify`); in it that of what was heard of a process, a file, its contents or mounts
 //!    (`filter`). Spin locks, all but the mark's with interrupts off.
-//! 4. `Locks::ready`, a spin lock, interrupts off. A leaf: no reference is dropped under it, and wake-ups of sleepers
-//!    and pollers come after it is released. A scan looks at sockets, pipes and eventfds under it, which takes no lock
-//!    but a pipe's wait queue's, and that one is tried and not waited for (`hook::pipe`): it is one of 2.
+//! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan looks at sockets, pipes and
+//!    eventfds under it, which takes no lock but a pipe's wait queue's, and that one is tried and not waited for
+//!    (`hook::pipe`): it is one of 2. Sleepers are woken under it (`hook::sleepers`): the scheduler's locks nest in it.
 //!
-//! `Kqueue::sleepers`, a wait queue, is woken under 2 and 3 at most. Who sleeps queues there first, and then
-//! looks under 4 whether something is pending; who makes something pending asks under 4 whether
-//! somebody is queued, and wakes one after that. Pollers and SIGIO are told
-//! from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no locks of one
-//! kind.
+//! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes one in
+//! the same round. A scan, which has the mutex that the other one will want, wakes when it is done with 4.
+//! Pollers and SIGIO are told from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no
+//! locks of one kind.
+//!
+//! Who has 3 or 4 is in an RCU read-side critical section. Some of what is read under them relies on that: the table of
+//! descriptors (`hook::fdtable`), a sleeper's task.
 //!
 //! # Field protection
 //!

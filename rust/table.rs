@@ -9,7 +9,10 @@
 
 use crate::{
     filter::Filter,
-    hook::{knote::Key, random::random},
+    hook::{
+        knote::{Key, Place},
+        random::random, //
+    },
     knote::{Bodies, Knote}, //
 };
 use core::ptr;
@@ -29,9 +32,30 @@ pub(crate) struct Table {
     key: Key<Table>,
     /// Chains, linked by [`Knote::next`]. Empty, or a power of two of them.
     buckets: KVVec<Option<ARef<Knote>>>,
-    bits: u32,
+    /// What a hash is shifted by to be the number of one.
+    shift: u32,
     len: usize,
     multiplier: u64,
+}
+
+/// A knote that was found in a table.
+pub(crate) struct Found<'a> {
+    place: Place<'a>,
+    len: &'a mut usize,
+}
+
+impl Found<'_> {
+    #[inline]
+    pub(crate) fn knote(&self) -> &Knote {
+        self.place.knote()
+    }
+
+    /// Takes it out.
+    #[inline]
+    pub(crate) fn remove(self) -> ARef<Knote> {
+        *self.len -= 1;
+        self.place.take()
+    }
 }
 
 /// Puts a value into a slot that has none, so that there is nothing to drop.
@@ -48,7 +72,7 @@ impl Table {
         Table {
             key,
             buckets: KVVec::new(),
-            bits: 0,
+            shift: u64::BITS,
             len: 0,
             multiplier: random() | 1,
         }
@@ -60,8 +84,8 @@ impl Table {
     }
 
     fn bucket(&self, ident: u64) -> usize {
-        // `bits` is at least 1 when there are buckets, and nobody asks when there are none.
-        (ident.wrapping_mul(self.multiplier) >> (u64::BITS - self.bits.max(1))) as usize
+        // If there are none, it is nobody's number.
+        ident.wrapping_mul(self.multiplier).wrapping_shr(self.shift) as usize
     }
 
     /// The knote of (ident, filter); the newest, if there is another one that outlives what it was about.
@@ -82,11 +106,17 @@ impl Table {
     /// # Errors
     ///
     /// `ENOMEM`, if there is no room at all; a table that could not grow only gets slower.
+    #[inline]
     pub(crate) fn reserve(&mut self) -> Result {
         if self.len < self.buckets.len() {
             return Ok(());
         }
-        let bits = self.bits + GROWTH_BITS;
+        self.grow()
+    }
+
+    #[inline(never)]
+    fn grow(&mut self) -> Result {
+        let bits = u64::BITS - self.shift + GROWTH_BITS;
         let mut buckets = KVVec::new();
         if let Err(error) = buckets.extend_with(1 << bits, None, GFP_KERNEL_ACCOUNT) {
             return if self.buckets.is_empty() {
@@ -96,7 +126,7 @@ impl Table {
             };
         }
         let mut old = core::mem::replace(&mut self.buckets, buckets);
-        self.bits = bits;
+        self.shift = u64::BITS - bits;
         for slot in old.iter_mut() {
             let mut chain = slot.take();
             // Backwards, so that each chain keeps its order; most have one knote at most.
@@ -128,50 +158,34 @@ impl Table {
     }
 
     /// Adds a knote, for which [`Table::reserve`] has made room.
+    #[inline]
     pub(crate) fn insert(&mut self, knote: ARef<Knote>) {
         self.link(knote);
         self.len += 1;
     }
 
+    /// The same, to take it out perhaps.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, ident: u64, filter: Filter) -> Option<Found<'_>> {
+        self.search(ident, |knote| {
+            knote.ident() == ident && knote.filter() == filter
+        })
+    }
+
+    #[inline]
+    fn search(&mut self, ident: u64, is: impl FnMut(&Knote) -> bool) -> Option<Found<'_>> {
+        let bucket = self.bucket(ident);
+        let chain = self.buckets.get_mut(bucket)?;
+        Some(Found {
+            place: Place::find(chain, &mut self.key, is)?,
+            len: &mut self.len,
+        })
+    }
+
     /// Takes a knote out; false if it is not in the table.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
-        self.take(knote.ident(), knote).is_some()
-    }
-
-    /// Takes the knote at an address out, if it is in the table; `ident` is its.
-    #[inline]
-    pub(crate) fn take(&mut self, ident: u64, knote: *const Knote) -> Option<ARef<Knote>> {
-        let bucket = self.bucket(ident);
-        let slot = self.buckets.get_mut(bucket)?;
-        let found = match slot.take() {
-            Some(first) if ptr::eq(&*first, knote) => {
-                fill(slot, first.next_mut(&mut self.key).take());
-                first
-            }
-            first => {
-                fill(slot, first);
-                self.take_behind(bucket, knote)?
-            }
-        };
-        self.len -= 1;
-        Some(found)
-    }
-
-    /// The same for one that is not the first of its chain.
-    fn take_behind(&mut self, bucket: usize, knote: *const Knote) -> Option<ARef<Knote>> {
-        let mut before = self.buckets.get(bucket)?.as_ref()?;
-        loop {
-            let next = before.next(&self.key)?;
-            if ptr::eq(&**next, knote) {
-                break;
-            }
-            before = next;
-        }
-        let before = before.clone();
-        let found = before.next_mut(&mut self.key).take()?;
-        let rest = found.next_mut(&mut self.key).take();
-        fill(before.next_mut(&mut self.key), rest);
-        Some(found)
+        let found = self.search(knote.ident(), |other| ptr::eq(other, knote));
+        found.map(Found::remove).is_some()
     }
 
     /// Takes any knote out, to take all. Frees the table when it was the last.
@@ -185,7 +199,7 @@ impl Table {
             *from += 1;
         }
         self.buckets = KVVec::new();
-        self.bits = 0;
+        self.shift = u64::BITS;
         None
     }
 

@@ -24,11 +24,6 @@ void kq_trace_activate(const void *kq, u64 ident, s16 filter)
 	trace_kqueue_activate(kq, ident, filter);
 }
 
-bool kq_trace_deliver_enabled(void)
-{
-	return trace_kqueue_deliver_enabled();
-}
-
 void kq_trace_deliver(const void *kq, const struct kqueue_event *event)
 {
 	trace_kqueue_deliver(kq, event);

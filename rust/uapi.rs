@@ -8,9 +8,8 @@
 use crate::{generated, hook::usercopy::Scratch, knote::Knote};
 use core::mem::offset_of;
 use kernel::{
-    ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE},
-    prelude::*,
-    transmute, //
+    ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE, _IOW},
+    prelude::*, //
 };
 
 /// One event: a change on the way in, a report on the way out (`struct kevent`).
@@ -18,11 +17,7 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Kevent(generated::kqueue_event);
 
-// SAFETY: All bit patterns are valid integers.
-unsafe impl transmute::FromBytes for Kevent {}
-// SAFETY: 8 + 2 + 2 + 4 + 8 + 8 bytes, each field at a multiple of its size: no padding.
-unsafe impl transmute::AsBytes for Kevent {}
-
+// 8 + 2 + 2 + 4 + 8 + 8 bytes, each field at a multiple of its size: no padding.
 const _: () = assert!(size_of::<Kevent>() == 32);
 
 impl core::ops::Deref for Kevent {
@@ -71,9 +66,6 @@ impl Kevent {
 #[repr(transparent)]
 pub(crate) struct KeventArgs(generated::kqueue_kevent);
 
-// SAFETY: All bit patterns are valid integers.
-unsafe impl transmute::FromBytes for KeventArgs {}
-
 const _: () = assert!(size_of::<KeventArgs>() == 64);
 
 impl core::ops::Deref for KeventArgs {
@@ -93,6 +85,9 @@ impl KeventArgs {
 
 /// `KQUEUE_IOC_CREATE` of the ABI header.
 pub(crate) const IOC_CREATE: u32 = _IO(generated::KQUEUE_IOC_MAGIC, 1);
+
+/// `KQUEUE_IOC_KEVENT`, of this version.
+pub(crate) const IOC_KEVENT: u32 = _IOW::<KeventArgs>(generated::KQUEUE_IOC_MAGIC, 0);
 
 /// The size of the arguments if `cmd` is `KQUEUE_IOC_KEVENT`, of whatever version.
 pub(crate) fn kevent_args_size(cmd: u32) -> Option<usize> {

@@ -30,6 +30,7 @@ use crate::{
     device::Shared,
     hook::{
         chardev::object_of,
+        close,
         contents,
         erased::Erased,
         fsnotify::{fs, InodeState, Mark, Notify},
@@ -194,12 +195,21 @@ pub(super) fn attach(
     if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !pollwait::is_pollable(&file) {
         return attach_other(knote, file, kind, shared, direction, bodies);
     }
-    shared.closes.bind(knote, file, bodies)?;
+    close::bind(knote, file, bodies)?;
+    if direction == Direction::Read && kind.is_stream() {
+        pollwait::listen_to_stream(knote, bodies)?;
+        let file = knote.file(bodies).ok_or(EBADF)?;
+        return Ok(Attached {
+            source: None,
+            flags: 0,
+            may_be_ready: !matches!(kind.glance(file, direction), Glance::Nothing),
+        });
+    }
     let (events, extra) = pollwait::listen(knote, bodies)?;
     let source = match extra {
         None => None,
-        extra => Some(keep(Rare {
-            extra,
+        Some(extra) => Some(keep(Rare {
+            extra: Some(extra),
             ..Rare::default()
         })?),
     };
@@ -234,7 +244,7 @@ fn attach_other(
         _ if contents::is_character_device(&file) => {}
         _ => return Err(EINVAL),
     }
-    shared.closes.bind(knote, file, bodies)?;
+    close::bind(knote, file, bodies)?;
     if kind == FileKind::Kqueue {
         rare.extra = pollwait::listen(knote, bodies)?.1;
     }

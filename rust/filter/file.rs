@@ -161,6 +161,12 @@ impl FileKind {
         }
     }
 
+    /// True for a stream socket of which one look tells what there is to read, nearly always.
+    #[inline]
+    pub(super) fn is_stream(self) -> bool {
+        matches!(self, FileKind::Tcp | FileKind::UnixStream)
+    }
+
     /// What `file`, of this kind, is ready for now, if it is for something. May sleep.
     pub(super) fn look(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
         match self.glance(file, direction) {

@@ -115,6 +115,36 @@ impl Filter {
     }
 }
 
+/// How a scan looks at a knote in no time, if it can ([`glance`]). A knote that ends with its report is not
+/// looked at so, nor one with a low-water mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quick {
+    No,
+    User,
+    Tcp,
+    UnixStream,
+    Pipe,
+    Eventfd,
+}
+
+impl Quick {
+    /// How it looks at one with that filter.
+    pub(crate) fn of(filter: Filter, body: &Body) -> Self {
+        if body.flags & EV_ONESHOT != 0 {
+            return Quick::No;
+        }
+        match (filter, body.kind) {
+            (Filter::User, _) => Quick::User,
+            (Filter::Read, _) if body.fflags & NOTE_LOWAT != 0 => Quick::No,
+            (Filter::Read, FileKind::Tcp) => Quick::Tcp,
+            (Filter::Read, FileKind::UnixStream) => Quick::UnixStream,
+            (Filter::Read, FileKind::Pipe) => Quick::Pipe,
+            (Filter::Read, FileKind::Eventfd) => Quick::Eventfd,
+            _ => Quick::No,
+        }
+    }
+}
+
 /// What a filter has to tell when its condition holds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Report {
@@ -215,19 +245,35 @@ pub(crate) fn touch(
     file: Option<&File>,
     change: &Kevent,
 ) -> Result {
-    match knote.filter() {
-        // It keeps its udata, as the specification's does.
-        Filter::User => {
-            user::touch(body, change, false);
-            return Ok(());
-        }
-        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio => {}
-        filter => touch_source(filter, body, file, change)?,
+    if !touch_at_once(knote.filter(), body, change) {
+        touch_source(knote.filter(), body, file, change)?;
+        take(body, change);
     }
+    Ok(())
+}
+
+/// The same if the filter keeps nothing that is to be told; never sleeps. False if it does.
+#[inline(always)]
+pub(crate) fn touch_at_once(filter: Filter, body: &mut Body, change: &Kevent) -> bool {
+    match filter {
+        // It keeps its udata, as the specification's does.
+        Filter::User => user::touch(body, change, false),
+        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio => {
+            take(body, change);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Takes over what a change says.
+#[inline(always)]
+fn take(body: &mut Body, change: &Kevent) {
     body.fflags = change.fflags;
     body.data = change.data;
-    body.udata = change.udata;
-    Ok(())
+    if !change.has(EV_KEEPUDATA) {
+        body.udata = change.udata;
+    }
 }
 
 /// Tells what the filter keeps.
@@ -248,28 +294,30 @@ fn touch_source(filter: Filter, body: &mut Body, file: Option<&File>, change: &K
 
 /// The same as [`event`] without sleeping, and with a spin lock held.
 #[inline(always)]
-pub(crate) fn glance(filter: Filter, body: &Body, file: Option<&File>) -> Glance<Report> {
-    match (filter, file) {
-        (Filter::Read, Some(file)) if body.fflags & NOTE_LOWAT == 0 => {
-            match body.kind.glance(file, Direction::Read) {
-                Glance::Ready(data) => Glance::Ready(Report {
-                    data,
-                    ..Report::default()
-                }),
-                Glance::Nothing => Glance::Nothing,
-                Glance::Ask => Glance::Ask,
-            }
-        }
-        (Filter::User, _) => user::event(body).map_or(Glance::Nothing, Glance::Ready),
+pub(crate) fn glance(quick: Quick, body: &Body, file: Option<&File>) -> Glance<Report> {
+    let readable = |kind: FileKind, file: &File| match kind.glance(file, Direction::Read) {
+        Glance::Ready(data) => Glance::Ready(Report {
+            data,
+            ..Report::default()
+        }),
+        Glance::Nothing => Glance::Nothing,
+        Glance::Ask => Glance::Ask,
+    };
+    match (quick, file) {
+        (Quick::UnixStream, Some(file)) => readable(FileKind::UnixStream, file),
+        (Quick::Tcp, Some(file)) => readable(FileKind::Tcp, file),
+        (Quick::Pipe, Some(file)) => readable(FileKind::Pipe, file),
+        (Quick::Eventfd, Some(file)) => readable(FileKind::Eventfd, file),
+        (Quick::User, _) => user::event(body).map_or(Glance::Nothing, Glance::Ready),
         _ => Glance::Ask,
     }
 }
 
 /// An event with those flags was told at a glance: it will reach the program, unless it is [`untold`].
 #[inline(always)]
-pub(crate) fn told(knote: &Knote, bodies: &mut Bodies, flags: u16) {
-    if knote.filter() == Filter::User && flags & EV_CLEAR != 0 {
-        user::clear(knote.body_mut(bodies));
+pub(crate) fn told(quick: Quick, body: &mut Body, flags: u16) {
+    if quick == Quick::User && flags & EV_CLEAR != 0 {
+        user::clear(body);
     }
 }
 

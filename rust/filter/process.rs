@@ -253,7 +253,9 @@ impl Process {
         self.watch(&watcher.knote, change.fflags)?;
         let mut heard = watcher.heard.lock();
         heard.wanted = change.fflags;
-        heard.udata = change.udata;
+        if !change.has(EV_KEEPUDATA) {
+            heard.udata = change.udata;
+        }
         Ok(())
     }
 

@@ -37,6 +37,7 @@ use super::{mounts::MountWatcher, Attach, Report, ENTRIES};
 use crate::{
     device::Shared,
     hook::{
+        close,
         contents,
         fsnotify::{self, fs, Group, InodeState, Mark, Notify},
         irqlock::IrqLock, //
@@ -173,7 +174,7 @@ impl Vnode {
             return Err(EINVAL);
         }
         let wanted = attach.change.fflags;
-        attach.shared.closes.bind(attach.knote, file, bodies)?;
+        close::bind(attach.knote, file, bodies)?;
         let file = attach.knote.file(bodies).ok_or(EBADF)?;
         let heard = Heard {
             wanted,

@@ -44,6 +44,23 @@ impl<T, const N: usize> ArrayVec<T, N> {
         Ok(())
     }
 
+    /// Where the next elements go, at most that many.
+    #[inline]
+    pub(crate) fn free(&mut self, most: usize) -> Free<'_, T> {
+        let elements = self.elements.as_mut_ptr();
+        // SAFETY: There are so many behind the others.
+        unsafe {
+            let at = elements.add(self.len);
+            // INVARIANT: As above.
+            Free {
+                at,
+                end: at.add(most.min(N.wrapping_sub(self.len))),
+                first: elements,
+                len: &mut self.len,
+            }
+        }
+    }
+
     /// Takes all elements out, in their order.
     #[inline]
     pub(crate) fn drain(&mut self) -> Drain<'_, T> {
@@ -56,6 +73,48 @@ impl<T, const N: usize> ArrayVec<T, N> {
             end: unsafe { elements.add(len) },
             _vector: PhantomData,
         }
+    }
+}
+
+/// The free slots of a vector, as they are filled. What was put there is in the vector when this is dropped.
+///
+/// # Invariants
+///
+/// From `first` to before `at` are initialised elements of the vector whose length that is, from `at` to before
+/// `end` free ones.
+pub(crate) struct Free<'a, T> {
+    at: *mut MaybeUninit<T>,
+    end: *mut MaybeUninit<T>,
+    first: *mut MaybeUninit<T>,
+    len: &'a mut usize,
+}
+
+impl<T> Free<'_, T> {
+    /// True if there is no room.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.at == self.end
+    }
+
+    /// Adds an element, if there is room.
+    #[inline]
+    pub(crate) fn push(&mut self, element: T) {
+        if !self.is_full() {
+            // INVARIANT: One more is initialised.
+            // SAFETY: There is a free slot.
+            unsafe {
+                (*self.at).write(element);
+                self.at = self.at.add(1);
+            }
+        }
+    }
+}
+
+impl<T> Drop for Free<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: Both are within the same vector.
+        *self.len = unsafe { self.at.offset_from_unsigned(self.first) };
     }
 }
 

@@ -34,7 +34,7 @@
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 use super::{
-    fdtable::{self, TableId},
+    fdtable::{self, Names, TableId},
     irqlock::IrqLock,
     knote::Knote,
     params,
@@ -118,14 +118,27 @@ impl Bound {
     ///
     /// # Safety
     ///
-    /// The mutex of the kqueue of `knote` is held, or nobody else uses the knote. This is its
-    /// binding, made by that hook, and nobody has a reference to its file.
-    pub(super) unsafe fn unbind(&self, hook: &CloseHook, knote: &Knote) {
-        // SAFETY: It does not change but here.
-        let file = unsafe { *self.file.get() };
-        if file.is_null() {
+    /// The mutex of the kqueue of `knote`, whose bindings those are, is held. This is its binding, and nobody has
+    /// a reference to its file.
+    #[inline]
+    pub(super) unsafe fn unbind(&self, knote: &Knote, bindings: &mut Bindings) {
+        // SAFETY: It does not change but in there.
+        if unsafe { *self.file.get() }.is_null() {
             return;
         }
+        // SAFETY: By this function's contract.
+        unsafe { self.give_up(knote, &bindings.hook) };
+        bindings.one_less();
+    }
+
+    /// The same for one that is there, without counting it off.
+    ///
+    /// # Safety
+    ///
+    /// As [`Bound::unbind`], or nobody else uses the knote; made by that hook.
+    pub(super) unsafe fn give_up(&self, knote: &Knote, hook: &CloseHook) {
+        // SAFETY: It does not change but here.
+        let file = unsafe { *self.file.get() };
         debug_assert!(ptr::eq(self, &knote.bound));
         if let Some((_, lock)) = hook.bucket(file.addr()) {
             let _guard = lock.lock();
@@ -139,7 +152,6 @@ impl Bound {
                 }
             }
         }
-        hook.presence.release();
         // INVARIANT: In no chain, and the reference is given up.
         // SAFETY: We are the only one to change it; the reference is ours.
         unsafe {
@@ -160,7 +172,8 @@ pub(crate) struct CloseHook {
     owners: KVec<Atomic<u32>>,
     /// Secret and odd, so that nobody knows whose files share a chain.
     multiplier: u64,
-    bits: u32,
+    /// What a hash is shifted by to be the number of a bucket.
+    shift: u32,
     /// The first knote in each chain.
     buckets: KVVec<UnsafeCell<*const Knote>>,
     /// Each for the buckets whose numbers end alike.
@@ -193,6 +206,72 @@ impl Drop for Owner {
             count.fetch_sub(1, ordering::Relaxed);
         }
     }
+}
+
+/// How many knotes of one kqueue are bound. While there are some, the probe is there.
+pub(crate) struct Bindings {
+    hook: Arc<CloseHook>,
+    count: usize,
+}
+
+impl Bindings {
+    pub(crate) fn new(hook: &Arc<CloseHook>) -> Self {
+        Bindings {
+            hook: hook.clone(),
+            count: 0,
+        }
+    }
+
+    #[inline]
+    fn one_more(&mut self) -> Result {
+        if self.count == 0 {
+            self.hook.presence.acquire()?;
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn one_less(&mut self) {
+        self.count -= 1;
+        if self.count == 0 {
+            self.hook.presence.release();
+        }
+    }
+}
+
+impl Drop for Bindings {
+    fn drop(&mut self) {
+        // Of knotes that were not unbound, but given up.
+        if self.count > 0 {
+            self.hook.presence.release();
+        }
+    }
+}
+
+/// Binds `knote` to `file`: it hears when its number in its kqueue's table, the current task's, no longer refers to
+/// the file.
+///
+/// # Errors
+///
+/// `EBADF` if the number refers to something else by now; then it may be bound all the same. What registering the
+/// probe fails with: `EBUSY` if ftrace is switched off.
+pub(crate) fn bind(knote: &Knote, file: ARef<File>, bodies: &mut Bodies) -> Result {
+    knote.check(bodies);
+    // SAFETY: The mutex is held.
+    if unsafe { knote.bound.file() }.is_some() {
+        return Ok(());
+    }
+    bodies.bindings.one_more()?;
+    // SAFETY: As above.
+    if unsafe { bodies.bindings.hook.link(knote, file) } {
+        return Ok(());
+    }
+    // SAFETY: As above.
+    if unsafe { knote.bound.file() }.is_none() {
+        bodies.bindings.one_less();
+    }
+    Err(EBADF)
 }
 
 /// The probe of the function.
@@ -307,7 +386,7 @@ impl CloseHook {
                 presence <- Presence::new(probe),
                 owners,
                 multiplier: random() | 1,
-                bits,
+                shift: u64::BITS - bits,
                 buckets,
                 locks,
             }),
@@ -337,7 +416,8 @@ impl CloseHook {
 
     #[inline]
     fn bucket_of(&self, file: usize) -> usize {
-        (file as u64).wrapping_mul(self.multiplier) as usize >> (u64::BITS - self.bits)
+        let hash = (file as u64).wrapping_mul(self.multiplier);
+        hash.wrapping_shr(self.shift) as usize
     }
 
     #[inline]
@@ -356,24 +436,18 @@ impl CloseHook {
             .is_some_and(|bucket| unsafe { !bucket.get().read_volatile().is_null() })
     }
 
-    /// Binds `knote` to `file`: it hears when its number in its kqueue's table no longer refers to
-    /// the file. There is a full barrier after that. No effect if it is bound.
+    /// Puts `knote`, which is bound to nothing, into the chain of `file`. True if its number in the current task's
+    /// table refers to the file after that.
     ///
-    /// # Errors
+    /// # Safety
     ///
-    /// What registering the probe fails with: `EBUSY` if ftrace is switched off.
-    pub(crate) fn bind(&self, knote: &Knote, file: ARef<File>, bodies: &mut Bodies) -> Result {
-        knote.check(bodies);
+    /// The mutex of its kqueue is held.
+    unsafe fn link(&self, knote: &Knote, file: ARef<File>) -> bool {
         let bound = &knote.bound;
-        // SAFETY: The mutex is held.
-        if unsafe { bound.file() }.is_some() {
-            return Ok(());
-        }
         let Some((bucket, lock)) = self.bucket(file.as_ptr().addr()) else {
-            return Ok(());
+            return false;
         };
-        self.presence.acquire()?;
-        let guard = lock.lock();
+        let _guard = lock.lock();
         // INVARIANT: The reference is the binding's now, and the knote is put into the chain.
         // SAFETY: The mutex is held, and the lock; the first of the chain is valid. A knote is
         // unbound before it is freed.
@@ -387,9 +461,14 @@ impl CloseHook {
             }
             bucket.get().write_volatile(knote);
         }
-        drop(guard);
         smp_mb(ordering::Full);
-        Ok(())
+        // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is held.
+        unsafe {
+            let names = Names::current_in_rcu();
+            bound
+                .file()
+                .is_some_and(|file| names.maps(knote.ident(), file))
+        }
     }
 
     /// A descriptor of `file` in `table` was closed: ends the knotes that were bound to it.
@@ -417,7 +496,7 @@ impl CloseHook {
         }
     }
 
-    /// For an administrator: whether the probe is registered, and how many knotes are bound.
+    /// For an administrator: whether the probe is registered, and how many kqueues have a knote that is bound.
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.presence.show(name, f)
     }

@@ -58,12 +58,22 @@ pub(crate) fn get(ident: u64) -> Result<ARef<File>> {
 /// What a close that has returned did is seen by who makes this after that.
 pub(crate) struct Names<'a> {
     files: &'a [*mut bindings::file],
-    _rcu: rcu::Guard,
 }
 
-impl Names<'_> {
-    pub(crate) fn current() -> Self {
-        let rcu = rcu::read_lock();
+impl<'a> Names<'a> {
+    #[inline]
+    pub(crate) fn current(_: &'a rcu::Guard) -> Self {
+        // SAFETY: The guard proves it.
+        unsafe { Self::current_in_rcu() }
+    }
+
+    /// The same, without a guard.
+    ///
+    /// # Safety
+    ///
+    /// All of `'a` is within an RCU read-side critical section.
+    #[inline]
+    pub(super) unsafe fn current_in_rcu() -> Self {
         let files = current_files();
         let files = if files.is_null() {
             &[]
@@ -71,7 +81,7 @@ impl Names<'_> {
             // SAFETY: A task's table lives while the task runs in it; its array is kept by RCU.
             unsafe { array(files) }
         };
-        Names { files, _rcu: rcu }
+        Names { files }
     }
 
     /// True when number `ident` refers to `file`.

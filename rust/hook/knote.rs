@@ -13,13 +13,15 @@
 
 use super::{
     close::Bound,
+    fdtable::Names,
     irqlock::IrqLock,
     pollwait::Entry,
-    queue::Links,
+    queue::{Links, Seen},
     slab::{self, Memory, Slab},
+    sleepers::WakeFlags, //
 };
 use crate::{
-    filter::Filter,
+    filter::{Filter, Quick},
     knote::{Bodies, Body},
     kqueue::{Kqueue, Ready},
     state::State,
@@ -54,6 +56,14 @@ pub(crate) struct Key<L>(*const Locks, PhantomData<L>);
 
 // SAFETY: The address is only compared.
 unsafe impl<L> Send for Key<L> {}
+
+impl<L> Key<L> {
+    /// True if the other lock is that of the same kqueue.
+    #[inline]
+    pub(super) fn is_with<M>(&self, other: &Key<M>) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
 
 /// What a lock of a kqueue guards.
 pub(crate) trait Keyed: Sized {
@@ -103,6 +113,8 @@ pub(crate) struct Knote {
     /// Guarded by the spin lock.
     state: UnsafeCell<State>,
     filter: Filter,
+    /// Guarded by the mutex.
+    quick: UnsafeCell<Quick>,
     kqueue: Arc<Kqueue>,
     ident: u64,
     /// Guarded by the spin lock.
@@ -144,6 +156,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) body: &'a mut Body,
     /// That of its descriptor.
     pub(crate) file: Option<&'a File>,
+    /// How a scan looks at it.
+    pub(crate) quick: &'a mut Quick,
 }
 
 impl Knote {
@@ -165,6 +179,7 @@ impl Knote {
             refs: Refcount::new(1),
             state: UnsafeCell::new(State::default()),
             filter,
+            quick: UnsafeCell::new(Quick::No),
             kqueue: kqueue.into(),
             ident,
             links: UnsafeCell::new(Links::NONE),
@@ -240,23 +255,17 @@ impl Knote {
         unsafe { &mut *self.next.get() }
     }
 
-    /// What the mutex guards and the file of its descriptor, to look at.
-    #[inline]
-    pub(crate) fn view<'a>(&'a self, bodies: &'a Bodies) -> (&'a Body, Option<&'a File>) {
-        self.check(bodies);
-        // SAFETY: The mutex is held, and nobody changes or unbinds while `bodies` is borrowed.
-        unsafe { (&*self.body.get(), self.bound.file()) }
-    }
-
-    /// The same, to change.
+    /// What the mutex guards and the file of its descriptor.
     #[inline]
     pub(crate) fn parts<'a>(&'a self, bodies: &'a mut Bodies) -> Parts<'a> {
         self.check(bodies);
         Parts {
-            // SAFETY: As above.
+            // SAFETY: The mutex is held, and `bodies` is borrowed by nobody else.
             body: unsafe { &mut *self.body.get() },
             // SAFETY: The mutex is held, and nobody can unbind while `bodies` is borrowed.
             file: unsafe { self.bound.file() },
+            // SAFETY: As for the body.
+            quick: unsafe { &mut *self.quick.get() },
         }
     }
 
@@ -268,6 +277,15 @@ impl Knote {
         unsafe { self.bound.file() }
     }
 
+    /// True if its number still refers to the file of its descriptor.
+    #[inline]
+    pub(crate) fn is_bound_by_name(&self, _: &Ready, bodies: &Bodies) -> bool {
+        // SAFETY: Who has a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
+        let names = unsafe { Names::current_in_rcu() };
+        self.file(bodies)
+            .is_some_and(|file| names.maps(self.ident, file))
+    }
+
     /// Its state.
     #[inline]
     pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
@@ -276,16 +294,24 @@ impl Knote {
         unsafe { &mut *self.state.get() }
     }
 
-    /// Its state, for who knows already that it is of this kqueue.
+    /// What a scan looks at, for who knows already that it is of this kqueue.
     ///
     /// # Safety
     ///
-    /// `ready` is that of the knote's kqueue.
+    /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
+    /// nobody else.
     #[inline]
-    pub(super) unsafe fn state_in<'a>(&'a self, _ready: &'a mut Ready) -> &'a mut State {
-        // SAFETY: The spin lock of the knote's kqueue is held, by this function's contract, and `ready`
-        // is borrowed by nobody else.
-        unsafe { &mut *self.state.get() }
+    pub(super) unsafe fn see(&self) -> Seen<'_> {
+        // SAFETY: By this function's contract.
+        unsafe {
+            Seen {
+                knote: self,
+                state: &mut *self.state.get(),
+                body: &mut *self.body.get(),
+                file: self.bound.file(),
+                quick: *self.quick.get(),
+            }
+        }
     }
 
     /// True if it was retired; without the lock, so it may be by now even if not.
@@ -303,7 +329,7 @@ impl Knote {
         // Then the source, which may use the file as well.
         drop(body.source.take());
         // SAFETY: The mutex is held, and there is no reference to the file.
-        unsafe { self.bound.unbind(&self.kqueue.shared().closes, self) };
+        unsafe { self.bound.unbind(self, &mut bodies.bindings) };
     }
 
     /// The function of the wait-queue entry.
@@ -314,15 +340,70 @@ impl Knote {
     unsafe extern "C" fn woken(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
-        _sync: kernel::ffi::c_int,
+        flags: kernel::ffi::c_int,
         key: *mut core::ffi::c_void,
     ) -> kernel::ffi::c_int {
         // SAFETY: By this function's contract. The knote lives: it is unlinked before it is freed,
         // under the lock that our caller holds.
         let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
         // SAFETY: As above; the entry is touched no more after this.
-        unsafe { Entry::told(wait, key, this.filter.wakes(), || this.activate()) };
+        unsafe {
+            Entry::told(wait, key, this.filter.wakes(), || {
+                this.activate_with(WakeFlags::of_wake_function(flags));
+            });
+        }
         1
+    }
+}
+
+/// A knote's place in a chain of its table.
+///
+/// # Invariants
+///
+/// `slot` has a knote. It and all behind it are borrowed for `'a`, with the key.
+pub(crate) struct Place<'a> {
+    slot: NonNull<Option<ARef<Knote>>>,
+    key: &'a mut Key<Table>,
+}
+
+impl<'a> Place<'a> {
+    /// The first place in `chain`, which is of that table, whose knote `is` the one.
+    #[inline]
+    pub(crate) fn find(
+        chain: &'a mut Option<ARef<Knote>>,
+        key: &'a mut Key<Table>,
+        mut is: impl FnMut(&Knote) -> bool,
+    ) -> Option<Self> {
+        let mut slot = NonNull::from(chain);
+        loop {
+            // SAFETY: It is the chain, or within the knote before, which is in the chain; nobody else uses
+            // those, who would need the key for that.
+            let knote = unsafe { slot.as_ref() }.as_ref()?;
+            if is(knote) {
+                // INVARIANT: As above.
+                return Some(Place { slot, key });
+            }
+            slot = NonNull::from(knote.next_mut(key));
+        }
+    }
+
+    /// The knote.
+    #[inline]
+    pub(crate) fn knote(&self) -> &Knote {
+        // SAFETY: By the type's invariant.
+        unsafe { self.slot.as_ref().as_ref().unwrap_unchecked() }
+    }
+
+    /// Takes it out.
+    #[inline]
+    pub(crate) fn take(self) -> ARef<Knote> {
+        let slot = self.slot.as_ptr();
+        // SAFETY: By the type's invariant; the slot gets what was behind the knote.
+        unsafe {
+            let knote = slot.read().unwrap_unchecked();
+            slot.write(knote.next_mut(self.key).take());
+            knote
+        }
     }
 }
 
@@ -338,7 +419,7 @@ impl Drop for Knote {
             self.entry.detach();
             drop(self.body.get_mut().source.take());
             // SAFETY: Nobody else has a reference to the knote.
-            unsafe { self.bound.unbind(&self.kqueue.shared().closes, self) };
+            unsafe { self.bound.give_up(self, &self.kqueue.shared().closes) };
         }
         self.kqueue.leave_place();
     }

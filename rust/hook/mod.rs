@@ -33,6 +33,7 @@ pub(crate) mod random;
 pub(crate) mod seek;
 pub(crate) mod signal;
 pub(crate) mod slab;
+pub(crate) mod sleepers;
 pub(crate) mod socket;
 pub(crate) mod taskwork;
 pub(crate) mod trace;

@@ -8,14 +8,14 @@ use crate::generated;
 
 /// How many timers there may be in the system.
 pub(crate) fn max_timers() -> usize {
-    // SAFETY: No preconditions.
-    unsafe { generated::kq_param_max_timers() as usize }
+    // SAFETY: Valid, and read at once: it may be written in sysfs.
+    unsafe { (&raw const generated::kq_calloutmax).read_volatile() as usize }
 }
 
 /// How many knotes the kqueues of one user may have.
 pub(crate) fn max_user_knotes() -> usize {
-    // SAFETY: No preconditions.
-    unsafe { generated::kq_param_max_user_knotes() as usize }
+    // SAFETY: As above.
+    unsafe { (&raw const generated::kq_max_user_knotes).read_volatile() as usize }
 }
 
 /// The number of the user that the current task is of, as the initial user namespace has it.
@@ -35,12 +35,10 @@ pub(crate) fn total_memory() -> u64 {
 pub(crate) fn set_defaults() {
     /// A knote and its place in the table, in bytes, and as much again for what some filters need.
     const KNOTE_COST: u64 = 320;
-    // SAFETY: No preconditions; nobody reads the parameters yet.
-    unsafe {
-        if generated::kq_param_max_user_knotes() == 0 {
-            let bytes = total_memory() / 25;
-            let knotes = u32::try_from(bytes / KNOTE_COST).unwrap_or(u32::MAX);
-            generated::kq_param_set_max_user_knotes(knotes);
-        }
+    if max_user_knotes() == 0 {
+        let bytes = total_memory() / 25;
+        let knotes = u32::try_from(bytes / KNOTE_COST).unwrap_or(u32::MAX);
+        // SAFETY: Valid, and written at once.
+        unsafe { (&raw mut generated::kq_max_user_knotes).write_volatile(knotes) };
     }
 }

@@ -22,14 +22,15 @@
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{knote::Knote, process::Process};
+use super::{knote::Knote, process::Process, socket};
 use crate::{generated, knote::Bodies};
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
     ops::{BitOr, BitOrAssign, Deref},
     pin::Pin,
-    ptr, //
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering}, //
 };
 use kernel::{
     alloc::Flags,
@@ -39,6 +40,7 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{ordering, Atomic},
+        barrier::smp_mb,
         rcu,
         Arc, //
     },
@@ -125,15 +127,17 @@ impl Entry {
         }
     }
 
-    /// The queue that it is in, or null.
-    fn head(&self) -> &Atomic<*mut bindings::wait_queue_head> {
+    /// The queue that it is in, or null. (Rust's atomic, since both sides are here: the `kernel` crate's are
+    /// calls.)
+    fn head(&self) -> &AtomicPtr<bindings::wait_queue_head> {
         // SAFETY: The field is valid, and only accessed by this once the entry is linked.
-        unsafe { Atomic::from_ptr((&raw mut (*self.wait.get()).private).cast()) }
+        unsafe { AtomicPtr::from_ptr((&raw mut (*self.wait.get()).private).cast()) }
     }
 
     /// True if it is in a queue.
+    #[inline]
     pub(super) fn is_linked(&self) -> bool {
-        !self.head().load(ordering::Acquire).is_null()
+        !self.head().load(Ordering::Acquire).is_null()
     }
 
     /// Links the entry, which is in no queue, into `head`.
@@ -177,7 +181,7 @@ impl Entry {
                 // INVARIANT: Unlinked.
                 (*wait.cast::<Entry>())
                     .head()
-                    .store(ptr::null_mut(), ordering::Release);
+                    .store(ptr::null_mut(), Ordering::Release);
             }
         }
     }
@@ -189,7 +193,7 @@ impl Entry {
             return;
         }
         let _rcu = rcu::read_lock();
-        let head = self.head().load(ordering::Acquire);
+        let head = self.head().load(Ordering::Acquire);
         if !head.is_null() {
             // SAFETY: Not null, so the queue has not been given up; it is freed an RCU grace
             // period after that at the earliest. The entry is linked into it, or a `POLLFREE`
@@ -197,7 +201,7 @@ impl Entry {
             // more under the lock does nothing.
             unsafe { bindings::remove_wait_queue(head, self.wait.get()) };
             // INVARIANT: Unlinked.
-            self.head().store(ptr::null_mut(), ordering::Relaxed);
+            self.head().store(ptr::null_mut(), Ordering::Relaxed);
         }
     }
 }
@@ -263,6 +267,7 @@ impl Extra {
     /// # Safety
     ///
     /// `head` is a valid queue, and stays so until this is dropped, or it is woken with `POLLFREE`.
+    #[cold]
     unsafe fn link(&mut self, head: *mut bindings::wait_queue_head, knote: &Knote) -> Result {
         let mut boxed = KBox::new(
             Boxed {
@@ -469,6 +474,27 @@ pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Opti
         return Ok((Events(ready), None));
     }
     Ok((Events(ready), Some(extra)))
+}
+
+/// The same for a stream socket, without asking it what it is ready for: there is a full barrier after that, so who
+/// looks now misses nothing. (All kinds of those queue their pollers in the same place.)
+///
+/// # Errors
+///
+/// `EINVAL` if it is no socket, or the knote is not bound.
+#[inline]
+pub(crate) fn listen_to_stream(knote: &Knote, bodies: &mut Bodies) -> Result {
+    let head = knote
+        .file(bodies)
+        .and_then(socket::wait_queue)
+        .ok_or(EINVAL)?;
+    if !knote.entry.is_linked() {
+        // SAFETY: The queue is valid for as long as the file, which the knote is bound to until the entry was
+        // detached. Knotes do not move.
+        unsafe { knote.entry.link(head) };
+    }
+    smp_mb(ordering::Full);
+    Ok(())
 }
 
 type Operation = unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;

@@ -9,10 +9,18 @@
 //! that an item which is to be removed is in this list and not in another one. Here a
 //! knote is only ever in the list of its own kqueue, whose lock guards the links.)
 
-use super::knote::Knote;
-use crate::{kqueue::Ready, state::State};
+use super::{
+    fdtable::Names,
+    knote::{Keyed, Knote}, //
+};
+use crate::{
+    filter::Quick,
+    knote::{Bodies, Body},
+    kqueue::Ready,
+    state::State, //
+};
 use core::ptr;
-use kernel::sync::aref::ARef;
+use kernel::{fs::File, sync::aref::ARef};
 
 /// A knote's links; both null unless it is in the list.
 pub(super) struct Links {
@@ -185,84 +193,103 @@ impl Ready {
         queue.len = queue.len.wrapping_sub(1);
     }
 
-    /// The knotes of the list, from the head on, to decide about each.
-    #[inline]
-    pub(crate) fn walk(&mut self) -> Walk<'_> {
-        // INVARIANT: None is kept yet.
-        Walk {
-            at: self.queue.head,
-            kept: ptr::null(),
-            ready: self,
-        }
-    }
-}
-
-/// A walk over a list from its head. When it ends, those that were kept become the last ones, in their
-/// order.
-///
-/// # Invariants
-///
-/// From the head to `kept` are those that were kept; none if that is null. `at` is the one behind them, null
-/// at the end.
-pub(crate) struct Walk<'a> {
-    ready: &'a mut Ready,
-    at: *const Knote,
-    kept: *const Knote,
-}
-
-impl Walk<'_> {
-    /// The knote that it is at, and its state.
-    #[inline]
-    pub(crate) fn current(&mut self) -> Option<(&Knote, &mut State)> {
-        // SAFETY: It is in the list, hence valid and of this kqueue.
+    /// Goes through the list from its head, past at most so many knotes, and does what is decided about each. Those
+    /// that are kept become the last ones, in their order.
+    ///
+    /// Panics if the bodies are another kqueue's.
+    #[inline(always)]
+    pub(crate) fn walk(
+        &mut self,
+        bodies: &mut Bodies,
+        most: usize,
+        mut decide: impl FnMut(Seen<'_>) -> Verdict,
+    ) -> Walked {
+        assert!(self.key().is_with(bodies.key()));
+        let mut names = None;
+        let (mut seen, mut removed) = (0usize, 0usize);
+        let mut at = self.queue.head;
+        let mut first = ptr::null();
+        let mut last: *const Knote = ptr::null();
+        // SAFETY: All knotes of the list are valid and of this kqueue, both of whose locks are held; and what
+        // those guard is borrowed by nobody else. Who holds a spin lock is in an RCU read-side critical section.
         unsafe {
-            let knote = self.at.as_ref()?;
-            Some((knote, knote.state_in(self.ready)))
-        }
-    }
-
-    /// Keeps it in the list, and goes on.
-    #[inline]
-    pub(crate) fn keep(&mut self) {
-        if !self.at.is_null() {
-            // INVARIANT: It is behind the last one that was kept, and the next one is behind it.
-            self.kept = self.at;
-            // SAFETY: It is in the list, hence valid.
-            self.at = unsafe { links(self.at) }.next;
-        }
-    }
-
-    /// Takes it out, and goes on.
-    #[inline]
-    pub(crate) fn remove(&mut self) {
-        if !self.at.is_null() {
-            // INVARIANT: The next one comes in its place.
-            // SAFETY: It is in the list, hence valid.
-            unsafe {
-                let next = links(self.at).next;
-                self.ready.unlink(self.at);
-                self.at = next;
+            while seen != most {
+                let Some(knote) = at.as_ref() else { break };
+                let mut look = knote.see();
+                look.file = look.file.filter(|file| {
+                    let names = names.get_or_insert_with(|| Names::current_in_rcu());
+                    names.maps(knote.ident(), file)
+                });
+                let verdict = decide(look);
+                let links = links(at);
+                match verdict {
+                    Verdict::Stop => break,
+                    Verdict::Keep => {
+                        if last.is_null() {
+                            first = at;
+                        } else {
+                            self::links(last).next = at;
+                        }
+                        links.prev = last;
+                        last = at;
+                        at = links.next;
+                    }
+                    Verdict::Remove => {
+                        removed = removed.wrapping_add(1);
+                        at = core::mem::replace(links, Links::NONE).next;
+                    }
+                }
+                seen = seen.wrapping_add(1);
+            }
+            // INVARIANT: Those that were not seen, then those that were kept.
+            let queue = &mut self.queue;
+            queue.len = queue.len.wrapping_sub(removed);
+            if !at.is_null() {
+                queue.head = at;
+                links(at).prev = ptr::null();
+                if !last.is_null() {
+                    links(queue.tail).next = first;
+                    links(first).prev = queue.tail;
+                }
+            } else {
+                queue.head = first;
+            }
+            if at.is_null() || !last.is_null() {
+                queue.tail = last;
+            }
+            if !last.is_null() {
+                links(last).next = ptr::null();
             }
         }
+        Walked {
+            seen,
+            kept: !last.is_null(),
+        }
     }
 }
 
-impl Drop for Walk<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.kept.is_null() || self.at.is_null() {
-            return;
-        }
-        let queue = &mut self.ready.queue;
-        // INVARIANT: The same knotes, in another order.
-        // SAFETY: The lock is held; all of these are in the list, hence valid.
-        unsafe {
-            links(queue.tail).next = queue.head;
-            links(queue.head).prev = queue.tail;
-            links(self.kept).next = ptr::null();
-            links(self.at).prev = ptr::null();
-        }
-        queue.head = self.at;
-        queue.tail = self.kept;
-    }
+/// What there is to see of a knote.
+pub(crate) struct Seen<'a> {
+    pub(crate) knote: &'a Knote,
+    pub(crate) state: &'a mut State,
+    pub(crate) body: &'a mut Body,
+    /// That of its descriptor, unless the number refers to another one by now, or to none.
+    pub(crate) file: Option<&'a File>,
+    pub(crate) quick: Quick,
+}
+
+/// What becomes of a knote in a walk.
+pub(crate) enum Verdict {
+    /// It stays where it is, and the walk ends.
+    Stop,
+    Keep,
+    Remove,
+}
+
+/// What a walk has come to.
+pub(crate) struct Walked {
+    /// How many were kept or removed.
+    pub(crate) seen: usize,
+    /// Some were kept.
+    pub(crate) kept: bool,
 }

@@ -39,9 +39,10 @@ const IPPROTO_UDP: u16 = 17;
 mod field {
     use crate::{generated::*, hook::field::Field};
     use core::ffi::c_void;
-    use kernel::bindings::{sk_buff_head, sock};
+    use kernel::bindings::{sk_buff_head, sock, wait_queue_head};
 
     pub(super) const SK: Field<*const sock> = Field::at(kq_offset_KQ_SOCKET_SK);
+    pub(super) const WAIT: Field<wait_queue_head> = Field::at(kq_offset_KQ_SOCKET_WAIT);
     pub(super) const FAMILY: Field<u16> = Field::at(kq_offset_KQ_SOCK_FAMILY);
     pub(super) const TYPE: Field<u16> = Field::at(kq_offset_KQ_SOCK_TYPE);
     pub(super) const PROTOCOL: Field<u16> = Field::at(kq_offset_KQ_SOCK_PROTOCOL);
@@ -63,6 +64,15 @@ mod field {
 
 /// The operations of the files that are sockets, once one was seen; private to the kernel.
 static OPERATIONS: Atomic<usize> = Atomic::new(0);
+
+/// The wait queue that all of a socket's pollers are in (`sock_poll_wait`), if `file` is one. It lives as long as the
+/// file.
+#[inline]
+pub(super) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> {
+    let file = file.as_ptr();
+    // SAFETY: The file is valid. If its operations are a socket's, its private data is one.
+    unsafe { is_known((*file).f_op).then(|| field::WAIT.of((*file).private_data).cast_mut()) }
+}
 
 /// True if what can be read of a socket is known to its protocol alone: TLS, or a BPF program's.
 ///

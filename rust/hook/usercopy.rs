@@ -6,13 +6,12 @@
 //! lock that others want copies with faults off; if that fails it lets the lock go, faults the
 //! page in, and tries again.
 
-use crate::{generated, uapi::Kevent};
-use core::mem::MaybeUninit;
-use kernel::{
-    bindings,
-    prelude::*,
-    transmute::FromBytes, //
+use crate::{
+    generated,
+    uapi::{Kevent, KeventArgs}, //
 };
+use core::mem::MaybeUninit;
+use kernel::{bindings, prelude::*};
 
 /// Four bytes of the caller's memory that the kernel may use as it likes, if they are there.
 #[derive(Clone, Copy)]
@@ -56,40 +55,31 @@ impl Buffer {
     }
 }
 
-/// Reads a value of whole words into `slot`. May sleep.
+/// Reads the arguments of a call into `slot`. May sleep.
 ///
 /// # Errors
 ///
 /// `EFAULT`.
 #[inline]
-pub(crate) fn read<T: FromBytes>(address: usize, slot: &mut MaybeUninit<T>) -> Result<&mut T> {
-    read_words(address, slot.as_mut_ptr(), 1)?;
-    // SAFETY: It was read, and all bytes are valid.
+pub(crate) fn read_args(
+    address: usize,
+    slot: &mut MaybeUninit<KeventArgs>,
+) -> Result<&mut KeventArgs> {
+    // SAFETY: The destination is valid for its size; the source is checked by the function.
+    let ret = unsafe {
+        generated::kq_copy_args_from_user(
+            slot.as_mut_ptr().cast(),
+            core::ptr::without_provenance_mut(address),
+        )
+    };
+    if ret != 0 {
+        return Err(EFAULT);
+    }
+    // SAFETY: It was read, and is plain numbers.
     Ok(unsafe { slot.assume_init_mut() })
 }
 
-/// Reads `count` values, each of some times four words, from the caller's memory to `to`,
-/// which has room for them.
-#[inline]
-fn read_words<T: FromBytes>(address: usize, to: *mut T, count: usize) -> Result {
-    const { assert!(size_of::<T>() % 32 == 0 && align_of::<T>() == 8) };
-    let words = u32::try_from(count * (size_of::<T>() / 8)).map_err(|_| EFAULT)?;
-    // SAFETY: The destination is valid for that many words; the source is checked by the function.
-    let ret = unsafe {
-        generated::kq_copy_words_from_user(
-            to.cast(),
-            core::ptr::without_provenance_mut(address),
-            words,
-        )
-    };
-    if ret == 0 {
-        Ok(())
-    } else {
-        Err(EFAULT)
-    }
-}
-
-/// An array of events in the caller's memory.
+/// An array of events in the caller's memory, read or written from its front on.
 ///
 /// # Invariants
 ///
@@ -115,84 +105,80 @@ impl UserEvents {
         Ok(UserEvents { address, len })
     }
 
-    /// How many events there is room for.
+    /// How many events are left, or are room for.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the event with that number is; at the end, if there is none.
+    /// `count`, of so many as are left, were read or written.
     #[inline]
-    fn slot(&self, index: usize) -> usize {
-        // By the invariant there is nothing to wrap.
-        let offset = index.min(self.len).wrapping_mul(size_of::<Kevent>());
-        self.address.wrapping_add(offset)
+    fn advance(&mut self, count: usize) {
+        // INVARIANT: The end stays where it is. So there is nothing to wrap.
+        self.len = self.len.wrapping_sub(count);
+        self.address = self
+            .address
+            .wrapping_add(count.wrapping_mul(size_of::<Kevent>()));
     }
 
-    /// Writes events, one after the other from `index` on; never sleeps.
+    /// Writes events, one after the other; never sleeps.
     ///
     /// # Errors
     ///
     /// `EFAULT` if the memory is not there now, for all of them; some may have been written.
     #[inline]
-    pub(crate) fn write(&self, index: usize, events: &[Kevent]) -> Result {
-        if events.len() > self.len.wrapping_sub(index) {
+    pub(crate) fn write(&mut self, events: &[Kevent]) -> Result {
+        if events.len() > self.len {
             return Err(EFAULT);
         }
-        let address = self.slot(index);
-        let count = events.len() as u32;
-        // SAFETY: The source is valid for its length; the destination is checked by the function. Page
-        // faults are off, in balance.
+        // SAFETY: The source is valid for its length; the destination is checked by the function.
         let ret = unsafe {
-            generated::kq_pagefault_disable();
-            let ret = generated::kq_copy_events_to_user(
-                core::ptr::without_provenance_mut(address),
+            generated::kq_copy_events_to_user_nofault(
+                core::ptr::without_provenance_mut(self.address),
                 events.as_ptr().cast(),
-                count,
-            );
-            generated::kq_pagefault_enable();
-            ret
+                events.len() as u32,
+            )
         };
-        if ret == 0 {
-            Ok(())
-        } else {
-            Err(EFAULT)
+        if ret != 0 {
+            return Err(EFAULT);
         }
+        self.advance(events.len());
+        Ok(())
     }
 
-    /// Reads some events from `index` on into `buffer`. May sleep.
+    /// Reads the next events into `buffer`; none if there are none left. May sleep.
     ///
     /// # Errors
     ///
     /// `EFAULT`.
-    pub(crate) fn read<'a>(
-        &self,
-        index: usize,
-        buffer: &'a mut Buffer,
-    ) -> Result<&'a mut [Kevent]> {
-        let count = Buffer::SIZE.min(self.len - index.min(self.len));
-        if count == 0 {
-            return Ok(&mut []);
+    pub(crate) fn read<'a>(&mut self, buffer: &'a mut Buffer) -> Result<&'a mut [Kevent]> {
+        let count = self.len.min(Buffer::SIZE);
+        // SAFETY: The destination has room for so many; the source is checked by the function.
+        let ret = unsafe {
+            generated::kq_copy_events_from_user(
+                buffer.0.as_mut_ptr().cast(),
+                core::ptr::without_provenance_mut(self.address),
+                count as u32,
+            )
+        };
+        if ret != 0 {
+            return Err(EFAULT);
         }
-        let address = self.slot(index);
-        read_words::<Kevent>(address, buffer.0.as_mut_ptr().cast(), count)?;
+        self.advance(count);
         // SAFETY: That many were read, and are plain numbers.
         Ok(unsafe { core::slice::from_raw_parts_mut(buffer.0.as_mut_ptr().cast(), count) })
     }
 
-    /// Brings in the memory of at most `count` events from `index` on; may sleep, interruptibly.
-    /// Changes nothing of it.
+    /// Brings in the memory of at most `count` events; may sleep, interruptibly. Changes nothing of it.
     ///
     /// # Errors
     ///
     /// `EFAULT` if there is no writable memory for one event.
-    pub(crate) fn fault_in(&self, index: usize, count: usize) -> Result {
-        let address = self.slot(index);
-        let count = count.min(self.len.saturating_sub(index));
-        let bytes = count.saturating_mul(size_of::<Kevent>());
+    pub(crate) fn fault_in(&self, count: usize) -> Result {
+        let bytes = count.min(self.len).saturating_mul(size_of::<Kevent>());
         // SAFETY: The range is checked by the function.
         let missing = unsafe {
-            bindings::fault_in_safe_writeable(core::ptr::without_provenance(address), bytes)
+            bindings::fault_in_safe_writeable(core::ptr::without_provenance(self.address), bytes)
         };
         if bytes - missing < size_of::<Kevent>() {
             return Err(EFAULT);
