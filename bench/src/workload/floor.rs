@@ -74,7 +74,7 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let rounds = scale.pick(3000, 50);
     run(Case::new('m', "ping-pong: the bytes alone", None)
         .side("bytes", move || pingpong::by_bytes(rounds))
-        .side("epoll", move || pingpong::by_epoll(rounds)));
+        .side("epoll", move || pingpong::by_epoll(rounds, false)));
 
     let (pipes, writes) = (scale.pick(1000, 50), scale.pick(5000, 200));
     let channels: Rc<Vec<_>> = Rc::new((0..pipes).map(|_| Kind::Pipe.pair()).collect());

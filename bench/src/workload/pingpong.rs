@@ -35,10 +35,11 @@ fn ping_pong(rounds: usize, waiter: impl Fn(&Channel) -> Box<dyn FnMut()> + Sync
     })
 }
 
-fn by_kevent<Q: Kevents + 'static>(rounds: usize, make: impl Fn() -> Q + Sync) -> f64 {
+fn by_kevent<Q: Kevents + 'static>(rounds: usize, edge: bool, make: impl Fn() -> Q + Sync) -> f64 {
+    let flags = if edge { ev::ADD | ev::CLEAR } else { ev::ADD };
     ping_pong(rounds, |channel| {
         let queue = make();
-        queue.change(&[Event::fd(channel.reader.as_raw_fd(), Filter::READ, ev::ADD)]);
+        queue.change(&[Event::fd(channel.reader.as_raw_fd(), Filter::READ, flags)]);
         Box::new(move || {
             queue.wait(&mut [Event::default(); 1]);
         })
@@ -50,10 +51,15 @@ pub(super) fn by_bytes(rounds: usize) -> f64 {
     ping_pong(rounds, |_| Box::new(|| {}))
 }
 
-pub(super) fn by_epoll(rounds: usize) -> f64 {
+pub(super) fn by_epoll(rounds: usize, edge: bool) -> f64 {
+    let flags = if edge {
+        libc::EPOLLIN | libc::EPOLLET
+    } else {
+        libc::EPOLLIN
+    };
     ping_pong(rounds, |channel| {
         let epoll = Epoll::new();
-        epoll.add(&channel.reader, libc::EPOLLIN);
+        epoll.add(&channel.reader, flags);
         Box::new(move || {
             epoll.wait(&mut [EpollEvent { events: 0, u64: 0 }; 1], -1);
         })
@@ -62,11 +68,13 @@ pub(super) fn by_epoll(rounds: usize) -> f64 {
 
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let rounds = scale.pick(3000, 50);
-    let mut case = Case::new('d', "ping-pong of two threads", 1.0)
-        .side("kqueue", move || by_kevent(rounds, kqueue))
-        .side("epoll", move || by_epoll(rounds));
-    if has_emulation() {
-        case = case.side("emulation", move || by_kevent(rounds, Emulation::new));
+    for (how, edge) in [("level", false), ("edge", true)] {
+        let mut case = Case::new('d', format!("ping-pong of two threads, {how}"), 1.0)
+            .side("kqueue", move || by_kevent(rounds, edge, kqueue))
+            .side("epoll", move || by_epoll(rounds, edge));
+        if has_emulation() {
+            case = case.side("emulation", move || by_kevent(rounds, edge, Emulation::new));
+        }
+        run(case);
     }
-    run(case);
 }
