@@ -46,6 +46,14 @@ pub fn pending(kqueue: &Kqueue) -> Vec<Event> {
     wait(kqueue, Duration::ZERO)
 }
 
+/// What is pending after a change that the same call applies.
+#[track_caller]
+pub fn collect(kqueue: &Kqueue, change: Event) -> Vec<Event> {
+    let mut events = [Event::default(); 64];
+    let count = kqueue.kevent(&[change], &mut events, Some(Duration::ZERO));
+    events[..count.unwrap()].to_vec()
+}
+
 /// At most 64 events, as soon as there is one.
 #[track_caller]
 pub fn soon(kqueue: &Kqueue) -> Vec<Event> {

@@ -7,6 +7,7 @@ use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 fn trigger(kqueue: &Kqueue) {
@@ -83,6 +84,35 @@ fn poll_tells_that_something_is_pending() {
     assert_eq!(poll(&kqueue, 0), libc::POLLIN);
     one(&kqueue);
     assert_eq!(poll(&kqueue, 0), 0);
+}
+
+/// A call that changes and collects looks at what it has changed only when it collects.
+#[test]
+fn poll_tells_nothing_of_what_is_not_ready() {
+    let user = |flags| Event::new(1, Filter::USER, flags);
+    let (reader, writer) = pipe();
+    let read = |flags| Event::fd(reader.as_raw_fd(), Filter::READ, flags);
+    let missing = Event::new(2, Filter::USER, ev::DELETE);
+    for other in [user(ev::DISABLE), read(ev::DISABLE), missing] {
+        let kqueue = kqueue();
+        change(&kqueue, &[user(ev::ADD), add_read(&reader, 0)]);
+        let mut events = [Event::default(); 4];
+        let changes = [user(0), read(0), other];
+        let count = kqueue
+            .kevent(&changes, &mut events, Some(Duration::ZERO))
+            .unwrap();
+        assert!(
+            events[..count].iter().all(|event| event.has(ev::ERROR)),
+            "{events:?}"
+        );
+        change(&kqueue, &[user(ev::ENABLE), read(ev::ENABLE)]);
+        assert_eq!(poll(&kqueue, 0), 0);
+        // And nothing is forgotten.
+        write(&writer, b"x");
+        assert_eq!(poll(&kqueue, 0), libc::POLLIN);
+        assert_eq!(one(&kqueue).filter, Filter::READ);
+        crate::common::read(&reader, 1);
+    }
 }
 
 #[test]

@@ -541,7 +541,13 @@ fn children_are_tracked() {
     let gate = Gate::new();
     change(
         &kqueue,
-        &[watch(own_pid(), note::TRACK | note::EXIT).udata(3)],
+        &[
+            watch(own_pid(), note::TRACK | note::EXIT).udata(3),
+            Event {
+                flags: ev::ADD | ev::KEEPUDATA,
+                ..watch(own_pid(), note::TRACK | note::EXIT).udata(4)
+            },
+        ],
     );
     let pid = fork(|| {
         gate.wait();

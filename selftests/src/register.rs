@@ -154,6 +154,12 @@ fn udata_is_kept_when_that_is_asked_for() {
     assert_eq!(one(&kqueue).udata, 7);
     change(&kqueue, &[add_read(&reader, 0).udata(8)]);
     assert_eq!(one(&kqueue).udata, 8);
+    // The same in calls that collect.
+    for (flags, udata, expected) in [(ev::KEEPUDATA, 9, 8), (0, 9, 9), (ev::KEEPUDATA, 10, 9)] {
+        let events = collect(&kqueue, add_read(&reader, flags).udata(udata));
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(events[0].udata, expected);
+    }
 }
 
 #[test]

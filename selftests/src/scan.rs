@@ -261,6 +261,78 @@ fn one_event_wakes_one_sleeper() {
     });
 }
 
+/// Whoever gives up, first, last or in between, leaves the others where they are, and takes no event with it.
+#[test]
+fn a_sleeper_that_gives_up_leaves_the_others_asleep() {
+    const SLEEPERS: usize = 3;
+    for gives_up in 0..SLEEPERS {
+        let kqueue = kqueue();
+        change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD | ev::CLEAR)]);
+        let woken = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let mut impatient = None;
+            for number in 0..SLEEPERS {
+                if number == gives_up {
+                    let timeout = Some(Duration::from_millis(600));
+                    let kqueue = &kqueue;
+                    impatient = Some(scope.spawn(move || {
+                        let mut events = [Event::default(); 1];
+                        kqueue.kevent(&[], &mut events, timeout).unwrap()
+                    }));
+                } else {
+                    scope.spawn(|| {
+                        one(&kqueue);
+                        woken.fetch_add(1, Ordering::SeqCst);
+                    });
+                }
+                // Most likely they sleep in this order.
+                thread::sleep(Duration::from_millis(100));
+            }
+            assert_eq!(impatient.unwrap().join().unwrap(), 0);
+            for round in 1..SLEEPERS {
+                assert_eq!(woken.load(Ordering::SeqCst), round - 1);
+                change(&kqueue, &[user(1, 0)]);
+                let end = Instant::now() + SOON;
+                while woken.load(Ordering::SeqCst) < round && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        assert_eq!(woken.load(Ordering::SeqCst), SLEEPERS - 1);
+    }
+}
+
+/// A time-out and an event at the same time: the event is reported, now or by the next call.
+#[test]
+fn an_event_at_the_time_out_is_not_lost() {
+    const ROUNDS: u64 = 500;
+    let kqueue = kqueue();
+    change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD | ev::CLEAR)]);
+    let (told, sent) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let end = Instant::now() + 4 * SOON;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                let is_behind = || told.load(Ordering::SeqCst) < sent.load(Ordering::SeqCst);
+                while is_behind() && Instant::now() < end {
+                    thread::yield_now();
+                }
+                thread::sleep(Duration::from_micros(1000 + round % 7 * 50));
+                sent.fetch_add(1, Ordering::SeqCst);
+                change(&kqueue, &[user(1, 0)]);
+            }
+        });
+        while told.load(Ordering::SeqCst) < ROUNDS as usize {
+            let mut events = [Event::default(); 1];
+            let timeout = Some(Duration::from_micros(1100));
+            let count = kqueue.kevent(&[], &mut events, timeout).unwrap();
+            told.fetch_add(count, Ordering::SeqCst);
+            assert!(Instant::now() < end, "an event was lost");
+        }
+    });
+    assert!(pending(&kqueue).is_empty());
+}
+
 /// What stays true is true for all who wait.
 #[test]
 fn a_level_triggered_event_reaches_every_sleeper() {

@@ -511,12 +511,23 @@ fn a_live_knote_takes_other_values() {
     a.write_all(&[0; 10]).unwrap();
     assert_eq!(one(&kqueue).udata, 1);
     let lowat = add_read(&b, 0).fflags(note::LOWAT);
-    change(&kqueue, &[lowat.data(11).udata(2)]);
-    assert!(pending(&kqueue).is_empty());
-    change(&kqueue, &[lowat.data(10).udata(3)]);
-    assert_eq!(one(&kqueue).udata, 3);
-    change(&kqueue, &[add_read(&b, 0).data(1000).udata(4)]);
-    assert_eq!(one(&kqueue).udata, 4);
+    // In a call of its own, and in the one that collects.
+    let apart = |event| {
+        change(&kqueue, &[event]);
+        pending(&kqueue)
+    };
+    let at_once = |event| collect(&kqueue, event);
+    for look in [&apart as &dyn Fn(Event) -> Vec<Event>, &at_once] {
+        assert!(look(lowat.data(11).udata(2)).is_empty());
+        for (event, udata) in [
+            (lowat.data(10).udata(3), 3),
+            (add_read(&b, 0).data(1000).udata(4), 4),
+        ] {
+            let events = look(event);
+            assert_eq!(events.len(), 1, "{events:?}");
+            assert_eq!((events[0].udata, events[0].data), (udata, 10));
+        }
+    }
 }
 
 /// Reading skips an urgent byte that nobody took; the kernel counts it as waiting all the same.

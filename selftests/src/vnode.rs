@@ -403,8 +403,9 @@ fn no_mark_without_a_knote() {
     // SAFETY: The name is a C string; the descriptor is new and ours.
     let memory = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"x".as_ptr(), 0)) };
     change(&kqueue, &[add_read(&file, 0), add_read(&memory, 0)]);
+    // The three on descriptors are of one kqueue, which counts once for the probe of closes.
     for (busy, watches) in [
-        ("close", 3),
+        ("close", 1),
         ("fork", 1),
         ("exec", 1),
         ("signal", 1),
