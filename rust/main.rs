@@ -25,8 +25,8 @@
 //!    eventfds under it, which takes no lock but a pipe's wait queue's, and that one is tried and not waited for
 //!    (`hook::pipe`): it is one of 2. Sleepers are woken under it (`hook::sleepers`): the scheduler's locks nest in it.
 //!
-//! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes one in
-//! the same round. A scan, which has the mutex that the other one will want, wakes when it is done with 4.
+//! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes
+//! one in the same round. A scan, which has the mutex that the other one will want, wakes when it is done with 4.
 //! Pollers and SIGIO are told from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no
 //! locks of one kind.
 //!

@@ -16,8 +16,9 @@
 //!
 //! While a knote is bound in the system, every close comes here, and nearly all
 //! leave again after one barrier and one load: that of a count of the kqueues which belong to the table,
-//! and others by hash. So whoever has no kqueue does not walk a chain that somebody else has made long. It is an `ftrace_ops` of its own, since a function
-//! probe (fprobe) would have each close look up in a table which probe it is for.
+//! and others by hash. So whoever has no kqueue does not walk a chain that somebody else has made long. It is
+//! an `ftrace_ops` of its own, since a function probe (fprobe) would have each close look up in a table which
+//! probe it is for.
 //!
 //! # Context and locks
 //!

@@ -2,10 +2,10 @@
 
 //! Who sleeps until something is pending, with a timeout in nanoseconds; woken one at a time.
 //!
-//! A list under the lock of what is waited for ([`Ready`]), as `kernel/locking/semaphore.c` has one: a sleeper looks and
-//! queues in one round of that lock, and who makes something pending wakes in the round that it needs anyway.
-//! With a wait queue (or the `kernel` crate's `CondVar`, which has one, and counts its timeouts in jiffies) each would need
-//! one more round, of another lock.
+//! A list under the lock of what is waited for ([`Ready`]), as `kernel/locking/semaphore.c` has one: a sleeper looks
+//! and queues in one round of that lock, and who makes something pending wakes in the round that it needs anyway.
+//! With a wait queue (or the `kernel` crate's `CondVar`, which has one, and counts its timeouts in jiffies) each would
+//! need one more round, of another lock.
 //!
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
