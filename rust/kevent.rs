@@ -280,24 +280,18 @@ fn collect_more(
     timeout: Timeout,
     scratch: Scratch,
 ) -> Result {
-    let mut wakeup = Wakeup::Condition;
-    let mut was_woken = false;
+    let mut wakeup = None;
     loop {
         match result {
             // The look was the last one after a time-out or a signal.
             Ok(()) => match (wakeup, timeout) {
-                (Wakeup::Timeout, _) | (_, Timeout::Poll) => return Ok(()),
-                (Wakeup::Signal, _) => return Err(EINTR),
+                (Some(Wakeup::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
+                (Some(Wakeup::Signal), _) => return Err(EINTR),
                 // Events that come to nothing must not keep a signal from us.
-                (Wakeup::Condition, Timeout::Until(_))
-                    if was_woken && current!().signal_pending() =>
-                {
-                    wakeup = Wakeup::Signal;
+                (Some(Wakeup::Condition), _) if current!().signal_pending() => {
+                    wakeup = Some(Wakeup::Signal);
                 }
-                (Wakeup::Condition, Timeout::Until(deadline)) => {
-                    wakeup = kqueue.wait(deadline);
-                    was_woken = true;
-                }
+                (_, Timeout::Until(deadline)) => wakeup = Some(kqueue.wait(deadline)),
             },
             Err(error) if error == EFAULT => events.fault_in()?,
             Err(error) => return Err(error),

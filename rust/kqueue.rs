@@ -500,13 +500,10 @@ impl Kqueue {
                 drop(ready);
                 this.detach(bodies, &found.remove());
                 return Ok(());
-            } else if collects && this.may_be_unseen(&mut ready, knote, change) {
-                if this.modify_at_once(ready, bodies, knote, change) {
+            } else {
+                if this.modify_at_once(ready, bodies, knote, change, collects) {
                     return Ok(());
                 }
-                return this.modify(bodies, knote, change, collects);
-            } else {
-                drop(ready);
                 return this.modify(bodies, knote, change, collects);
             }
         }
@@ -578,16 +575,20 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Does the same under the spin lock, if the filter can, and the knote's pending state [may be
-    /// unseen](Self::may_be_unseen).
+    /// Does the same under the spin lock, which it releases, if the filter can, the caller `collects`, and nobody
+    /// else will look ([`Kqueue::may_be_unseen`]). False if not.
     #[inline(always)]
     fn modify_at_once(
         &self,
-        ready: Pending<'_>,
+        mut ready: Pending<'_>,
         bodies: &mut Bodies,
         knote: &Knote,
         change: &Kevent,
+        collects: bool,
     ) -> bool {
+        if !collects || !self.may_be_unseen(&mut ready, knote, change) {
+            return false;
+        }
         let parts = knote.parts(bodies);
         let fflags = parts.body.fflags;
         let done = filter::touch_at_once(knote.filter(), parts.body, change);

@@ -84,7 +84,6 @@ pub(crate) fn read_args(
 /// # Invariants
 ///
 /// Its end is not beyond the end of all memory; but it may be anywhere.
-#[derive(Clone, Copy)]
 pub(crate) struct UserEvents {
     address: usize,
     len: usize,
