@@ -10,15 +10,14 @@ use crate::{
         eventfd,
         fdtable::{Closing, WeakFile},
         fsnotify::Group,
+        knote::Slabs,
         pollwait::Events,
         process::{ExecHook, ForkHook, SignalHook},
         seek::{SeekHook, SeekProbe},
-        slab::Slab,
         tracepoint::Tracepoint,
         usercopy, //
     },
     kevent::kevent,
-    knote::Knote,
     kqueue::Kqueue,
     limit::Users,
     nesting::Nesting,
@@ -51,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
     /// Where knotes are made.
-    pub(crate) knotes: Slab<Knote>,
+    pub(crate) knotes: Slabs,
 }
 
 impl Shared {
@@ -71,7 +70,7 @@ impl Shared {
             mounts: Group::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,
-            knotes: Slab::new(c"kqueue_knote")?,
+            knotes: Slabs::new()?,
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }

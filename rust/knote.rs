@@ -9,7 +9,7 @@ use crate::{
     hook::{
         close::Bindings,
         erased::Erased,
-        knote::{Key, Keyed, Parts},
+        knote::{Key, Keyed},
         sleepers::WakeFlags,
         taskwork,
         usercopy::Scratch,
@@ -82,9 +82,9 @@ impl Knote {
     #[inline(always)]
     pub(crate) fn evaluate(&self, bodies: &mut Bodies) -> Option<Kevent> {
         let scratch = bodies.scratch;
-        let Parts { body, file, .. } = self.parts(bodies);
-        let report = filter::event(self, body, file, scratch)?;
-        Some(self.event(body, report))
+        let mut parts = self.parts(bodies);
+        let report = filter::event(&mut parts, scratch)?;
+        Some(self.event(parts.body, report))
     }
 
     /// The event that tells what a filter has found.

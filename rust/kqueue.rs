@@ -260,15 +260,15 @@ impl Kqueue {
     }
 
     /// Gives back the place of a knote of its user's.
-    pub(crate) fn leave_place(&self) {
-        self.user.leave_place();
+    pub(crate) fn leave_place(&self, filter: Filter) {
+        self.user.leave_place(filter);
     }
 
     /// A knote that is not in the table yet, and has no source.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as many as they may; `ENOMEM`.
+    /// `ENOSPC` if the user has as many as they may; `ENOMEM`, also if there are too many timers.
     #[inline]
     pub(crate) fn new_knote(
         this: ArcBorrow<'_, Self>,
@@ -277,9 +277,9 @@ impl Kqueue {
         body: impl FnOnce() -> Body,
         memory: Memory,
     ) -> Result<ARef<Knote>> {
-        this.user.take_place()?;
+        this.user.take_place(filter)?;
         Knote::alloc(&this.shared.knotes, this, ident, filter, body, memory)
-            .inspect_err(|_| this.user.leave_place())
+            .inspect_err(|_| this.user.leave_place(filter))
     }
 
     // Activation and wake-up.
@@ -567,10 +567,10 @@ impl Kqueue {
         change: &Kevent,
         collects: bool,
     ) -> Result {
-        let parts = knote.parts(bodies);
+        let mut parts = knote.parts(bodies);
         let fflags = parts.body.fflags;
-        filter::touch(knote, parts.body, parts.file, change)?;
-        parts.were_touched(knote, fflags);
+        filter::touch(&mut parts, change)?;
+        parts.were_touched(fflags);
         self.update(bodies, knote, change, true, collects);
         Ok(())
     }
@@ -593,7 +593,7 @@ impl Kqueue {
         let fflags = parts.body.fflags;
         let done = filter::touch_at_once(knote.filter(), parts.body, change);
         if done {
-            parts.were_touched(knote, fflags);
+            parts.were_touched(fflags);
             self.activate_unseen(ready, knote, change);
         }
         done
@@ -1044,8 +1044,7 @@ impl Kqueue {
                 taken.next = Next::Idle;
                 continue;
             }
-            let body = knote.body_mut(&mut knotes.bodies);
-            let more = filter::reported(knote.filter(), body, event);
+            let more = filter::reported(&mut knote.parts(&mut knotes.bodies), event);
             taken.next = if event.has(EV_DISPATCH) && more {
                 Next::DisabledActive
             } else if event.has(EV_DISPATCH) {
@@ -1125,9 +1124,9 @@ struct PutBack {
 impl Parts<'_> {
     /// The parameters of their knote were changed; its `fflags` were those.
     #[inline(always)]
-    fn were_touched(self, knote: &Knote, fflags: u32) {
+    fn were_touched(self, fflags: u32) {
         if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
-            *self.quick = Quick::of(knote.filter(), self.body);
+            *self.quick = Quick::of(self.knote().filter(), self.body);
         }
     }
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many knotes a user may have.
+//! How many knotes a user may have, and how many timers there may be.
 //!
 //! A kqueue counts for the user who opened it, as a file counts for its opener.
 
-use crate::hook::params;
+use crate::{
+    filter::Filter,
+    hook::params, //
+};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{
     new_mutex,
@@ -74,23 +77,46 @@ impl Users {
     }
 }
 
+/// The timers of all users (`kq_ncallouts`).
+static TIMERS: AtomicUsize = AtomicUsize::new(0);
+
+/// One more, if that is not too many.
+fn take(count: &AtomicUsize, most: usize) -> Option<()> {
+    if count.fetch_add(1, Ordering::Relaxed) >= most {
+        leave(count);
+        return None;
+    }
+    Some(())
+}
+
+fn leave(count: &AtomicUsize) {
+    count.fetch_sub(1, Ordering::Relaxed);
+}
+
 impl User {
-    /// Takes a place for one more knote.
+    /// Takes a place for one more knote of that filter.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as many as they may.
-    pub(crate) fn take_place(&self) -> Result {
-        if self.knotes.fetch_add(1, Ordering::Relaxed) >= params::max_user_knotes() {
-            self.leave_place();
-            return Err(ENOSPC);
+    /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
+    #[inline]
+    pub(crate) fn take_place(&self, filter: Filter) -> Result {
+        take(&self.knotes, params::max_user_knotes()).ok_or(ENOSPC)?;
+        if filter == Filter::Timer {
+            take(&TIMERS, params::max_timers())
+                .ok_or(ENOMEM)
+                .inspect_err(|_| leave(&self.knotes))?;
         }
         Ok(())
     }
 
-    /// Gives one back.
-    pub(crate) fn leave_place(&self) {
-        self.knotes.fetch_sub(1, Ordering::Relaxed);
+    /// Gives it back.
+    #[inline]
+    pub(crate) fn leave_place(&self, filter: Filter) {
+        if filter == Filter::Timer {
+            leave(&TIMERS);
+        }
+        leave(&self.knotes);
     }
 }
 

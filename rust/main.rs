@@ -41,6 +41,7 @@
 //! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that |
 //! | a knote's links in a chain of bindings (`hook::close`) | the lock of that chain |
 //! | the file that a knote is bound to | the mutex; does not change while it is in a chain |
+//! | a knote's timer | the mutex; that it has fired, its function tells without |
 //! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |
 //! | `Knote::ident`, `filter`, `kqueue` | never change |
 //!

@@ -34,7 +34,7 @@ use crate::{
         contents,
         erased::Erased,
         fsnotify::{fs, InodeState, Mark, Notify},
-        hrtimer::{self, Clock, KnoteTimer},
+        hrtimer::Retry,
         pollwait::{self, Events, Extra},
         probe::Watch,
         seek::{Seek, SeekProbe},
@@ -164,7 +164,7 @@ pub(super) struct Rare {
     /// For a kqueue: that it is watched by ours.
     edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
-    retry: Option<Pin<KBox<KnoteTimer>>>,
+    retry: Option<Pin<KBox<Retry>>>,
 }
 
 impl Rare {
@@ -290,18 +290,17 @@ fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64)
     let Some(retry) = retry_of(knote, body) else {
         return Some(room);
     };
-    retry.set(hrtimer::now().saturating_add(A_WHILE));
+    retry.after(A_WHILE);
     None
 }
 
-fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a KnoteTimer>> {
+fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
     if body.source.is_none() {
         body.source = Some(keep(Rare::default()).ok()?);
     }
     let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
     if rare.retry.is_none() {
-        let timer = KnoteTimer::new(knote, Clock::Monotonic);
-        rare.retry = Some(KBox::pin_init(timer, GFP_KERNEL_ACCOUNT).ok()?);
+        rare.retry = Some(KBox::pin_init(Retry::new(knote), GFP_KERNEL_ACCOUNT).ok()?);
     }
     rare.retry.as_ref().map(|retry| retry.as_ref())
 }

@@ -17,7 +17,7 @@ mod vnode;
 
 use crate::{
     device::Shared,
-    hook::{erased::Erased, fsnotify::fs, pollwait::Events, usercopy::Scratch},
+    hook::{erased::Erased, fsnotify::fs, knote::Parts, pollwait::Events, usercopy::Scratch},
     knote::{Bodies, Body, Knote},
     uapi::*, //
 };
@@ -35,7 +35,6 @@ use process::Process;
 pub(crate) use process::ProcessWatcher;
 use signal::Signal;
 pub(crate) use signal::SignalWatcher;
-use timer::Timer;
 pub(crate) use vnode::FileWatcher;
 use vnode::Vnode;
 
@@ -198,9 +197,9 @@ pub(crate) fn attach(filter: Filter, attach: Attach<'_>, bodies: &mut Bodies) ->
         Filter::Proc => Attached::new(keep(Process::attach(attach)), EV_CLEAR),
         Filter::Signal => Attached::new(keep(Signal::attach(attach)), EV_CLEAR),
         Filter::Timer => {
-            let timer = Timer::attach(&attach)?;
+            timer::attach(&mut attach.knote.parts(bodies), attach.change)?;
             Ok(Attached {
-                source: Some(timer),
+                source: None,
                 flags: EV_CLEAR,
                 may_be_ready: false,
             })
@@ -239,15 +238,10 @@ fn source<T: Unpin + 'static>(body: &mut Body) -> Option<&mut T> {
 /// `EINVAL` for a value that the filter does not take; nothing is changed then. `ENOENT` if the knote
 /// has lost its source.
 #[inline(always)]
-pub(crate) fn touch(
-    knote: &Knote,
-    body: &mut Body,
-    file: Option<&File>,
-    change: &Kevent,
-) -> Result {
-    if !touch_at_once(knote.filter(), body, change) {
-        touch_source(knote.filter(), body, file, change)?;
-        take(body, change);
+pub(crate) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
+    if !touch_at_once(parts.knote().filter(), parts.body, change) {
+        touch_source(parts, change)?;
+        take(parts.body, change);
     }
     Ok(())
 }
@@ -278,11 +272,13 @@ fn take(body: &mut Body, change: &Kevent) {
 
 /// Tells what the filter keeps.
 #[inline(never)]
-fn touch_source(filter: Filter, body: &mut Body, file: Option<&File>, change: &Kevent) -> Result {
+fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
+    let (filter, file) = (parts.knote().filter(), parts.file);
+    let body = &mut *parts.body;
     match filter {
         Filter::Fs => source::<Mounts>(body).ok_or(ENOENT)?.touch(change),
         Filter::Proc => source::<Process>(body).ok_or(ENOENT)?.touch(change)?,
-        Filter::Timer => Timer::touch(body, change)?,
+        Filter::Timer => timer::touch(parts, change)?,
         Filter::Vnode => {
             let file = file.ok_or(ENOENT)?;
             source::<Vnode>(body).ok_or(ENOENT)?.touch(file, change)?;
@@ -330,24 +326,21 @@ pub(crate) fn untold(filter: Filter, body: &mut Body, event: &Kevent) {
 
 /// `f_event`: does the condition hold?
 #[inline(always)]
-pub(crate) fn event(
-    knote: &Knote,
-    body: &mut Body,
-    file: Option<&File>,
-    scratch: Scratch,
-) -> Option<Report> {
-    match knote.filter() {
+pub(crate) fn event(parts: &mut Parts<'_>, scratch: Scratch) -> Option<Report> {
+    match parts.knote().filter() {
         Filter::Read => {
-            return descriptor::event(knote, body, file?, Direction::Read, scratch);
+            let (knote, file) = (parts.knote(), parts.file?);
+            return descriptor::event(knote, parts.body, file, Direction::Read, scratch);
         }
-        Filter::User => return user::event(body),
+        Filter::Timer => return timer::event(parts),
+        Filter::User => return user::event(parts.body),
         _ => {}
     }
     let Report {
         flags,
         fflags,
         data,
-    } = other_event(knote, body, file, scratch)?;
+    } = other_event(parts.knote(), parts.body, parts.file, scratch)?;
     Some(Report {
         flags,
         fflags,
@@ -367,19 +360,20 @@ fn other_event(
         Filter::Read => Direction::Read,
         Filter::Write => Direction::Write,
         Filter::Except => Direction::Except,
-        Filter::Timer => return Timer::event(body),
         Filter::Signal => return source::<Signal>(body)?.event(),
         Filter::Proc => return source::<Process>(body)?.event(),
         Filter::Vnode => return source::<Vnode>(body)?.event(file?),
         Filter::Fs => return source::<Mounts>(body)?.event(),
-        Filter::User | Filter::Aio => return None,
+        Filter::User | Filter::Timer | Filter::Aio => return None,
     };
     descriptor::event(knote, body, file?, direction, scratch)
 }
 
 /// `event` has reached the program. True if there is another one to report already.
 #[inline]
-pub(crate) fn reported(filter: Filter, body: &mut Body, event: &Kevent) -> bool {
+pub(crate) fn reported(parts: &mut Parts<'_>, event: &Kevent) -> bool {
+    let filter = parts.knote().filter();
+    let body = &mut *parts.body;
     match filter {
         Filter::Read | Filter::Write | Filter::Except | Filter::Aio => {}
         Filter::User => {
@@ -387,7 +381,7 @@ pub(crate) fn reported(filter: Filter, body: &mut Body, event: &Kevent) -> bool 
                 user::clear(body);
             }
         }
-        Filter::Timer => Timer::reported(body, event),
+        Filter::Timer => timer::reported(parts, event),
         Filter::Signal => {
             if let Some(signal) = source::<Signal>(body) {
                 signal.reported();

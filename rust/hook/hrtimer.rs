@@ -1,51 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A timer that activates a knote.
+//! Timers that activate a knote.
 //!
 //! The `kernel` crate's timers are reference counted objects of their own, or are started for good
-//! by giving them away. This one is a part of a larger, pinned object, and is set as often as one
-//! likes.
+//! by giving them away. One of these is a part of its knote, and is set as often as one likes; the other one is
+//! for who only seldom needs one.
 //!
 //! # Context
 //!
-//! It fires in a hard interrupt (in a thread on PREEMPT_RT), where the knote's spin lock is taken.
+//! They fire in a hard interrupt (in a thread on PREEMPT_RT), where the knote's spin lock is taken.
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
 use super::knote::Knote;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
     bindings,
     prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{ordering, Atomic}, //
-    },
+    sync::aref::ARef,
     types::Opaque, //
 };
 
 /// What a timer goes by.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
     Monotonic,
     /// The time since the epoch; a timer follows it when it is set.
     Real,
 }
-
-/// A timer; dropping it cancels it and waits for its callback.
-#[pin_data(PinnedDrop)]
-#[repr(C)]
-pub(crate) struct KnoteTimer {
-    // First, so that a pointer to it is a pointer to the whole.
-    #[pin]
-    timer: Opaque<bindings::hrtimer>,
-    knote: ARef<Knote>,
-    fired: Atomic<bool>,
-}
-
-// SAFETY: The timer is only handed to functions with locks of their own.
-unsafe impl Send for KnoteTimer {}
-// SAFETY: As above.
-unsafe impl Sync for KnoteTimer {}
 
 /// Nanoseconds of [`Clock::Monotonic`].
 pub(crate) fn now() -> i64 {
@@ -53,76 +35,179 @@ pub(crate) fn now() -> i64 {
     unsafe { bindings::ktime_get() }
 }
 
+type Function = unsafe extern "C" fn(*mut bindings::hrtimer) -> bindings::hrtimer_restart;
+
+/// # Safety
+///
+/// `timer` is valid, stays in its place, and is not set. It is cancelled before it goes.
+unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, function: Function) {
+    let clock = match clock {
+        Clock::Monotonic => bindings::CLOCK_MONOTONIC,
+        Clock::Real => bindings::CLOCK_REALTIME,
+    };
+    let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
+    // SAFETY: By this function's contract.
+    unsafe { bindings::hrtimer_setup(timer, Some(function), clock.cast_signed(), mode) };
+}
+
+/// Has a timer fire, once, at that time in nanoseconds: at once if that is over.
+///
+/// # Safety
+///
+/// It was set up, and nobody else sets it.
+unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
+    let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
+    // SAFETY: By this function's contract.
+    unsafe { bindings::hrtimer_start_range_ns(timer, at, 0, mode) };
+}
+
+/// A timer that is a part of a knote ([`super::knote::Parts::timer`]). Its owner has the kqueue's mutex.
+///
+/// # Invariants
+///
+/// The hrtimer is set up for `clock`. Unless it is `armed` it is not queued, and its function does not run.
+#[pin_data]
+pub(crate) struct KnoteTimer {
+    #[pin]
+    timer: Opaque<bindings::hrtimer>,
+    fired: AtomicBool,
+    clock: Clock,
+    armed: bool,
+}
+
 impl KnoteTimer {
     /// One that is not set.
-    pub(crate) fn new(knote: &Knote, clock: Clock) -> impl PinInit<Self> + '_ {
-        let clock = match clock {
-            Clock::Monotonic => bindings::CLOCK_MONOTONIC,
-            Clock::Real => bindings::CLOCK_REALTIME,
-        };
-        pin_init!(KnoteTimer {
-            // SAFETY: `slot` is valid for writes; the timer is cancelled before it is freed.
-            timer <- Opaque::ffi_init(move |slot| unsafe {
-                bindings::hrtimer_setup(
-                    slot,
-                    Some(Self::fire),
-                    clock.cast_signed(),
-                    bindings::hrtimer_mode_HRTIMER_MODE_ABS,
-                )
-            }),
-            knote: knote.into(),
-            fired: Atomic::new(false),
-        })
+    ///
+    /// # Safety
+    ///
+    /// `slot` is valid for writes, in a [`super::knote::TimerKnote`] that stays in its place. What is written there
+    /// is cancelled before that goes.
+    pub(super) unsafe fn write(slot: *mut Self) {
+        // INVARIANT: As set up here.
+        // SAFETY: By this function's contract.
+        unsafe {
+            slot.write(KnoteTimer {
+                timer: Opaque::uninit(),
+                fired: AtomicBool::new(false),
+                clock: Clock::Monotonic,
+                armed: false,
+            });
+            set_up((*slot).timer.get(), Clock::Monotonic, Knote::expired);
+        }
     }
 
-    /// Has it fire, once, at that time of its clock in nanoseconds: at once if that is over. It
-    /// has not fired then, whatever it was set to before.
-    pub(crate) fn set(self: Pin<&Self>, at: i64) {
-        self.fired.store(false, ordering::Relaxed);
-        // SAFETY: The timer was set up, is pinned, and cancelled before it is freed.
-        unsafe {
-            bindings::hrtimer_start_range_ns(
-                self.timer.get(),
-                at,
-                0,
-                bindings::hrtimer_mode_HRTIMER_MODE_ABS,
-            )
-        };
+    /// Has it fire, once, at that time of that clock in nanoseconds: at once if that is over.
+    pub(crate) fn arm(mut self: Pin<&mut Self>, clock: Clock, at: i64) {
+        if self.clock != clock {
+            self.as_mut().cancel();
+            // INVARIANT: It is set up anew.
+            // SAFETY: It is pinned, and was cancelled; `drop` of its knote cancels it.
+            unsafe { set_up(self.timer.get(), clock, Knote::expired) };
+            *self.as_mut().project().clock = clock;
+        }
+        *self.as_mut().project().armed = true;
+        self.rearm(at);
+    }
+
+    /// The same by the clock that it has, after it has fired or was cancelled.
+    pub(crate) fn rearm(self: Pin<&mut Self>, at: i64) {
+        if self.armed {
+            self.forget();
+            // SAFETY: It was set up, and is ours.
+            unsafe { start(self.timer.get(), at) };
+        }
+    }
+
+    /// The one whose hrtimer that is.
+    ///
+    /// # Safety
+    ///
+    /// It is that of one.
+    pub(super) unsafe fn of(timer: *mut bindings::hrtimer) -> *mut Self {
+        // SAFETY: By this function's contract.
+        unsafe { kernel::container_of!(timer.cast::<Opaque<_>>(), KnoteTimer, timer) }
+    }
+
+    /// What it was set to last, once that was over and it has fired.
+    pub(crate) fn fired(&self) -> Option<i64> {
+        if !self.fired.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: It was set up, and only its owner changes when it is due.
+        Some(unsafe { (*self.timer.get())._softexpires })
     }
 
     /// It has not fired, from here on.
     pub(crate) fn forget(&self) {
-        self.fired.store(false, ordering::Relaxed);
+        self.fired.store(false, Ordering::Relaxed);
     }
 
-    /// True once it has fired.
-    pub(crate) fn has_fired(&self) -> bool {
-        self.fired.load(ordering::Acquire)
+    /// It has fired: its function tells, in an interrupt.
+    pub(super) fn set_fired(&self) {
+        self.fired.store(true, Ordering::Release);
     }
 
-    /// Its knote.
-    pub(crate) fn knote(&self) -> &Knote {
-        &self.knote
+    /// It does not fire any more, nor has its function still to return. Not under a lock that [`Knote::activate`]
+    /// takes.
+    pub(crate) fn cancel(self: Pin<&mut Self>) {
+        if self.armed {
+            // SAFETY: It was set up.
+            unsafe { bindings::hrtimer_cancel(self.timer.get()) };
+            // INVARIANT: Now it is not.
+            *self.project().armed = false;
+        }
+    }
+}
+
+/// A timer of its own, to activate a knote a little later. Dropping it cancels it and waits for its callback.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub(crate) struct Retry {
+    // First, so that a pointer to it is a pointer to the whole.
+    #[pin]
+    timer: Opaque<bindings::hrtimer>,
+    knote: ARef<Knote>,
+}
+
+// SAFETY: The timer is only handed to functions with locks of their own.
+unsafe impl Send for Retry {}
+// SAFETY: As above.
+unsafe impl Sync for Retry {}
+
+impl Retry {
+    /// One that is not set.
+    pub(crate) fn new(knote: &Knote) -> impl PinInit<Self> + '_ {
+        pin_init!(Retry {
+            // SAFETY: `slot` is valid for writes and stays in its place; `drop` cancels the timer.
+            timer <- Opaque::ffi_init(|slot| unsafe {
+                set_up(slot, Clock::Monotonic, Self::fire)
+            }),
+            knote: knote.into(),
+        })
+    }
+
+    /// Has it activate its knote in so many nanoseconds.
+    pub(crate) fn after(self: Pin<&Self>, nanos: i64) {
+        // SAFETY: The timer was set up. It does not matter which one comes last if two set it.
+        unsafe { start(self.timer.get(), now().saturating_add(nanos)) };
     }
 
     /// The timer's function.
     ///
     /// # Safety
     ///
-    /// `timer` is that of a `KnoteTimer`.
+    /// `timer` is that of a `Retry`.
     unsafe extern "C" fn fire(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: `timer` is the first field of a live `KnoteTimer`, whose `drop` waits for us.
-        let this = unsafe { &*timer.cast::<KnoteTimer>() };
-        this.fired.store(true, ordering::Release);
-        this.knote.activate();
+        // SAFETY: `timer` is the first field of a live `Retry`, whose `drop` waits for us.
+        unsafe { &*timer.cast::<Retry>() }.knote.activate();
         bindings::hrtimer_restart::HRTIMER_NORESTART
     }
 }
 
 #[pinned_drop]
-impl PinnedDrop for KnoteTimer {
+impl PinnedDrop for Retry {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Set up in `new`. Not under a lock that `fire` takes: a timer is dropped in process
+        // SAFETY: Set up in `new`. Not under a lock that `fire` takes: it is dropped in process
         // context, with the kqueue's mutex at most.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };
     }

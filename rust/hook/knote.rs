@@ -5,7 +5,8 @@
 //! One counted object of a slab cache, which has in it all that hangs in the lists of others: the
 //! entry of a wait queue ([`super::pollwait`]), the binding to a descriptor ([`super::close`]),
 //! and the links of the list of what is pending ([`super::queue`]). There may be a million of
-//! them, so no field is there that another one tells.
+//! them, so no field is there that another one tells. Those of `EVFILT_TIMER` have a timer behind them
+//! ([`super::hrtimer`]), and a cache for that size.
 //!
 //! What one of a kqueue's two locks guards is got by showing what that lock guards itself: its
 //! [`Bodies`] or [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
@@ -14,6 +15,7 @@
 use super::{
     close::Bound,
     fdtable::Names,
+    hrtimer::KnoteTimer,
     irqlock::IrqLock,
     pollwait::Entry,
     queue::{Links, Seen},
@@ -30,6 +32,7 @@ use crate::{
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
+    mem::MaybeUninit,
     ptr::{self, NonNull}, //
 };
 use kernel::{
@@ -129,10 +132,39 @@ pub(crate) struct Knote {
 // There may be a million of them.
 const _: () = assert!(size_of::<Knote>() <= 144);
 
+/// A knote of `EVFILT_TIMER`, with its timer.
+#[repr(C)]
+pub(super) struct TimerKnote {
+    // First, so that a pointer to it is a pointer to the whole.
+    knote: Knote,
+    timer: MaybeUninit<KnoteTimer>,
+}
+
+/// Where knotes are made.
+pub(crate) struct Slabs {
+    knotes: Slab<Knote>,
+    timers: Slab<TimerKnote>,
+}
+
+impl Slabs {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Slabs {
+            knotes: Slab::new(c"kqueue_knote")?,
+            timers: Slab::new(c"kqueue_timer")?,
+        })
+    }
+}
+
 // SAFETY: All parts may be used from any thread, each under its lock.
 unsafe impl Send for Knote {}
 // SAFETY: As above.
 unsafe impl Sync for Knote {}
+
+// SAFETY: As above; the timer is used by who has the mutex, and by its function, which only tells that it has fired.
+unsafe impl Send for TimerKnote {}
 
 // SAFETY: The count is one of the references that there are; the last one frees.
 unsafe impl AlwaysRefCounted for Knote {
@@ -145,19 +177,41 @@ unsafe impl AlwaysRefCounted for Knote {
     unsafe fn dec_ref(this: NonNull<Self>) {
         // SAFETY: The caller has a reference.
         if unsafe { this.as_ref() }.refs.dec_and_test() {
-            // SAFETY: That was the last one; knotes come from their slab.
+            // SAFETY: That was the last one; knotes come from their slabs, be it with a timer behind them, which needs
+            // no dropping.
             unsafe { slab::free(this) };
         }
     }
 }
 
-/// What the mutex guards of a knote, in two parts.
+/// What the mutex guards of a knote.
+///
+/// # Invariants
+///
+/// The mutex is held, and what it guards is borrowed by nobody else.
 pub(crate) struct Parts<'a> {
+    knote: &'a Knote,
     pub(crate) body: &'a mut Body,
     /// That of its descriptor.
     pub(crate) file: Option<&'a File>,
     /// How a scan looks at it.
     pub(crate) quick: &'a mut Quick,
+}
+
+impl<'a> Parts<'a> {
+    /// The knote.
+    #[inline]
+    pub(crate) fn knote(&self) -> &'a Knote {
+        self.knote
+    }
+
+    /// The timer of one of `EVFILT_TIMER`.
+    #[inline]
+    pub(crate) fn timer(&mut self) -> Option<Pin<&mut KnoteTimer>> {
+        let mut timer = self.knote.timer()?;
+        // SAFETY: By the type's invariant nobody else uses it as we do; knotes are pinned.
+        Some(unsafe { Pin::new_unchecked(timer.as_mut()) })
+    }
 }
 
 impl Knote {
@@ -168,7 +222,7 @@ impl Knote {
     /// `ENOMEM`.
     #[inline]
     pub(crate) fn alloc(
-        slab: &Slab<Knote>,
+        slabs: &Slabs,
         kqueue: ArcBorrow<'_, Kqueue>,
         ident: u64,
         filter: Filter,
@@ -188,7 +242,19 @@ impl Knote {
             next: UnsafeCell::new(None),
             body: UnsafeCell::new(body()),
         };
-        let knote = slab.alloc(memory, make)?;
+        let knote = if filter == Filter::Timer {
+            let timer = MaybeUninit::uninit();
+            let make = || TimerKnote {
+                knote: make(),
+                timer,
+            };
+            let whole = slabs.timers.alloc(memory, make)?;
+            // SAFETY: It is in its place. `detach` cancels it, or `drop`.
+            unsafe { KnoteTimer::write((&raw mut (*whole.as_ptr()).timer).cast()) };
+            whole.cast()
+        } else {
+            slabs.knotes.alloc(memory, make)?
+        };
         // SAFETY: The reference that it was made with is the caller's.
         Ok(unsafe { ARef::from_raw(knote) })
     }
@@ -209,6 +275,16 @@ impl Knote {
     #[inline]
     pub(crate) fn kqueue(&self) -> ArcBorrow<'_, Kqueue> {
         self.kqueue.as_arc_borrow()
+    }
+
+    #[inline]
+    fn timer(&self) -> Option<NonNull<KnoteTimer>> {
+        if self.filter != Filter::Timer {
+            return None;
+        }
+        let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();
+        // SAFETY: One with that filter is the first part of a `TimerKnote`.
+        NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
     }
 
     /// Panics if the lock is another kqueue's, as the `kernel` crate's `LockedBy` does.
@@ -259,8 +335,10 @@ impl Knote {
     #[inline]
     pub(crate) fn parts<'a>(&'a self, bodies: &'a mut Bodies) -> Parts<'a> {
         self.check(bodies);
+        // INVARIANT: The mutex is held, and `bodies` is borrowed by nobody else.
         Parts {
-            // SAFETY: The mutex is held, and `bodies` is borrowed by nobody else.
+            knote: self,
+            // SAFETY: As just said.
             body: unsafe { &mut *self.body.get() },
             // SAFETY: The mutex is held, and nobody can unbind while `bodies` is borrowed.
             file: unsafe { self.bound.file() },
@@ -323,13 +401,34 @@ impl Knote {
 
     /// Takes away what it hears of its source by: no callback comes after that.
     pub(crate) fn detach(&self, bodies: &mut Bodies) {
-        let body = self.body_mut(bodies);
+        let mut parts = self.parts(bodies);
         // First, since the queue is the file's.
         self.entry.detach();
+        if let Some(timer) = parts.timer() {
+            timer.cancel();
+        }
         // Then the source, which may use the file as well.
-        drop(body.source.take());
+        drop(parts.body.source.take());
         // SAFETY: The mutex is held, and there is no reference to the file.
         unsafe { self.bound.unbind(self, &mut bodies.bindings) };
+    }
+
+    /// The function of the timer.
+    ///
+    /// # Safety
+    ///
+    /// `timer` is that of a [`KnoteTimer`], in a `TimerKnote`.
+    pub(super) unsafe extern "C" fn expired(
+        timer: *mut bindings::hrtimer,
+    ) -> bindings::hrtimer_restart {
+        // SAFETY: By this function's contract. It lives: its timer is cancelled before it is freed, which waits for us.
+        let this = unsafe {
+            let timer = KnoteTimer::of(timer);
+            (*timer).set_fired();
+            &*kernel::container_of!(timer.cast::<MaybeUninit<KnoteTimer>>(), TimerKnote, timer)
+        };
+        this.knote.activate();
+        bindings::hrtimer_restart::HRTIMER_NORESTART
     }
 
     /// The function of the wait-queue entry.
@@ -421,6 +520,10 @@ impl Drop for Knote {
             // SAFETY: Nobody else has a reference to the knote.
             unsafe { self.bound.give_up(self, &self.kqueue.shared().closes) };
         }
-        self.kqueue.leave_place();
+        if let Some(mut timer) = self.timer() {
+            // SAFETY: Nobody else has a reference to the knote, and knotes are pinned.
+            unsafe { Pin::new_unchecked(timer.as_mut()) }.cancel();
+        }
+        self.kqueue.leave_place(self.filter);
     }
 }

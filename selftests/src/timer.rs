@@ -299,6 +299,49 @@ fn a_time_can_be_put_off_and_become_a_period() {
     assert_eq!(change_error(&kqueue, alarm(ev::ADD, -1)), libc::EINVAL);
 }
 
+/// What it was set to before does not count from then on, were it firing at that moment.
+#[test]
+fn what_is_put_off_while_it_fires_is_not_reported() {
+    let kqueue = kqueue();
+    let micros = |fflags, count| timer(ev::ADD, count).fflags(fflags | note::USECONDS);
+    let far = alarm(ev::ADD, now() + 86_400_000);
+    for round in 0..1000 {
+        let first = if round % 2 == 0 {
+            micros(note::ABSTIME, (now() + 1) * 1000)
+        } else {
+            micros(0, 1 + round % 50)
+        };
+        change(&kqueue, &[first]);
+        // It fires anywhere in here.
+        for _ in 0..(round * 37) % 2000 {
+            std::hint::spin_loop();
+        }
+        change(&kqueue, &[far]);
+        assert!(pending(&kqueue).is_empty(), "round {round}");
+    }
+    // Many at once, changed by one thread while another collects: each of the last comes once.
+    const TIMERS: u64 = 100;
+    let all = |event: Event| -> Vec<Event> {
+        (0..TIMERS).map(|ident| Event { ident, ..event }).collect()
+    };
+    thread::scope(|scope| {
+        let collector = scope.spawn(|| {
+            let mut last = 0;
+            while last < TIMERS {
+                last += soon(&kqueue).iter().map(|event| event.udata).sum::<u64>();
+            }
+            last
+        });
+        for round in 0..50 {
+            change(&kqueue, &all(micros(0, 1 + round)));
+            change(&kqueue, &all(alarm(ev::ADD, now() + round)));
+        }
+        change(&kqueue, &all(alarm(ev::ADD, now() + 50).udata(1)));
+        assert_eq!(collector.join().unwrap(), TIMERS);
+    });
+    assert!(pending(&kqueue).is_empty());
+}
+
 /// Differs from DragonFly: NOTE_ABSTIME is a time since the epoch, which follows the clock when it
 /// is set.
 /// Because as FreeBSD has it.
