@@ -9,7 +9,7 @@ use crate::{
         trace,
         usercopy::{Buffer, Scratch, UserEvents}, //
     },
-    kqueue::{Entered, EventSink, Kqueue},
+    kqueue::{Caller, Entered, EventSink, Kqueue},
     uapi::*, //
 };
 use core::slice::from_ref;
@@ -140,17 +140,20 @@ fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> R
         written: 0,
     };
     let timeout = Timeout::of(args)?;
-    kqueue.check_usable()?;
+    let caller = Caller {
+        table: kqueue.check_usable()?,
+        scratch,
+    };
 
     let mut entered = None;
     if nchanges > 0 {
         let changes = UserEvents::new(args.changelist as usize, nchanges)?;
-        entered = apply(&kqueue, changes, &mut events, scratch)?;
+        entered = apply(&kqueue, changes, &mut events, caller)?;
     }
     if events.written > 0 || events.room() == 0 {
         return Ok(events.written);
     }
-    collect(&kqueue, entered, &mut events, timeout, scratch)?;
+    collect(&kqueue, entered, &mut events, timeout, caller)?;
     Ok(events.written)
 }
 
@@ -197,7 +200,7 @@ fn apply<'a>(
     kqueue: &'a ArcBorrow<'_, Kqueue>,
     mut changes: UserEvents,
     events: &mut EventList,
-    scratch: Scratch,
+    caller: Caller,
 ) -> Result<Option<Entered<'a>>> {
     let mut buffer = Buffer::new();
     loop {
@@ -211,7 +214,7 @@ fn apply<'a>(
             failure: Ok(()),
         };
 
-        let mut knotes = kqueue.enter(scratch)?;
+        let mut knotes = kqueue.enter(caller)?;
         kqueue.prepare(&mut knotes)?;
         let mut at = 0;
         while let Some(change) = batch.get_mut(at) {
@@ -219,7 +222,7 @@ fn apply<'a>(
             let answered = change.has(EV_RECEIPT);
             // No more than there is room for, and none that would not be looked at for an error.
             let unseen = collects && !answered && at < room && answers.receipts == 0;
-            let result = Kqueue::register(*kqueue, &mut knotes, change, unseen);
+            let result = Kqueue::register(*kqueue, &mut knotes, change, caller, unseen);
             if result.is_err() || answered {
                 if collects && answers.receipts == 0 {
                     // There will be no scan.
@@ -257,10 +260,10 @@ fn collect(
     entered: Option<Entered<'_>>,
     events: &mut EventList,
     timeout: Timeout,
-    scratch: Scratch,
+    caller: Caller,
 ) -> Result {
     let result = if entered.is_some() || kqueue.may_be_pending() {
-        kqueue.scan(entered, events, scratch)
+        kqueue.scan(entered, events, caller)
     } else {
         Ok(())
     };
@@ -268,7 +271,7 @@ fn collect(
     if events.written > 0 {
         return Ok(());
     }
-    collect_more(kqueue, result, events, timeout, scratch)
+    collect_more(kqueue, result, events, timeout, caller)
 }
 
 /// The same, after a look with that `result` which has found nothing.
@@ -278,7 +281,7 @@ fn collect_more(
     mut result: Result,
     events: &mut EventList,
     timeout: Timeout,
-    scratch: Scratch,
+    caller: Caller,
 ) -> Result {
     let mut wakeup = None;
     loop {
@@ -296,7 +299,7 @@ fn collect_more(
             Err(error) if error == EFAULT => events.fault_in()?,
             Err(error) => return Err(error),
         }
-        result = kqueue.scan(None, events, scratch);
+        result = kqueue.scan(None, events, caller);
         if events.written > 0 {
             return Ok(());
         }

@@ -8,17 +8,17 @@ use crate::{
     device::Shared,
     filter::{self, Attach, Filter, Glance, Quick},
     hook::{
-        arrayvec::ArrayVec,
+        arrayvec::{ArrayVec, Free},
         close::{Bindings, Owner},
         erased::Erased,
-        fdtable::{self, Closing, Names, TableId, WeakFile},
+        fdtable::{self, Closing, CurrentTable, Names, TableId, WeakFile},
         flag::Flag,
         irqlock::IrqSave,
         killable,
         knote::{Key, Keyed, Locks, Parts},
         notify::Notifier,
         params,
-        queue::{Queue, Verdict},
+        queue::{Look, Queue, Seen, Verdict, Walked},
         slab::Memory,
         sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
         trace,
@@ -31,6 +31,7 @@ use crate::{
     table::{Knotes, Table},
     uapi::*, //
 };
+use core::ops::BitOr;
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     fs::File,
@@ -102,6 +103,17 @@ struct Wake {
     pollers: bool,
 }
 
+impl BitOr for Wake {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Wake {
+            sleeper: self.sleeper | other.sleeper,
+            pollers: self.pollers | other.pollers,
+        }
+    }
+}
+
 /// How many events a scan reports at once, and how many knotes it takes off the list: one round of the spin
 /// lock, one copy to the program.
 const BATCH: usize = 16;
@@ -170,6 +182,15 @@ impl_has_work! {
     impl HasWork<Self> for Kqueue { self.sweep }
 }
 
+/// The task that is in a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    /// The table of it and of the kqueue.
+    pub(crate) table: CurrentTable,
+    /// Memory of its own.
+    pub(crate) scratch: Scratch,
+}
+
 /// The spin lock of a kqueue, taken.
 type Pending<'a> = Guard<'a, Ready, IrqSave>;
 
@@ -234,17 +255,14 @@ impl Kqueue {
         self.owner.table() == table
     }
 
-    /// Checks that the current task may use the kqueue. That it is not closed, who takes its locks
+    /// Checks that the current task may use the kqueue, which is in its table. That it is not closed, who takes its locks
     /// sees there.
     ///
     /// # Errors
     ///
     /// `EBADF` if it belongs to another descriptor table (it is not inherited over fork).
-    pub(crate) fn check_usable(&self) -> Result {
-        if self.owner.table() != TableId::current() {
-            return Err(EBADF);
-        }
-        Ok(())
+    pub(crate) fn check_usable(&self) -> Result<CurrentTable> {
+        self.owner.table().if_current().ok_or(EBADF)
     }
 
     /// What all kqueues share.
@@ -443,15 +461,15 @@ impl Kqueue {
 
     // Registration.
 
-    /// Takes the mutex, to register or to scan on behalf of a task with that `scratch` memory.
+    /// Takes the mutex, to register or to scan on behalf of that `caller`.
     ///
     /// # Errors
     ///
     /// `EINTR` if the caller is being killed.
     #[inline]
-    pub(crate) fn enter(&self, scratch: Scratch) -> Result<Entered<'_>> {
+    pub(crate) fn enter(&self, caller: Caller) -> Result<Entered<'_>> {
         let mut knotes = killable::lock(&self.locks.knotes)?;
-        knotes.bodies.scratch = scratch;
+        knotes.bodies.scratch = caller.scratch;
         Ok(knotes)
     }
 
@@ -482,6 +500,7 @@ impl Kqueue {
         this: ArcBorrow<'_, Self>,
         knotes: &mut Knotes,
         change: &Kevent,
+        caller: Caller,
         collects: bool,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
@@ -489,7 +508,7 @@ impl Kqueue {
         if let Some(found) = table.find_mut(change.ident, filter) {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
-            if !Self::is_current(&mut ready, bodies, knote) {
+            if !Self::is_current(&mut ready, bodies, knote, caller.table) {
                 drop(ready);
                 let knote: ARef<Knote> = knote.into();
                 if this.change_other(knotes, &knote, change)? {
@@ -507,7 +526,7 @@ impl Kqueue {
                 return this.modify(bodies, knote, change, collects);
             }
         }
-        Self::register_new(this, knotes, change, filter, collects)
+        Self::register_new(this, knotes, change, filter, caller.table, collects)
     }
 
     /// The same, if there is no such knote.
@@ -517,6 +536,7 @@ impl Kqueue {
         knotes: &mut Knotes,
         change: &Kevent,
         filter: Filter,
+        table: CurrentTable,
         collects: bool,
     ) -> Result {
         let file = if filter.is_descriptor() {
@@ -527,7 +547,7 @@ impl Kqueue {
         if !change.has(EV_ADD) {
             return Err(ENOENT);
         }
-        let (knote, may_be_ready) = Self::add(this, knotes, change, filter, file)?;
+        let (knote, may_be_ready) = Self::add(this, knotes, change, filter, file, table)?;
         this.update(&mut knotes.bodies, &knote, change, may_be_ready, collects);
         knotes.table.insert(knote);
         Ok(())
@@ -765,12 +785,12 @@ impl Kqueue {
     /// True when the knote was not retired, and its ident still names what it is about, and not something else by
     /// now.
     #[inline(always)]
-    fn is_current(ready: &mut Ready, bodies: &Bodies, knote: &Knote) -> bool {
+    fn is_current(ready: &mut Ready, bodies: &Bodies, knote: &Knote, table: CurrentTable) -> bool {
         if knote.state(ready).is_deleting() {
             return false;
         }
         if knote.filter().is_descriptor() {
-            knote.is_bound_by_name(ready, bodies)
+            knote.is_bound_by_name(ready, bodies, table)
         } else {
             filter::is_named(knote.filter(), knote.body(bodies), knote.ident())
         }
@@ -784,6 +804,7 @@ impl Kqueue {
         change: &Kevent,
         filter: Filter,
         file: Option<ARef<File>>,
+        table: CurrentTable,
     ) -> Result<(ARef<Knote>, bool)> {
         knotes.table.reserve()?;
         let bodies = &mut knotes.bodies;
@@ -793,6 +814,7 @@ impl Kqueue {
             knote: &knote,
             change,
             file,
+            table,
             shared: &this.shared,
         };
         let attached = filter::attach(filter, attach, bodies).map(|attached| {
@@ -828,84 +850,147 @@ impl Kqueue {
     ///
     /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EBADF` if
     /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
+    #[inline(always)]
     pub(crate) fn scan(
         &self,
         entered: Option<Entered<'_>>,
         sink: &mut impl EventSink,
-        scratch: Scratch,
+        caller: Caller,
     ) -> Result {
         let mut entered = match entered {
             Some(entered) => entered,
-            None => self.enter(scratch).inspect_err(|_| self.pass_on())?,
+            None => self.enter(caller).inspect_err(|_| self.pass_on())?,
         };
         let knotes = &mut *entered;
-        let mut wake = Wake::default();
         let mut ready = self.ready_for(knotes).inspect_err(|_| self.pass_on())?;
+        let mut events = Events::new();
+        let all = ready.queue.len();
+        let Walked { seen, kept } = ready.glance(
+            &mut knotes.bodies,
+            caller.table,
+            all,
+            sink.room(),
+            &mut events,
+        );
+        if seen < all {
+            ready.unseen = all - seen;
+            ready.cut = false;
+            return self.scan_on(ready, knotes, caller.table, sink, &events, kept);
+        }
+        // Those that are kept are all that is pending.
+        self.stirred.set(kept);
+        let shared = Wake {
+            sleeper: kept && !ready.sleepers.is_empty(),
+            pollers: false,
+        };
+        drop(ready);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let (wake, result) = self.tell(knotes, &events, sink);
+        self.wake(wake | shared);
+        result
+    }
+
+    /// The same, after a first glance at some of what is pending, which has told those `events` and `kept` some.
+    #[inline(never)]
+    fn scan_on(
+        &self,
+        ready: Pending<'_>,
+        knotes: &mut Knotes,
+        table: CurrentTable,
+        sink: &mut impl EventSink,
+        events: &Events,
+        kept: bool,
+    ) -> Result {
+        let mut wake = Wake::default();
         let room = sink.room();
-        ready.begin_scan();
-        let result = loop {
-            if ready.adopted.is_some() {
-                // A child of a process was born while the lock was free.
-                drop(ready);
-                match self.ready_for(knotes) {
-                    Ok(taken) => ready = taken,
-                    Err(error) => break Err(error),
+        let (mut seen, mut result) =
+            self.scan_some(ready, knotes, table, sink, (events, kept), &mut wake);
+        while result.is_ok() && !seen && sink.room() > 0 {
+            // A child of a process may have been born while the lock was free.
+            let mut ready = match self.ready_for(knotes) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    result = Err(error);
+                    break;
                 }
-            }
-            if ready.unseen == 0 && ready.cut && sink.room() == room {
+            };
+            if ready.unseen == 0 {
+                if !ready.cut || sink.room() != room {
+                    self.stirred.set(ready.pending() > 0);
+                    break;
+                }
                 // Closes have cut the scan short before it had anything to report: once more. There
                 // is an end to that, since nobody can register anything meanwhile to close it again.
-                ready.begin_scan();
-            }
-            if ready.unseen == 0 || ready.queue.is_empty() {
-                self.stirred.set(ready.pending() > 0);
-                drop(ready);
-                break Ok(());
+                ready.unseen = ready.queue.len();
+                ready.cut = false;
             }
             let mut events = Events::new();
-            let level = ready.glance(&mut knotes.bodies, sink.room(), &mut events);
-            let pending = ready.pending() > 0;
-            self.stirred.set(pending);
-            if events.is_empty() && ready.unseen == 0 {
-                // Perhaps once more.
-                continue;
-            }
-            let (seen, result) = if events.is_empty() {
-                self.scan_batch(ready, knotes, sink, &mut wake)
-            } else {
-                // What is true for us is true for others, and what there is no room for is theirs.
-                let shared = level || (pending && events.len() == sink.room());
-                wake.sleeper |= shared && !ready.sleepers.is_empty();
-                let seen = ready.unseen == 0;
-                drop(ready);
-                (seen, self.tell(knotes, &events, sink, &mut wake))
-            };
-            if result.is_err() || seen || sink.room() == 0 {
-                break result;
-            }
-            ready = self.locks.ready.lock();
-        };
+            let unseen = ready.unseen.min(ready.queue.len());
+            let walked = ready.glance(&mut knotes.bodies, table, unseen, sink.room(), &mut events);
+            ready.unseen = unseen - walked.seen;
+            (seen, result) = self.scan_some(
+                ready,
+                knotes,
+                table,
+                sink,
+                (&events, walked.kept),
+                &mut wake,
+            );
+        }
         self.wake(wake);
         result
     }
 
-    /// Reports events that were told at a glance.
+    /// Reports what a glance has told, or the next batch if that was nothing. Gives whether there are surely no
+    /// others to see.
     #[inline]
+    fn scan_some(
+        &self,
+        ready: Pending<'_>,
+        knotes: &mut Knotes,
+        table: CurrentTable,
+        sink: &mut impl EventSink,
+        (events, kept): (&Events, bool),
+        wake: &mut Wake,
+    ) -> (bool, Result) {
+        let pending = ready.pending() > 0;
+        self.stirred.set(pending);
+        if events.is_empty() && ready.unseen == 0 {
+            return (!ready.cut, Ok(()));
+        }
+        if events.is_empty() {
+            return self.scan_batch(ready, knotes, table, sink, wake);
+        }
+        // What is true for us is true for others, and what there is no room for is theirs.
+        let shared = kept || (pending && events.len() == sink.room());
+        wake.sleeper |= shared && !ready.sleepers.is_empty();
+        let seen = ready.unseen == 0;
+        drop(ready);
+        let (more, result) = self.tell(knotes, events, sink);
+        *wake = *wake | more;
+        (seen, result)
+    }
+
+    /// Reports events that were told at a glance. Gives whom to wake for those that could not be.
+    #[inline(always)]
     fn tell(
         &self,
         knotes: &mut Knotes,
         events: &Events,
         sink: &mut impl EventSink,
-        wake: &mut Wake,
-    ) -> Result {
+    ) -> (Wake, Result) {
         let (told, result) = sink.report(events);
         if trace::wants_deliveries() {
             self.trace_deliveries(events, told);
         }
-        if told < events.len() {
-            self.take_back(knotes, events.iter().skip(told), wake);
-        }
-        result
+        let wake = if told < events.len() {
+            self.take_back(knotes, events.iter().skip(told))
+        } else {
+            Wake::default()
+        };
+        (wake, result)
     }
 
     /// Makes pending again what was told at a glance and has not reached the program: first, and in its
@@ -915,9 +1000,9 @@ impl Kqueue {
         &self,
         knotes: &mut Knotes,
         untold: impl DoubleEndedIterator<Item = &'a Kevent>,
-        wake: &mut Wake,
-    ) {
+    ) -> Wake {
         let Knotes { table, bodies } = knotes;
+        let mut wake = Wake::default();
         for event in untold.rev() {
             let filter = Filter::from_raw(event.filter);
             let Some(knote) = filter.and_then(|filter| table.find(event.ident, filter)) else {
@@ -936,6 +1021,7 @@ impl Kqueue {
                 wake.pollers |= ready.watched;
             }
         }
+        wake
     }
 
     /// Takes a batch off the list, and reports those of it whose condition holds. Gives whether there are
@@ -945,11 +1031,12 @@ impl Kqueue {
         &self,
         mut ready: Pending<'_>,
         knotes: &mut Knotes,
+        table: CurrentTable,
         sink: &mut impl EventSink,
         wake: &mut Wake,
     ) -> (bool, Result) {
         let mut batch = Batch::new();
-        ready.take(&knotes.bodies, sink.room(), &mut batch);
+        ready.take(&knotes.bodies, table, sink.room(), &mut batch);
         drop(ready);
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
@@ -1142,52 +1229,28 @@ impl Ready {
         }
     }
 
-    /// All that is pending now is to be seen.
-    #[inline]
-    fn begin_scan(&mut self) {
-        self.unseen = self.queue.len();
-        self.cut = false;
-    }
-
-    /// Looks at those at the head of the list, for at most `room` events, until there is one that takes longer:
-    /// its filter may sleep, it was disabled, it ends with its report, or its number is another file's. All is
-    /// decided under the lock. True if some of them stay pending.
-    #[inline]
-    fn glance(&mut self, bodies: &mut Bodies, room: usize, events: &mut Events) -> bool {
-        let mut free = events.free(room);
-        let walked = self.walk(bodies, self.unseen.min(LOOKS), |seen| {
-            if free.is_full() || seen.state.is_disabled() {
-                return Verdict::Stop;
-            }
-            match filter::glance(seen.quick, seen.body, seen.file) {
-                Glance::Ask => Verdict::Stop,
-                Glance::Nothing => {
-                    seen.state.settle(false);
-                    Verdict::Remove
-                }
-                Glance::Ready(report) => {
-                    let event = seen.knote.event(seen.body, report);
-                    let flags = event.flags;
-                    free.push(event);
-                    if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
-                        return Verdict::Keep;
-                    }
-                    seen.state.settle(flags & EV_DISPATCH != 0);
-                    filter::told(seen.quick, seen.body, flags);
-                    Verdict::Remove
-                }
-            }
-        });
-        self.unseen -= walked.seen;
-        walked.kept
+    /// Looks at those at the head of the list, at most so many, for at most `room` events, until there is one that
+    /// takes longer: its filter may sleep, it was disabled, it ends with its report, or its number is another file's.
+    /// All is decided under the lock.
+    #[inline(always)]
+    fn glance(
+        &mut self,
+        bodies: &mut Bodies,
+        table: CurrentTable,
+        most: usize,
+        room: usize,
+        events: &mut Events,
+    ) -> Walked {
+        let free = events.free(room);
+        self.walk(bodies, table, most.min(LOOKS), Glancing { free })
     }
 
     /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
     /// here on.
     #[inline]
-    fn take(&mut self, bodies: &Bodies, room: usize, batch: &mut Batch) {
+    fn take(&mut self, bodies: &Bodies, table: CurrentTable, room: usize, batch: &mut Batch) {
         let rcu = rcu::read_lock();
-        let mut names = None;
+        let names = Names::of(table, &rcu);
         for _ in 0..self.unseen.min(LOOKS) {
             if batch.len() == room.min(BATCH) {
                 break;
@@ -1202,10 +1265,7 @@ impl Ready {
                 continue;
             }
             let bound = match knote.file(bodies) {
-                Some(file) => {
-                    let names = names.get_or_insert_with(|| Names::current(&rcu));
-                    names.maps(knote.ident(), file)
-                }
+                Some(file) => names.maps(knote.ident(), file),
                 None => true,
             };
             let next = if bound { Next::Nothing } else { Next::Unbound };
@@ -1261,6 +1321,38 @@ impl Ready {
         for taken in unreported.filter(|taken| taken.next == Next::AtHead) {
             if taken.knote.state(self).activate() {
                 self.push_front(&taken.knote);
+            }
+        }
+    }
+}
+
+/// A glance at some knotes, and room for what it tells.
+struct Glancing<'a> {
+    free: Free<'a, Kevent>,
+}
+
+impl Look for Glancing<'_> {
+    #[inline(always)]
+    fn decide(&mut self, seen: Seen<'_>) -> Verdict {
+        if self.free.is_full() || seen.state.is_disabled() {
+            return Verdict::Stop;
+        }
+        match filter::glance(seen.quick, seen.body, seen.file) {
+            Glance::Ask => Verdict::Stop,
+            Glance::Nothing => {
+                seen.state.settle(false);
+                Verdict::Remove
+            }
+            Glance::Ready(report) => {
+                let event = seen.knote.event(seen.body, report);
+                let flags = event.flags;
+                self.free.push(event);
+                if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
+                    return Verdict::Keep;
+                }
+                seen.state.settle(flags & EV_DISPATCH != 0);
+                filter::told(seen.quick, seen.body, flags);
+                Verdict::Remove
             }
         }
     }

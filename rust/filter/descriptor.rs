@@ -33,6 +33,7 @@ use crate::{
         close,
         contents,
         erased::Erased,
+        fdtable::CurrentTable,
         fsnotify::{fs, InodeState, Mark, Notify},
         hrtimer::Retry,
         pollwait::{self, Events, Extra},
@@ -186,6 +187,7 @@ pub(super) fn attach(
     let Attach {
         knote,
         file,
+        table,
         shared,
         ..
     } = attach;
@@ -193,9 +195,9 @@ pub(super) fn attach(
     let kind = FileKind::of(&file);
     knote.body_mut(bodies).kind = kind;
     if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !pollwait::is_pollable(&file) {
-        return attach_other(knote, file, kind, shared, direction, bodies);
+        return attach_other(knote, file, table, kind, shared, direction, bodies);
     }
-    close::bind(knote, file, bodies)?;
+    close::bind(knote, file, table, bodies)?;
     if direction == Direction::Read && kind.is_stream() {
         pollwait::listen_to_stream(knote, bodies)?;
         let file = knote.file(bodies).ok_or(EBADF)?;
@@ -226,6 +228,7 @@ pub(super) fn attach(
 fn attach_other(
     knote: &Knote,
     file: ARef<File>,
+    table: CurrentTable,
     kind: FileKind,
     shared: &Shared,
     direction: Direction,
@@ -244,7 +247,7 @@ fn attach_other(
         _ if contents::is_character_device(&file) => {}
         _ => return Err(EINVAL),
     }
-    close::bind(knote, file, bodies)?;
+    close::bind(knote, file, table, bodies)?;
     if kind == FileKind::Kqueue {
         rare.extra = pollwait::listen(knote, bodies)?.1;
     }

@@ -17,7 +17,10 @@ mod vnode;
 
 use crate::{
     device::Shared,
-    hook::{erased::Erased, fsnotify::fs, knote::Parts, pollwait::Events, usercopy::Scratch},
+    hook::{
+        erased::Erased, fdtable::CurrentTable, fsnotify::fs, knote::Parts, pollwait::Events,
+        usercopy::Scratch,
+    },
     knote::{Bodies, Body, Knote},
     uapi::*, //
 };
@@ -159,6 +162,8 @@ pub(crate) struct Attach<'a> {
     pub(crate) change: &'a Kevent,
     /// The descriptor's file, for a filter that is on descriptors.
     pub(crate) file: Option<ARef<File>>,
+    /// The table that has it.
+    pub(crate) table: CurrentTable,
     pub(crate) shared: &'a Shared,
 }
 

@@ -174,7 +174,7 @@ impl Vnode {
             return Err(EINVAL);
         }
         let wanted = attach.change.fflags;
-        close::bind(attach.knote, file, bodies)?;
+        close::bind(attach.knote, file, attach.table, bodies)?;
         let file = attach.knote.file(bodies).ok_or(EBADF)?;
         let heard = Heard {
             wanted,

@@ -35,7 +35,7 @@
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 use super::{
-    fdtable::{self, Names, TableId},
+    fdtable::{self, CurrentTable, Names, TableId},
     irqlock::IrqLock,
     knote::Knote,
     params,
@@ -250,14 +250,18 @@ impl Drop for Bindings {
     }
 }
 
-/// Binds `knote` to `file`: it hears when its number in its kqueue's table, the current task's, no longer refers to
-/// the file.
+/// Binds `knote` to `file`: it hears when its number in `table`, which is its kqueue's, no longer refers to the file.
 ///
 /// # Errors
 ///
 /// `EBADF` if the number refers to something else by now; then it may be bound all the same. What registering the
 /// probe fails with: `EBUSY` if ftrace is switched off.
-pub(crate) fn bind(knote: &Knote, file: ARef<File>, bodies: &mut Bodies) -> Result {
+pub(crate) fn bind(
+    knote: &Knote,
+    file: ARef<File>,
+    table: CurrentTable,
+    bodies: &mut Bodies,
+) -> Result {
     knote.check(bodies);
     // SAFETY: The mutex is held.
     if unsafe { knote.bound.file() }.is_some() {
@@ -265,7 +269,7 @@ pub(crate) fn bind(knote: &Knote, file: ARef<File>, bodies: &mut Bodies) -> Resu
     }
     bodies.bindings.one_more()?;
     // SAFETY: As above.
-    if unsafe { bodies.bindings.hook.link(knote, file) } {
+    if unsafe { bodies.bindings.hook.link(knote, file, table) } {
         return Ok(());
     }
     // SAFETY: As above.
@@ -443,7 +447,7 @@ impl CloseHook {
     /// # Safety
     ///
     /// The mutex of its kqueue is held.
-    unsafe fn link(&self, knote: &Knote, file: ARef<File>) -> bool {
+    unsafe fn link(&self, knote: &Knote, file: ARef<File>, table: CurrentTable) -> bool {
         let bound = &knote.bound;
         let Some((bucket, lock)) = self.bucket(file.as_ptr().addr()) else {
             return false;
@@ -465,7 +469,7 @@ impl CloseHook {
         smp_mb(ordering::Full);
         // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is held.
         unsafe {
-            let names = Names::current_in_rcu();
+            let names = Names::in_rcu(table);
             bound
                 .file()
                 .is_some_and(|file| names.maps(knote.ident(), file))

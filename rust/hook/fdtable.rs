@@ -27,6 +27,14 @@ impl TableId {
         TableId::of(current_files())
     }
 
+    /// The table, if it is that of the current task.
+    #[inline]
+    pub(crate) fn if_current(self) -> Option<CurrentTable> {
+        let files = NonNull::new(current_files())?;
+        // INVARIANT: It is.
+        (TableId::of(files.as_ptr()) == self).then_some(CurrentTable(files))
+    }
+
     pub(super) fn address(self) -> usize {
         self.0
     }
@@ -35,6 +43,14 @@ impl TableId {
         TableId(files.addr())
     }
 }
+
+/// The table of the current task, for the time of a system call.
+///
+/// # Invariants
+///
+/// That is what it is: only its task can have it, since it is not `Send`, and no system call that is given one changes it.
+#[derive(Clone, Copy)]
+pub(crate) struct CurrentTable(NonNull<bindings::files_struct>);
 
 fn current_files() -> *mut bindings::files_struct {
     // SAFETY: The current task is valid, and nobody else changes its `files`.
@@ -62,9 +78,9 @@ pub(crate) struct Names<'a> {
 
 impl<'a> Names<'a> {
     #[inline]
-    pub(crate) fn current(_: &'a rcu::Guard) -> Self {
+    pub(crate) fn of(table: CurrentTable, _: &'a rcu::Guard) -> Self {
         // SAFETY: The guard proves it.
-        unsafe { Self::current_in_rcu() }
+        unsafe { Self::in_rcu(table) }
     }
 
     /// The same, without a guard.
@@ -73,15 +89,11 @@ impl<'a> Names<'a> {
     ///
     /// All of `'a` is within an RCU read-side critical section.
     #[inline]
-    pub(super) unsafe fn current_in_rcu() -> Self {
-        let files = current_files();
-        let files = if files.is_null() {
-            &[]
-        } else {
+    pub(super) unsafe fn in_rcu(CurrentTable(files): CurrentTable) -> Self {
+        Names {
             // SAFETY: A task's table lives while the task runs in it; its array is kept by RCU.
-            unsafe { array(files) }
-        };
-        Names { files }
+            files: unsafe { array(files.as_ptr()) },
+        }
     }
 
     /// True when number `ident` refers to `file`.

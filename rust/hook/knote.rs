@@ -14,7 +14,7 @@
 
 use super::{
     close::Bound,
-    fdtable::Names,
+    fdtable::{CurrentTable, Names},
     hrtimer::KnoteTimer,
     irqlock::IrqLock,
     pollwait::Entry,
@@ -357,9 +357,9 @@ impl Knote {
 
     /// True if its number still refers to the file of its descriptor.
     #[inline]
-    pub(crate) fn is_bound_by_name(&self, _: &Ready, bodies: &Bodies) -> bool {
+    pub(crate) fn is_bound_by_name(&self, _: &Ready, bodies: &Bodies, table: CurrentTable) -> bool {
         // SAFETY: Who has a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
-        let names = unsafe { Names::current_in_rcu() };
+        let names = unsafe { Names::in_rcu(table) };
         self.file(bodies)
             .is_some_and(|file| names.maps(self.ident, file))
     }

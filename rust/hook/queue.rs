@@ -10,7 +10,7 @@
 //! knote is only ever in the list of its own kqueue, whose lock guards the links.)
 
 use super::{
-    fdtable::Names,
+    fdtable::{CurrentTable, Names},
     knote::{Keyed, Knote}, //
 };
 use crate::{
@@ -58,12 +58,6 @@ impl Queue {
             tail: ptr::null(),
             len: 0,
         }
-    }
-
-    /// True if there are none.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// How many knotes are in the list.
@@ -196,31 +190,30 @@ impl Ready {
     /// Goes through the list from its head, past at most so many knotes, and does what is decided about each. Those
     /// that are kept become the last ones, in their order.
     ///
-    /// Panics if the bodies are another kqueue's.
+    /// Their descriptors are in `table`. Panics if the bodies are another kqueue's.
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
         bodies: &mut Bodies,
+        table: CurrentTable,
         most: usize,
-        mut decide: impl FnMut(Seen<'_>) -> Verdict,
+        mut look: impl Look,
     ) -> Walked {
         assert!(self.key().is_with(bodies.key()));
-        let mut names = None;
+        // SAFETY: Who holds a spin lock is in an RCU read-side critical section.
+        let names = unsafe { Names::in_rcu(table) };
         let (mut seen, mut removed) = (0usize, 0usize);
         let mut at = self.queue.head;
         let mut first = ptr::null();
         let mut last: *const Knote = ptr::null();
         // SAFETY: All knotes of the list are valid and of this kqueue, both of whose locks are held; and what
-        // those guard is borrowed by nobody else. Who holds a spin lock is in an RCU read-side critical section.
+        // those guard is borrowed by nobody else.
         unsafe {
             while seen != most {
                 let Some(knote) = at.as_ref() else { break };
-                let mut look = knote.see();
-                look.file = look.file.filter(|file| {
-                    let names = names.get_or_insert_with(|| Names::current_in_rcu());
-                    names.maps(knote.ident(), file)
-                });
-                let verdict = decide(look);
+                let mut sight = knote.see();
+                sight.file = sight.file.filter(|file| names.maps(knote.ident(), file));
+                let verdict = look.decide(sight);
                 let links = links(at);
                 match verdict {
                     Verdict::Stop => break,
@@ -276,6 +269,12 @@ pub(crate) struct Seen<'a> {
     /// That of its descriptor, unless the number refers to another one by now, or to none.
     pub(crate) file: Option<&'a File>,
     pub(crate) quick: Quick,
+}
+
+/// What a walk is for.
+pub(crate) trait Look {
+    /// Decides about a knote.
+    fn decide(&mut self, seen: Seen<'_>) -> Verdict;
 }
 
 /// What becomes of a knote in a walk.
