@@ -31,7 +31,7 @@ use crate::{
     table::{Knotes, Table},
     uapi::*, //
 };
-use core::ops::BitOr;
+use core::ops::BitOrAssign;
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     fs::File,
@@ -57,7 +57,8 @@ pub(crate) struct Ready {
     /// so that nobody goes to sleep because another thread is just looking at the only event. (What is
     /// decided about at a glance does not: if its event cannot be copied out, a sleeper is woken again.)
     in_flight: usize,
-    /// How many of those that were pending when the scan began it has not seen: those at the head.
+    /// For a scan that was not done with its first glance: how many of those that were pending when it began it
+    /// has not seen, those at the head.
     /// What is put back or new is behind them. If one of whatever place was closed meanwhile it is
     /// one less, since that may have been one of them.
     unseen: usize,
@@ -103,14 +104,10 @@ struct Wake {
     pollers: bool,
 }
 
-impl BitOr for Wake {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Wake {
-            sleeper: self.sleeper | other.sleeper,
-            pollers: self.pollers | other.pollers,
-        }
+impl BitOrAssign for Wake {
+    fn bitor_assign(&mut self, other: Self) {
+        self.sleeper |= other.sleeper;
+        self.pollers |= other.pollers;
     }
 }
 
@@ -887,8 +884,9 @@ impl Kqueue {
         if events.is_empty() {
             return Ok(());
         }
-        let (wake, result) = self.tell(knotes, &events, sink);
-        self.wake(wake | shared);
+        let (mut wake, result) = self.tell(knotes, &events, sink);
+        wake |= shared;
+        self.wake(wake);
         result
     }
 
@@ -905,9 +903,9 @@ impl Kqueue {
     ) -> Result {
         let mut wake = Wake::default();
         let room = sink.room();
-        let (mut seen, mut result) =
+        let (mut done, mut result) =
             self.scan_some(ready, knotes, table, sink, (events, kept), &mut wake);
-        while result.is_ok() && !seen && sink.room() > 0 {
+        while result.is_ok() && !done && sink.room() > 0 {
             // A child of a process may have been born while the lock was free.
             let mut ready = match self.ready_for(knotes) {
                 Ok(ready) => ready,
@@ -930,7 +928,7 @@ impl Kqueue {
             let unseen = ready.unseen.min(ready.queue.len());
             let walked = ready.glance(&mut knotes.bodies, table, unseen, sink.room(), &mut events);
             ready.unseen = unseen - walked.seen;
-            (seen, result) = self.scan_some(
+            (done, result) = self.scan_some(
                 ready,
                 knotes,
                 table,
@@ -966,11 +964,11 @@ impl Kqueue {
         // What is true for us is true for others, and what there is no room for is theirs.
         let shared = kept || (pending && events.len() == sink.room());
         wake.sleeper |= shared && !ready.sleepers.is_empty();
-        let seen = ready.unseen == 0;
+        let done = ready.unseen == 0;
         drop(ready);
         let (more, result) = self.tell(knotes, events, sink);
-        *wake = *wake | more;
-        (seen, result)
+        *wake |= more;
+        (done, result)
     }
 
     /// Reports events that were told at a glance. Gives whom to wake for those that could not be.
@@ -1046,9 +1044,9 @@ impl Kqueue {
         self.stirred.set(pending);
         let shared = put_back.news || put_back.level || (pending && sink.room() == 0);
         wake.sleeper |= shared && !ready.sleepers.is_empty();
-        let seen = ready.unseen == 0 && !ready.cut;
+        let done = ready.unseen == 0 && !ready.cut;
         drop(ready);
-        (seen, result)
+        (done, result)
     }
 
     /// Reports those of the batch whose condition holds, and decides what becomes of each.

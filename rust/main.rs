@@ -65,8 +65,8 @@
 //! # Removal
 //!
 //! A knote ends in two steps. It is *retired* under the spin lock: off the list, never queued
-//! again (`State::delete`). Then, under the mutex, it is *removed*: out of the table, and its
-//! source is dropped, which waits for callbacks in flight. Both may be done twice.
+//! again (`State::delete`). Then, under the mutex, it is *removed*: out of the table, and its source
+//! is detached or dropped, which waits for callbacks in flight. Both may be done twice.
 //!
 //! - Path A, `EV_DELETE`: both at once.
 //! - Path B, `EV_ONESHOT` was reported: both at once, within the scan.

@@ -53,9 +53,6 @@ pub(super) fn attach(parts: &mut Parts<'_>, change: &Kevent) -> Result {
 pub(super) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     let nanos = nanos(change.fflags, change.data)?;
     if (parts.body.fflags | change.fflags) & NOTE_ABSTIME != 0 {
-        if let Some(timer) = parts.timer() {
-            timer.cancel();
-        }
         start(parts, change, nanos);
     }
     Ok(())

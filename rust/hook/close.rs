@@ -441,8 +441,8 @@ impl CloseHook {
             .is_some_and(|bucket| unsafe { !bucket.get().read_volatile().is_null() })
     }
 
-    /// Puts `knote`, which is bound to nothing, into the chain of `file`. True if its number in the current task's
-    /// table refers to the file after that.
+    /// Puts `knote`, which is bound to nothing, into the chain of `file`. True if its number in `table` refers to the
+    /// file after that.
     ///
     /// # Safety
     ///

@@ -48,7 +48,8 @@ impl TableId {
 ///
 /// # Invariants
 ///
-/// That is what it is: only its task can have it, since it is not `Send`, and no system call that is given one changes it.
+/// That is what it is: only its task can have it, since it is not `Send`, and no system call that is given one
+/// changes it.
 #[derive(Clone, Copy)]
 pub(crate) struct CurrentTable(NonNull<bindings::files_struct>);
 

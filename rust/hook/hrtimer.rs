@@ -13,7 +13,10 @@
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
 use super::knote::Knote;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use kernel::{
     bindings,
     prelude::*,
@@ -54,25 +57,26 @@ unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, function: Function
 ///
 /// # Safety
 ///
-/// It was set up, and nobody else sets it.
+/// It was set up, and will be cancelled before it goes.
 unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
     // SAFETY: By this function's contract.
     unsafe { bindings::hrtimer_start_range_ns(timer, at, 0, mode) };
 }
 
-/// A timer that is a part of a knote ([`super::knote::Parts::timer`]). Its owner has the kqueue's mutex.
+/// A timer that is a part of a knote ([`super::knote::Parts::timer`]).
+///
+/// Who has the kqueue's mutex uses it. Its function may run meanwhile, and uses `fired` only.
 ///
 /// # Invariants
 ///
-/// The hrtimer is set up for `clock`. Unless it is `armed` it is not queued, and its function does not run.
-#[pin_data]
+/// It stays in its place. The hrtimer is set up for `clock`. Unless it is `armed` it is not queued, and its function
+/// does not run; it is not before it goes.
 pub(crate) struct KnoteTimer {
-    #[pin]
     timer: Opaque<bindings::hrtimer>,
     fired: AtomicBool,
-    clock: Clock,
-    armed: bool,
+    clock: Cell<Clock>,
+    armed: Cell<bool>,
 }
 
 impl KnoteTimer {
@@ -89,43 +93,34 @@ impl KnoteTimer {
             slot.write(KnoteTimer {
                 timer: Opaque::uninit(),
                 fired: AtomicBool::new(false),
-                clock: Clock::Monotonic,
-                armed: false,
+                clock: Cell::new(Clock::Monotonic),
+                armed: Cell::new(false),
             });
             set_up((*slot).timer.get(), Clock::Monotonic, Knote::expired);
         }
     }
 
-    /// Has it fire, once, at that time of that clock in nanoseconds: at once if that is over.
-    pub(crate) fn arm(mut self: Pin<&mut Self>, clock: Clock, at: i64) {
-        if self.clock != clock {
-            self.as_mut().cancel();
+    /// Has it fire, once, at that time of that clock in nanoseconds: at once if that is over. Whatever it was set to
+    /// before does not count any more. Not under a lock that [`Knote::activate`] takes.
+    pub(crate) fn arm(&self, clock: Clock, at: i64) {
+        self.cancel();
+        if self.clock.get() != clock {
             // INVARIANT: It is set up anew.
-            // SAFETY: It is pinned, and was cancelled; `drop` of its knote cancels it.
+            // SAFETY: It stays in its place, was cancelled, and will be again.
             unsafe { set_up(self.timer.get(), clock, Knote::expired) };
-            *self.as_mut().project().clock = clock;
+            self.clock.set(clock);
         }
-        *self.as_mut().project().armed = true;
+        self.armed.set(true);
         self.rearm(at);
     }
 
-    /// The same by the clock that it has, after it has fired or was cancelled.
-    pub(crate) fn rearm(self: Pin<&mut Self>, at: i64) {
-        if self.armed {
+    /// The same by the clock that it has, once it has fired. Nothing if it was cancelled.
+    pub(crate) fn rearm(&self, at: i64) {
+        if self.armed.get() {
             self.forget();
-            // SAFETY: It was set up, and is ours.
+            // SAFETY: It was set up, and is cancelled before it goes, being armed.
             unsafe { start(self.timer.get(), at) };
         }
-    }
-
-    /// The one whose hrtimer that is.
-    ///
-    /// # Safety
-    ///
-    /// It is that of one.
-    pub(super) unsafe fn of(timer: *mut bindings::hrtimer) -> *mut Self {
-        // SAFETY: By this function's contract.
-        unsafe { kernel::container_of!(timer.cast::<Opaque<_>>(), KnoteTimer, timer) }
     }
 
     /// What it was set to last, once that was over and it has fired.
@@ -133,7 +128,7 @@ impl KnoteTimer {
         if !self.fired.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: It was set up, and only its owner changes when it is due.
+        // SAFETY: It was set up, and only `start` changes when it is due.
         Some(unsafe { (*self.timer.get())._softexpires })
     }
 
@@ -142,19 +137,28 @@ impl KnoteTimer {
         self.fired.store(false, Ordering::Relaxed);
     }
 
-    /// It has fired: its function tells, in an interrupt.
-    pub(super) fn set_fired(&self) {
-        self.fired.store(true, Ordering::Release);
-    }
-
     /// It does not fire any more, nor has its function still to return. Not under a lock that [`Knote::activate`]
     /// takes.
-    pub(crate) fn cancel(self: Pin<&mut Self>) {
-        if self.armed {
+    pub(super) fn cancel(&self) {
+        if self.armed.get() {
             // SAFETY: It was set up.
             unsafe { bindings::hrtimer_cancel(self.timer.get()) };
             // INVARIANT: Now it is not.
-            *self.project().armed = false;
+            self.armed.set(false);
+        }
+    }
+
+    /// The one whose hrtimer that is has fired. Gives it.
+    ///
+    /// # Safety
+    ///
+    /// `timer` is that of one; called by its function.
+    pub(super) unsafe fn has_fired(timer: *mut bindings::hrtimer) -> *mut Self {
+        // SAFETY: By this function's contract.
+        unsafe {
+            let this = kernel::container_of!(timer.cast::<Opaque<_>>(), KnoteTimer, timer);
+            (*this).fired.store(true, Ordering::Release);
+            this
         }
     }
 }
@@ -188,7 +192,7 @@ impl Retry {
 
     /// Has it activate its knote in so many nanoseconds.
     pub(crate) fn after(self: Pin<&Self>, nanos: i64) {
-        // SAFETY: The timer was set up. It does not matter which one comes last if two set it.
+        // SAFETY: The timer was set up, and `drop` cancels it.
         unsafe { start(self.timer.get(), now().saturating_add(nanos)) };
     }
 

@@ -207,10 +207,10 @@ impl<'a> Parts<'a> {
 
     /// The timer of one of `EVFILT_TIMER`.
     #[inline]
-    pub(crate) fn timer(&mut self) -> Option<Pin<&mut KnoteTimer>> {
-        let mut timer = self.knote.timer()?;
-        // SAFETY: By the type's invariant nobody else uses it as we do; knotes are pinned.
-        Some(unsafe { Pin::new_unchecked(timer.as_mut()) })
+    pub(crate) fn timer(&mut self) -> Option<&KnoteTimer> {
+        let timer = self.knote.timer()?;
+        // SAFETY: It lives as its knote does. By the type's invariant the mutex is held, and nobody else has this.
+        Some(unsafe { timer.as_ref() })
     }
 }
 
@@ -249,7 +249,7 @@ impl Knote {
                 timer,
             };
             let whole = slabs.timers.alloc(memory, make)?;
-            // SAFETY: It is in its place. `detach` cancels it, or `drop`.
+            // SAFETY: It is in its place, and ours. `detach` cancels it, or `drop`.
             unsafe { KnoteTimer::write((&raw mut (*whole.as_ptr()).timer).cast()) };
             whole.cast()
         } else {
@@ -283,7 +283,8 @@ impl Knote {
             return None;
         }
         let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();
-        // SAFETY: One with that filter is the first part of a `TimerKnote`.
+        // SAFETY: One with that filter is the first part of a `TimerKnote`. (That it may be left by this pointer is what
+        // `container_of!` relies on too.)
         NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
     }
 
@@ -422,12 +423,11 @@ impl Knote {
         timer: *mut bindings::hrtimer,
     ) -> bindings::hrtimer_restart {
         // SAFETY: By this function's contract. It lives: its timer is cancelled before it is freed, which waits for us.
-        let this = unsafe {
-            let timer = KnoteTimer::of(timer);
-            (*timer).set_fired();
-            &*kernel::container_of!(timer.cast::<MaybeUninit<KnoteTimer>>(), TimerKnote, timer)
+        let knote = unsafe {
+            let timer = KnoteTimer::has_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
+            &(*kernel::container_of!(timer, TimerKnote, timer)).knote
         };
-        this.knote.activate();
+        knote.activate();
         bindings::hrtimer_restart::HRTIMER_NORESTART
     }
 
@@ -520,9 +520,9 @@ impl Drop for Knote {
             // SAFETY: Nobody else has a reference to the knote.
             unsafe { self.bound.give_up(self, &self.kqueue.shared().closes) };
         }
-        if let Some(mut timer) = self.timer() {
-            // SAFETY: Nobody else has a reference to the knote, and knotes are pinned.
-            unsafe { Pin::new_unchecked(timer.as_mut()) }.cancel();
+        if let Some(timer) = self.timer() {
+            // SAFETY: It is there still, and nobody else has a reference to the knote.
+            unsafe { timer.as_ref() }.cancel();
         }
         self.kqueue.leave_place(self.filter);
     }

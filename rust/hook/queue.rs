@@ -271,7 +271,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) quick: Quick,
 }
 
-/// What a walk is for.
+/// What a walk is for. (A closure would not be inlined into each of several walks.)
 pub(crate) trait Look {
     /// Decides about a knote.
     fn decide(&mut self, seen: Seen<'_>) -> Verdict;

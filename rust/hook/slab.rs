@@ -89,7 +89,8 @@ impl<T> Drop for Slab<T> {
 ///
 /// # Safety
 ///
-/// It came from [`Slab::alloc`], and nobody uses it any more.
+/// It came from [`Slab::alloc`], or is the first part of what did, whose rest needs no dropping. Nobody uses it any
+/// more.
 pub(super) unsafe fn free<T>(object: NonNull<T>) {
     // SAFETY: By this function's contract.
     unsafe {
