@@ -872,7 +872,7 @@ impl Kqueue {
         if seen < all {
             ready.unseen = all - seen;
             ready.cut = false;
-            return self.scan_on(ready, knotes, caller.table, sink, &events, kept);
+            return self.scan_on(ready, knotes, caller.table, sink, &mut events, kept);
         }
         // Those that are kept are all that is pending.
         self.stirred.set(kept);
@@ -892,58 +892,52 @@ impl Kqueue {
 
     /// The same, after a first glance at some of what is pending, which has told those `events` and `kept` some.
     #[inline(never)]
-    fn scan_on(
-        &self,
-        ready: Pending<'_>,
+    fn scan_on<'a>(
+        &'a self,
+        mut ready: Pending<'a>,
         knotes: &mut Knotes,
         table: CurrentTable,
         sink: &mut impl EventSink,
-        events: &Events,
-        kept: bool,
+        events: &mut Events,
+        mut kept: bool,
     ) -> Result {
         let mut wake = Wake::default();
         let room = sink.room();
-        let (mut done, mut result) =
-            self.scan_some(ready, knotes, table, sink, (events, kept), &mut wake);
-        while result.is_ok() && !done && sink.room() > 0 {
+        let result = loop {
+            let (done, result) =
+                self.scan_some(ready, knotes, table, sink, (events, kept), &mut wake);
+            if done || result.is_err() || sink.room() == 0 {
+                break result;
+            }
             // A child of a process may have been born while the lock was free.
-            let mut ready = match self.ready_for(knotes) {
+            ready = match self.ready_for(knotes) {
                 Ok(ready) => ready,
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
+                Err(error) => break Err(error),
             };
             if ready.unseen == 0 {
                 if !ready.cut || sink.room() != room {
                     self.stirred.set(ready.pending() > 0);
-                    break;
+                    drop(ready);
+                    break Ok(());
                 }
                 // Closes have cut the scan short before it had anything to report: once more. There
                 // is an end to that, since nobody can register anything meanwhile to close it again.
                 ready.unseen = ready.queue.len();
                 ready.cut = false;
             }
-            let mut events = Events::new();
+            events.clear();
             let unseen = ready.unseen.min(ready.queue.len());
-            let walked = ready.glance(&mut knotes.bodies, table, unseen, sink.room(), &mut events);
+            let walked = ready.glance(&mut knotes.bodies, table, unseen, sink.room(), events);
             ready.unseen = unseen - walked.seen;
-            (done, result) = self.scan_some(
-                ready,
-                knotes,
-                table,
-                sink,
-                (&events, walked.kept),
-                &mut wake,
-            );
-        }
+            kept = walked.kept;
+        };
         self.wake(wake);
         result
     }
 
     /// Reports what a glance has told, or the next batch if that was nothing. Gives whether there are surely no
     /// others to see.
-    #[inline]
+    #[inline(always)]
     fn scan_some(
         &self,
         ready: Pending<'_>,

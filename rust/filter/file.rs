@@ -188,12 +188,13 @@ impl FileKind {
             (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp),
             (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix),
             (FileKind::Pipe, Direction::Read | Direction::Write) => glance_at_pipe(file, direction),
-            (FileKind::Eventfd, Direction::Read) => match eventfd::count_at_once(file) {
-                Some(count) if count != u64::MAX => {
-                    Glance::ready_if(count != 0, || i64::try_from(count).unwrap_or(i64::MAX))
+            (FileKind::Eventfd, Direction::Read) => {
+                match eventfd::count_at_once(file).map(i64::try_from) {
+                    Some(Ok(count)) => Glance::ready_if(count != 0, || count),
+                    // One that has overflowed is in error.
+                    _ => Glance::Ask,
                 }
-                _ => Glance::Ask,
-            },
+            }
             _ => Glance::Ask,
         }
     }

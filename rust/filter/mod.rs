@@ -44,20 +44,20 @@ use vnode::Vnode;
 /// What fsnotify tells of a directory whose entries change.
 const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
 
-/// A filter of the ABI (`EVFILT_*`), whose numbers are these, negative.
+/// A filter of the ABI (`EVFILT_*`), whose numbers are these.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(i8)]
 pub(crate) enum Filter {
-    Read = -EVFILT_READ as u8,
-    Write = -EVFILT_WRITE as u8,
-    Aio = -EVFILT_AIO as u8,
-    Vnode = -EVFILT_VNODE as u8,
-    Proc = -EVFILT_PROC as u8,
-    Signal = -EVFILT_SIGNAL as u8,
-    Timer = -EVFILT_TIMER as u8,
-    Except = -EVFILT_EXCEPT as u8,
-    User = -EVFILT_USER as u8,
-    Fs = -EVFILT_FS as u8,
+    Read = EVFILT_READ as i8,
+    Write = EVFILT_WRITE as i8,
+    Aio = EVFILT_AIO as i8,
+    Vnode = EVFILT_VNODE as i8,
+    Proc = EVFILT_PROC as i8,
+    Signal = EVFILT_SIGNAL as i8,
+    Timer = EVFILT_TIMER as i8,
+    Except = EVFILT_EXCEPT as i8,
+    User = EVFILT_USER as i8,
+    Fs = EVFILT_FS as i8,
 }
 
 impl Filter {
@@ -82,7 +82,7 @@ impl Filter {
     /// The filter's number.
     #[inline]
     pub(crate) fn raw(self) -> i16 {
-        -i16::from(self as u8)
+        i16::from(self as i8)
     }
 
     /// True when its ident is a descriptor (`FILTEROP_ISFD`).

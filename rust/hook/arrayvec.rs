@@ -61,6 +61,12 @@ impl<T, const N: usize> ArrayVec<T, N> {
         }
     }
 
+    /// Drops all elements.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.drain().for_each(drop);
+    }
+
     /// Takes all elements out, in their order.
     #[inline]
     pub(crate) fn drain(&mut self) -> Drain<'_, T> {
@@ -176,6 +182,6 @@ impl<T, const N: usize> DerefMut for ArrayVec<T, N> {
 impl<T, const N: usize> Drop for ArrayVec<T, N> {
     #[inline]
     fn drop(&mut self) {
-        self.drain().for_each(drop);
+        self.clear();
     }
 }

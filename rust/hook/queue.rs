@@ -204,7 +204,8 @@ impl Ready {
         let names = unsafe { Names::in_rcu(table) };
         let (mut seen, mut removed) = (0usize, 0usize);
         let mut at = self.queue.head;
-        let mut first = ptr::null();
+        // Of those that are kept; or else `at`.
+        let mut first = at;
         let mut last: *const Knote = ptr::null();
         // SAFETY: All knotes of the list are valid and of this kqueue, both of whose locks are held; and what
         // those guard is borrowed by nobody else.
@@ -218,18 +219,22 @@ impl Ready {
                 match verdict {
                     Verdict::Stop => break,
                     Verdict::Keep => {
-                        if last.is_null() {
-                            first = at;
-                        } else {
-                            self::links(last).next = at;
+                        // Unless those in between were removed, they are linked.
+                        if !ptr::eq(links.prev, last) {
+                            links.prev = last;
+                            if !last.is_null() {
+                                self::links(last).next = at;
+                            }
                         }
-                        links.prev = last;
                         last = at;
                         at = links.next;
                     }
                     Verdict::Remove => {
                         removed = removed.wrapping_add(1);
                         at = core::mem::replace(links, Links::NONE).next;
+                        if last.is_null() {
+                            first = at;
+                        }
                     }
                 }
                 seen = seen.wrapping_add(1);
