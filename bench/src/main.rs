@@ -7,6 +7,7 @@
 mod measure;
 mod queue;
 mod report;
+mod ring;
 mod sys;
 mod workload;
 

@@ -5,6 +5,7 @@
 use kqueue::{Event, Filter, Kqueue};
 use libloading::{Library, Symbol};
 use std::{
+    io::{Error, ErrorKind},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::OnceLock,
     time::Duration,
@@ -28,7 +29,13 @@ pub trait Kevents {
 
 impl Kevents for Kqueue {
     fn kevent(&self, changes: &[Event], events: &mut [Event], timeout: Option<Duration>) -> usize {
-        Kqueue::kevent(self, changes, events, timeout).expect("kevent")
+        match Kqueue::kevent(self, changes, events, timeout) {
+            // What a ring leaves to be done when it ends interrupts who sleeps. The changes are made.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                Kevents::kevent(self, &[], events, timeout)
+            }
+            count => count.expect("kevent"),
+        }
     }
 }
 
@@ -153,7 +160,7 @@ impl Epoll {
         };
         // SAFETY: A valid event.
         let ret = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &mut event) };
-        assert_eq!(ret, 0, "epoll_ctl: {}", std::io::Error::last_os_error());
+        assert_eq!(ret, 0, "epoll_ctl: {}", Error::last_os_error());
     }
 
     pub fn add(&self, fd: &impl AsRawFd, events: libc::c_int) {
@@ -175,11 +182,12 @@ impl Epoll {
             let room = events.len() as libc::c_int;
             libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, timeout)
         };
-        assert!(
-            count >= 0,
-            "epoll_wait: {}",
-            std::io::Error::last_os_error()
-        );
+        if count < 0 {
+            let error = Error::last_os_error();
+            // As for kevent(2).
+            assert_eq!(error.kind(), ErrorKind::Interrupted, "epoll_wait: {error}");
+            return self.wait(events, timeout);
+        }
         count as usize
     }
 }

@@ -5,6 +5,7 @@
 use crate::{
     measure::{Case, Stopwatch},
     queue::{has_emulation, kqueue, Emulation, Epoll, EpollEvent, Kevents},
+    ring::{has_ring, Ring},
     sys::{Channel, Kind},
     Scale,
 };
@@ -48,6 +49,14 @@ pub(super) fn by_epoll(
     move || collect(&channels[..ready], edge, || epoll.wait(&mut got, -1))
 }
 
+fn by_ring(channels: Rc<Vec<Channel>>, ready: usize) -> impl FnMut() -> f64 {
+    let mut ring = Ring::new(channels.len()).expect("io_uring");
+    for channel in channels.iter() {
+        ring.add(&channel.reader);
+    }
+    move || collect(&channels[..ready], true, || ring.wait())
+}
+
 /// Nanoseconds for each event. Only the collecting counts.
 fn collect(ready: &[Channel], edge: bool, mut wait: impl FnMut() -> usize) -> f64 {
     let mut watch = Stopwatch::default();
@@ -85,6 +94,9 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
                 let mut case = Case::new('c', title, 0.9)
                     .side("kqueue", by_kevent(kqueue(), channels.clone(), ready, edge))
                     .side("epoll", by_epoll(channels.clone(), ready, edge));
+                if edge && has_ring() {
+                    case = case.side("io_uring", by_ring(channels.clone(), ready));
+                }
                 if has_emulation() && matches!(kind, Kind::Unix) {
                     let emulated = by_kevent(Emulation::new(), channels.clone(), ready, edge);
                     case = case.side("emulation", emulated);

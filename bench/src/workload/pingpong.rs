@@ -5,6 +5,7 @@
 use crate::{
     measure::{each, Case},
     queue::{has_emulation, kqueue, Emulation, Epoll, EpollEvent, Kevents},
+    ring::{has_ring, Ring},
     sys::{Channel, Kind},
     Scale,
 };
@@ -66,12 +67,25 @@ pub(super) fn by_epoll(rounds: usize, edge: bool) -> f64 {
     })
 }
 
+fn by_ring(rounds: usize) -> f64 {
+    ping_pong(rounds, |channel| {
+        let mut ring = Ring::new(1).expect("io_uring");
+        ring.add(&channel.reader);
+        Box::new(move || {
+            ring.wait();
+        })
+    })
+}
+
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let rounds = scale.pick(3000, 50);
     for (how, edge) in [("level", false), ("edge", true)] {
         let mut case = Case::new('d', format!("ping-pong of two threads, {how}"), 1.0)
             .side("kqueue", move || by_kevent(rounds, edge, kqueue))
             .side("epoll", move || by_epoll(rounds, edge));
+        if edge && has_ring() {
+            case = case.side("io_uring", move || by_ring(rounds));
+        }
         if has_emulation() {
             case = case.side("emulation", move || by_kevent(rounds, edge, Emulation::new));
         }
