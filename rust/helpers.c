@@ -245,6 +245,16 @@ void kq_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
 	spin_unlock_irqrestore(lock, flags);
 }
 
+bool kq_spin_trylock(spinlock_t *lock)
+{
+	return spin_trylock(lock);
+}
+
+void kq_spin_unlock(spinlock_t *lock)
+{
+	spin_unlock(lock);
+}
+
 void kq_spin_assert_is_held(spinlock_t *lock)
 {
 	lockdep_assert_held(lock);

@@ -79,6 +79,8 @@ int kq_mutex_lock_killable(struct mutex *lock);
 unsigned long kq_spin_lock_irqsave(spinlock_t *lock);
 bool kq_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void kq_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+bool kq_spin_trylock(spinlock_t *lock);
+void kq_spin_unlock(spinlock_t *lock);
 void kq_spin_assert_is_held(spinlock_t *lock);
 void kq_set_current_state(unsigned int state);
 

@@ -204,7 +204,7 @@ pub(super) fn attach(
         return Ok(Attached {
             source: None,
             flags: 0,
-            may_be_ready: !matches!(kind.glance(file, direction), Glance::Nothing),
+            may_be_ready: !matches!(kind.glance(file, direction, false), Glance::Nothing),
         });
     }
     let (events, extra) = pollwait::listen(knote, bodies)?;
@@ -316,7 +316,7 @@ pub(super) fn event(
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
-    match body.kind.glance(file, direction) {
+    match body.kind.glance(file, direction, false) {
         Glance::Nothing => None,
         Glance::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
             data,

@@ -169,16 +169,22 @@ impl FileKind {
 
     /// What `file`, of this kind, is ready for now, if it is for something. May sleep.
     pub(super) fn look(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
-        match self.glance(file, direction) {
+        match self.glance(file, direction, false) {
             Glance::Ready(data) => Some(Look::ready(data)),
             Glance::Nothing => None,
             Glance::Ask => self.ask(file, direction, scratch),
         }
     }
 
-    /// The same, as far as it can be told without sleeping, and with a spin lock held: how much there is.
+    /// The same, as far as it can be told without sleeping, and with a spin lock held, be it with interrupts off: how
+    /// much there is.
     #[inline(always)]
-    pub(super) fn glance(self, file: &File, direction: Direction) -> Glance<i64> {
+    pub(super) fn glance(
+        self,
+        file: &File,
+        direction: Direction,
+        interrupts_off: bool,
+    ) -> Glance<i64> {
         let stream = |stream: Stream| match stream.input(file) {
             Input::Bytes(count) => Glance::Ready(count),
             Input::Nothing => Glance::Nothing,
@@ -187,7 +193,9 @@ impl FileKind {
         match (self, direction) {
             (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp),
             (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix),
-            (FileKind::Pipe, Direction::Read | Direction::Write) => glance_at_pipe(file, direction),
+            (FileKind::Pipe, Direction::Read | Direction::Write) => {
+                glance_at_pipe(file, direction, interrupts_off)
+            }
             (FileKind::Eventfd, Direction::Read) => {
                 match eventfd::count_at_once(file).map(i64::try_from) {
                     Some(Ok(count)) => Glance::ready_if(count != 0, || count),
@@ -252,15 +260,14 @@ impl FileKind {
     }
 }
 
-/// Its own function, as it takes a lock.
-#[inline(never)]
-fn glance_at_pipe(file: &File, direction: Direction) -> Glance<i64> {
+#[inline(always)]
+fn glance_at_pipe(file: &File, direction: Direction, interrupts_off: bool) -> Glance<i64> {
     let Some(pipe) = Pipe::of(file) else {
         return Glance::Ask;
     };
     match direction {
         Direction::Read if contents::is_open_to_read(file) && pipe.has_writer() => {
-            match pipe.readable_at_once() {
+            match pipe.readable_at_once(interrupts_off) {
                 Some(bytes) => Glance::ready_if(bytes > 0, || bytes),
                 None => Glance::Ask,
             }

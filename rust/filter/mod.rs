@@ -296,7 +296,7 @@ fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
 /// The same as [`event`] without sleeping, and with a spin lock held.
 #[inline(always)]
 pub(crate) fn glance(quick: Quick, body: &Body, file: Option<&File>) -> Glance<Report> {
-    let readable = |kind: FileKind, file: &File| match kind.glance(file, Direction::Read) {
+    let readable = |kind: FileKind, file: &File| match kind.glance(file, Direction::Read, true) {
         Glance::Ready(data) => Glance::Ready(Report {
             data,
             ..Report::default()
