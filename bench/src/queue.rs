@@ -115,7 +115,7 @@ impl Kevents for Emulation {
                 change.filter = EMULATED_USER;
             }
         }
-        let timeout = timeout.map(|timeout| libc::timespec {
+        let time = timeout.map(|timeout| libc::timespec {
             tv_sec: timeout.as_secs() as i64,
             tv_nsec: timeout.subsec_nanos().into(),
         });
@@ -127,10 +127,15 @@ impl Kevents for Emulation {
                 changes.len() as i32,
                 events.as_mut_ptr(),
                 events.len() as i32,
-                timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout),
+                time.as_ref().map_or(std::ptr::null(), |time| time),
             )
         };
-        assert!(count >= 0, "the emulation's kevent()");
+        if count < 0 {
+            let error = Error::last_os_error();
+            // As above.
+            assert_eq!(error.kind(), ErrorKind::Interrupted, "kevent(): {error}");
+            return self.kevent(&[], events, timeout);
+        }
         count as usize
     }
 }
