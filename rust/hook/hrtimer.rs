@@ -148,12 +148,12 @@ impl KnoteTimer {
         }
     }
 
-    /// The one whose hrtimer that is has fired. Gives it.
+    /// Notes that the one whose hrtimer that is has fired. Gives it.
     ///
     /// # Safety
     ///
     /// `timer` is that of one; called by its function.
-    pub(super) unsafe fn has_fired(timer: *mut bindings::hrtimer) -> *mut Self {
+    pub(super) unsafe fn set_fired(timer: *mut bindings::hrtimer) -> *mut Self {
         // SAFETY: By this function's contract.
         unsafe {
             let this = kernel::container_of!(timer.cast::<Opaque<_>>(), KnoteTimer, timer);

@@ -424,7 +424,7 @@ impl Knote {
     ) -> bindings::hrtimer_restart {
         // SAFETY: By this function's contract. It lives: its timer is cancelled before it is freed, which waits for us.
         let knote = unsafe {
-            let timer = KnoteTimer::has_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
+            let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
             &(*kernel::container_of!(timer, TimerKnote, timer)).knote
         };
         knote.activate();
