@@ -116,7 +116,7 @@ impl Device for Kqueue {
     }
 
     fn flush(this: ArcBorrow<'_, Kqueue>, file: &File, closing: &Closing) {
-        Kqueue::flush(&this, file, closing);
+        Kqueue::flush(this, file, closing);
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
  * The kernel's macros and inline functions that Rust cannot call. A function
  * here is one expression of the kernel's; whatever decides is in Rust.
  */
+#include <linux/compat.h>
 #include <linux/fdtable.h>
 #include <linux/file_ref.h>
 #include <linux/fs.h>
@@ -26,6 +27,7 @@
 #include <linux/uaccess.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <asm/syscall.h>
 #include <net/af_unix.h>
 #include <net/sock.h>
 #include <net/tcp.h>
@@ -161,6 +163,24 @@ struct file *kq_files_lookup(struct files_struct *files, unsigned int fd)
 int kq_files_users(struct files_struct *files)
 {
 	return atomic_read(&files->count);
+}
+
+bool kq_task_has_native_call(void)
+{
+	return !(current->flags & (PF_KTHREAD | PF_USER_WORKER)) && !in_compat_syscall();
+}
+
+int kq_call_number(void)
+{
+	return syscall_get_nr(current, current_pt_regs());
+}
+
+unsigned long kq_call_argument(unsigned int n)
+{
+	unsigned long arguments[6];
+
+	syscall_get_arguments(current, current_pt_regs(), arguments);
+	return arguments[n];
 }
 
 bool kq_file_tryget(struct file *file)
@@ -335,11 +355,6 @@ fault:
 out:
 	pagefault_enable();
 	return ret;
-}
-
-struct workqueue_struct *kq_alloc_workqueue(const char *name)
-{
-	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
 }
 
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *))

@@ -5,6 +5,7 @@
 
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
+#include <linux/unistd.h>
 
 struct delayed_work;
 struct file;
@@ -28,7 +29,6 @@ struct user_namespace;
 struct wait_queue_entry;
 struct wait_queue_head;
 struct work_struct;
-struct workqueue_struct;
 
 /* Parameters, and what they depend on */
 extern unsigned int kq_calloutmax;
@@ -44,6 +44,21 @@ struct file *kq_files_lookup(struct files_struct *files, unsigned int fd);
 int kq_files_users(struct files_struct *files);
 bool kq_file_tryget(struct file *file);
 unsigned long kq_file_count(struct file *file);
+
+/* The system call of the current task, if it is one of the machine's own word size */
+enum kq_call {
+	KQ_CALL_CLOSE = __NR_close,
+#ifdef __NR_dup2
+	KQ_CALL_DUP2 = __NR_dup2,
+#else
+	KQ_CALL_DUP2 = __NR_dup3,
+#endif
+	KQ_CALL_DUP3 = __NR_dup3,
+	KQ_CALL_CLOSE_RANGE = __NR_close_range,
+};
+bool kq_task_has_native_call(void);
+int kq_call_number(void);
+unsigned long kq_call_argument(unsigned int n);
 
 /* Processes: kq_task_uid() to kq_process_wait_status() under RCU */
 struct pid *kq_pid_get(struct pid *pid);
@@ -88,7 +103,6 @@ void kq_set_current_state(unsigned int state);
 #define KQ_SYMBOL_LEN 1024
 
 /* Deferral */
-struct workqueue_struct *kq_alloc_workqueue(const char *name);
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
 void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
 

@@ -11,13 +11,10 @@ use crate::{
         erased::Erased,
         knote::{Key, Keyed},
         sleepers::WakeFlags,
-        taskwork,
-        usercopy::Scratch,
-        workqueue, //
+        usercopy::Scratch, //
     },
     uapi::Kevent, //
 };
-use kernel::sync::aref::ARef;
 
 /// What the kqueue's mutex guards of a knote. One bit more in here is a word in each knote.
 pub(crate) struct Body {
@@ -115,25 +112,5 @@ impl Knote {
     #[inline]
     pub(crate) fn activate_with(&self, flags: WakeFlags) {
         self.kqueue().activate(self, flags);
-    }
-
-    /// Its descriptor was closed. Called by the close hook, which holds a spin lock.
-    ///
-    /// From here on it is not reported. What may sleep, is done before close(2) returns.
-    pub(crate) fn descriptor_closed(&self) {
-        let kqueue = self.kqueue();
-        kqueue.retire(self);
-        // A kqueue that is being released removes all its knotes anyway.
-        let Some(file) = kqueue.file() else {
-            return;
-        };
-        let knote: ARef<Self> = self.into();
-        let removal = move || knote.kqueue().remove_closed(&knote);
-        if taskwork::run_on_return(removal, file).is_err() {
-            // No memory: a little later, then. Already queued is as good.
-            if let Some(queue) = workqueue::queue() {
-                let _ = queue.enqueue(kernel::sync::Arc::from(kqueue));
-            }
-        }
     }
 }

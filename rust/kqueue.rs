@@ -9,9 +9,9 @@ use crate::{
     filter::{self, Attach, Filter, Glance, Quick},
     hook::{
         arrayvec::{ArrayVec, Free},
-        close::{Bindings, Owner},
+        close::{Bindings, ClosedKnote, ClosedList, Owner, Rewalk},
         erased::Erased,
-        fdtable::{self, Closing, CurrentTable, Names, TableId, WeakFile},
+        fdtable::{self, Closing, CurrentTable, FileAddress, Names, TableId, WeakFile},
         flag::Flag,
         irqlock::IrqSave,
         killable,
@@ -31,21 +31,20 @@ use crate::{
     table::{Knotes, Table},
     uapi::*, //
 };
-use core::ops::BitOrAssign;
+use core::ops::{BitOrAssign, Deref, DerefMut};
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     fs::File,
-    impl_has_work,
-    new_work,
     prelude::*,
     seq_file::SeqFile,
     seq_print,
     sync::{
         aref::ARef,
+        atomic::ordering,
+        barrier::smp_mb,
         lock::{mutex::MutexBackend, Guard},
-        rcu, Arc, ArcBorrow, LockedBy,
-    },
-    workqueue::{Work, WorkItem}, //
+        rcu, Arc, ArcBorrow, LockedBy, //
+    }, //
 };
 
 /// What the kqueue's spin lock guards.
@@ -171,12 +170,15 @@ pub(crate) struct Kqueue {
     locks: Locks,
     #[pin]
     notifier: Notifier,
-    #[pin]
-    sweep: Work<Kqueue>,
-}
-
-impl_has_work! {
-    impl HasWork<Self> for Kqueue { self.sweep }
+    /// Its own file, for who has a reference to that.
+    own_file: FileAddress,
+    /// Knotes whose descriptors were closed by tasks that could not remove them.
+    deferred: ClosedList,
+    /// There are such, or the kqueue was closed by a task that could not remove the knotes: to be
+    /// looked at by who releases the mutex.
+    owed: Flag,
+    /// For a close that comes to more knotes than it can look at.
+    pub(crate) rewalk: Rewalk,
 }
 
 /// The task that is in a call.
@@ -192,7 +194,52 @@ pub(crate) struct Caller {
 type Pending<'a> = Guard<'a, Ready, IrqSave>;
 
 /// The mutex of a kqueue, taken.
-pub(crate) type Entered<'a> = Guard<'a, Knotes, MutexBackend>;
+pub(crate) struct Entered<'a> {
+    // In this order, as the mutex is released first.
+    guard: Guard<'a, Knotes, MutexBackend>,
+    _settle: Settle<'a>,
+}
+
+/// Does what others have left to the owner of the mutex, when that was released.
+struct Settle<'a>(&'a Kqueue);
+
+impl<'a> Entered<'a> {
+    #[inline]
+    fn new(kqueue: &'a Kqueue, guard: Guard<'a, Knotes, MutexBackend>) -> Self {
+        Entered {
+            guard,
+            _settle: Settle(kqueue),
+        }
+    }
+}
+
+impl Deref for Entered<'_> {
+    type Target = Knotes;
+
+    #[inline]
+    fn deref(&self) -> &Knotes {
+        &self.guard
+    }
+}
+
+impl DerefMut for Entered<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Knotes {
+        &mut self.guard
+    }
+}
+
+impl Drop for Settle<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Who owes sets the flag and then tries the mutex; we release it and then look at the flag.
+        // So one of us sees the other.
+        smp_mb(ordering::Full);
+        if self.0.owed.is_set() {
+            self.0.settle();
+        }
+    }
+}
 
 /// Where a scan puts what it reports.
 pub(crate) trait EventSink {
@@ -219,6 +266,7 @@ impl Kqueue {
             table: Table::new(table),
             bodies: Bodies::new(bodies, Bindings::new(&shared.closes)),
         };
+        let own_file = file.address();
         let ready = |key| Ready {
             sleepers: Sleepers::new(&key),
             key,
@@ -241,15 +289,25 @@ impl Kqueue {
                 stirred: Flag::new(),
                 locks <- Locks::new(knotes, ready),
                 notifier <- Notifier::new(),
-                sweep <- new_work!("Kqueue::sweep"),
+                own_file,
+                deferred: ClosedList::new(),
+                owed: Flag::new(),
+                rewalk: Rewalk::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// True when the kqueue belongs to `table`.
-    pub(crate) fn is_in_table(&self, table: TableId) -> bool {
-        self.owner.table() == table
+    /// The descriptor table that it belongs to.
+    #[inline]
+    pub(crate) fn table(&self) -> TableId {
+        self.owner.table()
+    }
+
+    /// Its own file, for who has a reference to that.
+    #[inline]
+    pub(crate) fn own_file(&self) -> FileAddress {
+        self.own_file
     }
 
     /// Checks that the current task may use the kqueue, which is in its table. That it is not closed, who takes its locks
@@ -259,7 +317,7 @@ impl Kqueue {
     ///
     /// `EBADF` if it belongs to another descriptor table (it is not inherited over fork).
     pub(crate) fn check_usable(&self) -> Result<CurrentTable> {
-        self.owner.table().if_current().ok_or(EBADF)
+        self.owner.if_current().ok_or(EBADF)
     }
 
     /// What all kqueues share.
@@ -376,6 +434,15 @@ impl Kqueue {
         self.locks.ready.lock().file.as_ref()?.get()
     }
 
+    /// The same for a knote whose descriptor was closed, and which was taken out of the tree of what is
+    /// bound. Gives a reference to the kqueue's own file, unless that is being released.
+    pub(crate) fn retire_closed(&self, knote: &Knote) -> Option<ARef<File>> {
+        let mut ready = self.locks.ready.lock();
+        knote.state(&mut ready).unlink();
+        ready.retire(knote);
+        ready.file.as_ref()?.get()
+    }
+
     /// Ends a knote: it is not reported any more, not found any more, and its source is detached.
     #[inline(never)]
     fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
@@ -391,28 +458,59 @@ impl Kqueue {
         trace::detach(self, knote);
     }
 
-    /// Ends a knote whose descriptor was closed; in process context, before close(2) returns.
-    pub(crate) fn remove_closed(&self, knote: &Knote) {
-        self.remove(&mut self.locks.knotes.lock(), knote);
-    }
-
-    /// Ends all knotes that were retired for a closed descriptor, but not removed.
-    fn sweep(&self) {
-        let mut knotes = self.locks.knotes.lock();
-        // One at a time: removing changes what is walked. Only run when memory was short.
-        loop {
-            let mut found = None;
-            knotes.table.for_each(|knote| {
-                if found.is_none() && knote.is_retired() {
-                    found = Some(knote.clone());
-                }
-            });
-            let Some(knote) = found else { return };
-            self.remove(&mut knotes, &knote);
+    /// Removes a knote whose descriptor was closed; in process context, before close(2) returns. Who is
+    /// being killed does not wait for the mutex.
+    pub(crate) fn remove_closed(&self, closed: ClosedKnote) {
+        match killable::lock_or_leave(&self.locks.knotes) {
+            Ok(guard) => self.remove(&mut Entered::new(self, guard), closed.knote()),
+            Err(_) => self.owe(closed),
         }
     }
 
-    /// Ends all knotes and turns all callers away: the kqueue was closed.
+    /// Leaves it to the owner of the mutex to remove a knote whose descriptor was closed.
+    pub(crate) fn owe(&self, closed: ClosedKnote) {
+        self.deferred.push(closed);
+        self.settle_later();
+    }
+
+    /// There is something for the owner of the mutex to do when it releases it. If there is none, it is
+    /// done here.
+    fn settle_later(&self) {
+        self.owed.set(true);
+        smp_mb(ordering::Full);
+        self.settle();
+    }
+
+    /// Does what was left to the owner of the mutex, unless there is another one now. (Under the mutex a
+    /// `->poll` may sleep as long as a program likes; so nobody waits here.)
+    #[cold]
+    fn settle(&self) {
+        while let Some(mut knotes) = self.locks.knotes.try_lock() {
+            self.owed.set(false);
+            smp_mb(ordering::Full);
+            let closed = self.locks.ready.lock().closed;
+            if closed {
+                self.remove_all(&mut knotes);
+            }
+            self.deferred
+                .take_each(|closed| self.remove(&mut knotes, closed.knote()));
+            drop(knotes);
+            smp_mb(ordering::Full);
+            if !self.owed.is_set() {
+                return;
+            }
+        }
+    }
+
+    fn remove_all(&self, knotes: &mut Knotes) {
+        let mut bucket = 0;
+        while let Some(knote) = knotes.table.pop(&mut bucket) {
+            self.retire(&knote);
+            self.detach(&mut knotes.bodies, &knote);
+        }
+    }
+
+    /// Turns all callers away, and ends all that is not in the table: the kqueue was closed.
     fn terminate(&self) {
         let mut adopted = {
             let mut ready = self.locks.ready.lock();
@@ -432,28 +530,27 @@ impl Kqueue {
             trace::detach(self, &knote);
             adopted = next;
         }
-        {
-            let mut knotes = self.locks.knotes.lock();
-            let mut bucket = 0;
-            while let Some(knote) = knotes.table.pop(&mut bucket) {
-                self.retire(&knote);
-                self.detach(&mut knotes.bodies, &knote);
-            }
-        }
         self.notifier.notify();
     }
 
     /// `->flush`: a descriptor of the kqueue was closed.
-    pub(crate) fn flush(&self, file: &File, closing: &Closing) {
-        if closing.is_last_in(self.owner.table(), file) {
-            self.terminate();
+    pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &Closing) {
+        if !closing.is_last_in(this.owner.table(), file) {
+            return;
+        }
+        this.terminate();
+        // Who is being killed does not wait for a `->poll` that sleeps.
+        match killable::lock_or_leave(&this.locks.knotes) {
+            Ok(guard) => this.remove_all(&mut Entered::new(&this, guard)),
+            Err(_) => this.settle_later(),
         }
     }
 
-    /// `->release`: nobody has a reference to the kqueue's file any more.
+    /// `->release`: nobody has a reference to the kqueue's file any more, so nobody is in a call.
     pub(crate) fn release(&self) {
         self.locks.ready.lock().file = None;
         self.terminate();
+        self.remove_all(&mut self.locks.knotes.lock());
     }
 
     // Registration.
@@ -465,7 +562,7 @@ impl Kqueue {
     /// `EINTR` if the caller is being killed.
     #[inline]
     pub(crate) fn enter(&self, caller: Caller) -> Result<Entered<'_>> {
-        let mut knotes = killable::lock(&self.locks.knotes)?;
+        let mut knotes = Entered::new(self, killable::lock(&self.locks.knotes)?);
         knotes.bodies.scratch = caller.scratch;
         Ok(knotes)
     }
@@ -1162,9 +1259,10 @@ impl Kqueue {
 
     /// One line for the kqueue, and one for each knote.
     pub(crate) fn show(&self, m: &SeqFile) {
-        let Ok(mut knotes) = killable::lock(&self.locks.knotes) else {
+        let Ok(guard) = killable::lock(&self.locks.knotes) else {
             return;
         };
+        let mut knotes = Entered::new(self, guard);
         // What cannot be admitted is not shown.
         let _ = self.ready_for(&mut knotes);
         let pending = self.locks.ready.lock().pending();
@@ -1347,13 +1445,5 @@ impl Look for Glancing<'_> {
                 Verdict::Remove
             }
         }
-    }
-}
-
-impl WorkItem for Kqueue {
-    type Pointer = Arc<Kqueue>;
-
-    fn run(this: Arc<Kqueue>) {
-        this.sweep();
     }
 }

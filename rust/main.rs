@@ -110,7 +110,7 @@ mod table;
 mod uapi;
 
 use device::Shared;
-use hook::{chardev::Registration, params, workqueue::OwnQueue};
+use hook::{chardev::Registration, params};
 use kernel::{
     debugfs::{Dir, File},
     fmt,
@@ -130,13 +130,12 @@ module! {
 /// The loaded module.
 #[pin_data]
 struct KqueueModule {
-    // Dropped in this order: no more files, then nothing more at work, then what they shared.
+    // Dropped in this order: no more files, then what they shared.
     #[pin]
     _device: Registration<Kqueue>,
     /// `/sys/kernel/debug/kqueue/hooks`: which probes there are, and for how many watches.
     #[pin]
     _hooks: File<Arc<Shared>>,
-    _work: OwnQueue,
     _shared: Stopper,
 }
 
@@ -154,11 +153,9 @@ impl kernel::InPlaceModule for KqueueModule {
         pin_init::pin_init_scope(|| {
             params::set_defaults();
             let shared = Shared::new()?;
-            let work = OwnQueue::new(c"kqueue")?;
             let hooks = shared.clone();
             Ok(try_pin_init!(Self {
                 _shared: Stopper(shared.clone()),
-                _work: work,
                 _hooks <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_hooks),
                 _device <- Registration::new(c"kqueue", 0o666, shared),
             }? Error))

@@ -56,6 +56,8 @@ const ACTIVE: u8 = 1;
 const QUEUED: u8 = 2;
 const DISABLED: u8 = 4;
 const DELETING: u8 = 8;
+/// It was taken out of the tree of what is bound to descriptors (`hook::close`).
+const UNLINKED: u8 = 16;
 
 impl State {
     fn has(self, bit: u8) -> bool {
@@ -137,6 +139,16 @@ impl State {
         let queued = self.has(QUEUED);
         self.0 = (self.0 | DELETING) & !(QUEUED | ACTIVE);
         queued
+    }
+
+    /// The close probe has taken the knote out of the tree of what is bound to descriptors.
+    pub(crate) fn unlink(&mut self) {
+        self.0 |= UNLINKED;
+    }
+
+    /// True once [`State::unlink`] was called.
+    pub(crate) fn is_unlinked(self) -> bool {
+        self.has(UNLINKED)
     }
 
     /// True once [`State::delete`] was called.

@@ -16,8 +16,8 @@ use kernel::{
 
 /// The identity of a descriptor table: an address to compare, never to follow.
 ///
-/// A table's address may be used again when it is gone. Whoever keeps one
-/// hears of the table's end, which closes all its descriptors, by `->flush`.
+/// A table's address may be used again when it is gone. [`super::close::Owner`] says how a kqueue
+/// does without more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableId(usize);
 
@@ -41,6 +41,12 @@ impl TableId {
 
     pub(super) fn of(files: *mut bindings::files_struct) -> Self {
         TableId(files.addr())
+    }
+
+    /// That of the table at an address; 0 is no table.
+    #[inline]
+    pub(super) fn at(address: usize) -> Self {
+        TableId(address)
     }
 }
 
@@ -100,11 +106,17 @@ impl<'a> Names<'a> {
     /// True when number `ident` refers to `file`.
     #[inline]
     pub(crate) fn maps(&self, ident: u64, file: &File) -> bool {
+        self.maps_address(ident, file.as_ptr().addr())
+    }
+
+    /// The same for the file at an address.
+    #[inline]
+    pub(super) fn maps_address(&self, ident: u64, file: usize) -> bool {
         usize::try_from(ident)
             .ok()
             .and_then(|number| self.files.get(number))
             // SAFETY: Read at once, and only compared.
-            .is_some_and(|slot| unsafe { ptr::from_ref(slot).read_volatile() } == file.as_ptr())
+            .is_some_and(|slot| unsafe { ptr::from_ref(slot).read_volatile() }.addr() == file)
     }
 }
 
@@ -169,12 +181,32 @@ impl WeakFile {
         WeakFile(file)
     }
 
+    /// Where the file is.
+    pub(crate) fn address(&self) -> FileAddress {
+        FileAddress(self.0)
+    }
+
     /// A reference that keeps the file open, unless it is being released already.
     pub(crate) fn get(&self) -> Option<ARef<File>> {
         // SAFETY: Valid by the type's invariant.
         let open = unsafe { generated::kq_file_tryget(self.0.as_ptr()) };
         // SAFETY: We own the reference just taken; this module's files have no `fdget_pos`.
         open.then(|| unsafe { ARef::from_raw(self.0.cast()) })
+    }
+}
+
+/// Where a file is. Only who has a reference to the file may follow it.
+#[derive(Clone, Copy)]
+pub(crate) struct FileAddress(NonNull<bindings::file>);
+
+// SAFETY: A file may be used from any thread.
+unsafe impl Send for FileAddress {}
+// SAFETY: As above.
+unsafe impl Sync for FileAddress {}
+
+impl FileAddress {
+    pub(super) fn as_ptr(self) -> *mut bindings::file {
+        self.0.as_ptr()
     }
 }
 

@@ -30,3 +30,17 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> Result<Guard<'_, T, MutexBackend>> {
     // SAFETY: We own the lock.
     Ok(unsafe { Guard::new(mutex, ()) })
 }
+
+/// The same for who may leave it to the owner of the mutex to do what is to be done. A task that exits
+/// does not wait, as no signal would end that.
+///
+/// # Errors
+///
+/// `EINTR`.
+pub(crate) fn lock_or_leave<T>(mutex: &Mutex<T>) -> Result<Guard<'_, T, MutexBackend>> {
+    // SAFETY: The current task is valid; the flag is written by itself.
+    if unsafe { (*bindings::get_current()).flags } & bindings::PF_EXITING != 0 {
+        return mutex.try_lock().ok_or(EINTR);
+    }
+    lock(mutex)
+}

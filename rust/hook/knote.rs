@@ -43,6 +43,7 @@ use kernel::{
     static_lock_class,
     sync::{
         aref::{ARef, AlwaysRefCounted},
+        atomic::ordering,
         Arc,
         ArcBorrow,
         Mutex,
@@ -398,6 +399,28 @@ impl Knote {
     pub(crate) fn is_retired(&self) -> bool {
         // SAFETY: The state is a byte, which is read at once.
         unsafe { self.state.get().read_volatile() }.is_deleting()
+    }
+
+    /// A reference to it, unless the last one was just dropped.
+    pub(super) fn get(&self) -> Option<ARef<Self>> {
+        let refs = self.refs.as_atomic();
+        let mut count = refs.load(ordering::Relaxed);
+        while count > 0 {
+            match refs.cmpxchg(count, count.checked_add(1)?, ordering::Relaxed) {
+                // SAFETY: The reference was just taken.
+                Ok(_) => return Some(unsafe { ARef::from_raw(NonNull::from(self)) }),
+                Err(other) => count = other,
+            }
+        }
+        None
+    }
+
+    /// True if the close probe has taken it out of the tree of what is bound. For who has the lock
+    /// of that tree, under which it is done.
+    #[inline]
+    pub(super) fn is_unlinked(&self) -> bool {
+        // SAFETY: The state is a byte, which is read at once.
+        unsafe { self.state.get().read_volatile() }.is_unlinked()
     }
 
     /// Takes away what it hears of its source by: no callback comes after that.

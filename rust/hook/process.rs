@@ -22,6 +22,7 @@
 //! [`include/trace/events/signal.h`](srctree/include/trace/events/signal.h)
 
 use super::{
+    fdtable::TableId,
     probe::Hook,
     tracepoint::{Event, Tracepoint}, //
 };
@@ -86,6 +87,21 @@ impl Process {
     unsafe fn of(task: *mut bindings::task_struct) -> Option<Self> {
         // SAFETY: The task is valid, so its process is; the reference taken is ours.
         NonNull::new(unsafe { generated::kq_pid_get(generated::kq_task_tgid(task)) }).map(Process)
+    }
+
+    /// True if it is the current one.
+    pub(super) fn is_current(&self) -> bool {
+        // SAFETY: The current task is valid. The result is only compared.
+        unsafe { generated::kq_task_tgid(bindings::get_current()) == self.0.as_ptr() }
+    }
+
+    /// True if its leader has that descriptor table now.
+    pub(super) fn has_table(&self, table: TableId) -> bool {
+        let rcu = rcu::read_lock();
+        let leader = self.leader(&rcu);
+        // SAFETY: Not null, and kept by RCU; the pointer is read at once, and only compared.
+        !leader.is_null()
+            && TableId::of(unsafe { (&raw const (*leader).files).read_volatile() }) == table
     }
 
     /// What tells it from all other processes while this value lives.

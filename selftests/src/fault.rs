@@ -300,3 +300,33 @@ fn closing_a_watched_descriptor() {
         assert_eq!(knotes(&kqueue), 0);
     }
 }
+
+/// Work in a close needs no memory, so that it can neither fail nor be put off for want of it.
+#[test]
+fn close_allocates_nothing() {
+    let kqueue = kqueue();
+    let fail = FailNth::open();
+    let (reader, _writer) = pipe();
+    for ways in 0..3 {
+        let duplicate = reader.try_clone().unwrap();
+        let fd = duplicate.as_raw_fd();
+        super::common::change(&kqueue, &[add_read(&duplicate, 0)]);
+        std::mem::forget(duplicate);
+        fail.set(1);
+        // SAFETY: The number is ours.
+        let result = unsafe {
+            match ways {
+                0 => libc::close(fd),
+                1 => libc::dup2(kqueue.as_raw_fd(), fd) - fd,
+                _ => libc::syscall(libc::SYS_close_range, fd, fd, 0) as i32,
+            }
+        };
+        assert!(!fail.has_failed(), "something was allocated");
+        assert_eq!(result, 0);
+        assert_eq!(knotes(&kqueue), 0);
+        if ways == 1 {
+            // SAFETY: A copy of the kqueue is there now.
+            unsafe { libc::close(fd) };
+        }
+    }
+}

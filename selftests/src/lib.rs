@@ -14,6 +14,7 @@ mod clear;
 mod close;
 mod common;
 mod datagram;
+mod dups;
 mod except;
 mod fault;
 mod file;

@@ -10,6 +10,10 @@
 #[path = "../../../rust/state.rs"]
 #[allow(dead_code)]
 mod state;
+#[path = "../../../rust/hook/treap.rs"]
+#[allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+mod treap;
+mod tree;
 
 use loom::{
     sync::{

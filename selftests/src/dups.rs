@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Closes of many descriptors of one open file: each ends just its own events, whatever closes it,
+//! and takes no memory.
+
+use crate::common::*;
+use kqueue::{Event, Kqueue};
+use std::os::{
+    fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    unix::process::CommandExt,
+};
+
+/// The idents of the kqueue's knotes, as /proc tells them, in ascending order.
+fn idents(kqueue: &Kqueue) -> Vec<u64> {
+    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap();
+    let knotes = text.lines().filter(|line| line.starts_with("knote "));
+    let ident = |line: &str| {
+        line.split("ident: ")
+            .nth(1)?
+            .split(' ')
+            .next()?
+            .parse()
+            .ok()
+    };
+    let mut idents: Vec<_> = knotes.map(|line| ident(line).expect("an ident")).collect();
+    idents.sort_unstable();
+    idents
+}
+
+/// Lets the process have that many descriptors.
+fn allow_descriptors(count: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: count,
+        rlim_max: count,
+    };
+    // SAFETY: The structure is valid. The tests run as root.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// A duplicate at the lowest number from `from` on.
+fn dup_above(fd: &impl AsRawFd, from: RawFd) -> RawFd {
+    // SAFETY: The result is new.
+    let fd = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, from) };
+    assert!(fd >= from);
+    fd
+}
+
+fn close(fd: RawFd) {
+    // SAFETY: The callers own the number.
+    assert_eq!(unsafe { libc::close(fd) }, 0);
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    // SAFETY: The callers own the numbers.
+    assert_eq!(
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) },
+        0
+    );
+}
+
+/// Closes one after the other in an order that is neither ascending nor descending, and looks after
+/// each whether just that one's knotes are gone, from two kqueues.
+fn ends_just_its_own(mut close: impl FnMut(RawFd)) {
+    const COUNT: usize = 200;
+    let (reader, _writer) = pipe();
+    let kqueues = [kqueue(), kqueue()];
+    let mut open: Vec<_> = (0..COUNT).map(|_| dup_above(&reader, 100)).collect();
+    // One of them is watched by nobody.
+    let unwatched = dup_above(&reader, 100);
+    for kqueue in &kqueues {
+        for fd in &open {
+            change(
+                kqueue,
+                &[Event::fd(*fd, kqueue::Filter::READ, kqueue::ev::ADD)],
+            );
+        }
+    }
+    let check = |open: &[RawFd]| {
+        let mut expected: Vec<_> = open.iter().map(|fd| *fd as u64).collect();
+        expected.sort_unstable();
+        for kqueue in &kqueues {
+            assert_eq!(idents(kqueue), expected);
+        }
+    };
+    let mut random = Random(0x5eed);
+    // The last, the first, and some in between.
+    let mut next = vec![COUNT - 1, 0];
+    for _ in 0..40 {
+        let at = next
+            .pop()
+            .unwrap_or(random.below(open.len() as u64) as usize);
+        close(open.remove(at.min(open.len() - 1)));
+        check(&open);
+    }
+    close(unwatched);
+    check(&open);
+}
+
+#[test]
+fn close_2() {
+    ends_just_its_own(close);
+}
+
+#[test]
+fn dup2_and_dup3() {
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let mut flags = 0;
+    ends_just_its_own(|fd| {
+        // SAFETY: Both numbers are ours.
+        unsafe {
+            if flags == 0 {
+                assert_eq!(libc::dup2(null.as_raw_fd(), fd), fd);
+            } else {
+                assert_eq!(libc::dup3(null.as_raw_fd(), fd, flags), fd);
+            }
+        }
+        flags ^= libc::O_CLOEXEC;
+    });
+}
+
+#[test]
+fn close_range_of_one() {
+    ends_just_its_own(|fd| close_range(fd, fd));
+}
+
+/// The task's system call does not say which number is closed, and most are still open.
+#[test]
+fn io_uring() {
+    let mut ring = io_uring::IoUring::new(2).unwrap();
+    ends_just_its_own(|fd| {
+        let close = io_uring::opcode::Close::new(io_uring::types::Fd(fd)).build();
+        // SAFETY: The entry refers to no memory of ours.
+        unsafe { ring.submission().push(&close).unwrap() };
+        ring.submit_and_wait(1).unwrap();
+        assert_eq!(ring.completion().next().unwrap().result(), 0);
+    });
+}
+
+/// A range in which some are watched and some are not.
+#[test]
+fn close_range_of_many() {
+    allow_descriptors(20_000);
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    let fds: Vec<_> = (0..2000).map(|_| dup_above(&reader, 1000)).collect();
+    for fd in fds.iter().step_by(3) {
+        change(
+            &kqueue,
+            &[Event::fd(*fd, kqueue::Filter::READ, kqueue::ev::ADD)],
+        );
+    }
+    let (first, last) = (fds[100], fds[1899]);
+    close_range(first, last);
+    let outside = |fd: &&RawFd| !(first..=last).contains(*fd);
+    let expected: Vec<_> = fds
+        .iter()
+        .step_by(3)
+        .filter(outside)
+        .map(|fd| *fd as u64)
+        .collect();
+    assert_eq!(idents(&kqueue), expected);
+    close_range(fds[0], fds[1999]);
+    assert_eq!(idents(&kqueue), []);
+    // Nobody keeps the read end open but ourselves.
+    drop(reader);
+    // SAFETY: One byte.
+    let written = unsafe { libc::write(writer.as_raw_fd(), b"x".as_ptr().cast(), 1) };
+    assert_eq!(written, -1, "a knote has the read end open");
+}
+
+#[test]
+fn exec_ends_those_that_it_closes() {
+    if let Ok(fd) = std::env::var("KQUEUE_FD") {
+        // SAFETY: The program that called exec has left it to us.
+        let kqueue = Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) });
+        let expected: Vec<_> = (1000..1300).filter(|fd| fd % 3 != 0).collect();
+        assert_eq!(idents(&kqueue), expected);
+        return;
+    }
+    allow_descriptors(20_000);
+    assert!(in_child(|| {
+        let fd = kqueue::open(0).unwrap().into_raw_fd();
+        // SAFETY: The number is ours.
+        let kqueue = Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let (reader, _writer) = pipe();
+        for number in 1000..1300 {
+            let flags = if number % 3 == 0 { libc::O_CLOEXEC } else { 0 };
+            // SAFETY: Nobody uses that number.
+            assert_eq!(
+                unsafe { libc::dup3(reader.as_raw_fd(), number, flags) },
+                number
+            );
+            change(
+                &kqueue,
+                &[Event::fd(number, kqueue::Filter::READ, kqueue::ev::ADD)],
+            );
+        }
+        let error = again("dups::exec_ends_those_that_it_closes", fd).exec();
+        panic!("{error}");
+    }));
+}
+
+/// Thousands at once, in several kqueues, by exit and by close_range: with memory in proportion to the
+/// square of their number there would be none left.
+#[test]
+fn thousands_at_once() {
+    const COUNT: usize = 8000;
+    allow_descriptors(20_000);
+    for exits in [true, false] {
+        assert!(in_child(|| {
+            let (reader, _writer) = pipe();
+            // Behind the duplicates, so that it is closed last.
+            let kqueues: Vec<_> = (0..3)
+                .map(|_| {
+                    let low = kqueue();
+                    // SAFETY: The number is new.
+                    Kqueue::from(unsafe { OwnedFd::from_raw_fd(dup_above(&low, 15_000)) })
+                })
+                .collect();
+            let fds: Vec<_> = (0..COUNT).map(|_| dup_above(&reader, 1000)).collect();
+            for kqueue in &kqueues {
+                for fd in &fds {
+                    let flags = kqueue::ev::ADD | kqueue::ev::CLEAR;
+                    change(kqueue, &[Event::fd(*fd, kqueue::Filter::READ, flags)]);
+                }
+            }
+            if exits {
+                std::mem::forget(kqueues);
+                return true;
+            }
+            close_range(fds[0], fds[COUNT - 1]);
+            kqueues.iter().all(|kqueue| idents(kqueue).is_empty())
+        }));
+    }
+}
+
+/// A kqueue that was opened by io_uring without a number is that of the table which it was opened in,
+/// and of no other one that comes to be in the same place.
+#[test]
+fn a_kqueue_without_a_number() {
+    let mut ring = io_uring::IoUring::new(4).unwrap();
+    ring.submitter().register_files(&[-1, -1]).unwrap();
+    let mut run = |entry: io_uring::squeue::Entry| {
+        // SAFETY: What the entries refer to is static.
+        unsafe { ring.submission().push(&entry).unwrap() };
+        ring.submit_and_wait(1).unwrap();
+        ring.completion().next().unwrap().result()
+    };
+    let open = |slot| {
+        let path = c"/dev/kqueue";
+        let here = io_uring::types::Fd(libc::AT_FDCWD);
+        let slot = io_uring::types::DestinationSlot::try_from_slot_target(slot).unwrap();
+        io_uring::opcode::OpenAt::new(here, path.as_ptr())
+            .flags(libc::O_RDWR)
+            .file_index(Some(slot))
+            .build()
+    };
+    let install =
+        |slot| io_uring::opcode::FixedFdInstall::new(io_uring::types::Fixed(slot), 0).build();
+    let user = Event::new(1, kqueue::Filter::USER, kqueue::ev::ADD);
+    let mut installed = |slot: u32, run: &mut dyn FnMut(io_uring::squeue::Entry) -> i32| {
+        let fd = run(install(slot));
+        assert!(fd >= 0, "{fd}");
+        // SAFETY: The number is new.
+        Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+
+    assert_eq!(run(open(0)), 0);
+    assert!(in_child(|| {
+        let kqueue = installed(0, &mut run);
+        change_error(&kqueue, user) == libc::EBADF
+    }));
+    let ours = installed(0, &mut run);
+    change(&ours, &[user]);
+    // Its last descriptor goes, and with it the kqueue, though the ring has the file.
+    drop(ours);
+    let ours = installed(0, &mut run);
+    assert_eq!(change_error(&ours, user), libc::EBADF);
+
+    // The table that this one belongs to goes at once.
+    assert!(in_child(|| run(open(1)) == 0));
+    for _ in 0..300 {
+        assert!(in_child(|| {
+            let kqueue = installed(1, &mut run);
+            change_error(&kqueue, user) == libc::EBADF
+        }));
+    }
+}
