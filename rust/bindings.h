@@ -28,6 +28,7 @@ enum kq_offset {
 	KQ_SOCK_RECEIVE_QUEUE = offsetof(struct sock, sk_receive_queue),
 	KQ_PROTO_IS_READABLE = offsetof(struct proto, sock_is_readable),
 	KQ_QUEUE_NEXT = offsetof(struct sk_buff_head, next),
+	KQ_QUEUE_LOCK = offsetof(struct sk_buff_head, lock),
 	KQ_UNIX_INQ_LEN = offsetof(struct unix_sock, inq_len),
 	KQ_TCP_RCV_NXT = offsetof(struct tcp_sock, rcv_nxt),
 	KQ_TCP_COPIED_SEQ = offsetof(struct tcp_sock, copied_seq),
@@ -42,6 +43,7 @@ enum kq_offset {
 	KQ_PIPE_READERS = offsetof(struct pipe_inode_info, readers),
 	KQ_PIPE_WRITERS = offsetof(struct pipe_inode_info, writers),
 	KQ_PIPE_BUFS = offsetof(struct pipe_inode_info, bufs),
+	KQ_PIPE_BUF_OFFSET = offsetof(struct pipe_buffer, offset),
 	KQ_PIPE_BUF_LEN = offsetof(struct pipe_buffer, len),
 	KQ_PIPE_BUF_SIZE = sizeof(struct pipe_buffer),
 };

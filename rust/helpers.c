@@ -52,6 +52,7 @@ KQ_FIELD_IS(int, sock, sk_rcvlowat);
 KQ_FIELD_IS(struct proto *, sock, sk_prot);
 KQ_FIELD_IS(struct sk_buff_head, sock, sk_receive_queue);
 KQ_FIELD_IS(struct sk_buff *, sk_buff_head, next);
+KQ_FIELD_IS(spinlock_t, sk_buff_head, lock);
 KQ_FIELD_IS(int, unix_sock, inq_len);
 KQ_FIELD_IS(u32, tcp_sock, rcv_nxt);
 KQ_FIELD_IS(u32, tcp_sock, copied_seq);
@@ -68,10 +69,18 @@ KQ_FIELD_IS(unsigned int, pipe_inode_info, ring_size);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, readers);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, writers);
 KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
+KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
-/* Exported, but declared only in a header within net/unix. */
-long unix_inq_len(struct sock *sk);
+/* What rust/hook/socket.rs has copied by hand */
+static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_LISTEN == 10);
+static_assert(RCV_SHUTDOWN == 1 && SEND_SHUTDOWN == 2 && TCP_URG_VALID == 0x0100);
+static_assert(SOCK_STREAM == 1 && SOCK_DGRAM == 2 && SOCK_RAW == 3 && SOCK_SEQPACKET == 5);
+static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10 && AF_NETLINK == 16 && AF_PACKET == 17);
+static_assert(IPPROTO_ICMP == 1 && IPPROTO_TCP == 6 && IPPROTO_UDP == 17 && IPPROTO_ICMPV6 == 58);
+static_assert(IPPROTO_MPTCP == 262);
+/* and rust/hook/pipe.rs */
+static_assert(S_IFMT == 0170000 && S_IFIFO == 0010000);
 
 MODULE_VERSION(__stringify(KQUEUE_VERSION));
 
@@ -382,9 +391,9 @@ int kq_sock_tcp_inq(struct sock *sk)
 	return tcp_inq(sk);
 }
 
-long kq_sock_unix_inq(struct sock *sk)
+bool kq_sock_is_readable(struct sock *sk)
 {
-	return unix_inq_len(sk);
+	return sk_is_readable(sk);
 }
 
 int kq_sock_stream_wspace(struct sock *sk)
@@ -415,16 +424,6 @@ struct sk_buff_head *kq_sock_receive_queue(struct sock *sk)
 struct sk_buff_head *kq_sock_reader_queue(struct sock *sk)
 {
 	return &udp_sk(sk)->reader_queue;
-}
-
-void kq_skb_queue_lock(struct sk_buff_head *queue)
-{
-	spin_lock_bh(&queue->lock);
-}
-
-void kq_skb_queue_unlock(struct sk_buff_head *queue)
-{
-	spin_unlock_bh(&queue->lock);
 }
 
 struct sk_buff *kq_skb_first(struct sk_buff_head *queue)

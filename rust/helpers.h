@@ -110,17 +110,15 @@ void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
 u32 kq_sock_accept_backlog(struct sock *sk);
 u32 kq_sock_receive_queue_len(struct sock *sk);
 int kq_sock_tcp_inq(struct sock *sk);
-long kq_sock_unix_inq(struct sock *sk);
+bool kq_sock_is_readable(struct sock *sk);
 int kq_sock_stream_wspace(struct sock *sk);
 int kq_sock_wspace(struct sock *sk);
 void kq_sock_want_room(struct sock *sk);
 u32 kq_sock_urgent_distance(struct sock *sk);
 
-/* Their queues: the latter three under kq_skb_queue_lock() */
+/* Their queues: the latter three under the queue's lock */
 struct sk_buff_head *kq_sock_receive_queue(struct sock *sk);
 struct sk_buff_head *kq_sock_reader_queue(struct sock *sk);
-void kq_skb_queue_lock(struct sk_buff_head *queue);
-void kq_skb_queue_unlock(struct sk_buff_head *queue);
 struct sk_buff *kq_skb_first(struct sk_buff_head *queue);
 struct sk_buff *kq_skb_next(struct sk_buff_head *queue, struct sk_buff *skb);
 u32 kq_skb_len(struct sk_buff *skb);

@@ -33,6 +33,17 @@
 //! Who has 3 or 4 is in an RCU read-side critical section. Some of what is read under them relies on that: the table of
 //! descriptors (`hook::fdtable`), a sleeper's task.
 //!
+//! # State of others
+//!
+//! What is private to another subsystem is read only of what is positively known to be of a kind (by its family,
+//! type and protocol, by its operations or what it is polled with) whose locking rule is named where it is read, and was
+//! checked against that subsystem's source. All else is asked by its public operations, `->poll`, or `FIONREAD` where
+//! those who answer take their own locks and cannot be kept waiting, or counts as 1. That holds for sockets
+//! (`hook::socket` has the list), pipes (`hook::pipe`), eventfds (`hook::eventfd`), terminals and inotify
+//! (`hook::ioctl`), timerfds (`hook::fdinfo`). A file's operations are read once for what is done with them, as a hang-up
+//! or a hot unplug may replace them (`hook::pollwait::operations`). How much is looked at under a lock is bounded, as others
+//! may choose how much there is.
+//!
 //! # Field protection
 //!
 //! | What | By |

@@ -36,6 +36,7 @@ use crate::{
         fdtable::CurrentTable,
         fsnotify::{fs, InodeState, Mark, Notify},
         hrtimer::Retry,
+        pipe::{Pipe, Rest},
         pollwait::{self, Events, Extra},
         probe::Watch,
         seek::{Seek, SeekProbe},
@@ -166,6 +167,8 @@ pub(super) struct Rare {
     edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
     retry: Option<Pin<KBox<Retry>>>,
+    /// For a pipe whose reader was told of a part of what may come without another word.
+    rest: Option<Pin<KBox<Rest>>>,
 }
 
 impl Rare {
@@ -308,6 +311,45 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
     rare.retry.as_ref().map(|retry| retry.as_ref())
 }
 
+/// What looks for more in the pipe that the knote is bound to; `None` if there is no memory.
+fn rest_of<'a>(knote: &Knote, body: &'a mut Body, file: &File) -> Option<Pin<&'a Rest>> {
+    if body.source.is_none() {
+        body.source = Some(keep(Rare::default()).ok()?);
+    }
+    let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
+    if rare.rest.is_none() {
+        rare.rest = Some(KBox::pin_init(Rest::new(knote, file), GFP_KERNEL_ACCOUNT).ok()?);
+    }
+    rare.rest.as_ref().map(|rest| rest.as_ref())
+}
+
+/// What a pipe has to tell a reader who may hear no more until there is more: with `EV_CLEAR`, or below a
+/// low-water mark.
+#[inline(never)]
+fn event_of_pipe(
+    knote: &Knote,
+    body: &mut Body,
+    file: &File,
+    direction: Direction,
+    scratch: Scratch,
+) -> Option<Report> {
+    // What is written into an empty one is told.
+    if Pipe::of(file).is_none_or(|pipe| pipe.is_empty()) {
+        return look(knote, body, file, direction, scratch);
+    }
+    let telling = rest_of(knote, body, file).and_then(|rest| rest.telling());
+    let report = look(knote, body, file, direction, scratch);
+    let has_ended = report
+        .as_ref()
+        .is_some_and(|report| report.flags & EV_EOF != 0);
+    if let Some(telling) = telling.filter(|_| !has_ended) {
+        if let Some(rest) = rest_of(knote, body, file) {
+            rest.told(telling);
+        }
+    }
+    report
+}
+
 #[inline(always)]
 pub(super) fn event(
     knote: &Knote,
@@ -316,6 +358,12 @@ pub(super) fn event(
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
+    if body.kind == FileKind::Pipe
+        && direction != Direction::Write
+        && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
+    {
+        return event_of_pipe(knote, body, file, direction, scratch);
+    }
     match body.kind.glance(file, direction, false) {
         Glance::Nothing => None,
         Glance::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
@@ -376,7 +424,7 @@ fn look(
         if look.data == 0 || direction == Direction::Write {
             report.flags |= EV_NODATA;
         }
-    } else if fflags & NOTE_LOWAT != 0 && look.data < mark {
+    } else if fflags & NOTE_LOWAT != 0 && look.data < mark && !look.more {
         match direction {
             Direction::Read => return None,
             Direction::Write => {

@@ -9,10 +9,11 @@
 //! | File | Bytes to read | Room to write |
 //! |---|---|---|
 //! | TCP | bytes in order, without an urgent one that is not inline | of the send buffer |
-//! | listening socket | connections that wait | - |
-//! | UDP, raw, netlink, packet, UNIX datagrams | payload of all datagrams that wait | of the send buffer |
-//! | UNIX stream and seqpacket | bytes that wait | of the send buffer |
-//! | sockets of other families | bytes in the receive queue, 1 if they wait elsewhere | of the send buffer |
+//! | listening socket, TCP or UNIX | connections that wait | - |
+//! | UDP, raw, netlink, packet, UNIX datagrams and seqpacket | payload of the first 32 messages that wait | of the send buffer |
+//! | UNIX stream | bytes that wait | of the send buffer |
+//! | TLS, a socket in a sockmap | 1 if the bytes wait there | of the send buffer |
+//! | sockets of other families | 1 | 1 |
 //! | pipe, FIFO | bytes that wait | in whole buffers; 0 without a reader |
 //! | regular file, directory, block device | size less offset | 0 |
 //! | terminal, pty | what `FIONREAD` says | what the driver takes at once |
@@ -21,6 +22,8 @@
 //! | timerfd | expirations that wait | - |
 //! | kqueue | events that wait | - |
 //! | all others | 1 | 1 |
+//!
+//! What is not counted, or not to its end, reaches each low-water mark.
 
 use super::descriptor::Direction;
 use crate::{
@@ -32,7 +35,7 @@ use crate::{
         ioctl,
         pipe::Pipe,
         pollwait::{self, Events, PollFunction},
-        socket::{Input, Socket, Stream},
+        socket::{Count, Input, Socket, Stream},
         usercopy::Scratch, //
     },
     kqueue::Kqueue,
@@ -49,6 +52,8 @@ pub(super) struct Look {
     pub(super) hup: bool,
     /// As the module's table says.
     pub(super) data: i64,
+    /// There may be more than that: nobody has counted.
+    pub(super) more: bool,
     /// The error that the next call on the file will report; it stays there.
     pub(super) error: u32,
 }
@@ -61,6 +66,7 @@ impl Look {
             eof: false,
             hup: false,
             data,
+            more: false,
             error: 0,
         }
     }
@@ -75,12 +81,16 @@ impl Look {
         let changed = events.any(Events::PRI) && !events.any(Events::HUP | Events::RDHUP);
         let ready = events.any(direction.ready());
         let eof = events.any(direction.gone()) && !changed;
-        (ready || eof).then(|| Look {
-            ready,
-            eof,
-            hup: events.any(Events::HUP),
-            data: count().unwrap_or(ready.into()),
-            error: 0,
+        (ready || eof).then(|| {
+            let count = count();
+            Look {
+                ready,
+                eof,
+                hup: events.any(Events::HUP),
+                data: count.unwrap_or(ready.into()),
+                more: count.is_none(),
+                error: 0,
+            }
         })
     }
 }
@@ -218,8 +228,7 @@ impl FileKind {
                 Some(i64::try_from(count).unwrap_or(i64::MAX))
             }
             (FileKind::Asked, Direction::Read) => ioctl::readable(file, scratch),
-            // None if it has hung up.
-            (FileKind::Asked, Direction::Write) => Some(ioctl::room(file).unwrap_or(0)),
+            (FileKind::Asked, Direction::Write) => ioctl::room(file),
             _ => None,
         };
         match self {
@@ -227,6 +236,13 @@ impl FileKind {
                 look_at_socket(file, direction)
             }
             FileKind::Contents => look_at_contents(file, direction),
+            // What has hung up is ready, and takes nothing.
+            FileKind::Asked if direction == Direction::Write => {
+                Look::of(poll(file, direction), direction, count).map(|look| Look {
+                    data: if look.hup { 0 } else { look.data },
+                    ..look
+                })
+            }
             // A slot that is being filled or emptied is not ready; what is put into it will be told.
             FileKind::Pipe if direction == Direction::Read => {
                 Look::of(poll(file, direction), direction, count)
@@ -241,9 +257,7 @@ impl FileKind {
     pub(super) fn want_room(self, file: &File) -> Option<i64> {
         match self {
             FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
-                let socket = Socket::of(file)?;
-                socket.want_room();
-                Some(socket.writable())
+                Socket::of(file)?.want_room()
             }
             _ => None,
         }
@@ -304,17 +318,25 @@ fn look_at_socket(file: &File, direction: Direction) -> Option<Look> {
         Direction::Except => events.any(direction.ready()),
     };
     (ready || eof).then(|| {
-        let data = match direction {
+        let count = match direction {
             Direction::Read => socket.readable(),
-            Direction::Write => Some(socket.writable()),
+            Direction::Write => socket.writable().map(Count::Exactly),
             // At the mark there is nothing before it.
-            Direction::Except => socket.urgent().map(|count| count.max(1)),
+            Direction::Except => socket.urgent().map(|count| Count::Exactly(count.max(1))),
+        };
+        let (data, more) = match count {
+            // The one that was there is with another thread by now.
+            Some(Count::Exactly(0)) if ready && !eof && socket.is_listening() => (1, false),
+            Some(Count::Exactly(data)) => (data, false),
+            Some(Count::AtLeast(data)) => (data, true),
+            None => (ready.into(), true),
         };
         Look {
             ready,
             eof,
             hup,
-            data: data.unwrap_or(ready.into()),
+            data,
+            more,
             error,
         }
     })

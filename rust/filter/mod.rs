@@ -138,6 +138,8 @@ impl Quick {
         match (filter, body.kind) {
             (Filter::User, _) => Quick::User,
             (Filter::Read, _) if body.fflags & NOTE_LOWAT != 0 => Quick::No,
+            // What was told of it is kept, and a timer started: see `descriptor::event_of_pipe`.
+            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => Quick::No,
             (Filter::Read, FileKind::Tcp) => Quick::Tcp,
             (Filter::Read, FileKind::UnixStream) => Quick::UnixStream,
             (Filter::Read, FileKind::Pipe) => Quick::Pipe,

@@ -10,7 +10,7 @@
 
 use super::{
     fdtable::{Closing, WeakFile},
-    pollwait::Events,
+    pollwait::{operations, Events},
     waitqueue::WaitQueue, //
 };
 use crate::generated;
@@ -119,16 +119,15 @@ impl<T: Device> PinnedDrop for Registration<T> {
 
 /// The object behind `file`, if it is a file of this module's device.
 pub(crate) fn object_of<T: Device>(file: &File) -> Option<Borrowed<'_, T>> {
-    // SAFETY: A file's operations stay as they are while it is referenced.
-    let owner = unsafe { (*(*file.as_ptr()).f_op).owner };
+    let owner = operations(file).owner;
     if !ptr::eq(
         owner,
         kernel::module::this_module::<crate::LocalModule>().as_ptr(),
     ) {
         return None;
     }
-    // SAFETY: The module has one kind of file operations, those of its one device; the file is
-    // open, so its object is there.
+    // SAFETY: The module has one kind of file operations, those of its one device, which nobody replaces; the
+    // file is open, so its object is there.
     Some(unsafe { VTable::<T>::borrow(file.as_ptr()) })
 }
 

@@ -3,10 +3,12 @@
 //! What a file tells of itself in `/proc/PID/fdinfo`.
 //!
 //! For counters that the kernel keeps private; the text is ABI
-//! ([`Documentation/filesystems/proc.rst`](srctree/Documentation/filesystems/proc.rst)).
+//! ([`Documentation/filesystems/proc.rst`](srctree/Documentation/filesystems/proc.rst)). Only eventfds and timerfds
+//! are asked, whose functions (`eventfd_show_fdinfo`, `timerfd_show`) take the lock of their counter and print.
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
+use super::pollwait::operations;
 use kernel::{bindings, fs::File};
 
 /// More than the files that are asked say.
@@ -27,12 +29,10 @@ pub(crate) fn number(file: &File, key: &[u8], base: Base) -> Option<u64> {
         size: TEXT,
         ..Default::default()
     };
-    // SAFETY: A file's operations stay as they are while it is referenced. `m` has a buffer, which
-    // is all that printing to it needs; it outlives the call.
-    unsafe {
-        let show = (*(*file.as_ptr()).f_op).show_fdinfo?;
-        show(&raw mut m, file.as_ptr());
-    }
+    let show = operations(file).show_fdinfo?;
+    // SAFETY: The file is valid. `m` has a buffer, which is all that printing to it needs; it outlives the
+    // call.
+    unsafe { show(&raw mut m, file.as_ptr()) };
     let text = text.get(..m.count)?;
     let line = text
         .split(|byte| *byte == b'\n')

@@ -43,7 +43,7 @@ type Function = unsafe extern "C" fn(*mut bindings::hrtimer) -> bindings::hrtime
 /// # Safety
 ///
 /// `timer` is valid, stays in its place, and is not set. It is cancelled before it goes.
-unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, function: Function) {
+pub(super) unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, function: Function) {
     let clock = match clock {
         Clock::Monotonic => bindings::CLOCK_MONOTONIC,
         Clock::Real => bindings::CLOCK_REALTIME,
@@ -58,7 +58,7 @@ unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, function: Function
 /// # Safety
 ///
 /// It was set up, and will be cancelled before it goes.
-unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
+pub(super) unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
     // SAFETY: By this function's contract.
     unsafe { bindings::hrtimer_start_range_ns(timer, at, 0, mode) };

@@ -2,12 +2,32 @@
 
 //! What a socket holds and has room for.
 //!
+//! Each family guards what it holds in a way of its own, so a socket is looked into only if it is of a kind
+//! that is listed here. All others are polled, and nothing else.
+//!
+//! | Kind | Read | Guarded by | Checked against |
+//! |---|---|---|---|
+//! | TCP | sequence numbers, state, error, shutdown, backlog, send buffer | nothing: single words | `tcp_poll`, `tcp_inq`, `sk_stream_wspace` |
+//! | UDP | the first datagrams of `reader_queue` and `sk_receive_queue` | the locks of both, in that order | `first_packet_length` |
+//! | UNIX, streams | `inq_len` | nothing: a single word | `unix_inq_len`, `unix_poll` |
+//! | UNIX, others | the first messages of `sk_receive_queue`; of a listener, how many | that queue's lock | `unix_inq_len`, `__skb_try_recv_datagram` |
+//! | raw and ping sockets, netlink, packet | the first messages of `sk_receive_queue` | that queue's lock, interrupts off | `__sock_queue_rcv_skb`, `__skb_try_recv_datagram`; `raw_recvmsg`, `ping_recvmsg`, `netlink_recvmsg`, `tpacket_rcv` |
+//! | MPTCP | state | nothing: a single word | `mptcp_poll` |
+//! | all of these | what is shut down, size and charge of the send buffer | nothing: single words | `datagram_poll`, `sock_writeable` |
+//! | all there are | family, type, protocol, the error | nothing: the error is a single word, the others stay (`IPV6_ADDRFORM` makes IPv4 of IPv6) | `sk_alloc`, `sock_init_data_uid`, `sock_error` |
+//!
+//! MPTCP, SCTP, TIPC, KCM, SMC, vsock and others unlink and free messages under the socket's lock, which is not for
+//! us to wait for: whoever has it may sleep in a page fault. What is on top of TCP (TLS, espintcp) or in between (the
+//! sockmap of BPF) keeps what can be read to itself: of that only `sock_is_readable` is asked, as `tcp_poll` asks it.
+//!
 //! C header: [`include/net/sock.h`](srctree/include/net/sock.h)
 
+use super::irqlock::IrqSave;
 use crate::generated;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
+    ffi::c_ulong,
     fs::File,
     sync::{
         atomic::{
@@ -15,6 +35,7 @@ use kernel::{
             Atomic, //
         },
         barrier::smp_mb,
+        lock::Backend,
     },
 };
 
@@ -26,20 +47,26 @@ const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
 const STREAM: u16 = 1;
 const DGRAM: u16 = 2;
+const RAW: u16 = 3;
 const SEQPACKET: u16 = 5;
 /// In `urg_data`: there is an urgent byte.
 const URG_VALID: u16 = 0x0100;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const AF_NETLINK: u16 = 16;
+const AF_PACKET: u16 = 17;
+const IPPROTO_ICMP: u16 = 1;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
+const IPPROTO_ICMPV6: u16 = 58;
+const IPPROTO_MPTCP: u16 = 262;
 
 /// What is read of sockets without a call. The C compiler checks the types (`rust/helpers.c`).
 mod field {
     use crate::{generated::*, hook::field::Field};
     use core::ffi::c_void;
-    use kernel::bindings::{sk_buff_head, sock, wait_queue_head};
+    use kernel::bindings::{sk_buff_head, sock, spinlock_t, wait_queue_head};
 
     pub(super) const SK: Field<*const sock> = Field::at(kq_offset_KQ_SOCKET_SK);
     pub(super) const WAIT: Field<wait_queue_head> = Field::at(kq_offset_KQ_SOCKET_WAIT);
@@ -54,6 +81,7 @@ mod field {
     pub(super) const RECEIVE_QUEUE: Field<sk_buff_head> =
         Field::at(kq_offset_KQ_SOCK_RECEIVE_QUEUE);
     pub(super) const QUEUE_NEXT: Field<usize> = Field::at(kq_offset_KQ_QUEUE_NEXT);
+    pub(super) const QUEUE_LOCK: Field<spinlock_t> = Field::at(kq_offset_KQ_QUEUE_LOCK);
     pub(super) const IS_READABLE: Field<usize> = Field::at(kq_offset_KQ_PROTO_IS_READABLE);
     pub(super) const UNIX_INQ_LEN: Field<i32> = Field::at(kq_offset_KQ_UNIX_INQ_LEN);
     pub(super) const TCP_RCV_NXT: Field<u32> = Field::at(kq_offset_KQ_TCP_RCV_NXT);
@@ -78,10 +106,13 @@ pub(super) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> 
 ///
 /// # Safety
 ///
-/// `sk` is valid.
+/// `sk` is valid, and of TCP, UDP or the UNIX family.
 #[inline]
 unsafe fn has_own_queue(sk: *const bindings::sock) -> bool {
-    // SAFETY: By this function's contract; a socket has a protocol, which stays.
+    // SAFETY: By this function's contract; a socket has a protocol. It may be replaced meanwhile
+    // (by `update_sk_prot` of TLS, and `psock_update_sk_prot`), but those of these families are never freed
+    // while there are sockets: they belong to the kernel, or to the module of a ULP, which `tcp_cleanup_ulp`
+    // lets go of when the socket is released.
     unsafe { field::IS_READABLE.read(field::PROT.read(sk)) != 0 }
 }
 
@@ -93,13 +124,43 @@ fn is_known(operations: *const bindings::file_operations) -> bool {
     operations.addr() == known
 }
 
-/// How the bytes of a socket are counted.
+/// What a socket may be asked: see the table above.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
     Udp,
     Unix,
-    Other,
+    Mptcp,
+    /// Those whose messages wait in the receive queue, and are taken from it under its lock.
+    Messages,
+    /// The same; they may also be in a ring that the program has mapped.
+    Packet,
+    /// All others.
+    Polled,
+}
+
+impl Kind {
+    fn of(family: u16, kind: u16, protocol: u16) -> Self {
+        match (family, kind, protocol) {
+            (AF_UNIX, _, _) => Kind::Unix,
+            (AF_INET | AF_INET6, STREAM, IPPROTO_TCP) => Kind::Tcp,
+            (AF_INET | AF_INET6, STREAM, IPPROTO_MPTCP) => Kind::Mptcp,
+            (AF_INET | AF_INET6, DGRAM, IPPROTO_UDP) => Kind::Udp,
+            (AF_INET | AF_INET6, DGRAM, IPPROTO_ICMP | IPPROTO_ICMPV6)
+            | (AF_INET | AF_INET6, RAW, _)
+            | (AF_NETLINK, _, _) => Kind::Messages,
+            (AF_PACKET, _, _) => Kind::Packet,
+            _ => Kind::Polled,
+        }
+    }
+}
+
+/// How much there is.
+#[derive(Clone, Copy)]
+pub(crate) enum Count {
+    Exactly(i64),
+    /// Nobody has counted the rest.
+    AtLeast(i64),
 }
 
 /// The kinds of stream sockets of which one look tells what is ready, nearly always.
@@ -204,38 +265,70 @@ pub(crate) struct Socket<'a> {
     _file: PhantomData<&'a File>,
 }
 
+/// The messages that wait in a queue, or two, as far as they were counted.
+#[derive(Default)]
+struct Messages {
+    count: usize,
+    bytes: i64,
+    /// There are more.
+    more: bool,
+}
+
+impl Messages {
+    /// No more are counted: a stranger chooses how many there are, and each is a cache miss.
+    const MOST: usize = 32;
+
+    fn count(&mut self, queue: &Queue) {
+        // SAFETY: The queue is locked, so the messages in it stay.
+        unsafe {
+            let mut message = generated::kq_skb_first(queue.queue);
+            while !message.is_null() {
+                if self.count == Self::MOST {
+                    self.more = true;
+                    return;
+                }
+                self.count += 1;
+                self.bytes += i64::from(generated::kq_skb_len(message));
+                message = generated::kq_skb_next(queue.queue, message);
+            }
+        }
+    }
+
+    /// `None` if there are none.
+    fn total(self) -> Option<Count> {
+        match self {
+            Messages { count: 0, .. } => None,
+            Messages {
+                bytes, more: true, ..
+            } => Some(Count::AtLeast(bytes)),
+            Messages { bytes, .. } => Some(Count::Exactly(bytes)),
+        }
+    }
+}
+
 /// A socket's queue, locked.
-struct Queue(*mut bindings::sk_buff_head);
+struct Queue {
+    queue: *mut bindings::sk_buff_head,
+    flags: c_ulong,
+}
 
 impl Queue {
     /// # Safety
     ///
-    /// `queue` is valid until the value is dropped.
+    /// `queue` is valid until the value is dropped, and messages are only put into it and taken from it under
+    /// its lock. Who has that lock does not wait for a lock that the caller has.
     unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Self {
-        // SAFETY: By this function's contract.
-        unsafe { generated::kq_skb_queue_lock(queue) };
-        Queue(queue)
-    }
-
-    /// All bytes in it; there are no more messages than the receive buffer has room for.
-    fn bytes(&self) -> i64 {
-        let mut bytes = 0;
-        // SAFETY: The queue is locked, so the messages in it stay.
-        unsafe {
-            let mut message = generated::kq_skb_first(self.0);
-            while !message.is_null() {
-                bytes += i64::from(generated::kq_skb_len(message));
-                message = generated::kq_skb_next(self.0, message);
-            }
-        }
-        bytes
+        // SAFETY: By this function's contract. Interrupts are off, as in `skb_queue_tail`: some queues are
+        // filled from there.
+        let flags = unsafe { IrqSave::lock(field::QUEUE_LOCK.of(queue).cast_mut()) };
+        Queue { queue, flags }
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: Locked in `lock`.
-        unsafe { generated::kq_skb_queue_unlock(self.0) };
+        unsafe { IrqSave::unlock(field::QUEUE_LOCK.of(self.queue).cast_mut(), &self.flags) };
     }
 }
 
@@ -261,22 +354,28 @@ impl<'a> Socket<'a> {
                 field::PROTOCOL.read(sock),
             )
         };
-        let kind = match (family, kind, protocol) {
-            (AF_UNIX, _, _) => Kind::Unix,
-            (AF_INET | AF_INET6, STREAM, IPPROTO_TCP) => Kind::Tcp,
-            (AF_INET | AF_INET6, DGRAM, IPPROTO_UDP) => Kind::Udp,
-            _ => Kind::Other,
-        };
+        // INVARIANT: As above.
         Some(Socket {
             sock,
-            kind,
+            kind: Kind::of(family, kind, protocol),
             _file: PhantomData,
         })
     }
 
+    /// True if more can be told of it than poll(2) says.
+    fn is_listed(&self) -> bool {
+        self.kind != Kind::Polled
+    }
+
+    /// Those of TCP, which the UNIX family and MPTCP have too; nothing for the others.
     fn state(&self) -> u8 {
         // SAFETY: Valid by the type's invariant.
         unsafe { field::STATE.read(self.sock.as_ptr()) }
+    }
+
+    /// True if connections wait there that are counted.
+    pub(crate) fn is_listening(&self) -> bool {
+        matches!(self.kind, Kind::Tcp | Kind::Unix) && self.state() == LISTEN
     }
 
     fn socket_type(&self) -> u16 {
@@ -291,15 +390,18 @@ impl<'a> Socket<'a> {
 
     /// True for a connection that was not begun.
     pub(crate) fn is_unconnected(&self) -> bool {
-        matches!(self.kind, Kind::Tcp | Kind::Unix)
+        matches!(self.kind, Kind::Tcp | Kind::Unix | Kind::Mptcp)
             && self.is_connection()
             && self.state() == CLOSE
             && self.shutdown() == (false, false)
             && self.error() == 0
     }
 
-    /// Which directions are shut down: in, out.
+    /// Which directions are shut down, as far as poll(2) does not say so: in, out.
     pub(crate) fn shutdown(&self) -> (bool, bool) {
+        if !self.is_listed() {
+            return (false, false);
+        }
         // SAFETY: As above.
         let shutdown = unsafe { field::SHUTDOWN.read(self.sock.as_ptr()) };
         (shutdown & RCV_SHUTDOWN != 0, shutdown & SEND_SHUTDOWN != 0)
@@ -307,69 +409,98 @@ impl<'a> Socket<'a> {
 
     /// True when as many bytes are there as `SO_RCVLOWAT` says. For most kinds poll(2) knows.
     pub(crate) fn has_low_water(&self) -> bool {
-        if self.kind != Kind::Unix || self.socket_type() != STREAM || self.state() == LISTEN {
+        if self.kind != Kind::Unix || self.socket_type() != STREAM || self.is_listening() {
             return true;
         }
         // SAFETY: As above.
         let mark = unsafe { field::RCVLOWAT.read(self.sock.as_ptr()) };
         // For one byte poll(2) knows as well.
-        mark <= 1 || self.readable() >= Some(mark.into())
+        mark <= 1
+            || match self.readable() {
+                Some(Count::Exactly(bytes)) => bytes >= mark.into(),
+                Some(Count::AtLeast(_)) | None => true,
+            }
     }
 
     /// Bytes to read, or for a listening socket the connections that wait. `None` if they wait
     /// where only the kind of socket knows.
-    pub(crate) fn readable(&self) -> Option<i64> {
+    pub(crate) fn readable(&self) -> Option<Count> {
         let sock = self.sock.as_ptr();
-        let listening = self.state() == LISTEN;
+        let listening = self.is_listening();
         // SAFETY: Valid by the type's invariant, and of the kind that each function takes.
         let count: i64 = unsafe {
             match self.kind {
                 Kind::Unix if listening => generated::kq_sock_receive_queue_len(sock).into(),
-                _ if listening => generated::kq_sock_accept_backlog(sock).into(),
+                Kind::Tcp if listening => generated::kq_sock_accept_backlog(sock).into(),
+                Kind::Tcp | Kind::Udp | Kind::Unix if self.has_other_bytes() => return None,
                 Kind::Tcp => generated::kq_sock_tcp_inq(sock).into(),
-                Kind::Unix if self.is_connection() => generated::kq_sock_unix_inq(sock) as i64,
+                Kind::Unix if self.socket_type() == STREAM => field::UNIX_INQ_LEN.read(sock).into(),
                 Kind::Udp => {
-                    // Messages move from the other queue to the reader's, under both locks.
+                    let mut messages = Messages::default();
+                    // They move from the other queue to the reader's, under both locks.
                     let reader = Queue::lock(generated::kq_sock_reader_queue(sock));
-                    let received = Queue::lock(generated::kq_sock_receive_queue(sock));
-                    reader.bytes() + received.bytes()
+                    messages.count(&reader);
+                    if !messages.more {
+                        messages.count(&Queue::lock(generated::kq_sock_receive_queue(sock)));
+                    }
+                    drop(reader);
+                    return messages.total().or(Some(Count::Exactly(0)));
                 }
-                Kind::Unix => Queue::lock(generated::kq_sock_receive_queue(sock)).bytes(),
-                Kind::Other => match Queue::lock(generated::kq_sock_receive_queue(sock)).bytes() {
-                    0 => return None,
-                    bytes => bytes,
-                },
+                Kind::Unix | Kind::Messages | Kind::Packet => {
+                    let mut messages = Messages::default();
+                    messages.count(&Queue::lock(generated::kq_sock_receive_queue(sock)));
+                    return match messages.total() {
+                        // A ring that is mapped has them.
+                        None if self.kind == Kind::Packet => None,
+                        None => Some(Count::Exactly(0)),
+                        total => total,
+                    };
+                }
+                Kind::Mptcp | Kind::Polled => return None,
             }
         };
-        Some(count.max(0))
+        Some(Count::Exactly(count.max(0)))
     }
 
-    /// Bytes of room in the send buffer.
-    pub(crate) fn writable(&self) -> i64 {
+    /// True if there is something to read that is not in the socket's own queue: only its protocol knows how much.
+    fn has_other_bytes(&self) -> bool {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant.
-        let space: i64 = unsafe {
-            if self.kind == Kind::Tcp {
-                generated::kq_sock_stream_wspace(sock).into()
-            } else {
-                generated::kq_sock_wspace(sock).into()
-            }
-        };
-        space.max(0)
+        // SAFETY: Valid by the type's invariant, and of a kind that may have one. It is asked with no lock held, as
+        // `tcp_poll`, `udp_poll` and `unix_poll` do.
+        unsafe { has_own_queue(sock) && generated::kq_sock_is_readable(sock) }
     }
 
-    /// Has the socket wake its pollers when it has more room; what it has got before, look for
-    /// afterwards. (TCP only tells those who were told that there is none.)
-    pub(crate) fn want_room(&self) {
-        // SAFETY: Valid by the type's invariant.
+    /// Bytes of room in the send buffer; `None` if only the kind of socket knows.
+    pub(crate) fn writable(&self) -> Option<i64> {
+        let sock = self.sock.as_ptr();
+        // SAFETY: Valid by the type's invariant. Sizes and what is charged to them are single words.
+        let space: i64 = unsafe {
+            match self.kind {
+                Kind::Tcp => generated::kq_sock_stream_wspace(sock).into(),
+                Kind::Udp | Kind::Unix | Kind::Messages | Kind::Packet => {
+                    generated::kq_sock_wspace(sock).into()
+                }
+                Kind::Mptcp | Kind::Polled => return None,
+            }
+        };
+        Some(space.max(0))
+    }
+
+    /// Has the socket wake its pollers when it has more room. (TCP only tells those who were told that there is
+    /// none.) Gives how much it has got by then; `None` if only the kind of socket knows.
+    pub(crate) fn want_room(&self) -> Option<i64> {
+        self.writable()?;
+        // SAFETY: Valid by the type's invariant. It has its `struct socket` until it is released; the bit is
+        // set at once, as `tcp_poll` and `sock_wait_for_wmem` do.
         unsafe { generated::kq_sock_want_room(self.sock.as_ptr()) };
         smp_mb(Full);
+        self.writable()
     }
 
     /// Bytes before the urgent one, if there is one.
     pub(crate) fn urgent(&self) -> Option<i64> {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant; TCP's.
+        // SAFETY: Valid by the type's invariant; TCP's. Both ends of the distance are single words.
         unsafe {
             if self.kind != Kind::Tcp || field::TCP_URG_DATA.read(sock) & URG_VALID == 0 {
                 return None;

@@ -78,6 +78,67 @@ fn unix_datagrams_tell_the_bytes() {
     counts_all_that_is_queued(&a, &b);
 }
 
+/// How many messages wait, a stranger chooses; each look counts as many as make no difference.
+///
+/// Differs from DragonFly, FreeBSD: The payload of no more than 32 datagrams is counted; a low-water mark is
+/// reached when more than that wait.
+/// Because a stranger chooses how many there are, and each look would go through all of them.
+#[test]
+fn no_more_than_so_many_are_counted() {
+    const COUNTED: usize = 32;
+    let check = |from: &dyn AsRawFd, to: &dyn AsRawFd| {
+        let (from, to) = (&from.as_raw_fd(), &to.as_raw_fd());
+        let kqueue = kqueue();
+        change(&kqueue, &[add_read(to, 0)]);
+        for waiting in 1..=2 * COUNTED {
+            write(from, &[0; 10]);
+            let expected = 10 * waiting.min(COUNTED) as i64;
+            while one(&kqueue).data != expected {}
+        }
+        change(&kqueue, &[add_read(to, 0).fflags(note::LOWAT).data(1000)]);
+        assert_eq!(one(&kqueue).data, 10 * COUNTED as i64);
+        for waiting in (COUNTED + 1..2 * COUNTED).rev() {
+            read(to, 10);
+            assert_eq!(one(&kqueue).data, 10 * COUNTED as i64, "{waiting}");
+        }
+        // All of them are counted now.
+        read(to, 10);
+        assert!(pending(&kqueue).is_empty());
+        change(&kqueue, &[add_read(to, 0).fflags(note::LOWAT).data(320)]);
+        assert_eq!(one(&kqueue).data, 320);
+        read(to, 10);
+        assert!(pending(&kqueue).is_empty());
+    };
+    let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
+    check(&a, &b);
+    let (a, b) = UnixDatagram::pair().unwrap();
+    check(&a, &b);
+    let (a, b) = seqpacket();
+    check(&a, &b);
+}
+
+/// A reader that takes what it was told of, message by message, is told of all, in whatever portions.
+#[test]
+fn all_of_many_are_told() {
+    const MANY: usize = 150;
+    let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&b, 0)]);
+    for _ in 0..MANY {
+        a.send(&[0; 7]).unwrap();
+    }
+    let mut taken = 0;
+    while taken < MANY {
+        let event = one(&kqueue);
+        assert!(event.data > 0 && event.data % 7 == 0, "{event:?}");
+        for _ in 0..event.data / 7 {
+            assert_eq!(b.recv(&mut [0; 100]).unwrap(), 7);
+            taken += 1;
+        }
+    }
+    assert!(pending(&kqueue).is_empty());
+}
+
 #[test]
 fn an_empty_datagram_is_an_event() {
     let (a, b) = udp(Ipv4Addr::LOCALHOST.into());

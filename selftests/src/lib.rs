@@ -16,6 +16,7 @@ mod common;
 mod datagram;
 mod dups;
 mod except;
+mod families;
 mod fault;
 mod file;
 mod fork;

@@ -6,7 +6,10 @@ use crate::common::*;
 use kqueue::{ev, note};
 use std::{
     fs::OpenOptions,
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     thread,
     time::Duration,
 };
@@ -48,6 +51,107 @@ fn clear_reports_data_added_to_data() {
         assert_eq!(one(&kqueue).data, bytes);
         assert!(pending(&kqueue).is_empty());
     }
+}
+
+/// Bytes in a pipe.
+fn waiting(reader: &impl AsRawFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: A pointer to an int.
+    let ret = unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &mut bytes) };
+    assert_eq!(ret, 0);
+    bytes as usize
+}
+
+/// A pipe whose writer waits for room, from the start.
+fn blocking_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe();
+    // SAFETY: No pointers.
+    let ret = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, 0) };
+    assert_eq!(ret, 0);
+    (reader, writer)
+}
+
+/// A writer who has to wait in the middle of a write does not tell of what it has written, unless there was
+/// nothing before.
+///
+/// Differs from DragonFly, FreeBSD: What a writer adds to a pipe that is not empty is told, with EV_CLEAR or below a
+/// low-water mark, when the write is done; if the writer has to wait for room, 10 ms later or after as long as nothing
+/// was added before.
+/// Because who waits tells nobody; the pipe has to be looked at.
+#[test]
+fn clear_reports_what_a_writer_left_who_waits_for_room() {
+    const MUCH: usize = 300_000;
+    // With one slot the byte count changes and the number of slots in use does not.
+    for size in [16 * PAGE, PAGE] {
+        let (reader, writer) = blocking_pipe();
+        // SAFETY: No pointers.
+        let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
+        assert_eq!(i64::from(got), size);
+        let kqueue = kqueue();
+        change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
+        write(&writer, &[0; 100]);
+        let mut told = one(&kqueue).data as usize;
+        assert_eq!(told, 100);
+        thread::scope(|scope| {
+            // So that it fits on the end of what is there.
+            scope.spawn(|| write(&writer, &vec![0; MUCH + 96]));
+            while waiting(&reader) as i64 <= (size - PAGE).max(100) {
+                thread::yield_now();
+            }
+            let mut left = MUCH + 96 + 100;
+            loop {
+                read(&reader, told);
+                left -= told;
+                if left == 0 {
+                    break;
+                }
+                told = one(&kqueue).data as usize;
+                assert!(told > 0 && told <= left, "{told} of {left}");
+            }
+        });
+        assert!(pending(&kqueue).is_empty());
+    }
+}
+
+/// The same below a low-water mark.
+#[test]
+fn low_water_mark_that_is_reached_while_the_writer_waits_for_room() {
+    const MARK: i64 = 50_000;
+    let (reader, writer) = blocking_pipe();
+    let kqueue = kqueue();
+    change(
+        &kqueue,
+        &[add_read(&reader, 0).fflags(note::LOWAT).data(MARK)],
+    );
+    write(&writer, &[0; 100]);
+    assert!(pending(&kqueue).is_empty());
+    thread::scope(|scope| {
+        scope.spawn(|| write(&writer, &vec![0; 100_000]));
+        assert!(one(&kqueue).data >= MARK);
+        let mut left = 100_100;
+        while left > 0 {
+            let some = waiting(&reader).min(4096);
+            read(&reader, some);
+            left -= some;
+        }
+    });
+}
+
+/// What a reader leaves there is not news, however often it is looked at.
+#[test]
+fn clear_is_silent_about_what_was_left() {
+    let (reader, writer) = pipe();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
+    write(&writer, &[0; 5000]);
+    assert_eq!(one(&kqueue).data, 5000);
+    for _ in 0..4 {
+        read(&reader, 1000);
+        thread::sleep(Duration::from_millis(30));
+        assert!(pending(&kqueue).is_empty());
+    }
+    write(&writer, &[0; 1]);
+    assert_eq!(one(&kqueue).data, 1001);
 }
 
 #[test]
