@@ -3,13 +3,16 @@
 //! `/dev/kqueue`: each open file is a kqueue.
 
 use crate::{
-    filter::{ContentWatcher, FileWatcher, MountWatcher, ProcessWatcher, SignalWatcher},
+    filter::{
+        ContentWatcher, ProcessWatcher, SignalWatcher, CONTENT_MARKS, FILE_MARKS, FOLDER_MARKS,
+        MOUNT_MARKS,
+    },
     hook::{
         chardev::{self, Device, PollTable},
         close::CloseHook,
         eventfd,
         fdtable::{Closing, WeakFile},
-        fsnotify::Group,
+        fsnotify,
         knote::Slabs,
         pollwait::Events,
         process::{ExecHook, ForkHook, SignalHook},
@@ -44,9 +47,6 @@ pub(crate) struct Shared {
     pub(crate) signals: Arc<SignalHook<SignalWatcher>>,
     pub(crate) seeks: Arc<SeekHook<ContentWatcher>>,
     pub(crate) unlocked_seeks: Arc<SeekHook<ContentWatcher>>,
-    pub(crate) contents: Arc<Group<ContentWatcher>>,
-    pub(crate) files: Arc<Group<FileWatcher>>,
-    pub(crate) mounts: Arc<Group<MountWatcher>>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
     /// Where knotes are made.
@@ -65,9 +65,6 @@ impl Shared {
             signals: SignalHook::new(Tracepoint::new())?,
             seeks: SeekHook::new(SeekProbe::of_locked())?,
             unlocked_seeks: SeekHook::new(SeekProbe::of_unlocked())?,
-            contents: Group::new()?,
-            files: Group::new()?,
-            mounts: Group::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,
             knotes: Slabs::new()?,
@@ -83,9 +80,10 @@ impl Shared {
         self.signals.show("signal", f)?;
         self.seeks.show("offset", f)?;
         self.unlocked_seeks.show("seek", f)?;
-        writeln!(f, "content marks: {}", self.contents.marks())?;
-        writeln!(f, "file marks: {}", self.files.marks())?;
-        writeln!(f, "mount marks: {}", self.mounts.marks())?;
+        writeln!(f, "content marks: {}", CONTENT_MARKS.get())?;
+        writeln!(f, "file marks: {}", FILE_MARKS.get())?;
+        writeln!(f, "folder marks: {}", FOLDER_MARKS.get())?;
+        writeln!(f, "mount marks: {}", MOUNT_MARKS.get())?;
         writeln!(f, "eventfd counters: {}", eventfd::state())
     }
 
@@ -97,9 +95,9 @@ impl Shared {
         self.signals.stop();
         self.seeks.stop();
         self.unlocked_seeks.stop();
-        self.contents.stop();
-        self.files.stop();
-        self.mounts.stop();
+        for marks in [&CONTENT_MARKS, &FILE_MARKS, &FOLDER_MARKS, &MOUNT_MARKS] {
+            fsnotify::wait_until_freed(marks);
+        }
     }
 }
 

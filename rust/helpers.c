@@ -12,6 +12,7 @@
 #include <linux/irq_work.h>
 #include <linux/kallsyms.h>
 #include <linux/kqueue.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/mount.h>
@@ -25,6 +26,7 @@
 #include <linux/tracepoint.h>
 #include <linux/tty.h>
 #include <linux/uaccess.h>
+#include <linux/user_namespace.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <asm/syscall.h>
@@ -92,6 +94,10 @@ unsigned int kq_max_user_knotes;
 module_param_named(max_user_knotes, kq_max_user_knotes, uint, 0644);
 MODULE_PARM_DESC(max_user_knotes, "most knotes of one user's kqueues (what fits in 4% of memory)");
 
+unsigned int kq_max_object_watches = 128;
+module_param_named(max_object_watches, kq_max_object_watches, uint, 0644);
+MODULE_PARM_DESC(max_object_watches, "most watches that one user has of a file, a process, ... (128)");
+
 u64 kq_total_memory(void)
 {
 	return (u64)totalram_pages() << PAGE_SHIFT;
@@ -105,6 +111,21 @@ bool kq_fatal_signal_pending(void)
 u32 kq_current_uid(void)
 {
 	return __kuid_val(current_uid());
+}
+
+struct user_namespace *kq_current_user_ns(void)
+{
+	return current_user_ns();
+}
+
+struct user_namespace *kq_user_ns_parent(struct user_namespace *ns)
+{
+	return ns->parent;
+}
+
+u32 kq_user_ns_owner(struct user_namespace *ns)
+{
+	return __kuid_val(ns->owner);
 }
 
 u32 kq_current_euid(void)
@@ -231,9 +252,18 @@ s64 kq_file_position(struct file *file)
 	return READ_ONCE(file->f_pos);
 }
 
-bool kq_inode_is_vnode(struct inode *inode)
+bool kq_file_has_place(struct file *file)
 {
-	return inode->i_mode & S_IFMT && !S_ISSOCK(inode->i_mode);
+	const struct inode *inode = file_inode(file);
+
+	return inode->i_mode & S_IFMT && !S_ISSOCK(inode->i_mode) &&
+	       !(READ_ONCE(file->f_path.mnt->mnt_flags) & MNT_INTERNAL) &&
+	       !(inode->i_sb->s_flags & SB_NOUSER) && inode->i_sb->s_magic != NSFS_MAGIC;
+}
+
+int kq_file_may_read(struct file *file)
+{
+	return inode_permission(file_mnt_idmap(file), file_inode(file), MAY_READ);
 }
 
 bool kq_file_is_unmounted(struct file *file)
@@ -248,7 +278,12 @@ struct mnt_namespace *kq_current_mount_ns(void)
 
 struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter)
 {
-	return iter->marks[FSNOTIFY_ITER_TYPE_MNTNS];
+	return fsnotify_iter_mark(iter, FSNOTIFY_ITER_TYPE_MNTNS);
+}
+
+bool kq_fsnotify_mark_is_attached(struct fsnotify_mark *mark)
+{
+	return READ_ONCE(mark->flags) & FSNOTIFY_MARK_FLAG_ATTACHED;
 }
 
 int kq_mutex_lock_killable(struct mutex *lock)
@@ -364,6 +399,11 @@ fault:
 out:
 	pagefault_enable();
 	return ret;
+}
+
+struct workqueue_struct *kq_alloc_workqueue(const char *name)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND, 0, name);
 }
 
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *))

@@ -29,12 +29,17 @@ struct user_namespace;
 struct wait_queue_entry;
 struct wait_queue_head;
 struct work_struct;
+struct workqueue_struct;
 
 /* Parameters, and what they depend on */
 extern unsigned int kq_calloutmax;
 extern unsigned int kq_max_user_knotes;
+extern unsigned int kq_max_object_watches;
 u64 kq_total_memory(void);
 u32 kq_current_uid(void);
+struct user_namespace *kq_current_user_ns(void);
+struct user_namespace *kq_user_ns_parent(struct user_namespace *ns);
+u32 kq_user_ns_owner(struct user_namespace *ns);
 u32 kq_current_euid(void);
 bool kq_fatal_signal_pending(void);
 
@@ -82,12 +87,14 @@ struct kq_inode_look {
 	bool dead;	/* a directory that was removed */
 };
 void kq_inode_look(struct inode *inode, struct kq_inode_look *look);
-bool kq_inode_is_vnode(struct inode *inode);
+bool kq_file_has_place(struct file *file);
+int kq_file_may_read(struct file *file);
 
 /* Mounts and their namespaces */
 bool kq_file_is_unmounted(struct file *file);
 struct mnt_namespace *kq_current_mount_ns(void);
 struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter);
+bool kq_fsnotify_mark_is_attached(struct fsnotify_mark *mark);
 
 /* Locks, and queues of who waits */
 int kq_mutex_lock_killable(struct mutex *lock);
@@ -103,6 +110,7 @@ void kq_set_current_state(unsigned int state);
 #define KQ_SYMBOL_LEN 1024
 
 /* Deferral */
+struct workqueue_struct *kq_alloc_workqueue(const char *name);
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
 void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
 

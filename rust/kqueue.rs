@@ -260,7 +260,7 @@ impl Kqueue {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
-        let user = shared.users.enter(params::current_uid())?;
+        let user = shared.users.enter(&params::current_uids())?;
         let owner = shared.closes.enter(TableId::current());
         let knotes = |table, bodies| Knotes {
             table: Table::new(table),
@@ -324,6 +324,11 @@ impl Kqueue {
     #[inline]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Who opened it.
+    pub(crate) fn user(&self) -> &User {
+        &self.user
     }
 
     /// Its locks.

@@ -2,11 +2,13 @@
 
 //! How many knotes a user may have, and how many timers there may be.
 //!
-//! A kqueue counts for the user who opened it, as a file counts for its opener.
+//! A kqueue counts for the user who opened it, as a file counts for its opener. In a user namespace, who may have
+//! the numbers of many users, it counts for the owner of that too, and so on outwards.
 
 use crate::{
     filter::Filter,
-    hook::params, //
+    hook::params::{self, Uids},
+    objects::Objects, //
 };
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{
@@ -27,6 +29,7 @@ pub(crate) struct Users {
 struct Entry {
     kqueues: usize,
     knotes: Arc<AtomicUsize>,
+    objects: Arc<Objects>,
 }
 
 /// One user's count of knotes, held by each of their kqueues. (A number of Rust's own: those of the `kernel` crate
@@ -35,6 +38,9 @@ pub(crate) struct User {
     users: Arc<Users>,
     uid: u32,
     knotes: Arc<AtomicUsize>,
+    objects: Arc<Objects>,
+    /// The owner of the user namespace, if the user is in one of somebody else's.
+    owner: Option<Arc<User>>,
 }
 
 impl Users {
@@ -50,29 +56,44 @@ impl Users {
         )
     }
 
-    /// The user of that number opens a kqueue.
+    /// The current task opens a kqueue: `uids` are its user and the owners of the user namespaces that it is in,
+    /// from the inside out.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn enter(self: &Arc<Self>, uid: u32) -> Result<User> {
+    pub(crate) fn enter(self: &Arc<Self>, uids: &Uids) -> Result<User> {
+        let (first, owners) = uids.split_first().ok_or(EINVAL)?;
+        let mut owner = None;
+        for uid in owners.iter().rev() {
+            let user = self.enter_one(*uid, owner.take())?;
+            owner = Some(Arc::new(user, GFP_KERNEL_ACCOUNT)?);
+        }
+        self.enter_one(*first, owner)
+    }
+
+    fn enter_one(self: &Arc<Self>, uid: u32, owner: Option<Arc<User>>) -> Result<User> {
         let mut users = self.users.lock();
-        let knotes = if let Some(entry) = users.get_mut(&uid) {
+        let (knotes, objects) = if let Some(entry) = users.get_mut(&uid) {
             entry.kqueues += 1;
-            entry.knotes.clone()
+            (entry.knotes.clone(), entry.objects.clone())
         } else {
             let knotes = Arc::new(AtomicUsize::new(0), GFP_KERNEL)?;
+            let objects = Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?;
             let entry = Entry {
                 kqueues: 1,
                 knotes: knotes.clone(),
+                objects: objects.clone(),
             };
             users.try_create_and_insert(uid, entry, GFP_KERNEL)?;
-            knotes
+            (knotes, objects)
         };
         Ok(User {
             users: self.clone(),
             uid,
             knotes,
+            objects,
+            owner,
         })
     }
 }
@@ -94,6 +115,16 @@ fn leave(count: &AtomicUsize) {
 }
 
 impl User {
+    /// The objects that the user watches.
+    pub(crate) fn objects(&self) -> &Arc<Objects> {
+        &self.objects
+    }
+
+    /// The user and those whom their doings count for too.
+    pub(crate) fn with_owners(&self) -> impl Iterator<Item = &User> {
+        core::iter::successors(Some(self), |user| user.owner.as_deref())
+    }
+
     /// Takes a place for one more knote of that filter.
     ///
     /// # Errors

@@ -15,12 +15,14 @@
 //!    mutex no longer (`hook::killable`). Events are copied out under it, but with page faults off
 //!    (`hook::usercopy`).
 //!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
-//!    of all users (`limit`), that of a probe's registration (`hook::probe`), and fsnotify's own.
+//!    of all users (`limit`), that of a probe's registration (`hook::probe`), and those of a user's marks
+//!    (`hook::fsnotify`), with fsnotify's own in them.
 //! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), the hrtimer
 //!    base's, siglock. Not ours, but their wake-ups run under them and go on to 3 and 4.
 //! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`hook::probe`), or of a mark's
-//!    target (`hook::fsnotify`); in it that of what was heard of a process, a file, its contents or mounts
-//!    (`filter`). Spin locks, all but the mark's with interrupts off.
+//!    target (`hook::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
+//!    process, a file, its contents or mounts (`filter`). Spin locks, all but those for marks with interrupts off. By itself,
+//!    that of a user's watched objects (`objects`).
 //! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan looks at sockets, pipes and
 //!    eventfds under it, which takes no lock but a pipe's wait queue's, and that one is tried and not waited for
 //!    (`hook::pipe`): it is one of 2. Sleepers are woken under it (`hook::sleepers`): the scheduler's locks nest in it.
@@ -67,6 +69,8 @@
 //! | exec probe | the task, under a shard's lock | activates |
 //! | signal probe | the sender, maybe an interrupt, under siglock and a shard's | counts, activates |
 //! | mark of a file | who changes it, maybe under the inode's locks, and the mark's | activates |
+//! | mark of mounts | who mounts, under the mark's lock | activates a few, queues `telling` |
+//! | `telling` work | kernel thread | activates the others, in rounds |
 //! | probe of offsets | who moves it, preemption off, under a shard's lock | activates |
 //! | close probe | the closing task, under a lock of the bindings | retires, adds task work |
 //! | task work | the closing task, before it returns to userspace | removes |
@@ -116,12 +120,13 @@ mod knote;
 mod kqueue;
 mod limit;
 mod nesting;
+mod objects;
 mod state;
 mod table;
 mod uapi;
 
 use device::Shared;
-use hook::{chardev::Registration, params};
+use hook::{chardev::Registration, params, workqueue::OwnQueue};
 use kernel::{
     debugfs::{Dir, File},
     fmt,
@@ -141,12 +146,13 @@ module! {
 /// The loaded module.
 #[pin_data]
 struct KqueueModule {
-    // Dropped in this order: no more files, then what they shared.
+    // Dropped in this order: no more files, then nothing more at work, then what they shared.
     #[pin]
     _device: Registration<Kqueue>,
     /// `/sys/kernel/debug/kqueue/hooks`: which probes there are, and for how many watches.
     #[pin]
     _hooks: File<Arc<Shared>>,
+    _work: OwnQueue,
     _shared: Stopper,
 }
 
@@ -164,9 +170,11 @@ impl kernel::InPlaceModule for KqueueModule {
         pin_init::pin_init_scope(|| {
             params::set_defaults();
             let shared = Shared::new()?;
+            let work = OwnQueue::new(c"kqueue")?;
             let hooks = shared.clone();
             Ok(try_pin_init!(Self {
                 _shared: Stopper(shared.clone()),
+                _work: work,
                 _hooks <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_hooks),
                 _device <- Registration::new(c"kqueue", 0o666, shared),
             }? Error))

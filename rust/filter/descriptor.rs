@@ -34,7 +34,7 @@ use crate::{
         contents,
         erased::Erased,
         fdtable::CurrentTable,
-        fsnotify::{fs, InodeState, Mark, Notify},
+        fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
         hrtimer::Retry,
         pipe::{Pipe, Rest},
         pollwait::{self, Events, Extra},
@@ -45,6 +45,7 @@ use crate::{
     knote::{Bodies, Body, Knote},
     kqueue::Kqueue,
     nesting::Edge,
+    objects::{ObjectKind, ObjectPlace},
     uapi::*, //
 };
 use kernel::{
@@ -89,42 +90,63 @@ impl Direction {
     }
 }
 
+pub(crate) static MARKS: MarkCount = MarkCount::new();
+
+/// What was seen of a file.
+struct Seen {
+    /// There was something between the offset and the end.
+    something: bool,
+    /// There are news since a scan has looked, and it was told.
+    told: bool,
+}
+
 /// Someone who waits for there to be something between the offset and the end of a file.
 #[pin_data]
 pub(crate) struct ContentWatcher {
     knote: ARef<Knote>,
     file: ARef<File>,
-    /// There was something at the last look.
     #[pin]
-    something: SpinLockIrq<bool>,
+    seen: SpinLockIrq<Seen>,
 }
 
 impl ContentWatcher {
-    /// Looks again. True if there is something, and was not before.
-    fn look(&self) -> bool {
-        let mut something = self.something.lock();
-        let before = *something;
-        *something = contents::distance(&self.file) != 0;
-        *something && !before
+    /// A scan looks: what it sees, later news are measured by.
+    fn look(&self) {
+        let mut seen = self.seen.lock();
+        seen.told = false;
+        seen.something = contents::distance(&self.file) != 0;
+    }
+
+    /// There may be news, if it is one that there is something where there was nothing, or in any case.
+    fn hear(&self, any: bool) {
+        let news = {
+            let mut seen = self.seen.lock();
+            let before = seen.something;
+            seen.something = contents::distance(&self.file) != 0;
+            let news = (any || (seen.something && !before)) && !seen.told;
+            seen.told |= news;
+            news
+        };
+        if news {
+            self.knote.activate();
+        }
     }
 }
 
 impl Notify for ContentWatcher {
-    const MOUNTS: bool = false;
+    const ABOUT: About = About::Inode;
+    const MARKS: &'static MarkCount = &MARKS;
 
     /// Written or truncated: news, whatever was there before.
-    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeState) {
-        this.look();
-        this.knote.activate();
+    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeLook) {
+        this.hear(true);
     }
 }
 
 impl Seek for ContentWatcher {
     /// Reading on is no news, going back from the end is.
     fn moved(this: ArcBorrow<'_, Self>) {
-        if this.look() {
-            this.knote.activate();
-        }
+        this.hear(false);
     }
 }
 
@@ -133,15 +155,32 @@ struct Contents {
     _mark: Mark<ContentWatcher>,
     _watch: Watch<SeekProbe<ContentWatcher>>,
     watcher: Arc<ContentWatcher>,
+    _places: [ObjectPlace; 2],
 }
 
 impl Contents {
     fn new(file: &File, knote: &Knote, shared: &Shared) -> Result<Self> {
+        // What is written to others, by the one descriptor that there is, fsnotify is not told of.
+        if !fsnotify::has_place(file) {
+            return Err(EINVAL);
+        }
+        let kqueue = knote.kqueue();
+        let user = kqueue.user();
+        let inode = (fsnotify::address(file), 0);
+        let open = (file.as_ptr().addr(), 0);
+        let places = [
+            user.watch_object(ObjectKind::Inode, inode)?,
+            user.watch_object(ObjectKind::OpenFile, open)?,
+        ];
+        let seen = Seen {
+            something: false,
+            told: false,
+        };
         let watcher = Arc::pin_init(
             pin_init!(ContentWatcher {
                 knote: knote.into(),
                 file: file.into(),
-                something <- new_spinlock_irq!(false, "kqueue_contents"),
+                seen <- new_spinlock_irq!(seen, "kqueue_contents"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -150,10 +189,12 @@ impl Contents {
         } else {
             &shared.unlocked_seeks
         };
+        let marks = &user.objects().contents;
         Ok(Contents {
-            _mark: Mark::new(&shared.contents, file, fs::MODIFY | ENTRIES, &watcher)?,
-            _watch: seeks.watch(file.as_ptr().addr(), &watcher)?,
+            _mark: Mark::new(marks, file, fs::MODIFY | ENTRIES, &watcher)?,
+            _watch: seeks.watch(open.0, &watcher)?,
             watcher,
+            _places: places,
         })
     }
 }
@@ -179,8 +220,8 @@ impl Rare {
 
 /// # Errors
 ///
-/// `EINVAL` for a file that cannot be polled and is no regular one, and for writing to a
-/// directory; `EOPNOTSUPP` for all but reading of a kqueue, and for EXCEPT of a regular file;
+/// `EINVAL` for a file that cannot be polled and is no regular one that has a place in a file system, and for writing
+/// to a directory; `ENOSPC` if the user watches the file as often as they may; `EOPNOTSUPP` for all but reading of a kqueue, and for EXCEPT of a regular file;
 /// `ELOOP` for a circle or too long a chain of kqueues; `ENOMEM`; `EBADF` if there is no file.
 pub(super) fn attach(
     attach: Attach<'_>,
@@ -397,7 +438,6 @@ fn look(
 ) -> Option<Report> {
     let (fflags, mark) = (body.fflags, body.data);
     if body.kind == FileKind::Contents {
-        // What it sees now, later news are measured by.
         let rare = body
             .source
             .as_mut()

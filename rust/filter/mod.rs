@@ -24,22 +24,22 @@ use crate::{
     knote::{Bodies, Body, Knote},
     uapi::*, //
 };
-pub(crate) use descriptor::ContentWatcher;
 use descriptor::Direction;
+pub(crate) use descriptor::{ContentWatcher, MARKS as CONTENT_MARKS};
 pub(crate) use file::{FileKind, Glance};
 use kernel::{
     fs::File,
     prelude::*,
     sync::aref::ARef, //
 };
-pub(crate) use mounts::MountWatcher;
 use mounts::Mounts;
+pub(crate) use mounts::{Namespace, MARKS as MOUNT_MARKS};
 use process::Process;
 pub(crate) use process::ProcessWatcher;
 use signal::Signal;
 pub(crate) use signal::SignalWatcher;
-pub(crate) use vnode::FileWatcher;
 use vnode::Vnode;
+pub(crate) use vnode::{FileWatcher, Folder, FILE_MARKS, FOLDER_MARKS};
 
 /// What fsnotify tells of a directory whose entries change.
 const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;

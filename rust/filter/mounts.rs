@@ -9,7 +9,8 @@
 //!
 //! # Linux source
 //!
-//! An fsnotify mark on the mount namespace of who adds the event.
+//! An fsnotify mark on the mount namespace of who adds the event, one for all watchers of a user. Who mounts tells a
+//! few of them; the others, `NOTE_REVOKE` of files above all, a kernel thread tells, some at a time.
 //!
 //! # Where we differ
 //!
@@ -18,76 +19,265 @@
 
 use super::{Attach, Report};
 use crate::{
-    device::Shared,
-    hook::fsnotify::{fs, InodeState, Mark, Notify},
+    hook::{
+        fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
+        workqueue, //
+    },
     knote::Knote,
+    objects::{ObjectKind, ObjectPlace, Objects},
     uapi::*, //
 };
 use kernel::{
-    new_spinlock_irq,
+    fs::File,
+    impl_has_work,
+    new_spinlock,
+    new_work,
     prelude::*,
-    sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
+    rbtree::{RBTree, RBTreeNode},
+    sync::{aref::ARef, Arc, ArcBorrow, SpinLock},
+    workqueue::{Work, WorkItem}, //
 };
+
+/// How many watchers are told by who mounts or unmounts.
+const TOLD_AT_ONCE: usize = 32;
+/// How many the kernel thread tells before it lets others have the lock, and the processor.
+const TOLD_LATER: usize = 64;
+
+pub(crate) static MARKS: MarkCount = MarkCount::new();
+
+/// What there was in a mount namespace, counted.
+#[derive(Clone, Copy, Default)]
+struct Happened {
+    mounts: u64,
+    unmounts: u64,
+}
 
 /// What was asked of the namespace, and heard.
 struct Heard {
     wanted: u32,
     fired: u32,
+    /// What `fired` takes account of.
+    seen: Happened,
 }
 
-/// A mount namespace that is watched; shared with its mark.
+/// Who wants to know of a mount namespace.
 #[pin_data]
-pub(crate) struct MountWatcher {
+pub(super) struct MountWatcher {
     knote: ARef<Knote>,
+    /// Only of the end of the mount that this was opened in.
+    file: Option<ARef<File>>,
     #[pin]
-    heard: SpinLockIrq<Heard>,
+    heard: SpinLock<Heard>,
 }
 
-impl Notify for MountWatcher {
-    const MOUNTS: bool = true;
-
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, _: InodeState) {
+impl MountWatcher {
+    /// Compares what has happened with what it has seen. True if there is news.
+    fn hear(&self, happened: Happened) -> bool {
+        let mut heard = self.heard.lock();
         let mut notes = 0;
-        if events & fs::MNT_ATTACH != 0 {
+        if happened.mounts != heard.seen.mounts {
             notes |= VQ_MOUNT;
         }
-        if events & fs::MNT_DETACH != 0 {
+        if happened.unmounts != heard.seen.unmounts {
             notes |= VQ_UNMOUNT;
         }
-        let due = {
-            let mut heard = this.heard.lock();
-            let notes = notes & heard.wanted;
-            heard.fired |= notes;
-            notes != 0
-        };
-        if due {
-            this.knote.activate();
+        heard.seen = happened;
+        notes &= heard.wanted;
+        if notes == 0
+            || self
+                .file
+                .as_deref()
+                .is_some_and(|file| !fsnotify::is_unmounted(file))
+        {
+            return false;
+        }
+        // What it has heard of before, it was told.
+        let news = notes & !heard.fired != 0;
+        heard.fired |= notes;
+        news
+    }
+}
+
+/// Those that watch the filter's events come first; then by address.
+type Key = (bool, usize);
+
+struct Watchers {
+    watchers: RBTree<Key, Arc<MountWatcher>>,
+    happened: Happened,
+    /// The first that is still to be told.
+    next: Option<Key>,
+}
+
+impl Watchers {
+    /// Tells at most `count` from that one on. Those behind them remain to be told. Those of files are left out if
+    /// nothing was unmounted.
+    fn tell(&mut self, from: Key, count: usize, unmounted: bool) {
+        let happened = self.happened;
+        let mut cursor = self.watchers.cursor_lower_bound_mut(&from);
+        let mut told = 0;
+        while let Some(at) = cursor {
+            let (&key, watcher) = at.current();
+            if key.0 && !unmounted {
+                return;
+            }
+            if told == count {
+                self.next = Some(self.next.map_or(key, |next| next.min(key)));
+                return;
+            }
+            if watcher.hear(happened) {
+                watcher.knote.activate();
+            }
+            told += 1;
+            cursor = at.move_next();
         }
     }
 }
 
-impl MountWatcher {
-    /// Activates `knote` when something in `wanted` happens in the current task's mount namespace.
+/// A mount namespace that is watched by a user.
+#[pin_data]
+pub(crate) struct Namespace {
+    #[pin]
+    watchers: SpinLock<Watchers>,
+    #[pin]
+    telling: Work<Namespace>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Namespace { self.telling }
+}
+
+impl Namespace {
+    fn new() -> Result<Arc<Self>> {
+        let watchers = Watchers {
+            watchers: RBTree::new(),
+            happened: Happened::default(),
+            next: None,
+        };
+        Arc::pin_init(
+            pin_init!(Namespace {
+                watchers <- new_spinlock!(watchers, "kqueue_mounts"),
+                telling <- new_work!("Namespace::telling"),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Has the others told.
+    fn tell_later(this: Arc<Self>) {
+        if let Some(queue) = workqueue::queue() {
+            // Already queued is as good.
+            let _ = queue.enqueue(this);
+        }
+    }
+}
+
+impl Notify for Namespace {
+    const ABOUT: About = About::Mounts;
+    const MARKS: &'static MarkCount = &MARKS;
+
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, _: InodeLook) {
+        let mut watchers = this.watchers.lock();
+        if events & fs::MNT_ATTACH != 0 {
+            watchers.happened.mounts += 1;
+        }
+        let unmounted = events & fs::MNT_DETACH != 0;
+        if unmounted {
+            watchers.happened.unmounts += 1;
+        }
+        watchers.tell((false, 0), TOLD_AT_ONCE, unmounted);
+        if watchers.next.is_some() {
+            drop(watchers);
+            Self::tell_later(this.into());
+        }
+    }
+}
+
+impl WorkItem for Namespace {
+    type Pointer = Arc<Namespace>;
+
+    fn run(this: Arc<Namespace>) {
+        let mut watchers = this.watchers.lock();
+        let Some(next) = watchers.next.take() else {
+            return;
+        };
+        watchers.tell(next, TOLD_LATER, true);
+        if watchers.next.is_some() {
+            drop(watchers);
+            Self::tell_later(this);
+        }
+    }
+}
+
+/// A watch of a mount namespace; over when dropped.
+pub(super) struct MountWatch {
+    share: Share<Namespace, Objects>,
+    key: Key,
+    watcher: Arc<MountWatcher>,
+}
+
+impl MountWatch {
+    /// Activates `knote` when something in `wanted` happens in the current task's mount namespace; if it is for a file,
+    /// only when the mount is gone that the file was opened in.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
-    pub(super) fn watch(
-        shared: &Shared,
-        knote: &Knote,
-        wanted: u32,
-    ) -> Result<(Arc<Self>, Mark<Self>)> {
-        let heard = Heard { wanted, fired: 0 };
+    /// `ENOMEM`; `EINVAL` for a task without a namespace.
+    pub(super) fn new(knote: &Knote, wanted: u32, file: Option<&File>) -> Result<Self> {
+        let share = Share::of_mounts(
+            knote.kqueue().user().objects(),
+            fs::MNT_ATTACH | fs::MNT_DETACH,
+            Namespace::new,
+        )?;
+        let heard = Heard {
+            wanted,
+            fired: 0,
+            seen: Happened::default(),
+        };
         let watcher = Arc::pin_init(
             pin_init!(MountWatcher {
                 knote: knote.into(),
-                heard <- new_spinlock_irq!(heard, "kqueue_mounts"),
+                file: file.map(ARef::from),
+                heard <- new_spinlock!(heard, "kqueue_mounts_heard"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let events = fs::MNT_ATTACH | fs::MNT_DETACH;
-        let mark = Mark::on_mounts(&shared.mounts, events, &watcher)?;
-        Ok((watcher, mark))
+        let key = (file.is_some(), Arc::as_ptr(&watcher).addr());
+        let node = RBTreeNode::new(key, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
+        let mut watchers = share.target().watchers.lock();
+        watcher.heard.lock().seen = watchers.happened;
+        // The key is new.
+        watchers.watchers.insert(node);
+        drop(watchers);
+        Ok(MountWatch {
+            share,
+            key,
+            watcher,
+        })
+    }
+
+    /// Takes what has happened since.
+    fn take(&self) -> u32 {
+        let happened = self.share.target().watchers.lock().happened;
+        self.watcher.hear(happened);
+        core::mem::take(&mut self.watcher.heard.lock().fired)
+    }
+
+    /// Asks for something else from now on.
+    fn want(&self, wanted: u32) {
+        let happened = self.share.target().watchers.lock().happened;
+        // That was while the other was asked for.
+        if self.watcher.hear(happened) {
+            self.watcher.knote.activate();
+        }
+        self.watcher.heard.lock().wanted = wanted;
+    }
+}
+
+impl Drop for MountWatch {
+    fn drop(&mut self) {
+        let namespace = self.share.target();
+        let node = namespace.watchers.lock().watchers.remove_node(&self.key);
+        drop(node);
     }
 }
 
@@ -101,8 +291,8 @@ fn wanted(fflags: u32) -> u32 {
 
 /// A watched mount namespace.
 pub(crate) struct Mounts {
-    _mark: Mark<MountWatcher>,
-    watcher: Arc<MountWatcher>,
+    watch: MountWatch,
+    _place: ObjectPlace,
     /// What has happened and was not reported.
     fired: u32,
 }
@@ -110,23 +300,25 @@ pub(crate) struct Mounts {
 impl Mounts {
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`; `ENOSPC` if the user watches the namespace as often as they may.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
-        let wanted = wanted(attach.change.fflags);
-        let (watcher, mark) = MountWatcher::watch(attach.shared, attach.knote, wanted)?;
+        let address = fsnotify::address_of_mounts()?;
+        let kqueue = attach.knote.kqueue();
+        let user = kqueue.user();
+        let place = user.watch_object(ObjectKind::Mounts, (address, 0))?;
         Ok(Mounts {
-            _mark: mark,
-            watcher,
+            watch: MountWatch::new(attach.knote, wanted(attach.change.fflags), None)?,
+            _place: place,
             fired: 0,
         })
     }
 
     pub(super) fn touch(&mut self, change: &Kevent) {
-        self.watcher.heard.lock().wanted = wanted(change.fflags);
+        self.watch.want(wanted(change.fflags));
     }
 
     pub(super) fn event(&mut self) -> Option<Report> {
-        self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
+        self.fired |= self.watch.take();
         (self.fired != 0).then_some(Report {
             fflags: self.fired,
             ..Report::default()

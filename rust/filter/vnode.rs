@@ -23,37 +23,52 @@
 //! | `NOTE_REVOKE` | the file system is shut down, or unmounted where the file was opened |
 //!
 //! An open file keeps its file system, so the latter is a lazy unmount; the mount namespace has a
-//! mark for it.
+//! mark for it, which all that one user watches have in common.
 //!
-//! fsnotify tells of a removed directory only the one that it was in, so that has a mark too, which
-//! moves along when the directory is renamed.
+//! fsnotify tells of a removed directory only the one that it was in, so that has a mark too, again one for all that
+//! a user watches in it. When a directory is renamed it moves on to the other one.
+//!
+//! What others do with the file, those notes are for who may read it: now, whatever the descriptor is for.
 //!
 //! # Where we differ
 //!
 //! What fsnotify does not see is not seen: writes through a mapping, and what other machines do to
 //! a network file system. `NOTE_DELETE` comes with the last name, not with each.
 
-use super::{mounts::MountWatcher, Attach, Report, ENTRIES};
+use super::{mounts::MountWatch, Attach, Report, ENTRIES};
 use crate::{
-    device::Shared,
     hook::{
+        chardev::object_of,
         close,
         contents,
-        fsnotify::{self, fs, Group, InodeState, Mark, Notify},
+        fsnotify::{self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share},
         irqlock::IrqLock, //
     },
     knote::{Bodies, Knote},
+    kqueue::Kqueue,
+    objects::{ObjectKind, ObjectPlace, Objects},
     uapi::*, //
 };
 use kernel::{
     fs::File,
+    new_spinlock,
     prelude::*,
+    rbtree::{RBTree, RBTreeNode},
     static_lock_class,
-    sync::{aref::ARef, Arc, ArcBorrow}, //
+    sync::{aref::ARef, Arc, ArcBorrow, SpinLock}, //
 };
 
-/// What is asked of the folder that a directory is in.
-const OF_PARENT: u32 = fs::DELETE;
+pub(crate) static FILE_MARKS: MarkCount = MarkCount::new();
+pub(crate) static FOLDER_MARKS: MarkCount = MarkCount::new();
+
+/// The notes that tell what others do who do not change the file.
+const OF_OTHERS: u32 = NOTE_OPEN | NOTE_CLOSE | NOTE_CLOSE_WRITE | NOTE_READ;
+/// The notes for which the size is looked at, and is known.
+const OF_SIZE: u32 = NOTE_WRITE | NOTE_EXTEND;
+/// The notes for which a directory's entries are watched.
+const OF_ENTRIES: u32 = NOTE_WRITE | NOTE_EXTEND | NOTE_LINK;
+/// The notes for which the folder that a directory is in is watched.
+const OF_FOLDER: u32 = NOTE_DELETE | NOTE_LINK;
 
 /// What is known of a file.
 struct Heard {
@@ -68,36 +83,113 @@ struct Heard {
 #[pin_data]
 pub(crate) struct FileWatcher {
     knote: ARef<Knote>,
+    is_directory: bool,
     #[pin]
     heard: IrqLock<Heard>,
 }
 
-impl Notify for FileWatcher {
-    const MOUNTS: bool = false;
-
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, state: InodeState) {
-        let due = {
-            let mut heard = this.heard.lock();
-            let notes = notes(events, heard.last, state) & heard.wanted;
+impl FileWatcher {
+    /// Compares the file with what was last seen of it, after those events.
+    fn hear(&self, events: u32, state: InodeState) {
+        let news = {
+            let mut heard = self.heard.lock();
+            let notes = notes(events, self.is_directory, heard.last, state) & heard.wanted;
             heard.last.links = state.links;
-            heard.last.dead = state.dead;
+            // For good: the folder's mark and its own may tell in another order than they have looked.
+            heard.last.dead |= state.dead;
             // Another event in the middle of a write must not hide that it made the file longer.
             if events & fs::MODIFY != 0 {
                 heard.last.size = state.size;
             }
+            // What it has heard of before, it was told.
+            let mut news = notes & !heard.fired != 0;
             heard.fired |= notes;
-            let moved = events & fs::MOVE_SELF != 0;
-            heard.moved |= moved;
-            notes != 0 || moved
+            if self.is_directory && events & fs::MOVE_SELF != 0 {
+                heard.moved = true;
+                news |= heard.wanted & OF_FOLDER != 0;
+            }
+            news
         };
-        if due {
-            this.knote.activate();
+        if news {
+            self.knote.activate();
         }
     }
 }
 
+impl Notify for FileWatcher {
+    const ABOUT: About = About::Inode;
+    const MARKS: &'static MarkCount = &FILE_MARKS;
+
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook) {
+        this.hear(events, inode.state);
+    }
+}
+
+/// (address of the inode, address of the watcher)
+type Child = (usize, usize);
+
+/// A folder that has directories in it which a user watches.
+#[pin_data]
+pub(crate) struct Folder {
+    #[pin]
+    children: SpinLock<RBTree<Child, Arc<FileWatcher>>>,
+}
+
+impl Folder {
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Folder { children <- new_spinlock!(RBTree::new(), "kqueue_folder") }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+}
+
+impl Notify for Folder {
+    const ABOUT: About = About::Entry;
+    const MARKS: &'static MarkCount = &FOLDER_MARKS;
+
+    /// Something in it was removed.
+    fn notify(this: ArcBorrow<'_, Self>, _: u32, inode: InodeLook) {
+        let mut children = this.children.lock();
+        let mut cursor = children.cursor_lower_bound_mut(&(inode.address, 0));
+        while let Some(at) = cursor {
+            let (key, watcher) = at.current();
+            if key.0 != inode.address {
+                break;
+            }
+            watcher.hear(0, inode.state);
+            cursor = at.move_next();
+        }
+    }
+}
+
+/// The watch of the folder that a directory is in; over when dropped.
+struct FolderWatch {
+    share: Share<Folder, Objects>,
+    child: Child,
+}
+
+impl FolderWatch {
+    fn new(file: &File, watcher: &Arc<FileWatcher>) -> Result<Self> {
+        let kqueue = watcher.knote.kqueue();
+        let share = Share::of_folder(kqueue.user().objects(), file, fs::DELETE, Folder::new)?;
+        let child = (fsnotify::address(file), Arc::as_ptr(watcher).addr());
+        let node = RBTreeNode::new(child, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
+        // The key is new: a watcher has one folder at a time.
+        share.target().children.lock().insert(node);
+        Ok(FolderWatch { share, child })
+    }
+}
+
+impl Drop for FolderWatch {
+    fn drop(&mut self) {
+        let node = self.share.target().children.lock().remove_node(&self.child);
+        drop(node);
+    }
+}
+
 /// What has happened, when a file that was as `last` said is as `now` says.
-fn notes(events: u32, last: InodeState, now: InodeState) -> u32 {
+fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> u32 {
     let grown = events & fs::MODIFY != 0 && now.size > last.size;
     let mut notes = if grown { NOTE_EXTEND } else { 0 };
     // Nearly all are this.
@@ -117,16 +209,21 @@ fn notes(events: u32, last: InodeState, now: InodeState) -> u32 {
     add(fs::CLOSE_NOWRITE, NOTE_CLOSE);
     add(fs::CLOSE_WRITE, NOTE_CLOSE_WRITE);
     add(fs::ACCESS, NOTE_READ);
-    if now.links == last.links {
+    let gone = |state: InodeState| state.dead || state.links == 0;
+    let ends = gone(now) && !gone(last);
+    let counted = now.links != last.links && !last.dead;
+    // A file's own event says the one or the other. A directory's count changes with what is in it, of which there are
+    // other events, that may not have been asked for; the one on itself is about that only if it ends.
+    if !counted || (is_directory && !ends) {
         add(fs::ATTRIB, NOTE_ATTRIB);
-    } else {
+    }
+    if counted {
         notes |= NOTE_LINK;
     }
     if events & fs::ISDIR != 0 && events & (fs::CREATE | fs::DELETE) != 0 {
         notes |= NOTE_LINK;
     }
-    let gone = |state: InodeState| state.dead || state.links == 0;
-    if gone(now) && !gone(last) {
+    if ends {
         notes |= NOTE_DELETE;
     }
     notes
@@ -140,7 +237,8 @@ fn events_for(wanted: u32) -> u32 {
             events |= more;
         }
     };
-    add(NOTE_WRITE | NOTE_EXTEND | NOTE_LINK, ENTRIES | fs::MODIFY);
+    add(OF_SIZE, fs::MODIFY);
+    add(OF_ENTRIES, ENTRIES);
     add(NOTE_OPEN, fs::OPEN);
     add(NOTE_CLOSE, fs::CLOSE_NOWRITE);
     add(NOTE_CLOSE_WRITE, fs::CLOSE_WRITE);
@@ -148,17 +246,29 @@ fn events_for(wanted: u32) -> u32 {
     events
 }
 
+/// True if the current task may ask for those notes of `file`.
+fn may_ask(file: &File, wanted: u32) -> bool {
+    let told = if contents::is_regular(file) || contents::is_directory(file) {
+        OF_OTHERS
+    } else {
+        // Writing does not change the file itself: it is what others do with a terminal, say.
+        OF_OTHERS | OF_SIZE
+    };
+    wanted & told == 0 || fsnotify::may_read(file)
+}
+
 /// A watched file.
 pub(crate) struct Vnode {
     // The inode is the file's, to which the knote is bound.
     mark: Mark<FileWatcher>,
     /// That of the folder which a directory is in.
-    parent: Option<Mark<FileWatcher>>,
+    folder: Option<FolderWatch>,
     /// That of the mount namespace, for `NOTE_REVOKE`.
-    unmounts: Option<Mark<MountWatcher>>,
+    unmounts: Option<MountWatch>,
     /// The unmount was told.
     unmounted: bool,
     watcher: Arc<FileWatcher>,
+    _place: ObjectPlace,
     /// What has happened and was not cleared.
     fired: u32,
 }
@@ -167,15 +277,23 @@ impl Vnode {
     /// # Errors
     ///
     /// `EINVAL` for a file that has no place in a file system, or one that has no fsnotify;
-    /// `ENOMEM`; `EBADF` if there is no file.
+    /// `EACCES` for notes that only who may read the file can ask for; `ENOSPC` if the user watches the file as often
+    /// as they may; `ENOMEM`; `EBADF` if there is no file.
     pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let file = attach.file.ok_or(EBADF)?;
-        if !fsnotify::has_inode_of_its_own(&file) {
+        // A kqueue is one however it was made.
+        if !fsnotify::has_place(&file) || object_of::<Kqueue>(&file).is_some() {
             return Err(EINVAL);
         }
         let wanted = attach.change.fflags;
+        if !may_ask(&file, wanted) {
+            return Err(EACCES);
+        }
         close::bind(attach.knote, file, attach.table, bodies)?;
         let file = attach.knote.file(bodies).ok_or(EBADF)?;
+        let kqueue = attach.knote.kqueue();
+        let user = kqueue.user();
+        let place = user.watch_object(ObjectKind::Inode, (fsnotify::address(file), 0))?;
         let heard = Heard {
             wanted,
             fired: 0,
@@ -185,61 +303,100 @@ impl Vnode {
         let watcher = Arc::pin_init(
             pin_init!(FileWatcher {
                 knote: attach.knote.into(),
+                is_directory: contents::is_directory(file),
                 heard <- IrqLock::new(heard, c"kqueue_vnode", static_lock_class!()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let files = &attach.shared.files;
-        Ok(Vnode {
-            mark: Mark::new(files, file, events_for(wanted), &watcher)?,
-            parent: Self::watch_parent(files, file, wanted, &watcher)?,
-            unmounts: Self::watch_unmounts(attach.shared, attach.knote, wanted)?,
+        let this = Vnode {
+            mark: Mark::new(&user.objects().files, file, events_for(wanted), &watcher)?,
+            folder: Self::watch_folder(file, wanted, &watcher)?,
+            unmounts: Self::watch_unmounts(file, wanted, &watcher)?,
             unmounted: false,
             watcher,
+            _place: place,
             fired: 0,
-        })
+        };
+        // It may have been removed before the folder was watched.
+        this.watcher.hear(0, fsnotify::state(file));
+        Ok(this)
     }
 
     fn watch_unmounts(
-        shared: &Shared,
-        knote: &Knote,
+        file: &File,
         wanted: u32,
-    ) -> Result<Option<Mark<MountWatcher>>> {
+        watcher: &FileWatcher,
+    ) -> Result<Option<MountWatch>> {
         if wanted & NOTE_REVOKE == 0 {
             return Ok(None);
         }
-        let (_, mark) = MountWatcher::watch(shared, knote, VQ_UNMOUNT)?;
-        Ok(Some(mark))
+        MountWatch::new(&watcher.knote, VQ_UNMOUNT, Some(file)).map(Some)
     }
 
-    fn watch_parent(
-        files: &Arc<Group<FileWatcher>>,
+    fn watch_folder(
         file: &File,
         wanted: u32,
         watcher: &Arc<FileWatcher>,
-    ) -> Result<Option<Mark<FileWatcher>>> {
-        if wanted & (NOTE_DELETE | NOTE_LINK) == 0 || !contents::is_directory(file) {
+    ) -> Result<Option<FolderWatch>> {
+        if wanted & OF_FOLDER == 0 || !watcher.is_directory {
             return Ok(None);
         }
-        Mark::on_parent(files, file, OF_PARENT, watcher).map(Some)
+        FolderWatch::new(file, watcher).map(Some)
     }
 
+    /// # Errors
+    ///
+    /// `EACCES`, `ENOMEM`.
     pub(super) fn touch(&mut self, file: &File, change: &Kevent) -> Result {
         let wanted = change.fflags;
-        let watcher = self.watcher.clone();
-        // The marks stay: that of the mounts is in the namespace of who added it.
-        if watcher.heard.lock().wanted == wanted {
-            return Ok(());
+        if !may_ask(file, wanted) {
+            return Err(EACCES);
         }
-        let kqueue = watcher.knote.kqueue();
-        let files = &kqueue.shared().files;
-        let mark = Mark::new(files, file, events_for(wanted), &watcher)?;
-        let parent = Self::watch_parent(files, file, wanted, &watcher)?;
-        let unmounts = Self::watch_unmounts(kqueue.shared(), &watcher.knote, wanted)?;
-        self.mark = mark;
-        self.parent = parent;
-        self.unmounts = unmounts;
-        watcher.heard.lock().wanted = wanted;
+        let watcher = self.watcher.clone();
+        let before = watcher.heard.lock().wanted;
+        // What is watched already stays so: the mounts are those of the namespace of who has added it.
+        let folder = match self.folder {
+            None => {
+                watcher.heard.lock().moved = false;
+                Self::watch_folder(file, wanted, &watcher)?
+            }
+            Some(_) => None,
+        };
+        let unmounts = match self.unmounts {
+            None => Self::watch_unmounts(file, wanted, &watcher)?,
+            Some(_) => None,
+        };
+        self.mark.set_events(events_for(wanted | before));
+        let moved = {
+            let mut heard = watcher.heard.lock();
+            heard.wanted = wanted;
+            // What was not heard of until now counts from now on.
+            let now = fsnotify::state(file);
+            if before & OF_SIZE == 0 {
+                heard.last.size = now.size;
+            }
+            if before & OF_ENTRIES == 0 && watcher.is_directory {
+                heard.last.links = now.links;
+            }
+            if before & OF_FOLDER == 0 && watcher.is_directory {
+                heard.last.dead = now.dead;
+            }
+            heard.moved && wanted & OF_FOLDER != 0
+        };
+        if moved {
+            watcher.knote.activate();
+        }
+        self.mark.set_events(events_for(wanted));
+        if wanted & OF_FOLDER == 0 {
+            self.folder = None;
+        } else if folder.is_some() {
+            self.folder = folder;
+        }
+        if wanted & NOTE_REVOKE == 0 {
+            self.unmounts = None;
+        } else if unmounts.is_some() {
+            self.unmounts = unmounts;
+        }
         Ok(())
     }
 
@@ -249,17 +406,16 @@ impl Vnode {
             self.fired |= core::mem::take(&mut heard.fired);
             (core::mem::take(&mut heard.moved), heard.wanted)
         };
-        if moved && self.parent.is_some() {
-            let kqueue = self.watcher.knote.kqueue();
-            let files = &kqueue.shared().files;
-            match Self::watch_parent(files, file, wanted, &self.watcher) {
-                Ok(parent) => self.parent = parent,
+        if moved && wanted & OF_FOLDER != 0 {
+            // First out of the old one: it may be the same.
+            self.folder = None;
+            match Self::watch_folder(file, wanted, &self.watcher) {
+                Ok(folder) => self.folder = folder,
                 // Next time, then.
                 Err(_) => self.watcher.heard.lock().moved = true,
             }
             // It may be gone again since.
-            let state = fsnotify::state(file);
-            Notify::notify(self.watcher.as_arc_borrow(), 0, state);
+            self.watcher.hear(0, fsnotify::state(file));
             self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
         }
         let unmounts = self.unmounts.is_some() && !self.unmounted;

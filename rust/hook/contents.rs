@@ -21,6 +21,11 @@ fn mode(file: &LocalFile) -> u32 {
     u32::from(unsafe { (*(*file.as_ptr()).f_inode).i_mode })
 }
 
+/// True for a regular file.
+pub(crate) fn is_regular(file: &LocalFile) -> bool {
+    mode(file) & TYPE == REGULAR
+}
+
 /// True for a directory.
 pub(crate) fn is_directory(file: &LocalFile) -> bool {
     mode(file) & TYPE == DIRECTORY

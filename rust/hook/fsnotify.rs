@@ -2,33 +2,39 @@
 
 //! fsnotify: hearing of what happens to an inode, or to a mount namespace.
 //!
-//! A [`Mark`] has its target told of the events in its mask. There may be any number of them on one
-//! object. A mark is freed some time after it was destroyed, by a worker of the kernel; [`Group`]
-//! waits for that when the module goes.
+//! A [`Mark`] has its target told of the events in its mask. There may be several on one object; how many
+//! one user may have is for the caller to see to ([`crate::objects`]), since who changes the object pays for
+//! each. What may have any number of watchers has one mark for all of a user's ([`Share`]).
+//!
+//! Each user has a [`Group`] of each kind, so that none waits for another one's lock. A mark is freed some time
+//! after it was destroyed, by a worker of the kernel; [`wait_until_freed`] waits for that when the module goes.
 //!
 //! # Context
 //!
 //! `Notify::notify` runs in the task that does something to the inode, which may hold the inode's
-//! locks, under the mark's own spin lock: it must not sleep.
+//! locks, under the mark's own spin lock: it must not sleep, nor take longer for more watchers.
 //!
 //! C header: [`include/linux/fsnotify_backend.h`](srctree/include/linux/fsnotify_backend.h)
 
 use crate::generated;
 use core::{
     marker::PhantomData,
-    ptr::{self, NonNull}, //
+    ptr::NonNull, //
 };
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
     ffi::{c_int, c_uint, c_void},
     fs::File,
+    new_mutex,
     new_spinlock,
     prelude::*,
+    rbtree::RBTree,
     sync::{
         atomic::{ordering, Atomic},
         Arc,
         ArcBorrow,
+        Mutex,
         SpinLock, //
     },
     time::{delay::fsleep, Delta},
@@ -66,28 +72,82 @@ pub(crate) struct InodeState {
     pub(crate) dead: bool,
 }
 
+/// What an event is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// The inode that the mark is on.
+    Inode,
+    /// One in the directory that the mark is on.
+    Entry,
+    /// The mount namespace that the mark is on.
+    Mounts,
+}
+
+/// An inode that something happened to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct InodeLook {
+    pub(crate) address: usize,
+    pub(crate) state: InodeState,
+}
+
 /// Who wants to know of inodes, or of mount namespaces.
 pub(crate) trait Notify: Send + Sync + 'static {
-    /// It is about mount namespaces.
-    const MOUNTS: bool;
+    /// What it is told of.
+    const ABOUT: About;
+    /// How many marks there are of this kind.
+    const MARKS: &'static MarkCount;
 
-    /// Something happened: events of [`fs`], none if it was to the folder that the inode is in.
-    /// `state` is the inode's, if there is one.
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, state: InodeState);
+    /// Something happened: events of [`fs`]. `inode` is what it is about, if that is one.
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook);
 }
 
-/// The group that all marks with one kind of target belong to.
-pub(crate) struct Group<T: Notify> {
-    group: NonNull<generated::fsnotify_group>,
-    /// Marks that are not freed.
-    marks: Atomic<usize>,
-    _target: PhantomData<T>,
+/// A number of marks, those included that wait to be freed.
+pub(crate) struct MarkCount(Atomic<usize>);
+
+impl MarkCount {
+    pub(crate) const fn new() -> Self {
+        MarkCount(Atomic::new(0))
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(ordering::Acquire)
+    }
 }
+
+/// Waits until all marks of a kind are freed. No mark is made any more, and all were dropped.
+pub(crate) fn wait_until_freed(marks: &MarkCount) {
+    while marks.get() != 0 {
+        // SAFETY: No preconditions; may sleep.
+        unsafe { generated::fsnotify_wait_marks_destroyed() };
+        fsleep(Delta::from_millis(1));
+    }
+    // The worker that freed the last one may still be in our function.
+    // SAFETY: As above.
+    unsafe { generated::fsnotify_wait_marks_destroyed() };
+}
+
+/// A group of fsnotify's. Its marks have references of their own.
+struct RawGroup(NonNull<generated::fsnotify_group>);
 
 // SAFETY: A group has locks of its own.
-unsafe impl<T: Notify> Send for Group<T> {}
+unsafe impl Send for RawGroup {}
 // SAFETY: As above.
-unsafe impl<T: Notify> Sync for Group<T> {}
+unsafe impl Sync for RawGroup {}
+
+impl Drop for RawGroup {
+    fn drop(&mut self) {
+        // SAFETY: The reference of `fsnotify_alloc_group`.
+        unsafe { generated::fsnotify_put_group(self.0.as_ptr()) };
+    }
+}
+
+/// The group that all marks of one user with one kind of target belong to. Made with the first of them.
+#[pin_data]
+pub(crate) struct Group<T: Notify> {
+    #[pin]
+    group: Mutex<Option<RawGroup>>,
+    _target: PhantomData<fn(T)>,
+}
 
 /// A mark, in memory that the group frees.
 ///
@@ -99,10 +159,8 @@ unsafe impl<T: Notify> Sync for Group<T> {}
 struct Node<T: Notify> {
     // First, so that a pointer to it is a pointer to the whole.
     mark: Opaque<generated::fsnotify_mark>,
-    group: Arc<Group<T>>,
+    /// What it is on, if it is told of that.
     inode: Option<NonNull<bindings::inode>>,
-    /// The mark is on that inode, not on the folder that it is in.
-    own: bool,
     #[pin]
     target: SpinLock<Option<Arc<T>>>,
 }
@@ -118,10 +176,9 @@ unsafe impl<T: Notify> Sync for Mark<T> {}
 impl<T: Notify> Group<T> {
     const OPS: &'static generated::fsnotify_ops = &generated::fsnotify_ops {
         // Used for everything if it is there; the other is for inodes only.
-        handle_event: if T::MOUNTS {
-            Some(Node::<T>::handle_mount)
-        } else {
-            None
+        handle_event: match T::ABOUT {
+            About::Mounts => Some(Node::<T>::handle_mount),
+            About::Inode | About::Entry => None,
         },
         handle_inode_event: Some(Node::<T>::handle),
         free_group_priv: None,
@@ -131,66 +188,43 @@ impl<T: Notify> Group<T> {
     };
 
     /// No marks yet.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        // Several marks of ours on one inode.
-        let flags = generated::FSNOTIFY_GROUP_DUPS as c_int;
-        // SAFETY: The operations live as long as the module, which outlives the group's marks.
-        let group = from_err_ptr(unsafe { generated::fsnotify_alloc_group(Self::OPS, flags) })?;
-        let group = NonNull::new(group).ok_or(ENOMEM)?;
-        let this = Group {
-            group,
-            marks: Atomic::new(0),
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            group <- new_mutex!(None, "kqueue_group"),
             _target: PhantomData,
-        };
-        Ok(Arc::new(this, GFP_KERNEL)?)
+        })
     }
 
-    /// Waits until all marks are freed. No mark is made any more, and all were dropped.
-    pub(crate) fn stop(&self) {
-        while self.marks.load(ordering::Acquire) != 0 {
-            // SAFETY: No preconditions; may sleep.
-            unsafe { generated::fsnotify_wait_marks_destroyed() };
-            fsleep(Delta::from_millis(1));
+    /// Calls `with` with the group.
+    fn with<R>(
+        &self,
+        with: impl FnOnce(NonNull<generated::fsnotify_group>) -> Result<R>,
+    ) -> Result<R> {
+        let mut group = self.group.lock();
+        if let Some(group) = &*group {
+            return with(group.0);
         }
-        // The worker that freed the last one may still be in our function.
-        // SAFETY: As above.
-        unsafe { generated::fsnotify_wait_marks_destroyed() };
-    }
-
-    /// How many marks there are, those that wait to be freed included.
-    pub(crate) fn marks(&self) -> usize {
-        self.marks.load(ordering::Relaxed)
-    }
-}
-
-impl<T: Notify> Drop for Group<T> {
-    fn drop(&mut self) {
-        // SAFETY: The reference of `new`. What may be left of marks has references of its own.
-        unsafe { generated::fsnotify_put_group(self.group.as_ptr()) };
+        // Charged to the caller, and several marks on one inode.
+        let flags = generated::FSNOTIFY_GROUP_USER | generated::FSNOTIFY_GROUP_DUPS;
+        // SAFETY: The operations live as long as the module, which outlives the group's marks.
+        let raw =
+            from_err_ptr(unsafe { generated::fsnotify_alloc_group(Self::OPS, flags as c_int) })?;
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        *group = Some(RawGroup(raw));
+        with(raw)
     }
 }
 
 /// What a mark is put on.
+#[derive(Clone, Copy)]
 enum Object {
     Inode(NonNull<bindings::inode>),
     Mounts(NonNull<generated::mnt_namespace>),
 }
 
 impl Object {
-    /// False for an inode that is not `about`.
-    fn is(&self, about: Option<NonNull<bindings::inode>>) -> bool {
-        match self {
-            Object::Inode(inode) => about == Some(*inode),
-            Object::Mounts(_) => true,
-        }
-    }
-
     /// As fsnotify wants it.
-    fn raw(&self) -> (*mut c_void, c_uint) {
+    fn raw(self) -> (*mut c_void, c_uint) {
         match self {
             Object::Inode(inode) => (
                 inode.as_ptr().cast(),
@@ -202,6 +236,32 @@ impl Object {
             ),
         }
     }
+
+    fn address(self) -> usize {
+        self.raw().0.addr()
+    }
+
+    /// The current task's mount namespace, which it keeps.
+    fn current_mounts() -> Result<Self> {
+        // SAFETY: No preconditions.
+        NonNull::new(unsafe { generated::kq_current_mount_ns() })
+            .map(Object::Mounts)
+            .ok_or(EINVAL)
+    }
+}
+
+/// Where the inode of `file` is, as long as the file is.
+pub(crate) fn address(file: &File) -> usize {
+    inode_of(file).as_ptr().addr()
+}
+
+/// Where the current task's mount namespace is.
+///
+/// # Errors
+///
+/// `EINVAL` for a task without one.
+pub(crate) fn address_of_mounts() -> Result<usize> {
+    Object::current_mounts().map(Object::address)
 }
 
 /// # Safety
@@ -224,10 +284,19 @@ pub(crate) fn state(file: &File) -> InodeState {
     unsafe { state_of(inode_of(file)) }
 }
 
-/// True when `file` is one that has a place in a file system: no socket, and nothing anonymous.
-pub(crate) fn has_inode_of_its_own(file: &File) -> bool {
-    // SAFETY: A file has an inode as long as it lives.
-    unsafe { generated::kq_inode_is_vnode(inode_of(file).as_ptr()) }
+/// True when `file` is one that has a place in a file system that is mounted: no socket, and nothing anonymous. Of
+/// those fsnotify is not told what is done through the descriptor that made them.
+pub(crate) fn has_place(file: &File) -> bool {
+    // SAFETY: The file is valid.
+    unsafe { generated::kq_file_has_place(file.as_ptr()) }
+}
+
+/// True when the current task may read what is in `file`, now and if it were opened anew.
+///
+/// May sleep.
+pub(crate) fn may_read(file: &File) -> bool {
+    // SAFETY: The file is valid.
+    unsafe { generated::kq_file_may_read(file.as_ptr()) == 0 }
 }
 
 /// True when the file system was unmounted where `file` was opened (lazily, as the file is open).
@@ -246,11 +315,11 @@ impl<T: Notify> Node<T> {
     ///
     /// # Safety
     ///
-    /// `mark` is that of a `Node<T>`, and is not freed meanwhile.
+    /// `mark` is that of a `Node<T>`, and is not freed meanwhile. `inode` is null or valid.
     unsafe extern "C" fn handle(
         mark: *mut generated::fsnotify_mark,
         events: u32,
-        _inode: *mut bindings::inode,
+        inode: *mut bindings::inode,
         _dir: *mut bindings::inode,
         _name: *const bindings::qstr,
         _cookie: u32,
@@ -258,14 +327,21 @@ impl<T: Notify> Node<T> {
         // SAFETY: `mark` is the first field of a live `Node<T>`.
         let this = unsafe { &*mark.cast::<Node<T>>() };
         let target = this.target.lock();
-        if let Some(target) = &*target {
-            let state = this.inode.map_or_else(InodeState::default, |inode| {
-                // SAFETY: The target is there, so the inode is valid by the type's invariant.
-                unsafe { state_of(inode) }
-            });
-            let events = if this.own { events } else { 0 };
-            T::notify(target.as_arc_borrow(), events, state);
-        }
+        let Some(target) = &*target else {
+            return 0;
+        };
+        let about = match T::ABOUT {
+            About::Inode => this.inode,
+            About::Entry => NonNull::new(inode),
+            About::Mounts => None,
+        };
+        let look = about.map_or_else(InodeLook::default, |inode| InodeLook {
+            address: inode.as_ptr().addr(),
+            // SAFETY: The target is there, so the mark's inode is valid by the type's invariant; the other one is
+            // by this function's contract.
+            state: unsafe { state_of(inode) },
+        });
+        T::notify(target.as_arc_borrow(), events, look);
         0
     }
 
@@ -279,9 +355,9 @@ impl<T: Notify> Node<T> {
         events: u32,
         _data: *const c_void,
         _data_type: c_int,
-        _dir: *mut bindings::inode,
-        _name: *const bindings::qstr,
-        _cookie: u32,
+        dir: *mut bindings::inode,
+        name: *const bindings::qstr,
+        cookie: u32,
         iter: *mut generated::fsnotify_iter_info,
     ) -> c_int {
         // SAFETY: By this function's contract.
@@ -290,14 +366,7 @@ impl<T: Notify> Node<T> {
             if mark.is_null() {
                 return 0;
             }
-            Self::handle(
-                mark,
-                events,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                ptr::null(),
-                0,
-            )
+            Self::handle(mark, events, core::ptr::null_mut(), dir, name, cookie)
         }
     }
 
@@ -308,11 +377,9 @@ impl<T: Notify> Node<T> {
     /// `mark` is that of a leaked box of `Node<T>`.
     unsafe extern "C" fn free(mark: *mut generated::fsnotify_mark) {
         // SAFETY: By this function's contract.
-        let this = unsafe { KBox::from_raw(mark.cast::<Node<T>>()) };
-        let group = this.group.clone();
-        drop(this);
-        // `Group::stop` may go on from here; it keeps the group.
-        group.marks.fetch_sub(1, ordering::Release);
+        drop(unsafe { KBox::from_raw(mark.cast::<Node<T>>()) });
+        // `wait_until_freed` may go on from here.
+        T::MARKS.0.fetch_sub(1, ordering::Release);
     }
 }
 
@@ -323,108 +390,215 @@ impl<T: Notify> Mark<T> {
     /// # Errors
     ///
     /// `EINVAL` if its file system does not have that, `ENOMEM`.
-    pub(crate) fn new(
-        group: &Arc<Group<T>>,
-        file: &File,
-        events: u32,
-        target: &Arc<T>,
-    ) -> Result<Self> {
-        let inode = inode_of(file);
+    pub(crate) fn new(group: &Group<T>, file: &File, events: u32, target: &Arc<T>) -> Result<Self> {
         // SAFETY: The file has its inode.
-        unsafe { Self::add(group, Object::Inode(inode), Some(inode), events, target) }
-    }
-
-    /// Tells `target` of `events` on the folder that `file` is in now. The caller keeps the file
-    /// longer than the mark.
-    ///
-    /// # Errors
-    ///
-    /// As above.
-    pub(crate) fn on_parent(
-        group: &Arc<Group<T>>,
-        file: &File,
-        events: u32,
-        target: &Arc<T>,
-    ) -> Result<Self> {
-        // SAFETY: The file has its name and its inode; the parent is kept by the reference
-        // until the mark keeps it.
-        unsafe {
-            let parent = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
-            let result = NonNull::new((*parent).d_inode)
-                .ok_or(ENOENT)
-                .and_then(|folder| {
-                    let about = Some(inode_of(file));
-                    Self::add(group, Object::Inode(folder), about, events, target)
-                });
-            bindings::dput(parent);
-            result
-        }
-    }
-
-    /// Tells `target` of `events` in the current task's mount namespace, for as long as that is.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; `EINVAL` for a task without one.
-    pub(crate) fn on_mounts(group: &Arc<Group<T>>, events: u32, target: &Arc<T>) -> Result<Self> {
-        // SAFETY: No preconditions; the current task keeps its namespace.
-        let namespace = NonNull::new(unsafe { generated::kq_current_mount_ns() }).ok_or(EINVAL)?;
-        // SAFETY: Valid while we run.
-        unsafe { Self::add(group, Object::Mounts(namespace), None, events, target) }
+        unsafe { Self::add(group, Object::Inode(inode_of(file)), events, target) }
     }
 
     /// # Safety
     ///
-    /// The object and the inode are valid; `about` until the mark is dropped.
-    unsafe fn add(
-        group: &Arc<Group<T>>,
-        on: Object,
-        about: Option<NonNull<bindings::inode>>,
-        events: u32,
-        target: &Arc<T>,
-    ) -> Result<Self> {
-        let own = on.is(about);
+    /// The object is valid; if the target is told of it and it is an inode, it is until the mark is dropped.
+    unsafe fn add(group: &Group<T>, on: Object, events: u32, target: &Arc<T>) -> Result<Self> {
+        let inode = match (T::ABOUT, on) {
+            (About::Inode, Object::Inode(inode)) => Some(inode),
+            _ => None,
+        };
         let mark = KBox::pin_init(
             pin_init!(Node {
                 mark: Opaque::uninit(),
-                group: group.clone(),
-                inode: about,
-                own,
+                inode,
                 target <- new_spinlock!(Some(target.clone()), "kqueue_mark"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        group.marks.fetch_add(1, ordering::Relaxed);
-        // SAFETY: It stays pinned: only `Node::free` takes the box back.
-        let raw = unsafe { KBox::into_raw(Pin::into_inner_unchecked(mark)) };
-        let c_mark = raw.cast::<generated::fsnotify_mark>();
-        // SAFETY: Valid memory for a mark; the group is valid.
-        unsafe {
-            generated::fsnotify_init_mark(c_mark, group.group.as_ptr());
-            (*c_mark).mask = events;
-        }
-        // SAFETY: Not null. From here on the reference is this value's.
-        let this = Mark(unsafe { NonNull::new_unchecked(raw) });
+        let this = group.with(|group| {
+            T::MARKS.0.fetch_add(1, ordering::Relaxed);
+            // SAFETY: It stays pinned: only `Node::free` takes the box back.
+            let raw = unsafe { KBox::into_raw(Pin::into_inner_unchecked(mark)) };
+            let c_mark = raw.cast::<generated::fsnotify_mark>();
+            // SAFETY: Valid memory for a mark, which nobody else has; the group is valid.
+            unsafe {
+                generated::fsnotify_init_mark(c_mark, group.as_ptr());
+                (*c_mark).mask = events;
+            }
+            // SAFETY: Not null. From here on the reference is this value's.
+            Ok(Mark(unsafe { NonNull::new_unchecked(raw) }))
+        })?;
         let (object, kind) = on.raw();
-        // SAFETY: The object is valid by this function's contract, the type is its.
-        to_result(unsafe { generated::fsnotify_add_mark(c_mark, object, kind, 0) })?;
+        // SAFETY: The mark is initialised; the object is valid by this function's contract, the type is its.
+        to_result(unsafe { generated::fsnotify_add_mark(this.raw(), object, kind, 0) })?;
         Ok(this)
+    }
+
+    fn raw(&self) -> *mut generated::fsnotify_mark {
+        self.0.as_ptr().cast()
+    }
+
+    /// Tells of those events from now on, and no others.
+    pub(crate) fn set_events(&self, events: u32) {
+        // SAFETY: We own a reference.
+        unsafe { generated::fsnotify_modify_mark_mask(self.raw(), events, !events) };
+    }
+
+    /// False if the object has ended: the kernel then has taken the mark off it, before another one can be in its
+    /// place.
+    fn is_attached(&self) -> bool {
+        // SAFETY: We own a reference.
+        unsafe { generated::kq_fsnotify_mark_is_attached(self.raw()) }
     }
 }
 
 impl<T: Notify> Drop for Mark<T> {
     fn drop(&mut self) {
-        let raw = self.0.as_ptr();
         // SAFETY: Valid until our reference is put below.
-        let this = unsafe { &*raw };
+        let this = unsafe { self.0.as_ref() };
         // Waits for a call that is running; later ones find nobody.
         let target = this.target.lock().take();
         drop(target);
-        // SAFETY: We own a reference; the group is that of the mark. (Destroying one that could not
-        // be added does nothing.)
+        // SAFETY: We own a reference; the group is that of the mark, which has one to it. (Destroying one that could
+        // not be added does nothing.)
         unsafe {
-            generated::fsnotify_destroy_mark(raw.cast(), this.group.group.as_ptr());
-            generated::fsnotify_put_mark(raw.cast());
+            generated::fsnotify_destroy_mark(self.raw(), (*self.raw()).group);
+            generated::fsnotify_put_mark(self.raw());
         }
+    }
+}
+
+/// Marks that many watchers of a user have in common: one for each object.
+#[pin_data]
+pub(crate) struct Shares<T: Notify> {
+    #[pin]
+    group: Group<T>,
+    /// By the object's address. One of an object that has ended may be left until another one is there.
+    #[pin]
+    marks: Mutex<RBTree<usize, Shared<T>>>,
+}
+
+struct Shared<T: Notify> {
+    mark: Mark<T>,
+    target: Arc<T>,
+    shares: usize,
+}
+
+/// Who has such marks.
+pub(crate) trait Sharing<T: Notify>: Send + Sync + 'static {
+    fn shares(&self) -> &Shares<T>;
+}
+
+/// One watcher's part in such a mark.
+pub(crate) struct Share<T: Notify, S: Sharing<T>> {
+    of: Arc<S>,
+    object: usize,
+    target: Arc<T>,
+}
+
+impl<T: Notify> Shares<T> {
+    /// No marks yet.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            group <- Group::new(),
+            marks <- new_mutex!(RBTree::new(), "kqueue_shares"),
+        })
+    }
+}
+
+impl<T: Notify, S: Sharing<T>> Share<T, S> {
+    /// A part in the mark on the folder that `file` is in now, which is told of `events` in it. `new` makes the target
+    /// if there is no such mark.
+    ///
+    /// # Errors
+    ///
+    /// What `new` fails with; `ENOENT` if the folder was removed; `EINVAL`, `ENOMEM`.
+    pub(crate) fn of_folder(
+        of: &Arc<S>,
+        file: &File,
+        events: u32,
+        new: impl FnOnce() -> Result<Arc<T>>,
+    ) -> Result<Self> {
+        // SAFETY: The file has its name; the folder is kept by the reference. The mark is not told of the folder.
+        unsafe {
+            let folder = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
+            let result = NonNull::new((*folder).d_inode)
+                .ok_or(ENOENT)
+                .and_then(|inode| Self::join(of, Object::Inode(inode), events, new));
+            bindings::dput(folder);
+            result
+        }
+    }
+
+    /// The same in the mark on the current task's mount namespace, for as long as that is.
+    ///
+    /// # Errors
+    ///
+    /// What `new` fails with; `EINVAL` for a task without one; `ENOMEM`.
+    pub(crate) fn of_mounts(
+        of: &Arc<S>,
+        events: u32,
+        new: impl FnOnce() -> Result<Arc<T>>,
+    ) -> Result<Self> {
+        let namespace = Object::current_mounts()?;
+        // SAFETY: Valid while we run.
+        unsafe { Self::join(of, namespace, events, new) }
+    }
+
+    /// # Safety
+    ///
+    /// The object is valid; the target is not told of it, if it is an inode.
+    unsafe fn join(
+        of: &Arc<S>,
+        object: Object,
+        events: u32,
+        new: impl FnOnce() -> Result<Arc<T>>,
+    ) -> Result<Self> {
+        let shares = of.shares();
+        let address = object.address();
+        let mut marks = shares.marks.lock();
+        let (target, ended) = match marks.get_mut(&address) {
+            Some(shared) if shared.mark.is_attached() => {
+                shared.shares += 1;
+                (shared.target.clone(), None)
+            }
+            _ => {
+                let target = new()?;
+                let shared = Shared {
+                    // SAFETY: By this function's contract.
+                    mark: unsafe { Mark::add(&shares.group, object, events, &target)? },
+                    target: target.clone(),
+                    shares: 1,
+                };
+                let ended = marks.try_create_and_insert(address, shared, GFP_KERNEL_ACCOUNT)?;
+                (target, ended)
+            }
+        };
+        drop(marks);
+        drop(ended);
+        Ok(Share {
+            of: of.clone(),
+            object: address,
+            target,
+        })
+    }
+
+    /// What the mark tells.
+    pub(crate) fn target(&self) -> &Arc<T> {
+        &self.target
+    }
+}
+
+impl<T: Notify, S: Sharing<T>> Drop for Share<T, S> {
+    fn drop(&mut self) {
+        let mut marks = self.of.shares().marks.lock();
+        let mut over = None;
+        if let Some(shared) = marks.get_mut(&self.object) {
+            // If it is another one, ours has ended with its object.
+            if Arc::ptr_eq(&shared.target, &self.target) {
+                shared.shares -= 1;
+                if shared.shares == 0 {
+                    over = marks.remove_node(&self.object);
+                }
+            }
+        }
+        drop(marks);
+        drop(over);
     }
 }

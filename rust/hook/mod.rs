@@ -41,3 +41,4 @@ pub(crate) mod tracepoint;
 mod treap;
 pub(crate) mod usercopy;
 pub(crate) mod waitqueue;
+pub(crate) mod workqueue;

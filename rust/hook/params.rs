@@ -4,6 +4,7 @@
 //!
 //! They are defined in C (`rust/helpers.c`): those of the `kernel` crate are not in sysfs.
 
+use super::arrayvec::ArrayVec;
 use crate::generated;
 
 /// How many timers there may be in the system.
@@ -18,10 +19,39 @@ pub(crate) fn max_user_knotes() -> usize {
     unsafe { (&raw const generated::kq_max_user_knotes).read_volatile() as usize }
 }
 
-/// The number of the user that the current task is of, as the initial user namespace has it.
-pub(crate) fn current_uid() -> u32 {
-    // SAFETY: No preconditions.
-    unsafe { generated::kq_current_uid() }
+/// How many watches of one object a user may have.
+pub(crate) fn max_object_watches() -> usize {
+    // SAFETY: As above.
+    unsafe { (&raw const generated::kq_max_object_watches).read_volatile() as usize }
+}
+
+/// User namespaces are nested 32 times at most (`create_user_ns`), and each has an owner.
+const MOST_USERS: usize = 34;
+
+/// Numbers of users, as the initial user namespace has them.
+pub(crate) type Uids = ArrayVec<u32, MOST_USERS>;
+
+/// The user that the current task is of, and the owners of the user namespaces that it is in, from the inside out,
+/// each once.
+pub(crate) fn current_uids() -> Uids {
+    let mut uids = Uids::new();
+    // SAFETY: A task has a user namespace, which has all those that it is in, as long as it does not change
+    // that itself; the initial one has no parent.
+    unsafe {
+        let _ = uids.push(generated::kq_current_uid());
+        let mut namespace = generated::kq_current_user_ns();
+        loop {
+            let parent = generated::kq_user_ns_parent(namespace);
+            if parent.is_null() {
+                return uids;
+            }
+            let owner = generated::kq_user_ns_owner(namespace);
+            if !uids.contains(&owner) {
+                let _ = uids.push(owner);
+            }
+            namespace = parent;
+        }
+    }
 }
 
 /// Bytes of memory that the machine has.

@@ -23,6 +23,7 @@ mod fork;
 mod kinds;
 mod library;
 mod limit;
+mod marks;
 mod mounts;
 mod nested;
 mod oracle;

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     os::{
-        fd::{AsRawFd, FromRawFd},
+        fd::AsRawFd,
         unix::fs::{FileExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -260,20 +260,7 @@ fn memory_devices() {
 
 #[test]
 fn files_without_a_name() {
-    // SAFETY: The name is a C string; the descriptor is new and ours.
-    let mut file = unsafe {
-        let fd = libc::memfd_create(c"kqueue".as_ptr(), libc::MFD_CLOEXEC);
-        assert!(fd >= 0);
-        File::from_raw_fd(fd)
-    };
     let kqueue = kqueue();
-    change(&kqueue, &[add_read(&file, 0)]);
-    assert!(pending(&kqueue).is_empty());
-    file.write_all(b"1234").unwrap();
-    assert!(pending(&kqueue).is_empty());
-    file.rewind().unwrap();
-    assert_eq!(one(&kqueue).data, 4);
-
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_TMPFILE);
     let file = options.open("/dev/shm").unwrap();

@@ -391,7 +391,7 @@ fn no_mark_without_a_knote() {
     for idle in ["close", "fork", "exec", "signal", "offset", "seek"] {
         none(&format!("{idle} registered: false watches: 0"));
     }
-    none("content marks: 0\nfile marks: 0\nmount marks: 0");
+    none("content marks: 0\nfile marks: 0\nfolder marks: 0\nmount marks: 0");
     // The end of a process needs no probe.
     change(&kqueue, &[exit]);
     assert!(hooks().contains("fork registered: false"));
@@ -400,9 +400,8 @@ fn no_mark_without_a_knote() {
     let file = File::open(&folder.0).unwrap();
     let mounts = Event::new(0, Filter::FS, ev::ADD);
     change(&kqueue, &[watch(&file, note::WRITE), mounts]);
-    // SAFETY: The name is a C string; the descriptor is new and ours.
-    let memory = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"x".as_ptr(), 0)) };
-    change(&kqueue, &[add_read(&file, 0), add_read(&memory, 0)]);
+    let device = File::open("/dev/loop0").unwrap();
+    change(&kqueue, &[add_read(&file, 0), add_read(&device, 0)]);
     // The three on descriptors are of one kqueue, which counts once for the probe of closes.
     for (busy, watches) in [
         ("close", 1),
@@ -415,7 +414,12 @@ fn no_mark_without_a_knote() {
         let line = format!("{busy} registered: true watches: {watches}");
         assert!(hooks().contains(&line), "{}", hooks());
     }
-    for marks in ["content marks: 2", "file marks: 1", "mount marks: 1"] {
+    for marks in [
+        "content marks: 2",
+        "file marks: 1",
+        "folder marks: 0",
+        "mount marks: 1",
+    ] {
         assert!(hooks().contains(marks), "{}", hooks());
     }
     let functions = || fs::read_to_string("/sys/kernel/tracing/enabled_functions").unwrap();
@@ -425,7 +429,7 @@ fn no_mark_without_a_knote() {
     for idle in ["close", "fork", "exec", "signal", "offset", "seek"] {
         none(&format!("{idle} registered: false watches: 0"));
     }
-    none("content marks: 0\nfile marks: 0\nmount marks: 0");
+    none("content marks: 0\nfile marks: 0\nfolder marks: 0\nmount marks: 0");
     assert!(!functions().contains("locks_remove_posix"));
 }
 
