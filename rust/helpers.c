@@ -3,9 +3,15 @@
  * The kernel's macros and inline functions that Rust cannot call. A function
  * here is one expression of the kernel's; whatever decides is in Rust.
  */
+#include <linux/capability.h>
+#include <linux/capability.h>
 #include <linux/compat.h>
+#include <linux/cred.h>
+#include <linux/cred.h>
 #include <linux/fdtable.h>
+#include <linux/file.h>
 #include <linux/file_ref.h>
+#include <linux/fprobe.h>
 #include <linux/fs.h>
 #include <linux/fsnotify_backend.h>
 #include <linux/ftrace.h>
@@ -13,6 +19,7 @@
 #include <linux/kallsyms.h>
 #include <linux/kqueue.h>
 #include <linux/magic.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/mount.h>
@@ -20,6 +27,8 @@
 #include <linux/nsproxy.h>
 #include <linux/pid.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/sched/exec_state.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/stringify.h>
@@ -34,6 +43,8 @@
 #include <net/sock.h>
 #include <net/tcp.h>
 #include <net/udp.h>
+#include <trace/events/sched.h>
+#include <trace/events/signal.h>
 
 #include "helpers.h"
 
@@ -83,6 +94,15 @@ static_assert(IPPROTO_ICMP == 1 && IPPROTO_TCP == 6 && IPPROTO_UDP == 17 && IPPR
 static_assert(IPPROTO_MPTCP == 262);
 /* and rust/hook/pipe.rs */
 static_assert(S_IFMT == 0170000 && S_IFIFO == 0010000);
+/* What rust/hook has called at the kernel's tracepoints and functions */
+#define KQ_TRACEPOINT_CALLS(name, probe) \
+	static_assert(__same_type(check_trace_callback_type_##name, void (probe)))
+KQ_TRACEPOINT_CALLS(sched_process_fork, kq_fork_probe);
+KQ_TRACEPOINT_CALLS(sched_process_exec, kq_exec_probe);
+KQ_TRACEPOINT_CALLS(signal_generate, kq_signal_probe);
+static_assert(__same_type(__f_unlock_pos, void (struct file *)));
+static_assert(__same_type(typeof_member(struct file_operations, llseek),
+			  loff_t (*)(struct file *, loff_t, int)));
 
 MODULE_VERSION(__stringify(KQUEUE_VERSION));
 
@@ -128,11 +148,6 @@ u32 kq_user_ns_owner(struct user_namespace *ns)
 	return __kuid_val(ns->owner);
 }
 
-u32 kq_current_euid(void)
-{
-	return __kuid_val(current_euid());
-}
-
 struct pid *kq_pid_get(struct pid *pid)
 {
 	return get_pid(pid);
@@ -143,25 +158,41 @@ struct pid *kq_task_tgid(struct task_struct *task)
 	return task_tgid(task);
 }
 
-u32 kq_task_uid(struct task_struct *task)
+const struct cred *kq_current_cred_get(void)
 {
-	return __kuid_val(__task_cred(task)->uid);
+	return get_current_cred();
 }
 
-u32 kq_task_suid(struct task_struct *task)
+bool kq_current_is_capable(struct user_namespace *ns, int cap)
 {
-	return __kuid_val(__task_cred(task)->suid);
+	return ns_capable_noaudit(ns, cap);
 }
 
-struct user_namespace *kq_task_user_ns(struct task_struct *task)
+const struct cred *kq_task_cred(struct task_struct *task)
 {
-	return __task_cred(task)->user_ns;
+	return __task_cred(task);
 }
 
-bool kq_task_is_ours(struct task_struct *task)
+void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look)
 {
-	return same_thread_group(task, current) ||
-	       same_thread_group(rcu_dereference(task->real_parent), current);
+	const struct task_exec_state *state;
+
+	smp_rmb();
+	state = rcu_dereference(task->exec_state);
+	*look = (struct kq_exec_look) {
+		.dumpable = READ_ONCE(state->dumpable) == TASK_DUMPABLE_OWNER,
+		.user_ns = state->user_ns,
+	};
+}
+
+struct pid *kq_process_parent(struct task_struct *leader)
+{
+	return task_tgid(rcu_dereference_raw(leader->real_parent));
+}
+
+struct pid *kq_process_tracer(struct task_struct *leader)
+{
+	return READ_ONCE(leader->ptrace) ? task_tgid(rcu_dereference_raw(leader->parent)) : NULL;
 }
 
 bool kq_process_has_exited(struct task_struct *leader)
@@ -175,9 +206,29 @@ int kq_process_wait_status(struct task_struct *leader)
 	       leader->signal->group_exit_code : leader->exit_code;
 }
 
+struct mem_cgroup *kq_current_memcg_get(void)
+{
+	return get_mem_cgroup_from_mm(current->mm);
+}
+
+void kq_memcg_put(struct mem_cgroup *memcg)
+{
+	mem_cgroup_put(memcg);
+}
+
+struct mem_cgroup *kq_set_active_memcg(struct mem_cgroup *memcg)
+{
+	return set_active_memcg(memcg);
+}
+
 void kq_tracepoint_synchronize(void)
 {
 	tracepoint_synchronize_unregister();
+}
+
+unsigned long kq_fprobe_address(struct fprobe *probe, unsigned int n)
+{
+	return probe->hlist_array->array[n].addr;
 }
 
 unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n)

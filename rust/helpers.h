@@ -7,15 +7,20 @@
 #include <linux/types.h>
 #include <linux/unistd.h>
 
+struct cred;
 struct delayed_work;
 struct file;
 struct files_struct;
+struct fprobe;
 struct ftrace_regs;
 struct fsnotify_iter_info;
 struct fsnotify_mark;
 struct inode;
 struct irq_work;
+struct kernel_siginfo;
 struct kqueue_event;
+struct linux_binprm;
+struct mem_cgroup;
 struct mnt_namespace;
 struct mutex;
 struct pid;
@@ -40,10 +45,10 @@ u32 kq_current_uid(void);
 struct user_namespace *kq_current_user_ns(void);
 struct user_namespace *kq_user_ns_parent(struct user_namespace *ns);
 u32 kq_user_ns_owner(struct user_namespace *ns);
-u32 kq_current_euid(void);
 bool kq_fatal_signal_pending(void);
 
 /* Function entry probes and descriptor tables */
+unsigned long kq_fprobe_address(struct fprobe *probe, unsigned int n);
 unsigned long kq_ftrace_argument(struct ftrace_regs *regs, unsigned int n);
 struct file *kq_files_lookup(struct files_struct *files, unsigned int fd);
 int kq_files_users(struct files_struct *files);
@@ -65,16 +70,35 @@ bool kq_task_has_native_call(void);
 int kq_call_number(void);
 unsigned long kq_call_argument(unsigned int n);
 
-/* Processes: kq_task_uid() to kq_process_wait_status() under RCU */
+/* Processes: kq_task_cred() to kq_process_wait_status() under RCU, or in the wait queue's wake-up */
 struct pid *kq_pid_get(struct pid *pid);
 struct pid *kq_task_tgid(struct task_struct *task);
-u32 kq_task_uid(struct task_struct *task);
-u32 kq_task_suid(struct task_struct *task);
-struct user_namespace *kq_task_user_ns(struct task_struct *task);
-bool kq_task_is_ours(struct task_struct *task);
+const struct cred *kq_current_cred_get(void);
+bool kq_current_is_capable(struct user_namespace *ns, int cap);
+const struct cred *kq_task_cred(struct task_struct *task);
+struct kq_exec_look {
+	bool dumpable;	/* its owner may look at it */
+	struct user_namespace *user_ns;
+};
+/* After the credentials were read: see __ptrace_may_access() */
+void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look);
+struct pid *kq_process_parent(struct task_struct *leader);
+struct pid *kq_process_tracer(struct task_struct *leader);
 bool kq_process_has_exited(struct task_struct *leader);
 int kq_process_wait_status(struct task_struct *leader);
 void kq_tracepoint_synchronize(void);
+
+/* What is called at tracepoints */
+typedef void (*kq_fork_probe)(void *data, struct task_struct *parent, struct task_struct *child);
+typedef void (*kq_exec_probe)(void *data, struct task_struct *task, pid_t old_pid,
+			      struct linux_binprm *program);
+typedef void (*kq_signal_probe)(void *data, int number, struct kernel_siginfo *info,
+				struct task_struct *task, int group, int result);
+
+/* Who pays for memory */
+struct mem_cgroup *kq_current_memcg_get(void);
+void kq_memcg_put(struct mem_cgroup *memcg);
+struct mem_cgroup *kq_set_active_memcg(struct mem_cgroup *memcg);
 
 /* Inodes and offsets */
 bool kq_inode_is_anonymous(struct inode *inode);

@@ -33,7 +33,6 @@ use crate::{
 };
 use core::ops::{BitOrAssign, Deref, DerefMut};
 use kernel::{
-    alloc::flags::__GFP_NOWARN,
     fs::File,
     prelude::*,
     seq_file::SeqFile,
@@ -830,7 +829,7 @@ impl Kqueue {
             next: None,
         };
         // Dropped after the lock was released if it is not taken.
-        let mut child = KBox::new(child, GFP_ATOMIC | __GFP_NOWARN)?;
+        let mut child = KBox::new(child, Memory::Atomic.flags())?;
         let mut ready = self.locks.ready.lock();
         if ready.closed {
             return Err(EBADF);

@@ -15,6 +15,7 @@ use crate::{
     limit::User, //
 };
 use kernel::{
+    alloc::Flags,
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
     static_lock_class,
@@ -71,7 +72,7 @@ impl Objects {
     }
 
     /// Counts one more, if that is not too many.
-    fn count(&self, key: Key) -> Result {
+    fn count(&self, key: Key, flags: Flags) -> Result {
         let most = params::max_object_watches();
         if most == 0 {
             return Err(ENOSPC);
@@ -86,7 +87,7 @@ impl Objects {
         if let Some(count) = self.watched.lock().get_mut(&key) {
             return more(count);
         }
-        let node = RBTreeNode::new(key, 1, GFP_KERNEL_ACCOUNT)?;
+        let node = RBTreeNode::new(key, 1, flags)?;
         let mut watched = self.watched.lock();
         // Somebody may have been faster; then the node is not needed.
         if let Some(count) = watched.get_mut(&key) {
@@ -123,15 +124,29 @@ impl User {
     pub(crate) fn watch_object(
         &self,
         kind: ObjectKind,
+        object: (usize, u32),
+    ) -> Result<ObjectPlace> {
+        self.watch_object_with(kind, object, GFP_KERNEL_ACCOUNT)
+    }
+
+    /// The same with memory that `flags` say where to take from, in any context that they allow.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(crate) fn watch_object_with(
+        &self,
+        kind: ObjectKind,
         (address, number): (usize, u32),
+        flags: Flags,
     ) -> Result<ObjectPlace> {
         let key = (kind, address, number);
         let mut place = None;
         for user in self.with_owners() {
             // The order does not matter.
-            let owner = place.map(|place| KBox::new(place, GFP_KERNEL_ACCOUNT));
+            let owner = place.map(|place| KBox::new(place, flags));
             let owner = owner.transpose()?;
-            user.objects().count(key)?;
+            user.objects().count(key, flags)?;
             place = Some(ObjectPlace {
                 objects: user.objects().clone(),
                 key,

@@ -18,6 +18,9 @@
 //! child's knote is made complete with its source, and handed to the kqueue, which takes it into
 //! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::kqueue::Kqueue::adopt)).
 //!
+//! Who may be told what is asked anew at each event ([`Observer`](crate::hook::observer::Observer)): what a process does
+//! after it has executed a set-user-ID program is no longer for those who began to watch it before.
+//!
 //! # Where we differ
 //!
 //! `NOTE_CHILD` is an event of its own, as in FreeBSD: the parent's number and the wait status do
@@ -28,18 +31,20 @@ use crate::{
     generated::kqueue_event,
     hook::{
         erased::Erased,
+        memcg::Payer,
+        observer::{Observer, Subject},
         pollwait::{Exit, Mourner, Wake},
         probe::Watch,
-        process::{self, Exec, Execs, Fork, Forks, Life},
+        process::{self, End, Exec, Execs, Fork, Forks, Life},
         slab::Memory,
         tracepoint::Tracepoint, //
     },
     knote::{Body, Knote},
     kqueue::Kqueue,
+    objects::{ObjectKind, ObjectPlace},
     uapi::*, //
 };
 use kernel::{
-    alloc::flags::__GFP_NOWARN,
     new_spinlock_irq,
     pid_namespace::PidNamespace,
     prelude::*,
@@ -53,7 +58,46 @@ struct Heard {
     udata: u64,
     /// What has happened of that and was not collected.
     fired: u32,
+    /// `NOTE_TRACKERR` was told because what the process does is no longer ours to know.
+    lost: bool,
+    /// It has exited; whether that was asked for then.
+    exited: Option<bool>,
+    /// The exit can be told: the wait status, or 0 if that is not ours to know.
     status: Option<i32>,
+}
+
+impl Heard {
+    /// The process has exited. True if that can be told, and could not before.
+    fn exit(&mut self, end: End) -> bool {
+        let wanted = self.wanted & NOTE_EXIT != 0;
+        let asked = *self.exited.get_or_insert(wanted);
+        if !end.can_be_waited_for || self.status.is_some() {
+            return false;
+        }
+        if end.may_be_known {
+            self.status = Some(end.status);
+            self.fired |= if asked { NOTE_EXIT } else { 0 };
+        } else {
+            self.status = Some(0);
+        }
+        true
+    }
+
+    /// Something has happened. True if that is to be told, and was not waiting to be.
+    fn note(&mut self, note: u32) -> bool {
+        let before = self.fired;
+        self.fired |= note & (self.wanted | NOTE_TRACKERR);
+        self.fired != before
+    }
+}
+
+/// Who watches a process, and those that descend from it.
+struct Tracker {
+    observer: Observer,
+    /// Where children are named.
+    namespace: ARef<PidNamespace>,
+    /// Who is charged for their knotes.
+    payer: Payer,
 }
 
 /// A process that is watched; shared with whoever hears of it.
@@ -65,8 +109,7 @@ pub(crate) struct Watcher {
     knote: ARef<Knote>,
     /// The knote's flags, for its children.
     flags: u16,
-    /// Where the process's children are named.
-    namespace: ARef<PidNamespace>,
+    tracker: Arc<Tracker>,
     #[pin]
     heard: SpinLockIrq<Heard>,
 }
@@ -75,42 +118,56 @@ impl Watcher {
     fn new<'a>(
         knote: &'a Knote,
         flags: u16,
-        namespace: ARef<PidNamespace>,
+        tracker: Arc<Tracker>,
         (wanted, udata): (u32, u64),
     ) -> impl PinInit<Self> + 'a {
         let heard = Heard {
             wanted,
             udata,
             fired: 0,
+            lost: false,
+            exited: None,
             status: None,
         };
         pin_init!(Self {
             knote: knote.into(),
             flags,
-            namespace,
+            tracker,
             heard <- new_spinlock_irq!(heard, "kqueue_process"),
         })
     }
 
+    fn observer(&self) -> &Observer {
+        &self.tracker.observer
+    }
+
     /// Something has happened.
     fn fire(&self, note: u32) {
-        let wanted = {
+        let news = self.heard.lock().note(note);
+        if news {
+            self.knote.activate();
+        }
+    }
+
+    /// Something has happened that is no longer ours to know. Of that a program that tracks is told, once.
+    fn lose(&self) {
+        let news = {
             let mut heard = self.heard.lock();
-            let wanted = heard.wanted & note != 0 || note == NOTE_TRACKERR;
-            if wanted {
-                heard.fired |= note;
-            }
-            wanted
+            let first = heard.wanted & NOTE_TRACK != 0 && !heard.lost;
+            heard.lost |= first;
+            first && heard.note(NOTE_TRACKERR)
         };
-        if wanted {
+        if news {
             self.knote.activate();
         }
     }
 
     /// Gives a child a knote, as its parent has one.
     fn track(&self, child: &process::Process, wanted: u32, udata: u64) -> Result {
-        let alloc = GFP_ATOMIC | __GFP_NOWARN;
-        let ident = child.number_in(&self.namespace).ok_or(ESRCH)?;
+        // Charged to whoever asked for it, and not to who forks.
+        let _charged = self.tracker.payer.pays();
+        let alloc = Memory::Atomic.flags();
+        let ident = child.number_in(&self.tracker.namespace).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
         let body = Body::new(&kqueue_event {
             flags: self.flags,
@@ -119,10 +176,11 @@ impl Watcher {
             ..Default::default()
         });
         let knote = Kqueue::new_knote(kqueue, ident, self.knote.filter(), || body, Memory::Atomic)?;
-        let watcher = Watcher::new(&knote, self.flags, self.namespace.clone(), (wanted, udata));
+        let watcher = Watcher::new(&knote, self.flags, self.tracker.clone(), (wanted, udata));
         let exit = Exit::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
         let source = Process {
+            place: Some(place(&kqueue, child, Memory::Atomic)?),
             fork: wants_forks(wanted)
                 .then(|| shared.forks.watch_too(child.id(), exit.mourner()))
                 .transpose()?,
@@ -142,41 +200,61 @@ impl Watcher {
 impl Wake for ProcessWatcher {
     /// The queue is also woken when one of several threads is gone.
     fn wake(&self) {
-        let Life::Exited(status) = self.process().life() else {
+        let Life::Exited(end) = self.process().life(self.observer()) else {
             return;
         };
-        let first = self.heard.lock().status.replace(status).is_none();
-        if first {
+        let news = self.heard.lock().exit(end);
+        if news {
             self.knote.activate();
         }
     }
 }
 
 impl Forks for ProcessWatcher {
-    fn forked(this: &Arc<Self>, child: &process::Process) {
+    fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &process::Process, first: Subject<'_>) {
+        if !this.observer().may_look(parent) {
+            return this.lose();
+        }
         let (wanted, udata) = {
             let heard = this.heard.lock();
             (heard.wanted, heard.udata)
         };
-        if wanted & NOTE_TRACK != 0 && this.track(child, wanted, udata).is_err() {
-            this.fire(NOTE_TRACKERR);
+        if wanted & NOTE_TRACK != 0 {
+            let may_track = this.observer().may_look(first);
+            if !may_track || this.track(child, wanted, udata).is_err() {
+                this.fire(NOTE_TRACKERR);
+            }
         }
         this.fire(NOTE_FORK);
     }
 }
 
 impl Execs for ProcessWatcher {
-    fn executed(this: ArcBorrow<'_, Self>) {
+    fn executed(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
+        if !this.observer().may_look(task) {
+            return this.lose();
+        }
+        this.heard.lock().lost = false;
         this.fire(NOTE_EXEC);
     }
+}
+
+/// A place for one more who hears of what the process does. (Its end is told to all: nobody pays but who ends, and
+/// each process of a server may wait for that of the first.)
+fn place(kqueue: &Kqueue, process: &process::Process, memory: Memory) -> Result<ObjectPlace> {
+    let object = (process.id(), 0);
+    kqueue
+        .user()
+        .watch_object_with(ObjectKind::Process, object, memory.flags())
 }
 
 fn wants_forks(fflags: u32) -> bool {
     fflags & (NOTE_FORK | NOTE_TRACK) != 0
 }
 
+/// Who tracks hears there of a program that is not theirs to watch.
 fn wants_execs(fflags: u32) -> bool {
-    fflags & NOTE_EXEC != 0
+    fflags & (NOTE_EXEC | NOTE_TRACK) != 0
 }
 
 /// A watched process.
@@ -184,6 +262,8 @@ pub(crate) struct Process {
     exit: Exit<Watcher>,
     fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
     exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
+    /// For one of those two, or both.
+    place: Option<ObjectPlace>,
     /// Of a child that was tracked, until that is reported: its parent's number.
     parent: Option<i64>,
     /// What has happened and was not reported.
@@ -194,32 +274,42 @@ impl Process {
     /// # Errors
     ///
     /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
-    /// `EACCES` if it is another user's; `ENOMEM`.
+    /// `EACCES` if it is not the caller's to watch; `ENOSPC` if the user has as many watches of it as
+    /// they may; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let change = attach.change;
         let process = process::Process::find(change.ident).ok_or(ESRCH)?;
-        let namespace = process::current_namespace().ok_or(ESRCH)?;
+        let tracker = Tracker {
+            observer: Observer::current(&process)?,
+            namespace: process::current_namespace().ok_or(ESRCH)?,
+            payer: Payer::current(),
+        };
+        let tracker = Arc::new(tracker, GFP_KERNEL_ACCOUNT)?;
         let flags = change.flags | EV_CLEAR;
         let asked = (change.fflags, change.udata);
-        let watcher = Watcher::new(attach.knote, flags, namespace, asked);
+        let watcher = Watcher::new(attach.knote, flags, tracker, asked);
         let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
         let watcher = exit.mourner();
-        watcher.process().check_access()?;
+        let only_end = !wants_forks(change.fflags) && !wants_execs(change.fflags);
+        if !watcher
+            .process()
+            .check_access(watcher.observer(), only_end)?
+        {
+            watcher.lose();
+        }
         // Whoever exits from here on is heard of; who did before, may be a zombie.
-        let life = watcher.process().life();
-        if life != Life::Running {
-            let mut heard = watcher.heard.lock();
-            if let Life::Exited(status) = life {
-                heard.status = Some(status);
+        match watcher.process().life(watcher.observer()) {
+            Life::Running => {}
+            Life::Exited(end) if change.fflags & NOTE_EXIT != 0 => {
+                watcher.heard.lock().exit(end);
             }
-            if heard.status.is_none() || change.fflags & NOTE_EXIT == 0 {
-                return Err(ESRCH);
-            }
+            Life::Exited(_) | Life::Gone => return Err(ESRCH),
         }
         let mut this = Process {
             exit,
             fork: None,
             exec: None,
+            place: None,
             parent: None,
             fired: 0,
         };
@@ -233,6 +323,10 @@ impl Process {
         let shared = kqueue.shared();
         let watcher = self.exit.mourner();
         let id = watcher.process().id();
+        let hears = wants_forks(fflags) || wants_execs(fflags);
+        if hears && self.place.is_none() {
+            self.place = Some(place(&kqueue, watcher.process(), Memory::Wait)?);
+        }
         if wants_forks(fflags) && self.fork.is_none() {
             self.fork = Some(shared.forks.watch(id, watcher)?);
         }
@@ -244,6 +338,9 @@ impl Process {
         }
         if !wants_execs(fflags) {
             self.exec = None;
+        }
+        if !hears {
+            self.place = None;
         }
         Ok(())
     }
@@ -277,7 +374,7 @@ impl Process {
         match heard.status {
             Some(status) => Some(Report {
                 flags: EV_EOF | EV_NODATA | EV_ONESHOT,
-                fflags: self.fired | (heard.wanted & NOTE_EXIT),
+                fflags: self.fired,
                 data: status.into(),
             }),
             None if self.fired != 0 => Some(Report {

@@ -11,16 +11,19 @@
 //! # Linux source
 //!
 //! The tracepoint `signal_generate`, which each attempt to send one comes to, with the receiver's
-//! siglock held.
+//! siglock held. Each number is watched by itself. After the process has executed a program that is not for who
+//! added the event to look at, it counts nothing ([`Observer`]).
 
 use super::{Attach, Report};
 use crate::{
     hook::{
+        observer::{Observer, Subject},
         probe::Watch,
-        process::{self, Process, Signals},
+        process::{self, Process, Signals, SIGNAL_MAX},
         tracepoint::Tracepoint, //
     },
-    knote::Knote, //
+    knote::Knote,
+    objects::{ObjectKind, ObjectPlace}, //
 };
 use kernel::{
     prelude::*,
@@ -32,22 +35,18 @@ use kernel::{
     }, //
 };
 
-/// The highest signal number, which is a real-time one.
-const SIGNAL_MAX: i32 = 64;
-
 /// Who counts a signal; shared with the tracepoint.
 pub(crate) struct SignalWatcher {
     knote: ARef<Knote>,
-    /// Keeps the identity of the process its own.
-    process: Process,
-    number: i32,
+    /// The process itself. Keeps its identity its own.
+    observer: Observer,
     count: Atomic<i64>,
 }
 
 impl Signals for SignalWatcher {
-    fn signalled(this: ArcBorrow<'_, Self>, number: i32) {
-        if number == this.number {
-            this.count.fetch_add(1, ordering::Relaxed);
+    fn signalled(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
+        // What was counted and not collected has activated the knote, or is about to.
+        if this.observer.may_look(task) && this.count.fetch_add(1, ordering::Relaxed) == 0 {
             this.knote.activate();
         }
     }
@@ -56,6 +55,7 @@ impl Signals for SignalWatcher {
 /// A counted signal.
 pub(crate) struct Signal {
     _watch: Watch<Tracepoint<process::Signal<SignalWatcher>>>,
+    _place: ObjectPlace,
     watcher: Arc<SignalWatcher>,
     /// How often it was sent and not reported.
     count: i64,
@@ -64,7 +64,7 @@ pub(crate) struct Signal {
 impl Signal {
     /// # Errors
     ///
-    /// `EINVAL` if there is no such signal, `ENOMEM`.
+    /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of it as they may; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let number = i32::try_from(attach.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
@@ -73,17 +73,21 @@ impl Signal {
         let watcher = Arc::new(
             SignalWatcher {
                 knote: attach.knote.into(),
-                process: Process::current().ok_or(ESRCH)?,
-                number,
+                observer: Observer::current(&Process::current().ok_or(ESRCH)?)?,
                 count: Atomic::new(0),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
+        let process = watcher.observer.process();
+        let object = (process.id(), number as u32);
+        let kqueue = attach.knote.kqueue();
+        let place = kqueue.user().watch_object(ObjectKind::Process, object)?;
         Ok(Signal {
+            _place: place,
             _watch: attach
                 .shared
                 .signals
-                .watch(watcher.process.id(), &watcher)?,
+                .watch(process.signal_id(number), &watcher)?,
             watcher,
             count: 0,
         })

@@ -43,7 +43,7 @@ pub(crate) fn is_block_device(file: &LocalFile) -> bool {
 
 /// True for a file on FUSE. (That may be a module, whose function need not stay in its place.)
 fn is_of_fuse(file: &LocalFile) -> bool {
-    pollwait::is_polled_by(file, c"fuse_file_poll")
+    pollwait::is_polled_by(file, c"fuse_file_poll", c"fuse")
 }
 
 /// True for a regular file, a directory and a block device. A file of procfs or sysfs that says

@@ -22,8 +22,8 @@
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{knote::Knote, process::Process, socket};
-use crate::{generated, knote::Bodies};
+use super::{knote::Knote, process::Process, socket, symbol};
+use crate::knote::Bodies;
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
@@ -518,10 +518,11 @@ pub(crate) fn is_pollable(file: &LocalFile) -> bool {
     poll_operation(file).is_some()
 }
 
-/// True when the function that `file` is polled with has that name. May sleep.
-pub(crate) fn is_polled_by(file: &LocalFile, name: &CStr) -> bool {
+/// True when the function that `file` is polled with has that name, and is the kernel's own or that
+/// module's. May sleep.
+pub(crate) fn is_polled_by(file: &LocalFile, name: &CStr, module: &CStr) -> bool {
     let address = poll_address(file);
-    address != 0 && has_name(address, name)
+    address != 0 && symbol::is_module_s(address, name, module)
 }
 
 /// A function that a kind of file is polled with: the kernel exports nothing else by which one
@@ -546,7 +547,7 @@ impl PollFunction {
         let address = poll_address(file);
         match self.address.load(ordering::Relaxed) {
             0 => {
-                let is = address != 0 && has_name(address, self.name);
+                let is = address != 0 && symbol::is_kernel_s(address, self.name);
                 if is {
                     self.address.store(address, ordering::Relaxed);
                 }
@@ -560,17 +561,6 @@ impl PollFunction {
 /// The address of the function that `file` is polled with, 0 if there is none.
 fn poll_address(file: &LocalFile) -> usize {
     poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
-}
-
-/// True when the function at `address` has that name. (The name of a module may follow.)
-fn has_name(address: usize, name: &CStr) -> bool {
-    let mut symbol = [0u8; generated::KQ_SYMBOL_LEN as usize];
-    // SAFETY: There is room for any symbol.
-    let len = unsafe { bindings::sprint_symbol_no_offset(symbol.as_mut_ptr().cast(), address) };
-    usize::try_from(len)
-        .ok()
-        .and_then(|len| symbol.get(..len)?.split(|byte| *byte == b' ').next())
-        .is_some_and(|symbol| symbol == name.to_bytes())
 }
 
 /// Which of the events in `want`, and of those that cannot be masked, `file` is ready for now. May

@@ -35,6 +35,7 @@ use kernel::{
     types::Opaque, //
 };
 
+use super::slab::Memory;
 use crate::generated;
 
 /// How long a probe outlives its last watch.
@@ -292,8 +293,7 @@ impl<P: Watched> Hook<P> {
         object: usize,
         target: &Arc<P::Target>,
     ) -> Result<Watch<P>> {
-        let flags = GFP_ATOMIC | kernel::alloc::flags::__GFP_NOWARN;
-        self.insert(object, target, flags, || {
+        self.insert(object, target, Memory::Atomic.flags(), || {
             self.presence.acquire_ready().ok_or(EAGAIN)
         })
     }

@@ -23,6 +23,7 @@
 
 use super::{
     fdtable::TableId,
+    observer::{Observer, Subject},
     probe::Hook,
     tracepoint::{Event, Tracepoint}, //
 };
@@ -42,9 +43,6 @@ use kernel::{
     task::Task, //
 };
 
-const CAP_KILL: c_int = 5;
-const CAP_SYS_PTRACE: c_int = 19;
-
 /// A process, alive or not: a reference to its `struct pid`.
 ///
 /// # Invariants
@@ -58,13 +56,24 @@ unsafe impl Send for Process {}
 unsafe impl Sync for Process {}
 
 /// What has become of a process.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Life {
     Running,
-    /// A zombie, with what wait(2) will give as its status.
-    Exited(i32),
+    /// A zombie.
+    Exited(End),
     /// Nothing is left of it; or it never was a process, but a thread.
     Gone,
+}
+
+/// The end of a process, as an observer sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct End {
+    /// What wait(2) will give as its status.
+    pub(crate) status: i32,
+    /// False while it can be waited for only by who traces it, and that is somebody else.
+    pub(crate) can_be_waited_for: bool,
+    /// The observer may know the status: it may wait for the process, or look at it.
+    pub(crate) may_be_known: bool,
 }
 
 impl Process {
@@ -109,6 +118,11 @@ impl Process {
         self.0.addr().get()
     }
 
+    /// The same for one signal to it. What others do with other signals does not concern who watches this one.
+    pub(crate) fn signal_id(&self, number: i32) -> usize {
+        signal_id(self.id(), number)
+    }
+
     /// True when it has that number in the current task's pid namespace, now.
     pub(crate) fn has_number(&self, number: u64) -> bool {
         let Ok(number) = c_int::try_from(number) else {
@@ -132,53 +146,52 @@ impl Process {
         unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) }
     }
 
-    /// What has become of it.
-    pub(crate) fn life(&self) -> Life {
+    /// What has become of it, as `observer` sees it.
+    pub(crate) fn life(&self, observer: &Observer) -> Life {
         let rcu = rcu::read_lock();
-        let leader = self.leader(&rcu);
-        if leader.is_null() {
+        let Some(leader) = NonNull::new(self.leader(&rcu)) else {
             return Life::Gone;
-        }
-        // SAFETY: Not null, and kept by RCU.
+        };
+        let raw = leader.as_ptr();
+        // SAFETY: Kept by RCU, and with it its parents. Those of another process are only compared.
         unsafe {
-            if generated::kq_process_has_exited(leader) {
-                Life::Exited(generated::kq_process_wait_status(leader))
-            } else {
-                Life::Running
+            if !generated::kq_process_has_exited(raw) {
+                return Life::Running;
             }
+            let parent = generated::kq_process_parent(raw);
+            let tracer = generated::kq_process_tracer(raw);
+            let is_traced_away = !tracer.is_null() && !ptr::eq(tracer, parent);
+            Life::Exited(End {
+                status: generated::kq_process_wait_status(raw),
+                can_be_waited_for: !is_traced_away || observer.is(tracer),
+                may_be_known: observer.is(parent)
+                    || observer.is(tracer)
+                    || observer.may_look(Subject::new(leader)),
+            })
         }
     }
 
-    /// Checks that the current task may watch the process: its own, its child, or one that it could
-    /// send a signal or trace.
+    /// Checks that `observer`, the current task, may watch the process, if need be for no more than its end: its
+    /// child, one that it may look at, or, for the end, one that it could send a signal. Gives whether it may look at
+    /// it now.
     ///
     /// # Errors
     ///
     /// `EACCES`, or `ESRCH` if nothing is left of it.
-    pub(crate) fn check_access(&self) -> Result {
+    pub(crate) fn check_access(&self, observer: &Observer, only_end: bool) -> Result<bool> {
         let rcu = rcu::read_lock();
-        let leader = self.leader(&rcu);
-        if leader.is_null() {
-            return Err(ESRCH);
-        }
-        // SAFETY: The leader is kept by RCU, and with it its credentials and their namespace.
-        let permitted = unsafe {
-            let (real, saved) = (
-                generated::kq_task_uid(leader),
-                generated::kq_task_suid(leader),
-            );
-            let (own_real, own_effective) =
-                (generated::kq_current_uid(), generated::kq_current_euid());
-            let namespace = generated::kq_task_user_ns(leader);
-            generated::kq_task_is_ours(leader)
-                || [own_real, own_effective]
-                    .iter()
-                    .any(|own| *own == real || *own == saved)
-                || bindings::ns_capable(namespace, CAP_KILL)
-                || bindings::ns_capable(namespace, CAP_SYS_PTRACE)
+        let leader = NonNull::new(self.leader(&rcu)).ok_or(ESRCH)?;
+        // SAFETY: Kept by RCU.
+        let (subject, parent) = unsafe {
+            (
+                Subject::new(leader),
+                generated::kq_process_parent(leader.as_ptr()),
+            )
         };
-        if permitted {
-            Ok(())
+        if observer.may_look(subject) {
+            Ok(true)
+        } else if observer.is(parent) || (only_end && observer.may_signal(subject)) {
+            Ok(false)
         } else {
             Err(EACCES)
         }
@@ -207,6 +220,18 @@ impl Drop for Process {
     }
 }
 
+/// The highest signal number, which is a real-time one.
+pub(crate) const SIGNAL_MAX: i32 = 64;
+
+// So that what tells signals apart is not another process's.
+const _: () = assert!(size_of::<bindings::pid>() > SIGNAL_MAX as usize);
+
+/// Each signal to a process has an address of its own, within its `struct pid`.
+#[inline]
+fn signal_id(process: usize, number: i32) -> usize {
+    process.wrapping_add(number as usize)
+}
+
 /// The current task's pid namespace.
 pub(crate) fn current_namespace() -> Option<ARef<PidNamespace>> {
     let task: &Task = current!();
@@ -215,20 +240,21 @@ pub(crate) fn current_namespace() -> Option<ARef<PidNamespace>> {
 
 /// Who wants to know of forks.
 pub(crate) trait Forks: Send + Sync + 'static {
-    /// The process that is watched has made another one, `child`, which does not run yet.
-    fn forked(this: &Arc<Self>, child: &Process);
+    /// The process that is watched has made another one, `child`, which does not run yet; the tasks are those of
+    /// both.
+    fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &Process, first: Subject<'_>);
 }
 
 /// Who wants to know of programs being executed.
 pub(crate) trait Execs: Send + Sync + 'static {
-    /// The process that is watched has executed a program.
-    fn executed(this: ArcBorrow<'_, Self>);
+    /// The process that is watched has executed a program, and has the rights that come with it.
+    fn executed(this: ArcBorrow<'_, Self>, task: Subject<'_>);
 }
 
 /// Who wants to know of signals.
 pub(crate) trait Signals: Send + Sync + 'static {
-    /// A signal was sent to the process that is watched, or to a thread of it.
-    fn signalled(this: ArcBorrow<'_, Self>, number: i32);
+    /// The signal that is watched was sent to the process, or to that thread of it.
+    fn signalled(this: ArcBorrow<'_, Self>, task: Subject<'_>);
 }
 
 /// The tracepoint of forks.
@@ -242,16 +268,17 @@ pub(crate) struct Signal<T>(PhantomData<T>);
 pub(crate) type ForkHook<T> = Hook<Tracepoint<Fork<T>>>;
 /// As above.
 pub(crate) type ExecHook<T> = Hook<Tracepoint<Exec<T>>>;
-/// As above.
+/// Watches of signals to processes, by [`Process::signal_id`].
 pub(crate) type SignalHook<T> = Hook<Tracepoint<Signal<T>>>;
 
-// SAFETY: `function` takes the arguments of `sched_process_fork`.
+// SAFETY: `function` takes the arguments of `sched_process_fork`, as `rust/helpers.c` asserts.
 unsafe impl<T: Forks> Event for Fork<T> {
     type Target = T;
     const NAME: &'static CStr = c"sched_process_fork";
 
     fn function() -> *mut c_void {
-        fork::<T> as *mut c_void
+        let function: generated::kq_fork_probe = Some(fork::<T>);
+        function.map_or(ptr::null_mut(), |function| function as *mut c_void)
     }
 }
 
@@ -264,33 +291,41 @@ unsafe extern "C" fn fork<T: Forks>(
     child: *mut bindings::task_struct,
 ) {
     // SAFETY: By this function's contract. The tracepoint's tasks are valid.
-    let (hook, parent, thread) = unsafe {
+    let (hook, process, thread) = unsafe {
         let process = generated::kq_task_tgid(parent);
         let thread = ptr::eq(process, generated::kq_task_tgid(child));
         (&*hook.cast::<ForkHook<T>>(), process.addr(), thread)
     };
-    if thread || !hook.is_watched(parent) {
+    if thread || !hook.is_watched(process) {
         return;
     }
-    // SAFETY: As above.
-    let Some(child) = (unsafe { Process::of(child) }) else {
+    // SAFETY: As above; tasks are not null.
+    let (parent, first, child) = unsafe {
+        (
+            Subject::new(NonNull::new_unchecked(parent)),
+            Subject::new(NonNull::new_unchecked(child)),
+            Process::of(child),
+        )
+    };
+    let Some(child) = child else {
         return;
     };
     // One by one, since what is called here adds watches.
     let mut after = 0;
-    while let Some(target) = hook.next(parent, after) {
+    while let Some(target) = hook.next(process, after) {
         after = Arc::as_ptr(&target).addr();
-        T::forked(&target, &child);
+        T::forked(&target, parent, &child, first);
     }
 }
 
-// SAFETY: `function` takes the arguments of `sched_process_exec`.
+// SAFETY: `function` takes the arguments of `sched_process_exec`, as `rust/helpers.c` asserts.
 unsafe impl<T: Execs> Event for Exec<T> {
     type Target = T;
     const NAME: &'static CStr = c"sched_process_exec";
 
     fn function() -> *mut c_void {
-        exec::<T> as *mut c_void
+        let function: generated::kq_exec_probe = Some(exec::<T>);
+        function.map_or(ptr::null_mut(), |function| function as *mut c_void)
     }
 }
 
@@ -303,25 +338,29 @@ unsafe extern "C" fn exec<T: Execs>(
     _old_pid: bindings::pid_t,
     _program: *mut bindings::linux_binprm,
 ) {
-    // SAFETY: By this function's contract. The tracepoint's task is valid.
-    let (hook, process) = unsafe {
+    // SAFETY: By this function's contract. The tracepoint's task is valid, and not null.
+    let (hook, process, task) = unsafe {
         (
             &*hook.cast::<ExecHook<T>>(),
             generated::kq_task_tgid(task).addr(),
+            Subject::new(NonNull::new_unchecked(task)),
         )
     };
     if hook.is_watched(process) {
-        hook.for_each(process, |target| T::executed(target.as_arc_borrow()));
+        hook.for_each(process, |target| {
+            T::executed(target.as_arc_borrow(), task);
+        });
     }
 }
 
-// SAFETY: `function` takes the arguments of `signal_generate`.
+// SAFETY: `function` takes the arguments of `signal_generate`, as `rust/helpers.c` asserts.
 unsafe impl<T: Signals> Event for Signal<T> {
     type Target = T;
     const NAME: &'static CStr = c"signal_generate";
 
     fn function() -> *mut c_void {
-        signal::<T> as *mut c_void
+        let function: generated::kq_signal_probe = Some(signal::<T>);
+        function.map_or(ptr::null_mut(), |function| function as *mut c_void)
     }
 }
 
@@ -336,16 +375,17 @@ unsafe extern "C" fn signal<T: Signals>(
     _group: c_int,
     _result: c_int,
 ) {
-    // SAFETY: By this function's contract. The task's siglock is held, so it was not released.
-    let (hook, process) = unsafe {
+    // SAFETY: By this function's contract. The task's siglock is held, so it was not released; it is not null.
+    let (hook, object, task) = unsafe {
         (
             &*hook.cast::<SignalHook<T>>(),
-            generated::kq_task_tgid(task).addr(),
+            signal_id(generated::kq_task_tgid(task).addr(), number),
+            Subject::new(NonNull::new_unchecked(task)),
         )
     };
-    if hook.is_watched(process) {
-        hook.for_each(process, |target| {
-            T::signalled(target.as_arc_borrow(), number);
+    if hook.is_watched(object) {
+        hook.for_each(object, |target| {
+            T::signalled(target.as_arc_borrow(), task);
         });
     }
 }

@@ -15,7 +15,10 @@
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
-use super::probe::{Hook, Presence, Probe, Watched};
+use super::{
+    probe::{Hook, Presence, Probe, Watched},
+    symbol, //
+};
 use crate::generated;
 use core::{marker::PhantomData, ptr};
 use kernel::{
@@ -55,17 +58,29 @@ unsafe impl<T: Seek> Sync for SeekProbe<T> {}
 
 // SAFETY: `unregister_fprobe` waits for the handlers.
 unsafe impl<T: Seek> Probe for SeekProbe<T> {
-    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
+    unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
         let mut names = [ptr::null(); MOST_FUNCTIONS];
         for (slot, function) in names.iter_mut().zip(self.functions) {
             *slot = function.as_char_ptr();
         }
-        let count = self.functions.len().min(names.len()) as c_int;
+        let count = self.functions.len().min(names.len());
         // SAFETY: The probe is initialised, not registered, and stays in its place; there are that
         // many names.
         to_result(unsafe {
-            generated::register_fprobe_syms(self.fprobe.get(), names.as_mut_ptr(), count)
-        })
+            generated::register_fprobe_syms(self.fprobe.get(), names.as_mut_ptr(), count as c_int)
+        })?;
+        // The kernel looks in modules, too, if it has no such function that can be probed itself.
+        for place in 0..count as u32 {
+            // SAFETY: It is registered, with as many functions.
+            let address = unsafe { generated::kq_fprobe_address(self.fprobe.get(), place) };
+            let is_ours = |name: &&CStr| symbol::is_kernel_s(address as usize, name);
+            if !self.functions.iter().any(is_ours) {
+                // SAFETY: It is registered, by the same presence.
+                unsafe { self.unregister(presence) };
+                return Err(EOPNOTSUPP);
+            }
+        }
+        Ok(())
     }
 
     unsafe fn unregister(&self, _: *const Presence<Self>) {

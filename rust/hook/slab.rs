@@ -10,15 +10,42 @@ use core::{
     marker::PhantomData,
     ptr::{self, NonNull}, //
 };
-use kernel::{bindings, prelude::*};
+use kernel::{
+    alloc::Flags,
+    bindings,
+    prelude::*, //
+};
 
 /// What may be done for memory.
 #[derive(Clone, Copy)]
 pub(crate) enum Memory {
     /// Wait for it; it is charged to the task's memory cgroup.
     Wait,
-    /// Take what is there.
+    /// Take what is there; it is charged to the memory cgroup that pays just now, as far as that may have more.
     Atomic,
+}
+
+/// `__GFP_ACCOUNT`, which has no name in Rust.
+const ACCOUNT: u32 = bindings::GFP_KERNEL_ACCOUNT & !bindings::GFP_KERNEL;
+
+impl Memory {
+    /// What the kernel's allocators are to be told.
+    #[inline(always)]
+    fn raw(self) -> u32 {
+        match self {
+            Memory::Wait => bindings::GFP_KERNEL_ACCOUNT,
+            // Not `GFP_ATOMIC`, which is beyond all limits.
+            Memory::Atomic => bindings::GFP_NOWAIT | ACCOUNT,
+        }
+    }
+
+    /// The same for the `kernel` crate's.
+    pub(crate) fn flags(self) -> Flags {
+        match self {
+            Memory::Wait => GFP_KERNEL_ACCOUNT,
+            Memory::Atomic => GFP_NOWAIT | (GFP_KERNEL_ACCOUNT & !GFP_KERNEL),
+        }
+    }
 }
 
 /// A cache of objects of type `T`.
@@ -65,12 +92,8 @@ impl<T> Slab<T> {
     /// `ENOMEM`.
     #[inline(always)]
     pub(super) fn alloc(&self, memory: Memory, value: impl FnOnce() -> T) -> Result<NonNull<T>> {
-        let flags = match memory {
-            Memory::Wait => bindings::GFP_KERNEL_ACCOUNT,
-            Memory::Atomic => bindings::GFP_ATOMIC | bindings::__GFP_NOWARN,
-        };
         // SAFETY: The cache is valid.
-        let slot = unsafe { bindings::kmem_cache_alloc_noprof(self.cache.as_ptr(), flags) };
+        let slot = unsafe { bindings::kmem_cache_alloc_noprof(self.cache.as_ptr(), memory.raw()) };
         let slot = NonNull::new(slot.cast::<T>()).ok_or(ENOMEM)?;
         // SAFETY: It is memory for one `T`, and ours.
         unsafe { ptr::write(slot.as_ptr(), value()) };

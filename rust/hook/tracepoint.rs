@@ -2,7 +2,8 @@
 
 //! Tracepoints: having a function called at one.
 //!
-//! Those that the module needs are not exported; they are found by name.
+//! Those that the module needs are not exported; they are found by name, among the kernel's own. That what is called
+//! there takes their arguments, `rust/helpers.c` asserts.
 //!
 //! # Context
 //!
@@ -121,6 +122,6 @@ unsafe impl<E: Event> Probe for Tracepoint<E> {
 
 impl<E: Event> Watched for Tracepoint<E> {
     type Target = E::Target;
-    const SHARD_BITS: u32 = 5;
-    const FILTER_BITS: u32 = 11;
+    const SHARD_BITS: u32 = 6;
+    const FILTER_BITS: u32 = 12;
 }

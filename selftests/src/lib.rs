@@ -36,6 +36,7 @@ mod regular;
 mod scan;
 mod signal;
 mod socket;
+mod spy;
 mod stress;
 mod timer;
 mod trace;

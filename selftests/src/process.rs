@@ -152,6 +152,165 @@ fn a_zombie_reports_at_once() {
     assert_eq!(change_error(&kqueue, watch(pid, note::EXIT)), libc::ESRCH);
 }
 
+/// Attaches to a process as a debugger does.
+fn trace(pid: i32) {
+    const PTRACE_SEIZE: libc::c_uint = 0x4206;
+    // SAFETY: Nothing of ours is read or written.
+    let ret = unsafe { libc::ptrace(PTRACE_SEIZE, pid, 0, 0) };
+    assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Waits for a process that is traced or a child, if that is possible now.
+fn reap_now(pid: i32) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: Room for the status.
+    let waited = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG | libc::__WALL) };
+    (waited == pid).then_some(status)
+}
+
+/// Who watches a child that another process traces is told of its end when it can be waited for, and the
+/// tracer before that; `late` if both begin when it has ended already.
+fn end_of_a_traced_child(late: bool) {
+    let kqueue = kqueue();
+    let (go, traced, watched) = (Gate::new(), Gate::new(), Gate::new());
+    let child = fork(|| {
+        go.wait();
+        3
+    });
+    let tracer = fork(|| {
+        let kqueue = self::kqueue();
+        trace(child);
+        if !late {
+            change(&kqueue, &[watch(child, note::EXIT)]);
+        }
+        traced.open();
+        // It has ended, and the parent has looked.
+        watched.wait();
+        if late {
+            change(&kqueue, &[watch(child, note::EXIT)]);
+        }
+        let event = one(&kqueue);
+        let same = reap_now(child).map(i64::from) == Some(event.data);
+        i32::from(!same || event.data != 3 << 8 || event.fflags != note::EXIT)
+    });
+    traced.wait();
+    let third = self::kqueue();
+    let all = watch(child, note::EXIT);
+    if !late {
+        change(&kqueue, &[all]);
+    }
+    go.open();
+    wait_for_traced_zombie(child);
+    if late {
+        change(&kqueue, &[all]);
+    }
+    change(&third, &[all]);
+    assert!(pending(&kqueue).is_empty());
+    assert_eq!(reap_now(child), None);
+    watched.open();
+    assert_eq!(reap(tracer), 0);
+    let event = one(&kqueue);
+    assert_eq!((event.fflags, event.data), (note::EXIT, 3 << 8));
+    assert_eq!(one(&third).data, 3 << 8);
+    assert_eq!(reap_now(child), Some(3 << 8));
+    assert!(pending(&kqueue).is_empty());
+}
+
+/// Waits until a process is a zombie that only its tracer can wait for.
+fn wait_for_traced_zombie(pid: i32) {
+    let is_zombie = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().starts_with(" Z")
+    };
+    while !is_zombie() {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_child_that_another_traces_ends_when_it_can_be_waited_for() {
+    end_of_a_traced_child(false);
+}
+
+#[test]
+fn the_same_when_it_has_ended_before() {
+    end_of_a_traced_child(true);
+}
+
+#[test]
+fn a_child_that_its_parent_traces_ends_at_once() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let child = fork(|| {
+        gate.wait();
+        4
+    });
+    trace(child);
+    change(&kqueue, &[watch(child, note::EXIT)]);
+    gate.open();
+    assert_eq!(one(&kqueue).data, 4 << 8);
+    assert_eq!(reap_now(child), Some(4 << 8));
+}
+
+#[test]
+fn a_tracer_that_ends_lets_its_zombies_go() {
+    let kqueue = kqueue();
+    let (go, traced, end) = (Gate::new(), Gate::new(), Gate::new());
+    let child = fork(|| {
+        go.wait();
+        5
+    });
+    let tracer = fork(|| {
+        trace(child);
+        traced.open();
+        end.wait();
+        0
+    });
+    traced.wait();
+    change(&kqueue, &[watch(child, note::EXIT)]);
+    go.open();
+    wait_for_traced_zombie(child);
+    assert!(pending(&kqueue).is_empty());
+    end.open();
+    assert_eq!(one(&kqueue).data, 5 << 8);
+    assert_eq!(reap_now(child), Some(5 << 8));
+    reap(tracer);
+}
+
+/// Whether NOTE_EXIT is in the event is decided at the exit, by what was asked for then.
+#[test]
+fn an_exit_is_what_was_asked_for_then() {
+    const NOTES: [(u32, u32, u32); 4] = [
+        (note::EXIT, 0, note::EXIT),
+        (note::EXIT, note::EXEC, note::EXIT),
+        (note::EXEC, note::EXIT, 0),
+        (note::FORK | note::EXIT, note::EXEC, note::FORK | note::EXIT),
+    ];
+    for (before, after, right) in NOTES {
+        for flags in [ev::ADD, ev::ADD | ev::DISABLE] {
+            let kqueue = kqueue();
+            let gate = Gate::new();
+            let pid = fork(|| {
+                gate.wait();
+                reap(fork(|| 0));
+                6
+            });
+            let with = |fflags, flags| Event {
+                flags,
+                ..watch(pid, fflags)
+            };
+            change(&kqueue, &[with(before, flags)]);
+            gate.open();
+            wait_for_zombie(pid);
+            change(&kqueue, &[with(after, ev::ENABLE)]);
+            let event = one(&kqueue);
+            assert_eq!(event.fflags, right, "{before:x} {after:x} {flags:x}");
+            assert_eq!(event.data, 6 << 8);
+            reap(pid);
+        }
+    }
+}
+
 #[test]
 fn an_exit_that_races_with_the_registration() {
     let kqueue = kqueue();
@@ -220,8 +379,8 @@ fn a_process_that_is_no_child() {
 }
 
 /// Differs from DragonFly, FreeBSD: Another user's process is EACCES, unless it is a child of the
-/// caller's or the caller may signal or trace it. That a number is in use can be learnt, as with
-/// kill(2).
+/// caller's or the caller may look at it, as a tracer; who may send it a signal may watch its end. That a number is
+/// in use can be learnt, as with kill(2).
 /// Because what another user's processes do is theirs.
 #[test]
 fn others_processes_are_not_ours_to_watch() {
@@ -701,6 +860,115 @@ fn a_child_that_cannot_be_tracked() {
     drop(limit);
     reap(fork(|| 0));
     assert_eq!(one(&kqueue).fflags, note::CHILD);
+}
+
+/// Who makes processes pays for each of those who are told.
+#[test]
+fn so_many_hear_of_a_process() {
+    let _limit = Parameter::set("max_object_watches", 2);
+    let kqueues = [kqueue(), kqueue(), kqueue()];
+    let [first, second, third] = &kqueues;
+    change(first, &[watch(own_pid(), note::FORK)]);
+    change(second, &[watch(own_pid(), note::EXEC | note::TRACK)]);
+    for note in [note::FORK, note::EXEC, note::TRACK] {
+        assert_eq!(change_error(third, watch(own_pid(), note)), libc::ENOSPC);
+    }
+    // Its end is told to all.
+    change(third, &[watch(own_pid(), note::EXIT)]);
+    // What cannot be had changes nothing.
+    let more = watch(own_pid(), note::FORK);
+    assert_eq!(change_error(third, more), libc::ENOSPC);
+    assert_eq!(pending(third), []);
+    // Another process is another one.
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        0
+    });
+    change(third, &[watch(pid, note::FORK)]);
+    change(first, &[watch(own_pid(), note::EXIT)]);
+    change(third, &[more]);
+    gate.open();
+    reap(pid);
+}
+
+/// A child counts as its parent does.
+#[test]
+fn so_many_hear_of_a_child() {
+    let limit = Parameter::set("max_object_watches", 2);
+    let kqueues = [kqueue(), kqueue(), kqueue()];
+    for kqueue in &kqueues[..2] {
+        change(kqueue, &[watch(own_pid(), note::TRACK)]);
+    }
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        0
+    });
+    assert_eq!(
+        change_error(&kqueues[2], watch(pid, note::FORK)),
+        libc::ENOSPC
+    );
+    gate.open();
+    reap(pid);
+    drop(limit);
+    // One for each who has been told of it.
+    let _limit = Parameter::set("max_object_watches", 1);
+    reap(fork(|| 0));
+    for kqueue in &kqueues[..2] {
+        assert!(!pending(kqueue).is_empty());
+    }
+}
+
+/// The kernel memory of a cgroup, in bytes.
+fn kernel_memory(group: &str) -> i64 {
+    let stat = std::fs::read_to_string(format!("{group}/memory.stat")).unwrap();
+    let line = stat.lines().find_map(|line| line.strip_prefix("kernel "));
+    line.unwrap().parse().unwrap()
+}
+
+/// Whoever asked for them, and not who forks, is charged for the events of tracked children.
+#[test]
+fn tracked_children_are_charged_to_the_watcher() {
+    const CHILDREN: i64 = 2000;
+    let root = format!("/dev/shm/cgroup-{}", own_pid());
+    std::fs::create_dir(&root).unwrap();
+    let path = std::ffi::CString::new(root.clone()).unwrap();
+    let kind = c"cgroup2".as_ptr();
+    // SAFETY: All strings end in 0.
+    let ret = unsafe { libc::mount(kind, path.as_ptr(), kind, 0, std::ptr::null()) };
+    assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
+    let group = format!("{root}/kqueue-{}", own_pid());
+    std::fs::write(format!("{root}/cgroup.subtree_control"), "+memory").unwrap();
+    std::fs::create_dir(&group).unwrap();
+    let (ready, gate) = (Gate::new(), Gate::new());
+    let forker = fork(|| {
+        gate.wait();
+        (0..CHILDREN).for_each(|_| assert_eq!(reap(fork(|| 0)), 0));
+        ready.open();
+        gate.wait();
+        0
+    });
+    let watcher = fork(|| {
+        std::fs::write(format!("{group}/cgroup.procs"), own_pid().to_string()).unwrap();
+        let kqueue = kqueue();
+        change(&kqueue, &[watch(forker, note::TRACK | note::EXIT)]);
+        let before = kernel_memory(&group);
+        gate.open();
+        ready.wait();
+        let grown = kernel_memory(&group) - before;
+        gate.open();
+        // Of each a knote, what it hears by, and three watches.
+        assert!(grown > 500 * CHILDREN, "{grown}");
+        0
+    });
+    let status = reap(watcher);
+    reap(forker);
+    let _ = std::fs::remove_dir(&group);
+    // SAFETY: The string ends in 0.
+    unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    let _ = std::fs::remove_dir(&root);
+    assert_eq!(status, 0);
 }
 
 /// Collects from a kqueue until as many tracked processes have ended as are expected; their

@@ -329,3 +329,22 @@ fn clear_loses_no_growth() {
         }
     });
 }
+
+/// Who reads pays for each of them.
+#[test]
+fn so_many_hear_of_an_offset() {
+    let _limit = Parameter::set("max_object_watches", 2);
+    let temporary = Temporary::new(5);
+    let file = temporary.open();
+    let kqueues = [kqueue(), kqueue(), kqueue()];
+    for kqueue in &kqueues[..2] {
+        change(kqueue, &[add_read(&file, 0)]);
+    }
+    assert_eq!(change_error(&kqueues[2], add_read(&file, 0)), libc::ENOSPC);
+    change(
+        &kqueues[0],
+        &[Event::fd(file.as_raw_fd(), Filter::READ, ev::DELETE)],
+    );
+    change(&kqueues[2], &[add_read(&file, 0)]);
+    assert_eq!(one(&kqueues[2]).data, 5);
+}

@@ -236,6 +236,61 @@ fn several_kqueues_count_each() {
     assert_eq!(one(&second).data, 2);
 }
 
+/// Differs from the BSDs: A user has at most max_object_watches (128) of one signal to a process, of what
+/// one process does, and of the offset of an open file; beyond it ENOSPC.
+/// Because who sends the signal, forks or reads pays for each.
+#[test]
+fn so_many_count_a_signal() {
+    ignore(libc::SIGUSR1);
+    ignore(libc::SIGUSR2);
+    let limit = Parameter::set("max_object_watches", 2);
+    let kqueues = [kqueue(), kqueue(), kqueue()];
+    for kqueue in &kqueues[..2] {
+        change(kqueue, &[signal(libc::SIGUSR1)]);
+    }
+    let third = &kqueues[2];
+    assert_eq!(change_error(third, signal(libc::SIGUSR1)), libc::ENOSPC);
+    // Another signal is another, and so is another process's.
+    change(third, &[signal(libc::SIGUSR2)]);
+    assert!(in_child(|| {
+        let kqueue = kqueue();
+        change(&kqueue, &[signal(libc::SIGUSR1)]);
+        kill(own_pid(), libc::SIGUSR1);
+        one(&kqueue).data == 1
+    }));
+    drop(limit);
+    let _limit = Parameter::set("max_object_watches", 1);
+    assert_eq!(change_error(third, signal(libc::SIGUSR1)), libc::ENOSPC);
+    let [first, second, third] = kqueues;
+    drop(first);
+    assert_eq!(change_error(&third, signal(libc::SIGUSR1)), libc::ENOSPC);
+    drop(second);
+    change(&third, &[signal(libc::SIGUSR1)]);
+    kill(own_pid(), libc::SIGUSR1);
+    kill(own_pid(), libc::SIGUSR2);
+    assert_eq!(soon(&third).len(), 2);
+}
+
+/// As many as a user may have, and who sends the signal goes on.
+#[test]
+fn many_count_each() {
+    ignore(libc::SIGUSR1);
+    let kqueues: Vec<_> = (0..128).map(|_| kqueue()).collect();
+    let all: Vec<_> = (1..=64).map(signal).collect();
+    for kqueue in &kqueues {
+        change(kqueue, &all);
+    }
+    for round in 1..4 {
+        for _ in 0..round {
+            kill(own_pid(), libc::SIGUSR1);
+        }
+        for kqueue in &kqueues {
+            let event = one(kqueue);
+            assert_eq!((event.ident, event.data), (libc::SIGUSR1 as u64, round));
+        }
+    }
+}
+
 #[test]
 fn an_alarm_counts() {
     ignore(libc::SIGALRM);
