@@ -44,28 +44,51 @@ impl Timeout {
     }
 }
 
-/// How many events' memory is faulted in at once: 64 KiB.
-const FAULT_IN: usize = 2048;
-
 /// The caller's eventlist.
 struct EventList {
     list: UserEvents,
     written: usize,
 }
 
-impl EventList {
-    /// Brings in the memory that the next events go to, not under a lock, to try again.
+/// How many events' memory is faulted in at once: 64 KiB.
+const FAULT_IN: usize = 2048;
+
+/// How often memory is faulted in for the same event. It may be gone again by the time that it is
+/// written to: the kernel moves pages, and a fork takes the right to write away until the next
+/// fault. There is memory, though, where a fault succeeds and a copy never does.
+const FAULTS: u32 = 64;
+
+/// The faults of one call.
+#[derive(Default)]
+struct Faults {
+    /// For the event that comes after so many.
+    at: usize,
+    count: u32,
+}
+
+impl Faults {
+    /// Brings in the memory that the next events go to, at most so many, not under a lock, to try
+    /// again.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if there is none; `EINTR`, since what was brought in may be gone again, however
-    /// often.
-    fn fault_in(&self) -> Result {
-        self.list.fault_in(FAULT_IN)?;
-        if current!().signal_pending() {
+    /// `EFAULT` if there is none, or if that was of no use too often. `EINTR` if it was of no use
+    /// and there is a signal.
+    fn bring_in(&mut self, events: &EventList, most: usize) -> Result {
+        if self.at != events.written {
+            *self = Faults {
+                at: events.written,
+                count: 0,
+            };
+        }
+        if self.count == FAULTS {
+            return Err(EFAULT);
+        }
+        if self.count > 0 && current!().signal_pending() {
             return Err(EINTR);
         }
-        Ok(())
+        self.count += 1;
+        events.list.fault_in(most.clamp(1, FAULT_IN))
     }
 }
 
@@ -73,6 +96,11 @@ impl EventSink for EventList {
     #[inline]
     fn room(&self) -> usize {
         self.list.len()
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.written == 0
     }
 
     #[inline]
@@ -115,7 +143,7 @@ fn count(count: u32) -> Result<usize> {
 ///   nothing was changed.
 /// - `EFAULT`: the arguments or lists are not in the caller's memory. Changes are read 16 at a
 ///   time: those before the ones that could not be read are applied. Events that could not be
-///   written stay pending.
+///   written stay pending; if some could, the call gives those.
 /// - `EINTR`: a signal came before an event; the changes are applied.
 /// - That of a failed change for which there is no room in the eventlist; the ones before it are
 ///   applied.
@@ -146,14 +174,18 @@ fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> R
     };
 
     let mut entered = None;
+    let mut buffer;
+    let mut applied: &[Kevent] = &[];
     if nchanges > 0 {
         let changes = UserEvents::new(args.changelist as usize, nchanges)?;
-        entered = apply(&kqueue, changes, &mut events, caller)?;
+        buffer = Buffer::new();
+        entered = apply(&kqueue, changes, &mut buffer, &mut events, caller)?;
+        applied = buffer.events();
     }
     if events.written > 0 || events.room() == 0 {
         return Ok(events.written);
     }
-    collect(&kqueue, entered, &mut events, timeout, caller)?;
+    collect(&kqueue, entered, applied, &mut events, timeout, caller)?;
     Ok(events.written)
 }
 
@@ -187,24 +219,24 @@ impl Answers {
     #[cold]
     fn post(self, batch: &[Kevent], events: &mut EventList) -> Result {
         for receipt in batch.iter().take(self.receipts) {
-            while events.report(from_ref(receipt)).1.is_err() {
-                events.fault_in()?;
-            }
+            events.list.write_waiting(from_ref(receipt))?;
+            events.written += 1;
         }
         self.failure
     }
 }
 
-/// Applies all changes, and posts receipts and errors. Keeps the mutex if there is nothing to post.
+/// Applies all changes, and posts receipts and errors. Keeps the mutex if there is nothing to post,
+/// and the last changes in `buffer`, some of which are to be looked at by a scan.
 fn apply<'a>(
     kqueue: &'a ArcBorrow<'_, Kqueue>,
     mut changes: UserEvents,
+    buffer: &mut Buffer,
     events: &mut EventList,
     caller: Caller,
 ) -> Result<Option<Entered<'a>>> {
-    let mut buffer = Buffer::new();
     loop {
-        let batch = changes.read(&mut buffer)?;
+        let batch = changes.read(buffer)?;
         let last = changes.len() == 0;
         let room = events.room();
         // What is pending is collected unless there is something to post.
@@ -220,9 +252,10 @@ fn apply<'a>(
         while let Some(change) = batch.get_mut(at) {
             change.clear_system_flags();
             let answered = change.has(EV_RECEIPT);
-            // No more than there is room for, and none that would not be looked at for an error.
-            let unseen = collects && !answered && at < room && answers.receipts == 0;
-            let result = Kqueue::register(*kqueue, &mut knotes, change, caller, unseen);
+            // None that would not be looked at for an error.
+            let unseen = collects && !answered && answers.receipts == 0;
+            let collects_most = if unseen { room } else { 0 };
+            let result = Kqueue::register(*kqueue, &mut knotes, change, caller, collects_most);
             if result.is_err() || answered {
                 if collects && answers.receipts == 0 {
                     // There will be no scan.
@@ -258,23 +291,23 @@ fn apply<'a>(
 fn collect(
     kqueue: &Kqueue,
     entered: Option<Entered<'_>>,
+    applied: &[Kevent],
     events: &mut EventList,
     timeout: Timeout,
     caller: Caller,
 ) -> Result {
     let result = if entered.is_some() || kqueue.may_be_pending() {
-        kqueue.scan(entered, events, caller)
+        kqueue.scan(entered, applied, events, caller)
     } else {
         Ok(())
     };
-    // A fault after some events: those are the caller's; the next call sees the fault.
-    if events.written > 0 {
+    if result.is_ok() && events.written > 0 {
         return Ok(());
     }
     collect_more(kqueue, result, events, timeout, caller)
 }
 
-/// The same, after a look with that `result` which has found nothing.
+/// The same, after a look with that `result` which has found nothing, or has failed.
 #[inline(never)]
 fn collect_more(
     kqueue: &Kqueue,
@@ -284,24 +317,41 @@ fn collect_more(
     caller: Caller,
 ) -> Result {
     let mut wakeup = None;
+    let mut faults = Faults::default();
     loop {
         match result {
+            Ok(()) if !events.is_empty() => return Ok(()),
             // The look was the last one after a time-out or a signal.
             Ok(()) => match (wakeup, timeout) {
                 (Some(Wakeup::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
                 (Some(Wakeup::Signal), _) => return Err(EINTR),
-                // Events that come to nothing must not keep a signal from us.
+                // Events that come to nothing must not keep a signal from us, nor the end of the
+                // time.
                 (Some(Wakeup::Condition), _) if current!().signal_pending() => {
                     wakeup = Some(Wakeup::Signal);
                 }
+                (Some(Wakeup::Condition), Timeout::Until(deadline)) if deadline.has_passed() => {
+                    kqueue.pass_on();
+                    return Ok(());
+                }
                 (_, Timeout::Until(deadline)) => wakeup = Some(kqueue.wait(deadline)),
             },
-            Err(error) if error == EFAULT => events.fault_in()?,
-            Err(error) => return Err(error),
+            Err(error) => {
+                let more = if error == EFAULT {
+                    faults.bring_in(events, kqueue.pending())
+                } else {
+                    Err(error)
+                };
+                if more.is_err() {
+                    // Those that there are, are the caller's; the next call sees the error.
+                    return if events.is_empty() { more } else { Ok(()) };
+                }
+            }
         }
-        result = kqueue.scan(None, events, caller);
-        if events.written > 0 {
-            return Ok(());
-        }
+        result = if events.is_empty() {
+            kqueue.scan(None, &[], events, caller)
+        } else {
+            kqueue.resume_scan(events, caller)
+        };
     }
 }

@@ -13,15 +13,19 @@ use crate::{
         sleepers::WakeFlags,
         usercopy::Scratch, //
     },
-    uapi::Kevent, //
+    uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
 };
+
+/// What a change does once; no property of the knote.
+const ACTIONS: u16 = EV_DELETE | EV_ENABLE | EV_DISABLE | EV_KEEPUDATA;
 
 /// What the kqueue's mutex guards of a knote. One bit more in here is a word in each knote.
 pub(crate) struct Body {
     /// The filter's parameters, as the program last gave them (`kn_sfflags`, `kn_sdata`).
     pub(crate) fflags: u32,
     pub(crate) data: i64,
-    /// `kn_flags`: the flags it was added with, and those that its filter always sets.
+    /// `kn_flags`: the flags it was added with, but for [`ACTIONS`], and those that its filter
+    /// always sets.
     pub(crate) flags: u16,
     /// What its descriptor is, if it has one.
     pub(crate) kind: FileKind,
@@ -65,7 +69,7 @@ impl Body {
         Body {
             fflags: change.fflags,
             data: change.data,
-            flags: change.flags,
+            flags: change.flags & !ACTIONS,
             kind: FileKind::Other,
             triggered: false,
             udata: change.udata,

@@ -19,6 +19,7 @@ use crate::{
         notify::Notifier,
         params,
         queue::{Look, Queue, Seen, Verdict, Walked},
+        seqfile,
         slab::Memory,
         sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
         trace,
@@ -31,7 +32,11 @@ use crate::{
     table::{Knotes, Table},
     uapi::*, //
 };
-use core::ops::{BitOrAssign, Deref, DerefMut};
+use core::{
+    num::NonZeroUsize,
+    ops::{BitOrAssign, Deref, DerefMut},
+    ptr::NonNull, //
+};
 use kernel::{
     fs::File,
     prelude::*,
@@ -62,6 +67,12 @@ pub(crate) struct Ready {
     unseen: usize,
     /// That has happened.
     cut: bool,
+    /// The last scan, whose sink was this one, was stopped short. Until another one begins, those
+    /// that it has not seen, or could not report, are the `unseen` ones.
+    stopped: Option<SinkId>,
+    /// Something became pending that whoever wants SIGIO was not told of, as there was something
+    /// already. (They are if that was in the middle of a scan, which does not look at it.)
+    news: bool,
     /// Who waits for something to be pending.
     pub(crate) sleepers: Sleepers,
     /// Somebody polls the kqueue, or wants SIGIO.
@@ -100,12 +111,25 @@ impl Ready {
 struct Wake {
     sleeper: bool,
     pollers: bool,
+    /// SIGIO is to be sent.
+    signals: bool,
 }
 
 impl BitOrAssign for Wake {
     fn bitor_assign(&mut self, other: Self) {
         self.sleeper |= other.sleeper;
         self.pollers |= other.pollers;
+        self.signals |= other.signals;
+    }
+}
+
+/// One of the sinks that there are, told from all others by where it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct SinkId(NonZeroUsize);
+
+impl SinkId {
+    fn of<S: EventSink>(sink: &S) -> Self {
+        SinkId(NonNull::from(sink).addr())
     }
 }
 
@@ -240,10 +264,12 @@ impl Drop for Settle<'_> {
     }
 }
 
-/// Where a scan puts what it reports.
+/// Where a scan puts what it reports. It stays in its place for as long as there are scans for it.
 pub(crate) trait EventSink {
     /// How many more there is room for.
     fn room(&self) -> usize;
+    /// True until something was reported.
+    fn is_empty(&self) -> bool;
     /// Copies events out, at most as many as there is room for. Gives how many were.
     ///
     /// # Errors
@@ -273,6 +299,8 @@ impl Kqueue {
             in_flight: 0,
             unseen: 0,
             cut: false,
+            stopped: None,
+            news: false,
             watched: false,
             closed: false,
             adopted: None,
@@ -375,10 +403,11 @@ impl Kqueue {
         self.queue(&mut ready, knote);
         ready.sleepers.wake_one(flags);
         let watched = ready.watched;
+        let signals = watched && ready.is_news();
         drop(ready);
         trace::activate(self, knote);
         if watched {
-            self.notifier.notify();
+            self.notifier.notify(signals);
         }
     }
 
@@ -399,7 +428,7 @@ impl Kqueue {
 
     #[inline]
     fn wake(&self, wake: Wake) {
-        if wake.sleeper || wake.pollers {
+        if wake.sleeper || wake.pollers || wake.signals {
             self.wake_some(wake);
         }
     }
@@ -413,13 +442,18 @@ impl Kqueue {
                 .sleepers
                 .wake_one(WakeFlags::default());
         }
-        if wake.pollers {
-            self.notifier.notify();
+        if wake.pollers || wake.signals {
+            self.notifier.notify(wake.signals);
         }
     }
 
+    /// How many are pending, by now.
+    pub(crate) fn pending(&self) -> usize {
+        self.locks.ready.lock().pending()
+    }
+
     /// Wakes another sleeper for what is pending: the one that was woken cannot collect it.
-    fn pass_on(&self) {
+    pub(crate) fn pass_on(&self) {
         let mut ready = self.locks.ready.lock();
         if ready.pending() > 0 {
             ready.sleepers.wake_one(WakeFlags::default());
@@ -534,7 +568,7 @@ impl Kqueue {
             trace::detach(self, &knote);
             adopted = next;
         }
-        self.notifier.notify();
+        self.notifier.notify(false);
     }
 
     /// `->flush`: a descriptor of the kqueue was closed.
@@ -584,8 +618,8 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. A caller that `collects` what
-    /// is pending right after that has the filter run then, and not twice.
+    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. A caller that collects so
+    /// many of what is pending right after that (or none) has the filter run then, and not twice.
     ///
     /// # Errors
     ///
@@ -599,7 +633,7 @@ impl Kqueue {
         knotes: &mut Knotes,
         change: &Kevent,
         caller: Caller,
-        collects: bool,
+        collects: usize,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
         let Knotes { table, bodies } = &mut *knotes;
@@ -635,7 +669,7 @@ impl Kqueue {
         change: &Kevent,
         filter: Filter,
         table: CurrentTable,
-        collects: bool,
+        collects: usize,
     ) -> Result {
         let file = if filter.is_descriptor() {
             Some(fdtable::get(change.ident)?)
@@ -664,7 +698,7 @@ impl Kqueue {
             if change.has(EV_DELETE) {
                 self.remove(knotes, knote);
             } else {
-                self.modify(&mut knotes.bodies, knote, change, false)?;
+                self.modify(&mut knotes.bodies, knote, change, 0)?;
             }
             return Ok(true);
         }
@@ -683,7 +717,7 @@ impl Kqueue {
         bodies: &mut Bodies,
         knote: &Knote,
         change: &Kevent,
-        collects: bool,
+        collects: usize,
     ) -> Result {
         let mut parts = knote.parts(bodies);
         let fflags = parts.body.fflags;
@@ -702,9 +736,9 @@ impl Kqueue {
         bodies: &mut Bodies,
         knote: &Knote,
         change: &Kevent,
-        collects: bool,
+        collects: usize,
     ) -> bool {
-        if !collects || !self.may_be_unseen(&mut ready, knote, change) {
+        if !self.may_be_unseen(&mut ready, knote, change, collects) {
             return false;
         }
         let parts = knote.parts(bodies);
@@ -725,9 +759,9 @@ impl Kqueue {
         knote: &Knote,
         change: &Kevent,
         may_be_ready: bool,
-        collects: bool,
+        collects: usize,
     ) {
-        if may_be_ready && collects && self.apply_unseen(knote, change) {
+        if may_be_ready && collects > 0 && self.apply_unseen(knote, change, collects) {
             return;
         }
         if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
@@ -738,23 +772,34 @@ impl Kqueue {
     /// Marks a knote active without running its filter, if that [may be unseen](Self::may_be_unseen). False if
     /// not.
     #[inline(always)]
-    fn apply_unseen(&self, knote: &Knote, change: &Kevent) -> bool {
+    fn apply_unseen(&self, knote: &Knote, change: &Kevent, collects: usize) -> bool {
         let mut ready = self.locks.ready.lock();
-        let unseen = self.may_be_unseen(&mut ready, knote, change);
+        let unseen = self.may_be_unseen(&mut ready, knote, change, collects);
         if unseen {
             self.activate_unseen(ready, knote, change);
         }
         unseen
     }
 
-    /// True if a change may mark a knote active without running its filter: nobody but the caller would wake up
-    /// for that, and its scan takes it off again if it is not ready.
+    /// True if a change may mark a knote active without running its filter: nobody but the caller
+    /// would wake up for that, and its scan takes it off again if it is not ready. (Each one before
+    /// it takes the room of one event at most, so the scan comes to it; one that is stopped short
+    /// [verifies](Kqueue::verify).)
     #[inline(always)]
-    fn may_be_unseen(&self, ready: &mut Ready, knote: &Knote, change: &Kevent) -> bool {
+    fn may_be_unseen(
+        &self,
+        ready: &mut Ready,
+        knote: &Knote,
+        change: &Kevent,
+        collects: usize,
+    ) -> bool {
         // One that stays disabled is not seen by the scan, and would be thought ready.
         let stays_disabled =
             change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
-        !stays_disabled && !ready.watched && ready.sleepers.is_empty()
+        ready.queue.len() < collects
+            && !stays_disabled
+            && !ready.watched
+            && ready.sleepers.is_empty()
     }
 
     #[inline(always)]
@@ -782,22 +827,28 @@ impl Kqueue {
     /// Takes a knote off the list, as a scan does before it runs the filter.
     fn take_off(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
-        if ready.remove(knote) {
+        if ready.take_off(knote) {
             // A disabled one stays active.
             let _ = knote.state(&mut ready).take();
         }
     }
 
-    /// Runs the filter of the knote that a change was for, which was marked active without that: there will be no
-    /// scan.
+    /// Runs the filter of the knote that a change was for, which may have been marked active
+    /// without that: there will be no scan. It keeps its place if it is ready.
     #[cold]
     pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
         let Knotes { table, bodies } = knotes;
         let filter = Filter::from_raw(change.filter);
-        if let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) {
-            self.take_off(knote);
-            let active = knote.is_ready(bodies);
-            self.apply(knote, active, &Kevent::default());
+        let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) else {
+            return;
+        };
+        if !knote.state(&mut self.locks.ready.lock()).doubt() {
+            return;
+        }
+        let is_ready = knote.is_ready(bodies);
+        let mut ready = self.locks.ready.lock();
+        if knote.state(&mut ready).resolve(is_ready) {
+            ready.take_off(knote);
         }
     }
 
@@ -944,14 +995,18 @@ impl Kqueue {
     /// are seen that were pending when it began. The mutex is held throughout, be it taken already or not,
     /// so another scan begins when all that this one put back is in its place.
     ///
+    /// Whoever has `entered` and made `changes` in that has some of them looked at here only.
+    ///
     /// # Errors
     ///
-    /// What the sink fails with. Nothing is lost: the event stays pending, at the head. `EBADF` if
+    /// What the sink fails with. Nothing is lost: the event stays pending, at the head, and one can
+    /// [go on](Kqueue::resume_scan). `EBADF` if
     /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
     #[inline(always)]
     pub(crate) fn scan(
         &self,
         entered: Option<Entered<'_>>,
+        changes: &[Kevent],
         sink: &mut impl EventSink,
         caller: Caller,
     ) -> Result {
@@ -960,7 +1015,14 @@ impl Kqueue {
             None => self.enter(caller).inspect_err(|_| self.pass_on())?,
         };
         let knotes = &mut *entered;
-        let mut ready = self.ready_for(knotes).inspect_err(|_| self.pass_on())?;
+        let mut ready = match self.ready_for(knotes) {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.stop_short(knotes, changes, sink);
+                return Err(error);
+            }
+        };
+        ready.stopped = None;
         let mut events = Events::new();
         let all = ready.queue.len();
         let Walked { seen, kept } = ready.glance(
@@ -973,22 +1035,71 @@ impl Kqueue {
         if seen < all {
             ready.unseen = all - seen;
             ready.cut = false;
-            return self.scan_on(ready, knotes, caller.table, sink, &mut events, kept);
+            ready.news = false;
+            return self.scan_on(
+                ready,
+                knotes,
+                changes,
+                caller.table,
+                sink,
+                (&mut events, kept),
+            );
         }
         // Those that are kept are all that is pending.
         self.stirred.set(kept);
         let shared = Wake {
             sleeper: kept && !ready.sleepers.is_empty(),
-            pollers: false,
+            ..Wake::default()
         };
         drop(ready);
         if events.is_empty() {
             return Ok(());
         }
-        let (mut wake, result) = self.tell(knotes, &events, sink);
+        let (mut wake, result) = self.tell(knotes, &events, true, sink);
         wake |= shared;
         self.wake(wake);
+        if result.is_err() {
+            self.stop_short(knotes, changes, sink);
+        }
         result
+    }
+
+    /// Goes on with a scan that has failed because of its sink. Reports nothing if another one has
+    /// begun in the meantime, since that may have put back what this one has reported, so that it
+    /// would be reported twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kqueue::scan`].
+    #[cold]
+    pub(crate) fn resume_scan(&self, sink: &mut impl EventSink, caller: Caller) -> Result {
+        let mut entered = self.enter(caller).inspect_err(|_| self.pass_on())?;
+        let knotes = &mut *entered;
+        let mut ready = self.ready_for(knotes).inspect_err(|_| self.pass_on())?;
+        if ready.stopped != Some(SinkId::of(sink)) {
+            drop(ready);
+            self.pass_on();
+            return Ok(());
+        }
+        ready.stopped = None;
+        ready.news = false;
+        let mut events = Events::new();
+        let table = caller.table;
+        let kept = ready.glance_on(&mut knotes.bodies, table, sink.room(), &mut events);
+        self.scan_on(ready, knotes, &[], table, sink, (&mut events, kept))
+    }
+
+    /// A scan ends that has not seen all that was pending when it began.
+    #[cold]
+    fn stop_short(&self, knotes: &mut Knotes, changes: &[Kevent], sink: &impl EventSink) {
+        for change in changes {
+            self.verify(knotes, change);
+        }
+        let mut ready = self.locks.ready.lock();
+        ready.stopped = Some(SinkId::of(sink));
+        if ready.pending() > 0 {
+            ready.sleepers.wake_one(WakeFlags::default());
+        }
     }
 
     /// The same, after a first glance at some of what is pending, which has told those `events` and `kept` some.
@@ -997,13 +1108,13 @@ impl Kqueue {
         &'a self,
         mut ready: Pending<'a>,
         knotes: &mut Knotes,
+        changes: &[Kevent],
         table: CurrentTable,
         sink: &mut impl EventSink,
-        events: &mut Events,
-        mut kept: bool,
+        (events, mut kept): (&mut Events, bool),
     ) -> Result {
         let mut wake = Wake::default();
-        let room = sink.room();
+        let mut is_short = false;
         let result = loop {
             let (done, result) =
                 self.scan_some(ready, knotes, table, sink, (events, kept), &mut wake);
@@ -1016,8 +1127,11 @@ impl Kqueue {
                 Err(error) => break Err(error),
             };
             if ready.unseen == 0 {
-                if !ready.cut || sink.room() != room {
-                    self.stirred.set(ready.pending() > 0);
+                if !ready.cut || !sink.is_empty() {
+                    let pending = ready.pending() > 0;
+                    self.stirred.set(pending);
+                    wake.signals |= pending && ready.news;
+                    is_short = ready.cut;
                     drop(ready);
                     break Ok(());
                 }
@@ -1027,12 +1141,12 @@ impl Kqueue {
                 ready.cut = false;
             }
             events.clear();
-            let unseen = ready.unseen.min(ready.queue.len());
-            let walked = ready.glance(&mut knotes.bodies, table, unseen, sink.room(), events);
-            ready.unseen = unseen - walked.seen;
-            kept = walked.kept;
+            kept = ready.glance_on(&mut knotes.bodies, table, sink.room(), events);
         };
         self.wake(wake);
+        if is_short || result.is_err() {
+            self.stop_short(knotes, changes, sink);
+        }
         result
     }
 
@@ -1060,18 +1174,22 @@ impl Kqueue {
         let shared = kept || (pending && events.len() == sink.room());
         wake.sleeper |= shared && !ready.sleepers.is_empty();
         let done = ready.unseen == 0;
+        // Those that are pending besides have come while the lock was free.
+        wake.signals |= done && ready.news;
         drop(ready);
-        let (more, result) = self.tell(knotes, events, sink);
+        let (more, result) = self.tell(knotes, events, false, sink);
         *wake |= more;
         (done, result)
     }
 
-    /// Reports events that were told at a glance. Gives whom to wake for those that could not be.
+    /// Reports events that were told at a glance, if that was at `all` that was pending. Gives whom
+    /// to wake for those that could not be.
     #[inline(always)]
     fn tell(
         &self,
         knotes: &mut Knotes,
         events: &Events,
+        all: bool,
         sink: &mut impl EventSink,
     ) -> (Wake, Result) {
         let (told, result) = sink.report(events);
@@ -1079,7 +1197,7 @@ impl Kqueue {
             self.trace_deliveries(events, told);
         }
         let wake = if told < events.len() {
-            self.take_back(knotes, events.iter().skip(told))
+            self.take_back(knotes, events.iter().skip(told), all)
         } else {
             Wake::default()
         };
@@ -1087,14 +1205,20 @@ impl Kqueue {
     }
 
     /// Makes pending again what was told at a glance and has not reached the program: first, and in its
-    /// order.
+    /// order. There are no others to see if that was a glance at `all`.
     #[cold]
     fn take_back<'a>(
         &self,
         knotes: &mut Knotes,
         untold: impl DoubleEndedIterator<Item = &'a Kevent>,
+        all: bool,
     ) -> Wake {
         let Knotes { table, bodies } = knotes;
+        if all {
+            let mut ready = self.locks.ready.lock();
+            ready.unseen = 0;
+            ready.cut = false;
+        }
         let mut wake = Wake::default();
         for event in untold.rev() {
             let filter = Filter::from_raw(event.filter);
@@ -1109,6 +1233,7 @@ impl Kqueue {
             due |= state.change(true, false, event.has(EV_DISPATCH));
             if due {
                 ready.push_front(knote);
+                ready.unseen += 1;
                 self.stirred.set(true);
                 wake.sleeper |= !ready.sleepers.is_empty();
                 wake.pollers |= ready.watched;
@@ -1135,11 +1260,13 @@ impl Kqueue {
         let mut ready = self.locks.ready.lock();
         let put_back = ready.put_back(&batch, result.is_err());
         wake.pollers |= put_back.news && ready.watched;
+        wake.signals |= put_back.signals && ready.watched;
         let pending = ready.pending() > 0;
         self.stirred.set(pending);
         let shared = put_back.news || put_back.level || (pending && sink.room() == 0);
         wake.sleeper |= shared && !ready.sleepers.is_empty();
         let done = ready.unseen == 0 && !ready.cut;
+        wake.signals |= done && pending && ready.news;
         drop(ready);
         (done, result)
     }
@@ -1261,7 +1388,8 @@ impl Kqueue {
         &self.notifier
     }
 
-    /// One line for the kqueue, and one for each knote.
+    /// One line for the kqueue, and one for each knote, by filter and ident: the order tells
+    /// nothing of the table's secret.
     pub(crate) fn show(&self, m: &SeqFile) {
         let Ok(guard) = killable::lock(&self.locks.knotes) else {
             return;
@@ -1276,7 +1404,22 @@ impl Kqueue {
             knotes.table.len(),
             pending
         );
+        let len = knotes.table.len();
+        if !seqfile::has_room(m, len.saturating_mul(SHORTEST_LINE)) {
+            return;
+        }
+        let Ok(mut sorted) = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT) else {
+            return;
+        };
         knotes.table.for_each(|knote| {
+            // There is room.
+            let _ = sorted.push_within_capacity(&**knote);
+        });
+        sorted.sort_unstable_by_key(|knote: &&Knote| (-knote.filter().raw(), knote.ident()));
+        for knote in sorted {
+            if seqfile::has_overflowed(m) {
+                return;
+            }
             let state = knote.state(&mut self.locks.ready.lock()).name();
             let body = knote.body(&knotes.bodies);
             seq_print!(
@@ -1291,15 +1434,21 @@ impl Kqueue {
                 body.udata,
                 state,
             );
-        });
+        }
     }
 }
+
+/// The length of a line for a knote, at least.
+const SHORTEST_LINE: usize =
+    "knote filter: -1 ident: 0 flags: 0 fflags: 0 data: 0 udata: 0 state: idle\n".len();
 
 /// Of what was put back: is any pending again for what a scan has just told, or for news?
 #[derive(Clone, Copy, Default)]
 struct PutBack {
     level: bool,
     news: bool,
+    /// The news are all that is pending.
+    signals: bool,
 }
 
 impl Parts<'_> {
@@ -1337,6 +1486,41 @@ impl Ready {
     ) -> Walked {
         let free = events.free(room);
         self.walk(bodies, table, most.min(LOOKS), Glancing { free })
+    }
+
+    /// The same for a scan that is not done: at those that it has not seen. Gives whether some were
+    /// kept.
+    #[inline(always)]
+    fn glance_on(
+        &mut self,
+        bodies: &mut Bodies,
+        table: CurrentTable,
+        room: usize,
+        events: &mut Events,
+    ) -> bool {
+        let unseen = self.unseen.min(self.queue.len());
+        let walked = self.glance(bodies, table, unseen, room, events);
+        self.unseen = unseen - walked.seen;
+        walked.kept
+    }
+
+    /// Takes a knote off the list while no scan has the mutex; one that was stopped may go on after
+    /// that. True if it was there.
+    fn take_off(&mut self, knote: &Knote) -> bool {
+        let held = self.remove(knote);
+        if held {
+            self.unseen = self.unseen.saturating_sub(1);
+            self.cut = true;
+        }
+        held
+    }
+
+    /// Something was made pending for somebody who watches: true if whoever wants SIGIO is to be
+    /// told.
+    fn is_news(&mut self) -> bool {
+        let first = self.queue.len() == 1;
+        self.news |= !first;
+        first
     }
 
     /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
@@ -1403,6 +1587,7 @@ impl Ready {
                 Next::Nothing | Next::Idle | Next::Unbound | Next::AtHead | Next::Asks => false,
             };
             if due {
+                result.signals |= *next == Next::Again && self.queue.len() == 0;
                 self.push_back(knote);
             }
         }
@@ -1415,6 +1600,7 @@ impl Ready {
         for taken in unreported.filter(|taken| taken.next == Next::AtHead) {
             if taken.knote.state(self).activate() {
                 self.push_front(&taken.knote);
+                self.unseen += 1;
             }
         }
     }

@@ -22,7 +22,8 @@
 //!
 //! # Invariants
 //!
-//! Queued implies active, and neither disabled at the time it was queued nor deleting.
+//! Queued implies active (or [in doubt](State::doubt)), and neither disabled at the time it was
+//! queued nor deleting.
 //!
 //! ```text
 //!                activate                        take: Evaluate
@@ -131,6 +132,34 @@ impl State {
         if dispatched {
             self.0 |= DISABLED;
         }
+    }
+
+    /// It is in the list without having been looked at, and its filter is about to be run. It keeps
+    /// its place meanwhile; what its source tells is remembered. False if there is nothing to look
+    /// at.
+    #[must_use]
+    pub(crate) fn doubt(&mut self) -> bool {
+        let queued = self.0 & (QUEUED | DISABLED) == QUEUED;
+        if queued {
+            self.0 &= !ACTIVE;
+        }
+        queued
+    }
+
+    /// The filter has said whether it is `ready`. True if the knote must now be taken off the list.
+    #[must_use]
+    pub(crate) fn resolve(&mut self, ready: bool) -> bool {
+        if !self.has(QUEUED) {
+            return false;
+        }
+        if ready {
+            self.0 |= ACTIVE;
+        }
+        let idle = !self.has(ACTIVE);
+        if idle {
+            self.0 &= !QUEUED;
+        }
+        idle
     }
 
     /// The knote goes. True if it must now be taken off the list.

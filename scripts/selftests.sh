@@ -31,4 +31,17 @@ for standard in c89 c99 c11; do
 		done
 	done
 done
+# 32-bit programs with 64-bit time.
+if [ -f build/lib32/libkqueue_c.a ]; then
+	for test in header library; do
+		cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror \
+			-static -pthread -Iinclude -Iinclude/uapi -o "$c_tests/${test}time64" \
+			"selftests/$test.c" build/lib32/libkqueue_c.a
+	done
+fi
+# Strict ISO C has no struct timespec of its own.
+for standard in c89 c99 c11; do
+	echo '#include <sys/event.h>' |
+		cc "-std=$standard" -pedantic -Wall -Wextra -Werror -Iinclude -Iinclude/uapi -fsyntax-only -xc -
+done
 echo "tests=$tests c_tests=$c_tests"

@@ -63,12 +63,12 @@ int main(void)
 	CHECK(kevent(kq, change, 1, NULL, 0, NULL) == 0);
 	CHECK(kevent(kq, NULL, 0, event, 4, &zero) == 0);
 
-	EV_SET(&change[0], 7, EVFILT_USER, 0, NOTE_TRIGGER, -3, NULL);
+	EV_SET(&change[0], 7, EVFILT_USER, 0, NOTE_TRIGGER, -3, &n);
 	n = kevent(kq, change, 1, event, 4, NULL);
 	CHECK(n == 1);
 	CHECK(event[0].ident == 7 && event[0].filter == EVFILT_USER);
 	CHECK(event[0].fflags == 5 && event[0].data == -3);
-	CHECK(event[0].udata == &kq);
+	CHECK(event[0].udata == &n);
 
 	CHECK(pipe(fds) == 0);
 	EV_SET(&change[0], fds[0], EVFILT_READ, EV_ADD, 0, 0, NULL);

@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHECK(condition) do {						\
@@ -283,6 +284,24 @@ static void cancellation(void)
 	check_works(kq);
 }
 
+/* All of a timeout counts, as large as struct timespec may be. */
+static void timeouts(void)
+{
+	struct timespec before, after, half = { 0, 500000000 };
+	struct kevent event;
+	int kq = kqueue();
+
+	CHECK(kq >= 0);
+	CHECK(clock_gettime(CLOCK_MONOTONIC, &before) == 0);
+	CHECK(kevent(kq, NULL, 0, &event, 1, &half) == 0);
+	CHECK(clock_gettime(CLOCK_MONOTONIC, &after) == 0);
+	CHECK((after.tv_sec - before.tv_sec) * 1000L + (after.tv_nsec - before.tv_nsec) / 1000000 >= 499);
+	half.tv_nsec = 1000000000;
+	CHECK(kevent(kq, NULL, 0, &event, 1, &half) == -1 && errno == EINVAL);
+	half.tv_nsec = -1;
+	CHECK(kevent(kq, NULL, 0, &event, 1, &half) == -1 && errno == EINVAL);
+}
+
 /* What the kernel says of the ioctl itself. */
 static void ioctls(void)
 {
@@ -317,7 +336,7 @@ int main(void)
 {
 	void (*const tests[])(void) = {
 		numbers, no_descriptors_left, all_closed, after_chroot, after_fork, threads,
-		signal_handler, cancellation, ioctls, without_device,
+		signal_handler, cancellation, timeouts, ioctls, without_device,
 	};
 	size_t i;
 

@@ -61,7 +61,7 @@ SCRIPT
 ./busybox insmod slowpoll.ko || exit
 run module::load_and_unload ./busybox sh load-and-unload
 ./busybox insmod kqueue.ko || exit
-for program in header64 library64 header32 library32; do
+for program in header64 library64 header32 library32 headertime64 librarytime64; do
 	[ ! -x $program ] || run "c::$program" "./$program"
 done
 while IFS= read -r test; do

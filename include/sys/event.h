@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <time.h>
 
+/* Programs in strict ISO C may not see it in <time.h>. */
+struct timespec;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -69,9 +72,16 @@ int kqueuex(unsigned int flags);
  * for as long as timeout says, for ever if it is NULL. Returns the number of
  * events, or -1 and errno.
  */
+#if defined(__GLIBC__) && defined(__USE_TIME_BITS64) && __TIMESIZE == 32
+/* A 32-bit program that has asked for 64-bit time (_TIME_BITS), as the C library does it. */
+int __REDIRECT(kevent, (int kq, const struct kevent *changelist, int nchanges,
+			struct kevent *eventlist, int nevents,
+			const struct timespec *timeout), __kevent_time64);
+#else
 int kevent(int kq, const struct kevent *changelist, int nchanges,
 	   struct kevent *eventlist, int nevents,
 	   const struct timespec *timeout);
+#endif
 
 #ifdef __cplusplus
 }

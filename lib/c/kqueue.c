@@ -8,6 +8,8 @@
  * and in the child of a fork.
  */
 #define _GNU_SOURCE
+/* Both forms of kevent() are made here, however the library is built. */
+#undef _TIME_BITS
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -92,9 +94,13 @@ int kqueuex(unsigned int flags)
 	return kqueue();
 }
 
-int kevent(int kq, const struct kevent *changelist, int nchanges,
-	   struct kevent *eventlist, int nevents,
-	   const struct timespec *timeout)
+/* A timeout, whatever the program's struct timespec is. */
+struct timeout {
+	int64_t sec, nsec;
+};
+
+static int call(int kq, const struct kevent *changelist, int nchanges,
+		struct kevent *eventlist, int nevents, const struct timeout *timeout)
 {
 	struct kqueue_kevent args = {
 		.changelist = (uintptr_t)changelist,
@@ -107,10 +113,10 @@ int kevent(int kq, const struct kevent *changelist, int nchanges,
 
 	if (timeout) {
 		args.flags = KQUEUE_TIMEOUT;
-		args.tv_sec = timeout->tv_sec;
-		args.tv_nsec = timeout->tv_nsec;
+		args.tv_sec = timeout->sec;
+		args.tv_nsec = timeout->nsec;
 	}
-	if (nevents == 0 || (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)) {
+	if (nevents == 0 || (timeout && timeout->sec == 0 && timeout->nsec == 0)) {
 		pthread_testcancel();
 		return ioctl(kq, KQUEUE_IOC_KEVENT, &args);
 	}
@@ -120,3 +126,44 @@ int kevent(int kq, const struct kevent *changelist, int nchanges,
 	pthread_setcanceltype(type, NULL);
 	return count;
 }
+
+int kevent(int kq, const struct kevent *changelist, int nchanges,
+	   struct kevent *eventlist, int nevents,
+	   const struct timespec *timeout)
+{
+	struct timeout until;
+
+	if (timeout)
+		until = (struct timeout){ timeout->tv_sec, timeout->tv_nsec };
+	return call(kq, changelist, nchanges, eventlist, nevents, timeout ? &until : NULL);
+}
+
+#if defined(__GLIBC__) && __TIMESIZE == 32
+/* struct timespec of a program with 64-bit time. */
+struct timespec_time64 {
+	int64_t tv_sec;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	int32_t padding;
+#endif
+	int32_t tv_nsec;
+#if __BYTE_ORDER__ != __ORDER_BIG_ENDIAN__
+	int32_t padding;
+#endif
+};
+
+/* What the header makes of kevent() in such a program. */
+int __kevent_time64(int kq, const struct kevent *changelist, int nchanges,
+		    struct kevent *eventlist, int nevents,
+		    const struct timespec_time64 *timeout);
+
+int __kevent_time64(int kq, const struct kevent *changelist, int nchanges,
+		    struct kevent *eventlist, int nevents,
+		    const struct timespec_time64 *timeout)
+{
+	struct timeout until;
+
+	if (timeout)
+		until = (struct timeout){ timeout->tv_sec, timeout->tv_nsec };
+	return call(kq, changelist, nchanges, eventlist, nevents, timeout ? &until : NULL);
+}
+#endif

@@ -80,9 +80,10 @@ impl Change {
         Self::new(id, Filter::USER).edge()
     }
 
-    /// Triggers what [`user`](Self::user) has made; from whatever thread.
+    /// Triggers what [`user`](Self::user) has made; from whatever thread. It keeps its token, unless
+    /// this has one.
     pub fn trigger(id: u64) -> Self {
-        Change(Event::new(id, Filter::USER, 0).fflags(note::TRIGGER))
+        Change(Event::new(id, Filter::USER, ev::KEEPUDATA).fflags(note::TRIGGER))
     }
 
     /// File systems are mounted or unmounted in this mount namespace.
@@ -103,6 +104,7 @@ impl Change {
     /// What events of it carry, to be known by ([`Event::udata`]).
     pub fn token(mut self, token: u64) -> Self {
         self.0.udata = token;
+        self.0.flags &= !ev::KEEPUDATA;
         self
     }
 

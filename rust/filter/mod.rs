@@ -257,8 +257,10 @@ pub(crate) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
 #[inline(always)]
 pub(crate) fn touch_at_once(filter: Filter, body: &mut Body, change: &Kevent) -> bool {
     match filter {
-        // It keeps its udata, as the specification's does.
-        Filter::User => user::touch(body, change, false),
+        Filter::User => {
+            user::touch(body, change, false);
+            take_udata(body, change);
+        }
         Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio => {
             take(body, change);
         }
@@ -272,6 +274,11 @@ pub(crate) fn touch_at_once(filter: Filter, body: &mut Body, change: &Kevent) ->
 fn take(body: &mut Body, change: &Kevent) {
     body.fflags = change.fflags;
     body.data = change.data;
+    take_udata(body, change);
+}
+
+#[inline(always)]
+fn take_udata(body: &mut Body, change: &Kevent) {
     if !change.has(EV_KEEPUDATA) {
         body.udata = change.udata;
     }

@@ -7,7 +7,7 @@
 //! `filt_userattach` and `filt_usertouch`: `NOTE_TRIGGER` makes it active; two bits of `fflags`
 //! say what becomes of the 24 bits that are the program's; `data` is stored. It stays active
 //! until it is reported with `EV_CLEAR`. `EV_CLEAR` in a modification untriggers it and resets
-//! `data`, but not `fflags`. `udata` is that of the `EV_ADD`.
+//! `data`, but not `fflags`. (`udata` is that of the last change here, as with all other filters.)
 
 use super::Report;
 use crate::{knote::Body, uapi::*};

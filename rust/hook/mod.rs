@@ -33,6 +33,7 @@ pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod random;
 pub(crate) mod seek;
+pub(crate) mod seqfile;
 pub(crate) mod signal;
 pub(crate) mod slab;
 pub(crate) mod sleepers;

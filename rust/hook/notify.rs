@@ -15,6 +15,7 @@ use super::{
     waitqueue::WaitQueue, //
 };
 use crate::generated;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
     bindings,
     error::to_result,
@@ -34,6 +35,8 @@ pub(crate) struct Notifier {
     #[pin]
     pollers: WaitQueue,
     fasync: Opaque<*mut bindings::fasync_struct>,
+    /// SIGIO is to be sent.
+    signals: AtomicBool,
 }
 
 // SAFETY: `irq_work`, wait queues and fasync lists are made for use by many threads.
@@ -51,11 +54,16 @@ impl Notifier {
             }),
             pollers <- WaitQueue::new(c"kqueue_pollers", static_lock_class!()),
             fasync: Opaque::new(core::ptr::null_mut()),
+            signals: AtomicBool::new(false),
         })
     }
 
-    /// Has pollers woken and SIGIO sent soon. From any context.
-    pub(crate) fn notify(&self) {
+    /// Has pollers woken soon, and SIGIO sent if it `signals`. From any context.
+    pub(crate) fn notify(&self, signals: bool) {
+        if signals {
+            // Queueing the work orders this before its function, also if it is queued already.
+            self.signals.store(true, Ordering::Relaxed);
+        }
         // SAFETY: Initialised in `new`, and waited for in `drop`.
         unsafe { bindings::irq_work_queue(self.work.get()) };
     }
@@ -96,6 +104,9 @@ impl Notifier {
                 core::ptr::without_provenance_mut(key),
             )
         };
+        if !this.signals.swap(false, Ordering::Relaxed) {
+            return;
+        }
         // SAFETY: The list head is valid, and `kill_fasync` may be called from interrupts.
         unsafe {
             bindings::kill_fasync(

@@ -34,6 +34,15 @@ impl Deadline {
         // SAFETY: No preconditions.
         Deadline::At(unsafe { bindings::ktime_get() }.saturating_add(nanos))
     }
+
+    /// True if it is over.
+    pub(crate) fn has_passed(self) -> bool {
+        match self {
+            Deadline::Never => false,
+            // SAFETY: No preconditions.
+            Deadline::At(at) => at <= unsafe { bindings::ktime_get() },
+        }
+    }
 }
 
 /// How a sleep ended.

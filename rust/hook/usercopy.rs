@@ -44,14 +44,31 @@ impl Scratch {
 }
 
 /// Room for some events. It need not be cleared before events are read into it.
-pub(crate) struct Buffer([MaybeUninit<Kevent>; Buffer::SIZE]);
+///
+/// # Invariants
+///
+/// The first `len` are there.
+pub(crate) struct Buffer {
+    events: [MaybeUninit<Kevent>; Buffer::SIZE],
+    len: usize,
+}
 
 impl Buffer {
     /// How many there is room for (the specification's `KQ_NEVENTS`).
     pub(crate) const SIZE: usize = 16;
 
     pub(crate) fn new() -> Self {
-        Buffer([const { MaybeUninit::uninit() }; Buffer::SIZE])
+        // INVARIANT: There are none.
+        Buffer {
+            events: [const { MaybeUninit::uninit() }; Buffer::SIZE],
+            len: 0,
+        }
+    }
+
+    /// What was read into it last.
+    pub(crate) fn events(&self) -> &[Kevent] {
+        // SAFETY: By the type's invariant.
+        unsafe { core::slice::from_raw_parts(self.events.as_ptr().cast(), self.len) }
     }
 }
 
@@ -145,6 +162,30 @@ impl UserEvents {
         Ok(())
     }
 
+    /// Writes events as [`UserEvents::write`] does, but waits for the memory.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`; some may have been written.
+    pub(crate) fn write_waiting(&mut self, events: &[Kevent]) -> Result {
+        if events.len() > self.len {
+            return Err(EFAULT);
+        }
+        // SAFETY: The source is valid for its length; the destination is checked by the function.
+        let missing = unsafe {
+            bindings::copy_to_user(
+                core::ptr::without_provenance_mut(self.address),
+                events.as_ptr().cast(),
+                size_of_val(events),
+            )
+        };
+        if missing != 0 {
+            return Err(EFAULT);
+        }
+        self.advance(events.len());
+        Ok(())
+    }
+
     /// Reads the next events into `buffer`; none if there are none left. May sleep.
     ///
     /// # Errors
@@ -152,10 +193,12 @@ impl UserEvents {
     /// `EFAULT`.
     pub(crate) fn read<'a>(&mut self, buffer: &'a mut Buffer) -> Result<&'a mut [Kevent]> {
         let count = self.len.min(Buffer::SIZE);
+        // INVARIANT: Those that are there now are overwritten, some of them maybe not as a whole.
+        buffer.len = 0;
         // SAFETY: The destination has room for so many; the source is checked by the function.
         let ret = unsafe {
             generated::kq_copy_events_from_user(
-                buffer.0.as_mut_ptr().cast(),
+                buffer.events.as_mut_ptr().cast(),
                 core::ptr::without_provenance_mut(self.address),
                 count as u32,
             )
@@ -164,8 +207,10 @@ impl UserEvents {
             return Err(EFAULT);
         }
         self.advance(count);
-        // SAFETY: That many were read, and are plain numbers.
-        Ok(unsafe { core::slice::from_raw_parts_mut(buffer.0.as_mut_ptr().cast(), count) })
+        // INVARIANT: That many were read, and are plain numbers.
+        buffer.len = count;
+        // SAFETY: As just said.
+        Ok(unsafe { core::slice::from_raw_parts_mut(buffer.events.as_mut_ptr().cast(), count) })
     }
 
     /// Brings in the memory of at most `count` events; may sleep, interruptibly. Changes nothing of it.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * /dev/slowpoll: a file whose poll waits, as a file server's may, until the
- * file is written to, or the poller is killed.
+ * file is written to, or the poller is killed. In a mapping of it a page fault
+ * succeeds and brings nothing, as one of a write to a shadow stack does.
  */
 #include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/poll.h>
 
@@ -34,11 +36,27 @@ static ssize_t slowpoll_write(struct file *file, const char __user *from, size_t
 	return count;
 }
 
+static vm_fault_t slowpoll_fault(struct vm_fault *fault)
+{
+	return VM_FAULT_NOPAGE;
+}
+
+static const struct vm_operations_struct slowpoll_vm_ops = {
+	.fault = slowpoll_fault,
+};
+
+static int slowpoll_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &slowpoll_vm_ops;
+	return 0;
+}
+
 static const struct file_operations slowpoll_fops = {
 	.owner = THIS_MODULE,
 	.poll = slowpoll_poll,
 	.read = slowpoll_read,
 	.write = slowpoll_write,
+	.mmap = slowpoll_mmap,
 };
 
 static struct miscdevice slowpoll_device = {

@@ -46,6 +46,41 @@ fn a_kqueue_tells_how_many_are_pending() {
     assert_eq!(one(&outer).data, 1);
 }
 
+/// Who was told of an event and has not collected it is told of the next one all the same.
+#[test]
+fn each_event_is_told_to_who_asks_for_edges() {
+    let (inner, outer) = (kqueue(), kqueue());
+    let fd = inner.as_raw_fd();
+    // SAFETY: The descriptor is new and ours; one event.
+    let epoll = unsafe {
+        let epoll = OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
+        let mut event = libc::epoll_event {
+            events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+            u64: 5,
+        };
+        let added = libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event);
+        assert_eq!(added, 0);
+        epoll
+    };
+    let edges = |timeout: i32| {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: Room for one event.
+        unsafe { libc::epoll_wait(epoll.as_raw_fd(), &mut event, 1, timeout) }
+    };
+    change(&outer, &[add_read(&inner, ev::CLEAR)]);
+    for ident in 1..5 {
+        change(
+            &inner,
+            &[Event::new(ident, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER)],
+        );
+        assert_eq!(one(&outer).data, ident as i64);
+        assert!(pending(&outer).is_empty());
+        assert_eq!(edges(SOON.as_millis() as i32), 1);
+        assert_eq!(edges(0), 0);
+    }
+    assert_eq!(pending(&inner).len(), 4);
+}
+
 #[test]
 fn a_kqueue_cannot_be_written_to() {
     let (inner, outer) = (kqueue(), kqueue());

@@ -4,7 +4,7 @@
 
 use crate::common::*;
 use kqueue::{abi, ev, note, Event, Filter};
-use std::{os::fd::AsRawFd, time::Duration};
+use std::{fs, os::fd::AsRawFd, os::unix::net::UnixStream, time::Duration};
 
 const CLOSED: i32 = 500;
 
@@ -257,5 +257,136 @@ fn a_change_makes_nothing_ready() {
         };
         // SAFETY: One valid structure.
         assert_eq!(unsafe { libc::poll(&mut poll, 1, 0) }, 0, "{history:?}");
+    }
+}
+
+/// One that exists or can be made, of each filter. What they watch goes with the second value.
+fn one_of_each_filter() -> (Vec<Event>, impl Sized) {
+    let (reader, writer) = pipe();
+    let sockets = UnixStream::pair().unwrap();
+    let file = fs::File::open("/dev/shm").unwrap();
+    let add = |ident, filter| Event::new(ident, filter, ev::ADD);
+    let fd = |file: &dyn AsRawFd| file.as_raw_fd() as u64;
+    let events = vec![
+        add(fd(&reader), Filter::READ),
+        add(fd(&writer), Filter::WRITE),
+        add(fd(&sockets.0), Filter::READ),
+        add(fd(&sockets.0), Filter::WRITE),
+        add(fd(&sockets.0), Filter::EXCEPT).fflags(note::OOB),
+        add(fd(&file), Filter::VNODE).fflags(note::WRITE),
+        add(std::process::id().into(), Filter::PROC).fflags(note::FORK),
+        add(libc::SIGUSR1 as u64, Filter::SIGNAL),
+        add(1, Filter::TIMER).data(1_000_000),
+        add(1, Filter::USER),
+        add(0, Filter::FS),
+    ];
+    (events, (reader, writer, sockets, file))
+}
+
+/// The lines of the kqueue's knotes in /proc.
+fn lines(kqueue: &kqueue::Kqueue) -> Vec<String> {
+    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("knote "));
+    lines.map(str::to_owned).collect()
+}
+
+/// The value behind `name` in a line, in hexadecimal if it is printed so.
+fn value(line: &str, name: &str, radix: u32) -> i128 {
+    let mut words = line.split(' ');
+    words.find(|word| *word == name).unwrap();
+    i128::from_str_radix(words.next().unwrap(), radix).unwrap()
+}
+
+#[test]
+fn every_filter_takes_the_udata_of_a_change() {
+    let (events, _files) = one_of_each_filter();
+    for event in events {
+        let kqueue = kqueue();
+        change(&kqueue, &[event.udata(1)]);
+        for (flags, udata, expected) in [
+            (ev::ADD, 2, 2),
+            (ev::ADD | ev::KEEPUDATA, 3, 2),
+            (0, 4, 4),
+            (ev::KEEPUDATA, 5, 4),
+            (ev::DISABLE, 6, 6),
+            (ev::ENABLE, 7, 7),
+        ] {
+            change(&kqueue, &[Event { flags, ..event }.udata(udata)]);
+            assert_eq!(
+                value(&lines(&kqueue)[0], "udata:", 16),
+                expected,
+                "{event:?}"
+            );
+        }
+    }
+}
+
+/// An event's flags are those that it was added with and those that its filter sets, not what a
+/// change has done.
+#[test]
+fn events_carry_no_actions() {
+    let (events, _files) = one_of_each_filter();
+    let actions = ev::ENABLE | ev::DISABLE | ev::DELETE | ev::KEEPUDATA;
+    for event in events {
+        for first in [0, ev::ENABLE, ev::DISABLE, ev::KEEPUDATA] {
+            let kqueue = kqueue();
+            for flags in [
+                ev::ADD | first,
+                ev::ENABLE,
+                ev::ADD | ev::ENABLE,
+                ev::KEEPUDATA,
+            ] {
+                change(&kqueue, &[Event { flags, ..event }]);
+                let flags = value(&lines(&kqueue)[0], "flags:", 16) as u16;
+                assert_eq!(flags & actions, 0, "{event:?}");
+                assert_ne!(flags & ev::ADD, 0, "{event:?}");
+            }
+        }
+    }
+    // As they are reported.
+    let kqueue = kqueue();
+    change(&kqueue, &[user(1, ev::ADD | ev::DISABLE | ev::CLEAR)]);
+    change(&kqueue, &[user(1, ev::ENABLE).fflags(note::TRIGGER)]);
+    assert_eq!(one(&kqueue).flags, ev::ADD | ev::CLEAR);
+    change(
+        &kqueue,
+        &[user(2, ev::ADD | ev::ENABLE).fflags(note::TRIGGER)],
+    );
+    assert_eq!(one(&kqueue).flags, ev::ADD);
+}
+
+/// By filter and ident, so that it cannot be learnt from /proc which of them collide in the
+/// kernel's table. And all of them, however many there are.
+#[test]
+fn proc_lists_knotes_in_an_order_that_tells_nothing() {
+    let kqueue = kqueue();
+    let mut random = Random(0x1234_5678_9abc_def1);
+    for count in [1, 30, 100, 3000, 20_000] {
+        let known = lines(&kqueue).len();
+        let changes: Vec<_> = (known..count)
+            .map(|_| user(random.below(u64::MAX), ev::ADD))
+            .collect();
+        change(&kqueue, &changes);
+        if count == 100 {
+            let (events, _files) = one_of_each_filter();
+            change(&kqueue, &events);
+            let order = |line: &String| (-value(line, "filter:", 10), value(line, "ident:", 10));
+            let listed: Vec<_> = lines(&kqueue).iter().map(order).collect();
+            assert_eq!(listed.len(), 100 + events.len());
+            assert!(listed.is_sorted(), "{listed:?}");
+            let delete = |event: Event| Event {
+                flags: ev::DELETE,
+                ..event
+            };
+            let changes: Vec<_> = events.into_iter().map(delete).collect();
+            change(&kqueue, &changes);
+        }
+        let idents: Vec<_> = lines(&kqueue)
+            .iter()
+            .map(|line| value(line, "ident:", 10))
+            .collect();
+        assert_eq!(idents.len(), count);
+        assert!(idents.is_sorted());
     }
 }

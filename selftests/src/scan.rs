@@ -547,6 +547,439 @@ fn a_fault_while_copying_out_keeps_what_the_events_say() {
     assert!(pending(&kqueue).is_empty());
 }
 
+const PAGE: usize = 4096;
+
+/// New memory of our own, which nobody has touched, or may not touch.
+fn map(bytes: usize, protection: libc::c_int) -> *mut u8 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: A new mapping.
+    let map = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    assert_ne!(map, libc::MAP_FAILED);
+    map.cast()
+}
+
+const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+
+/// Collects into memory that may not be there.
+fn collect_into(kqueue: &Kqueue, list: *mut u8, room: usize) -> std::io::Result<Vec<Event>> {
+    change_and_collect_into(kqueue, &[], list, room)
+}
+
+/// The same after some changes, in one call.
+fn change_and_collect_into(
+    kqueue: &Kqueue,
+    changes: &[Event],
+    list: *mut u8,
+    room: usize,
+) -> std::io::Result<Vec<Event>> {
+    let mut args = abi::kqueue_kevent {
+        changelist: changes.as_ptr() as u64,
+        nchanges: changes.len() as u32,
+        eventlist: list as u64,
+        nevents: room as u32,
+        flags: abi::KQUEUE_TIMEOUT,
+        ..Default::default()
+    };
+    // SAFETY: The list is used by nobody else; as many as the kernel says were written.
+    unsafe {
+        let count = kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args)?;
+        let event = |at: usize| list.cast::<Event>().add(at).read_unaligned();
+        Ok((0..count).map(event).collect())
+    }
+}
+
+/// As the kernel counts them: by its number of events for a kqueue that watches it. From then on it
+/// is watched.
+fn count_pending(kqueue: &Kqueue) -> i64 {
+    let outer = self::kqueue();
+    change(&outer, &[add_read(kqueue, 0)]);
+    let events = pending(&outer);
+    events.first().map_or(0, |event| event.data)
+}
+
+fn poll(kqueue: &Kqueue) -> i32 {
+    let mut poll = libc::pollfd {
+        fd: kqueue.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: One valid structure.
+    unsafe { libc::poll(&mut poll, 1, 0) }
+}
+
+/// Changes that make `count` events pending: some of them a filter tells at a glance, others not.
+/// Each has its number in `udata`.
+fn ready_ones(count: usize, flags: u16, sockets: &[(UnixStream, UnixStream)]) -> Vec<Event> {
+    let mut sockets = sockets.iter();
+    let mut change = |number: u64| {
+        if number % 7 == 3 {
+            if let Some((one, _)) = sockets.next() {
+                return add_write(one, flags).udata(number);
+            }
+        }
+        user(number, ev::ADD | flags).udata(number)
+    };
+    (0..count as u64).map(&mut change).collect()
+}
+
+fn udatas(events: &[Event]) -> Vec<u64> {
+    events.iter().map(|event| event.udata).collect()
+}
+
+fn sockets() -> Vec<(UnixStream, UnixStream)> {
+    (0..40).map(|_| UnixStream::pair().unwrap()).collect()
+}
+
+/// The memory is there as soon as it is touched: the kernel touches it.
+#[test]
+fn an_eventlist_that_was_never_touched_is_filled() {
+    let sockets = sockets();
+    for count in [1, 129, 4096] {
+        for offset in [0, 8, 500, 1001, PAGE - 32, PAGE - 24, PAGE - 1] {
+            for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
+                let kqueue = kqueue();
+                change(&kqueue, &ready_ones(count, flags, &sockets));
+                let rounds = if flags == 0 { 2 } else { 1 };
+                for _ in 0..rounds {
+                    let bytes = (count + 7) * 32 + 2 * PAGE;
+                    let map = map(bytes, READ_WRITE);
+                    // As in a program's data: what stands before it in its first page was used.
+                    if offset % 2 == 1 {
+                        // SAFETY: That is ours.
+                        unsafe { *map = 1 };
+                    }
+                    let list = map.wrapping_add(offset);
+                    let events = collect_into(&kqueue, list, count + 7).unwrap();
+                    let expected: Vec<_> = (0..count as u64).collect();
+                    assert_eq!(udatas(&events), expected, "offset {offset} flags {flags:x}");
+                    // SAFETY: As above.
+                    assert_eq!(unsafe { libc::munmap(map.cast(), bytes) }, 0);
+                }
+                let left = if flags == 0 { count.min(64) } else { 0 };
+                assert_eq!(pending(&kqueue).len(), left);
+            }
+        }
+    }
+}
+
+/// The same in a call that changes and collects, and of what it has changed.
+#[test]
+fn a_call_that_changes_fills_an_eventlist_that_was_never_touched() {
+    let sockets = sockets();
+    for (before, after) in [(0, 16), (120, 16), (126, 5), (200, 100), (4000, 90)] {
+        for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
+            let kqueue = kqueue();
+            let changes = ready_ones(before + after, flags, &sockets);
+            change(&kqueue, &changes[..before]);
+            let list = map((before + after) * 32, READ_WRITE);
+            let changes = &changes[before..];
+            let events = change_and_collect_into(&kqueue, changes, list, before + after).unwrap();
+            let expected: Vec<_> = (0..(before + after) as u64).collect();
+            assert_eq!(udatas(&events), expected, "{before} {after} {flags:x}");
+        }
+    }
+}
+
+/// Memory that is not there whatever one does, behind `fit` events: an address within.
+fn bad_memory(kind: usize, fit: usize) -> *mut u8 {
+    let map = map(3 * PAGE, READ_WRITE);
+    let bad = map.wrapping_add(PAGE);
+    // SAFETY: The mapping is ours.
+    unsafe {
+        match kind {
+            0 => assert_eq!(libc::munmap(bad.cast(), PAGE), 0),
+            1 => assert_eq!(libc::mprotect(bad.cast(), PAGE, libc::PROT_NONE), 0),
+            2 => assert_eq!(libc::mprotect(bad.cast(), PAGE, libc::PROT_READ), 0),
+            // A page fault succeeds there, as often as one likes, but nothing can be written.
+            _ => {
+                let file = std::fs::File::options()
+                    .read(true)
+                    .write(true)
+                    .open("/dev/slowpoll")
+                    .expect("the module slowpoll is loaded");
+                let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+                let fd = file.as_raw_fd();
+                let at = libc::mmap(bad.cast(), PAGE, READ_WRITE, flags, fd, 0);
+                assert_eq!(at.cast(), bad);
+            }
+        }
+    }
+    bad.wrapping_sub(fit * 32)
+}
+
+/// The call ends there, with the events for which there was memory, and nothing is lost.
+#[test]
+fn memory_that_cannot_be_had_ends_the_call() {
+    const COUNT: usize = 150;
+    let sockets = sockets();
+    for kind in 0..4 {
+        for fit in [0usize, 1, 15, 16, 17, 100] {
+            for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
+                let kqueue = kqueue();
+                let changes = ready_ones(COUNT, flags, &sockets);
+                // In the same call or before.
+                let changes = if fit % 2 == 0 {
+                    change(&kqueue, &changes);
+                    &[][..]
+                } else {
+                    &changes[..]
+                };
+                let list = bad_memory(kind, fit);
+                let result = change_and_collect_into(&kqueue, changes, list, COUNT);
+                if fit == 0 {
+                    assert_eq!(errno(result), libc::EFAULT, "{kind} {flags:x}");
+                } else {
+                    let expected: Vec<_> = (0..fit as u64).collect();
+                    let events = result.unwrap();
+                    assert_eq!(udatas(&events), expected, "{kind} {flags:x}");
+                }
+                let mut events = vec![Event::default(); COUNT];
+                let count = kqueue.kevent(&[], &mut events, Some(Duration::ZERO));
+                events.truncate(count.unwrap());
+                let mut expected: Vec<_> = (fit as u64..COUNT as u64).collect();
+                if flags == 0 {
+                    expected.extend(0..fit as u64);
+                }
+                assert_eq!(udatas(&events), expected, "{kind} {fit} {flags:x}");
+            }
+        }
+    }
+}
+
+/// Who sleeps into a fault takes no wake-up with it.
+#[test]
+fn a_sleeper_that_faults_swallows_no_wake_up() {
+    const ROUNDS: u64 = 300;
+    let kqueue = kqueue();
+    let (seen, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                let event = one(&kqueue);
+                assert_eq!(event.filter, Filter::USER);
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        scope.spawn(|| {
+            let end = Instant::now() + 2 * SOON;
+            let mut args = abi::kqueue_kevent {
+                eventlist: 4096,
+                nevents: 4,
+                flags: abi::KQUEUE_TIMEOUT,
+                tv_nsec: 50_000_000,
+                ..Default::default()
+            };
+            while done.load(Ordering::SeqCst) == 0 && Instant::now() < end {
+                // SAFETY: Nothing is mapped at that address.
+                let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args) };
+                if let Ok(count) = result {
+                    assert_eq!(count, 0);
+                }
+            }
+        });
+        for round in 0..ROUNDS {
+            // With one in front of it that goes before it can be collected.
+            let (reader, writer) = pipe();
+            let low_water = add_read(&reader, 0).fflags(note::LOWAT).data(2);
+            change(&kqueue, &[low_water]);
+            write(&writer, b"x");
+            let reader = (round % 2 == 0).then_some(reader);
+            change(&kqueue, &[user(round, ev::ADD | ev::ONESHOT)]);
+            drop(reader);
+            let end = Instant::now() + SOON;
+            while seen.load(Ordering::SeqCst) <= round as usize {
+                assert!(
+                    Instant::now() < end,
+                    "event {round} woke nobody who can take it"
+                );
+                thread::yield_now();
+            }
+            // The writer is the last to go: there is no end of file to be reported.
+            drop(writer);
+        }
+        done.store(1, Ordering::SeqCst);
+    });
+}
+
+/// What a call has changed and not looked at, as its list was full or ended, is not pending unless
+/// it is ready.
+#[test]
+fn what_was_not_looked_at_is_not_thought_ready() {
+    let (reader, writer) = pipe();
+    let other = UnixStream::pair().unwrap();
+    let kinds: [&dyn Fn(u16) -> Event; 3] = [
+        &|flags| add_read(&reader, flags),
+        &|flags| add_read(&other.0, flags).fflags(note::LOWAT).data(100),
+        &|flags| Event::new(77, Filter::USER, ev::ADD | flags),
+    ];
+    for before in [1usize, 2, 15, 16, 17, 70] {
+        for room in [before, 1, before.div_ceil(2), before + 1] {
+            for kind in &kinds {
+                for exists in [false, true] {
+                    let kqueue = kqueue();
+                    if exists {
+                        change(&kqueue, &[kind(0)]);
+                    }
+                    let clear = ev::ADD | ev::CLEAR;
+                    let ready: Vec<_> = (0..before as u64).map(|i| user(i, clear)).collect();
+                    change(&kqueue, &ready);
+                    let mut events = vec![Event::default(); room];
+                    let changes = [kind(if exists { ev::ENABLE } else { 0 })];
+                    let count = kqueue.kevent(&changes, &mut events, Some(Duration::ZERO));
+                    let count = count.unwrap();
+                    assert_eq!(count, before.min(room));
+                    let left = (before - count) as i64;
+                    assert_eq!(poll(&kqueue), i32::from(left > 0), "{before} {room}");
+                    assert_eq!(count_pending(&kqueue), left, "{before} {room}");
+                }
+            }
+        }
+    }
+    // What is ready is pending of course.
+    write(&writer, b"x");
+    let kqueue = kqueue();
+    change(&kqueue, &[user(1, ev::ADD | ev::CLEAR)]);
+    let mut events = [Event::default(); 1];
+    let count = kqueue.kevent(&[kinds[0](0)], &mut events, Some(Duration::ZERO));
+    assert_eq!((count.unwrap(), events[0].ident), (1, 1));
+    assert_eq!(one(&kqueue).ident, reader.as_raw_fd() as u64);
+}
+
+#[test]
+fn what_was_not_looked_at_for_a_fault_is_not_thought_ready() {
+    let (reader, _writer) = pipe();
+    for fit in [0usize, 1, 16, 20] {
+        let kqueue = kqueue();
+        let clear = ev::ADD | ev::CLEAR;
+        let ready: Vec<_> = (0..40).map(|i| user(i, clear)).collect();
+        change(&kqueue, &ready);
+        let changes = [add_read(&reader, 0), user(100, clear)];
+        let list = bad_memory(1, fit);
+        let result = change_and_collect_into(&kqueue, &changes, list, 100);
+        match fit {
+            0 => assert_eq!(errno(result), libc::EFAULT),
+            _ => assert_eq!(result.unwrap().len(), fit),
+        }
+        assert_eq!(count_pending(&kqueue), 41 - fit as i64);
+        let events = pending(&kqueue);
+        assert_eq!(events.len(), 41 - fit);
+        assert_eq!(events.last().unwrap().ident, 100);
+    }
+}
+
+/// A time-out is kept though knotes are activated all the time, by what is not enough for them.
+#[test]
+fn a_timeout_is_kept_under_what_comes_to_nothing() {
+    let kqueue = kqueue();
+    let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+    for (reader, _) in &pairs {
+        let low_water = add_read(reader, 0).fflags(note::LOWAT).data(1000);
+        change(&kqueue, &[low_water]);
+    }
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for half in pairs.chunks(25) {
+            let done = &done;
+            scope.spawn(move || {
+                while done.load(Ordering::Relaxed) == 0 {
+                    for (reader, writer) in half {
+                        write(writer, b"x");
+                        read(reader, 1);
+                    }
+                }
+            });
+        }
+        for timeout in [1, 50, 300] {
+            let (start, timeout) = (Instant::now(), Duration::from_millis(timeout));
+            let mut events = [Event::default(); 4];
+            let count = kqueue.kevent(&[], &mut events, Some(timeout));
+            let elapsed = start.elapsed();
+            if elapsed >= SOON || count.as_ref().is_ok_and(|count| *count > 0) {
+                done.store(1, Ordering::Relaxed);
+            }
+            assert_eq!(count.unwrap(), 0);
+            assert!(elapsed >= timeout && elapsed < SOON, "{elapsed:?}");
+        }
+        done.store(1, Ordering::Relaxed);
+    });
+}
+
+static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count_signal(_: libc::c_int) {
+    SIGNALS.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Asks for a signal that is queued, so that each one counts.
+fn ask_for_signals(kqueue: &Kqueue) {
+    /// Of `asm-generic/fcntl.h`; the libc crate lacks it.
+    const F_SETSIG: libc::c_int = 10;
+    let fd = kqueue.as_raw_fd();
+    // SAFETY: The handler only counts; the descriptor is ours.
+    unsafe {
+        let number = libc::SIGRTMIN() + 3;
+        libc::signal(number, count_signal as extern "C" fn(libc::c_int) as usize);
+        assert_eq!(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()), 0);
+        assert_eq!(libc::fcntl(fd, F_SETSIG, number), 0);
+        assert_eq!(libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC), 0);
+    }
+}
+
+/// Signals since the last time; waits for the first of as many as are expected, and then a while
+/// for more.
+fn signals(expected: usize) -> usize {
+    let end = Instant::now() + SOON;
+    while SIGNALS.load(Ordering::SeqCst) < expected && Instant::now() < end {
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_millis(50));
+    SIGNALS.swap(0, Ordering::SeqCst)
+}
+
+/// As in the specification: a signal when something is pending after nothing was.
+#[test]
+fn a_signal_for_the_first_that_is_pending() {
+    let kqueue = kqueue();
+    ask_for_signals(&kqueue);
+    for flags in [ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
+        let add = |ident| user(ident, ev::ADD | flags);
+        change(&kqueue, &[add(1)]);
+        assert_eq!(signals(1), 1);
+        for ident in 2..10 {
+            change(&kqueue, &[add(ident)]);
+        }
+        assert_eq!(signals(0), 0);
+        assert_eq!(collect(&kqueue, 3).len(), 3);
+        change(&kqueue, &[add(10)]);
+        assert_eq!(signals(0), 0);
+        assert_eq!(collect(&kqueue, 64).len(), 7);
+        change(&kqueue, &[add(11)]);
+        assert_eq!(signals(1), 1);
+        // Without having been collected.
+        change(&kqueue, &[Event::new(11, Filter::USER, ev::DELETE)]);
+        change(&kqueue, &[add(12)]);
+        assert_eq!(signals(1), 1);
+        assert_eq!(collect(&kqueue, 64), [12]);
+        for ident in 1..13 {
+            let _ = kqueue.kevent(
+                &[Event::new(ident, Filter::USER, ev::DELETE)],
+                &mut [],
+                None,
+            );
+        }
+    }
+    // What stays pending is no news when it has been reported.
+    change(&kqueue, &[user(1, ev::ADD)]);
+    assert_eq!(signals(1), 1);
+    assert_eq!(collect(&kqueue, 64), [1]);
+    change(&kqueue, &[user(2, ev::ADD)]);
+    assert_eq!(signals(0), 0);
+    // A fault makes nothing new, and the close of the kqueue neither.
+    assert_eq!(errno(collect_guarded(&kqueue, 0, 2)), libc::EFAULT);
+    drop(kqueue);
+    assert_eq!(signals(0), 0);
+}
+
 #[test]
 fn a_timer_that_could_not_be_copied_out_keeps_its_count() {
     let kqueue = kqueue();

@@ -93,6 +93,39 @@ fn data_and_udata_come_back() {
     assert_eq!((event.data, event.udata), (-5, u64::MAX));
 }
 
+/// Differs from DragonFly: A change of EVFILT_USER takes its udata, as of all other filters.
+/// Because FreeBSD, NetBSD, OpenBSD and macOS have it so, and programs give it with each
+/// NOTE_TRIGGER.
+#[test]
+fn a_change_takes_its_udata() {
+    let changes = [
+        (0, 2, 2),
+        (ev::KEEPUDATA, 3, 2),
+        (ev::ADD, 4, 4),
+        (ev::ADD | ev::KEEPUDATA, 5, 4),
+        (ev::ENABLE, 6, 6),
+    ];
+    for collects in [false, true] {
+        let kqueue = kqueue();
+        change(&kqueue, &[user(ev::ADD | ev::CLEAR).udata(1)]);
+        for (flags, udata, expected) in changes {
+            let trigger = user(flags).fflags(note::TRIGGER).udata(udata);
+            let events = if collects {
+                collect(&kqueue, trigger)
+            } else {
+                change(&kqueue, &[trigger]);
+                pending(&kqueue)
+            };
+            assert_eq!(events.len(), 1, "{events:?}");
+            assert_eq!(events[0].udata, expected);
+        }
+        // Also one that triggers nothing.
+        change(&kqueue, &[user(0).udata(7)]);
+        change(&kqueue, &[user(ev::KEEPUDATA).fflags(note::TRIGGER)]);
+        assert_eq!(one(&kqueue).udata, 7);
+    }
+}
+
 #[test]
 fn delete_takes_it_away() {
     let kqueue = kqueue();

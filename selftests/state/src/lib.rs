@@ -213,6 +213,26 @@ impl Kqueue {
         }
     }
 
+    /// A change marks the knote active without a look; there is no scan after all.
+    fn change_unseen(&self) {
+        let _table = self.table.lock().unwrap();
+        {
+            let mut ready = self.ready.lock().unwrap();
+            if ready.state.change(true, false, false) {
+                self.push_and_wake(&mut ready);
+            }
+        }
+        if !self.ready.lock().unwrap().state.doubt() {
+            return;
+        }
+        let is_ready = self.count.load(SeqCst) > 0;
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.resolve(is_ready) {
+            assert!(ready.in_list);
+            ready.in_list = false;
+        }
+    }
+
     fn disable(&self) {
         self.change(true, false);
     }
@@ -486,5 +506,56 @@ fn a_glance_that_disables_against_activation() {
             kqueue.enable();
             nothing_is_lost(kqueue);
         },
+    );
+}
+
+fn pending_is_what_has_fired(kqueue: &Kqueue) {
+    let fired = kqueue.count.load(SeqCst) > 0;
+    assert_eq!(kqueue.ready.lock().unwrap().pending(), fired);
+}
+
+#[test]
+fn a_change_that_was_not_looked_at_against_activation() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            Kqueue::change_unseen,
+        ],
+        |kqueue| {
+            pending_is_what_has_fired(kqueue);
+            nothing_is_lost(kqueue);
+        },
+    );
+    model(Kind::Clear, &[Kqueue::change_unseen], |kqueue| {
+        pending_is_what_has_fired(kqueue);
+    });
+}
+
+#[test]
+fn a_change_that_was_not_looked_at_against_activation_and_scan() {
+    model(
+        Kind::Clear,
+        &[Kqueue::fire, |kqueue| {
+            kqueue.change_unseen();
+            kqueue.scan();
+        }],
+        |kqueue| {
+            kqueue.scan();
+            assert_eq!(kqueue.reported.load(SeqCst), 1);
+            pending_is_what_has_fired(kqueue);
+        },
+    );
+}
+
+#[test]
+fn a_change_that_was_not_looked_at_against_close() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::retire, Kqueue::change_unseen],
+        |kqueue| assert!(!kqueue.ready.lock().unwrap().pending()),
     );
 }
