@@ -106,9 +106,13 @@ static_assert(__same_type(typeof_member(struct file_operations, llseek),
 
 MODULE_VERSION(__stringify(KQUEUE_VERSION));
 
-unsigned int kq_calloutmax = 4096;
+unsigned int kq_calloutmax = 65536;
 module_param_named(calloutmax, kq_calloutmax, uint, 0644);
-MODULE_PARM_DESC(calloutmax, "most timers in the system (4096)");
+MODULE_PARM_DESC(calloutmax, "most timers in the system (65536)");
+
+unsigned int kq_max_user_timers = 4096;
+module_param_named(max_user_timers, kq_max_user_timers, uint, 0644);
+MODULE_PARM_DESC(max_user_timers, "most timers of one user's kqueues (4096)");
 
 unsigned int kq_max_user_knotes;
 module_param_named(max_user_knotes, kq_max_user_knotes, uint, 0644);
@@ -136,16 +140,6 @@ u32 kq_current_uid(void)
 struct user_namespace *kq_current_user_ns(void)
 {
 	return current_user_ns();
-}
-
-struct user_namespace *kq_user_ns_parent(struct user_namespace *ns)
-{
-	return ns->parent;
-}
-
-u32 kq_user_ns_owner(struct user_namespace *ns)
-{
-	return __kuid_val(ns->owner);
 }
 
 struct pid *kq_pid_get(struct pid *pid)

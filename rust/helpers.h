@@ -38,13 +38,12 @@ struct workqueue_struct;
 
 /* Parameters, and what they depend on */
 extern unsigned int kq_calloutmax;
+extern unsigned int kq_max_user_timers;
 extern unsigned int kq_max_user_knotes;
 extern unsigned int kq_max_object_watches;
 u64 kq_total_memory(void);
 u32 kq_current_uid(void);
 struct user_namespace *kq_current_user_ns(void);
-struct user_namespace *kq_user_ns_parent(struct user_namespace *ns);
-u32 kq_user_ns_owner(struct user_namespace *ns);
 bool kq_fatal_signal_pending(void);
 
 /* Function entry probes and descriptor tables */

@@ -17,7 +17,6 @@ use crate::{
         killable,
         knote::{Key, Keyed, Locks, Parts},
         notify::Notifier,
-        params,
         queue::{Look, Queue, Seen, Verdict, Walked},
         seqfile,
         slab::Memory,
@@ -182,7 +181,7 @@ pub(crate) struct Kqueue {
     owner: Owner,
     shared: Arc<Shared>,
     /// Who opened it, and pays for its knotes.
-    user: User,
+    user: Arc<User>,
     pub(crate) links: LockedBy<Links, Graph>,
     /// It was closed, or there are adopted knotes: to be looked at under the spin lock, which this is
     /// written under. Who has the mutex may ask without that one: who closes takes the mutex after this.
@@ -285,7 +284,7 @@ impl Kqueue {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
-        let user = shared.users.enter(&params::current_uids())?;
+        let user = shared.users.enter()?;
         let owner = shared.closes.enter(TableId::current());
         let knotes = |table, bodies| Knotes {
             table: Table::new(table),
@@ -353,15 +352,15 @@ impl Kqueue {
         &self.shared
     }
 
-    /// Who opened it.
-    pub(crate) fn user(&self) -> &User {
-        &self.user
-    }
-
     /// Its locks.
     #[inline]
     pub(crate) fn locks(&self) -> &Locks {
         &self.locks
+    }
+
+    /// For whom it counts.
+    pub(crate) fn user(&self) -> &Arc<User> {
+        &self.user
     }
 
     /// Gives back the place of a knote of its user's.
@@ -650,6 +649,7 @@ impl Kqueue {
                 ready.retire(knote);
                 drop(ready);
                 this.detach(bodies, &found.remove());
+                table.free_if_empty();
                 return Ok(());
             } else {
                 if this.modify_at_once(ready, bodies, knote, change, collects) {
@@ -723,6 +723,9 @@ impl Kqueue {
         let fflags = parts.body.fflags;
         filter::touch(&mut parts, change)?;
         parts.were_touched(fflags);
+        if filter::starts_anew(knote.filter(), change) {
+            self.reset(knote);
+        }
         self.update(bodies, knote, change, true, collects);
         Ok(())
     }
@@ -824,6 +827,16 @@ impl Kqueue {
         }
     }
 
+    /// Takes a knote off the list, and makes it inactive, be it disabled or not: its filter is asked after that.
+    #[inline(never)]
+    fn reset(&self, knote: &Knote) {
+        let mut ready = self.locks.ready.lock();
+        ready.remove(knote);
+        let state = knote.state(&mut ready);
+        let disabled = state.is_disabled();
+        state.settle(disabled);
+    }
+
     /// Takes a knote off the list, as a scan does before it runs the filter.
     fn take_off(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
@@ -916,7 +929,7 @@ impl Kqueue {
     /// Takes an adopted knote into the table, if there is one.
     #[cold]
     fn admit(&self, knotes: &mut Knotes) -> Result {
-        knotes.table.reserve()?;
+        knotes.table.reserve(&self.user)?;
         let mut ready = self.locks.ready.lock();
         let Some(mut child) = ready.adopted.take() else {
             return Ok(());
@@ -955,7 +968,7 @@ impl Kqueue {
         file: Option<ARef<File>>,
         table: CurrentTable,
     ) -> Result<(ARef<Knote>, bool)> {
-        knotes.table.reserve()?;
+        knotes.table.reserve(&this.user)?;
         let bodies = &mut knotes.bodies;
         let body = || Body::new(change);
         let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many knotes a user may have, and how many timers there may be.
+//! How many knotes and timers a user may have.
 //!
-//! A kqueue counts for the user who opened it, as a file counts for its opener. In a user namespace, who may have
-//! the numbers of many users, it counts for the owner of that too, and so on outwards.
+//! A kqueue counts for the user who opened it, as a file counts for its opener. In a user namespace it counts for
+//! whoever made that as well, and those around it: one who has a range of numbers for users of their own has no more
+//! by that. (Not for root, whose namespaces are the system's.)
+//!
+//! What is counted is memory: a knote that takes more of it counts as several.
 
 use crate::{
     filter::Filter,
-    hook::params::{self, Uids},
+    hook::params,
     objects::Objects, //
 };
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::{
+    iter::successors,
+    sync::atomic::{AtomicUsize, Ordering}, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -18,7 +24,10 @@ use kernel::{
     sync::{Arc, Mutex}, //
 };
 
-/// All users who have a kqueue, by number, with how many they have.
+/// What a knote and its file's bookkeeping take, in bytes: the unit of what is counted.
+pub(crate) const UNIT: usize = 160;
+
+/// All users for whom a kqueue counts, by number, with for how many places in chains of [`User`]s.
 #[pin_data]
 pub(crate) struct Users {
     #[pin]
@@ -27,20 +36,25 @@ pub(crate) struct Users {
 
 /// What is known of a user.
 struct Entry {
-    kqueues: usize,
-    knotes: Arc<AtomicUsize>,
+    members: usize,
+    account: Arc<Account>,
+}
+
+/// What a user has. (Numbers of Rust's own: those of the `kernel` crate are calls, and nothing but Rust sees them.)
+struct Account {
+    knotes: AtomicUsize,
+    timers: AtomicUsize,
+    /// The objects that the user watches.
     objects: Arc<Objects>,
 }
 
-/// One user's count of knotes, held by each of their kqueues. (A number of Rust's own: those of the `kernel` crate
-/// are calls, and nothing but Rust sees it.)
+/// A user for whom a kqueue counts.
 pub(crate) struct User {
     users: Arc<Users>,
     uid: u32,
-    knotes: Arc<AtomicUsize>,
-    objects: Arc<Objects>,
-    /// The owner of the user namespace, if the user is in one of somebody else's.
-    owner: Option<Arc<User>>,
+    account: Arc<Account>,
+    /// For whom else it does.
+    above: Option<Arc<User>>,
 }
 
 impl Users {
@@ -56,73 +70,101 @@ impl Users {
         )
     }
 
-    /// The current task opens a kqueue: `uids` are its user and the owners of the user namespaces that it is in,
-    /// from the inside out.
+    /// The current task opens a kqueue.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn enter(self: &Arc<Self>, uids: &Uids) -> Result<User> {
-        let (first, owners) = uids.split_first().ok_or(EINVAL)?;
-        let mut owner = None;
-        for uid in owners.iter().rev() {
-            let user = self.enter_one(*uid, owner.take())?;
-            owner = Some(Arc::new(user, GFP_KERNEL_ACCOUNT)?);
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Arc<User>> {
+        let mut above = None;
+        for uid in params::namespace_owners().filter(|uid| *uid != 0) {
+            above = self.join(uid, above)?;
         }
-        self.enter_one(*first, owner)
+        // It was the last, so there is one.
+        self.join(params::current_uid(), above)?.ok_or(ENOMEM)
     }
 
-    fn enter_one(self: &Arc<Self>, uid: u32, owner: Option<Arc<User>>) -> Result<User> {
-        let mut users = self.users.lock();
-        let (knotes, objects) = if let Some(entry) = users.get_mut(&uid) {
-            entry.kqueues += 1;
-            (entry.knotes.clone(), entry.objects.clone())
-        } else {
-            let knotes = Arc::new(AtomicUsize::new(0), GFP_KERNEL)?;
-            let objects = Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?;
-            let entry = Entry {
-                kqueues: 1,
-                knotes: knotes.clone(),
-                objects: objects.clone(),
-            };
-            users.try_create_and_insert(uid, entry, GFP_KERNEL)?;
-            (knotes, objects)
-        };
-        Ok(User {
+    /// One more for whom it counts, unless it does so already.
+    fn join(self: &Arc<Self>, uid: u32, above: Option<Arc<User>>) -> Result<Option<Arc<User>>> {
+        if User::chain(above.as_deref()).any(|user| user.uid == uid) {
+            return Ok(above);
+        }
+        let account = self.account(uid)?;
+        // Dropped, it leaves again.
+        let user = User {
             users: self.clone(),
             uid,
-            knotes,
-            objects,
-            owner,
-        })
+            account,
+            above,
+        };
+        Ok(Some(Arc::new(user, GFP_KERNEL_ACCOUNT)?))
+    }
+
+    /// That of the user of that number, who has one member more.
+    fn account(&self, uid: u32) -> Result<Arc<Account>> {
+        let mut users = self.users.lock();
+        if let Some(entry) = users.get_mut(&uid) {
+            entry.members += 1;
+            return Ok(entry.account.clone());
+        }
+        let account = Account {
+            knotes: AtomicUsize::new(0),
+            timers: AtomicUsize::new(0),
+            objects: Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?,
+        };
+        let account = Arc::new(account, GFP_KERNEL)?;
+        let entry = Entry {
+            members: 1,
+            account: account.clone(),
+        };
+        users.try_create_and_insert(uid, entry, GFP_KERNEL)?;
+        Ok(account)
     }
 }
 
 /// The timers of all users (`kq_ncallouts`).
 static TIMERS: AtomicUsize = AtomicUsize::new(0);
 
-/// One more, if that is not too many.
-fn take(count: &AtomicUsize, most: usize) -> Option<()> {
-    if count.fetch_add(1, Ordering::Relaxed) >= most {
-        leave(count);
-        return None;
-    }
-    Some(())
+/// So many more: true if that is not too many.
+#[inline]
+fn add(count: &AtomicUsize, number: usize, most: usize) -> bool {
+    count
+        .fetch_add(number, Ordering::Relaxed)
+        .saturating_add(number)
+        <= most
 }
 
-fn leave(count: &AtomicUsize) {
-    count.fetch_sub(1, Ordering::Relaxed);
+#[inline]
+fn subtract(count: &AtomicUsize, number: usize) {
+    count.fetch_sub(number, Ordering::Relaxed);
+}
+
+/// What a knote takes with all that its filter keeps for it, in units.
+#[inline]
+fn weight(filter: Filter) -> usize {
+    match filter {
+        Filter::Read | Filter::Write | Filter::Except | Filter::User | Filter::Aio => 1,
+        Filter::Timer => 2,
+        Filter::Signal | Filter::Fs => 3,
+        Filter::Proc | Filter::Vnode => 4,
+    }
 }
 
 impl User {
     /// The objects that the user watches.
     pub(crate) fn objects(&self) -> &Arc<Objects> {
-        &self.objects
+        &self.account.objects
     }
 
-    /// The user and those whom their doings count for too.
+    /// It and all others for whom the same kqueue counts.
     pub(crate) fn with_owners(&self) -> impl Iterator<Item = &User> {
-        core::iter::successors(Some(self), |user| user.owner.as_deref())
+        Self::chain(Some(self))
+    }
+
+    /// The same, of none as well.
+    #[inline]
+    fn chain(user: Option<&User>) -> impl Iterator<Item = &User> {
+        successors(user, |user| user.above.as_deref())
     }
 
     /// Takes a place for one more knote of that filter.
@@ -132,11 +174,10 @@ impl User {
     /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
     #[inline]
     pub(crate) fn take_place(&self, filter: Filter) -> Result {
-        take(&self.knotes, params::max_user_knotes()).ok_or(ENOSPC)?;
+        self.take(weight(filter))?;
         if filter == Filter::Timer {
-            take(&TIMERS, params::max_timers())
-                .ok_or(ENOMEM)
-                .inspect_err(|_| leave(&self.knotes))?;
+            self.take_timer()
+                .inspect_err(|_| self.leave(weight(filter)))?;
         }
         Ok(())
     }
@@ -145,9 +186,50 @@ impl User {
     #[inline]
     pub(crate) fn leave_place(&self, filter: Filter) {
         if filter == Filter::Timer {
-            leave(&TIMERS);
+            self.leave_timer();
         }
-        leave(&self.knotes);
+        self.leave(weight(filter));
+    }
+
+    #[inline]
+    fn take(&self, weight: usize) -> Result {
+        let most = params::max_user_knotes();
+        let mut fits = true;
+        for user in Self::chain(Some(self)) {
+            fits &= add(&user.account.knotes, weight, most);
+        }
+        if !fits {
+            self.leave(weight);
+            return Err(ENOSPC);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn leave(&self, weight: usize) {
+        for user in Self::chain(Some(self)) {
+            subtract(&user.account.knotes, weight);
+        }
+    }
+
+    fn take_timer(&self) -> Result {
+        let most = params::max_user_timers();
+        let mut fits = add(&TIMERS, 1, params::max_timers());
+        for user in Self::chain(Some(self)) {
+            fits &= add(&user.account.timers, 1, most);
+        }
+        if !fits && !params::may_exceed_limits() {
+            self.leave_timer();
+            return Err(ENOMEM);
+        }
+        Ok(())
+    }
+
+    fn leave_timer(&self) {
+        for user in Self::chain(Some(self)) {
+            subtract(&user.account.timers, 1);
+        }
+        subtract(&TIMERS, 1);
     }
 }
 
@@ -155,10 +237,60 @@ impl Drop for User {
     fn drop(&mut self) {
         let mut users = self.users.users.lock();
         if let Some(entry) = users.get_mut(&self.uid) {
-            entry.kqueues -= 1;
-            if entry.kqueues == 0 {
+            entry.members -= 1;
+            if entry.members == 0 {
                 users.remove(&self.uid);
             }
         }
+    }
+}
+
+/// Memory that counts for a user and is not a knote; given back when dropped.
+pub(crate) struct Charge {
+    user: Arc<User>,
+    weight: usize,
+}
+
+impl Charge {
+    /// So many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the user has as much as they may.
+    pub(crate) fn new(user: &Arc<User>, bytes: usize) -> Result<Self> {
+        let weight = bytes / UNIT;
+        // Nothing fits always, even if the limit was made lower than what there is.
+        if weight > 0 {
+            user.take(weight)?;
+        }
+        Ok(Charge {
+            user: user.clone(),
+            weight,
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.user.leave(self.weight);
+    }
+}
+
+/// A timer that counts for a user and is no knote's of `EVFILT_TIMER`; given back when dropped.
+pub(crate) struct TimerPlace(Arc<User>);
+
+impl TimerPlace {
+    /// # Errors
+    ///
+    /// `ENOMEM` if there are as many timers as there may be.
+    pub(crate) fn new(user: &Arc<User>) -> Result<Self> {
+        user.take_timer()?;
+        Ok(TimerPlace(user.clone()))
+    }
+}
+
+impl Drop for TimerPlace {
+    fn drop(&mut self) {
+        self.0.leave_timer();
     }
 }

@@ -1,24 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kqueues that watch kqueues: no circles, and no long chains.
+//! Kqueues that watch kqueues: no circles, no long chains, and not too many ways.
+//!
+//! An event of a kqueue goes up all *paths*: to who watches it, and to who watches those. Whoever triggers it pays for
+//! that, maybe a bystander, so a kqueue has [`PATHS_MAX`] of them at most. To see to that when one is added below, all
+//! kqueues are visited that are further down; so one that is watched may not have more paths down, either. (One that
+//! nobody watches may: it is no way to anywhere.) Each kqueue knows how many it has of both, so that adding and removing
+//! an edge visits no more than these.
 //!
 //! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex, when an
 //! `EVFILT_READ` on a kqueue is attached or detached, and nothing is taken under it.
 
 use crate::kqueue::Kqueue;
+use core::{
+    ops::Neg,
+    sync::atomic::{AtomicUsize, Ordering}, //
+};
 use kernel::{
     new_mutex,
     prelude::*,
+    rbtree::{RBTree, RBTreeNodeReservation},
     sync::{Arc, Mutex}, //
 };
 
 /// How many kqueues a chain may have, from the watched to the last that watches.
 const CHAIN_MAX: usize = 5;
 
+/// How many paths may lead up from a kqueue, and down from one that is watched. A path ends anywhere, so there are no
+/// more edges on them than that.
+const PATHS_MAX: usize = 512;
+
 /// What the mutex guards, besides every kqueue's `Links`.
 pub(crate) struct Graph {
-    /// The number of the last walk.
-    walk: u64,
+    /// The number of the next edge.
+    next: u64,
 }
 
 /// All edges.
@@ -28,94 +43,161 @@ pub(crate) struct Nesting {
     pub(crate) graph: Mutex<Graph>,
 }
 
-/// A kqueue's edges.
+/// A kqueue's edges, by number.
 pub(crate) struct Links {
-    watchers: KVec<Arc<Kqueue>>,
-    watched: KVec<Arc<Kqueue>>,
-    /// The last walk that has been here, and what it found to be the longest chain from here on.
-    visited: (u64, usize),
+    up: Side,
+    down: Side,
+}
+
+/// Those in one direction: to its watchers, or to what it watches.
+struct Side {
+    edges: RBTree<u64, Arc<Kqueue>>,
+    /// How many paths there are. Only written by who has the mutex.
+    paths: AtomicUsize,
 }
 
 /// One kqueue watches another; ends when dropped.
 pub(crate) struct Edge {
     nesting: Arc<Nesting>,
+    number: u64,
     watcher: Arc<Kqueue>,
     watched: Arc<Kqueue>,
 }
 
 #[derive(Clone, Copy)]
-enum Direction {
-    ToWatchers,
-    ToWatched,
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn back(self) -> Self {
+        match self {
+            Way::Up => Way::Down,
+            Way::Down => Way::Up,
+        }
+    }
+}
+
+/// What was seen on a walk.
+#[derive(Default)]
+struct Seen {
+    /// How many kqueues the longest chain has.
+    longest: usize,
+    /// It came to where it must not.
+    circle: bool,
+    /// One has too many paths now.
+    too_many: bool,
+}
+
+impl Side {
+    fn new() -> Self {
+        Side {
+            edges: RBTree::new(),
+            paths: AtomicUsize::new(0),
+        }
+    }
+
+    fn paths(&self) -> usize {
+        self.paths.load(Ordering::Relaxed)
+    }
 }
 
 impl Links {
     /// No edges.
     pub(crate) fn new() -> Self {
         Links {
-            watchers: KVec::new(),
-            watched: KVec::new(),
-            visited: (0, 0),
+            up: Side::new(),
+            down: Side::new(),
         }
     }
 
-    fn towards(&mut self, direction: Direction) -> &mut KVec<Arc<Kqueue>> {
-        match direction {
-            Direction::ToWatchers => &mut self.watchers,
-            Direction::ToWatched => &mut self.watched,
+    fn side(&self, way: Way) -> &Side {
+        match way {
+            Way::Up => &self.up,
+            Way::Down => &self.down,
         }
     }
 
-    fn drop_one(&mut self, direction: Direction, kqueue: &Arc<Kqueue>) -> Option<Arc<Kqueue>> {
-        let links = self.towards(direction);
-        let at = links.iter().position(|other| Arc::ptr_eq(other, kqueue))?;
-        links.remove(at).ok()
+    fn has_too_many_paths(&self) -> bool {
+        let (up, down) = (self.up.paths(), self.down.paths());
+        up > PATHS_MAX || (up > 0 && down > PATHS_MAX)
     }
 }
 
+/// A walk from a kqueue along all paths in one direction.
+struct Walk<'a> {
+    graph: &'a Graph,
+    way: Way,
+    /// How many paths backwards each kqueue on them, the first too, gets with each path that leads there. May be
+    /// negative.
+    change: isize,
+    /// Who must not be met.
+    other: &'a Kqueue,
+}
+
+impl Walk<'_> {
+    /// The depth of the recursion is the length of the chain: at most [`CHAIN_MAX`].
+    fn go(&self, at: &Kqueue, length: usize, seen: &mut Seen) {
+        let links = at.links.access(self.graph);
+        let backwards = &links.side(self.way.back()).paths;
+        let paths = backwards
+            .load(Ordering::Relaxed)
+            .saturating_add_signed(self.change);
+        backwards.store(paths, Ordering::Relaxed);
+        seen.longest = seen.longest.max(length);
+        seen.circle |= core::ptr::eq(at, self.other);
+        seen.too_many |= links.has_too_many_paths();
+        for next in links.side(self.way).edges.values() {
+            self.go(next, length + 1, seen);
+        }
+    }
+}
+
+/// How many paths an edge adds: up from the watched, and down from the watcher.
+#[derive(Clone, Copy)]
+struct Change {
+    up: isize,
+    down: isize,
+}
+
 impl Graph {
-    /// The length of the longest chain that begins at `from`, itself included. Each kqueue is
-    /// walked once. The depth of the recursion is that length: at most [`CHAIN_MAX`].
-    fn longest(&mut self, from: &Kqueue, direction: Direction) -> usize {
-        let walk = self.walk;
-        let links = from.links.access_mut(self);
-        if links.visited.0 == walk {
-            return links.visited.1;
+    fn change(&self, watcher: &Kqueue, watched: &Kqueue) -> Change {
+        let paths = |side: &Side| side.paths().saturating_add(1).cast_signed();
+        Change {
+            up: paths(&watcher.links.access(self).up),
+            down: paths(&watched.links.access(self).down),
         }
-        let mut longest = 0;
-        let mut i = 0;
-        while let Some(next) = from
-            .links
-            .access_mut(self)
-            .towards(direction)
-            .get(i)
-            .cloned()
-        {
-            longest = longest.max(self.longest(&next, direction));
-            i += 1;
-        }
-        from.links.access_mut(self).visited = (walk, longest + 1);
-        longest + 1
     }
 
-    fn is_reachable(&mut self, from: &Kqueue, to: &Kqueue) -> bool {
-        let walk = self.walk;
-        let links = from.links.access_mut(self);
-        if links.visited.0 == walk {
-            return false;
+    /// Counts them, all along the way. What was seen above the edge, and below.
+    fn apply(&self, watcher: &Kqueue, watched: &Kqueue, change: Change) -> (Seen, Seen) {
+        let walk = |from: &Kqueue, way, change, other| {
+            let mut seen = Seen::default();
+            let walk = Walk {
+                graph: self,
+                way,
+                change,
+                other,
+            };
+            walk.go(from, 1, &mut seen);
+            seen
+        };
+        (
+            walk(watcher, Way::Up, change.down, watched),
+            walk(watched, Way::Down, change.up, watcher),
+        )
+    }
+}
+
+impl Neg for Change {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Change {
+            up: self.up.saturating_neg(),
+            down: self.down.saturating_neg(),
         }
-        links.visited = (walk, 0);
-        if core::ptr::eq(from, to) {
-            return true;
-        }
-        let mut i = 0;
-        while let Some(next) = from.links.access_mut(self).watched.get(i).cloned() {
-            if self.is_reachable(&next, to) {
-                return true;
-            }
-            i += 1;
-        }
-        false
     }
 }
 
@@ -127,7 +209,7 @@ impl Nesting {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
-            pin_init!(Nesting { graph <- new_mutex!(Graph { walk: 0 }) }),
+            pin_init!(Nesting { graph <- new_mutex!(Graph { next: 0 }) }),
             GFP_KERNEL,
         )
     }
@@ -136,34 +218,44 @@ impl Nesting {
     ///
     /// # Errors
     ///
-    /// `ELOOP` if that closed a circle, or made too long a chain; `ENOMEM`.
+    /// `ELOOP` if that closed a circle, or made too long a chain; `ENOSPC` for too many paths; `ENOMEM`.
     pub(crate) fn connect(
         self: &Arc<Self>,
         watcher: Arc<Kqueue>,
         watched: Arc<Kqueue>,
     ) -> Result<Edge> {
+        let up = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let down = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut graph = self.graph.lock();
-        graph.walk += 1;
-        if graph.is_reachable(&watched, &watcher) {
-            return Err(ELOOP);
+        // So it can be walked.
+        if watched.links.access(&*graph).down.paths() > PATHS_MAX {
+            return Err(ENOSPC);
         }
-        graph.walk += 1;
-        let above = graph.longest(&watcher, Direction::ToWatchers);
-        graph.walk += 1;
-        let below = graph.longest(&watched, Direction::ToWatched);
-        if above + below > CHAIN_MAX {
-            return Err(ELOOP);
+        let change = graph.change(&watcher, &watched);
+        let (above, below) = graph.apply(&watcher, &watched, change);
+        let error = if above.circle || above.longest + below.longest > CHAIN_MAX {
+            Some(ELOOP)
+        } else if above.too_many || below.too_many {
+            Some(ENOSPC)
+        } else {
+            None
+        };
+        if let Some(error) = error {
+            let _ = graph.apply(&watcher, &watched, -change);
+            return Err(error);
         }
-        let links = watcher.links.access_mut(&mut graph);
-        links.watched.push(watched.clone(), GFP_KERNEL_ACCOUNT)?;
+        let number = graph.next;
+        graph.next += 1;
         let links = watched.links.access_mut(&mut graph);
-        if let Err(error) = links.watchers.push(watcher.clone(), GFP_KERNEL_ACCOUNT) {
-            let links = watcher.links.access_mut(&mut graph);
-            links.drop_one(Direction::ToWatched, &watched);
-            return Err(error.into());
-        }
+        links.up.edges.insert(up.into_node(number, watcher.clone()));
+        let links = watcher.links.access_mut(&mut graph);
+        links
+            .down
+            .edges
+            .insert(down.into_node(number, watched.clone()));
         Ok(Edge {
             nesting: self.clone(),
+            number,
             watcher,
             watched,
         })
@@ -173,12 +265,14 @@ impl Nesting {
 impl Drop for Edge {
     fn drop(&mut self) {
         let mut graph = self.nesting.graph.lock();
-        let links = self.watcher.links.access_mut(&mut graph);
-        let watched = links.drop_one(Direction::ToWatched, &self.watched);
         let links = self.watched.links.access_mut(&mut graph);
-        let watcher = links.drop_one(Direction::ToWatchers, &self.watcher);
+        let up = links.up.edges.remove_node(&self.number);
+        let links = self.watcher.links.access_mut(&mut graph);
+        let down = links.down.edges.remove_node(&self.number);
+        let change = graph.change(&self.watcher, &self.watched);
+        let _ = graph.apply(&self.watcher, &self.watched, -change);
         // References are dropped without the lock: they may be the last.
         drop(graph);
-        drop((watched, watcher));
+        drop((up, down));
     }
 }

@@ -3,7 +3,8 @@
 //! The knotes of one kqueue by (ident, filter).
 //!
 //! A hash table that grows by four when it is full, so that a lookup costs the same
-//! with ten knotes and with a million. Idents are the program's to choose; the
+//! with ten knotes and with a million. One that got sparse shrinks when a knote is added, and is freed when it is empty;
+//! meanwhile its memory counts for the user ([`Charge`]). Idents are the program's to choose; the
 //! hash multiplies by a secret odd number, so that nobody can choose them to
 //! collide.
 
@@ -13,13 +14,23 @@ use crate::{
         knote::{Key, Place},
         random::random, //
     },
-    knote::{Bodies, Knote}, //
+    knote::{Bodies, Knote},
+    limit::{Charge, User}, //
 };
 use core::ptr;
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::{
+    prelude::*,
+    sync::{aref::ARef, Arc}, //
+};
 
 /// Binary logarithm of what it grows by.
 const GROWTH_BITS: u32 = 2;
+
+/// The same of how many buckets a knote may have: four times what they are when it has just grown.
+const SPARSE_BITS: u32 = 4;
+
+/// One with no more buckets than that stays as it is.
+const SMALL: usize = 256;
 
 /// All that a kqueue's mutex guards.
 pub(crate) struct Knotes {
@@ -35,6 +46,9 @@ pub(crate) struct Table {
     /// What a hash is shifted by to be the number of one.
     shift: u32,
     len: usize,
+    /// With fewer knotes than that it shrinks.
+    low: usize,
+    charge: Option<Charge>,
     multiplier: u64,
 }
 
@@ -74,6 +88,8 @@ impl Table {
             buckets: KVVec::new(),
             shift: u64::BITS,
             len: 0,
+            low: 0,
+            charge: None,
             multiplier: random() | 1,
         }
     }
@@ -105,26 +121,33 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, if there is no room at all; a table that could not grow only gets slower.
+    /// `ENOMEM` or `ENOSPC`, if there is no room at all; a table that could not grow only gets slower.
     #[inline]
-    pub(crate) fn reserve(&mut self) -> Result {
-        if self.len < self.buckets.len() {
+    pub(crate) fn reserve(&mut self, user: &Arc<User>) -> Result {
+        if self.len < self.buckets.len() && self.len >= self.low {
             return Ok(());
         }
-        self.grow()
+        let bits = if self.len < self.low {
+            // Not again at once, if that fails.
+            self.low = 0;
+            self.len.max(1).ilog2() + GROWTH_BITS
+        } else {
+            u64::BITS - self.shift + GROWTH_BITS
+        };
+        match self.resize(bits, user) {
+            Err(error) if self.buckets.is_empty() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     #[inline(never)]
-    fn grow(&mut self) -> Result {
-        let bits = u64::BITS - self.shift + GROWTH_BITS;
+    fn resize(&mut self, bits: u32, user: &Arc<User>) -> Result {
+        let size = 1 << bits;
+        let charge = Charge::new(user, size * size_of::<Option<ARef<Knote>>>())?;
         let mut buckets = KVVec::new();
-        if let Err(error) = buckets.extend_with(1 << bits, None, GFP_KERNEL_ACCOUNT) {
-            return if self.buckets.is_empty() {
-                Err(error.into())
-            } else {
-                Ok(())
-            };
-        }
+        buckets.extend_with(size, None, GFP_KERNEL_ACCOUNT)?;
+        self.low = if size > SMALL { size >> SPARSE_BITS } else { 0 };
+        self.charge = Some(charge);
         let mut old = core::mem::replace(&mut self.buckets, buckets);
         self.shift = u64::BITS - bits;
         for slot in old.iter_mut() {
@@ -157,6 +180,22 @@ impl Table {
         }
     }
 
+    /// Gives its memory back if nothing is in it.
+    #[inline]
+    pub(crate) fn free_if_empty(&mut self) {
+        if self.len == 0 && self.buckets.len() > SMALL {
+            self.free();
+        }
+    }
+
+    #[inline(never)]
+    fn free(&mut self) {
+        self.buckets = KVVec::new();
+        self.shift = u64::BITS;
+        self.low = 0;
+        self.charge = None;
+    }
+
     /// Adds a knote, for which [`Table::reserve`] has made room.
     #[inline]
     pub(crate) fn insert(&mut self, knote: ARef<Knote>) {
@@ -185,7 +224,9 @@ impl Table {
     /// Takes a knote out; false if it is not in the table.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
         let found = self.search(knote.ident(), |other| ptr::eq(other, knote));
-        found.map(Found::remove).is_some()
+        let removed = found.map(Found::remove).is_some();
+        self.free_if_empty();
+        removed
     }
 
     /// Takes any knote out, to take all. Frees the table when it was the last.
@@ -198,8 +239,7 @@ impl Table {
             }
             *from += 1;
         }
-        self.buckets = KVVec::new();
-        self.shift = u64::BITS;
+        self.free();
         None
     }
 

@@ -61,6 +61,7 @@ pub const NOTE_MSECONDS: u32 = 2;
 pub const NOTE_USECONDS: u32 = 4;
 pub const NOTE_NSECONDS: u32 = 8;
 pub const NOTE_ABSTIME: u32 = 16;
+pub const NOTE_BOOTTIME: u32 = 128;
 pub const VQ_MOUNT: u32 = 8;
 pub const VQ_UNMOUNT: u32 = 16;
 pub const KQUEUE_TIMEOUT: u32 = 1;

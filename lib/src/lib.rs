@@ -155,6 +155,8 @@ pub mod note {
     pub const NSECONDS: u32 = abi::NOTE_NSECONDS;
     /// TIMER: `data` is a time since the epoch, not a period.
     pub const ABSTIME: u32 = abi::NOTE_ABSTIME;
+    /// TIMER: it goes by the clock that goes on while the machine is suspended; an extra of Linux.
+    pub const BOOTTIME: u32 = abi::NOTE_BOOTTIME;
     /// FS: a file system was mounted.
     pub const VQ_MOUNT: u32 = abi::VQ_MOUNT;
     /// FS: a file system was unmounted.

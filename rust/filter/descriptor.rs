@@ -44,6 +44,7 @@ use crate::{
     },
     knote::{Bodies, Body, Knote},
     kqueue::Kqueue,
+    limit::{self, Charge, TimerPlace, User},
     nesting::Edge,
     objects::{ObjectKind, ObjectPlace},
     uapi::*, //
@@ -207,9 +208,10 @@ pub(super) struct Rare {
     /// For a kqueue: that it is watched by ours.
     edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
-    retry: Option<Pin<KBox<Retry>>>,
+    retry: Option<(Pin<KBox<Retry>>, TimerPlace)>,
     /// For a pipe whose reader was told of a part of what may come without another word.
     rest: Option<Pin<KBox<Rest>>>,
+    charge: Option<Charge>,
 }
 
 impl Rare {
@@ -254,10 +256,13 @@ pub(super) fn attach(
     let (events, extra) = pollwait::listen(knote, bodies)?;
     let source = match extra {
         None => None,
-        Some(extra) => Some(keep(Rare {
-            extra: Some(extra),
-            ..Rare::default()
-        })?),
+        Some(extra) => {
+            let rare = Rare {
+                extra: Some(extra),
+                ..Rare::default()
+            };
+            Some(keep(rare, knote.kqueue().user())?)
+        }
     };
     Ok(Attached {
         source,
@@ -296,14 +301,20 @@ fn attach_other(
         rare.extra = pollwait::listen(knote, bodies)?.1;
     }
     Ok(Attached {
-        source: rare.is_needed().then(|| keep(rare)).transpose()?,
+        source: rare
+            .is_needed()
+            .then(|| keep(rare, knote.kqueue().user()))
+            .transpose()?,
         flags: 0,
         may_be_ready: true,
     })
 }
 
 #[cold]
-fn keep(rare: Rare) -> Result<Erased> {
+fn keep(mut rare: Rare, user: &Arc<User>) -> Result<Erased> {
+    /// In bytes, with what is behind it.
+    const COST: usize = 2 * limit::UNIT;
+    rare.charge = Some(Charge::new(user, COST)?);
     Erased::of(rare, GFP_KERNEL_ACCOUNT)
 }
 
@@ -333,7 +344,7 @@ fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64)
     if let Some(room) = body.kind.want_room(file) {
         return (room >= mark).then_some(room);
     }
-    // No memory: too early is better than never.
+    // No memory, or too many timers: too early is better than never.
     let Some(retry) = retry_of(knote, body) else {
         return Some(room);
     };
@@ -342,20 +353,23 @@ fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64)
 }
 
 fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
+    let kqueue = knote.kqueue();
     if body.source.is_none() {
-        body.source = Some(keep(Rare::default()).ok()?);
+        body.source = Some(keep(Rare::default(), kqueue.user()).ok()?);
     }
     let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
     if rare.retry.is_none() {
-        rare.retry = Some(KBox::pin_init(Retry::new(knote), GFP_KERNEL_ACCOUNT).ok()?);
+        let place = TimerPlace::new(kqueue.user()).ok()?;
+        let retry = KBox::pin_init(Retry::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
+        rare.retry = Some((retry, place));
     }
-    rare.retry.as_ref().map(|retry| retry.as_ref())
+    rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
 /// What looks for more in the pipe that the knote is bound to; `None` if there is no memory.
 fn rest_of<'a>(knote: &Knote, body: &'a mut Body, file: &File) -> Option<Pin<&'a Rest>> {
     if body.source.is_none() {
-        body.source = Some(keep(Rare::default()).ok()?);
+        body.source = Some(keep(Rare::default(), knote.kqueue().user()).ok()?);
     }
     let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
     if rare.rest.is_none() {

@@ -207,7 +207,7 @@ pub(crate) fn attach(filter: Filter, attach: Attach<'_>, bodies: &mut Bodies) ->
             timer::attach(&mut attach.knote.parts(bodies), attach.change)?;
             Ok(Attached {
                 source: None,
-                flags: EV_CLEAR,
+                flags: timer::flags(attach.change),
                 may_be_ready: false,
             })
         }
@@ -248,9 +248,20 @@ fn source<T: Unpin + 'static>(body: &mut Body) -> Option<&mut T> {
 pub(crate) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     if !touch_at_once(parts.knote().filter(), parts.body, change) {
         touch_source(parts, change)?;
+        let (fflags, data) = (parts.body.fflags, parts.body.data);
         take(parts.body, change);
+        if parts.knote().filter() == Filter::Timer && !timer::is_armed_by(change) {
+            parts.body.fflags = fflags;
+            parts.body.data = data;
+        }
     }
     Ok(())
+}
+
+/// True if a change makes a knote forget what has happened.
+#[inline(always)]
+pub(crate) fn starts_anew(filter: Filter, change: &Kevent) -> bool {
+    filter == Filter::Timer && timer::is_armed_by(change)
 }
 
 /// The same if the filter keeps nothing that is to be told; never sleeps. False if it does.

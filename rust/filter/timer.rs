@@ -9,26 +9,28 @@
 //! it is disabled.
 //!
 //! FreeBSD adds other units, `NOTE_SECONDS` to `NOTE_NSECONDS`, and `NOTE_ABSTIME`: `data` is a
-//! time since the epoch, at which it expires once.
+//! time since the epoch, at which it expires once. That is so from then on: such a one stays active, without an
+//! `EV_CLEAR` of its own. `EV_ADD` of one that exists arms it anew, and what has expired before is forgotten. Any other
+//! change leaves its time alone.
 //!
 //! # Linux source
 //!
-//! Periods are of `CLOCK_MONOTONIC`, times of `CLOCK_REALTIME`, and follow that when it is set. The
-//! timer fires once, in hard interrupt context, and activates the knote; what goes by until that is
+//! Periods are of `CLOCK_MONOTONIC`, times of `CLOCK_REALTIME`, and follow that when it is set. With `NOTE_BOOTTIME`, an
+//! extra, both are of `CLOCK_BOOTTIME`, which goes on while the machine is suspended. The timer fires once, in hard interrupt context, and activates the knote; what goes by until that is
 //! reported is counted by arithmetic, and then the timer is set to the next multiple of the period.
 //! So a period does not drift, and a thousand short timers that nobody collects cost nothing: a
-//! timer fires as often as it is collected, at most.
+//! timer fires as often as it is collected, at most. Nothing that is counted outlives the period that it is counted by,
+//! since that only changes when the timer is armed anew.
 //!
 //! # Where we differ
 //!
 //! A negative period or time and two units are `EINVAL`, as FreeBSD has it. A period of 0 is one of
-//! its unit (the specification: one tick). A new period takes effect at the next expiry, as in the
-//! specification; a new time at once. What does not fit the clock is its end: it never comes.
+//! its unit (the specification: one tick). What does not fit the clock is its end: it never comes.
 
 use super::Report;
 use crate::{
     hook::{
-        hrtimer::{self, Clock},
+        hrtimer::Clock,
         knote::Parts, //
     },
     knote::Body,
@@ -47,25 +49,47 @@ pub(super) fn attach(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     Ok(())
 }
 
+/// Arms it anew, as if it had just been added. Without `EV_ADD` nothing changes.
+///
 /// # Errors
 ///
 /// As for `attach`.
 pub(super) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
-    let nanos = nanos(change.fflags, change.data)?;
-    if (parts.body.fflags | change.fflags) & NOTE_ABSTIME != 0 {
-        start(parts, change, nanos);
+    if is_armed_by(change) {
+        start(parts, change, nanos(change.fflags, change.data)?);
+        let own = change.flags & EV_CLEAR;
+        parts.body.flags = parts.body.flags & !EV_CLEAR | own | flags(change);
     }
     Ok(())
 }
 
-fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
-    let (clock, at) = if change.fflags & NOTE_ABSTIME != 0 {
-        (Clock::Real, nanos)
+/// True for a change that says when it expires.
+pub(super) fn is_armed_by(change: &Kevent) -> bool {
+    change.has(EV_ADD)
+}
+
+/// What is set in any case.
+pub(super) fn flags(change: &Kevent) -> u16 {
+    if change.fflags & NOTE_ABSTIME != 0 {
+        0
     } else {
-        (
-            Clock::Monotonic,
-            hrtimer::now().saturating_add(period(nanos)),
-        )
+        EV_CLEAR
+    }
+}
+
+fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
+    let is_time = change.fflags & NOTE_ABSTIME != 0;
+    let clock = if change.fflags & NOTE_BOOTTIME != 0 {
+        Clock::Boot
+    } else if is_time {
+        Clock::Real
+    } else {
+        Clock::Monotonic
+    };
+    let at = if is_time {
+        nanos
+    } else {
+        clock.now().saturating_add(period(nanos))
     };
     if let Some(timer) = parts.timer() {
         timer.arm(clock, at);
@@ -74,10 +98,12 @@ fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
 
 #[inline]
 pub(super) fn event(parts: &mut Parts<'_>) -> Option<Report> {
-    let due = parts.timer()?.fired()?;
-    let data = match repeats(parts.body) {
+    let period = repeats(parts.body);
+    let timer = parts.timer()?;
+    let due = timer.fired()?;
+    let data = match period {
         Some(period) => {
-            let late = hrtimer::now().saturating_sub(due).max(0);
+            let late = timer.now().saturating_sub(due).max(0);
             late.checked_div(period).unwrap_or(0).saturating_add(1)
         }
         None => 1,
@@ -88,7 +114,8 @@ pub(super) fn event(parts: &mut Parts<'_>) -> Option<Report> {
     })
 }
 
-/// What was reported is done with; what has expired since then makes the timer fire at once.
+/// What was reported is done with; what has expired since then makes the timer fire at once. (A time that has come stays
+/// so.)
 #[inline]
 pub(super) fn reported(parts: &mut Parts<'_>, event: &Kevent) {
     let period = repeats(parts.body);
@@ -97,7 +124,8 @@ pub(super) fn reported(parts: &mut Parts<'_>, event: &Kevent) {
         (Some(period), Some(due)) => {
             timer.rearm(due.saturating_add(event.data.saturating_mul(period)));
         }
-        _ => timer.forget(),
+        _ if event.has(EV_CLEAR) => timer.forget(),
+        _ => {}
     }
 }
 

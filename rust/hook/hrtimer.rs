@@ -28,14 +28,25 @@ use kernel::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
     Monotonic,
+    /// The same, but that it goes on while the machine is suspended.
+    Boot,
     /// The time since the epoch; a timer follows it when it is set.
     Real,
 }
 
-/// Nanoseconds of [`Clock::Monotonic`].
-pub(crate) fn now() -> i64 {
-    // SAFETY: No preconditions.
-    unsafe { bindings::ktime_get() }
+impl Clock {
+    /// What it says, in nanoseconds.
+    #[inline]
+    pub(crate) fn now(self) -> i64 {
+        let offset = match self {
+            // SAFETY: No preconditions.
+            Clock::Monotonic => return unsafe { bindings::ktime_get() },
+            Clock::Boot => bindings::tk_offsets_TK_OFFS_BOOT,
+            Clock::Real => bindings::tk_offsets_TK_OFFS_REAL,
+        };
+        // SAFETY: No preconditions.
+        unsafe { bindings::ktime_get_with_offset(offset) }
+    }
 }
 
 type Function = unsafe extern "C" fn(*mut bindings::hrtimer) -> bindings::hrtimer_restart;
@@ -46,6 +57,7 @@ type Function = unsafe extern "C" fn(*mut bindings::hrtimer) -> bindings::hrtime
 pub(super) unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, function: Function) {
     let clock = match clock {
         Clock::Monotonic => bindings::CLOCK_MONOTONIC,
+        Clock::Boot => bindings::CLOCK_BOOTTIME,
         Clock::Real => bindings::CLOCK_REALTIME,
     };
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
@@ -123,6 +135,12 @@ impl KnoteTimer {
         }
     }
 
+    /// What its clock says, in nanoseconds.
+    #[inline]
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.get().now()
+    }
+
     /// What it was set to last, once that was over and it has fired.
     pub(crate) fn fired(&self) -> Option<i64> {
         if !self.fired.load(Ordering::Acquire) {
@@ -192,8 +210,9 @@ impl Retry {
 
     /// Has it activate its knote in so many nanoseconds.
     pub(crate) fn after(self: Pin<&Self>, nanos: i64) {
+        let at = Clock::Monotonic.now().saturating_add(nanos);
         // SAFETY: The timer was set up, and `drop` cancels it.
-        unsafe { start(self.timer.get(), now().saturating_add(nanos)) };
+        unsafe { start(self.timer.get(), at) };
     }
 
     /// The timer's function.

@@ -4,16 +4,23 @@
 //!
 //! They are defined in C (`rust/helpers.c`): those of the `kernel` crate are not in sysfs.
 
-use super::arrayvec::ArrayVec;
-use crate::generated;
+use crate::{generated, limit};
+use core::iter::successors;
+use kernel::bindings;
+
+/// How many timers one user may have.
+pub(crate) fn max_user_timers() -> usize {
+    // SAFETY: Valid, and read at once: it may be written in sysfs.
+    unsafe { (&raw const generated::kq_max_user_timers).read_volatile() as usize }
+}
 
 /// How many timers there may be in the system.
 pub(crate) fn max_timers() -> usize {
-    // SAFETY: Valid, and read at once: it may be written in sysfs.
+    // SAFETY: As above.
     unsafe { (&raw const generated::kq_calloutmax).read_volatile() as usize }
 }
 
-/// How many knotes the kqueues of one user may have.
+/// How many knotes the kqueues of one user may have: in units of a plain one ([`limit`]).
 pub(crate) fn max_user_knotes() -> usize {
     // SAFETY: As above.
     unsafe { (&raw const generated::kq_max_user_knotes).read_volatile() as usize }
@@ -25,33 +32,33 @@ pub(crate) fn max_object_watches() -> usize {
     unsafe { (&raw const generated::kq_max_object_watches).read_volatile() as usize }
 }
 
-/// User namespaces are nested 32 times at most (`create_user_ns`), and each has an owner.
-const MOST_USERS: usize = 34;
+/// The number of the user that the current task is of, as the initial user namespace has it.
+pub(crate) fn current_uid() -> u32 {
+    // SAFETY: No preconditions.
+    unsafe { generated::kq_current_uid() }
+}
 
-/// Numbers of users, as the initial user namespace has them.
-pub(crate) type Uids = ArrayVec<u32, MOST_USERS>;
+/// The numbers of those who made the user namespace that the current task is in, and each one around that, but for the
+/// initial one.
+pub(crate) fn namespace_owners() -> impl Iterator<Item = u32> {
+    // SAFETY: No preconditions.
+    let own = unsafe { generated::kq_current_user_ns() };
+    // SAFETY: The current task's credentials hold a reference to its namespace, as that does to its parent. They are
+    // changed by the task itself only. Neither the parent nor the owner of one changes.
+    let parent = |namespace: &*mut bindings::user_namespace| unsafe { (**namespace).parent };
+    // SAFETY: As above.
+    let owner = |namespace: *mut bindings::user_namespace| unsafe { (*namespace).owner.val };
+    let is_inner = move |namespace: &*mut bindings::user_namespace| !parent(namespace).is_null();
+    successors(Some(own), move |namespace| Some(parent(namespace)))
+        .take_while(is_inner)
+        .map(owner)
+}
 
-/// The user that the current task is of, and the owners of the user namespaces that it is in, from the inside out,
-/// each once.
-pub(crate) fn current_uids() -> Uids {
-    let mut uids = Uids::new();
-    // SAFETY: A task has a user namespace, which has all those that it is in, as long as it does not change
-    // that itself; the initial one has no parent.
-    unsafe {
-        let _ = uids.push(generated::kq_current_uid());
-        let mut namespace = generated::kq_current_user_ns();
-        loop {
-            let parent = generated::kq_user_ns_parent(namespace);
-            if parent.is_null() {
-                return uids;
-            }
-            let owner = generated::kq_user_ns_owner(namespace);
-            if !uids.contains(&owner) {
-                let _ = uids.push(owner);
-            }
-            namespace = parent;
-        }
-    }
+/// True if the current task is not to be limited in timers.
+#[cold]
+pub(crate) fn may_exceed_limits() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { bindings::capable(bindings::CAP_SYS_RESOURCE.cast_signed()) }
 }
 
 /// Bytes of memory that the machine has.
@@ -63,11 +70,9 @@ pub(crate) fn total_memory() -> u64 {
 /// Sets what was not given at load to what fits this machine: a user's knotes may take a 25th of
 /// the memory, as with epoll's watches.
 pub(crate) fn set_defaults() {
-    /// A knote and its place in the table, in bytes, and as much again for what some filters need.
-    const KNOTE_COST: u64 = 320;
     if max_user_knotes() == 0 {
         let bytes = total_memory() / 25;
-        let knotes = u32::try_from(bytes / KNOTE_COST).unwrap_or(u32::MAX);
+        let knotes = u32::try_from(bytes / limit::UNIT as u64).unwrap_or(u32::MAX);
         // SAFETY: Valid, and written at once.
         unsafe { (&raw mut generated::kq_max_user_knotes).write_volatile(knotes) };
     }

@@ -3,15 +3,15 @@
 //! Limits and parameters.
 
 use crate::common::*;
-use kqueue::{ev, Event, Filter};
-use std::fs;
+use kqueue::{ev, note, Event, Filter, Kqueue};
+use std::{fs, os::fd::AsRawFd};
 
 fn user(ident: u64, flags: u16) -> Event {
     Event::new(ident, Filter::USER, flags)
 }
 
 /// Differs from DragonFly, FreeBSD, macOS: A user has at most max_user_knotes events, by default
-/// what fits into 4% of memory; beyond it ENOSPC.
+/// what fits into 4% of memory; beyond it ENOSPC. Those that take more memory count as several (kqueue(4)).
 /// Because a user is not to take all of the kernel's memory; epoll has such a limit too.
 #[test]
 fn knotes_of_a_user() {
@@ -53,13 +53,252 @@ fn a_user_s_default_is_not_nothing() {
     assert!(limit > 10_000, "{limit}");
 }
 
+/// As another user, who has nothing else.
+fn become_user(uid: libc::uid_t) {
+    // SAFETY: No preconditions.
+    assert_eq!(unsafe { libc::setuid(uid) }, 0);
+}
+
+fn timer(ident: u64) -> Event {
+    Event::new(ident, Filter::TIMER, ev::ADD).data(86_400_000)
+}
+
+/// Adds events until there is an error; how many, and the error.
+fn fill(kqueue: &Kqueue, event: impl Fn(u64) -> Event) -> (u64, i32) {
+    let mut added = 0;
+    loop {
+        match kqueue.kevent(&[event(added)], &mut [], None) {
+            Ok(_) => added += 1,
+            Err(error) => return (added, error.raw_os_error().unwrap()),
+        }
+    }
+}
+
+/// Differs from DragonFly, FreeBSD: A user has at most max_user_timers timers (4096), all together calloutmax (65536);
+/// beyond it ENOMEM. Not so for who has CAP_SYS_RESOURCE.
+/// Because the specification has one limit, which one user can use up.
+#[test]
+fn timers_of_a_user() {
+    let theirs = Gate::new();
+    let done = Gate::new();
+    let pid = fork(|| {
+        become_user(12345);
+        let kqueue = kqueue();
+        assert_eq!(fill(&kqueue, timer), (4096, libc::ENOMEM));
+        // One that is there can be changed; one that goes makes room, in any kqueue.
+        change(
+            &kqueue,
+            &[timer(0), Event::new(0, Filter::TIMER, ev::DELETE)],
+        );
+        assert_eq!(fill(&crate::common::kqueue(), timer), (1, libc::ENOMEM));
+        change(&kqueue, &[timer(0)]);
+        theirs.open();
+        done.wait();
+        0
+    });
+    theirs.wait();
+    assert!(in_child(|| {
+        become_user(12346);
+        fill(&kqueue(), timer) == (4096, libc::ENOMEM)
+    }));
+    // Root is not limited, by neither.
+    let _limit = Parameter::set("calloutmax", 1);
+    let kqueue = kqueue();
+    let all: Vec<_> = (0..5000).map(timer).collect();
+    change(&kqueue, &all);
+    done.open();
+    assert_eq!(reap(pid), 0);
+}
+
 #[test]
 fn timers_in_the_system() {
     let _limit = Parameter::set("calloutmax", 2);
-    let kqueue = kqueue();
-    let timer = |ident| Event::new(ident, Filter::TIMER, ev::ADD).data(86_400_000);
-    change(&kqueue, &[timer(1), timer(2)]);
-    assert_eq!(change_error(&kqueue, timer(3)), libc::ENOMEM);
+    let _limit = Parameter::set("max_user_timers", 2);
+    let done = Gate::new();
+    let taken = Gate::new();
+    let pid = fork(|| {
+        become_user(12345);
+        let kqueue = kqueue();
+        change(&kqueue, &[timer(1)]);
+        taken.open();
+        done.wait();
+        0
+    });
+    taken.wait();
+    assert!(in_child(|| {
+        become_user(12346);
+        fill(&kqueue(), timer) == (1, libc::ENOMEM)
+    }));
+    done.open();
+    assert_eq!(reap(pid), 0);
+}
+
+/// A low-water mark of a pipe's room is waited for by a timer.
+#[test]
+fn timers_of_low_water_marks_count() {
+    let _limit = Parameter::set("max_user_timers", 1);
+    assert!(in_child(|| {
+        become_user(12345);
+        let kqueue = kqueue();
+        let pipes: Vec<_> = (0..2).map(|_| pipe()).collect();
+        let add = |index: usize| {
+            let (_, writer) = &pipes[index];
+            write(writer, &[0; 1]);
+            add_write(writer, 0).fflags(note::LOWAT).data(1 << 16)
+        };
+        change(&kqueue, &[add(0)]);
+        assert!(pending(&kqueue).is_empty());
+        assert_eq!(change_error(&kqueue, timer(1)), libc::ENOMEM);
+        // Without one it is told too early, and not too late.
+        change(&kqueue, &[add(1)]);
+        assert_eq!(one(&kqueue).ident, pipes[1].1.as_raw_fd() as u64);
+        drop(pipes);
+        change(&kqueue, &[timer(1)]);
+        true
+    }));
+}
+
+/// What takes more memory counts as several.
+#[test]
+fn knotes_are_weighed() {
+    let _limit = Parameter::set("max_user_knotes", 12);
+    assert!(in_child(|| {
+        become_user(12345);
+        let own = u64::from(std::process::id());
+        let file = fs::File::open("/proc/self/exe").unwrap();
+        let again: Vec<_> = (0..13).map(|_| file.try_clone().unwrap()).collect();
+        let fd = |filter| {
+            let again = &again;
+            move |index: u64| {
+                let fd = again[index as usize].as_raw_fd();
+                Event::fd(fd, filter, ev::ADD).fflags(note::DELETE)
+            }
+        };
+        let of_own = |filter| move |_| Event::new(own, filter, ev::ADD).fflags(note::EXIT);
+        let signals = |index| Event::new(10 + index, Filter::SIGNAL, ev::ADD);
+        for (weight, count) in [
+            (1, fill(&kqueue(), |ident| user(ident, ev::ADD)).0),
+            (2, fill(&kqueue(), timer).0),
+            (3, fill(&kqueue(), signals).0),
+            (4, fill(&kqueue(), fd(Filter::VNODE)).0),
+        ] {
+            assert_eq!(weight * count, 12);
+        }
+        let (first, second) = (kqueue(), kqueue());
+        change(&first, &[of_own(Filter::PROC)(0)]);
+        assert_eq!(fill(&second, |ident| user(ident, ev::ADD)).0, 8);
+        drop(second);
+        change(&first, &[Event::new(0, Filter::FS, ev::ADD)]);
+        assert_eq!(fill(&first, |ident| user(ident, ev::ADD)).0, 5);
+        true
+    }));
+}
+
+fn add_many(kqueue: &Kqueue, count: u64) {
+    for first in (0..count).step_by(1000) {
+        let changes: Vec<_> = (first..first + 1000)
+            .map(|ident| user(ident, ev::ADD))
+            .collect();
+        change(kqueue, &changes);
+    }
+}
+
+fn delete(kqueue: &Kqueue, idents: std::ops::Range<u64>) {
+    let changes: Vec<_> = idents.map(|ident| user(ident, ev::DELETE)).collect();
+    change(kqueue, &changes);
+}
+
+/// The table of a kqueue keeps no memory that nobody counts.
+#[test]
+fn empty_tables_are_freed() {
+    const COUNT: u64 = 20_000;
+    let _limit = Parameter::set("max_user_knotes", 25_000);
+    assert!(in_child(|| {
+        become_user(12345);
+        let kqueues: Vec<_> = (0..20).map(|_| kqueue()).collect();
+        for kqueue in &kqueues {
+            add_many(kqueue, COUNT);
+            delete(kqueue, 0..COUNT);
+        }
+        true
+    }));
+}
+
+#[test]
+fn sparse_tables_count_and_shrink() {
+    const COUNT: u64 = 20_000;
+    // Its table has four places for each of 16384, of eight bytes; one knote is 160.
+    const TABLE: u64 = 4 * 16384 * 8 / 160;
+    let _limit = Parameter::set("max_user_knotes", 25_000);
+    assert!(in_child(|| {
+        become_user(12345);
+        let (first, second) = (kqueue(), kqueue());
+        add_many(&first, COUNT);
+        delete(&first, 1..COUNT);
+        let (most, error) = fill(&second, |ident| user(ident, ev::ADD));
+        assert_eq!((most, error), (25_000 - 1 - 2 * TABLE, libc::ENOSPC));
+        // Something else is added, after something made room for that.
+        delete(&second, 0..1);
+        change(&first, &[user(COUNT, ev::ADD)]);
+        for ident in 0..TABLE - 20 {
+            change(&second, &[user(most + ident, ev::ADD)]);
+        }
+        // All is where it was.
+        change(&first, &[user(0, ev::DELETE), user(COUNT, ev::DELETE)]);
+        delete(&second, 1..most + TABLE - 20);
+        true
+    }));
+}
+
+/// Who has a range of numbers for users has no more by that.
+#[test]
+fn a_user_namespace_counts_for_its_maker() {
+    let _limit = Parameter::set("max_user_knotes", 10);
+    let _limit = Parameter::set("max_user_timers", 1);
+    let unshared = Gate::new();
+    let mapped = Gate::new();
+    let pid = fork(|| {
+        become_user(12345);
+        // SAFETY: No preconditions.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWUSER) }, 0);
+        unshared.open();
+        mapped.wait();
+        let taken = Gate::new();
+        let done = Gate::new();
+        let other = fork(|| {
+            become_user(1);
+            let kqueue = kqueue();
+            change(&kqueue, &[timer(1)]);
+            assert_eq!(fill(&kqueue, |ident| user(ident, ev::ADD)).0, 8);
+            delete(&kqueue, 0..3);
+            taken.open();
+            done.wait();
+            0
+        });
+        taken.wait();
+        assert!(in_child(|| {
+            become_user(2);
+            let kqueue = kqueue();
+            let room = fill(&kqueue, |ident| user(ident, ev::ADD));
+            assert_eq!(room, (3, libc::ENOSPC));
+            delete(&kqueue, 0..3);
+            change_error(&kqueue, timer(1)) == libc::ENOMEM
+        }));
+        done.open();
+        assert_eq!(reap(other), 0);
+        0
+    });
+    unshared.wait();
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{pid}/{map}"), "0 100000 1000").unwrap();
+    }
+    mapped.open();
+    assert_eq!(reap(pid), 0);
+    // What was counted is forgotten.
+    assert!(in_child(|| {
+        become_user(12345);
+        fill(&kqueue(), |ident| user(ident, ev::ADD)).0 == 10
+    }));
 }
 
 #[test]

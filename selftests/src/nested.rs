@@ -133,17 +133,205 @@ fn chains_are_bounded() {
 }
 
 #[test]
-fn many_paths_are_walked_once() {
-    // 4 layers of 8: 4096 paths.
-    let layers: Vec<Vec<_>> = (0..4).map(|_| (0..8).map(|_| kqueue()).collect()).collect();
+fn layers_pass_an_event_on() {
+    // From one below to each of 8 above: 8 + 64 paths.
+    let layers: Vec<Vec<_>> = (0..3).map(|_| (0..8).map(|_| kqueue()).collect()).collect();
     for pair in layers.windows(2) {
         for outer in &pair[0] {
             let changes: Vec<_> = pair[1].iter().map(|inner| add_read(inner, 0)).collect();
             change(outer, &changes);
         }
     }
-    trigger(&layers[3][0]);
-    assert_eq!(soon(&layers[0][0]).len(), 8);
+    trigger(&layers[2][0]);
+    for outer in &layers[0] {
+        assert_eq!(soon(outer).len(), 8);
+    }
+}
+
+/// How many paths may lead up from a kqueue, and down from one that is watched.
+const PATHS: usize = 512;
+
+fn duplicates(kqueue: &Kqueue, count: usize) -> Vec<OwnedFd> {
+    raise_descriptor_limit();
+    let fd = kqueue.as_raw_fd();
+    // SAFETY: The descriptors are new and ours.
+    (0..count)
+        .map(|_| unsafe { OwnedFd::from_raw_fd(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0)) })
+        .collect()
+}
+
+fn raise_descriptor_limit() {
+    let limit = libc::rlimit {
+        rlim_cur: 65536,
+        rlim_max: 65536,
+    };
+    // SAFETY: One structure; root may raise it.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// Differs from DragonFly, FreeBSD: A kqueue can be watched by kqueues 512 times at most, in all on all ways up, and only if
+/// there are no more on its ways down; beyond it ENOSPC.
+/// Because who triggers it pays for all of them; epoll has such limits too.
+#[test]
+fn watchers_are_bounded() {
+    let inner = kqueue();
+    let again = duplicates(&inner, PATHS + 1);
+    let outers: Vec<_> = (0..10).map(|_| kqueue()).collect();
+    for (index, fd) in again[..PATHS].iter().enumerate() {
+        change(&outers[index % outers.len()], &[add_read(fd, ev::CLEAR)]);
+    }
+    for outer in &outers {
+        let error = change_error(outer, add_read(&again[PATHS], 0));
+        assert_eq!(error, libc::ENOSPC);
+    }
+    trigger(&inner);
+    let told: usize = outers.iter().map(|outer| soon(outer).len()).sum();
+    assert_eq!(told, PATHS);
+    // One that goes makes room.
+    change(
+        &outers[0],
+        &[Event::fd(again[0].as_raw_fd(), Filter::READ, ev::DELETE)],
+    );
+    change(&outers[1], &[add_read(&again[PATHS], 0)]);
+    drop(outers);
+    let outer = kqueue();
+    let changes: Vec<_> = again[..PATHS].iter().map(|fd| add_read(fd, 0)).collect();
+    change(&outer, &changes);
+    assert_eq!(
+        change_error(&outer, add_read(&again[PATHS], 0)),
+        libc::ENOSPC
+    );
+}
+
+#[test]
+fn one_that_watches_many_is_not_watched() {
+    raise_descriptor_limit();
+    let (outer, outermost) = (kqueue(), kqueue());
+    let inners: Vec<_> = (0..10_000).map(|_| kqueue()).collect();
+    let (few, many) = inners.split_at(PATHS);
+    let add = |inners: &[Kqueue]| -> Vec<_> {
+        let changes = inners.iter().map(|inner| add_read(inner, ev::CLEAR));
+        changes.collect()
+    };
+    change(&outer, &add(few));
+    change(&outermost, &[add_read(&outer, 0)]);
+    assert_eq!(change_error(&outer, add(many)[0]), libc::ENOSPC);
+    change(
+        &outermost,
+        &[Event::fd(outer.as_raw_fd(), Filter::READ, ev::DELETE)],
+    );
+    change(&outer, &add(many));
+    assert_eq!(change_error(&outermost, add_read(&outer, 0)), libc::ENOSPC);
+    trigger(&inners[9_999]);
+    assert_eq!(one(&outer).ident, inners[9_999].as_raw_fd() as u64);
+}
+
+const KQUEUES: usize = 7;
+
+/// A model of who watches whom: how often the first does the second.
+#[derive(Default)]
+struct Model([[usize; KQUEUES]; KQUEUES]);
+
+impl Model {
+    /// The paths from one in a direction, and the longest, in kqueues.
+    fn paths(&self, from: usize, up: bool) -> (usize, usize) {
+        let edges = |to: usize| {
+            if up {
+                self.0[to][from]
+            } else {
+                self.0[from][to]
+            }
+        };
+        let next = (0..KQUEUES).filter(|to| edges(*to) > 0);
+        next.fold((0, 1), |(paths, longest), to| {
+            let (more, length) = self.paths(to, up);
+            (paths + edges(to) * (1 + more), longest.max(length + 1))
+        })
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        from == to || (0..KQUEUES).any(|next| self.0[from][next] > 0 && self.reaches(next, to))
+    }
+
+    /// What adding one must come to; it is there if that is well.
+    fn add(&mut self, watcher: usize, watched: usize) -> Option<i32> {
+        // What cannot be walked is not looked at further.
+        if self.paths(watched, false).0 > PATHS {
+            return Some(libc::ENOSPC);
+        }
+        let length = self.paths(watcher, true).1 + self.paths(watched, false).1;
+        if self.reaches(watched, watcher) || length > 5 {
+            return Some(libc::ELOOP);
+        }
+        self.0[watcher][watched] += 1;
+        let too_many = (0..KQUEUES).any(|kqueue| {
+            let (up, down) = (self.paths(kqueue, true).0, self.paths(kqueue, false).0);
+            up > PATHS || (up > 0 && down > PATHS)
+        });
+        if too_many {
+            self.0[watcher][watched] -= 1;
+            return Some(libc::ENOSPC);
+        }
+        None
+    }
+}
+
+#[test]
+fn graphs_are_as_a_model_has_them() {
+    const DUPLICATES: usize = 8;
+    let seed = 0x9e37_79b9_7f4a_7c15;
+    let mut random = Random(seed);
+    let mut outcomes = [0; 3];
+    for round in 0..20 {
+        let kqueues: Vec<_> = (0..KQUEUES).map(|_| kqueue()).collect();
+        let fds: Vec<_> = kqueues
+            .iter()
+            .map(|kqueue| duplicates(kqueue, DUPLICATES))
+            .collect();
+        let mut model = Model::default();
+        let mut there: Vec<(usize, usize, usize)> = Vec::new();
+        for step in 0..300 {
+            let place = format!("seed {seed:x} round {round} step {step}");
+            if random.below(4) == 0 && !there.is_empty() {
+                let at = random.below(there.len() as u64) as usize;
+                let (watcher, watched, fd) = there.swap_remove(at);
+                let fd = fds[watched][fd].as_raw_fd();
+                change(
+                    &kqueues[watcher],
+                    &[Event::fd(fd, Filter::READ, ev::DELETE)],
+                );
+                model.0[watcher][watched] -= 1;
+                continue;
+            }
+            // Mostly from the first to the last, or there would be circles only.
+            let (mut watcher, mut watched) = (
+                random.below(KQUEUES as u64) as usize,
+                random.below(KQUEUES as u64) as usize,
+            );
+            if random.below(16) != 0 && watcher > watched {
+                (watcher, watched) = (watched, watcher);
+            }
+            let fd = random.below(DUPLICATES as u64) as usize;
+            if there.contains(&(watcher, watched, fd)) {
+                continue;
+            }
+            let expected = model.add(watcher, watched);
+            let add = add_read(&fds[watched][fd], 0);
+            let error = kqueues[watcher].kevent(&[add], &mut [], None).err();
+            let error = error.and_then(|error| error.raw_os_error());
+            assert_eq!(error, expected, "{place}: {watcher} watches {watched}");
+            outcomes[match error {
+                None => 0,
+                Some(libc::ELOOP) => 1,
+                _ => 2,
+            }] += 1;
+            if error.is_none() {
+                there.push((watcher, watched, fd));
+            }
+        }
+    }
+    // All of them were seen.
+    assert!(outcomes.iter().all(|count| *count > 50), "{outcomes:?}");
 }
 
 #[test]

@@ -5,12 +5,24 @@
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter};
 use std::{
+    os::fd::AsRawFd,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 fn timer(flags: u16, millis: i64) -> Event {
     Event::new(1, Filter::TIMER, flags).data(millis)
+}
+
+/// What poll(2) says.
+fn is_readable(kqueue: &kqueue::Kqueue) -> bool {
+    let mut poll = libc::pollfd {
+        fd: kqueue.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: One structure.
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
 }
 
 /// Counts expirations until there were `count`.
@@ -94,16 +106,84 @@ fn delete_drains_a_pending_expiration() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from FreeBSD, macOS: A new period of a timer holds from its next expiry on.
-/// Because it is the specification's; FreeBSD arms it anew.
+/// Differs from DragonFly: EV_ADD of a timer that exists arms it anew, with the new period from now on, and forgets what
+/// was not collected.
+/// Because programs put off a time-out so; it is what the others do.
 #[test]
-fn a_new_period_holds_from_the_next_expiry() {
+fn adding_again_arms_it_anew() {
+    const A_DAY: i64 = 86_400_000;
     let kqueue = kqueue();
-    change(&kqueue, &[timer(ev::ADD, 20)]);
-    change(&kqueue, &[timer(ev::ADD, 86_400_000)]);
-    one(&kqueue);
-    thread::sleep(Duration::from_millis(100));
-    assert!(pending(&kqueue).is_empty());
+    // Nothing of what has expired is left, be it disabled or not.
+    for flags in [0, ev::DISABLE, ev::DISPATCH] {
+        change(&kqueue, &[timer(ev::ADD | flags, 1)]);
+        thread::sleep(Duration::from_millis(50));
+        change(&kqueue, &[timer(ev::ADD, A_DAY)]);
+        assert!(!is_readable(&kqueue));
+        assert!(crate::common::collect(&kqueue, timer(ev::ENABLE, 0)).is_empty());
+        assert!(!is_readable(&kqueue));
+        // In the same call as well.
+        change(&kqueue, &[timer(ev::ADD, 1)]);
+        thread::sleep(Duration::from_millis(50));
+        assert!(crate::common::collect(&kqueue, timer(ev::ADD, A_DAY)).is_empty());
+        // A shorter one holds at once.
+        change(&kqueue, &[timer(ev::ADD, 1)]);
+        one(&kqueue);
+        change(&kqueue, &[timer(ev::DELETE, 0)]);
+    }
+}
+
+#[test]
+fn one_that_is_put_off_again_and_again_never_comes() {
+    const PERIOD: Duration = Duration::from_millis(3000);
+    let kqueue = kqueue();
+    let add = timer(ev::ADD | ev::ONESHOT, PERIOD.as_millis() as i64);
+    let start = Instant::now();
+    let mut before = start;
+    change(&kqueue, &[add]);
+    while start.elapsed() < 2 * PERIOD {
+        thread::sleep(Duration::from_millis(50));
+        change(&kqueue, &[add]);
+        let events = pending(&kqueue);
+        let now = Instant::now();
+        // On a machine that was asleep that long it may come.
+        if now - before >= PERIOD {
+            return;
+        }
+        assert!(events.is_empty(), "{events:?}");
+        before = now;
+    }
+    assert_eq!(one(&kqueue).data, 1);
+}
+
+/// Differs from DragonFly: A change of a timer without EV_ADD leaves its period, its unit and what has expired alone.
+/// Because programs enable one without saying when; as in FreeBSD and NetBSD.
+#[test]
+fn other_changes_leave_the_period_alone() {
+    let kqueue = kqueue();
+    let flags = [ev::DISABLE, ev::ENABLE, 0, ev::DISABLE | ev::ENABLE];
+    let others = [
+        timer(0, 0),
+        timer(0, 86_400_000),
+        timer(0, -1),
+        timer(0, 1).fflags(note::NSECONDS),
+        timer(0, 1).fflags(note::SECONDS | note::MSECONDS),
+        timer(0, 0).fflags(note::ABSTIME),
+    ];
+    for other in others {
+        let start = Instant::now();
+        change(&kqueue, &[timer(ev::ADD, 20)]);
+        thread::sleep(Duration::from_millis(200));
+        for flags in flags {
+            change(&kqueue, &[Event { flags, ..other }]);
+        }
+        let counted = one(&kqueue).data;
+        let possible = start.elapsed().as_millis() as i64 / 20;
+        assert!((9..=possible).contains(&counted), "{counted} of {possible}");
+        thread::sleep(Duration::from_millis(100));
+        let all = counted + one(&kqueue).data;
+        let possible = start.elapsed().as_millis() as i64 / 20;
+        assert!((14..=possible).contains(&all), "{all} of {possible}");
+    }
 }
 
 #[test]
@@ -160,26 +240,6 @@ fn thousands_of_the_shortest_do_not_hang() {
     for event in &events {
         assert!((1000..=possible).contains(&event.data), "{event:?}");
     }
-}
-
-#[test]
-fn timers_are_bounded() {
-    let kqueue = kqueue();
-    let mut added = 0;
-    let error = loop {
-        let event = Event::new(added, Filter::TIMER, ev::ADD).data(86_400_000);
-        match kqueue.kevent(&[event], &mut [], None) {
-            Ok(_) => added += 1,
-            Err(error) => break error.raw_os_error(),
-        }
-        assert!(added <= 4096);
-    };
-    assert_eq!((added, error), (4096, Some(libc::ENOMEM)));
-    // One that goes makes room for another.
-    change(
-        &kqueue,
-        &[Event::new(0, Filter::TIMER, ev::DELETE), timer(ev::ADD, 1)],
-    );
 }
 
 #[test]
@@ -268,20 +328,43 @@ fn alarm(flags: u16, millis: i64) -> Event {
 }
 
 #[test]
-fn a_time_comes_once() {
+fn a_time_comes_and_stays() {
     let kqueue = kqueue();
     let at = now() + 300;
     change(&kqueue, &[alarm(ev::ADD, at)]);
-    assert_eq!(one(&kqueue).data, 1);
-    assert!(now() >= at);
-    thread::sleep(Duration::from_millis(100));
+    for _ in 0..3 {
+        let event = one(&kqueue);
+        assert!(now() >= at);
+        assert_eq!((event.data, event.has(ev::CLEAR)), (1, false));
+    }
+    // It can be set again; one that has passed comes at once.
+    change(&kqueue, &[alarm(ev::ADD, now() + 86_400_000)]);
     assert!(pending(&kqueue).is_empty());
-    // It is there still, and can be set again; one that has passed comes at once.
     change(&kqueue, &[alarm(ev::ADD, at - 1000)]);
     assert_eq!(one(&kqueue).data, 1);
     change(&kqueue, &[alarm(ev::ADD, 0)]);
     assert_eq!(one(&kqueue).data, 1);
     change(&kqueue, &[timer(ev::DELETE, 0)]);
+    assert!(pending(&kqueue).is_empty());
+}
+
+#[test]
+fn a_time_is_told_once_to_who_asks_for_that() {
+    let kqueue = kqueue();
+    change(&kqueue, &[alarm(ev::ADD | ev::CLEAR, now() - 1000)]);
+    assert!(one(&kqueue).has(ev::CLEAR));
+    assert!(pending(&kqueue).is_empty());
+    change(&kqueue, &[timer(ev::DELETE, 0)]);
+    change(&kqueue, &[alarm(ev::ADD | ev::DISPATCH, now() - 1000)]);
+    for _ in 0..2 {
+        assert_eq!(one(&kqueue).data, 1);
+        assert!(pending(&kqueue).is_empty());
+        change(&kqueue, &[timer(ev::ENABLE, 0)]);
+    }
+    change(&kqueue, &[timer(ev::DELETE, 0)]);
+    change(&kqueue, &[alarm(ev::ADD | ev::ONESHOT, now() - 1000)]);
+    assert_eq!(one(&kqueue).data, 1);
+    assert_eq!(change_error(&kqueue, timer(ev::DELETE, 0)), libc::ENOENT);
 }
 
 #[test]
@@ -334,17 +417,20 @@ fn what_is_put_off_while_it_fires_is_not_reported() {
         });
         for round in 0..50 {
             change(&kqueue, &all(micros(0, 1 + round)));
-            change(&kqueue, &all(alarm(ev::ADD, now() + round)));
+            change(&kqueue, &all(alarm(ev::ADD | ev::CLEAR, now() + round)));
         }
-        change(&kqueue, &all(alarm(ev::ADD, now() + 50).udata(1)));
+        change(
+            &kqueue,
+            &all(alarm(ev::ADD | ev::CLEAR, now() + 50).udata(1)),
+        );
         assert_eq!(collector.join().unwrap(), TIMERS);
     });
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from DragonFly: NOTE_ABSTIME is a time since the epoch, which follows the clock when it
-/// is set.
-/// Because as FreeBSD has it.
+/// Differs from DragonFly, FreeBSD: NOTE_ABSTIME is a time since the epoch, and follows the clock when that is set.
+/// Because it is what a time of the clock means, as with timerfd; FreeBSD works out once how long that is, and DragonFly
+/// has none.
 #[test]
 fn a_time_follows_the_clock_when_it_is_set() {
     let kqueue = kqueue();
@@ -363,10 +449,40 @@ fn a_time_follows_the_clock_when_it_is_set() {
     set(-7200);
 }
 
+/// Differs from the BSDs: NOTE_BOOTTIME is a period, or with NOTE_ABSTIME a time, of the clock that goes on in suspend.
+/// Because the other clock of periods stands still meanwhile; macOS has NOTE_MACH_CONTINUOUS_TIME.
+#[test]
+fn the_boot_clock() {
+    let kqueue = kqueue();
+    let start = Instant::now();
+    change(&kqueue, &[timer(ev::ADD, 20).fflags(note::BOOTTIME)]);
+    thread::sleep(Duration::from_millis(200));
+    let counted = one(&kqueue).data;
+    let possible = start.elapsed().as_millis() as i64 / 20;
+    assert!((9..=possible).contains(&counted), "{counted} of {possible}");
+    collect(&kqueue, 3);
+    let boot = || {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: Room for a time.
+        let ret = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+        assert_eq!(ret, 0);
+        time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    };
+    let at = boot() + 300;
+    change(
+        &kqueue,
+        &[alarm(ev::ADD, at).fflags(note::BOOTTIME | note::ABSTIME)],
+    );
+    assert!(!one(&kqueue).has(ev::CLEAR));
+    assert!(boot() >= at);
+}
+
 #[test]
 fn ten_thousand_at_once() {
     const COUNT: u64 = 10_000;
-    let _limit = Parameter::set("calloutmax", COUNT as u32);
     let kqueue = kqueue();
     let oneshot = ev::ADD | ev::ONESHOT;
     let add = |ident| Event::new(ident, Filter::TIMER, oneshot).data((ident % 200) as i64);

@@ -97,6 +97,7 @@ fn by_timerfd(timers: usize, fire: bool) -> f64 {
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let timers = scale.pick(10_000, 100);
     parameter("calloutmax", 1_000_000);
+    parameter("max_user_timers", 1_000_000);
     // The probe of closes, of workloads before, is gone by then: the other side closes.
     sleep(Duration::from_secs(scale.pick(11, 0) as u64));
     for fire in [true, false] {

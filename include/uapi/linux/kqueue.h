@@ -89,6 +89,7 @@
 #define NOTE_USECONDS		0x0004
 #define NOTE_NSECONDS		0x0008
 #define NOTE_ABSTIME		0x0010	/* data is a time since the epoch, not a period */
+#define NOTE_BOOTTIME		0x0080	/* by the clock that goes on in suspend */
 
 /* fflags of EVFILT_FS */
 #define VQ_MOUNT		0x0008	/* a file system was mounted */
