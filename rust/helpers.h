@@ -69,7 +69,7 @@ bool kq_task_has_native_call(void);
 int kq_call_number(void);
 unsigned long kq_call_argument(unsigned int n);
 
-/* Processes: kq_task_cred() to kq_process_wait_status() under RCU, or in the wait queue's wake-up */
+/* Processes: kq_task_cred() to kq_process_wait_status() under RCU, or in the wake-up of its end */
 struct pid *kq_pid_get(struct pid *pid);
 struct pid *kq_task_tgid(struct task_struct *task);
 const struct cred *kq_current_cred_get(void);

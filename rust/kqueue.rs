@@ -627,6 +627,7 @@ impl Kqueue {
     /// - `ENOENT`: no such knote, and `EV_ADD` is not given.
     /// - `ENOSPC`: the user has as many knotes as they may.
     /// - `ENOMEM`; and what attaching to the source fails with.
+    #[inline(never)]
     pub(crate) fn register(
         this: ArcBorrow<'_, Self>,
         knotes: &mut Knotes,

@@ -12,7 +12,8 @@
 //!
 //! 1. `Locks::knotes`, a mutex. Held by who registers, scans or removes. Filters run under it, and
 //!    they call `->poll` and `->unlocked_ioctl`, which may sleep as long as it likes: who is being killed waits for the
-//!    mutex no longer (`hook::killable`). Events are copied out under it, but with page faults off
+//!    mutex no longer (`hook::killable`), and what such a task had to remove is done by the owner of the mutex when it
+//!    releases that (`Kqueue::settle`). Events are copied out under it, but with page faults off
 //!    (`hook::usercopy`).
 //!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
 //!    of all users (`limit`), that of a probe's registration (`hook::probe`), and those of a user's marks
@@ -21,7 +22,7 @@
 //!    base's, siglock. Not ours, but their wake-ups run under them and go on to 3 and 4.
 //! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`hook::probe`), or of a mark's
 //!    target (`hook::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
-//!    process, a file, its contents or mounts (`filter`). Spin locks, all but those for marks with interrupts off. By itself,
+//!    process, a file, its contents or mounts (`filter`). Spin locks, all but those of bindings and marks with interrupts off. By itself,
 //!    that of a user's watched objects (`objects`).
 //! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan looks at sockets, pipes and
 //!    eventfds under it, which takes no lock but a pipe's wait queue's, and that one is tried and not waited for
@@ -37,14 +38,15 @@
 //!
 //! # State of others
 //!
-//! What is private to another subsystem is read only of what is positively known to be of a kind (by its family,
-//! type and protocol, by its operations or what it is polled with) whose locking rule is named where it is read, and was
-//! checked against that subsystem's source. All else is asked by its public operations, `->poll`, or `FIONREAD` where
-//! those who answer take their own locks and cannot be kept waiting, or counts as 1. That holds for sockets
-//! (`hook::socket` has the list), pipes (`hook::pipe`), eventfds (`hook::eventfd`), terminals and inotify
-//! (`hook::ioctl`), timerfds (`hook::fdinfo`). A file's operations are read once for what is done with them, as a hang-up
-//! or a hot unplug may replace them (`hook::pollwait::operations`). How much is looked at under a lock is bounded, as others
-//! may choose how much there is.
+//! What is private to another subsystem is read only of what is positively known to be of a kind
+//! (by its family, type and protocol, by its operations or what it is polled with) whose locking
+//! rule is named where it is read, and was checked against that subsystem's source. All else is
+//! asked by its public operations, `->poll`, or `FIONREAD` where those who answer take their own
+//! locks and cannot be kept waiting, or counts as 1. That holds for sockets (`hook::socket` has the
+//! list), pipes (`hook::pipe`), eventfds (`hook::eventfd`), terminals and inotify (`hook::ioctl`),
+//! timerfds (`hook::fdinfo`). A file's operations are read once for what is done with them, as a
+//! hang-up or a hot unplug may replace them (`hook::pollwait::operations`). How much is looked at
+//! under a lock is bounded, as others may choose how much there is.
 //!
 //! # Field protection
 //!
@@ -52,8 +54,8 @@
 //! |---|---|
 //! | `Table`, every knote's place in it, and its `Body` | the mutex |
 //! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that |
-//! | a knote's links in a chain of bindings (`hook::close`) | the lock of that chain |
-//! | the file that a knote is bound to | the mutex; does not change while it is in a chain |
+//! | a knote's links in a tree of bindings (`hook::close`) | the lock of that tree, until the close probe has taken it out; then they are the memory of a task work |
+//! | the file that a knote is bound to | the mutex; does not change while it is in a tree |
 //! | a knote's timer | the mutex; that it has fired, its function tells without |
 //! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |
 //! | `Knote::ident`, `filter`, `kqueue` | never change |
@@ -72,10 +74,10 @@
 //! | mark of mounts | who mounts, under the mark's lock | activates a few, queues `telling` |
 //! | `telling` work | kernel thread | activates the others, in rounds |
 //! | probe of offsets | who moves it, preemption off, under a shard's lock | activates |
-//! | close probe | the closing task, under a lock of the bindings | retires, adds task work |
-//! | task work | the closing task, before it returns to userspace | removes |
+//! | close probe | the closing task, maybe with preemption off, under a lock of the bindings | retires, queues the knote as task work |
+//! | task work | the closing task, before it returns to userspace | removes; finishes a walk of the probe |
+//! | release of the mutex | its owner | removes what a task that was killed has left |
 //! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |
-//! | `sweep` work | kernel thread; only after an allocation failed in the close probe | removes |
 //!
 //! # Removal
 //!

@@ -378,8 +378,8 @@ fn rest_of<'a>(knote: &Knote, body: &'a mut Body, file: &File) -> Option<Pin<&'a
     rare.rest.as_ref().map(|rest| rest.as_ref())
 }
 
-/// What a pipe has to tell a reader who may hear no more until there is more: with `EV_CLEAR`, or below a
-/// low-water mark.
+/// What a pipe has to tell a reader who may hear no more until there is more: with `EV_CLEAR`, or
+/// below a low-water mark.
 #[inline(never)]
 fn event_of_pipe(
     knote: &Knote,

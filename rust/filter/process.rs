@@ -18,8 +18,9 @@
 //! child's knote is made complete with its source, and handed to the kqueue, which takes it into
 //! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::kqueue::Kqueue::adopt)).
 //!
-//! Who may be told what is asked anew at each event ([`Observer`](crate::hook::observer::Observer)): what a process does
-//! after it has executed a set-user-ID program is no longer for those who began to watch it before.
+//! Who may be told what is asked anew at each event
+//! ([`Observer`](crate::hook::observer::Observer)): what a process does after it has executed a
+//! set-user-ID program is no longer for those who began to watch it before.
 //!
 //! # Where we differ
 //!
@@ -149,7 +150,8 @@ impl Watcher {
         }
     }
 
-    /// Something has happened that is no longer ours to know. Of that a program that tracks is told, once.
+    /// Something has happened that is no longer ours to know. Of that a program that tracks is
+    /// told, once.
     fn lose(&self) {
         let news = {
             let mut heard = self.heard.lock();
@@ -239,8 +241,8 @@ impl Execs for ProcessWatcher {
     }
 }
 
-/// A place for one more who hears of what the process does. (Its end is told to all: nobody pays but who ends, and
-/// each process of a server may wait for that of the first.)
+/// A place for one more who hears of what the process does. (Its end is told to all who ask, as it is
+/// to all who poll its pidfd: each process of a server may wait for that of the first.)
 fn place(kqueue: &Kqueue, process: &process::Process, memory: Memory) -> Result<ObjectPlace> {
     let object = (process.id(), 0);
     kqueue
@@ -274,8 +276,8 @@ impl Process {
     /// # Errors
     ///
     /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
-    /// `EACCES` if it is not the caller's to watch; `ENOSPC` if the user has as many watches of it as
-    /// they may; `ENOMEM`.
+    /// `EACCES` if it is not the caller's to watch; `ENOSPC` if the user has as many watches of it
+    /// as they may; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let change = attach.change;
         let process = process::Process::find(change.ident).ok_or(ESRCH)?;

@@ -11,8 +11,8 @@
 //! # Linux source
 //!
 //! The tracepoint `signal_generate`, which each attempt to send one comes to, with the receiver's
-//! siglock held. Each number is watched by itself. After the process has executed a program that is not for who
-//! added the event to look at, it counts nothing ([`Observer`]).
+//! siglock held. Each number is watched by itself. After the process has executed a program that is
+//! not for who added the event to look at, it counts nothing ([`Observer`]).
 
 use super::{Attach, Report};
 use crate::{
@@ -64,7 +64,8 @@ pub(crate) struct Signal {
 impl Signal {
     /// # Errors
     ///
-    /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of it as they may; `ENOMEM`.
+    /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of it as they
+    /// may; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let number = i32::try_from(attach.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {

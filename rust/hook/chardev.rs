@@ -126,8 +126,8 @@ pub(crate) fn object_of<T: Device>(file: &File) -> Option<Borrowed<'_, T>> {
     ) {
         return None;
     }
-    // SAFETY: The module has one kind of file operations, those of its one device, which nobody replaces; the
-    // file is open, so its object is there.
+    // SAFETY: The module has one kind of file operations, those of its one device, which nobody
+    // replaces; the file is open, so its object is there.
     Some(unsafe { VTable::<T>::borrow(file.as_ptr()) })
 }
 

@@ -3,10 +3,11 @@
 //! The counter of an eventfd.
 //!
 //! Its structure is private to `fs/eventfd.c`, and the only other way to the counter is the text of
-//! `/proc/PID/fdinfo`, which takes thousands of instructions to make and to read. So the structure is
-//! declared here a second time, and is not believed until it has proved right: until one eventfd
+//! `/proc/PID/fdinfo`, which takes thousands of instructions to make and to read. So the structure
+//! is declared here a second time, and is not believed until it has proved right: until one eventfd
 //! has been seen whose counter and number, neither of them 0, are what its text says. One that says
-//! something else rules it out for good. The counter is read without its lock, at once, as `eventfd_poll` reads it.
+//! something else rules it out for good. The counter is read without its lock, at once, as
+//! `eventfd_poll` reads it.
 
 use super::{
     fdinfo::{self, Base},

@@ -3,8 +3,9 @@
 //! What a file tells of itself in `/proc/PID/fdinfo`.
 //!
 //! For counters that the kernel keeps private; the text is ABI
-//! ([`Documentation/filesystems/proc.rst`](srctree/Documentation/filesystems/proc.rst)). Only eventfds and timerfds
-//! are asked, whose functions (`eventfd_show_fdinfo`, `timerfd_show`) take the lock of their counter and print.
+//! ([`Documentation/filesystems/proc.rst`](srctree/Documentation/filesystems/proc.rst)). Only
+//! eventfds and timerfds are asked, whose functions (`eventfd_show_fdinfo`, `timerfd_show`) take
+//! the lock of their counter and print.
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
@@ -30,8 +31,8 @@ pub(crate) fn number(file: &File, key: &[u8], base: Base) -> Option<u64> {
         ..Default::default()
     };
     let show = operations(file).show_fdinfo?;
-    // SAFETY: The file is valid. `m` has a buffer, which is all that printing to it needs; it outlives the
-    // call.
+    // SAFETY: The file is valid. `m` has a buffer, which is all that printing to it needs; it
+    // outlives the call.
     unsafe { show(&raw mut m, file.as_ptr()) };
     let text = text.get(..m.count)?;
     let line = text

@@ -2,8 +2,9 @@
 
 //! Asking a file as a program would, with ioctl(2).
 //!
-//! A terminal's line discipline tells nobody else how much there is to read (`n_tty_ioctl`), nor does inotify
-//! (`inotify_ioctl`): both take their own locks for that. The answer goes to the caller's [`Scratch`] memory.
+//! A terminal's line discipline tells nobody else how much there is to read (`n_tty_ioctl`), nor
+//! does inotify (`inotify_ioctl`): both take their own locks for that. The answer goes to the
+//! caller's [`Scratch`] memory.
 //!
 //! C headers: [`include/uapi/asm-generic/ioctls.h`](srctree/include/uapi/asm-generic/ioctls.h),
 //! [`include/linux/tty.h`](srctree/include/linux/tty.h)
@@ -43,16 +44,16 @@ pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
         .map(|bytes| i64::from(bytes.cast_signed()).max(0))
 }
 
-/// How many bytes a terminal's driver takes at once. `None` if it has hung up, or does so just now, or is given
-/// another line discipline. Never sleeps.
+/// How many bytes a terminal's driver takes at once. `None` if it has hung up, or does so just now,
+/// or is given another line discipline. Never sleeps.
 pub(crate) fn room(file: &File) -> Option<i64> {
     if !is_terminal(file) {
         return None;
     }
-    // SAFETY: What is polled like a terminal is a file of `tty_io.c` or `pty.c`, whose private data has its terminal
-    // until it is released, also when it has hung up by now. The driver is asked while its line discipline is
-    // referenced, as `n_tty_poll` asks it: a hang-up waits for that (`tty_ldisc_hangup`) before the driver gives up
-    // its buffers.
+    // SAFETY: What is polled like a terminal is a file of `tty_io.c` or `pty.c`, whose private data
+    // has its terminal until it is released, also when it has hung up by now. The driver is asked
+    // while its line discipline is referenced, as `n_tty_poll` asks it: a hang-up waits for that
+    // (`tty_ldisc_hangup`) before the driver gives up its buffers.
     unsafe {
         let tty = generated::kq_tty_of(file.as_ptr());
         let discipline = generated::tty_ldisc_ref(tty);

@@ -23,7 +23,8 @@ unsafe impl Sync for Payer {}
 impl Payer {
     /// That of the current task.
     pub(crate) fn current() -> Self {
-        // INVARIANT: The reference is ours; null if the kernel has no cgroups, or they are switched off.
+        // INVARIANT: The reference is ours; null if the kernel has no cgroups, or they are switched
+        // off.
         // SAFETY: No preconditions.
         Payer(unsafe { generated::kq_current_memcg_get() })
     }

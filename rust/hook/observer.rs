@@ -2,21 +2,21 @@
 
 //! Who watches a process, and what they may know of it by now.
 //!
-//! A process changes: it executes a set-user-ID program, or takes another user's rights. So who watches
-//! one is kept as they were when they began, and asked at each event whether they may look at the process as it is
-//! then. The rule is that of ptrace (`__ptrace_may_access()`), as by what may be read in `/proc/PID`: the
-//! user and group are the same in all three places, the capabilities are a subset, and the program is one
-//! that its owner may look at; or the watcher has `CAP_SYS_PTRACE` where the process is. What security modules
-//! say of a process cannot be asked for somebody who is not the current task; whether they let the watcher use the
-//! capability is.
+//! A process changes: it executes a set-user-ID program, or takes another user's rights. So who
+//! watches one is kept as they were when they began, and asked at each event whether they may look
+//! at the process as it is then. The rule is that of ptrace (`__ptrace_may_access()`), as by what
+//! may be read in `/proc/PID`: the user and group are the same in all three places, the
+//! capabilities are a subset, and the program is one that its owner may look at; or the watcher has
+//! `CAP_SYS_PTRACE` where the process is. What security modules say of a process cannot be asked
+//! for somebody who is not the current task; whether they let the watcher use the capability is.
 //!
 //! A process may always know of itself, as long as it is the program that began to watch.
 //!
 //! # Context
 //!
-//! [`Observer::may_look`] may be called in any context but NMI, for a task whose memory is valid: it is in an RCU
-//! read-side critical section of its own, in which the kernel keeps credentials, what is known of the executed program
-//! (`task->exec_state`), and user namespaces.
+//! [`Observer::may_look`] may be called in any context but NMI, for a task whose memory is valid:
+//! it is in an RCU read-side critical section of its own, in which the kernel keeps credentials,
+//! what is known of the executed program (`task->exec_state`), and user namespaces.
 //!
 //! C headers: [`include/linux/cred.h`](srctree/include/linux/cred.h),
 //! [`include/linux/sched/exec_state.h`](srctree/include/linux/sched/exec_state.h)
@@ -56,7 +56,8 @@ impl<'a> Subject<'a> {
         Subject(task, PhantomData)
     }
 
-    /// A number that changes when the process executes a program, and that its children have from it.
+    /// A number that changes when the process executes a program, and that its children have from
+    /// it.
     #[inline]
     fn program(self) -> u64 {
         // SAFETY: Valid by the type's invariant, and read at once, as it is written.
@@ -129,8 +130,8 @@ impl Observer {
     fn has_right_to(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
         let own = self.credentials.as_ptr();
-        // SAFETY: The task is valid by its type's invariant, and RCU keeps its credentials, and with them
-        // their namespace. Ours are valid while there is a reference. They do not change.
+        // SAFETY: The task is valid by its type's invariant, and RCU keeps its credentials, and
+        // with them their namespace. Ours are valid while there is a reference. They do not change.
         let (alike, theirs) = unsafe {
             let theirs = generated::kq_task_cred(subject.0.as_ptr());
             let users = [(*theirs).uid, (*theirs).euid, (*theirs).suid];
@@ -195,8 +196,9 @@ unsafe fn has(credentials: *const bindings::cred, capability: c_int) -> bool {
     unsafe { (*credentials).cap_effective.val & (1 << capability) != 0 }
 }
 
-/// True if who has those credentials has the capability in `namespace`: there or in one above, or because it is
-/// theirs. (`cap_capable()`, which is not exported, and `ns_capable()` is about the current task.)
+/// True if who has those credentials has the capability in `namespace`: there or in one above, or
+/// because it is theirs. (`cap_capable()`, which is not exported, and `ns_capable()` is about the
+/// current task.)
 ///
 /// # Safety
 ///
@@ -206,7 +208,8 @@ unsafe fn is_capable(
     mut namespace: *mut bindings::user_namespace,
     capability: c_int,
 ) -> bool {
-    // SAFETY: By this function's contract; a namespace has a reference to that above it, and the first has level 0.
+    // SAFETY: By this function's contract; a namespace has a reference to that above it, and the
+    // first has level 0.
     unsafe {
         let own = (*credentials).user_ns;
         while !ptr::eq(namespace, own) {

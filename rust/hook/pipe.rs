@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a pipe or FIFO holds and has room for, and how one hears of what is written into one that is not empty.
+//! What a pipe or FIFO holds and has room for, and how one hears of what is written into one that
+//! is not empty.
 //!
-//! Head and tail, sizes and the numbers of readers and writers are single words, read as `pipe_poll` and
-//! `pipe_writable` read them, without a lock. The ring itself is replaced under the lock of the reader's queue
-//! (`pipe_resize_ring`), so what is in its slots is read under that. Who fills and empties them has the pipe's mutex
-//! only: the numbers may be from before that or after it.
+//! Head and tail, sizes and the numbers of readers and writers are single words, read as
+//! `pipe_poll` and `pipe_writable` read them, without a lock. The ring itself is replaced under the
+//! lock of the reader's queue (`pipe_resize_ring`), so what is in its slots is read under that. Who
+//! fills and empties them has the pipe's mutex only: the numbers may be from before that or after
+//! it.
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
@@ -204,8 +206,8 @@ impl<'a> Pipe<'a> {
     unsafe fn buffer(&self, slot: u32) -> *const u8 {
         let mask = self.read(field::RING_SIZE).wrapping_sub(1);
         let number = (slot & mask) as usize;
-        // SAFETY: The ring stays, by this function's contract. Its size is a power of two, so this is the number of
-        // one of its slots.
+        // SAFETY: The ring stays, by this function's contract. Its size is a power of two, so this
+        // is the number of one of its slots.
         unsafe {
             self.read(field::BUFFERS)
                 .byte_add(number * field::BUFFER_SIZE)
@@ -222,8 +224,8 @@ impl<'a> Pipe<'a> {
         if head == tail {
             return End::Empty;
         }
-        // SAFETY: By this function's contract. Reading moves the offset on and shortens the rest by as much: what is
-        // seen in between looks like more, at worst.
+        // SAFETY: By this function's contract. Reading moves the offset on and shortens the rest by
+        // as much: what is seen in between looks like more, at worst.
         let last = unsafe {
             let buffer = self.buffer(head.wrapping_sub(1));
             let offset = field::BUFFER_OFFSET.read(buffer);
@@ -240,12 +242,13 @@ enum End {
     At(u64),
 }
 
-/// Looks, now and then, whether more was written into a pipe since its reader was last told of what is there.
+/// Looks, now and then, whether more was written into a pipe since its reader was last told of what
+/// is there.
 ///
-/// Who writes tells the reader when it is done, if it is asked to (`EPOLLET`). But one who has to wait for room in the
-/// middle of a write only tells if the pipe was empty before, and the reader who has been told of less may never
-/// learn of the rest. There is nobody who could be asked to say so; until the pipe was seen empty a timer looks, less and
-/// less often.
+/// Who writes tells the reader when it is done, if it is asked to (`EPOLLET`). But one who has to
+/// wait for room in the middle of a write only tells if the pipe was empty before, and the reader
+/// who has been told of less may never learn of the rest. There is nobody who could be asked to say
+/// so; until the pipe was seen empty a timer looks, less and less often.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Rest {
@@ -283,7 +286,8 @@ impl Rest {
         })
     }
 
-    /// How far the pipe is written by now, before it is looked at for a report. `None` if it is empty.
+    /// How far the pipe is written by now, before it is looked at for a report. `None` if it is
+    /// empty.
     pub(crate) fn telling(&self) -> Option<Telling> {
         let pipe = Pipe::of(&self.file)?;
         let lock = pipe.lock();
@@ -353,8 +357,8 @@ impl Rest {
 #[pinned_drop]
 impl PinnedDrop for Rest {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Set up in `new`. Not under a lock that `fire` takes: it is dropped in process context, with the
-        // kqueue's mutex at most.
+        // SAFETY: Set up in `new`. Not under a lock that `fire` takes: it is dropped in process
+        // context, with the kqueue's mutex at most.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };
     }
 }

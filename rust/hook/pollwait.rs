@@ -499,10 +499,10 @@ pub(crate) fn listen_to_stream(knote: &Knote, bodies: &mut Bodies) -> Result {
 
 type Operation = unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
 
-/// A file's operations as they are now: those of one that hangs up or is unplugged are replaced at any time
-/// (`__tty_hangup`, `snd_card_disconnect`), so they are read once for all that is done with them. Neither the old
-/// ones nor the new ones go while the file is referenced: the former's module is not let go of before the file is
-/// released.
+/// A file's operations as they are now: those of one that hangs up or is unplugged are replaced at
+/// any time (`__tty_hangup`, `snd_card_disconnect`), so they are read once for all that is done
+/// with them. Neither the old ones nor the new ones go while the file is referenced: the former's
+/// module is not let go of before the file is released.
 #[inline]
 pub(super) fn operations(file: &LocalFile) -> &bindings::file_operations {
     // SAFETY: A file has operations from its opening on. They live as long as it, see above.

@@ -118,7 +118,8 @@ impl Process {
         self.0.addr().get()
     }
 
-    /// The same for one signal to it. What others do with other signals does not concern who watches this one.
+    /// The same for one signal to it. What others do with other signals does not concern who
+    /// watches this one.
     pub(crate) fn signal_id(&self, number: i32) -> usize {
         signal_id(self.id(), number)
     }
@@ -171,9 +172,9 @@ impl Process {
         }
     }
 
-    /// Checks that `observer`, the current task, may watch the process, if need be for no more than its end: its
-    /// child, one that it may look at, or, for the end, one that it could send a signal. Gives whether it may look at
-    /// it now.
+    /// Checks that `observer`, the current task, may watch the process, if need be for no more than
+    /// its end: its child, one that it may look at, or, for the end, one that it could send a
+    /// signal. Gives whether it may look at it now.
     ///
     /// # Errors
     ///
@@ -240,8 +241,8 @@ pub(crate) fn current_namespace() -> Option<ARef<PidNamespace>> {
 
 /// Who wants to know of forks.
 pub(crate) trait Forks: Send + Sync + 'static {
-    /// The process that is watched has made another one, `child`, which does not run yet; the tasks are those of
-    /// both.
+    /// The process that is watched has made another one, `child`, which does not run yet; the tasks
+    /// are those of both.
     fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &Process, first: Subject<'_>);
 }
 
@@ -375,7 +376,8 @@ unsafe extern "C" fn signal<T: Signals>(
     _group: c_int,
     _result: c_int,
 ) {
-    // SAFETY: By this function's contract. The task's siglock is held, so it was not released; it is not null.
+    // SAFETY: By this function's contract. The task's siglock is held, so it was not released; it
+    // is not null.
     let (hook, object, task) = unsafe {
         (
             &*hook.cast::<SignalHook<T>>(),

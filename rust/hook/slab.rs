@@ -21,7 +21,8 @@ use kernel::{
 pub(crate) enum Memory {
     /// Wait for it; it is charged to the task's memory cgroup.
     Wait,
-    /// Take what is there; it is charged to the memory cgroup that pays just now, as far as that may have more.
+    /// Take what is there; it is charged to the memory cgroup that pays just now, as far as that
+    /// may have more.
     Atomic,
 }
 

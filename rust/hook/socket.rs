@@ -2,8 +2,8 @@
 
 //! What a socket holds and has room for.
 //!
-//! Each family guards what it holds in a way of its own, so a socket is looked into only if it is of a kind
-//! that is listed here. All others are polled, and nothing else.
+//! Each family guards what it holds in a way of its own, so a socket is looked into only if it is
+//! of a kind that is listed here. All others are polled, and nothing else.
 //!
 //! | Kind | Read | Guarded by | Checked against |
 //! |---|---|---|---|
@@ -16,9 +16,10 @@
 //! | all of these | what is shut down, size and charge of the send buffer | nothing: single words | `datagram_poll`, `sock_writeable` |
 //! | all there are | family, type, protocol, the error | nothing: the error is a single word, the others stay (`IPV6_ADDRFORM` makes IPv4 of IPv6) | `sk_alloc`, `sock_init_data_uid`, `sock_error` |
 //!
-//! MPTCP, SCTP, TIPC, KCM, SMC, vsock and others unlink and free messages under the socket's lock, which is not for
-//! us to wait for: whoever has it may sleep in a page fault. What is on top of TCP (TLS, espintcp) or in between (the
-//! sockmap of BPF) keeps what can be read to itself: of that only `sock_is_readable` is asked, as `tcp_poll` asks it.
+//! MPTCP, SCTP, TIPC, KCM, SMC, vsock and others unlink and free messages under the socket's lock,
+//! which is not for us to wait for: whoever has it may sleep in a page fault. What is on top of TCP
+//! (TLS, espintcp) or in between (the sockmap of BPF) keeps what can be read to itself: of that
+//! only `sock_is_readable` is asked, as `tcp_poll` asks it.
 //!
 //! C header: [`include/net/sock.h`](srctree/include/net/sock.h)
 
@@ -110,9 +111,9 @@ pub(super) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> 
 #[inline]
 unsafe fn has_own_queue(sk: *const bindings::sock) -> bool {
     // SAFETY: By this function's contract; a socket has a protocol. It may be replaced meanwhile
-    // (by `update_sk_prot` of TLS, and `psock_update_sk_prot`), but those of these families are never freed
-    // while there are sockets: they belong to the kernel, or to the module of a ULP, which `tcp_cleanup_ulp`
-    // lets go of when the socket is released.
+    // (by `update_sk_prot` of TLS, and `psock_update_sk_prot`), but those of these families are
+    // never freed while there are sockets: they belong to the kernel, or to the module of a ULP,
+    // which `tcp_cleanup_ulp` lets go of when the socket is released.
     unsafe { field::IS_READABLE.read(field::PROT.read(sk)) != 0 }
 }
 
@@ -315,11 +316,11 @@ struct Queue {
 impl Queue {
     /// # Safety
     ///
-    /// `queue` is valid until the value is dropped, and messages are only put into it and taken from it under
-    /// its lock. Who has that lock does not wait for a lock that the caller has.
+    /// `queue` is valid until the value is dropped, and messages are only put into it and taken
+    /// from it under its lock. Who has that lock does not wait for a lock that the caller has.
     unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Self {
-        // SAFETY: By this function's contract. Interrupts are off, as in `skb_queue_tail`: some queues are
-        // filled from there.
+        // SAFETY: By this function's contract. Interrupts are off, as in `skb_queue_tail`: some
+        // queues are filled from there.
         let flags = unsafe { IrqSave::lock(field::QUEUE_LOCK.of(queue).cast_mut()) };
         Queue { queue, flags }
     }
@@ -462,18 +463,20 @@ impl<'a> Socket<'a> {
         Some(Count::Exactly(count.max(0)))
     }
 
-    /// True if there is something to read that is not in the socket's own queue: only its protocol knows how much.
+    /// True if there is something to read that is not in the socket's own queue: only its protocol
+    /// knows how much.
     fn has_other_bytes(&self) -> bool {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant, and of a kind that may have one. It is asked with no lock held, as
-        // `tcp_poll`, `udp_poll` and `unix_poll` do.
+        // SAFETY: Valid by the type's invariant, and of a kind that may have one. It is asked with
+        // no lock held, as `tcp_poll`, `udp_poll` and `unix_poll` do.
         unsafe { has_own_queue(sock) && generated::kq_sock_is_readable(sock) }
     }
 
     /// Bytes of room in the send buffer; `None` if only the kind of socket knows.
     pub(crate) fn writable(&self) -> Option<i64> {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant. Sizes and what is charged to them are single words.
+        // SAFETY: Valid by the type's invariant. Sizes and what is charged to them are single
+        // words.
         let space: i64 = unsafe {
             match self.kind {
                 Kind::Tcp => generated::kq_sock_stream_wspace(sock).into(),
@@ -486,12 +489,13 @@ impl<'a> Socket<'a> {
         Some(space.max(0))
     }
 
-    /// Has the socket wake its pollers when it has more room. (TCP only tells those who were told that there is
-    /// none.) Gives how much it has got by then; `None` if only the kind of socket knows.
+    /// Has the socket wake its pollers when it has more room. (TCP only tells those who were told
+    /// that there is none.) Gives how much it has got by then; `None` if only the kind of socket
+    /// knows.
     pub(crate) fn want_room(&self) -> Option<i64> {
         self.writable()?;
-        // SAFETY: Valid by the type's invariant. It has its `struct socket` until it is released; the bit is
-        // set at once, as `tcp_poll` and `sock_wait_for_wmem` do.
+        // SAFETY: Valid by the type's invariant. It has its `struct socket` until it is released;
+        // the bit is set at once, as `tcp_poll` and `sock_wait_for_wmem` do.
         unsafe { generated::kq_sock_want_room(self.sock.as_ptr()) };
         smp_mb(Full);
         self.writable()

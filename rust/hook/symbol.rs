@@ -7,7 +7,8 @@
 use crate::generated;
 use kernel::{bindings, prelude::*};
 
-/// True when the function that `address` is in has that name and is the kernel's own, not a module's. May sleep.
+/// True when the function that `address` is in has that name and is the kernel's own, not a
+/// module's. May sleep.
 pub(crate) fn is_kernel_s(address: usize, name: &CStr) -> bool {
     is(address, name, None)
 }

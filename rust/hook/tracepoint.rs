@@ -2,8 +2,8 @@
 
 //! Tracepoints: having a function called at one.
 //!
-//! Those that the module needs are not exported; they are found by name, among the kernel's own. That what is called
-//! there takes their arguments, `rust/helpers.c` asserts.
+//! Those that the module needs are not exported; they are found by name, among the kernel's own.
+//! That what is called there takes their arguments, `rust/helpers.c` asserts.
 //!
 //! # Context
 //!

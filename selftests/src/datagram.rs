@@ -80,9 +80,9 @@ fn unix_datagrams_tell_the_bytes() {
 
 /// How many messages wait, a stranger chooses; each look counts as many as make no difference.
 ///
-/// Differs from DragonFly, FreeBSD: The payload of no more than 32 datagrams is counted; a low-water mark is
-/// reached when more than that wait.
-/// Because a stranger chooses how many there are, and each look would go through all of them.
+/// Differs from DragonFly, FreeBSD: The payload of no more than 32 datagrams is counted; a
+/// low-water mark is reached when more than that wait. Because a stranger chooses how many there
+/// are, and each look would go through all of them.
 #[test]
 fn no_more_than_so_many_are_counted() {
     const COUNTED: usize = 32;
@@ -117,7 +117,8 @@ fn no_more_than_so_many_are_counted() {
     check(&a, &b);
 }
 
-/// A reader that takes what it was told of, message by message, is told of all, in whatever portions.
+/// A reader that takes what it was told of, message by message, is told of all, in whatever
+/// portions.
 #[test]
 fn all_of_many_are_told() {
     const MANY: usize = 150;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sockets of families that guard what they hold in ways of their own, and files whose operations are replaced, all
-//! looked at while there is traffic, by a user without privileges. What is read that must not be, KASAN sees.
+//! Sockets of families that guard what they hold in ways of their own, and files whose operations
+//! are replaced, all looked at while there is traffic, by a user without privileges. What is read
+//! that must not be, KASAN sees.
 
 use crate::{common::*, datagram, socket};
 use kqueue::{ev, note, Event, Filter};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
     thread,
@@ -23,6 +25,10 @@ const AF_TIPC: i32 = 30;
 #[track_caller]
 fn as_nobody(test: impl FnOnce()) {
     let passed = in_child(|| {
+        // What a test prints, its parent would never show.
+        std::panic::set_hook(Box::new(|panic| {
+            let _ = writeln!(io::stderr(), "{panic}");
+        }));
         // SAFETY: No groups; then only numbers.
         unsafe {
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
@@ -135,9 +141,9 @@ fn name(fd: &OwnedFd) -> Address {
 }
 
 fn send(fd: &OwnedFd, bytes: &[u8]) -> isize {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let (fd, flags) = (fd.as_raw_fd(), libc::MSG_DONTWAIT);
     // SAFETY: Valid for its length.
-    unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) }
+    unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) }
 }
 
 fn receive(fd: &OwnedFd, bytes: &mut [u8]) -> isize {
@@ -307,8 +313,8 @@ fn sctp() {
 #[test]
 fn sctp_one_to_many() {
     as_nobody(|| {
-        let make = || new(libc::AF_INET, libc::SOCK_SEQPACKET, IPPROTO_SCTP);
-        let (from, to) = (make(), make());
+        let to = new(libc::AF_INET, libc::SOCK_SEQPACKET, IPPROTO_SCTP);
+        let from = new(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP);
         bind(&to, &inet());
         // SAFETY: No pointers.
         assert_eq!(unsafe { libc::listen(to.as_raw_fd(), 8) }, 0);
@@ -316,7 +322,7 @@ fn sctp_one_to_many() {
         let kqueue = kqueue();
         change(&kqueue, &[add_read(&to, 0)]);
         assert!(pending(&kqueue).is_empty());
-        send(&from, &[0; 100]);
+        assert_eq!(send(&from, &[0; 100]), 100);
         let event = one(&kqueue);
         assert!(event.data == 1 && !event.has(ev::EOF), "{event:?}");
         traffic(&from, &to, &[1, 100, 1000], uncounted);
@@ -382,18 +388,19 @@ fn can() {
 /// The kernel's ciphers as sockets: what has been put in comes out.
 #[test]
 fn algorithms() {
+    let mut address = vec![0; 88];
+    address[..2].copy_from_slice(&(libc::AF_ALG as u16).to_ne_bytes());
+    address[2..10].copy_from_slice(b"skcipher");
+    address[24..32].copy_from_slice(b"cbc(aes)");
+    let parent = new(libc::AF_ALG, libc::SOCK_SEQPACKET, 0);
+    // Not every cipher is everybody's.
+    bind(&parent, &address);
+    option(&parent, libc::SOL_ALG, libc::ALG_SET_KEY, &[7; 16]);
     as_nobody(|| {
-        let mut address = vec![0; 88];
-        address[..2].copy_from_slice(&(libc::AF_ALG as u16).to_ne_bytes());
-        address[2..10].copy_from_slice(b"skcipher");
-        address[24..32].copy_from_slice(b"cbc(aes)");
-        let parent = new(libc::AF_ALG, libc::SOCK_SEQPACKET, 0);
-        bind(&parent, &address);
-        option(&parent, libc::SOL_ALG, libc::ALG_SET_KEY, &[7; 16]);
         let null = std::ptr::null_mut();
         // SAFETY: No address is asked for.
-        let cipher =
-            owned(unsafe { libc::accept(parent.as_raw_fd(), null, std::ptr::null_mut()) }.into());
+        let fd = unsafe { libc::accept(parent.as_raw_fd(), null, std::ptr::null_mut()) };
+        let cipher = owned(fd.into());
         let kqueue = kqueue();
         change(&kqueue, &[add_read(&parent, 0), add_write(&parent, 0)]);
         assert!(pending(&kqueue).is_empty());

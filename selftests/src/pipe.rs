@@ -71,13 +71,13 @@ fn blocking_pipe() -> (OwnedFd, OwnedFd) {
     (reader, writer)
 }
 
-/// A writer who has to wait in the middle of a write does not tell of what it has written, unless there was
-/// nothing before.
+/// A writer who has to wait in the middle of a write does not tell of what it has written, unless
+/// there was nothing before.
 ///
-/// Differs from DragonFly, FreeBSD: What a writer adds to a pipe that is not empty is told, with EV_CLEAR or below a
-/// low-water mark, when the write is done; if the writer has to wait for room, 10 ms later or after as long as nothing
-/// was added before.
-/// Because who waits tells nobody; the pipe has to be looked at.
+/// Differs from DragonFly, FreeBSD: What a writer adds to a pipe that is not empty is told, with
+/// EV_CLEAR or below a low-water mark, when the write is done; if the writer has to wait for room,
+/// 10 ms later or after as long as nothing was added before. Because who waits tells nobody; the
+/// pipe has to be looked at.
 #[test]
 fn clear_reports_what_a_writer_left_who_waits_for_room() {
     const MUCH: usize = 300_000;

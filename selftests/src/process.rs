@@ -168,8 +168,8 @@ fn reap_now(pid: i32) -> Option<i32> {
     (waited == pid).then_some(status)
 }
 
-/// Who watches a child that another process traces is told of its end when it can be waited for, and the
-/// tracer before that; `late` if both begin when it has ended already.
+/// Who watches a child that another process traces is told of its end when it can be waited for,
+/// and the tracer before that; `late` if both begin when it has ended already.
 fn end_of_a_traced_child(late: bool) {
     let kqueue = kqueue();
     let (go, traced, watched) = (Gate::new(), Gate::new(), Gate::new());
@@ -379,8 +379,8 @@ fn a_process_that_is_no_child() {
 }
 
 /// Differs from DragonFly, FreeBSD: Another user's process is EACCES, unless it is a child of the
-/// caller's or the caller may look at it, as a tracer; who may send it a signal may watch its end. That a number is
-/// in use can be learnt, as with kill(2).
+/// caller's or the caller may look at it, as a tracer; who may send it a signal may watch its end.
+/// That a number is in use can be learnt, as with kill(2).
 /// Because what another user's processes do is theirs.
 #[test]
 fn others_processes_are_not_ours_to_watch() {

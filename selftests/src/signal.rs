@@ -236,8 +236,8 @@ fn several_kqueues_count_each() {
     assert_eq!(one(&second).data, 2);
 }
 
-/// Differs from the BSDs: A user has at most max_object_watches (128) of one signal to a process, of what
-/// one process does, and of the offset of an open file; beyond it ENOSPC.
+/// Differs from the BSDs: A user has at most max_object_watches (128) of one signal to a process,
+/// of what one process does, and of the offset of an open file; beyond it ENOSPC.
 /// Because who sends the signal, forks or reads pays for each.
 #[test]
 fn so_many_count_a_signal() {

@@ -176,8 +176,9 @@ impl Told {
     }
 }
 
-/// What three are told of a process that executes `program` to do `what`: its parent; another process of
-/// the same user; and who shares a kqueue with the process itself, which has added events of its own.
+/// What three are told of a process that executes `program` to do `what`: its parent; another
+/// process of the same user; and who shares a kqueue with the process itself, which has added
+/// events of its own.
 fn spy(program: &Program, what: &str) -> [Told; 3] {
     let (parents, own) = (kqueue(), kqueue());
     let (ready, gate) = (Gate::new(), Gate::new());
@@ -280,9 +281,9 @@ fn a_program_of_the_user_s_is_seen() {
     spy_as_user(&program, "be busy", all_was_told);
 }
 
-/// Differs from DragonFly, FreeBSD: What a process does is told to those only who may look at it then,
-/// as a tracer might. Of one that has executed a set-user-ID program its user is told the end, the parent with
-/// the status; who tracked it, NOTE_TRACKERR. EVFILT_SIGNAL counts no more.
+/// Differs from DragonFly, FreeBSD: What a process does is told to those only who may look at it
+/// then, as a tracer might. Of one that has executed a set-user-ID program its user is told the
+/// end, the parent with the status; who tracked it, NOTE_TRACKERR. EVFILT_SIGNAL counts no more.
 /// Because what a program does with other rights is theirs. Security modules cannot be asked for
 /// somebody who is not the current task.
 #[test]
@@ -407,7 +408,8 @@ fn a_parent_may_wait_for_it() {
     }));
 }
 
-/// A server that has given up its rights knows what it does itself, and its children that are the same program.
+/// A server that has given up its rights knows what it does itself, and its children that are the
+/// same program.
 #[test]
 fn a_process_may_always_look_at_itself() {
     assert!(in_child(|| {
