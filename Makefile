@@ -3,7 +3,7 @@
 # The kernel to build the module for: its configured build tree.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test bench check check-programs clean help
+.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test fuzz bench check check-programs clean help
 
 all: modules userspace
 
@@ -24,6 +24,9 @@ demo:
 
 test:
 	@scripts/test.sh
+
+fuzz:
+	@scripts/fuzz.sh "$(or $(KERNEL),debug)" "$(or $(SECONDS),60)" "$(SEED)" $(ARGS)
 
 bench:
 	@scripts/bench.sh $(if $(QUICK),--quick) $(ONLY)
@@ -48,6 +51,7 @@ help:
 	@echo 'make uninstall       takes that away; so does make dkms-uninstall'
 	@echo 'make demo            an echo server on kqueue, in a virtual machine'
 	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
+	@echo 'make fuzz            random calls in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug or race, ARGS of its own'
 	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'
 	@echo 'make check-programs  tests of entr, libev, libevent and redis on kqueue, in a virtual machine; ONLY="NAMES"'
 	@echo 'make check           formatting and lints of module and userspace'

@@ -44,4 +44,6 @@ for standard in c89 c99 c11; do
 	echo '#include <sys/event.h>' |
 		cc "-std=$standard" -pedantic -Wall -Wextra -Werror -Iinclude -Iinclude/uapi -fsyntax-only -xc -
 done
+# With them goes the fuzzer, which is no test of cargo's.
+cp "$(scripts/fuzzer.sh)" "$c_tests/"
 echo "tests=$tests c_tests=$c_tests"

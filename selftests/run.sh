@@ -71,6 +71,7 @@ run sample::killed_server "$here/kill-server.sh" "$server"
 run sample::kqtrace "$here/kqtrace.sh" "$(dirname "$server")/kqtrace"
 mkdir empty
 run sample::sandbox ./sandbox64 empty
+run fuzz::random_calls ./kqueue-fuzz --seconds 60
 ./busybox rmmod kqueue >"$log" 2>&1
 result module::unload_at_the_end $?
 [ "$failed" = 0 ]

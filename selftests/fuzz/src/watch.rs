@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A round in processes of its own, which end with it, and somebody who waits no longer than so long for that.
+
+use crate::{board::Board, sys};
+use std::{fs, io::Read, os::unix::fs::OpenOptionsExt};
+
+/// How a round went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With that exit code.
+    Exited(i32),
+    /// It died of that signal.
+    Killed(i32),
+    /// It did not end. What its threads did.
+    Hung(String),
+}
+
+/// Nobody is so slow, in seconds: neither a round, nor one that is killed.
+const ROUND: i64 = 180;
+const KILL: i64 = 60;
+
+/// Waits for a child; `None` if it has not ended by then.
+fn wait(pid: i32, seconds: i64) -> Option<i32> {
+    let end = sys::now() + seconds * 1_000_000_000;
+    let mut status = 0i32;
+    loop {
+        let args = [
+            pid as usize,
+            sys::address_mut(&mut status),
+            libc::WNOHANG as usize,
+            0,
+        ];
+        match sys::call(libc::SYS_wait4, &args) {
+            Ok(found) if found as i32 == pid => return Some(status),
+            Err(libc::ECHILD) => return Some(0),
+            _ => {}
+        }
+        if sys::now() > end {
+            return None;
+        }
+        sys::sleep_ms(5);
+    }
+}
+
+/// The number after that name in a status file of procfs, the last one of the line.
+fn last_number(status: &str, name: &str) -> Option<i32> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
+/// What all threads of the process and of its descendants do: by what they said, and by what the kernel says.
+fn describe(root: i32, board: &Board) -> String {
+    let mut family = vec![root];
+    let numbers = |path: &str| -> Vec<i32> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        names.collect()
+    };
+    let parents: Vec<(i32, i32)> = numbers("/proc")
+        .into_iter()
+        .filter_map(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            Some((pid, last_number(&status, "PPid:")?))
+        })
+        .collect();
+    let mut at = 0;
+    while at < family.len() {
+        let parent = family[at];
+        family.extend(parents.iter().filter(|pair| pair.1 == parent).map(|p| p.0));
+        at += 1;
+    }
+    let mut text = String::new();
+    for pid in family {
+        for tid in numbers(&format!("/proc/{pid}/task")) {
+            let read = |name: &str| {
+                fs::read_to_string(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default()
+            };
+            let own = last_number(&read("status"), "NSpid:").unwrap_or(tid);
+            let told = board.told_by(own).unwrap_or_default();
+            let call = read("syscall");
+            let state = read("status");
+            let state = state.lines().find(|line| line.starts_with("State"));
+            text += &format!(
+                "{pid}/{tid} ({own}): {told}\n  {} syscall {}\n",
+                state.unwrap_or_default(),
+                call.trim_end()
+            );
+            for line in read("stack").lines() {
+                text += &format!("    {line}\n");
+            }
+        }
+    }
+    text
+}
+
+/// Writes something about ourselves, as user namespaces want it.
+fn tell_kernel(path: &str, text: String) {
+    // If it cannot be, what follows fails, and that is one way to go on.
+    let _ = fs::write(path, text);
+}
+
+/// Runs `round` in a new process, which has process and mount namespaces of its own if that is possible, and waits
+/// for it. Nothing of it is left afterwards.
+pub fn run(board: &Board, round: impl FnOnce() -> i32) -> Outcome {
+    let is_root = sys::call(libc::SYS_geteuid, &[]) == Ok(0);
+    let own = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let user = if is_root { 0 } else { libc::CLONE_NEWUSER };
+    let uid = sys::call(libc::SYS_getuid, &[]).unwrap_or(0);
+    let gid = sys::call(libc::SYS_getgid, &[]).unwrap_or(0);
+    let mut made = sys::clone(own | user);
+    let in_namespace = made.is_ok();
+    if !in_namespace {
+        made = sys::clone(0);
+    }
+    let pid = match made {
+        Ok(0) => {
+            if in_namespace && !is_root {
+                tell_kernel("/proc/self/setgroups", "deny".into());
+                tell_kernel("/proc/self/uid_map", format!("{uid} {uid} 1"));
+                tell_kernel("/proc/self/gid_map", format!("{gid} {gid} 1"));
+            }
+            first(in_namespace, round)
+        }
+        Ok(pid) => pid as i32,
+        Err(errno) => return Outcome::Hung(format!("no process: errno {errno}")),
+    };
+    let outcome = |status: i32| {
+        if libc::WIFSIGNALED(status) {
+            Outcome::Killed(libc::WTERMSIG(status))
+        } else {
+            Outcome::Exited(libc::WEXITSTATUS(status))
+        }
+    };
+    if let Some(status) = wait(pid, ROUND) {
+        return outcome(status);
+    }
+    let mut text = describe(pid, board);
+    // The others go with the first of their namespace, or are of its group.
+    for target in [pid, -pid] {
+        let _ = sys::call(libc::SYS_kill, &[target as usize, libc::SIGKILL as usize]);
+    }
+    if wait(pid, KILL).is_none() {
+        text += "and cannot be killed:\n";
+        text += &describe(pid, board);
+    }
+    Outcome::Hung(text)
+}
+
+/// The first process of a round: reaps all others. They go when it does.
+fn first(in_namespace: bool, round: impl FnOnce() -> i32) -> ! {
+    let _ = sys::call(libc::SYS_prctl, &[libc::PR_SET_CHILD_SUBREAPER as usize, 1]);
+    let kill = libc::SIGKILL as usize;
+    let _ = sys::call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as usize, kill]);
+    if in_namespace {
+        // Mounts of ours are nobody else's.
+        let flags = libc::MS_REC | libc::MS_PRIVATE;
+        let root = c"/".as_ptr() as usize;
+        let _ = sys::call(libc::SYS_mount, &[0, root, 0, flags as usize, 0]);
+    } else {
+        let _ = sys::call(libc::SYS_setpgid, &[0, 0]);
+    }
+    let worker = match sys::clone(0) {
+        Ok(0) => sys::exit(round()),
+        Ok(pid) => pid as i32,
+        Err(_) => sys::exit(99),
+    };
+    let mut status = 0i32;
+    loop {
+        let args = [usize::MAX, sys::address_mut(&mut status), 0, 0];
+        match sys::call(libc::SYS_wait4, &args) {
+            Ok(pid) if pid as i32 == worker => break,
+            Err(libc::ECHILD) => break,
+            _ => {}
+        }
+    }
+    if libc::WIFSIGNALED(status) {
+        // The first process of a namespace cannot die of a signal of its own.
+        sys::exit(128 + libc::WTERMSIG(status));
+    }
+    sys::exit(libc::WEXITSTATUS(status))
+}
+
+/// The kernel's log, from now on.
+pub struct Log(Option<fs::File>);
+
+/// What the kernel says when something is wrong.
+const REPORTS: [&str; 17] = [
+    "WARNING: ",
+    "BUG: ",
+    "KASAN",
+    "KCSAN",
+    "UBSAN",
+    "Oops",
+    "kernel BUG at",
+    "general protection fault",
+    "refcount_t: ",
+    "list_add corruption",
+    "list_del corruption",
+    "ODEBUG",
+    "possible recursive",
+    "possible circular",
+    "suspicious RCU usage",
+    "inconsistent lock state",
+    "blocked for more than",
+];
+
+impl Log {
+    /// Follows it, if that is allowed.
+    pub fn new() -> Self {
+        let mut options = fs::OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK);
+        let file = options.open("/dev/kmsg").ok();
+        if let Some(file) = &file {
+            use std::io::Seek;
+            let mut file = file;
+            let _ = file.seek(std::io::SeekFrom::End(0));
+        }
+        Log(file)
+    }
+
+    /// Leaves a line there, so that what follows can be told to be of a round.
+    pub fn mark(&self, line: &str) {
+        if let Some(mut file) = self.0.as_ref() {
+            use std::io::Write;
+            let _ = file.write(line.as_bytes());
+        }
+    }
+
+    /// What was reported since it was last asked.
+    pub fn reports(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let Some(mut file) = self.0.as_ref() else {
+            return found;
+        };
+        let mut record = [0; 8192];
+        loop {
+            match file.read(&mut record) {
+                Ok(count @ 1..) => {
+                    let text = String::from_utf8_lossy(&record[..count]);
+                    let line = text.split_once(';').map_or("", |(_, line)| line);
+                    let line = line.lines().next().unwrap_or_default();
+                    if REPORTS.iter().any(|report| line.contains(report)) {
+                        found.push(line.to_owned());
+                    }
+                }
+                // Some records were lost.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                _ => return found,
+            }
+        }
+    }
+}
+
+/// What is still watched, though no kqueue of ours is open any more; nothing if it cannot be known.
+pub fn left_over() -> Vec<String> {
+    let end = sys::now() + 20_000_000_000;
+    loop {
+        let hooks = fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap_or_default();
+        let is_left = |line: &&str| {
+            let count = line.split_whitespace().last();
+            let counts = line.contains("watches:") || line.contains("marks:");
+            counts && count != Some("0")
+        };
+        let left: Vec<String> = hooks.lines().filter(is_left).map(str::to_owned).collect();
+        if left.is_empty() || sys::now() > end {
+            return left;
+        }
+        sys::sleep_ms(20);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_how_it_ended() {
+        let board = Board::new();
+        assert_eq!(run(board, || 7), Outcome::Exited(7));
+        let killed = run(board, || {
+            let own = std::process::id() as usize;
+            let _ = sys::call(libc::SYS_kill, &[own, libc::SIGKILL as usize]);
+            0
+        });
+        assert_eq!(killed, Outcome::Exited(128 + libc::SIGKILL));
+    }
+}
