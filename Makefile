@@ -3,7 +3,7 @@
 # The kernel to build the module for: its configured build tree.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test fuzz bench check check-programs clean help
+.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test test-hostile test-race fuzz bench check check-programs clean help
 
 all: modules userspace
 
@@ -27,6 +27,12 @@ test:
 
 fuzz:
 	@scripts/fuzz.sh "$(or $(KERNEL),debug)" "$(or $(SECONDS),60)" "$(SEED)" $(ARGS)
+
+test-hostile:
+	@scripts/hostile.sh $(if $(QUICK),--quick) $(ONLY)
+
+test-race:
+	@scripts/race.sh $(SECONDS)
 
 bench:
 	@scripts/bench.sh $(if $(QUICK),--quick) $(ONLY)
@@ -52,6 +58,8 @@ help:
 	@echo 'make demo            an echo server on kqueue, in a virtual machine'
 	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
 	@echo 'make fuzz            random calls in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug or race, ARGS of its own'
+	@echo 'make test-hostile    what a user who means harm costs others; QUICK=1, ONLY=NAMES'
+	@echo 'make test-race       data races, on a kernel that looks for them; SECONDS=N of stress, and of the fuzzer'
 	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'
 	@echo 'make check-programs  tests of entr, libev, libevent and redis on kqueue, in a virtual machine; ONLY="NAMES"'
 	@echo 'make check           formatting and lints of module and userspace'

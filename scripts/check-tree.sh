@@ -17,10 +17,12 @@ printf '%s\n' "$minimum" "$release" | sort -CV ||
 	no "Linux $release is too old: $minimum or later is needed"
 has RUST || no "the kernel has no CONFIG_RUST: enable it ('make rustavailable' there says what it wants) and rebuild"
 missing=()
-for option in MODULES FPROBE TRACEPOINTS FSNOTIFY KALLSYMS HIGH_RES_TIMERS UNIX INET; do
+for option in MODULES FPROBE TRACEPOINTS FILE_LOCKING FSNOTIFY KALLSYMS HIGH_RES_TIMERS UNIX INET; do
 	has $option || missing+=("CONFIG_$option")
 done
 [ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable and rebuild"
+# Probes of functions run with preemption off, where the spin locks of such a kernel may not be taken: they sleep.
+! has PREEMPT_RT || no "a kernel with CONFIG_PREEMPT_RT is not supported: what hears of closes may not sleep, its locks do"
 [ -f "$tree/rust/libkernel.rmeta" ] ||
 	no "rust/libkernel.rmeta is missing: distributions' header packages leave it out; give a full build tree as KDIR="
 [ -f "$tree/Module.symvers" ] || no "Module.symvers is missing: run 'make modules' there"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# guest-modules.sh: builds the modules that the tests need besides our own
-# (selftests/guest) for the debug kernel, and prints the folder they are in.
+# guest-modules.sh [FLAVOUR]: builds the modules that the tests need besides our own
+# (selftests/guest) for that kernel, debug by default, and prints the folder they are in.
 source "$(dirname "$0")/common.sh"
-tree=$("$top/scripts/kernel.sh" debug)
+flavour=${1:-debug}
+tree=$("$top/scripts/kernel.sh" "$flavour")
 assignments=$("$top/scripts/toolchain.sh")
 eval "$assignments"
-out=$top/build/guest-modules
+out=$top/build/guest-modules-$flavour
 mkdir -p "$out"
 logged "$out/log" make -C "$tree" M="$top/selftests/guest" MO="$out" LLVM="$LLVM" modules
 echo "$out"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# module.sh plain|debug [clippy]: builds the module for that dev kernel in
+# module.sh plain|debug|race [clippy]: builds the module for that dev kernel in
 # build/FLAVOUR, and prints its path.
 source "$(dirname "$0")/common.sh"
 flavour=$1

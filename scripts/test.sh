@@ -27,7 +27,10 @@ mkdir -p "$out"
 
 if [ -z "$only" ]; then
 	say "the guest runner"
-	scripts/test-guest.sh | tee "$out/runner"
+	{
+		scripts/test-kcsan-filter.sh
+		scripts/test-guest.sh
+	} | tee "$out/runner"
 	count "$out/runner"
 
 	say "the library and its headers, installed"

@@ -6,6 +6,9 @@
 //! handle detaches, and waits for callbacks in flight, when it is dropped: no
 //! callback can come after that.
 
+// For those files that `selftests/state` has too, where atomics are others.
+use core::sync::atomic::{AtomicBool, Ordering};
+
 pub(crate) mod arrayvec;
 pub(crate) mod chardev;
 pub(crate) mod close;

@@ -7,16 +7,14 @@
 //! With a wait queue (or the `kernel` crate's `CondVar`, which has one, and counts its timeouts in jiffies) each would
 //! need one more round, of another lock.
 //!
+//! `selftests/state` has this file too, over a scheduler of its own.
+//!
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{irqlock::IrqLock, knote::Key};
+use super::{irqlock::IrqLock, knote::Key, AtomicBool, Ordering};
 use crate::{generated, kqueue::Ready};
-use core::{
-    cell::Cell,
-    ptr,
-    sync::atomic::{AtomicBool, Ordering}, //
-};
+use core::{cell::Cell, ptr};
 use kernel::{bindings, ffi::c_int};
 
 /// When a sleep ends at the latest.

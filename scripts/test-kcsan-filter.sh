@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# Shows which reports of data races fail a guest's run. Prints "ok NAME" or "not ok NAME" for each.
+source "$(dirname "$0")/common.sh"
+line="=================================================================="
+
+# report TITLE: as KCSAN prints it.
+report() {
+	printf '[  %s.000001] %s\n' 12 "$line" 12 "BUG: KCSAN: $1" 12 ""
+	printf '[  %s.000001] %s\n' 12 "read to 0xffff888004b0a0a8 of 8 bytes by task 91 on cpu 2:" \
+		12 " somewhere+0x12/0x40" 12 "" 12 "$line"
+}
+
+# left NAME WANTED: of a log, that many reports are left, and all that is around them.
+left() {
+	local name=$1 wanted=$2 log rest
+	log=$(cat)
+	rest=$(awk -f "$top/scripts/kcsan-filter.awk" <<<"$log")
+	if [ "$(grep -cE 'BUG: |WARNING: ' <<<"$rest" || true)" = "$wanted" ] &&
+		[ "$(grep -c 'before\|after' <<<"$rest" || true)" = "$(grep -c 'before\|after' <<<"$log" || true)" ]; then
+		echo "ok kcsan::$name"
+	else
+		echo "not ok kcsan::$name"
+		sed 's/^/  | /' <<<"$rest"
+	fi
+}
+
+of_kernel() { report "data-race in __mod_timer / tcp_poll"; }
+of_module() { report "data-race in _RNvMs0_Cs_6kqueue6kqueueNtB5_6Kqueue4scan [kqueue] / tcp_poll"; }
+
+left a_race_of_the_kernel 0 < <(echo before; of_kernel; echo after)
+left a_race_of_the_module 1 < <(echo before; of_module; echo after)
+left a_race_of_the_module_with_itself 1 < <(report "data-race in a [kqueue] / b [kqueue]")
+left of_unknown_origin 1 < <(report "data-race in a+0x12/0x40 [kqueue]")
+left one_after_the_other 1 < <(echo before; of_kernel; of_module; of_kernel; echo after)
+# Reports of others come in between, and the last line of one may be lost.
+left a_warning_inside 1 < <(of_kernel | head -4; echo "[   12.000001] WARNING: CPU: 1 PID: 12 at mm/slub.c:1"; echo after)
+left without_an_end 1 < <(of_kernel | head -4; of_module)
+left on_a_console 0 < <(of_kernel | sed 's/$/\r/'; echo after)
+left another_module_of_that_name 0 < <(report "data-race in kqueue_like [other] / b")

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The attacker: a process of nobody's.
+
+use crate::sys;
+use kqueue::{Event, Kqueue};
+use std::{
+    any::Any,
+    fs::File,
+    io::{ErrorKind, Read, Write},
+    os::fd::OwnedFd,
+    panic::{catch_unwind, AssertUnwindSafe},
+    time::Duration,
+};
+
+/// A signal that attackers do nothing about.
+pub const SIGNAL: i32 = libc::SIGUSR2;
+
+/// What an attacker has come to.
+pub struct Assault {
+    /// How many it has.
+    made: usize,
+    /// What it does when it is told to, and what that has cost.
+    act: Box<dyn FnMut() -> f64>,
+}
+
+impl Assault {
+    /// It has so many, and keeps them.
+    pub fn of(made: usize, kept: impl Any) -> Self {
+        Assault {
+            made,
+            act: Box::new(move || {
+                let _ = &kept;
+                0.0
+            }),
+        }
+    }
+
+    /// It has so many, and does that when it is told to.
+    pub fn acting(made: usize, act: impl FnMut() -> f64 + 'static) -> Self {
+        Assault {
+            made,
+            act: Box::new(act),
+        }
+    }
+}
+
+impl Assault {
+    /// It has so many in those kqueues, and collects all events of them when it is told to, so that what is watched
+    /// is news again. They are not level-triggered.
+    pub fn collecting(made: usize, kqueues: Vec<Kqueue>, kept: impl Any) -> Self {
+        let mut events = vec![Event::default(); 256];
+        Assault::acting(made, move || {
+            let _ = &kept;
+            for kqueue in &kqueues {
+                while kqueue
+                    .kevent(&[], &mut events, Some(Duration::ZERO))
+                    .expect("kevent")
+                    == events.len()
+                {}
+            }
+            0.0
+        })
+    }
+
+    /// The same of descriptors that events are read from, and which do not block.
+    pub fn reading(made: usize, descriptors: Vec<OwnedFd>) -> Self {
+        let mut files: Vec<File> = descriptors.into_iter().map(File::from).collect();
+        let mut bytes = vec![0; 1 << 16];
+        Assault::acting(made, move || {
+            for file in &mut files {
+                while file.read(&mut bytes).is_ok_and(|read| read > 0) {}
+            }
+            0.0
+        })
+    }
+}
+
+/// Makes up to `most` of something, until it is refused: those that were made.
+pub fn as_many<T>(most: usize, make: impl FnMut(usize) -> std::io::Result<T>) -> Vec<T> {
+    (0..most).map(make).map_while(Result::ok).collect()
+}
+
+/// A running attacker.
+pub struct Attacker {
+    pub pid: libc::pid_t,
+    /// How many it has.
+    pub made: usize,
+    orders: File,
+    answers: File,
+}
+
+fn pipe() -> (File, File) {
+    let mut fds = [0; 2];
+    // SAFETY: Room for two descriptors.
+    sys::checked(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }).expect("pipe");
+    let [reader, writer] = fds.map(|fd| sys::owned(fd).expect("a descriptor"));
+    (reader.into(), writer.into())
+}
+
+/// The child: makes its assault, and acts once for each order until there are no more.
+fn serve(mut orders: File, mut answers: File, prepare: impl FnOnce() -> Assault) {
+    let mut assault = prepare();
+    let mut answer = assault.made as f64;
+    loop {
+        answers.write_all(&answer.to_ne_bytes()).expect("a pipe");
+        // Signals are part of some assaults; `read_exact` goes on after them.
+        match orders.read_exact(&mut [0]) {
+            Ok(()) => answer = (assault.act)(),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+                // What it has ends with it, as a whole.
+                std::mem::forget(assault);
+                return;
+            }
+        }
+    }
+}
+
+impl Attacker {
+    /// Starts one, and waits until it has all it can have.
+    pub fn start(prepare: impl FnOnce() -> Assault) -> Self {
+        let (orders, give_orders) = pipe();
+        let (get_answers, answers) = pipe();
+        // SAFETY: There is one thread. The child does what it is told and ends.
+        let pid = unsafe { libc::fork() };
+        sys::checked(pid).expect("fork");
+        if pid == 0 {
+            drop((give_orders, get_answers));
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                sys::drop_privileges();
+                sys::catch(SIGNAL);
+                serve(orders, answers, prepare);
+            }));
+            // SAFETY: That is the end of it.
+            unsafe { libc::_exit(served.is_err().into()) };
+        }
+        let mut attacker = Attacker {
+            pid,
+            made: 0,
+            orders: give_orders,
+            answers: get_answers,
+        };
+        attacker.made = attacker.answer() as usize;
+        attacker
+    }
+
+    fn answer(&mut self) -> f64 {
+        let mut bytes = [0; 8];
+        self.answers
+            .read_exact(&mut bytes)
+            .expect("the attacker's answer");
+        f64::from_ne_bytes(bytes)
+    }
+
+    /// Has it act: what that has cost.
+    pub fn act(&mut self) -> f64 {
+        self.orders.write_all(&[0]).expect("the attacker");
+        self.answer()
+    }
+
+    /// Has it end: how long until it has, with all that it had.
+    pub fn end(self) -> f64 {
+        let Attacker { pid, orders, .. } = self;
+        let start = sys::time();
+        drop(OwnedFd::from(orders));
+        let mut status = 0;
+        // SAFETY: Our own child, and room for its status.
+        let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        let took = sys::time() - start;
+        assert_eq!((ended, status), (pid, 0), "the attacker has died");
+        took
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls, and where the attacks take place.
+
+use kqueue::{Event, Kqueue};
+use std::{
+    ffi::CStr,
+    fs,
+    io::{self, Error},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::PathBuf,
+};
+
+/// The attacker's user and group: nobody.
+const NOBODY: u32 = 65534;
+
+/// As many descriptors as a process of an ordinary user may have where systemd sets that.
+const DESCRIPTORS: u64 = 1 << 19;
+
+/// What a system call gave.
+///
+/// # Errors
+///
+/// Its errno.
+pub fn checked(result: impl Into<i64>) -> io::Result<i64> {
+    match result.into() {
+        -1 => Err(Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+/// A new descriptor that a system call gave.
+///
+/// # Errors
+///
+/// Its errno.
+pub fn owned(result: impl Into<i64>) -> io::Result<OwnedFd> {
+    let fd = checked(result)? as RawFd;
+    // SAFETY: The callers pass new descriptors.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A pipe: where bytes come out, and where they go in.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    let mut fds = [0; 2];
+    // SAFETY: Room for two descriptors.
+    checked(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })
+        .expect("pipe");
+    (
+        owned(fds[0]).expect("a descriptor"),
+        owned(fds[1]).expect("a descriptor"),
+    )
+}
+
+/// Another descriptor of the same open file.
+pub fn dup(fd: &impl AsRawFd) -> OwnedFd {
+    // SAFETY: The arguments are numbers.
+    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 64) }).expect("dup")
+}
+
+/// A kqueue, and nothing else that stays open.
+///
+/// # Errors
+///
+/// Those of open(2).
+pub fn kqueue() -> io::Result<Kqueue> {
+    let opened = kqueue::open(libc::O_CLOEXEC)?;
+    Ok(OwnedFd::from(opened).into())
+}
+
+/// Makes one change; gives why it is refused.
+///
+/// # Errors
+///
+/// Those of kevent(2).
+pub fn change(kqueue: &Kqueue, change: Event) -> io::Result<()> {
+    kqueue.kevent(&[change], &mut [], None).map(drop)
+}
+
+/// An epoll.
+///
+/// # Errors
+///
+/// Those of epoll_create1(2).
+pub fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: The argument is a number.
+    owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
+}
+
+/// Adds a descriptor to an epoll, edge-triggered, or takes it away.
+///
+/// # Errors
+///
+/// Those of epoll_ctl(2).
+pub fn epoll_ctl(epoll: &OwnedFd, operation: i32, fd: RawFd, events: i32) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: events as u32,
+        u64: 0,
+    };
+    // SAFETY: The event is valid.
+    checked(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &raw mut event) }).map(drop)
+}
+
+/// Writes to and reads from nothing: the attacker's and the bystander's own handlers of signals.
+extern "C" fn nothing(_signal: i32) {}
+
+/// Has a signal do nothing, but not ignored.
+pub fn catch(signal: i32) {
+    // SAFETY: The handler may be called at any time.
+    unsafe { libc::signal(signal, nothing as *const () as libc::sighandler_t) };
+}
+
+/// Allows this process as many descriptors as an ordinary user may have.
+pub fn raise_limits() {
+    let most = libc::rlimit {
+        rlim_cur: DESCRIPTORS,
+        rlim_max: DESCRIPTORS,
+    };
+    // SAFETY: A valid limit.
+    checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &most) }).expect("RLIMIT_NOFILE");
+}
+
+/// Becomes nobody, for good.
+pub fn drop_privileges() {
+    // SAFETY: There is one thread. The list of groups is empty.
+    unsafe {
+        checked(libc::setgroups(0, std::ptr::null())).expect("setgroups");
+        checked(libc::setresgid(NOBODY, NOBODY, NOBODY)).expect("setresgid");
+        checked(libc::setresuid(NOBODY, NOBODY, NOBODY)).expect("setresuid");
+        // As a login would have it.
+        checked(libc::prctl(libc::PR_SET_DUMPABLE, 1)).expect("PR_SET_DUMPABLE");
+    }
+}
+
+/// Where the attacks take place: in memory.
+const FOLDER: &str = "/dev/shm/kqueue-hostile";
+
+/// An empty folder of root's, which nobody may read, for one attack.
+pub fn fresh_folder() -> PathBuf {
+    let folder = PathBuf::from(FOLDER);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).expect("a folder in memory");
+    folder
+}
+
+/// Makes a folder of nobody's in another.
+pub fn folder_of_nobody(folder: &std::path::Path) -> PathBuf {
+    let path = folder.join("nobody");
+    fs::create_dir(&path).expect("a folder");
+    std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).expect("chown");
+    path
+}
+
+fn clock(clock: libc::clockid_t) -> f64 {
+    // SAFETY: All zeroes are a valid `timespec`, for which there is room.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        checked(libc::clock_gettime(clock, &raw mut time)).expect("a clock");
+        time
+    };
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+/// Nanoseconds that this thread has run for, interrupts included. Where the clock counts
+/// instructions, those.
+pub fn own_time() -> f64 {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Nanoseconds that have passed.
+pub fn time() -> f64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Mounts a file system without a device, or whatever else `kind` is.
+pub fn mount(kind: &CStr, target: &CStr) {
+    // SAFETY: C strings, and no data.
+    checked(unsafe {
+        libc::mount(
+            c"none".as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    })
+    .expect("mount");
+}
+
+/// Unmounts it.
+pub fn unmount(target: &CStr) {
+    // SAFETY: A C string.
+    checked(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }).expect("umount");
+}
+
+/// A child that does that, and ends; waited for.
+pub fn fork(child: impl FnOnce()) {
+    // SAFETY: There is one thread. The child does what it is told and ends.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                child();
+                libc::_exit(0)
+            }
+            pid => {
+                checked(pid).expect("fork");
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `stirred` and `unsettled` of `rust/kqueue.rs`: written under the spin lock, read without it. The flag is the
+//! module's own.
+
+use crate::hook::flag::Flag;
+use loom::{
+    sync::{
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+        Arc, Mutex,
+    },
+    thread,
+};
+
+/// What the spin lock guards.
+#[derive(Default)]
+struct Ready {
+    in_list: bool,
+    in_flight: bool,
+    closed: bool,
+    adopted: u32,
+}
+
+impl Ready {
+    fn pending(&self) -> bool {
+        self.in_list || self.in_flight
+    }
+}
+
+/// A kqueue with one level-triggered knote, which is ready once it has fired.
+struct Kqueue {
+    /// The mutex: how many knotes there are in the table.
+    table: Mutex<u32>,
+    ready: Mutex<Ready>,
+    stirred: Flag,
+    unsettled: Flag,
+}
+
+impl Kqueue {
+    fn new() -> Arc<Self> {
+        Arc::new(Kqueue {
+            table: Mutex::default(),
+            ready: Mutex::default(),
+            stirred: Flag::new(),
+            unsettled: Flag::new(),
+        })
+    }
+
+    fn activate(&self) {
+        let mut ready = self.ready.lock().unwrap();
+        ready.in_list = true;
+        self.stirred.set(true);
+    }
+
+    fn may_be_pending(&self) -> bool {
+        self.stirred.is_set() || self.unsettled.is_set()
+    }
+
+    /// A scan that takes the knote off the list, runs its filter, reports it, and puts it back.
+    fn scan(&self) -> u32 {
+        let _table = self.table.lock().unwrap();
+        {
+            let mut ready = self.ready.lock().unwrap();
+            if !ready.in_list {
+                self.stirred.set(ready.pending());
+                return 0;
+            }
+            ready.in_list = false;
+            ready.in_flight = true;
+        }
+        let mut ready = self.ready.lock().unwrap();
+        ready.in_flight = false;
+        ready.in_list = true;
+        self.stirred.set(ready.pending());
+        1
+    }
+
+    /// The same at a glance, of one that is not ready any more: it is taken off.
+    fn glance_at_nothing(&self) {
+        let _table = self.table.lock().unwrap();
+        let mut ready = self.ready.lock().unwrap();
+        ready.in_list = false;
+        self.stirred.set(ready.pending());
+    }
+
+    /// Adds a knote, if the kqueue was not closed.
+    fn register(&self) -> bool {
+        let mut table = self.table.lock().unwrap();
+        if self.unsettled.is_set() && !self.admit(&mut table) {
+            return false;
+        }
+        *table += 1;
+        true
+    }
+
+    /// Takes adopted knotes into the table; false if the kqueue was closed.
+    fn admit(&self, table: &mut u32) -> bool {
+        let mut ready = self.ready.lock().unwrap();
+        if ready.closed {
+            return false;
+        }
+        *table += std::mem::take(&mut ready.adopted);
+        self.unsettled.set(ready.closed);
+        true
+    }
+
+    /// A fork makes a knote.
+    fn adopt(&self) -> bool {
+        let mut ready = self.ready.lock().unwrap();
+        if ready.closed {
+            return false;
+        }
+        ready.adopted += 1;
+        self.unsettled.set(true);
+        true
+    }
+
+    /// Ends all knotes.
+    fn terminate(&self) {
+        {
+            let mut ready = self.ready.lock().unwrap();
+            ready.closed = true;
+            self.unsettled.set(true);
+            ready.adopted = 0;
+        }
+        *self.table.lock().unwrap() = 0;
+    }
+}
+
+#[test]
+fn who_knows_of_an_event_finds_it() {
+    loom::model(|| {
+        let kqueue = Kqueue::new();
+        let known = Arc::new(AtomicBool::new(false));
+        let source = thread::spawn({
+            let (kqueue, known) = (kqueue.clone(), known.clone());
+            move || {
+                kqueue.activate();
+                known.store(true, Release);
+            }
+        });
+        let other = thread::spawn({
+            let kqueue = kqueue.clone();
+            move || kqueue.scan()
+        });
+        if known.load(Acquire) {
+            assert!(kqueue.may_be_pending(), "an event that was told of");
+            assert_eq!(kqueue.scan(), 1);
+        }
+        source.join().unwrap();
+        other.join().unwrap();
+        assert!(kqueue.may_be_pending());
+    });
+}
+
+#[test]
+fn an_event_is_not_hidden_by_a_look_that_found_none() {
+    loom::model(|| {
+        let kqueue = Kqueue::new();
+        kqueue.activate();
+        let source = thread::spawn({
+            let kqueue = kqueue.clone();
+            move || kqueue.activate()
+        });
+        kqueue.glance_at_nothing();
+        source.join().unwrap();
+        let pending = kqueue.ready.lock().unwrap().pending();
+        assert_eq!(kqueue.may_be_pending(), pending);
+    });
+}
+
+#[test]
+fn nothing_is_registered_after_a_close() {
+    loom::model(|| {
+        let kqueue = Kqueue::new();
+        let others = [
+            thread::spawn({
+                let kqueue = kqueue.clone();
+                move || kqueue.register()
+            }),
+            thread::spawn({
+                let kqueue = kqueue.clone();
+                move || kqueue.adopt()
+            }),
+        ];
+        kqueue.terminate();
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(
+            *kqueue.table.lock().unwrap(),
+            0,
+            "a knote outlives its kqueue"
+        );
+        assert_eq!(kqueue.ready.lock().unwrap().adopted, 0);
+        assert!(!kqueue.register());
+    });
+}
+
+#[test]
+fn an_adopted_knote_is_found_by_who_knows_of_it() {
+    loom::model(|| {
+        let kqueue = Kqueue::new();
+        let born = Arc::new(AtomicBool::new(false));
+        let fork = thread::spawn({
+            let (kqueue, born) = (kqueue.clone(), born.clone());
+            move || {
+                assert!(kqueue.adopt());
+                born.store(true, Release);
+            }
+        });
+        let other = thread::spawn({
+            let kqueue = kqueue.clone();
+            move || assert!(kqueue.register())
+        });
+        let known = born.load(Acquire);
+        assert!(kqueue.register());
+        if known {
+            assert!(*kqueue.table.lock().unwrap() >= 2, "the child is not there");
+        }
+        fork.join().unwrap();
+        other.join().unwrap();
+        assert!(kqueue.register());
+        assert_eq!(*kqueue.table.lock().unwrap(), 4);
+    });
+}

@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A knote's states, a scan's ways with them, and one sleeper.
+//!
+//! Around the module's own [`State`] stand the kqueue's two locks, its list and its wait, in the words of
+//! `rust/kqueue.rs`.
+
+use crate::state::{State, Take};
+use loom::{
+    sync::{
+        atomic::{
+            AtomicU32,
+            Ordering::{Relaxed, SeqCst},
+        },
+        Arc, Mutex,
+    },
+    thread,
+};
+
+/// What the spin lock guards: one knote's state and the list, which holds it or not.
+#[derive(Default)]
+struct Ready {
+    state: State,
+    in_list: bool,
+    /// The scan has yet to see it: it was in the list when that began.
+    unseen: bool,
+    in_flight: u32,
+    wake_ups: u32,
+}
+
+impl Ready {
+    fn pending(&self) -> bool {
+        self.in_list || self.in_flight > 0
+    }
+
+    fn push(&mut self) {
+        assert!(!self.in_list, "queued twice");
+        self.in_list = true;
+    }
+}
+
+/// What the mutex guards.
+#[derive(Default)]
+struct Table {
+    removed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Level,
+    Clear,
+    Oneshot,
+    Dispatch,
+}
+
+/// A kqueue with one knote, whose source counts how often it fired.
+struct Kqueue {
+    kind: Kind,
+    table: Mutex<Table>,
+    ready: Mutex<Ready>,
+    /// Who is in the queue of sleepers, which has another lock. Whoever gets in looks at the list after
+    /// that, and who changes the list asks for sleepers after that, both under the spin lock.
+    sleepers: AtomicU32,
+    /// Fired and not reported; as a timer's expirations.
+    count: AtomicU32,
+    reported: AtomicU32,
+}
+
+impl Kqueue {
+    fn new(kind: Kind) -> Arc<Self> {
+        Arc::new(Kqueue {
+            kind,
+            table: Mutex::default(),
+            ready: Mutex::default(),
+            sleepers: AtomicU32::new(0),
+            count: AtomicU32::new(0),
+            reported: AtomicU32::new(0),
+        })
+    }
+
+    /// The source fires, in any context: no mutex.
+    fn fire(&self) {
+        self.count.fetch_add(1, SeqCst);
+        self.activate();
+    }
+
+    fn push_and_wake(&self, ready: &mut Ready) {
+        ready.push();
+        if self.sleepers.load(Relaxed) > 0 {
+            ready.wake_ups += 1;
+        }
+    }
+
+    fn activate(&self) {
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.activate() {
+            self.push_and_wake(&mut ready);
+        }
+    }
+
+    /// Gives how often the knote was reported: by one scan, at most once.
+    fn scan(&self) -> u32 {
+        let mut table = self.table.lock().unwrap();
+        {
+            let mut ready = self.ready.lock().unwrap();
+            ready.unseen = ready.in_list;
+        }
+        let mut reports = 0;
+        while self.take() {
+            let count = self.count.load(SeqCst);
+            if count > 0 && !self.ready.lock().unwrap().state.is_deleting() {
+                self.reported.fetch_add(count, SeqCst);
+                reports += 1;
+                self.commit(&mut table, count);
+            }
+            self.ready.lock().unwrap().in_flight -= 1;
+        }
+        assert!(reports <= 1, "one scan reported a knote twice");
+        reports
+    }
+
+    /// The same for a filter that tells at a glance: all of it under the spin lock.
+    fn glance(&self) -> u32 {
+        let _table = self.table.lock().unwrap();
+        let mut ready = self.ready.lock().unwrap();
+        if !ready.in_list || ready.state.is_disabled() {
+            return 0;
+        }
+        let count = self.count.load(SeqCst);
+        if count == 0 || self.kind != Kind::Level {
+            let dispatched = count > 0 && self.kind == Kind::Dispatch;
+            ready.state.settle(dispatched);
+            ready.in_list = false;
+        }
+        if count == 0 {
+            return 0;
+        }
+        if self.kind != Kind::Level {
+            self.count.fetch_sub(count, SeqCst);
+        }
+        self.reported.fetch_add(count, SeqCst);
+        1
+    }
+
+    /// A glance whose event cannot be copied out: taken back, all under one round of the mutex.
+    fn glance_that_faults(&self) {
+        let _table = self.table.lock().unwrap();
+        let dispatched = self.kind == Kind::Dispatch;
+        let told = {
+            let mut ready = self.ready.lock().unwrap();
+            let count = self.count.load(SeqCst);
+            if !ready.in_list || ready.state.is_disabled() || count == 0 {
+                return;
+            }
+            if self.kind != Kind::Level {
+                ready.state.settle(dispatched);
+                ready.in_list = false;
+                self.count.fetch_sub(count, SeqCst);
+            }
+            count
+        };
+        // Here it faults.
+        if self.kind != Kind::Level {
+            self.count.fetch_add(told, SeqCst);
+        }
+        let mut ready = self.ready.lock().unwrap();
+        let mut due = ready.in_list;
+        ready.in_list = false;
+        due |= ready.state.change(true, false, dispatched);
+        if due {
+            self.push_and_wake(&mut ready);
+        }
+    }
+
+    fn take(&self) -> bool {
+        let mut ready = self.ready.lock().unwrap();
+        if !ready.in_list || !ready.unseen {
+            return false;
+        }
+        ready.in_list = false;
+        ready.unseen = false;
+        match ready.state.take() {
+            Take::Evaluate => {
+                ready.in_flight += 1;
+                true
+            }
+            Take::Skip => false,
+        }
+    }
+
+    fn commit(&self, table: &mut Table, count: u32) {
+        if self.kind != Kind::Level {
+            self.count.fetch_sub(count, SeqCst);
+        }
+        match self.kind {
+            Kind::Oneshot => self.remove(table),
+            Kind::Dispatch => self.ready.lock().unwrap().state.disable(),
+            Kind::Level => {
+                let mut ready = self.ready.lock().unwrap();
+                if ready.state.activate() {
+                    ready.push();
+                }
+            }
+            Kind::Clear => {}
+        }
+    }
+
+    /// The descriptor was closed: no mutex.
+    fn retire(&self) {
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.delete() {
+            assert!(ready.in_list);
+            ready.in_list = false;
+            ready.unseen = false;
+        }
+    }
+
+    fn remove(&self, table: &mut Table) {
+        self.retire();
+        table.removed = true;
+    }
+
+    /// `EV_DELETE`.
+    fn delete(&self) {
+        self.remove(&mut self.table.lock().unwrap());
+    }
+
+    fn change(&self, disable: bool, enable: bool) {
+        let _table = self.table.lock().unwrap();
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.change(false, disable, enable) {
+            self.push_and_wake(&mut ready);
+        }
+    }
+
+    /// A change marks the knote active without a look; there is no scan after all.
+    fn change_unseen(&self) {
+        let _table = self.table.lock().unwrap();
+        {
+            let mut ready = self.ready.lock().unwrap();
+            if ready.state.change(true, false, false) {
+                self.push_and_wake(&mut ready);
+            }
+        }
+        if !self.ready.lock().unwrap().state.doubt() {
+            return;
+        }
+        let is_ready = self.count.load(SeqCst) > 0;
+        let mut ready = self.ready.lock().unwrap();
+        if ready.state.resolve(is_ready) {
+            assert!(ready.in_list);
+            ready.in_list = false;
+        }
+    }
+
+    fn disable(&self) {
+        self.change(true, false);
+    }
+
+    fn enable(&self) {
+        self.change(false, true);
+    }
+
+    /// kevent() with no time limit, up to where it would sleep: true if it does.
+    fn scan_or_sleep(&self) -> bool {
+        if self.scan() > 0 {
+            return false;
+        }
+        self.sleepers.fetch_add(1, Relaxed);
+        let sleeps = !self.ready.lock().unwrap().pending();
+        if !sleeps {
+            self.sleepers.fetch_sub(1, Relaxed);
+        }
+        sleeps
+    }
+
+    /// Nobody may sleep while something is pending and no wake-up is on its way.
+    fn check_sleepers(&self) {
+        let ready = self.ready.lock().unwrap();
+        if ready.pending() && self.sleepers.load(Relaxed) > 0 {
+            assert!(ready.wake_ups > 0, "asleep with an event pending");
+        }
+    }
+}
+
+/// Runs two or three threads in all orders, then `check`.
+fn model(kind: Kind, threads: &'static [fn(&Kqueue)], check: fn(&Kqueue)) {
+    loom::model(move || {
+        let kqueue = Kqueue::new(kind);
+        let running: Vec<_> = threads
+            .iter()
+            .map(|run| {
+                let kqueue = kqueue.clone();
+                thread::spawn(move || run(&kqueue))
+            })
+            .collect();
+        for thread in running {
+            thread.join().unwrap();
+        }
+        check(&kqueue);
+    });
+}
+
+fn nothing_is_lost(kqueue: &Kqueue) {
+    kqueue.scan();
+    let reported = kqueue.reported.load(SeqCst);
+    assert_eq!((kqueue.count.load(SeqCst), reported), (0, 2));
+    assert_eq!(kqueue.scan(), 0);
+}
+
+#[test]
+fn activation_against_scan() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.scan();
+            },
+        ],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn two_activations_against_scan() {
+    model(
+        Kind::Clear,
+        &[Kqueue::fire, Kqueue::fire, |kqueue| {
+            kqueue.scan();
+        }],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn scan_against_scan_of_a_level_triggered_knote() {
+    model(
+        Kind::Level,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                assert_eq!(kqueue.scan(), 1, "missed because another looked");
+            },
+            |kqueue| {
+                kqueue.scan();
+            },
+        ],
+        |kqueue| assert!(kqueue.ready.lock().unwrap().in_list),
+    );
+}
+
+#[test]
+fn scan_against_scan_of_a_oneshot_knote() {
+    model(
+        Kind::Oneshot,
+        &[
+            |kqueue| {
+                kqueue.scan();
+            },
+            |kqueue| {
+                kqueue.fire();
+                kqueue.scan();
+            },
+        ],
+        |kqueue| {
+            assert_eq!(kqueue.reported.load(SeqCst), 1);
+            assert!(kqueue.table.lock().unwrap().removed);
+            assert!(!kqueue.ready.lock().unwrap().in_list);
+        },
+    );
+}
+
+#[test]
+fn delete_against_activation_and_scan() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::delete, |kqueue| {
+            kqueue.scan();
+        }],
+        |kqueue| {
+            assert!(!kqueue.ready.lock().unwrap().pending());
+            assert_eq!(kqueue.scan(), 0, "reported after it was deleted");
+        },
+    );
+}
+
+#[test]
+fn close_against_activation_and_scan() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::retire, |kqueue| {
+            kqueue.scan();
+        }],
+        |kqueue| {
+            assert!(!kqueue.ready.lock().unwrap().pending());
+            assert_eq!(kqueue.scan(), 0, "reported after its descriptor was closed");
+        },
+    );
+}
+
+#[test]
+fn close_against_delete_and_enable() {
+    model(
+        Kind::Level,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.retire();
+            },
+            Kqueue::delete,
+            Kqueue::enable,
+        ],
+        |kqueue| assert!(!kqueue.ready.lock().unwrap().pending()),
+    );
+}
+
+#[test]
+fn disable_and_enable_against_scan() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.disable();
+                kqueue.enable();
+            },
+            |kqueue| {
+                kqueue.scan();
+            },
+        ],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn dispatch_against_activation() {
+    model(
+        Kind::Dispatch,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.scan();
+                kqueue.scan();
+            },
+        ],
+        |kqueue| {
+            kqueue.enable();
+            nothing_is_lost(kqueue);
+        },
+    );
+}
+
+#[test]
+fn no_sleeper_misses_an_event() {
+    for kind in [Kind::Level, Kind::Clear] {
+        model(
+            kind,
+            &[
+                Kqueue::fire,
+                |kqueue| {
+                    kqueue.scan();
+                },
+                |kqueue| {
+                    kqueue.scan_or_sleep();
+                },
+            ],
+            Kqueue::check_sleepers,
+        );
+    }
+}
+
+#[test]
+fn activation_against_a_glance() {
+    model(
+        Kind::Clear,
+        &[Kqueue::fire, Kqueue::fire, |kqueue| {
+            kqueue.glance();
+        }],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn close_against_activation_and_a_glance() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::retire, |kqueue| {
+            kqueue.glance();
+        }],
+        |kqueue| {
+            assert!(!kqueue.ready.lock().unwrap().pending());
+            assert_eq!(
+                kqueue.glance(),
+                0,
+                "reported after its descriptor was closed"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_glance_that_disables_against_activation() {
+    model(
+        Kind::Dispatch,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.glance();
+                kqueue.glance();
+            },
+        ],
+        |kqueue| {
+            kqueue.enable();
+            nothing_is_lost(kqueue);
+        },
+    );
+}
+
+#[test]
+fn activation_against_a_glance_that_is_taken_back() {
+    for kind in [Kind::Level, Kind::Clear] {
+        model(
+            kind,
+            &[
+                |kqueue| {
+                    kqueue.fire();
+                    kqueue.fire();
+                },
+                |kqueue| {
+                    kqueue.glance_that_faults();
+                    kqueue.glance_that_faults();
+                },
+            ],
+            |kqueue| {
+                assert_eq!(kqueue.count.load(SeqCst), 2, "an event is gone");
+                assert_eq!(kqueue.glance(), 1, "an event is not pending");
+                assert_eq!(kqueue.reported.load(SeqCst), 2);
+            },
+        );
+    }
+}
+
+#[test]
+fn close_against_a_glance_that_is_taken_back() {
+    model(
+        Kind::Dispatch,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.retire();
+            },
+            Kqueue::glance_that_faults,
+        ],
+        |kqueue| {
+            assert!(!kqueue.ready.lock().unwrap().pending());
+            assert_eq!(kqueue.scan(), 0, "reported after its descriptor was closed");
+        },
+    );
+}
+
+#[test]
+fn a_dispatch_that_is_taken_back_is_enabled() {
+    model(
+        Kind::Dispatch,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            Kqueue::glance_that_faults,
+        ],
+        nothing_is_lost,
+    );
+}
+
+#[test]
+fn no_sleeper_misses_what_is_taken_back() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.glance_that_faults();
+            },
+            |kqueue| {
+                kqueue.scan_or_sleep();
+            },
+        ],
+        Kqueue::check_sleepers,
+    );
+}
+
+fn pending_is_what_has_fired(kqueue: &Kqueue) {
+    let fired = kqueue.count.load(SeqCst) > 0;
+    assert_eq!(kqueue.ready.lock().unwrap().pending(), fired);
+}
+
+#[test]
+fn a_change_that_was_not_looked_at_against_activation() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            Kqueue::change_unseen,
+        ],
+        |kqueue| {
+            pending_is_what_has_fired(kqueue);
+            nothing_is_lost(kqueue);
+        },
+    );
+    model(Kind::Clear, &[Kqueue::change_unseen], |kqueue| {
+        pending_is_what_has_fired(kqueue);
+    });
+}
+
+#[test]
+fn a_change_that_was_not_looked_at_against_activation_and_scan() {
+    model(
+        Kind::Clear,
+        &[Kqueue::fire, |kqueue| {
+            kqueue.change_unseen();
+            kqueue.scan();
+        }],
+        |kqueue| {
+            kqueue.scan();
+            assert_eq!(kqueue.reported.load(SeqCst), 1);
+            pending_is_what_has_fired(kqueue);
+        },
+    );
+}
+
+#[test]
+fn a_change_that_was_not_looked_at_against_close() {
+    model(
+        Kind::Level,
+        &[Kqueue::fire, Kqueue::retire, Kqueue::change_unseen],
+        |kqueue| assert!(!kqueue.ready.lock().unwrap().pending()),
+    );
+}

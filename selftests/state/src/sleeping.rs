@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Several sleepers of one kqueue, who are woken one at a time, by the module's own `hook/sleepers.rs`.
+
+use crate::{
+    bindings::Task,
+    hook::{
+        irqlock::IrqLock,
+        sleepers::{self, Deadline, WakeFlags, Wakeup},
+    },
+    kqueue::Ready,
+};
+use loom::{sync::Arc, thread};
+
+type Lock = Arc<IrqLock<Ready>>;
+
+/// An event comes.
+fn fire(lock: &Lock) {
+    let mut ready = lock.lock();
+    ready.pending += 1;
+    ready.sleepers.wake_one(WakeFlags::default());
+}
+
+/// kevent(): collects one event, or gives why there was none.
+fn collect(lock: &Lock, deadline: Deadline) -> Wakeup {
+    loop {
+        {
+            let mut ready = lock.lock();
+            if ready.closed {
+                return Wakeup::Condition;
+            }
+            if ready.pending > 0 {
+                ready.pending -= 1;
+                // What is left is for others.
+                if ready.pending > 0 {
+                    ready.sleepers.wake_one(WakeFlags::default());
+                }
+                return Wakeup::Condition;
+            }
+        }
+        match sleepers::sleep(lock, deadline, |ready| ready.pending > 0 || ready.closed) {
+            Wakeup::Condition => {}
+            other => return other,
+        }
+    }
+}
+
+/// A thread that is that task, and collects.
+fn collector(lock: &Lock, task: &Task, deadline: Deadline) -> thread::JoinHandle<Wakeup> {
+    let (lock, task) = (lock.clone(), task.clone());
+    thread::spawn(move || {
+        task.enter();
+        collect(&lock, deadline)
+    })
+}
+
+fn model(check: impl Fn(Lock, [Task; 2]) + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    // More switches than any of those faults took that this was tried with.
+    builder.preemption_bound = Some(3);
+    builder.check(move || {
+        let lock = Arc::new(IrqLock::new(Ready::new()));
+        check(lock, [Task::new(), Task::new()]);
+    });
+}
+
+#[test]
+fn each_event_ends_a_sleep() {
+    model(|lock, tasks| {
+        let sleepers = tasks
+            .each_ref()
+            .map(|task| collector(&lock, task, Deadline::Never));
+        fire(&lock);
+        fire(&lock);
+        for sleeper in sleepers {
+            // If one were not woken, loom would say that nothing goes on.
+            assert!(sleeper.join().unwrap() == Wakeup::Condition);
+        }
+        let ready = lock.lock();
+        assert_eq!(ready.pending, 0);
+        assert!(ready.sleepers.is_empty());
+    });
+}
+
+/// One of two sleepers leaves, as something else wakes it; the one event that comes meanwhile is for whoever is left.
+fn one_leaves(wake: fn(&Task), deadline: Deadline) {
+    model(move |lock, tasks| {
+        let [leaves, stays] = tasks.each_ref();
+        let leaver = collector(&lock, leaves, deadline);
+        let stayer = collector(&lock, stays, Deadline::Never);
+        wake(leaves);
+        fire(&lock);
+        if leaver.join().unwrap() == Wakeup::Condition {
+            // That was the event; another one for the one that sleeps on.
+            fire(&lock);
+        }
+        assert!(stayer.join().unwrap() == Wakeup::Condition);
+        assert!(lock.lock().sleepers.is_empty());
+    });
+}
+
+#[test]
+fn a_signal_takes_no_wake_up_with_it() {
+    one_leaves(Task::signal, Deadline::Never);
+}
+
+#[test]
+fn a_timeout_takes_no_wake_up_with_it() {
+    one_leaves(Task::time_out, Deadline::At(1));
+}
+
+#[test]
+fn a_close_ends_all_sleeps() {
+    model(|lock, tasks| {
+        let sleepers = tasks
+            .each_ref()
+            .map(|task| collector(&lock, task, Deadline::Never));
+        {
+            let mut ready = lock.lock();
+            ready.closed = true;
+            ready.sleepers.wake_all();
+        }
+        for sleeper in sleepers {
+            assert!(sleeper.join().unwrap() == Wakeup::Condition);
+        }
+        assert!(lock.lock().sleepers.is_empty());
+    });
+}
