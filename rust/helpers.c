@@ -245,6 +245,15 @@ bool kq_task_has_native_call(void)
 	return !(current->flags & (PF_KTHREAD | PF_USER_WORKER)) && !in_compat_syscall();
 }
 
+bool kq_task_has_io_uring(void)
+{
+#ifdef CONFIG_IO_URING
+	return current->io_uring;
+#else
+	return false;
+#endif
+}
+
 int kq_call_number(void)
 {
 	return syscall_get_nr(current, current_pt_regs());

@@ -66,6 +66,7 @@ enum kq_call {
 	KQ_CALL_CLOSE_RANGE = __NR_close_range,
 };
 bool kq_task_has_native_call(void);
+bool kq_task_has_io_uring(void);
 int kq_call_number(void);
 unsigned long kq_call_argument(unsigned int n);
 

@@ -46,7 +46,10 @@ use kernel::{
         atomic::ordering,
         barrier::smp_mb,
         lock::{mutex::MutexBackend, Guard},
-        rcu, Arc, ArcBorrow, LockedBy, //
+        rcu,
+        Arc,
+        ArcBorrow,
+        LockedBy, //
     }, //
 };
 
@@ -500,14 +503,20 @@ impl Kqueue {
     pub(crate) fn remove_closed(&self, closed: ClosedKnote) {
         match killable::lock_or_leave(&self.locks.knotes) {
             Ok(guard) => self.remove(&mut Entered::new(self, guard), closed.knote()),
-            Err(_) => self.owe(closed),
+            Err(_) => {
+                self.leave(closed);
+                self.settle_later();
+            }
         }
     }
 
-    /// Leaves it to the owner of the mutex to remove a knote whose descriptor was closed.
-    pub(crate) fn owe(&self, closed: ClosedKnote) {
+    /// Leaves it to who next releases the mutex to remove a knote whose descriptor was closed. From any
+    /// context.
+    pub(crate) fn leave(&self, closed: ClosedKnote) {
         self.deferred.push(closed);
-        self.settle_later();
+        // Who sees the flag finds the knote.
+        smp_mb(ordering::Full);
+        self.owed.set(true);
     }
 
     /// There is something for the owner of the mutex to do when it releases it. If there is none, it is

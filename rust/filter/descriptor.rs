@@ -210,7 +210,7 @@ pub(super) struct Rare {
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
     retry: Option<(Pin<KBox<Retry>>, TimerPlace)>,
     /// For a pipe whose reader was told of a part of what may come without another word.
-    rest: Option<Pin<KBox<Rest>>>,
+    rest: Option<(Pin<KBox<Rest>>, TimerPlace)>,
     charge: Option<Charge>,
 }
 
@@ -366,16 +366,20 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
-/// What looks for more in the pipe that the knote is bound to; `None` if there is no memory.
+/// What looks for more in the pipe that the knote is bound to; `None` if there is no memory, or the
+/// user has no timer left. (Then what comes without a wake-up is found when the knote is next looked
+/// at.)
 fn rest_of<'a>(knote: &Knote, body: &'a mut Body, file: &File) -> Option<Pin<&'a Rest>> {
     if body.source.is_none() {
         body.source = Some(keep(Rare::default(), knote.kqueue().user()).ok()?);
     }
     let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
     if rare.rest.is_none() {
-        rare.rest = Some(KBox::pin_init(Rest::new(knote, file), GFP_KERNEL_ACCOUNT).ok()?);
+        let place = TimerPlace::new(knote.kqueue().user()).ok()?;
+        let rest = KBox::pin_init(Rest::new(knote, file), GFP_KERNEL_ACCOUNT).ok()?;
+        rare.rest = Some((rest, place));
     }
-    rare.rest.as_ref().map(|rest| rest.as_ref())
+    rare.rest.as_ref().map(|(rest, _)| rest.as_ref())
 }
 
 /// What a pipe has to tell a reader who may hear no more until there is more: with `EV_CLEAR`, or

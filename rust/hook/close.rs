@@ -282,7 +282,8 @@ impl ClosedKnote {
             // SAFETY: It was not queued.
             let this = unsafe { Self::from_head(head) };
             let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
-            kqueue.owe(this);
+            // Not here, since a spin lock is held: whoever next releases the mutex removes it.
+            kqueue.leave(this);
         }
     }
 
@@ -652,6 +653,13 @@ impl Closed {
     }
 }
 
+/// True if the current task may close descriptors besides what its system call says: io_uring closes some
+/// at the end of any call.
+fn closes_by_itself() -> bool {
+    // SAFETY: No preconditions.
+    unsafe { generated::kq_task_has_io_uring() }
+}
+
 /// How a walk over the knotes that are bound to a file has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Walk {
@@ -687,26 +695,30 @@ impl Rewalk {
         }
     }
 
-    /// Has the current task go through all knotes of `file` before it returns to userspace. If the work
-    /// is queued for another file already, what is behind the end of this walk is found when its knotes
-    /// are next looked at, or its kqueue is closed.
-    fn finish_on_return(kqueue: &Kqueue, file: usize) {
+    /// Has the current task go through all knotes of `file` before it returns to userspace. False if
+    /// the work is queued for another file already, or the task does not return to userspace.
+    fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.rewalk;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
-        if (this.file.compare_exchange(0, file, acquire, relaxed)).is_err() {
-            return;
+        match this.file.compare_exchange(0, file, acquire, relaxed) {
+            Ok(_) => {}
+            // The walk has yet to begin.
+            Err(other) => return other == file,
         }
         let Some(own_file) = kqueue.file() else {
             this.file.store(0, atomic::Ordering::Release);
-            return;
+            // It is being released, with all its knotes.
+            return true;
         };
         // SAFETY: The head is ours. The file keeps the kqueue, and the module's text; the work drops
         // that reference.
-        if unsafe { taskwork::add(this.head.get(), Self::run) }.is_ok() {
+        let queued = unsafe { taskwork::add(this.head.get(), Self::run) }.is_ok();
+        if queued {
             core::mem::forget(own_file);
         } else {
             this.file.store(0, atomic::Ordering::Release);
         }
+        queued
     }
 
     /// The function of the task work.
@@ -814,7 +826,10 @@ impl CloseHook {
             )
         })?;
         self.proved.store(false, ordering::Relaxed);
-        let count = self.owners.get(hash(self.cookie(), OWNER_BITS)).ok_or(EINVAL)?;
+        let count = self
+            .owners
+            .get(hash(self.cookie(), OWNER_BITS))
+            .ok_or(EINVAL)?;
         count.fetch_add(1, ordering::Full);
         // SAFETY: The file is ours. Its closer is only compared: no lock is anybody's of that name.
         unsafe { bindings::filp_close(file, ptr::from_ref(self).cast_mut().cast()) };
@@ -837,8 +852,8 @@ impl CloseHook {
 
     #[inline]
     fn bucket_of(&self, file: usize, table: usize) -> usize {
-        let hash = (file as u64 ^ (table as u64).rotate_left(u64::BITS / 2))
-            .wrapping_mul(self.multiplier);
+        let hash =
+            (file as u64 ^ (table as u64).rotate_left(u64::BITS / 2)).wrapping_mul(self.multiplier);
         hash.wrapping_shr(self.shift) as usize
     }
 
@@ -920,7 +935,8 @@ impl CloseHook {
             Walk::Incomplete => true,
             // Something else has closed it.
             Walk::Complete(false) => {
-                walk((0, u64::MAX)) == Walk::Incomplete && !matches!(hint, Closed::Number(_))
+                let named = matches!(hint, Closed::Number(_)) && !closes_by_itself();
+                walk((0, u64::MAX)) == Walk::Incomplete && !named
             }
         };
         if unfinished {
@@ -966,14 +982,17 @@ impl CloseHook {
             // It may be on its way to be freed.
             (knote.and_then(Knote::get)).map(|knote| knote.kqueue().into())
         };
-        if let Some(kqueue) = kqueue {
-            Rewalk::finish_on_return(&kqueue, file);
+        let Some(kqueue) = kqueue else { return };
+        if !Rewalk::finish_on_return(&kqueue, file) {
+            // At its own cost, then.
+            self.rewalk(file, table);
         }
     }
 
     /// Goes through all knotes that are bound to that file, in the table of the current task.
     fn rewalk(&self, file: usize, table: TableId) {
-        let (Some(bucket), Some(current)) = (self.bucket(file, table.address()), table.if_current())
+        let (Some(bucket), Some(current)) =
+            (self.bucket(file, table.address()), table.if_current())
         else {
             return;
         };
@@ -986,7 +1005,8 @@ impl CloseHook {
         while let Some(next) = self.next_number(bucket, file, table, from) {
             while !maps(next)
                 && self.end(bucket, (file, table), (next, next), &maps) == Walk::Incomplete
-            {}
+            {
+            }
             let Some(after) = next.checked_add(1) else {
                 return;
             };

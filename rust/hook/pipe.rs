@@ -317,7 +317,12 @@ impl Rest {
         const DOUBLED: u32 = 10;
         let nanos = FIRST << looks.min(DOUBLED);
         // SAFETY: The timer was set up, and `drop` cancels it.
-        unsafe { hrtimer::start(self.timer.get(), hrtimer::Clock::Monotonic.now().saturating_add(nanos)) };
+        unsafe {
+            hrtimer::start(
+                self.timer.get(),
+                hrtimer::Clock::Monotonic.now().saturating_add(nanos),
+            )
+        };
     }
 
     /// The timer's function.

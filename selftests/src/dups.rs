@@ -53,10 +53,8 @@ fn close(fd: RawFd) {
 
 fn close_range(first: RawFd, last: RawFd) {
     // SAFETY: The callers own the numbers.
-    assert_eq!(
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) },
-        0
-    );
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    assert_eq!(ret, 0);
 }
 
 /// Closes one after the other in an order that is neither ascending nor descending, and looks after
@@ -187,10 +185,8 @@ fn exec_ends_those_that_it_closes() {
         for number in 1000..1300 {
             let flags = if number % 3 == 0 { libc::O_CLOEXEC } else { 0 };
             // SAFETY: Nobody uses that number.
-            assert_eq!(
-                unsafe { libc::dup3(reader.as_raw_fd(), number, flags) },
-                number
-            );
+            let fd = unsafe { libc::dup3(reader.as_raw_fd(), number, flags) };
+            assert_eq!(fd, number);
             change(
                 &kqueue,
                 &[Event::fd(number, kqueue::Filter::READ, kqueue::ev::ADD)],
@@ -259,7 +255,7 @@ fn a_kqueue_without_a_number() {
     let install =
         |slot| io_uring::opcode::FixedFdInstall::new(io_uring::types::Fixed(slot), 0).build();
     let user = Event::new(1, kqueue::Filter::USER, kqueue::ev::ADD);
-    let mut installed = |slot: u32, run: &mut dyn FnMut(io_uring::squeue::Entry) -> i32| {
+    let installed = |slot: u32, run: &mut dyn FnMut(io_uring::squeue::Entry) -> i32| {
         let fd = run(install(slot));
         assert!(fd >= 0, "{fd}");
         // SAFETY: The number is new.
