@@ -11,6 +11,7 @@
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/file_ref.h>
+#include <linux/filelock.h>
 #include <linux/fprobe.h>
 #include <linux/fs.h>
 #include <linux/fsnotify_backend.h>
@@ -100,6 +101,7 @@ static_assert(S_IFMT == 0170000 && S_IFIFO == 0010000);
 KQ_TRACEPOINT_CALLS(sched_process_fork, kq_fork_probe);
 KQ_TRACEPOINT_CALLS(sched_process_exec, kq_exec_probe);
 KQ_TRACEPOINT_CALLS(signal_generate, kq_signal_probe);
+static_assert(__same_type(locks_remove_posix, void (struct file *, fl_owner_t)));
 static_assert(__same_type(__f_unlock_pos, void (struct file *)));
 static_assert(__same_type(typeof_member(struct file_operations, llseek),
 			  loff_t (*)(struct file *, loff_t, int)));

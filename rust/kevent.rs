@@ -175,17 +175,16 @@ fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> R
 
     let mut entered = None;
     let mut buffer;
-    let mut applied: &[Kevent] = &[];
     if nchanges > 0 {
         let changes = UserEvents::new(args.changelist as usize, nchanges)?;
         buffer = Buffer::new();
-        entered = apply(&kqueue, changes, &mut buffer, &mut events, caller)?;
-        applied = buffer.events();
+        let kept = apply(&kqueue, changes, &mut buffer, &mut events, caller)?;
+        entered = kept.map(|kept| (kept, &buffer));
     }
     if events.written > 0 || events.room() == 0 {
         return Ok(events.written);
     }
-    collect(&kqueue, entered, applied, &mut events, timeout, caller)?;
+    collect(&kqueue, entered, &mut events, timeout, caller)?;
     Ok(events.written)
 }
 
@@ -290,28 +289,27 @@ fn apply<'a>(
 #[inline]
 fn collect(
     kqueue: &Kqueue,
-    entered: Option<Entered<'_>>,
-    applied: &[Kevent],
+    entered: Option<(Entered<'_>, &Buffer)>,
     events: &mut EventList,
     timeout: Timeout,
     caller: Caller,
 ) -> Result {
     let result = if entered.is_some() || kqueue.may_be_pending() {
-        kqueue.scan(entered, applied, events, caller)
+        kqueue.scan(entered, events, caller)
     } else {
-        Ok(())
+        Err(EAGAIN)
     };
-    if result.is_ok() && events.written > 0 {
-        return Ok(());
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => collect_more(kqueue, error, events, timeout, caller),
     }
-    collect_more(kqueue, result, events, timeout, caller)
 }
 
-/// The same, after a look with that `result` which has found nothing, or has failed.
+/// The same, after a look that has found nothing (`EAGAIN`), or has failed.
 #[inline(never)]
 fn collect_more(
     kqueue: &Kqueue,
-    mut result: Result,
+    mut error: Error,
     events: &mut EventList,
     timeout: Timeout,
     caller: Caller,
@@ -319,10 +317,9 @@ fn collect_more(
     let mut wakeup = None;
     let mut faults = Faults::default();
     loop {
-        match result {
-            Ok(()) if !events.is_empty() => return Ok(()),
+        if error == EAGAIN && events.is_empty() {
             // The look was the last one after a time-out or a signal.
-            Ok(()) => match (wakeup, timeout) {
+            match (wakeup, timeout) {
                 (Some(Wakeup::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
                 (Some(Wakeup::Signal), _) => return Err(EINTR),
                 // Events that come to nothing must not keep a signal from us, nor the end of the
@@ -335,23 +332,26 @@ fn collect_more(
                     return Ok(());
                 }
                 (_, Timeout::Until(deadline)) => wakeup = Some(kqueue.wait(deadline)),
-            },
-            Err(error) => {
-                let more = if error == EFAULT {
-                    faults.bring_in(events, kqueue.pending())
-                } else {
-                    Err(error)
-                };
-                if more.is_err() {
-                    // Those that there are, are the caller's; the next call sees the error.
-                    return if events.is_empty() { more } else { Ok(()) };
-                }
+            }
+        } else {
+            let more = if error == EFAULT {
+                faults.bring_in(events, kqueue.pending())
+            } else {
+                Err(error)
+            };
+            if more.is_err() {
+                // Those that there are, are the caller's; the next call sees the error.
+                return if events.is_empty() { more } else { Ok(()) };
             }
         }
-        result = if events.is_empty() {
-            kqueue.scan(None, &[], events, caller)
+        let result = if events.is_empty() {
+            kqueue.scan(None, events, caller)
         } else {
             kqueue.resume_scan(events, caller)
         };
+        match result {
+            Ok(()) => return Ok(()),
+            Err(more) => error = more,
+        }
     }
 }

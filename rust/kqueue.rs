@@ -22,7 +22,7 @@ use crate::{
         slab::Memory,
         sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
         trace,
-        usercopy::Scratch, //
+        usercopy::{Buffer, Scratch}, //
     },
     knote::{Bodies, Body, Knote},
     limit::User,
@@ -522,6 +522,8 @@ impl Kqueue {
     /// There is something for the owner of the mutex to do when it releases it. If there is none, it is
     /// done here.
     fn settle_later(&self) {
+        // Who clears the flag after it was set here finds what it is about (`selftests/state`, `leftover`).
+        smp_mb(ordering::Full);
         self.owed.set(true);
         smp_mb(ordering::Full);
         self.settle();
@@ -1018,24 +1020,23 @@ impl Kqueue {
     /// are seen that were pending when it began. The mutex is held throughout, be it taken already or not,
     /// so another scan begins when all that this one put back is in its place.
     ///
-    /// Whoever has `entered` and made `changes` in that has some of them looked at here only.
+    /// Whoever has `entered` and made changes in that has some of them looked at here only.
     ///
     /// # Errors
     ///
-    /// What the sink fails with. Nothing is lost: the event stays pending, at the head, and one can
+    /// `EAGAIN` if there was nothing to report. What the sink fails with. Nothing is lost: the event stays pending, at the head, and one can
     /// [go on](Kqueue::resume_scan). `EBADF` if
     /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
     #[inline(always)]
     pub(crate) fn scan(
         &self,
-        entered: Option<Entered<'_>>,
-        changes: &[Kevent],
+        entered: Option<(Entered<'_>, &Buffer)>,
         sink: &mut impl EventSink,
         caller: Caller,
     ) -> Result {
-        let mut entered = match entered {
-            Some(entered) => entered,
-            None => self.enter(caller).inspect_err(|_| self.pass_on())?,
+        let (mut entered, changes) = match entered {
+            Some((entered, changes)) => (entered, Some(changes)),
+            None => (self.enter(caller).inspect_err(|_| self.pass_on())?, None),
         };
         let knotes = &mut *entered;
         let mut ready = match self.ready_for(knotes) {
@@ -1059,30 +1060,22 @@ impl Kqueue {
             ready.unseen = all - seen;
             ready.cut = false;
             ready.news = false;
-            return self.scan_on(
-                ready,
-                knotes,
-                changes,
-                caller.table,
-                sink,
-                (&mut events, kept),
-            );
+            let table = caller.table;
+            return self.scan_on(ready, knotes, changes, table, sink, (&mut events, kept));
         }
         // Those that are kept are all that is pending.
         self.stirred.set(kept);
-        let shared = Wake {
-            sleeper: kept && !ready.sleepers.is_empty(),
-            ..Wake::default()
-        };
+        let shared = kept && !ready.sleepers.is_empty();
         drop(ready);
         if events.is_empty() {
-            return Ok(());
+            return Err(EAGAIN);
         }
-        let (mut wake, result) = self.tell(knotes, &events, true, sink);
-        wake |= shared;
-        self.wake(wake);
-        if result.is_err() {
-            self.stop_short(knotes, changes, sink);
+        let result = self.tell(knotes, &events, Some(changes), sink);
+        if shared {
+            self.wake_some(Wake {
+                sleeper: true,
+                ..Wake::default()
+            });
         }
         result
     }
@@ -1102,20 +1095,20 @@ impl Kqueue {
         if ready.stopped != Some(SinkId::of(sink)) {
             drop(ready);
             self.pass_on();
-            return Ok(());
+            return Err(EAGAIN);
         }
         ready.stopped = None;
         ready.news = false;
         let mut events = Events::new();
         let table = caller.table;
         let kept = ready.glance_on(&mut knotes.bodies, table, sink.room(), &mut events);
-        self.scan_on(ready, knotes, &[], table, sink, (&mut events, kept))
+        self.scan_on(ready, knotes, None, table, sink, (&mut events, kept))
     }
 
     /// A scan ends that has not seen all that was pending when it began.
     #[cold]
-    fn stop_short(&self, knotes: &mut Knotes, changes: &[Kevent], sink: &impl EventSink) {
-        for change in changes {
+    fn stop_short(&self, knotes: &mut Knotes, changes: Option<&Buffer>, sink: &impl EventSink) {
+        for change in changes.into_iter().flat_map(Buffer::events) {
             self.verify(knotes, change);
         }
         let mut ready = self.locks.ready.lock();
@@ -1131,7 +1124,7 @@ impl Kqueue {
         &'a self,
         mut ready: Pending<'a>,
         knotes: &mut Knotes,
-        changes: &[Kevent],
+        changes: Option<&Buffer>,
         table: CurrentTable,
         sink: &mut impl EventSink,
         (events, mut kept): (&mut Events, bool),
@@ -1170,7 +1163,11 @@ impl Kqueue {
         if is_short || result.is_err() {
             self.stop_short(knotes, changes, sink);
         }
-        result
+        if sink.is_empty() {
+            result.and(Err(EAGAIN))
+        } else {
+            result
+        }
     }
 
     /// Reports what a glance has told, or the next batch if that was nothing. Gives whether there are surely no
@@ -1200,31 +1197,31 @@ impl Kqueue {
         // Those that are pending besides have come while the lock was free.
         wake.signals |= done && ready.news;
         drop(ready);
-        let (more, result) = self.tell(knotes, events, false, sink);
-        *wake |= more;
+        let result = self.tell(knotes, events, None, sink);
         (done, result)
     }
 
-    /// Reports events that were told at a glance, if that was at `all` that was pending. Gives whom
-    /// to wake for those that could not be.
+    /// Reports events that were told at a glance. It was the `last` one of a scan, which has looked
+    /// at all that was pending, or there are others to see.
     #[inline(always)]
     fn tell(
         &self,
         knotes: &mut Knotes,
         events: &Events,
-        all: bool,
+        last: Option<Option<&Buffer>>,
         sink: &mut impl EventSink,
-    ) -> (Wake, Result) {
+    ) -> Result {
         let (told, result) = sink.report(events);
         if trace::wants_deliveries() {
             self.trace_deliveries(events, told);
         }
-        let wake = if told < events.len() {
-            self.take_back(knotes, events.iter().skip(told), all)
-        } else {
-            Wake::default()
-        };
-        (wake, result)
+        if told < events.len() {
+            self.take_back(knotes, events.iter().skip(told), last.is_some());
+            if let Some(changes) = last {
+                self.stop_short(knotes, changes, sink);
+            }
+        }
+        result
     }
 
     /// Makes pending again what was told at a glance and has not reached the program: first, and in its
@@ -1235,7 +1232,7 @@ impl Kqueue {
         knotes: &mut Knotes,
         untold: impl DoubleEndedIterator<Item = &'a Kevent>,
         all: bool,
-    ) -> Wake {
+    ) {
         let Knotes { table, bodies } = knotes;
         if all {
             let mut ready = self.locks.ready.lock();
@@ -1262,7 +1259,7 @@ impl Kqueue {
                 wake.pollers |= ready.watched;
             }
         }
-        wake
+        self.wake(wake);
     }
 
     /// Takes a batch off the list, and reports those of it whose condition holds. Gives whether there are

@@ -28,7 +28,6 @@ pub(crate) enum ObjectKind {
     Inode,
     OpenFile,
     Mounts,
-    #[allow(dead_code)]
     Process,
 }
 

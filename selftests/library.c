@@ -335,8 +335,8 @@ static void without_device(void)
 int main(void)
 {
 	void (*const tests[])(void) = {
-		numbers, no_descriptors_left, all_closed, after_chroot, after_fork, threads,
-		signal_handler, cancellation, timeouts, ioctls, without_device,
+		numbers, timeouts, no_descriptors_left, all_closed, after_chroot, after_fork, threads,
+		signal_handler, cancellation, ioctls, without_device,
 	};
 	size_t i;
 

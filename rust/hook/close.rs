@@ -70,7 +70,7 @@ use core::{
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
-    ffi::{c_int, c_uint, c_ulong},
+    ffi::{c_int, c_uint, c_ulong, c_void},
     fmt,
     fs::File,
     new_spinlock,
@@ -544,15 +544,14 @@ unsafe impl Sync for CloseProbe {}
 // `unregister_ftrace_function` waits for all tasks that may be in the callback or on their way.
 unsafe impl Probe for CloseProbe {
     unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
-        const NAME: &CStr = c"locks_remove_posix";
         let ops = self.ops.get();
-        // SAFETY: The structure is initialised, not registered, and stays in its place. The name, of
-        // that length, is only read.
+        let function = generated::locks_remove_posix as *const c_void;
+        // SAFETY: The structure is initialised, not registered, and stays in its place.
         unsafe {
-            to_result(bindings::ftrace_set_filter(
+            to_result(bindings::ftrace_set_filter_ip(
                 ops,
-                NAME.as_char_ptr().cast_mut().cast(),
-                NAME.to_bytes().len() as c_int,
+                function.addr() as c_ulong,
+                0,
                 1,
             ))?;
             to_result(bindings::register_ftrace_function(ops))

@@ -40,7 +40,7 @@ pub(crate) trait Seek: Send + Sync + 'static {
 pub(crate) type SeekHook<T> = Hook<SeekProbe<T>>;
 
 /// How many functions one probe may be on.
-const MOST_FUNCTIONS: usize = 2;
+const MOST_FUNCTIONS: usize = 1;
 
 /// A function probe.
 #[repr(C)]
@@ -110,7 +110,7 @@ impl<T: Seek> SeekProbe<T> {
     /// For the other ones. Not registered yet.
     pub(crate) fn of_unlocked() -> Self {
         Self::new(
-            &[c"blkdev_llseek", c"shmem_file_llseek"],
+            &[c"blkdev_llseek"],
             generated::fprobe {
                 entry_handler: Some(Self::seeking),
                 exit_handler: Some(Self::sought),

@@ -111,6 +111,20 @@ fn answers() {
 }
 
 #[test]
+fn a_trigger_keeps_the_token() {
+    let kqueue = Kqueue::new().unwrap();
+    kqueue.apply(&[Change::user(6).token(9)]).unwrap();
+    for (trigger, token) in [
+        (Change::trigger(6), 9),
+        (Change::trigger(6).token(3), 3),
+        (Change::trigger(6), 3),
+    ] {
+        kqueue.apply(&[trigger]).unwrap();
+        assert_eq!(next(&kqueue).udata, token);
+    }
+}
+
+#[test]
 fn timers_users_signals() {
     let kqueue = Kqueue::new().unwrap();
     kqueue

@@ -213,7 +213,7 @@ fn empty_tables_are_freed() {
     let _limit = Parameter::set("max_user_knotes", 25_000);
     assert!(in_child(|| {
         become_user(12345);
-        let kqueues: Vec<_> = (0..20).map(|_| kqueue()).collect();
+        let kqueues: Vec<_> = (0..8).map(|_| kqueue()).collect();
         for kqueue in &kqueues {
             add_many(kqueue, COUNT);
             delete(kqueue, 0..COUNT);
