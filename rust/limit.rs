@@ -20,7 +20,7 @@ use core::{
 use kernel::{
     new_mutex,
     prelude::*,
-    rbtree::RBTree,
+    rbtree::{RBTree, RBTreeNode},
     sync::{Arc, Mutex}, //
 };
 
@@ -102,23 +102,33 @@ impl Users {
 
     /// That of the user of that number, who has one member more.
     fn account(&self, uid: u32) -> Result<Arc<Account>> {
-        let mut users = self.users.lock();
-        if let Some(entry) = users.get_mut(&uid) {
-            entry.members += 1;
-            return Ok(entry.account.clone());
+        if let Some(account) = Self::known(&mut self.users.lock(), uid) {
+            return Ok(account);
         }
+        // Memory may be long in coming, and others wait for the mutex.
         let account = Account {
             knotes: AtomicUsize::new(0),
             timers: AtomicUsize::new(0),
             objects: Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?,
         };
-        let account = Arc::new(account, GFP_KERNEL)?;
+        let account = Arc::new(account, GFP_KERNEL_ACCOUNT)?;
         let entry = Entry {
             members: 1,
             account: account.clone(),
         };
-        users.try_create_and_insert(uid, entry, GFP_KERNEL)?;
+        let node = RBTreeNode::new(uid, entry, GFP_KERNEL_ACCOUNT)?;
+        let mut users = self.users.lock();
+        if let Some(account) = Self::known(&mut users, uid) {
+            return Ok(account);
+        }
+        users.insert(node);
         Ok(account)
+    }
+
+    fn known(users: &mut RBTree<u32, Entry>, uid: u32) -> Option<Arc<Account>> {
+        let entry = users.get_mut(&uid)?;
+        entry.members += 1;
+        Some(entry.account.clone())
     }
 }
 
@@ -236,12 +246,18 @@ impl User {
 impl Drop for User {
     fn drop(&mut self) {
         let mut users = self.users.users.lock();
-        if let Some(entry) = users.get_mut(&self.uid) {
+        let is_last = users.get_mut(&self.uid).is_some_and(|entry| {
             entry.members -= 1;
-            if entry.members == 0 {
-                users.remove(&self.uid);
-            }
-        }
+            entry.members == 0
+        });
+        let gone = if is_last {
+            users.remove_node(&self.uid)
+        } else {
+            None
+        };
+        // Its memory is given back without the mutex.
+        drop(users);
+        drop(gone);
     }
 }
 

@@ -933,6 +933,7 @@ impl CloseHook {
             Walk::Complete(true) => false,
             Walk::Incomplete => true,
             // Something else has closed it.
+            Walk::Complete(false) if self.is_rewalk_due(bucket, file.addr(), id) => false,
             Walk::Complete(false) => {
                 let named = matches!(hint, Closed::Number(_)) && !closes_by_itself();
                 walk((0, u64::MAX)) == Walk::Incomplete && !named
@@ -972,16 +973,26 @@ impl CloseHook {
         unsafe { self.first_bound(bucket, &Self::before_all(file, table)) }.is_some()
     }
 
+    /// The kqueue that a walk over the knotes of that file and table is left to.
+    fn keeper(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> Option<Arc<Kqueue>> {
+        let _guard = bucket.lock.lock();
+        // SAFETY: The lock is held.
+        let knote = unsafe { self.first_bound(bucket, &Self::before_all(file, table)) }?;
+        // It may be on its way to be freed.
+        Some(knote.get()?.kqueue().into())
+    }
+
+    /// True if such a walk was left to a task and has yet to begin.
+    fn is_rewalk_due(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> bool {
+        self.keeper(bucket, file, table)
+            .is_some_and(|kqueue| kqueue.rewalk.file.load(atomic::Ordering::Acquire) == file)
+    }
+
     /// Leaves the rest of a walk to the current task, when it returns to userspace.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, table: TableId) {
-        let kqueue: Option<Arc<Kqueue>> = {
-            let _guard = bucket.lock.lock();
-            // SAFETY: The lock is held.
-            let knote = unsafe { self.first_bound(bucket, &Self::before_all(file, table)) };
-            // It may be on its way to be freed.
-            (knote.and_then(Knote::get)).map(|knote| knote.kqueue().into())
+        let Some(kqueue) = self.keeper(bucket, file, table) else {
+            return;
         };
-        let Some(kqueue) = kqueue else { return };
         if !Rewalk::finish_on_return(&kqueue, file) {
             // At its own cost, then.
             self.rewalk(file, table);

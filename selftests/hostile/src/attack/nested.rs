@@ -48,11 +48,13 @@ pub fn trigger(report: &mut Report, _: &Path, scale: Scale) {
             Ok(outer)
         });
         Assault::acting(outer.len(), move || {
-            let _ = &outer;
             let trigger = Event::new(1, Filter::USER, 0).fflags(note::TRIGGER);
             let took = timed(|| sys::change(&inner, trigger).expect("trigger"));
-            let collected = inner.kevent(&[], &mut [Event::default()], None);
-            assert_eq!(collected.expect("kevent"), 1);
+            // All collect it, so that the next one is news.
+            for kqueue in outer.iter().chain([&inner]) {
+                let collected = kqueue.kevent(&[], &mut [Event::default()], None);
+                assert_eq!(collected.expect("kevent"), 1);
+            }
             took
         })
     };
@@ -68,13 +70,20 @@ pub fn trigger(report: &mut Report, _: &Path, scale: Scale) {
             Ok(outer)
         });
         Assault::acting(outer.len(), move || {
-            let _ = &outer;
             let one = 1u64;
-            timed(|| {
+            let took = timed(|| {
                 // SAFETY: Eight bytes.
                 let ret = unsafe { libc::write(event.as_raw_fd(), (&raw const one).cast(), 8) };
                 assert_eq!(ret, 8);
-            })
+            });
+            for epoll in outer.iter().chain([&inner]) {
+                // SAFETY: All zeroes are a valid event, for which there is room.
+                unsafe {
+                    let mut event: libc::epoll_event = std::mem::zeroed();
+                    libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, 0);
+                }
+            }
+            took
         })
     };
     report.hold_up(&Siege {
