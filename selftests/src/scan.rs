@@ -207,7 +207,7 @@ fn each_event_goes_to_one_of_the_sleepers() {
     const THREADS: usize = 4;
     const EVENTS: u64 = 200;
     let kqueue = kqueue();
-    let seen = AtomicUsize::new(0);
+    let (seen, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let add = |ident| Event::new(ident, Filter::USER, ev::ADD | ev::ONESHOT);
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -215,6 +215,7 @@ fn each_event_goes_to_one_of_the_sleepers() {
                 let mut event = [Event::default(); 1];
                 kqueue.kevent(&[], &mut event, None).unwrap();
                 if event[0].ident == u64::MAX {
+                    ended.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
                 seen.fetch_add(1, Ordering::Relaxed);
@@ -223,15 +224,18 @@ fn each_event_goes_to_one_of_the_sleepers() {
         for ident in 0..EVENTS {
             change(&kqueue, &[add(ident).fflags(note::TRIGGER)]);
         }
-        let end = Instant::now() + SOON;
-        while seen.load(Ordering::Relaxed) < EVENTS as usize && Instant::now() < end {
-            thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(seen.load(Ordering::Relaxed), EVENTS as usize);
-        // Level-triggered: it ends all of them.
-        for _ in 0..THREADS {
+        let reaches = |count: &AtomicUsize, expected| {
+            let end = Instant::now() + SOON;
+            while count.load(Ordering::Relaxed) < expected && Instant::now() < end {
+                thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(count.load(Ordering::Relaxed), expected);
+        };
+        reaches(&seen, EVENTS as usize);
+        // Each ends one of them.
+        for thread in 1..=THREADS {
             change(&kqueue, &[user(u64::MAX, ev::ADD | ev::ONESHOT)]);
-            thread::sleep(Duration::from_millis(20));
+            reaches(&ended, thread);
         }
     });
     assert!(pending(&kqueue).is_empty());
