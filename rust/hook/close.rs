@@ -18,8 +18,9 @@
 //! The probed function does not say which number was closed. It is taken from the system call that
 //! the task is in ([`Closed`]): close(2), dup2(2) and dup3(2) name it, close_range(2) closes from the
 //! lower end of its range. If that number has ended no knote, or there is none, the numbers that are
-//! bound to the file are looked through, at most [`MOST_MAPPED`] of those that are still mapped. If
-//! that was not all, and the call has named no number, the task goes through all of them once
+//! bound to the file are looked through, at most [`MOST_MAPPED`] of those that are still mapped (fewer if
+//! the call has named a number, unless the task uses io_uring, which closes some at the end of any
+//! call). If that was not all, and the call has named no number, the task goes through all of them once
 //! before it returns to userspace ([`Rewalk`]), in a context that can be preempted: once for all that
 //! it has closed in the call.
 //!
@@ -100,6 +101,8 @@ const MEMORY_BITS: u32 = 16;
 const ROUND: u32 = 32;
 /// How many numbers that still map to the file are looked at, in a close, for one that does not.
 const MOST_MAPPED: u32 = 64;
+/// The same if the system call has named a number, on which there was no knote.
+const MOST_MAPPED_BESIDES: u32 = 4;
 /// How many knotes are ended at once.
 const MOST_ENDED: u32 = 1024;
 
@@ -922,11 +925,11 @@ impl CloseHook {
         }
         // SAFETY: As above.
         let maps = |number| unsafe { fdtable::maps(table, number, file) };
-        let walk = |numbers| self.end(bucket, (file.addr(), id), numbers, &maps);
+        let walk = |numbers, mapped| self.end(bucket, (file.addr(), id), numbers, mapped, &maps);
         let hint = Closed::hint(id);
         let walked = match hint {
-            Closed::Number(number) => walk((number, number)),
-            Closed::Range(first, last) => walk((first, last)),
+            Closed::Number(number) => walk((number, number), MOST_MAPPED),
+            Closed::Range(first, last) => walk((first, last), MOST_MAPPED),
             Closed::Unknown => Walk::Complete(false),
         };
         let unfinished = match walked {
@@ -935,8 +938,13 @@ impl CloseHook {
             // Something else has closed it.
             Walk::Complete(false) if self.is_rewalk_due(bucket, file.addr(), id) => false,
             Walk::Complete(false) => {
-                let named = matches!(hint, Closed::Number(_)) && !closes_by_itself();
-                walk((0, u64::MAX)) == Walk::Incomplete && !named
+                let all = (0, u64::MAX);
+                if matches!(hint, Closed::Number(_)) && !closes_by_itself() {
+                    walk(all, MOST_MAPPED_BESIDES);
+                    false
+                } else {
+                    walk(all, MOST_MAPPED) == Walk::Incomplete
+                }
             }
         };
         if unfinished {
@@ -1014,9 +1022,9 @@ impl CloseHook {
         // In parts, so that what is mapped is passed in the end.
         while let Some(next) = self.next_number(bucket, file, table, from) {
             while !maps(next)
-                && self.end(bucket, (file, table), (next, next), &maps) == Walk::Incomplete
-            {
-            }
+                && self.end(bucket, (file, table), (next, next), MOST_MAPPED, &maps)
+                    == Walk::Incomplete
+            {}
             let Some(after) = next.checked_add(1) else {
                 return;
             };
@@ -1040,12 +1048,14 @@ impl CloseHook {
     }
 
     /// Ends the knotes of those numbers that do not map to their file any more. When one was found that
-    /// does not, it stops at the next one that does, since numbers are closed in ascending order.
+    /// does not, it stops at the next one that does, since numbers are closed in ascending order. It gives
+    /// up after so many that do.
     fn end(
         &self,
         bucket: Bucket<'_>,
         (file, table): (usize, TableId),
         (first, last): (u64, u64),
+        most_mapped: u32,
         maps: &impl Fn(u64) -> bool,
     ) -> Walk {
         let mut from = Self::before_all(file, table);
@@ -1075,7 +1085,7 @@ impl CloseHook {
                 if ended > 0 {
                     return Walk::Complete(true);
                 }
-                if mapped == MOST_MAPPED {
+                if mapped == most_mapped {
                     return Walk::Incomplete;
                 }
                 mapped += 1;
