@@ -42,7 +42,7 @@ pub struct Plan<'a> {
 }
 
 /// How long a round takes, at most, in nanoseconds, if all goes well.
-const ROUND: i64 = 4_000_000_000;
+const ROUND: i64 = 6_000_000_000;
 /// How many threads act.
 const THREADS: u64 = 4;
 /// Descriptors from here on are not played with.

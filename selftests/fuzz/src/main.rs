@@ -210,8 +210,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// How often a list is tried.
-const TRIES: usize = 300;
+/// How often a list is tried, and for how long in all.
+const TRIES: usize = 2000;
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What a message says, without its numbers.
 fn kind_of(said: &str) -> String {
@@ -221,7 +222,11 @@ fn kind_of(said: &str) -> String {
 
 /// Prints the shortest list of operations that could be found to fail in the same way.
 fn minimise(board: &Board, list: &[Op], root: bool, kind: &str) {
+    let end = Instant::now() + PATIENCE;
     let fails = |part: &[Op]| {
+        if Instant::now() > end {
+            return false;
+        }
         board.clear();
         checked(board, part, root) == Outcome::Exited(1) && kind_of(&board.said()) == kind
     };

@@ -22,7 +22,7 @@ use std::{os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
 const F_SETSIG: usize = 10;
 
 /// What there is to do. The first ones are what a child may do as well.
-const ACTS: [&str; 22] = [
+const ACTS: [&str; 23] = [
     "kevent",
     "traffic",
     "use",
@@ -45,7 +45,11 @@ const ACTS: [&str; 22] = [
     "names",
     "mounts",
     "pass",
+    "look",
 ];
+/// How often in a row something is done that is to meet with what others do.
+const ROUNDS: u64 = 48;
+
 /// How many of them a child may do.
 const OF_CHILDREN: usize = 13;
 
@@ -56,11 +60,12 @@ impl Profile {
     /// That of the thread of this number: one makes traffic, one asks kqueues, others do what comes.
     pub fn of(number: u64, random: &mut Random) -> Self {
         let mut weights = [
-            60, 12, 12, 4, 4, 1, 3, 2, 3, 2, 2, 2, 2, 6, 1, 1, 1, 2, 3, 4, 2, 2,
+            60, 12, 12, 4, 4, 1, 3, 2, 3, 2, 2, 2, 2, 6, 1, 1, 1, 2, 3, 4, 2, 2, 8,
         ];
         match number {
             0 => (weights[0], weights[1]) = (20, 120),
-            1 => (weights[0], weights[1]) = (200, 4),
+            1 => (weights[0], weights[1], weights[22]) = (100, 4, 120),
+            2 => (weights[1], weights[22]) = (60, 30),
             _ => {
                 let at = random.index(ACTS.len());
                 weights[at] *= 4;
@@ -160,7 +165,7 @@ impl<'a> Actor<'a> {
         }
         match act {
             0 => self.kevent(step),
-            1 => (0..8).for_each(|_| self.traffic()),
+            1 => self.traffic(),
             2 => self.use_it(step),
             3 => sys::close(self.close_what()),
             4 => self.dup(),
@@ -181,6 +186,7 @@ impl<'a> Actor<'a> {
             19 => self.names(),
             20 if self.shared.mounts => self.mounts(),
             21 => self.pass(),
+            22 => self.look(),
             _ => {}
         }
         if fails {
@@ -508,23 +514,48 @@ impl<'a> Actor<'a> {
         let _ = call(libc::SYS_close_range, &args);
     }
 
-    /// Data goes to and fro on what is hot.
+    /// Data goes to and fro, for a while, on something hot.
     fn traffic(&mut self) {
-        let fd = self.shared.fds[self.random.index(super::HOT)].load(Relaxed);
+        let fd = self.shared.fds[self.random.index(super::HOT)].load(Relaxed) as usize;
         let len = self.random.pick(&[1, 8, 64, 600, 4096, 20_000]);
-        let (at, wait) = (self.own.start(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        let _ = match self.random.below(6) {
-            0 | 1 => call(
-                libc::SYS_sendto,
-                &[fd as usize, at, len, wait as usize, 0, 0],
-            ),
-            2 | 3 => call(
-                libc::SYS_recvfrom,
-                &[fd as usize, at, len, wait as usize, 0, 0],
-            ),
-            4 => call(libc::SYS_write, &[fd as usize, at, len]),
-            _ => call(libc::SYS_read, &[fd as usize, at, len]),
-        };
+        let (at, quiet) = (self.own.start(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        let quiet = quiet as usize;
+        let inclined = self.random.below(4);
+        for _ in 0..ROUNDS {
+            let way = match inclined {
+                0 => 0,
+                1 => 1,
+                _ => self.random.below(4),
+            };
+            let done = match way {
+                0 => call(libc::SYS_sendto, &[fd, at, len, quiet, 0, 0]),
+                1 => call(libc::SYS_recvfrom, &[fd, at, len, quiet, 0, 0]),
+                2 => call(libc::SYS_write, &[fd, at, len]),
+                _ => call(libc::SYS_read, &[fd, at, len]),
+            };
+            // It is none for that, or it blocks.
+            if matches!(done, Err(libc::EBADF | libc::EINTR)) {
+                break;
+            }
+        }
+    }
+
+    /// Something hot is looked at for a while.
+    fn look(&mut self) {
+        let fd = self.shared.fds[self.random.index(super::HOT)].load(Relaxed);
+        let queue = self.shared.queues[self.random.index(QUEUES)].load(Relaxed);
+        let filter = self
+            .random
+            .pick(&[Filter::READ, Filter::READ, Filter::WRITE, Filter::EXCEPT]);
+        let mut change = Event::fd(fd, filter, ev::ADD);
+        let at = self.own.start();
+        for _ in 0..ROUNDS {
+            if sys::kevent(queue, std::slice::from_ref(&change), at, 8, 0).is_err() {
+                break;
+            }
+            change.flags = ev::ENABLE;
+        }
+        self.shared.board.count(Count::Calls, ROUNDS);
     }
 
     fn use_it(&mut self, step: u64) {

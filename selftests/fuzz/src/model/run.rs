@@ -471,7 +471,9 @@ impl<'a> Run<'a> {
         let count = result.map_err(|errno| format!("the call failed: errno {errno}"))?;
         let got = self.events(list, count, room)?;
         if answers.is_empty() {
-            return self.model.reported(queue, &got, count < room, times);
+            self.model.reported(queue, &got, count < room, times)?;
+            // What there was no room for is not said to be pending if it is not.
+            return self.info(queue);
         }
         if got.len() != answers.len() {
             return Err(format!("answers: {got:?}\n  not {answers:?}"));
@@ -523,8 +525,8 @@ impl<'a> Run<'a> {
             Memory::ReadOnly => (self.read_only, 0),
         };
         let owed = self.model.owed(queue).len();
-        let most = self.model.bounds(usize::from(queue)).1;
         let (result, times) = self.call(queue, &[], list, room);
+        let most = self.model.bounds(usize::from(queue), times.1).1;
         let count = match result {
             Ok(count) => count,
             Err(libc::EFAULT) if fits == 0 && most > 0 => return Ok(()),
@@ -591,7 +593,7 @@ impl<'a> Run<'a> {
             revents: 0,
         };
         let _ = sys::call(libc::SYS_poll, &[sys::address_mut(&mut poll), 1, 0]);
-        let (least, most) = self.model.bounds(usize::from(queue));
+        let (least, most) = self.model.bounds(usize::from(queue), sys::now());
         let told = Tri::from(poll.revents & libc::POLLIN != 0);
         if (told == Tri::Yes && most == 0) || (told == Tri::No && least > 0) {
             return Err(format!(
@@ -611,10 +613,12 @@ impl<'a> Run<'a> {
         };
         let (knotes, pending) = (number("kqueue knotes:"), number("pending:"));
         let known = self.model.queues[usize::from(queue)].knotes.len();
-        let (least, most) = self.model.bounds(usize::from(queue));
+        let (least, most) = self.model.bounds(usize::from(queue), sys::now());
         if knotes != Some(known) || !pending.is_some_and(|count| (least..=most).contains(&count)) {
+            let shown: Vec<&str> = text.lines().take(24).collect();
             return Err(format!(
-                "there must be {known} knotes, {least} to {most} of them pending; /proc says:\n{text}"
+                "there must be {known} knotes, {least} to {most} of them pending; /proc says:\n{}",
+                shown.join("\n")
             ));
         }
         Ok(())

@@ -618,7 +618,7 @@ impl Model {
                 },
             },
             Source::Queue(of) => {
-                let some = self.bounds(of).1 > 0;
+                let some = self.bounds(of, times.1).1 > 0;
                 Look {
                     data: None,
                     ..Look::ready(if some { Tri::Maybe } else { Tri::No }, 0)
@@ -708,13 +708,14 @@ impl Model {
         (due, look)
     }
 
-    /// How many knotes are pending at least, and at most.
-    pub fn bounds(&self, queue: usize) -> (usize, usize) {
+    /// How many knotes are pending at least, and at most, at that time.
+    pub fn bounds(&self, queue: usize, now: i64) -> (usize, usize) {
         let mut bounds = (0, 0);
         for knote in &self.queues[queue].knotes {
-            let (due, look) = self.expect(knote, (0, i64::MAX));
+            let (due, look) = self.expect(knote, (0, now));
             bounds.0 += usize::from(due == Tri::Yes);
             let may = match knote.source {
+                _ if knote.disabled => false,
                 Source::Timer(_) => look.ready != Tri::No,
                 Source::Queue(_) => true,
                 _ => knote.active != Tri::No,
@@ -799,14 +800,12 @@ impl Model {
                     return wrong(format!("data must be 1 to {most}"));
                 }
             }
-            let most = self.queues[at].knotes.len() as i64;
             if let Source::Queue(of) = knote.source {
-                let most = self.bounds(of).1 as i64;
+                let most = self.bounds(of, times.1).1 as i64;
                 if !(1..=most).contains(&event.data) {
                     return wrong(format!("data must be 1 to {most}"));
                 }
             }
-            debug_assert!(most > 0);
             let knote = &mut self.queues[at].knotes[found];
             if event.flags & ev::ONESHOT != 0 {
                 gone.push((event.ident, event.filter));
