@@ -283,3 +283,84 @@ fn a_kqueue_without_a_number() {
         }));
     }
 }
+
+/// Submits entries that refer to no memory.
+fn submit(ring: &mut io_uring::IoUring, entries: &[io_uring::squeue::Entry], wait: usize) {
+    // SAFETY: The entries refer to no memory of ours.
+    unsafe { ring.submission().push_multiple(entries).unwrap() };
+    assert_eq!(ring.submit_and_wait(wait).unwrap(), entries.len());
+}
+
+fn close_entry(fd: RawFd) -> io_uring::squeue::Entry {
+    io_uring::opcode::Close::new(io_uring::types::Fd(fd)).build()
+}
+
+/// Duplicates of `fd` from `from` on, each of them watched.
+fn watched_dups(kqueue: &Kqueue, fd: &impl AsRawFd, from: RawFd) -> Vec<RawFd> {
+    let dups: Vec<_> = (0..200).map(|_| dup_above(fd, from)).collect();
+    for fd in &dups {
+        change(
+            kqueue,
+            &[Event::fd(*fd, kqueue::Filter::READ, kqueue::ev::ADD)],
+        );
+    }
+    dups
+}
+
+/// Nobody has the other end of the pipe open, neither the program nor a knote.
+#[track_caller]
+fn assert_broken(writer: &impl AsRawFd) {
+    // SAFETY: One byte. The standard library ignores SIGPIPE.
+    let written = unsafe { libc::write(writer.as_raw_fd(), b"x".as_ptr().cast(), 1) };
+    assert_eq!(written, -1, "a knote has the read end open");
+}
+
+/// What io_uring closes at the end of a close(2) is not what that call names.
+#[test]
+fn io_uring_at_the_end_of_another_close() {
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    let dups = watched_dups(&kqueue, &reader, 100);
+    drop(reader);
+    let (wait, go) = pipe();
+    let mut ring = io_uring::IoUring::new(4).unwrap();
+    let last = *dups.last().unwrap();
+    let poll = io_uring::opcode::PollAdd::new(
+        io_uring::types::Fd(wait.as_raw_fd()),
+        (libc::POLLIN | libc::POLLHUP) as u32,
+    );
+    let first = poll.build().flags(io_uring::squeue::Flags::IO_LINK);
+    submit(&mut ring, &[first, close_entry(last)], 0);
+    // Its end completes the poll, and the close comes with that.
+    drop(go);
+    // SAFETY: Asks about a number only.
+    while unsafe { libc::fcntl(last, libc::F_GETFD) } != -1 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(idents(&kqueue).len(), dups.len() - 1);
+    dups.iter().rev().skip(1).for_each(|fd| close(*fd));
+    assert_eq!(idents(&kqueue), []);
+    assert_broken(&writer);
+}
+
+/// One call closes descriptors of two files, each behind many that stay open.
+#[test]
+fn io_uring_of_two_files_at_once() {
+    let kqueue = kqueue();
+    allow_descriptors(4000);
+    let (first, first_writer) = pipe();
+    let (second, second_writer) = pipe();
+    let firsts = watched_dups(&kqueue, &first, 1000);
+    let seconds = watched_dups(&kqueue, &second, 2000);
+    drop((first, second));
+    let mut ring = io_uring::IoUring::new(4).unwrap();
+    let closes = [firsts[199], seconds[199]].map(close_entry);
+    submit(&mut ring, &closes, 2);
+    let rest = [&firsts[..199], &seconds[..199]].concat();
+    let expected: Vec<_> = rest.iter().map(|fd| *fd as u64).collect();
+    assert_eq!(idents(&kqueue), expected);
+    rest.iter().for_each(|fd| close(*fd));
+    assert_eq!(idents(&kqueue), []);
+    assert_broken(&first_writer);
+    assert_broken(&second_writer);
+}
