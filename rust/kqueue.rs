@@ -1509,8 +1509,8 @@ impl Ready {
     }
 
     /// The same for a scan that is not done: at those that it has not seen. Gives whether some were
-    /// kept.
-    #[inline(always)]
+    /// kept. (Not in line: what else the scan keeps would take the registers that the walk needs.)
+    #[inline(never)]
     fn glance_on(
         &mut self,
         bodies: &mut Bodies,

@@ -639,7 +639,10 @@ fn sockets() -> Vec<(UnixStream, UnixStream)> {
 fn an_eventlist_that_was_never_touched_is_filled() {
     let sockets = sockets();
     for count in [1, 129, 4096] {
-        for offset in [0, 8, 500, 1001, PAGE - 32, PAGE - 24, PAGE - 1] {
+        let offsets = [1001, PAGE - 24, 0, 8, 500, PAGE - 32, PAGE - 1];
+        // The checkers make so many slow.
+        let few = if count > 1000 { 2 } else { offsets.len() };
+        for &offset in &offsets[..few] {
             for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
                 let kqueue = kqueue();
                 change(&kqueue, &ready_ones(count, flags, &sockets));
