@@ -21,6 +21,7 @@ use crate::{
         seqfile,
         slab::Memory,
         sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
+        told::{self, Looker, Told},
         trace,
         usercopy::{Buffer, Scratch}, //
     },
@@ -58,6 +59,8 @@ pub(crate) struct Ready {
     key: Key<Ready>,
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: Queue,
+    /// Those of which there may be more to tell than they were told to have.
+    pub(crate) told: Told,
     /// How many a scan has taken off the list and not decided about yet. They count as pending,
     /// so that nobody goes to sleep because another thread is just looking at the only event. (What is
     /// decided about at a glance does not: if its event cannot be copied out, a sleeper is woken again.)
@@ -180,6 +183,9 @@ type Events = ArrayVec<Kevent, BATCH>;
 /// One kqueue.
 #[pin_data]
 pub(crate) struct Kqueue {
+    // First, as its function uses the others until it is dropped.
+    #[pin]
+    pub(crate) looker: Looker,
     /// The descriptor table that it belongs to. Nobody else can use it.
     owner: Owner,
     shared: Arc<Shared>,
@@ -298,6 +304,7 @@ impl Kqueue {
             sleepers: Sleepers::new(&key),
             key,
             queue: Queue::new(),
+            told: Told::new(),
             in_flight: 0,
             unseen: 0,
             cut: false,
@@ -310,6 +317,7 @@ impl Kqueue {
         };
         Arc::pin_init(
             pin_init!(Self {
+                looker <- Looker::new(),
                 owner,
                 user,
                 links: LockedBy::new(&shared.nesting.graph, Links::new()),
@@ -418,6 +426,48 @@ impl Kqueue {
     fn queue(&self, ready: &mut Ready, knote: &Knote) {
         ready.push_back(knote);
         self.stirred.set(true);
+    }
+
+    /// A knote was looked at, and there may be more later on.
+    pub(crate) fn was_told(&self, knote: &Knote) {
+        let mut ready = self.locks.ready.lock();
+        ready.tell(knote);
+        self.remember_told(&mut ready);
+    }
+
+    /// Has what was told be looked at.
+    #[inline(always)]
+    fn remember_told(&self, ready: &mut Ready) {
+        if ready.told.is_forgotten() {
+            self.remember(&mut ready.told);
+        }
+    }
+
+    /// Looks at some of what was told and is due, and activates those of which there is more. In a hard interrupt.
+    pub(crate) fn look_at_told(&self, now: i64) {
+        let mut ready = self.locks.ready.lock();
+        let mut signals = false;
+        let mut news = false;
+        for _ in 0..told::LOOKS {
+            let Some(looked) = ready.look_at_told(now) else {
+                break;
+            };
+            let Some(knote) = looked else {
+                continue;
+            };
+            if knote.state(&mut ready).activate() {
+                self.queue(&mut ready, &knote);
+                ready.sleepers.wake_one(WakeFlags::default());
+                news |= ready.watched;
+                signals |= ready.watched && ready.is_news();
+                trace::activate(self, &knote);
+            }
+        }
+        self.go_on(&mut ready.told, now);
+        drop(ready);
+        if news {
+            self.notifier.notify(signals);
+        }
     }
 
     /// False if there is nothing for a scan to find, nor was the kqueue closed. Both flags were written before
@@ -599,6 +649,8 @@ impl Kqueue {
         self.locks.ready.lock().file = None;
         self.terminate();
         self.remove_all(&mut self.locks.knotes.lock());
+        // Nothing is told any more, nor will be.
+        self.looker.cancel();
     }
 
     // Registration.
@@ -874,6 +926,10 @@ impl Kqueue {
         let mut ready = self.locks.ready.lock();
         if knote.state(&mut ready).resolve(is_ready) {
             ready.take_off(knote);
+            if filter::is_told_in_parts(knote.filter(), knote.body(bodies)) {
+                ready.tell(knote);
+                self.remember_told(&mut ready);
+            }
         }
     }
 
@@ -1056,6 +1112,7 @@ impl Kqueue {
             sink.room(),
             &mut events,
         );
+        self.remember_told(&mut ready);
         if seen < all {
             ready.unseen = all - seen;
             ready.cut = false;
@@ -1102,6 +1159,7 @@ impl Kqueue {
         let mut events = Events::new();
         let table = caller.table;
         let kept = ready.glance_on(&mut knotes.bodies, table, sink.room(), &mut events);
+        self.remember_told(&mut ready);
         self.scan_on(ready, knotes, None, table, sink, (&mut events, kept))
     }
 
@@ -1158,6 +1216,7 @@ impl Kqueue {
             }
             events.clear();
             kept = ready.glance_on(&mut knotes.bodies, table, sink.room(), events);
+            self.remember_told(&mut ready);
         };
         self.wake(wake);
         if is_short || result.is_err() {
@@ -1485,6 +1544,7 @@ impl Ready {
     /// Takes a knote off the list for good.
     #[inline]
     fn retire(&mut self, knote: &Knote) {
+        self.untell(knote);
         if knote.state(self).delete() {
             self.unseen = self.unseen.saturating_sub(1);
             self.cut = true;
@@ -1637,7 +1697,7 @@ impl Look for Glancing<'_> {
         if self.free.is_full() || seen.state.is_disabled() {
             return Verdict::Stop;
         }
-        match filter::glance(seen.quick, seen.body, seen.file) {
+        match filter::glance(seen.quick, seen.knote, seen.body, seen.file) {
             Glance::Ask => Verdict::Stop,
             Glance::Nothing => {
                 seen.state.settle(false);
@@ -1649,6 +1709,10 @@ impl Look for Glancing<'_> {
                 self.free.push(event);
                 if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
                     return Verdict::Keep;
+                }
+                if filter::is_part(seen.quick, flags) {
+                    seen.state.settle_told();
+                    return Verdict::Told;
                 }
                 seen.state.settle(flags & EV_DISPATCH != 0);
                 filter::told(seen.quick, seen.body, flags);

@@ -18,8 +18,8 @@
 //!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
 //!    of all users (`limit`), that of a probe's registration (`hook::probe`), and those of a user's marks
 //!    (`hook::fsnotify`), with fsnotify's own in them.
-//! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), the hrtimer
-//!    base's, siglock. Not ours, but their wake-ups run under them and go on to 3 and 4.
+//! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), siglock.
+//!    Not ours, but their wake-ups run under them and go on to 3 and 4.
 //! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`hook::probe`), or of a mark's
 //!    target (`hook::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
 //!    process, a file, its contents or mounts (`filter`). Spin locks, all but those of bindings and marks with interrupts off. By itself,
@@ -27,6 +27,8 @@
 //! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan looks at sockets, pipes and
 //!    eventfds under it, which takes no lock but a pipe's wait queue's, and that one is tried and not waited for
 //!    (`hook::pipe`): it is one of 2. Sleepers are woken under it (`hook::sleepers`): the scheduler's locks nest in it.
+//!    The kqueue's timer is set under it (`hook::told`): the lock of an hrtimer base nests in it, under which no
+//!    timer's function runs.
 //!
 //! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes
 //! one in the same round. A scan, which has the mutex that the other one will want, wakes when it is done with 4.
@@ -53,9 +55,10 @@
 //! | What | By |
 //! |---|---|
 //! | `Table`, every knote's place in it, and its `Body` | the mutex |
+//! | how far a knote's pipe was written (`end_told`) | atomic; written under the mutex, read while it is told |
 //! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that |
 //! | a knote's links in a tree of bindings (`hook::close`) | the lock of that tree, until the close probe has taken it out; then they are the memory of a task work |
-//! | the file that a knote is bound to | the mutex; does not change while it is in a tree |
+//! | the file that a knote is bound to | the mutex, or the spin lock while the knote is told; does not change while it is in a tree |
 //! | a knote's timer | the mutex; that it has fired, its function tells without |
 //! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |
 //! | `Knote::ident`, `filter`, `kqueue` | never change |

@@ -12,6 +12,8 @@
 //! * **Active** (`KN_ACTIVE`): its source has reported something that was not collected yet.
 //! * **Queued** (`KN_QUEUED`): it is in its kqueue's list of pending knotes.
 //! * **Disabled** (`KN_DISABLED`): it may be active but must not be reported.
+//! * **Told**: it was reported and is idle, or was when it was disabled; its kqueue looks now and then
+//!   whether there is more by now ([`crate::hook::told`]).
 //! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): it is never reported or queued again; its
 //!   source is being, or was, taken away.
 //!
@@ -23,7 +25,7 @@
 //! # Invariants
 //!
 //! Queued implies active (or [in doubt](State::doubt)), and neither disabled at the time it was
-//! queued nor deleting.
+//! queued nor deleting. Told implies neither queued nor deleting.
 //!
 //! ```text
 //!                activate                        take: Evaluate
@@ -59,6 +61,8 @@ const DISABLED: u8 = 4;
 const DELETING: u8 = 8;
 /// It was taken out of the tree of what is bound to descriptors (`hook::close`).
 const UNLINKED: u8 = 16;
+/// It is in a list of those that are looked at now and then.
+const TOLD: u8 = 32;
 
 impl State {
     fn has(self, bit: u8) -> bool {
@@ -97,8 +101,8 @@ impl State {
     }
 
     fn enqueue_if_due(&mut self) -> bool {
-        // Active, and none of the others.
-        let due = self.0 == ACTIVE;
+        // Active, and none of the others. (One that was told is taken off that list when it comes into this one.)
+        let due = self.0 & !TOLD == ACTIVE;
         if due {
             self.0 |= QUEUED;
         }
@@ -134,6 +138,34 @@ impl State {
         }
     }
 
+    /// The same for one that is told: it is idle, and in another list.
+    pub(crate) fn settle_told(&mut self) {
+        self.0 = (self.0 & !(QUEUED | ACTIVE)) | TOLD;
+    }
+
+    /// It was looked at, and may have more to tell later on. True if it must now be put into the list of those.
+    #[must_use]
+    pub(crate) fn tell(&mut self) -> bool {
+        let due = self.0 & (QUEUED | DELETING | TOLD) == 0;
+        if due {
+            self.0 |= TOLD;
+        }
+        due
+    }
+
+    /// True if it must now be taken off the list of those that were told.
+    #[must_use]
+    pub(crate) fn untell(&mut self) -> bool {
+        let told = self.has(TOLD);
+        self.0 &= !TOLD;
+        told
+    }
+
+    /// True if it is in that list.
+    pub(crate) fn is_told(self) -> bool {
+        self.has(TOLD)
+    }
+
     /// It is in the list without having been looked at, and its filter is about to be run. It keeps
     /// its place meanwhile; what its source tells is remembered. False if there is nothing to look
     /// at.
@@ -162,7 +194,7 @@ impl State {
         idle
     }
 
-    /// The knote goes. True if it must now be taken off the list.
+    /// The knote, which is not told, goes. True if it must now be taken off the list.
     #[must_use]
     pub(crate) fn delete(&mut self) -> bool {
         let queued = self.has(QUEUED);

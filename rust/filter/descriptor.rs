@@ -24,7 +24,7 @@
 
 use super::{
     file::{FileKind, Glance},
-    Attach, Attached, Report, ENTRIES,
+    Attach, Attached, Filter, Report, ENTRIES,
 };
 use crate::{
     device::Shared,
@@ -36,7 +36,7 @@ use crate::{
         fdtable::CurrentTable,
         fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
         hrtimer::Retry,
-        pipe::{Pipe, Rest},
+        pipe::Pipe,
         pollwait::{self, Events, Extra},
         probe::Watch,
         seek::{Seek, SeekProbe},
@@ -49,6 +49,7 @@ use crate::{
     objects::{ObjectKind, ObjectPlace},
     uapi::*, //
 };
+use core::sync::atomic::Ordering;
 use kernel::{
     fs::File,
     new_spinlock_irq,
@@ -209,8 +210,6 @@ pub(super) struct Rare {
     edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
     retry: Option<(Pin<KBox<Retry>>, TimerPlace)>,
-    /// For a pipe whose reader was told of a part of what may come without another word.
-    rest: Option<(Pin<KBox<Rest>>, TimerPlace)>,
     charge: Option<Charge>,
 }
 
@@ -366,24 +365,16 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
-/// What looks for more in the pipe that the knote is bound to; `None` if there is no memory, or the
-/// user has no timer left. (Then what comes without a wake-up is found when the knote is next looked
-/// at.)
-fn rest_of<'a>(knote: &Knote, body: &'a mut Body, file: &File) -> Option<Pin<&'a Rest>> {
-    if body.source.is_none() {
-        body.source = Some(keep(Rare::default(), knote.kqueue().user()).ok()?);
-    }
-    let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
-    if rare.rest.is_none() {
-        let place = TimerPlace::new(knote.kqueue().user()).ok()?;
-        let rest = KBox::pin_init(Rest::new(knote, file), GFP_KERNEL_ACCOUNT).ok()?;
-        rare.rest = Some((rest, place));
-    }
-    rare.rest.as_ref().map(|(rest, _)| rest.as_ref())
+/// True if it is one of a reader of a pipe who may hear no more until there is more: with `EV_CLEAR`, or
+/// below a low-water mark.
+#[inline(always)]
+pub(crate) fn is_told_in_parts(filter: Filter, body: &Body) -> bool {
+    body.kind == FileKind::Pipe
+        && filter != Filter::Write
+        && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
 }
 
-/// What a pipe has to tell a reader who may hear no more until there is more: with `EV_CLEAR`, or
-/// below a low-water mark.
+/// What a pipe has to tell such a reader.
 #[inline(never)]
 fn event_of_pipe(
     knote: &Knote,
@@ -392,19 +383,17 @@ fn event_of_pipe(
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
-    // What is written into an empty one is told.
-    if Pipe::of(file).is_none_or(|pipe| pipe.is_empty()) {
-        return look(knote, body, file, direction, scratch);
-    }
-    let telling = rest_of(knote, body, file).and_then(|rest| rest.telling());
+    let end = Pipe::of(file).and_then(|pipe| pipe.end());
+    let told = end.unwrap_or_default();
+    knote.end_told().store(told, Ordering::Relaxed);
     let report = look(knote, body, file, direction, scratch);
-    let has_ended = report
-        .as_ref()
-        .is_some_and(|report| report.flags & EV_EOF != 0);
-    if let Some(telling) = telling.filter(|_| !has_ended) {
-        if let Some(rest) = rest_of(knote, body, file) {
-            rest.told(telling);
-        }
+    let waits = match &report {
+        None => true,
+        Some(report) => body.flags & EV_CLEAR != 0 && report.flags & EV_EOF == 0,
+    };
+    // What is written into an empty one is told.
+    if waits && end.is_some() {
+        knote.kqueue().was_told(knote);
     }
     report
 }
@@ -417,10 +406,7 @@ pub(super) fn event(
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
-    if body.kind == FileKind::Pipe
-        && direction != Direction::Write
-        && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
-    {
+    if is_told_in_parts(knote.filter(), body) {
         return event_of_pipe(knote, body, file, direction, scratch);
     }
     match body.kind.glance(file, direction, false) {

@@ -40,6 +40,7 @@ use crate::{
     },
     kqueue::Kqueue,
 };
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::fs::{File, LocalFile};
 
 /// What can be said of a file that is ready, or at its end, in one direction.
@@ -274,6 +275,21 @@ impl FileKind {
     }
 }
 
+/// What a reader of the pipe `file` is told at a glance, with interrupts off; keeps how far it is written by that.
+/// Not inlined, for the sake of the others.
+#[inline(never)]
+pub(super) fn glance_at_end(file: &File, told: &AtomicU32) -> Glance<i64> {
+    let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_read(file) && pipe.has_writer());
+    match pipe.and_then(|pipe| pipe.readable_at_once::<true>(true)) {
+        Some((bytes, end)) if bytes > 0 => {
+            told.store(end, Ordering::Relaxed);
+            Glance::Ready(bytes)
+        }
+        Some(_) => Glance::Nothing,
+        None => Glance::Ask,
+    }
+}
+
 /// Inlined, as a call costs as much as the pipe's lock.
 #[inline(always)]
 fn glance_at_pipe(file: &File, direction: Direction, interrupts_off: bool) -> Glance<i64> {
@@ -282,8 +298,8 @@ fn glance_at_pipe(file: &File, direction: Direction, interrupts_off: bool) -> Gl
     };
     match direction {
         Direction::Read if contents::is_open_to_read(file) && pipe.has_writer() => {
-            match pipe.readable_at_once(interrupts_off) {
-                Some(bytes) => Glance::ready_if(bytes > 0, || bytes),
+            match pipe.readable_at_once::<false>(interrupts_off) {
+                Some((bytes, _)) => Glance::ready_if(bytes > 0, || bytes),
                 None => Glance::Ask,
             }
         }

@@ -25,7 +25,7 @@ use crate::{
     uapi::*, //
 };
 use descriptor::Direction;
-pub(crate) use descriptor::{ContentWatcher, MARKS as CONTENT_MARKS};
+pub(crate) use descriptor::{is_told_in_parts, ContentWatcher, MARKS as CONTENT_MARKS};
 pub(crate) use file::{FileKind, Glance};
 use kernel::{
     fs::File,
@@ -126,6 +126,8 @@ pub(crate) enum Quick {
     Tcp,
     UnixStream,
     Pipe,
+    /// One whose reader is told once of what there is.
+    PipeEdge,
     Eventfd,
 }
 
@@ -138,8 +140,7 @@ impl Quick {
         match (filter, body.kind) {
             (Filter::User, _) => Quick::User,
             (Filter::Read, _) if body.fflags & NOTE_LOWAT != 0 => Quick::No,
-            // What was told of it is kept, and a timer started: see `descriptor::event_of_pipe`.
-            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => Quick::No,
+            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => Quick::PipeEdge,
             (Filter::Read, FileKind::Tcp) => Quick::Tcp,
             (Filter::Read, FileKind::UnixStream) => Quick::UnixStream,
             (Filter::Read, FileKind::Pipe) => Quick::Pipe,
@@ -315,7 +316,12 @@ fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
 
 /// The same as [`event`] without sleeping, and with a spin lock held.
 #[inline(always)]
-pub(crate) fn glance(quick: Quick, body: &Body, file: Option<&File>) -> Glance<Report> {
+pub(crate) fn glance(
+    quick: Quick,
+    knote: &Knote,
+    body: &Body,
+    file: Option<&File>,
+) -> Glance<Report> {
     let readable = |kind: FileKind, file: &File| match kind.glance(file, Direction::Read, true) {
         Glance::Ready(data) => Glance::Ready(Report {
             data,
@@ -328,10 +334,24 @@ pub(crate) fn glance(quick: Quick, body: &Body, file: Option<&File>) -> Glance<R
         (Quick::UnixStream, Some(file)) => readable(FileKind::UnixStream, file),
         (Quick::Tcp, Some(file)) => readable(FileKind::Tcp, file),
         (Quick::Pipe, Some(file)) => readable(FileKind::Pipe, file),
+        (Quick::PipeEdge, Some(file)) => match file::glance_at_end(file, knote.end_told()) {
+            Glance::Ready(data) => Glance::Ready(Report {
+                data,
+                ..Report::default()
+            }),
+            Glance::Nothing => Glance::Nothing,
+            Glance::Ask => Glance::Ask,
+        },
         (Quick::Eventfd, Some(file)) => readable(FileKind::Eventfd, file),
         (Quick::User, _) => user::event(body).map_or(Glance::Nothing, Glance::Ready),
         _ => Glance::Ask,
     }
+}
+
+/// True if there may come more without another word, once an event with those flags was told at a glance.
+#[inline(always)]
+pub(crate) fn is_part(quick: Quick, flags: u16) -> bool {
+    quick == Quick::PipeEdge && flags & EV_DISPATCH == 0
 }
 
 /// An event with those flags was told at a glance: it will reach the program, unless it is [`untold`].

@@ -183,11 +183,11 @@ impl Bound {
     ///
     /// # Safety
     ///
-    /// The mutex of the knote's kqueue is held, and until the result is used no more the knote is
-    /// not unbound.
+    /// The mutex of the knote's kqueue is held, or the knote is known to be bound; and until the result is used no
+    /// more it is not unbound.
     #[inline]
     pub(super) unsafe fn file<'a>(&self) -> Option<&'a File> {
-        // SAFETY: It does not change while the mutex is held.
+        // SAFETY: It does not change while the mutex is held, nor between binding and unbinding.
         let file = unsafe { *self.file.get() };
         // SAFETY: We own a reference by the type's invariant. An ioctl on another descriptor has
         // no `fdget_pos` active.

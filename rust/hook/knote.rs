@@ -33,7 +33,8 @@ use core::{
     cell::UnsafeCell,
     marker::PhantomData,
     mem::MaybeUninit,
-    ptr::{self, NonNull}, //
+    ptr::{self, NonNull},
+    sync::atomic::AtomicU32, //
 };
 use kernel::{
     bindings,
@@ -394,6 +395,22 @@ impl Knote {
         }
     }
 
+    /// How far its pipe was written by what its reader is told. Nothing is known of it until it is written.
+    #[inline]
+    pub(crate) fn end_told(&self) -> &AtomicU32 {
+        self.entry.spare()
+    }
+
+    /// The file of its descriptor, if it is told.
+    pub(super) fn told_file<'a>(&'a self, ready: &'a mut Ready) -> Option<&'a File> {
+        if !self.state(ready).is_told() {
+            return None;
+        }
+        // SAFETY: Told, it was bound by whoever had both locks or told us under this one, and is not retired, which
+        // comes before it is unbound and needs this lock: it is bound for as long as `ready` is borrowed.
+        unsafe { self.bound.file() }
+    }
+
     /// True if it was retired; without the lock, so it may be by now even if not.
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
@@ -423,8 +440,9 @@ impl Knote {
         unsafe { self.state.get().read_volatile() }.is_unlinked()
     }
 
-    /// Takes away what it hears of its source by: no callback comes after that.
+    /// Takes away what it hears of its source by, once it is retired: no callback comes after that.
     pub(crate) fn detach(&self, bodies: &mut Bodies) {
+        debug_assert!(self.is_retired());
         let mut parts = self.parts(bodies);
         // First, since the queue is the file's.
         self.entry.detach();

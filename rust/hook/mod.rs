@@ -43,6 +43,7 @@ pub(crate) mod sleepers;
 pub(crate) mod socket;
 mod symbol;
 mod taskwork;
+pub(crate) mod told;
 pub(crate) mod trace;
 pub(crate) mod tracepoint;
 mod treap;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a pipe or FIFO holds and has room for, and how one hears of what is written into one that
-//! is not empty.
+//! What a pipe or FIFO holds and has room for, and how far it was written.
 //!
 //! Head and tail, sizes and the numbers of readers and writers are single words, read as
 //! `pipe_poll` and `pipe_writable` read them, without a lock. The ring itself is replaced under the
@@ -11,21 +10,14 @@
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
-use super::{field::Field, hrtimer, irqlock::IrqSave, knote::Knote};
+use super::{field::Field, irqlock::IrqSave};
 use crate::generated;
-use core::{
-    marker::PhantomData,
-    pin::Pin,
-    ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
     fs::File,
     page::PAGE_SIZE,
-    prelude::*,
-    sync::{aref::ARef, lock::Backend},
-    types::Opaque,
+    sync::lock::Backend, //
 };
 
 /// What is read of pipes without a call. The C compiler checks the types (`rust/helpers.c`).
@@ -107,11 +99,6 @@ impl<'a> Pipe<'a> {
         head.wrapping_sub(tail)
     }
 
-    /// True if no slot is in use.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.used() == 0
-    }
-
     /// True if somebody has it open for writing.
     #[inline]
     pub(crate) fn has_writer(&self) -> bool {
@@ -147,20 +134,24 @@ impl<'a> Pipe<'a> {
         // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
         unsafe {
             let flags = IrqSave::lock(lock);
-            let bytes = self.count();
+            let (bytes, _) = self.count::<false>();
             IrqSave::unlock(lock, &flags);
             bytes
         }
     }
 
     /// The same, but never waits: `None` if the lock is not free, or if it takes long to count. May be called
-    /// with a lock held that a wake-up takes; if interrupts are off then, to say so is faster.
-    #[inline]
-    pub(crate) fn readable_at_once(&self, interrupts_off: bool) -> Option<i64> {
+    /// with a lock held that a wake-up takes; if interrupts are off then, to say so is faster. With how far it was
+    /// written, if it is not empty and that is asked for.
+    #[inline(always)]
+    pub(crate) fn readable_at_once<const END: bool>(
+        &self,
+        interrupts_off: bool,
+    ) -> Option<(i64, u32)> {
         /// That many slots are counted in no time.
         const FEW: u32 = 32;
         match self.used() {
-            0 => return Some(0),
+            0 => return Some((0, 0)),
             used if used > FEW => return None,
             _ => {}
         }
@@ -171,23 +162,25 @@ impl<'a> Pipe<'a> {
                 if !generated::kq_spin_trylock(lock) {
                     return None;
                 }
-                let bytes = self.count();
+                let found = self.count::<END>();
                 generated::kq_spin_unlock(lock);
-                Some(bytes)
+                Some(found)
             } else {
                 let flags = IrqSave::try_lock(lock)?;
-                let bytes = self.count();
+                let found = self.count::<END>();
                 IrqSave::unlock(lock, &flags);
-                Some(bytes)
+                Some(found)
             }
         }
     }
 
+    /// How much there is, and how far it was written if there is something and that is asked for.
+    ///
     /// # Safety
     ///
     /// The lock is held.
-    #[inline]
-    unsafe fn count(&self) -> i64 {
+    #[inline(always)]
+    unsafe fn count<const END: bool>(&self) -> (i64, u32) {
         let (head, tail) = ends(self.read(field::HEAD_TAIL));
         let mut bytes = 0;
         let mut slot = tail;
@@ -196,7 +189,11 @@ impl<'a> Pipe<'a> {
             bytes += i64::from(unsafe { field::BUFFER_LEN.read(self.buffer(slot)) });
             slot = slot.wrapping_add(1);
         }
-        bytes
+        if !END || head == tail {
+            return (bytes, 0);
+        }
+        // SAFETY: By this function's contract.
+        (bytes, unsafe { self.end_before(head) })
     }
 
     /// # Safety
@@ -214,156 +211,69 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// How far it was written.
+    /// How far it was written, by what is in its last slot, of which there is one: whatever was read since.
     ///
     /// # Safety
     ///
-    /// The lock is held.
-    unsafe fn end(&self) -> End {
-        let (head, tail) = ends(self.read(field::HEAD_TAIL));
-        if head == tail {
-            return End::Empty;
-        }
+    /// The lock is held, and `head` is the ring's.
+    #[inline]
+    unsafe fn end_before(&self, head: u32) -> u32 {
+        /// Few slots have as much as that.
+        const SLOT: u32 = 13;
         // SAFETY: By this function's contract. Reading moves the offset on and shortens the rest by
         // as much: what is seen in between looks like more, at worst.
         let last = unsafe {
             let buffer = self.buffer(head.wrapping_sub(1));
-            let offset = field::BUFFER_OFFSET.read(buffer);
-            offset.wrapping_add(field::BUFFER_LEN.read(buffer))
+            field::BUFFER_OFFSET
+                .read(buffer)
+                .wrapping_add(field::BUFFER_LEN.read(buffer))
         };
-        End::At(u64::from(head) << 32 | u64::from(last))
-    }
-}
-
-/// How far a pipe was written.
-enum End {
-    Empty,
-    /// The number of its last slot and how much that was filled, whatever was read since.
-    At(u64),
-}
-
-/// Looks, now and then, whether more was written into a pipe since its reader was last told of what
-/// is there.
-///
-/// Who writes tells the reader when it is done, if it is asked to (`EPOLLET`). But one who has to
-/// wait for room in the middle of a write only tells if the pipe was empty before, and the reader
-/// who has been told of less may never learn of the rest. There is nobody who could be asked to say
-/// so; until the pipe was seen empty a timer looks, less and less often.
-#[pin_data(PinnedDrop)]
-#[repr(C)]
-pub(crate) struct Rest {
-    // First, so that a pointer to it is a pointer to the whole.
-    #[pin]
-    timer: Opaque<bindings::hrtimer>,
-    knote: ARef<Knote>,
-    file: ARef<File>,
-    /// How far it was written by what the reader was told; 0 is nowhere.
-    told: AtomicU64,
-    /// How often there was nothing new since.
-    looks: AtomicU32,
-}
-
-// SAFETY: The timer is only handed to functions with locks of their own.
-unsafe impl Send for Rest {}
-// SAFETY: As above.
-unsafe impl Sync for Rest {}
-
-/// What a reader is about to be told of.
-pub(crate) struct Telling(u64);
-
-impl Rest {
-    /// One that does not look yet, at the pipe of `file`, on behalf of a knote that is bound to it.
-    pub(crate) fn new<'a>(knote: &'a Knote, file: &'a File) -> impl PinInit<Self> + 'a {
-        pin_init!(Rest {
-            // SAFETY: `slot` is valid for writes and stays in its place; `drop` cancels the timer.
-            timer <- Opaque::ffi_init(|slot| unsafe {
-                hrtimer::set_up(slot, hrtimer::Clock::Monotonic, Self::fire)
-            }),
-            knote: knote.into(),
-            file: file.into(),
-            told: AtomicU64::new(0),
-            looks: AtomicU32::new(0),
-        })
+        head.wrapping_shl(SLOT) ^ last
     }
 
-    /// How far the pipe is written by now, before it is looked at for a report. `None` if it is
-    /// empty.
-    pub(crate) fn telling(&self) -> Option<Telling> {
-        let pipe = Pipe::of(&self.file)?;
-        let lock = pipe.lock();
-        // SAFETY: The pipe's. It is held, and given back as it was taken.
-        let end = unsafe {
+    /// How far it was written; `None` if it is empty.
+    pub(crate) fn end(&self) -> Option<u32> {
+        let lock = self.lock();
+        // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
+        unsafe {
             let flags = IrqSave::lock(lock);
-            let end = pipe.end();
+            let (head, tail) = ends(self.read(field::HEAD_TAIL));
+            let end = (head != tail).then(|| self.end_before(head));
             IrqSave::unlock(lock, &flags);
             end
-        };
-        match end {
-            End::Empty => None,
-            End::At(end) => Some(Telling(end)),
         }
     }
 
-    /// The reader is told of that much: from here on looks for more.
-    pub(crate) fn told(self: Pin<&Self>, Telling(end): Telling) {
-        self.told.store(end, Ordering::Relaxed);
-        self.looks.store(0, Ordering::Relaxed);
-        self.look_again(0);
-    }
-
-    fn look_again(&self, looks: u32) {
-        /// Nanoseconds: ten milliseconds, after ten looks ten seconds.
-        const FIRST: i64 = 10_000_000;
-        const DOUBLED: u32 = 10;
-        let nanos = FIRST << looks.min(DOUBLED);
-        // SAFETY: The timer was set up, and `drop` cancels it.
+    /// What has become of it since it was written as far as `told`. Interrupts are off.
+    pub(super) fn progress(&self, told: u32) -> Progress {
+        if self.used() == 0 {
+            return Progress::Empty;
+        }
+        let lock = self.lock();
+        // SAFETY: Valid by the type's invariant. It is held, if it is free, and given back as it was taken.
         unsafe {
-            hrtimer::start(
-                self.timer.get(),
-                hrtimer::Clock::Monotonic.now().saturating_add(nanos),
-            )
-        };
-    }
-
-    /// The timer's function.
-    ///
-    /// # Safety
-    ///
-    /// `timer` is that of a `Rest`.
-    unsafe extern "C" fn fire(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: `timer` is the first field of a live `Rest`, whose `drop` waits for us.
-        let this = unsafe { &*timer.cast::<Rest>() };
-        let end = Pipe::of(&this.file).and_then(|pipe| {
-            let lock = pipe.lock();
-            // SAFETY: The pipe's. It is held, if it is free, and given back as it was taken.
-            unsafe {
-                let flags = IrqSave::try_lock(lock)?;
-                let end = pipe.end();
-                IrqSave::unlock(lock, &flags);
-                Some(end)
+            if !generated::kq_spin_trylock(lock) {
+                return Progress::None;
             }
-        });
-        match end {
-            // What comes now is told.
-            Some(End::Empty) => {}
-            Some(End::At(end)) if end != this.told.load(Ordering::Relaxed) => {
-                this.knote.activate();
-            }
-            _ => {
-                let looks = this.looks.load(Ordering::Relaxed);
-                this.looks.store(looks.saturating_add(1), Ordering::Relaxed);
-                this.look_again(looks.saturating_add(1));
-            }
+            let (head, tail) = ends(self.read(field::HEAD_TAIL));
+            let progress = if head == tail {
+                Progress::Empty
+            } else if self.end_before(head) == told {
+                Progress::None
+            } else {
+                Progress::More
+            };
+            generated::kq_spin_unlock(lock);
+            progress
         }
-        bindings::hrtimer_restart::HRTIMER_NORESTART
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for Rest {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Set up in `new`. Not under a lock that `fire` takes: it is dropped in process
-        // context, with the kqueue's mutex at most.
-        unsafe { bindings::hrtimer_cancel(self.timer.get()) };
-    }
+/// What has become of a pipe whose reader was told of what was in it.
+pub(crate) enum Progress {
+    /// It was read. What is written now, its writer tells of.
+    Empty,
+    /// Nothing was added, as far as one can see.
+    None,
+    More,
 }

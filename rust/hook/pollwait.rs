@@ -27,10 +27,11 @@ use crate::knote::Bodies;
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
+    mem::offset_of,
     ops::{BitOr, BitOrAssign, Deref},
     pin::Pin,
     ptr,
-    sync::atomic::{AtomicPtr, Ordering}, //
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering}, //
 };
 use kernel::{
     alloc::Flags,
@@ -132,6 +133,20 @@ impl Entry {
     fn head(&self) -> &AtomicPtr<bindings::wait_queue_head> {
         // SAFETY: The field is valid, and only accessed by this once the entry is linked.
         unsafe { AtomicPtr::from_ptr((&raw mut (*self.wait.get()).private).cast()) }
+    }
+
+    /// A number for whoever has the entry, which nothing is known of until it is written: what the
+    /// compiler leaves free between two fields.
+    #[inline]
+    pub(super) fn spare(&self) -> &AtomicU32 {
+        const SPARE: usize = size_of::<u32>();
+        const _: () = assert!(
+            offset_of!(bindings::wait_queue_entry, flags) == 0
+                && offset_of!(bindings::wait_queue_entry, private) == 2 * SPARE
+        );
+        // SAFETY: In the entry, behind a field of that size and before the next one, and only
+        // accessed by this.
+        unsafe { AtomicU32::from_ptr(self.wait.get().byte_add(SPARE).cast()) }
     }
 
     /// True if it is in a queue.

@@ -22,10 +22,10 @@ use crate::{
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
-/// A knote's links; both null unless it is in the list.
+/// A knote's links; both null unless it is in the list, or in one of [`super::told`].
 pub(super) struct Links {
-    next: *const Knote,
-    prev: *const Knote,
+    pub(super) next: *const Knote,
+    pub(super) prev: *const Knote,
 }
 
 impl Links {
@@ -80,13 +80,13 @@ impl Drop for Queue {
 ///
 /// `knote` is valid, the lock of its kqueue is held, and nobody has a reference to its links.
 #[inline]
-unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links {
+pub(super) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links {
     // SAFETY: By this function's contract.
     unsafe { &mut *(*knote).links.get() }
 }
 
 impl Ready {
-    /// True when the knote is in the list.
+    /// True when the knote, which is not told, is in the list.
     #[inline]
     fn holds(&self, knote: &Knote) -> bool {
         // SAFETY: `check` has found that the lock of the knote's kqueue is held.
@@ -97,7 +97,7 @@ impl Ready {
     /// Puts a knote of this kqueue at the tail, unless it is in the list.
     #[inline(always)]
     pub(crate) fn push_back(&mut self, knote: &Knote) {
-        knote.check(self);
+        self.untell(knote);
         if self.holds(knote) {
             return;
         }
@@ -121,7 +121,7 @@ impl Ready {
 
     /// Puts a knote of this kqueue at the head, unless it is in the list.
     pub(crate) fn push_front(&mut self, knote: &Knote) {
-        knote.check(self);
+        self.untell(knote);
         if self.holds(knote) {
             return;
         }
@@ -153,9 +153,9 @@ impl Ready {
         Some(front.into())
     }
 
-    /// Takes a knote of this kqueue out of the list. True if it was in there.
+    /// Takes a knote of this kqueue out of the list. True if it was in there; it is not told either after this.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
-        knote.check(self);
+        self.untell(knote);
         let held = self.holds(knote);
         if held {
             // SAFETY: It is in the list of this `Ready`, which the lock guards.
@@ -236,6 +236,13 @@ impl Ready {
                             first = at;
                         }
                     }
+                    Verdict::Told => {
+                        removed = removed.wrapping_add(1);
+                        at = self.told.push(at);
+                        if last.is_null() {
+                            first = at;
+                        }
+                    }
                 }
                 seen = seen.wrapping_add(1);
             }
@@ -288,6 +295,8 @@ pub(crate) enum Verdict {
     Stop,
     Keep,
     Remove,
+    /// The same, and its state says that it is told.
+    Told,
 }
 
 /// What a walk has come to.

@@ -3,7 +3,7 @@
 //! `EVFILT_READ` and `EVFILT_WRITE` on pipes.
 
 use crate::common::*;
-use kqueue::{ev, note};
+use kqueue::{ev, note, Event, Filter};
 use std::{
     fs::OpenOptions,
     os::{
@@ -111,6 +111,50 @@ fn clear_reports_what_a_writer_left_who_waits_for_room() {
         });
         assert!(pending(&kqueue).is_empty());
     }
+}
+
+/// The same of more pipes than are looked at in one go, some of which are not asked for any more.
+#[test]
+fn clear_reports_what_many_writers_left_who_wait_for_room() {
+    const PIPES: usize = 150;
+    let pipes: Vec<(OwnedFd, OwnedFd)> = (0..PIPES).map(|_| blocking_pipe()).collect();
+    let kqueue = kqueue();
+    for (reader, writer) in &pipes {
+        // SAFETY: No pointers.
+        let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PAGE) };
+        assert_eq!(i64::from(got), PAGE);
+        write(writer, &[0; 100]);
+        change(&kqueue, &[add_read(reader, ev::CLEAR)]);
+        assert_eq!(one(&kqueue).data, 100);
+    }
+    thread::scope(|scope| {
+        for (_, writer) in &pipes {
+            // So that some fits on the end of what is there.
+            scope.spawn(|| write(writer, &[0; PAGE as usize + 96]));
+        }
+        // Every third one goes, one way or the other, with what there may be to tell of it.
+        let mut left: Vec<&OwnedFd> = Vec::new();
+        for (index, (reader, _)) in pipes.iter().enumerate() {
+            if index % 3 == 0 {
+                let fd = reader.as_raw_fd();
+                change(&kqueue, &[Event::fd(fd, Filter::READ, ev::DELETE)]);
+            } else {
+                left.push(reader);
+            }
+        }
+        while !left.is_empty() {
+            for event in soon(&kqueue) {
+                assert_eq!(event.data, 196);
+                left.retain(|reader| reader.as_raw_fd() as u64 != event.ident);
+            }
+        }
+        for (reader, _) in &pipes {
+            read(reader, 196);
+            while waiting(reader) < PAGE as usize {
+                thread::yield_now();
+            }
+        }
+    });
 }
 
 /// The same below a low-water mark.
