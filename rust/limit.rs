@@ -182,7 +182,7 @@ impl User {
     /// # Errors
     ///
     /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_place(&self, filter: Filter) -> Result {
         self.take(weight(filter))?;
         if filter == Filter::Timer {
@@ -193,7 +193,7 @@ impl User {
     }
 
     /// Gives it back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn leave_place(&self, filter: Filter) {
         if filter == Filter::Timer {
             self.leave_timer();
@@ -201,31 +201,49 @@ impl User {
         self.leave(weight(filter));
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&self, weight: usize) -> Result {
+        let mut fits = add(&self.account.knotes, weight, params::max_user_knotes());
+        if let Some(above) = &self.above {
+            fits &= above.take_all(weight);
+        }
+        if fits {
+            return Ok(());
+        }
+        self.leave(weight);
+        Err(ENOSPC)
+    }
+
+    /// For this one and those above: true if all of it fits.
+    #[cold]
+    fn take_all(&self, weight: usize) -> bool {
         let most = params::max_user_knotes();
-        let mut fits = true;
-        for user in Self::chain(Some(self)) {
-            fits &= add(&user.account.knotes, weight, most);
-        }
-        if !fits {
-            self.leave(weight);
-            return Err(ENOSPC);
-        }
-        Ok(())
+        Self::chain(Some(self)).fold(true, |fits, user| {
+            add(&user.account.knotes, weight, most) && fits
+        })
     }
 
     #[inline]
     fn leave(&self, weight: usize) {
+        subtract(&self.account.knotes, weight);
+        if let Some(above) = &self.above {
+            above.leave_all(weight);
+        }
+    }
+
+    #[cold]
+    fn leave_all(&self, weight: usize) {
         for user in Self::chain(Some(self)) {
             subtract(&user.account.knotes, weight);
         }
     }
 
+    #[inline]
     fn take_timer(&self) -> Result {
         let most = params::max_user_timers();
         let mut fits = add(&TIMERS, 1, params::max_timers());
-        for user in Self::chain(Some(self)) {
+        fits &= add(&self.account.timers, 1, most);
+        for user in Self::chain(self.above.as_deref()) {
             fits &= add(&user.account.timers, 1, most);
         }
         if !fits && !params::may_exceed_limits() {
@@ -235,6 +253,7 @@ impl User {
         Ok(())
     }
 
+    #[inline]
     fn leave_timer(&self) {
         for user in Self::chain(Some(self)) {
             subtract(&user.account.timers, 1);

@@ -57,6 +57,8 @@ struct Heard {
     /// What the program asked for.
     wanted: u32,
     udata: u64,
+    /// Who is charged for the knotes of children, once they were asked for.
+    payer: Option<Arc<Payer>>,
     /// What has happened of that and was not collected.
     fired: u32,
     /// `NOTE_TRACKERR` was told because what the process does is no longer ours to know.
@@ -92,13 +94,24 @@ impl Heard {
     }
 }
 
-/// Who watches a process, and those that descend from it.
+/// Who watches a process, and those that descend from it. (It is in each watcher: one that hears of the
+/// end alone has no other memory.)
+#[derive(Clone)]
 struct Tracker {
     observer: Observer,
     /// Where children are named.
     namespace: ARef<PidNamespace>,
-    /// Who is charged for their knotes.
-    payer: Payer,
+}
+
+/// What a program asks for: the events, its own data, and who is charged for the knotes of children.
+type Asked = (u32, u64, Option<Arc<Payer>>);
+
+/// Who is to be charged if children are asked for: the current task.
+fn payer(fflags: u32) -> Result<Option<Arc<Payer>>> {
+    if fflags & NOTE_TRACK == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Payer::current(), GFP_KERNEL_ACCOUNT)?))
 }
 
 /// A process that is watched; shared with whoever hears of it.
@@ -110,7 +123,7 @@ pub(crate) struct Watcher {
     knote: ARef<Knote>,
     /// The knote's flags, for its children.
     flags: u16,
-    tracker: Arc<Tracker>,
+    tracker: Tracker,
     #[pin]
     heard: SpinLockIrq<Heard>,
 }
@@ -119,12 +132,13 @@ impl Watcher {
     fn new<'a>(
         knote: &'a Knote,
         flags: u16,
-        tracker: Arc<Tracker>,
-        (wanted, udata): (u32, u64),
+        tracker: Tracker,
+        (wanted, udata, payer): Asked,
     ) -> impl PinInit<Self> + 'a {
         let heard = Heard {
             wanted,
             udata,
+            payer,
             fired: 0,
             lost: false,
             exited: None,
@@ -165,9 +179,10 @@ impl Watcher {
     }
 
     /// Gives a child a knote, as its parent has one.
-    fn track(&self, child: &process::Process, wanted: u32, udata: u64) -> Result {
+    fn track(&self, child: &process::Process, (wanted, udata, payer): Asked) -> Result {
         // Charged to whoever asked for it, and not to who forks.
-        let _charged = self.tracker.payer.pays();
+        let charged = payer.clone();
+        let _charged = charged.as_deref().map(Payer::pays);
         let alloc = Memory::Atomic.flags();
         let ident = child.number_in(&self.tracker.namespace).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
@@ -178,7 +193,12 @@ impl Watcher {
             ..Default::default()
         });
         let knote = Kqueue::new_knote(kqueue, ident, self.knote.filter(), || body, Memory::Atomic)?;
-        let watcher = Watcher::new(&knote, self.flags, self.tracker.clone(), (wanted, udata));
+        let watcher = Watcher::new(
+            &knote,
+            self.flags,
+            self.tracker.clone(),
+            (wanted, udata, payer),
+        );
         let exit = Exit::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
         let source = Process {
@@ -217,13 +237,13 @@ impl Forks for ProcessWatcher {
         if !this.observer().may_look(parent) {
             return this.lose();
         }
-        let (wanted, udata) = {
+        let asked = {
             let heard = this.heard.lock();
-            (heard.wanted, heard.udata)
+            (heard.wanted, heard.udata, heard.payer.clone())
         };
-        if wanted & NOTE_TRACK != 0 {
+        if asked.0 & NOTE_TRACK != 0 {
             let may_track = this.observer().may_look(first);
-            if !may_track || this.track(child, wanted, udata).is_err() {
+            if !may_track || this.track(child, asked).is_err() {
                 this.fire(NOTE_TRACKERR);
             }
         }
@@ -284,11 +304,9 @@ impl Process {
         let tracker = Tracker {
             observer: Observer::current(&process)?,
             namespace: process::current_namespace().ok_or(ESRCH)?,
-            payer: Payer::current(),
         };
-        let tracker = Arc::new(tracker, GFP_KERNEL_ACCOUNT)?;
         let flags = change.flags | EV_CLEAR;
-        let asked = (change.fflags, change.udata);
+        let asked = (change.fflags, change.udata, payer(change.fflags)?);
         let watcher = Watcher::new(attach.knote, flags, tracker, asked);
         let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
         let watcher = exit.mourner();
@@ -349,9 +367,15 @@ impl Process {
 
     pub(super) fn touch(&mut self, change: &Kevent) -> Result {
         let watcher = self.exit.mourner().clone();
+        // One that is not needed is dropped after the lock was released.
+        let mut payer = payer(change.fflags)?;
         self.watch(&watcher.knote, change.fflags)?;
         let mut heard = watcher.heard.lock();
         heard.wanted = change.fflags;
+        // The first one goes on paying.
+        if heard.payer.is_none() {
+            heard.payer = payer.take();
+        }
         if !change.has(EV_KEEPUDATA) {
             heard.udata = change.udata;
         }

@@ -52,6 +52,7 @@
 
 use super::{
     fdtable::{self, CurrentTable, Names, TableId},
+    irqlock::TaskLock,
     knote::Knote,
     params,
     probe::{hash, Presence, Probe},
@@ -74,15 +75,14 @@ use kernel::{
     ffi::{c_int, c_uint, c_ulong, c_void},
     fmt,
     fs::File,
-    new_spinlock,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::ARef,
         atomic::{ordering, Atomic},
         barrier::smp_mb,
         rcu,
-        Arc,
-        SpinLock, //
+        Arc, //
     },
     types::Opaque, //
 };
@@ -216,6 +216,7 @@ impl Bound {
     /// # Safety
     ///
     /// As [`Bound::unbind`], or nobody else uses the knote; made by that hook.
+    #[inline(always)]
     pub(super) unsafe fn give_up(&self, knote: &Knote, hook: &CloseHook) {
         // SAFETY: It does not change but here.
         let file = unsafe { *self.file.get() };
@@ -378,7 +379,7 @@ pub(crate) struct CloseHook {
     /// A tree of knotes each.
     buckets: KVVec<Root<Knote>>,
     /// Each for the buckets whose numbers end alike.
-    locks: KVec<Pin<KBox<SpinLock<()>>>>,
+    locks: KVec<Pin<KBox<TaskLock<()>>>>,
     /// The probe has seen the close that tests it.
     proved: Atomic<bool>,
 }
@@ -393,7 +394,7 @@ unsafe impl Sync for CloseHook {}
 #[derive(Clone, Copy)]
 struct Bucket<'a> {
     root: &'a Root<Knote>,
-    lock: &'a SpinLock<()>,
+    lock: &'a TaskLock<()>,
 }
 
 impl<'a> Bucket<'a> {
@@ -758,8 +759,8 @@ impl CloseHook {
         }
         let mut locks = KVec::with_capacity(1 << LOCK_BITS, GFP_KERNEL)?;
         for _ in 0..1 << LOCK_BITS {
-            let lock = KBox::pin_init(new_spinlock!((), "kqueue_bound"), GFP_KERNEL)?;
-            locks.push(lock, GFP_KERNEL)?;
+            let lock = TaskLock::new((), c"kqueue_bound", static_lock_class!());
+            locks.push(KBox::pin_init(lock, GFP_KERNEL)?, GFP_KERNEL)?;
         }
         let probe = CloseProbe {
             ops: Opaque::new(bindings::ftrace_ops {

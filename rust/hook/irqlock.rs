@@ -20,6 +20,46 @@ pub(crate) type IrqLock<T> = Lock<T, IrqSave>;
 /// How it is taken.
 pub(crate) struct IrqSave;
 
+/// A spin lock that only tasks take. The `kernel` crate's asks each time whether it is held.
+pub(crate) type TaskLock<T> = Lock<T, Task>;
+
+/// How that is taken.
+pub(crate) struct Task;
+
+// SAFETY: As below.
+unsafe impl Backend for Task {
+    type State = bindings::spinlock_t;
+    type GuardState = ();
+
+    unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
+        // SAFETY: By this function's contract.
+        unsafe { bindings::__spin_lock_init(ptr, name, key) };
+    }
+
+    #[inline]
+    unsafe fn lock(ptr: *mut Self::State) {
+        // SAFETY: Initialised, by this function's contract.
+        unsafe { bindings::spin_lock(ptr) };
+    }
+
+    unsafe fn try_lock(ptr: *mut Self::State) -> Option<()> {
+        // SAFETY: Initialised, by this function's contract.
+        (unsafe { bindings::spin_trylock(ptr) } != 0).then_some(())
+    }
+
+    #[inline]
+    unsafe fn unlock(ptr: *mut Self::State, (): &()) {
+        // SAFETY: We own the lock.
+        unsafe { bindings::spin_unlock(ptr) };
+    }
+
+    #[inline]
+    unsafe fn assert_is_held(ptr: *mut Self::State) {
+        // SAFETY: As of `IrqSave`.
+        unsafe { IrqSave::assert_is_held(ptr) };
+    }
+}
+
 // SAFETY: A spin lock has one owner at a time; `relock` is the default one.
 unsafe impl Backend for IrqSave {
     type State = bindings::spinlock_t;

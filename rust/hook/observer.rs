@@ -66,6 +66,7 @@ impl<'a> Subject<'a> {
 }
 
 /// Who watches.
+#[derive(Clone)]
 pub(crate) struct Observer {
     credentials: ARef<Credential>,
     /// False if a security module keeps it from using `CAP_SYS_PTRACE`.

@@ -174,7 +174,7 @@ impl Process {
 
     /// Checks that `observer`, the current task, may watch the process, if need be for no more than
     /// its end: its child, one that it may look at, or, for the end, one that it could send a
-    /// signal. Gives whether it may look at it now.
+    /// signal. False if it may know no more of it now.
     ///
     /// # Errors
     ///
@@ -189,7 +189,7 @@ impl Process {
                 generated::kq_process_parent(leader.as_ptr()),
             )
         };
-        if observer.may_look(subject) {
+        if (only_end && observer.is(parent)) || observer.may_look(subject) {
             Ok(true)
         } else if observer.is(parent) || (only_end && observer.may_signal(subject)) {
             Ok(false)

@@ -23,6 +23,12 @@ impl<T> Links<T> {
         left: ptr::null(),
         right: ptr::null(),
     };
+
+    /// True if there is nothing below.
+    #[inline]
+    fn is_none(&self) -> bool {
+        self.left.is_null() && self.right.is_null()
+    }
 }
 
 /// An item of a tree.
@@ -122,16 +128,31 @@ impl<'a, T: Item> Treap<'a, T> {
     /// The item is in no tree. It stays valid until it was removed.
     #[inline]
     pub(super) unsafe fn insert(&mut self, item: &T) {
-        let mut slot = self.root.0.get();
+        let slot = self.root.0.get();
         // SAFETY: By the type's invariant and this function's contract all that is followed is
         // valid; the slots are the root and links of items.
         unsafe {
             let links = T::links(item);
+            *links = Links::NONE;
             if (*slot).is_null() {
-                *links = Links::NONE;
                 slot.write_volatile(item);
-                return;
+            } else {
+                self.insert_into(item);
             }
+        }
+    }
+
+    /// The same for a tree that is not empty.
+    ///
+    /// # Safety
+    ///
+    /// As [`Treap::insert`].
+    #[inline(never)]
+    unsafe fn insert_into(&mut self, item: &T) {
+        let mut slot = self.root.0.get();
+        // SAFETY: As above.
+        unsafe {
+            let links = T::links(item);
             let key = item.key();
             let priority = self.priority(item);
             while let Some(other) = (*slot).as_ref() {
@@ -163,6 +184,20 @@ impl<'a, T: Item> Treap<'a, T> {
     /// Takes an item out. False if it is not in the tree.
     #[inline]
     pub(super) fn remove(&mut self, item: &T) -> bool {
+        let slot = self.root.0.get();
+        // SAFETY: By the type's invariant all items are valid, and so are their links.
+        unsafe {
+            if ptr::eq(*slot, item) && (*T::links(item)).is_none() {
+                slot.write_volatile(ptr::null());
+                return true;
+            }
+        }
+        self.remove_from(item)
+    }
+
+    /// The same for a tree that has others.
+    #[inline(never)]
+    fn remove_from(&mut self, item: &T) -> bool {
         let mut slot = self.root.0.get();
         // SAFETY: As above.
         unsafe {
