@@ -29,6 +29,7 @@ enum Timeout {
 }
 
 impl Timeout {
+    #[inline(always)]
     fn of(args: &KeventArgs) -> Result<Self> {
         if args.flags & KQUEUE_TIMEOUT == 0 {
             return Ok(Timeout::Until(Deadline::Never));
@@ -103,7 +104,7 @@ impl EventSink for EventList {
         self.written == 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn report(&mut self, events: &[Kevent]) -> (usize, Result) {
         if self.list.write(events).is_ok() {
             self.written += events.len();
@@ -147,6 +148,7 @@ fn count(count: u32) -> Result<usize> {
 /// - `EINTR`: a signal came before an event; the changes are applied.
 /// - That of a failed change for which there is no room in the eventlist; the ones before it are
 ///   applied.
+#[inline(always)]
 pub(crate) fn kevent(
     kqueue: ArcBorrow<'_, Kqueue>,
     args: &KeventArgs,
@@ -158,6 +160,7 @@ pub(crate) fn kevent(
     result
 }
 
+#[inline(always)]
 fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> Result<usize> {
     if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
         return Err(EINVAL);
@@ -173,14 +176,15 @@ fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> R
         scratch,
     };
 
-    let mut entered = None;
     let mut buffer;
-    if nchanges > 0 {
+    let entered = if nchanges > 0 {
         let changes = UserEvents::new(args.changelist as usize, nchanges)?;
         buffer = Buffer::new();
         let kept = apply(&kqueue, changes, &mut buffer, &mut events, caller)?;
-        entered = kept.map(|kept| (kept, &buffer));
-    }
+        kept.map(|kept| (kept, &buffer))
+    } else {
+        None
+    };
     if events.written > 0 || events.room() == 0 {
         return Ok(events.written);
     }
@@ -227,6 +231,7 @@ impl Answers {
 
 /// Applies all changes, and posts receipts and errors. Keeps the mutex if there is nothing to post,
 /// and the last changes in `buffer`, some of which are to be looked at by a scan.
+#[inline(always)]
 fn apply<'a>(
     kqueue: &'a ArcBorrow<'_, Kqueue>,
     mut changes: UserEvents,
@@ -285,8 +290,9 @@ fn apply<'a>(
     }
 }
 
-/// Reports what is pending, or waits for it.
-#[inline]
+/// Reports what is pending, or waits for it. (A function of its own, so that the loop of the scan has
+/// the registers that it needs; the rest of a call is in one.)
+#[inline(never)]
 fn collect(
     kqueue: &Kqueue,
     entered: Option<(Entered<'_>, &Buffer)>,

@@ -265,7 +265,7 @@ impl Drop for Settle<'_> {
     fn drop(&mut self) {
         // Who owes sets the flag and then tries the mutex; we release it and then look at the flag.
         // So one of us sees the other.
-        smp_mb(ordering::Full);
+        killable::barrier_after_unlock();
         if self.0.owed.is_set() {
             self.0.settle();
         }
@@ -353,6 +353,7 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EBADF` if it belongs to another descriptor table (it is not inherited over fork).
+    #[inline(always)]
     pub(crate) fn check_usable(&self) -> Result<CurrentTable> {
         self.owner.if_current().ok_or(EBADF)
     }
@@ -690,7 +691,7 @@ impl Kqueue {
     /// - `ENOENT`: no such knote, and `EV_ADD` is not given.
     /// - `ENOSPC`: the user has as many knotes as they may.
     /// - `ENOMEM`; and what attaching to the source fails with.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn register(
         this: ArcBorrow<'_, Self>,
         knotes: &mut Knotes,

@@ -429,7 +429,7 @@ impl Owner {
     }
 
     /// The table, if it is that of the current task.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn if_current(&self) -> Option<CurrentTable> {
         let confirmed = self.confirmed.load(atomic::Ordering::Relaxed);
         TableId::at(confirmed)

@@ -10,6 +10,8 @@ use kernel::{
     bindings,
     prelude::*,
     sync::{
+        atomic::ordering,
+        barrier::smp_mb,
         lock::{mutex::MutexBackend, Guard},
         Mutex, //
     }, //
@@ -43,4 +45,15 @@ pub(crate) fn lock_or_leave<T>(mutex: &Mutex<T>) -> Result<Guard<'_, T, MutexBac
         return mutex.try_lock().ok_or(EINTR);
     }
     lock(mutex)
+}
+
+/// Orders all that comes after it behind the release of a mutex that came right before, which alone is a
+/// release only (`smp_mb__after_atomic`).
+#[inline(always)]
+pub(crate) fn barrier_after_unlock() {
+    // A mutex is released by an atomic read-modify-write, be it contended or not, and on x86 each of
+    // those is a full barrier. The call of `mutex_unlock` keeps the compiler from moving anything.
+    if !cfg!(CONFIG_X86) {
+        smp_mb(ordering::Full);
+    }
 }
