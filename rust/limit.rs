@@ -218,9 +218,12 @@ impl User {
     #[cold]
     fn take_all(&self, weight: usize) -> bool {
         let most = params::max_user_knotes();
-        Self::chain(Some(self)).fold(true, |fits, user| {
-            add(&user.account.knotes, weight, most) && fits
-        })
+        let mut fits = true;
+        // All of them are counted, since all are given back.
+        for user in Self::chain(Some(self)) {
+            fits &= add(&user.account.knotes, weight, most);
+        }
+        fits
     }
 
     #[inline]
