@@ -354,8 +354,9 @@ impl<'a> Actor<'a> {
 
     /// What a call gave, with room for so many events, if they are `ours`.
     fn judge(&mut self, queue: Fd, result: Result<usize, i32>, room: usize, ours: bool) {
-        /// All that a call or a change can fail with.
-        const ERRORS: [i32; 19] = [
+        /// All that a call or a change can fail with; and `ENOTTY`, since the number may have been
+        /// another file's for a moment.
+        const ERRORS: [i32; 20] = [
             libc::EACCES,
             libc::EBADF,
             libc::EBUSY,
@@ -375,6 +376,7 @@ impl<'a> Actor<'a> {
             libc::ENFILE,
             libc::EOVERFLOW,
             libc::ENODEV,
+            libc::ENOTTY,
         ];
         let is_queue = self
             .shared
