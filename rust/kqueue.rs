@@ -945,6 +945,9 @@ impl Kqueue {
         let mut ready = self.locks.ready.lock();
         if Self::apply_to_state(knote.state(&mut ready), active, change) {
             self.announce(ready, knote, WakeFlags::default());
+        } else if knote.state(&mut ready).is_disabled() && ready.take_off(knote) {
+            // Its source has fired after it was taken off. A disabled one is not pending.
+            let _ = knote.state(&mut ready).take();
         }
     }
 
@@ -1667,6 +1670,10 @@ impl Ready {
                 }
                 Next::Nothing | Next::Idle | Next::Unbound | Next::AtHead | Next::Asks => false,
             };
+            if knote.state(self).is_disabled() && self.remove(knote) {
+                // Its source has fired while it was in the scan's hands. A disabled one is not pending.
+                let _ = knote.state(self).take();
+            }
             if due {
                 result.signals |= *next == Next::Again && self.queue.len() == 0;
                 self.push_back(knote);
