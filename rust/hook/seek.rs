@@ -4,9 +4,9 @@
 //!
 //! Whoever moves the offset of an open file that others have too holds the lock of its offset, and
 //! lets it go by `__f_unlock_pos(file)`; a watch comes with a reference, so that is so for each
-//! regular file and directory that was opened by name and is watched. Block devices and
-//! memfd_create(2)'s files have no such lock; there it is the return from the file's own function
-//! for lseek(2). Function probes (fprobe) see both.
+//! regular file and directory that was opened by name and is watched. Block devices have no such
+//! lock; there it is the return from the file's own function for lseek(2). Function probes (fprobe)
+//! see both.
 //!
 //! # Context and locks
 //!
