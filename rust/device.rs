@@ -20,11 +20,11 @@ use crate::{
         tracepoint::Tracepoint,
         usercopy, //
     },
-    kevent::kevent,
+    kevent::{change, collect_into, kevent},
     kqueue::Kqueue,
     limit::Users,
     nesting::Nesting,
-    uapi::{kevent_args_size, KeventArgs, IOC_CREATE, IOC_KEVENT}, //
+    uapi::{kevent_args_size, short_form, KeventArgs, Short, IOC_CREATE, IOC_KEVENT}, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -119,6 +119,14 @@ impl Device for Kqueue {
 
     #[inline(always)]
     fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
+        if let Some((form, count)) = short_form(cmd) {
+            return match form {
+                Short::Wait => collect_into(this, arg, count, true),
+                Short::Poll => collect_into(this, arg, count, false),
+                Short::Change => change(this, arg, count),
+            }
+            .map(|count| count as isize);
+        }
         let size = match cmd {
             IOC_KEVENT => size_of::<KeventArgs>(),
             IOC_CREATE => return create(&this, arg),

@@ -83,7 +83,6 @@ KQ_FIELD_IS(unsigned int, pipe_inode_info, ring_size);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, readers);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, writers);
 KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
-KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
 /* What rust/hook/socket.rs has copied by hand */
@@ -409,6 +408,14 @@ do {								\
 	unsafe_get_user((to)[3], (from) + 3, label);		\
 } while (0)
 
+#define KQ_PUT_FOUR(from, to, label)				\
+do {								\
+	unsafe_put_user((from)[0], to, label);			\
+	unsafe_put_user((from)[1], (to) + 1, label);		\
+	unsafe_put_user((from)[2], (to) + 2, label);		\
+	unsafe_put_user((from)[3], (to) + 3, label);		\
+} while (0)
+
 int kq_copy_events_from_user(u64 *to, const u64 __user *from, unsigned int events)
 {
 	const u64 *end = to + 4 * events;
@@ -438,23 +445,26 @@ fault:
 	return -EFAULT;
 }
 
-int kq_copy_events_to_user_nofault(struct kqueue_event __user *to, const struct kqueue_event *from,
-				   unsigned int events)
+int kq_copy_events_to_user_nofault(u64 __user *to, const u64 *from, unsigned int events)
 {
-	const struct kqueue_event *end = from + events;
-	int ret = -EFAULT;
+	const u64 *end = from + 4 * events;
 
 	pagefault_disable();
-	if (!user_write_access_begin(to, (size_t)events * sizeof(*to)))
+	if (!user_write_access_begin(to, (size_t)events * 4 * sizeof(*to)))
 		goto out;
-	for (; from != end; from++, to++)
-		unsafe_copy_to_user((char __user *)to, (const char *)from, sizeof(*from), fault);
-	ret = 0;
+	for (; from != end; from += 4, to += 4) {
+		/* Or the compiler keeps a pointer for each word. */
+		OPTIMIZER_HIDE_VAR(to);
+		KQ_PUT_FOUR(from, to, fault);
+	}
+	user_write_access_end();
+	pagefault_enable();
+	return 0;
 fault:
 	user_write_access_end();
 out:
 	pagefault_enable();
-	return ret;
+	return -EFAULT;
 }
 
 struct workqueue_struct *kq_alloc_workqueue(const char *name)

@@ -161,8 +161,7 @@ struct tty_struct *kq_tty_of(struct file *file);
 /* Copies word by word, which is quicker than a string instruction for so few; four words at once */
 int kq_copy_args_from_user(u64 *to, const u64 __user *from);
 int kq_copy_events_from_user(u64 *to, const u64 __user *from, unsigned int events);
-int kq_copy_events_to_user_nofault(struct kqueue_event __user *to, const struct kqueue_event *from,
-				   unsigned int events);
+int kq_copy_events_to_user_nofault(u64 __user *to, const u64 *from, unsigned int events);
 
 /* Page faults */
 void kq_pagefault_disable(void);

@@ -4,12 +4,13 @@
 
 use crate::{
     hook::{
+        guard::KnotesGuard,
         signal,
         sleepers::{Deadline, Wakeup},
         trace,
         usercopy::{Buffer, Scratch, UserEvents}, //
     },
-    kqueue::{Caller, Entered, EventSink, Kqueue},
+    kqueue::{Caller, EventSink, Kqueue},
     uapi::*, //
 };
 use core::slice::from_ref;
@@ -104,6 +105,11 @@ impl EventSink for EventList {
         self.written == 0
     }
 
+    #[inline]
+    fn scratch(&self) -> Scratch {
+        self.list.scratch()
+    }
+
     #[inline(always)]
     fn report(&mut self, events: &[Kevent]) -> (usize, Result) {
         if self.list.write(events).is_ok() {
@@ -154,36 +160,97 @@ pub(crate) fn kevent(
     args: &KeventArgs,
     scratch: Scratch,
 ) -> Result<usize> {
-    trace::enter(&kqueue, args.nchanges, args.nevents);
-    let result = call(kqueue, args, scratch);
+    traced(kqueue, args.nchanges, args.nevents, || {
+        if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let nchanges = count(args.nchanges)?;
+        let events = UserEvents::new(args.eventlist as usize, count(args.nevents)?)?;
+        let timeout = Timeout::of(args)?;
+        let changes = if nchanges > 0 {
+            Some(UserEvents::new(args.changelist as usize, nchanges)?)
+        } else {
+            None
+        };
+        call(kqueue, changes, events, timeout, scratch)
+    })
+}
+
+/// The call without changes, which waits for ever or does not wait.
+///
+/// # Errors
+///
+/// As [`kevent`].
+#[inline(always)]
+pub(crate) fn collect_into(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    eventlist: usize,
+    nevents: usize,
+    waits: bool,
+) -> Result<usize> {
+    traced(kqueue, 0, nevents as u32, || {
+        let events = UserEvents::new(eventlist, nevents)?;
+        let timeout = if waits {
+            Timeout::Until(Deadline::Never)
+        } else {
+            Timeout::Poll
+        };
+        call(kqueue, None, events, timeout, Scratch::NONE)
+    })
+}
+
+/// The call with changes alone.
+///
+/// # Errors
+///
+/// As [`kevent`].
+#[inline(always)]
+pub(crate) fn change(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    changelist: usize,
+    nchanges: usize,
+) -> Result<usize> {
+    traced(kqueue, nchanges as u32, 0, || {
+        let changes = UserEvents::new(changelist, nchanges)?;
+        let events = UserEvents::new(0, 0)?;
+        call(kqueue, Some(changes), events, Timeout::Poll, Scratch::NONE)
+    })
+}
+
+#[inline(always)]
+fn traced(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    nchanges: u32,
+    nevents: u32,
+    call: impl FnOnce() -> Result<usize>,
+) -> Result<usize> {
+    trace::enter(&kqueue, nchanges, nevents);
+    let result = call();
     trace::exit(&kqueue, &result);
     result
 }
 
 #[inline(always)]
-fn call(kqueue: ArcBorrow<'_, Kqueue>, args: &KeventArgs, scratch: Scratch) -> Result<usize> {
-    if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
-        return Err(EINVAL);
-    }
-    let nchanges = count(args.nchanges)?;
-    let mut events = EventList {
-        list: UserEvents::new(args.eventlist as usize, count(args.nevents)?)?,
-        written: 0,
-    };
-    let timeout = Timeout::of(args)?;
+fn call(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    changes: Option<UserEvents>,
+    list: UserEvents,
+    timeout: Timeout,
+    scratch: Scratch,
+) -> Result<usize> {
+    let mut events = EventList { list, written: 0 };
     let caller = Caller {
         table: kqueue.check_usable()?,
         scratch,
     };
-
     let mut buffer;
-    let entered = if nchanges > 0 {
-        let changes = UserEvents::new(args.changelist as usize, nchanges)?;
-        buffer = Buffer::new();
-        let kept = apply(&kqueue, changes, &mut buffer, &mut events, caller)?;
-        kept.map(|kept| (kept, &buffer))
-    } else {
-        None
+    let entered = match changes {
+        Some(changes) => {
+            buffer = Buffer::new();
+            let kept = apply(&kqueue, changes, &mut buffer, &mut events, caller)?;
+            kept.map(|kept| (kept, &buffer))
+        }
+        None => None,
     };
     if events.written > 0 || events.room() == 0 {
         return Ok(events.written);
@@ -238,7 +305,7 @@ fn apply<'a>(
     buffer: &mut Buffer,
     events: &mut EventList,
     caller: Caller,
-) -> Result<Option<Entered<'a>>> {
+) -> Result<Option<KnotesGuard<'a>>> {
     loop {
         let batch = changes.read(buffer)?;
         let last = changes.len() == 0;
@@ -295,7 +362,7 @@ fn apply<'a>(
 #[inline(never)]
 fn collect(
     kqueue: &Kqueue,
-    entered: Option<(Entered<'_>, &Buffer)>,
+    entered: Option<(KnotesGuard<'_>, &Buffer)>,
     events: &mut EventList,
     timeout: Timeout,
     caller: Caller,

@@ -13,6 +13,7 @@ use crate::{
         erased::Erased,
         fdtable::{self, Closing, CurrentTable, FileAddress, Names, TableId, WeakFile},
         flag::Flag,
+        guard::KnotesGuard,
         irqlock::IrqSave,
         killable,
         knote::{Key, Keyed, Locks, Parts},
@@ -33,8 +34,9 @@ use crate::{
     uapi::*, //
 };
 use core::{
+    mem::offset_of,
     num::NonZeroUsize,
-    ops::{BitOrAssign, Deref, DerefMut},
+    ops::BitOrAssign,
     ptr::NonNull, //
 };
 use kernel::{
@@ -46,7 +48,7 @@ use kernel::{
         aref::ARef,
         atomic::ordering,
         barrier::smp_mb,
-        lock::{mutex::MutexBackend, Guard},
+        lock::Guard,
         rcu,
         Arc,
         ArcBorrow,
@@ -224,60 +226,14 @@ pub(crate) struct Caller {
 /// The spin lock of a kqueue, taken.
 type Pending<'a> = Guard<'a, Ready, IrqSave>;
 
-/// The mutex of a kqueue, taken.
-pub(crate) struct Entered<'a> {
-    // In this order, as the mutex is released first.
-    guard: Guard<'a, Knotes, MutexBackend>,
-    _settle: Settle<'a>,
-}
-
-/// Does what others have left to the owner of the mutex, when that was released.
-struct Settle<'a>(&'a Kqueue);
-
-impl<'a> Entered<'a> {
-    #[inline]
-    fn new(kqueue: &'a Kqueue, guard: Guard<'a, Knotes, MutexBackend>) -> Self {
-        Entered {
-            guard,
-            _settle: Settle(kqueue),
-        }
-    }
-}
-
-impl Deref for Entered<'_> {
-    type Target = Knotes;
-
-    #[inline]
-    fn deref(&self) -> &Knotes {
-        &self.guard
-    }
-}
-
-impl DerefMut for Entered<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Knotes {
-        &mut self.guard
-    }
-}
-
-impl Drop for Settle<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // Who owes sets the flag and then tries the mutex; we release it and then look at the flag.
-        // So one of us sees the other.
-        killable::barrier_after_unlock();
-        if self.0.owed.is_set() {
-            self.0.settle();
-        }
-    }
-}
-
 /// Where a scan puts what it reports. It stays in its place for as long as there are scans for it.
 pub(crate) trait EventSink {
     /// How many more there is room for.
     fn room(&self) -> usize;
     /// True until something was reported.
     fn is_empty(&self) -> bool;
+    /// The memory that the next event goes to.
+    fn scratch(&self) -> Scratch;
     /// Copies events out, at most as many as there is room for. Gives how many were.
     ///
     /// # Errors
@@ -362,6 +318,12 @@ impl Kqueue {
     #[inline]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The kqueue whose locks those are.
+    #[inline(always)]
+    pub(crate) fn of_locks(locks: *const Locks) -> *const Self {
+        locks.wrapping_byte_sub(offset_of!(Self, locks)).cast()
     }
 
     /// Its locks.
@@ -553,7 +515,7 @@ impl Kqueue {
     /// being killed does not wait for the mutex.
     pub(crate) fn remove_closed(&self, closed: ClosedKnote) {
         match killable::lock_or_leave(&self.locks.knotes) {
-            Ok(guard) => self.remove(&mut Entered::new(self, guard), closed.knote()),
+            Ok(guard) => self.remove(&mut KnotesGuard::new(self, guard), closed.knote()),
             Err(_) => {
                 self.leave(closed);
                 self.settle_later();
@@ -580,10 +542,16 @@ impl Kqueue {
         self.settle();
     }
 
+    /// True if something was left to the owner of the mutex.
+    #[inline(always)]
+    pub(crate) fn is_owed(&self) -> bool {
+        self.owed.is_set()
+    }
+
     /// Does what was left to the owner of the mutex, unless there is another one now. (Under the mutex a
     /// `->poll` may sleep as long as a program likes; so nobody waits here.)
     #[cold]
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while let Some(mut knotes) = self.locks.knotes.try_lock() {
             self.owed.set(false);
             smp_mb(ordering::Full);
@@ -640,7 +608,7 @@ impl Kqueue {
         this.terminate();
         // Who is being killed does not wait for a `->poll` that sleeps.
         match killable::lock_or_leave(&this.locks.knotes) {
-            Ok(guard) => this.remove_all(&mut Entered::new(&this, guard)),
+            Ok(guard) => this.remove_all(&mut KnotesGuard::new(&this, guard)),
             Err(_) => this.settle_later(),
         }
     }
@@ -662,8 +630,8 @@ impl Kqueue {
     ///
     /// `EINTR` if the caller is being killed.
     #[inline]
-    pub(crate) fn enter(&self, caller: Caller) -> Result<Entered<'_>> {
-        let mut knotes = Entered::new(self, killable::lock(&self.locks.knotes)?);
+    pub(crate) fn enter(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
+        let mut knotes = KnotesGuard::new(self, killable::lock(&self.locks.knotes)?);
         knotes.bodies.scratch = caller.scratch;
         Ok(knotes)
     }
@@ -1090,7 +1058,7 @@ impl Kqueue {
     #[inline(always)]
     pub(crate) fn scan(
         &self,
-        entered: Option<(Entered<'_>, &Buffer)>,
+        entered: Option<(KnotesGuard<'_>, &Buffer)>,
         sink: &mut impl EventSink,
         caller: Caller,
     ) -> Result {
@@ -1339,6 +1307,7 @@ impl Kqueue {
         let mut batch = Batch::new();
         ready.take(&knotes.bodies, table, sink.room(), &mut batch);
         drop(ready);
+        knotes.bodies.scratch = sink.scratch();
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
         let put_back = ready.put_back(&batch, result.is_err());
@@ -1477,7 +1446,7 @@ impl Kqueue {
         let Ok(guard) = killable::lock(&self.locks.knotes) else {
             return;
         };
-        let mut knotes = Entered::new(self, guard);
+        let mut knotes = KnotesGuard::new(self, guard);
         // What cannot be admitted is not shown.
         let _ = self.ready_for(&mut knotes);
         let pending = self.locks.ready.lock().pending();

@@ -150,7 +150,7 @@ fn subtract(count: &AtomicUsize, number: usize) {
 }
 
 /// What a knote takes with all that its filter keeps for it, in units.
-#[inline]
+#[inline(always)]
 fn weight(filter: Filter) -> usize {
     match filter {
         Filter::Read | Filter::Write | Filter::Except | Filter::User | Filter::Aio => 1,
@@ -226,7 +226,7 @@ impl User {
         fits
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave(&self, weight: usize) {
         subtract(&self.account.knotes, weight);
         if let Some(above) = &self.above {

@@ -157,7 +157,9 @@ impl State {
     #[must_use]
     pub(crate) fn untell(&mut self) -> bool {
         let told = self.has(TOLD);
-        self.0 &= !TOLD;
+        if told {
+            self.0 &= !TOLD;
+        }
         told
     }
 

@@ -17,7 +17,7 @@ use crate::{
     knote::{Bodies, Knote},
     limit::{Charge, User}, //
 };
-use core::ptr;
+use core::{mem::ManuallyDrop, ptr};
 use kernel::{
     prelude::*,
     sync::{aref::ARef, Arc}, //
@@ -42,7 +42,8 @@ pub(crate) struct Knotes {
 pub(crate) struct Table {
     key: Key<Table>,
     /// Chains, linked by [`Knote::next`]. Empty, or a power of two of them.
-    buckets: KVVec<Option<ARef<Knote>>>,
+    /// (None needs dropping: knotes are taken out before a kqueue is released.)
+    buckets: KVVec<ManuallyDrop<Option<ARef<Knote>>>>,
     /// What a hash is shifted by to be the number of one.
     shift: u32,
     len: usize,
@@ -145,7 +146,7 @@ impl Table {
         let size = 1 << bits;
         let charge = Charge::new(user, size * size_of::<Option<ARef<Knote>>>())?;
         let mut buckets = KVVec::new();
-        buckets.extend_with(size, None, GFP_KERNEL_ACCOUNT)?;
+        buckets.extend_with(size, ManuallyDrop::new(None), GFP_KERNEL_ACCOUNT)?;
         self.low = if size > SMALL { size >> SPARSE_BITS } else { 0 };
         self.charge = Some(charge);
         let mut old = core::mem::replace(&mut self.buckets, buckets);
@@ -233,7 +234,7 @@ impl Table {
     pub(crate) fn pop(&mut self, from: &mut usize) -> Option<ARef<Knote>> {
         while let Some(slot) = self.buckets.get_mut(*from) {
             if let Some(knote) = slot.take() {
-                *slot = knote.next_mut(&mut self.key).take();
+                fill(slot, knote.next_mut(&mut self.key).take());
                 self.len -= 1;
                 return Some(knote);
             }

@@ -8,7 +8,7 @@
 use crate::{generated, hook::usercopy::Scratch, knote::Knote};
 use core::mem::offset_of;
 use kernel::{
-    ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE, _IOW},
+    ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE, _IOR, _IOW},
     prelude::*, //
 };
 
@@ -88,6 +88,34 @@ pub(crate) const IOC_CREATE: u32 = _IO(generated::KQUEUE_IOC_MAGIC, 1);
 
 /// `KQUEUE_IOC_KEVENT`, of this version.
 pub(crate) const IOC_KEVENT: u32 = _IOW::<KeventArgs>(generated::KQUEUE_IOC_MAGIC, 0);
+
+/// What of an ioctl's number says how many entries a list has.
+const COUNT: u32 = (_IOR::<u8>(0, 0) - _IOR::<()>(0, 0)) * _IOC_SIZE(u32::MAX) as u32;
+
+/// The forms of the call that have no arguments in memory.
+pub(crate) enum Short {
+    /// `KQUEUE_IOC_WAIT`.
+    Wait,
+    /// `KQUEUE_IOC_POLL`.
+    Poll,
+    /// `KQUEUE_IOC_CHANGE`.
+    Change,
+}
+
+/// The form of such a call, and how many entries its list has.
+#[inline(always)]
+pub(crate) fn short_form(cmd: u32) -> Option<(Short, usize)> {
+    const WAIT: u32 = _IOR::<()>(generated::KQUEUE_IOC_MAGIC, 2);
+    const POLL: u32 = _IOR::<()>(generated::KQUEUE_IOC_MAGIC, 3);
+    const CHANGE: u32 = _IOW::<()>(generated::KQUEUE_IOC_MAGIC, 4);
+    let form = match cmd & !COUNT {
+        WAIT => Short::Wait,
+        POLL => Short::Poll,
+        CHANGE => Short::Change,
+        _ => return None,
+    };
+    Some((form, _IOC_SIZE(cmd)))
+}
 
 /// The size of the arguments if `cmd` is `KQUEUE_IOC_KEVENT`, of whatever version.
 pub(crate) fn kevent_args_size(cmd: u32) -> Option<usize> {

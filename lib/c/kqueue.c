@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/event.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -109,20 +110,30 @@ static int call(int kq, const struct kevent *changelist, int nchanges,
 		.nchanges = nchanges,
 		.nevents = nevents,
 	};
+	bool polls = timeout && timeout->sec == 0 && timeout->nsec == 0;
+	unsigned long request = KQUEUE_IOC_KEVENT;
+	const void *argument = &args;
 	int type, count;
 
-	if (timeout) {
+	if (nchanges == 0 && nevents > 0 && nevents <= KQUEUE_IOC_MOST && (!timeout || polls)) {
+		request = polls ? KQUEUE_IOC_POLL(nevents) : KQUEUE_IOC_WAIT(nevents);
+		argument = eventlist;
+	} else if (nevents == 0 && nchanges > 0 && nchanges <= KQUEUE_IOC_MOST &&
+		   (!timeout || polls)) {
+		request = KQUEUE_IOC_CHANGE(nchanges);
+		argument = changelist;
+	} else if (timeout) {
 		args.flags = KQUEUE_TIMEOUT;
 		args.tv_sec = timeout->sec;
 		args.tv_nsec = timeout->nsec;
 	}
-	if (nevents == 0 || (timeout && timeout->sec == 0 && timeout->nsec == 0)) {
+	if (nevents == 0 || polls) {
 		pthread_testcancel();
-		return ioctl(kq, KQUEUE_IOC_KEVENT, &args);
+		return ioctl(kq, request, argument);
 	}
 	/* It may wait: as in any such call of the C library, the thread can be cancelled there. */
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-	count = ioctl(kq, KQUEUE_IOC_KEVENT, &args);
+	count = ioctl(kq, request, argument);
 	pthread_setcanceltype(type, NULL);
 	return count;
 }

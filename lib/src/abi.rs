@@ -66,6 +66,7 @@ pub const VQ_MOUNT: u32 = 8;
 pub const VQ_UNMOUNT: u32 = 16;
 pub const KQUEUE_TIMEOUT: u32 = 1;
 pub const KQUEUE_IOC_MAGIC: u32 = 189;
+pub const KQUEUE_IOC_MOST: u32 = 8191;
 pub type __s16 = libc::c_short;
 pub type __u16 = libc::c_ushort;
 pub type __u32 = libc::c_uint;

@@ -356,6 +356,25 @@ impl Kqueue {
         events: &mut [Event],
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
+        let fd = self.0.as_raw_fd();
+        let is_poll = timeout == Some(Duration::ZERO);
+        let request = match (changes.len(), events.len()) {
+            (0, 1..=IOC_MOST) if is_poll => Some(kqueue_ioc_poll(events.len())),
+            (0, 1..=IOC_MOST) if timeout.is_none() => Some(kqueue_ioc_wait(events.len())),
+            (1..=IOC_MOST, 0) if timeout.is_none() || is_poll => {
+                Some(kqueue_ioc_change(changes.len()))
+            }
+            _ => None,
+        };
+        if let Some(request) = request {
+            let list = if changes.is_empty() {
+                events.as_mut_ptr()
+            } else {
+                changes.as_ptr().cast_mut()
+            };
+            // SAFETY: The list has as many entries as the request says. Changes are not written.
+            return result(unsafe { libc::ioctl(fd, request as _, list) });
+        }
         let count = |len: usize| u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput);
         let mut args = abi::kqueue_kevent {
             changelist: changes.as_ptr() as u64,
@@ -370,7 +389,7 @@ impl Kqueue {
             args.tv_nsec = timeout.subsec_nanos().into();
         }
         // SAFETY: Both lists are valid for their lengths, the second for writing.
-        unsafe { kevent_raw(self.0.as_raw_fd(), &mut args) }
+        unsafe { kevent_raw(fd, &mut args) }
     }
 }
 
@@ -441,8 +460,32 @@ pub const KQUEUE_IOC_KEVENT: u64 = {
 /// The addresses in `args` are of memory that the kernel may read (changes) and write (events).
 pub unsafe fn kevent_raw(fd: RawFd, args: &mut abi::kqueue_kevent) -> io::Result<usize> {
     // SAFETY: By this function's contract.
-    match unsafe { libc::ioctl(fd, KQUEUE_IOC_KEVENT as _, &raw mut *args) } {
-        -1 => Err(io::Error::last_os_error()),
-        count => Ok(count as usize),
-    }
+    result(unsafe { libc::ioctl(fd, KQUEUE_IOC_KEVENT as _, &raw mut *args) })
+}
+
+fn result(result: libc::c_int) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// How many entries a list may have for the ioctls that have no arguments in memory.
+pub const IOC_MOST: usize = abi::KQUEUE_IOC_MOST as usize;
+
+const fn short_form(direction: u64, number: u64, count: usize) -> u64 {
+    direction << 30 | (count as u64) << 16 | (abi::KQUEUE_IOC_MAGIC as u64) << 8 | number
+}
+
+/// The number of the ioctl that waits for `count` events, `KQUEUE_IOC_WAIT`. Its argument is the
+/// address of the list.
+pub const fn kqueue_ioc_wait(count: usize) -> u64 {
+    short_form(2, 2, count)
+}
+
+/// The number of the ioctl that collects `count` events and does not wait, `KQUEUE_IOC_POLL`.
+pub const fn kqueue_ioc_poll(count: usize) -> u64 {
+    short_form(2, 3, count)
+}
+
+/// The number of the ioctl that applies `count` changes, `KQUEUE_IOC_CHANGE`.
+pub const fn kqueue_ioc_change(count: usize) -> u64 {
+    short_form(1, 4, count)
 }

@@ -383,16 +383,17 @@ fn event_of_pipe(
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
-    let end = Pipe::of(file).and_then(|pipe| pipe.end());
-    let told = end.unwrap_or_default();
-    knote.end_told().store(told, Ordering::Relaxed);
+    let written = Pipe::of(file).and_then(|pipe| pipe.written());
+    knote
+        .end_told()
+        .store(written.unwrap_or_default(), Ordering::Relaxed);
     let report = look(knote, body, file, direction, scratch);
     let waits = match &report {
         None => true,
         Some(report) => body.flags & EV_CLEAR != 0 && report.flags & EV_EOF == 0,
     };
     // What is written into an empty one is told.
-    if waits && end.is_some() {
+    if waits && written.is_some() {
         knote.kqueue().was_told(knote);
     }
     report
@@ -429,6 +430,11 @@ pub(super) fn event(
             })
         }
     }
+}
+
+/// True for the reader of a pipe that has no room left: a writer waits then until something is read.
+fn is_full(file: &File, direction: Direction) -> bool {
+    direction == Direction::Read && Pipe::of(file).is_some_and(|pipe| pipe.is_full())
 }
 
 /// Looks closer.
@@ -468,7 +474,8 @@ fn look(
         if look.data == 0 || direction == Direction::Write {
             report.flags |= EV_NODATA;
         }
-    } else if fflags & NOTE_LOWAT != 0 && look.data < mark && !look.more {
+    } else if fflags & NOTE_LOWAT != 0 && look.data < mark && !look.more && !is_full(file, direction)
+    {
         match direction {
             Direction::Read => return None,
             Direction::Write => {

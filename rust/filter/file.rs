@@ -280,9 +280,9 @@ impl FileKind {
 #[inline(never)]
 pub(super) fn glance_at_end(file: &File, told: &AtomicU32) -> Glance<i64> {
     let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_read(file) && pipe.has_writer());
-    match pipe.and_then(|pipe| pipe.readable_at_once::<true>(true)) {
-        Some((bytes, end)) if bytes > 0 => {
-            told.store(end, Ordering::Relaxed);
+    match pipe.and_then(|pipe| pipe.readable_at_once(true)) {
+        Some((bytes, written)) if bytes > 0 => {
+            told.store(written, Ordering::Relaxed);
             Glance::Ready(bytes)
         }
         Some(_) => Glance::Nothing,
@@ -298,7 +298,7 @@ fn glance_at_pipe(file: &File, direction: Direction, interrupts_off: bool) -> Gl
     };
     match direction {
         Direction::Read if contents::is_open_to_read(file) && pipe.has_writer() => {
-            match pipe.readable_at_once::<false>(interrupts_off) {
+            match pipe.readable_at_once(interrupts_off) {
                 Some((bytes, _)) => Glance::ready_if(bytes > 0, || bytes),
                 None => Glance::Ask,
             }

@@ -35,13 +35,11 @@ pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
         // SAFETY: The file is valid. What is at the address, which is not ours, is checked by
         // whoever writes there.
         unsafe { operation(file.as_ptr(), bindings::FIONREAD, address) }
-    });
+    })?;
     if result == EIO.to_errno() as isize {
         return Some(0);
     }
-    answer
-        .filter(|_| result == 0)
-        .map(|bytes| i64::from(bytes.cast_signed()).max(0))
+    (result == 0).then(|| i64::from(answer.cast_signed()).max(0))
 }
 
 /// How many bytes a terminal's driver takes at once. `None` if it has hung up, or does so just now,

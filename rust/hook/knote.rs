@@ -32,7 +32,7 @@ use crate::{
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     ptr::{self, NonNull},
     sync::atomic::AtomicU32, //
 };
@@ -126,8 +126,8 @@ pub(crate) struct Knote {
     pub(super) links: UnsafeCell<Links>,
     pub(super) entry: Entry,
     pub(super) bound: Bound,
-    /// Guarded by the mutex, as the rest.
-    next: UnsafeCell<Option<ARef<Knote>>>,
+    /// Guarded by the mutex, as the rest. (None by when the knote is dropped, so this is not.)
+    next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
     body: UnsafeCell<Body>,
 }
 
@@ -241,7 +241,7 @@ impl Knote {
             links: UnsafeCell::new(Links::NONE),
             entry: Entry::new(Self::woken),
             bound: Bound::none(),
-            next: UnsafeCell::new(None),
+            next: UnsafeCell::new(ManuallyDrop::new(None)),
             body: UnsafeCell::new(body()),
         };
         let knote = if filter == Filter::Timer {

@@ -20,6 +20,7 @@ pub(crate) mod fdtable;
 mod field;
 pub(crate) mod flag;
 pub(crate) mod fsnotify;
+pub(crate) mod guard;
 pub(crate) mod hrtimer;
 pub(crate) mod ioctl;
 pub(crate) mod irqlock;

@@ -34,7 +34,6 @@ mod field {
     pub(super) const READERS: Field<u32> = Field::at(kq_offset_KQ_PIPE_READERS);
     pub(super) const WRITERS: Field<u32> = Field::at(kq_offset_KQ_PIPE_WRITERS);
     pub(super) const BUFFERS: Field<*const u8> = Field::at(kq_offset_KQ_PIPE_BUFS);
-    pub(super) const BUFFER_OFFSET: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_OFFSET);
     pub(super) const BUFFER_LEN: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_LEN);
     /// From one buffer to the next.
     pub(super) const BUFFER_SIZE: usize = kq_offset_KQ_PIPE_BUF_SIZE as usize;
@@ -134,20 +133,17 @@ impl<'a> Pipe<'a> {
         // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
         unsafe {
             let flags = IrqSave::lock(lock);
-            let (bytes, _) = self.count::<false>();
+            let (bytes, _) = self.count();
             IrqSave::unlock(lock, &flags);
             bytes
         }
     }
 
-    /// The same, but never waits: `None` if the lock is not free, or if it takes long to count. May be called
-    /// with a lock held that a wake-up takes; if interrupts are off then, to say so is faster. With how far it was
-    /// written, if it is not empty and that is asked for.
+    /// The same, but never waits: `None` if the lock is not free, or if it takes long to count. May be
+    /// called with a lock held that a wake-up takes; if interrupts are off then, to say so is faster.
+    /// With [how far it is written](Self::written).
     #[inline(always)]
-    pub(crate) fn readable_at_once<const END: bool>(
-        &self,
-        interrupts_off: bool,
-    ) -> Option<(i64, u32)> {
+    pub(crate) fn readable_at_once(&self, interrupts_off: bool) -> Option<(i64, u32)> {
         /// That many slots are counted in no time.
         const FEW: u32 = 32;
         match self.used() {
@@ -162,25 +158,25 @@ impl<'a> Pipe<'a> {
                 if !generated::kq_spin_trylock(lock) {
                     return None;
                 }
-                let found = self.count::<END>();
+                let found = self.count();
                 generated::kq_spin_unlock(lock);
                 Some(found)
             } else {
                 let flags = IrqSave::try_lock(lock)?;
-                let found = self.count::<END>();
+                let found = self.count();
                 IrqSave::unlock(lock, &flags);
                 Some(found)
             }
         }
     }
 
-    /// How much there is, and how far it was written if there is something and that is asked for.
+    /// How much there is, and how far it is written.
     ///
     /// # Safety
     ///
     /// The lock is held.
     #[inline(always)]
-    unsafe fn count<const END: bool>(&self) -> (i64, u32) {
+    unsafe fn count(&self) -> (i64, u32) {
         let (head, tail) = ends(self.read(field::HEAD_TAIL));
         let mut bytes = 0;
         let mut slot = tail;
@@ -189,11 +185,7 @@ impl<'a> Pipe<'a> {
             bytes += i64::from(unsafe { field::BUFFER_LEN.read(self.buffer(slot)) });
             slot = slot.wrapping_add(1);
         }
-        if !END || head == tail {
-            return (bytes, 0);
-        }
-        // SAFETY: By this function's contract.
-        (bytes, unsafe { self.end_before(head) })
+        (bytes, head)
     }
 
     /// # Safety
@@ -211,60 +203,27 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// How far it was written, by what is in its last slot, of which there is one: whatever was read since.
+    /// How far it is written: how many slots have been filled, by now. `None` if it is empty.
     ///
-    /// # Safety
-    ///
-    /// The lock is held, and `head` is the ring's.
+    /// A writer that waits for room has filled all slots before. So what it writes meanwhile fills new
+    /// ones, and is seen here.
     #[inline]
-    unsafe fn end_before(&self, head: u32) -> u32 {
-        /// Few slots have as much as that.
-        const SLOT: u32 = 13;
-        // SAFETY: By this function's contract. Reading moves the offset on and shortens the rest by
-        // as much: what is seen in between looks like more, at worst.
-        let last = unsafe {
-            let buffer = self.buffer(head.wrapping_sub(1));
-            field::BUFFER_OFFSET
-                .read(buffer)
-                .wrapping_add(field::BUFFER_LEN.read(buffer))
-        };
-        head.wrapping_shl(SLOT) ^ last
+    pub(crate) fn written(&self) -> Option<u32> {
+        let (head, tail) = ends(self.read(field::HEAD_TAIL));
+        (head != tail).then_some(head)
     }
 
-    /// How far it was written; `None` if it is empty.
-    pub(crate) fn end(&self) -> Option<u32> {
-        let lock = self.lock();
-        // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
-        unsafe {
-            let flags = IrqSave::lock(lock);
-            let (head, tail) = ends(self.read(field::HEAD_TAIL));
-            let end = (head != tail).then(|| self.end_before(head));
-            IrqSave::unlock(lock, &flags);
-            end
-        }
+    /// True if a writer would wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() >= self.read(field::MAX_USAGE)
     }
 
-    /// What has become of it since it was written as far as `told`. Interrupts are off.
+    /// What has become of it since it was [written](Self::written) as far as `told`.
     pub(super) fn progress(&self, told: u32) -> Progress {
-        if self.used() == 0 {
-            return Progress::Empty;
-        }
-        let lock = self.lock();
-        // SAFETY: Valid by the type's invariant. It is held, if it is free, and given back as it was taken.
-        unsafe {
-            if !generated::kq_spin_trylock(lock) {
-                return Progress::None;
-            }
-            let (head, tail) = ends(self.read(field::HEAD_TAIL));
-            let progress = if head == tail {
-                Progress::Empty
-            } else if self.end_before(head) == told {
-                Progress::None
-            } else {
-                Progress::More
-            };
-            generated::kq_spin_unlock(lock);
-            progress
+        match self.written() {
+            None => Progress::Empty,
+            Some(written) if written == told => Progress::None,
+            Some(_) => Progress::More,
         }
     }
 }

@@ -156,4 +156,18 @@ struct kqueue_kevent {
  */
 #define KQUEUE_IOC_CREATE	_IO(KQUEUE_IOC_MAGIC, 0x01)
 
+/*
+ * The commonest calls without arguments in memory. The argument is the address of
+ * the list, and the number of entries in the list is the size field of the ioctl's
+ * number: 0 to KQUEUE_IOC_MOST.
+ *
+ * KQUEUE_IOC_WAIT collects events, and waits for one if there is none. KQUEUE_IOC_POLL
+ * does the same and never waits. Both return the number of events. KQUEUE_IOC_CHANGE
+ * applies changes, and ends with the first one that fails.
+ */
+#define KQUEUE_IOC_MOST		8191
+#define KQUEUE_IOC_WAIT(n)	_IOC(_IOC_READ, KQUEUE_IOC_MAGIC, 0x02, n)
+#define KQUEUE_IOC_POLL(n)	_IOC(_IOC_READ, KQUEUE_IOC_MAGIC, 0x03, n)
+#define KQUEUE_IOC_CHANGE(n)	_IOC(_IOC_WRITE, KQUEUE_IOC_MAGIC, 0x04, n)
+
 #endif /* _UAPI_LINUX_KQUEUE_H */
