@@ -1,13 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
 # kcsan-filter.awk: a kernel log without those reports of KCSAN that are about races of the kernel's
-# own, neither of whose functions is the module's. (The title names both.)
+# own: no function of the module's is in the title or in one of the two stacks.
+
+# A report has ended: it is printed if it is the module's.
+function end_report(  i) {
+	if (ours) {
+		for (i = 1; i <= length_of_report; i++)
+			print report[i]
+	}
+	in_report = ours = length_of_report = 0
+}
 {
 	text = $0
 	sub(/\r$/, "", text)
 	sub(/^\[ *[0-9]+\.[0-9]+\](\[[^]]*\])? /, "", text)
 }
-# Such a report goes up to its last line, or to where another one begins.
-foreign && text ~ /^=+$/ { foreign = 0; next }
-text ~ /BUG: |WARNING: / { foreign = 0 }
-text ~ /^BUG: KCSAN: / && text !~ /\[kqueue\]/ { foreign = 1 }
-!foreign
+# Its last line may be lost.
+in_report && text ~ /BUG: |WARNING: / { end_report() }
+text ~ /^BUG: KCSAN: / { in_report = 1 }
+!in_report { print; next }
+{ report[++length_of_report] = $0 }
+# The title, and a line of a stack. (Held locks are listed too, with who has taken them.)
+text ~ /^(BUG: KCSAN: .*| +[^ ]+\+0x[0-9a-f]+\/0x[0-9a-f]+) *\[kqueue\]/ { ours = 1 }
+text ~ /reordered to: .*\[kqueue\]/ { ours = 1 }
+text ~ /^=+$/ { end_report() }
+END { end_report() }

@@ -4,11 +4,11 @@
 source "$(dirname "$0")/common.sh"
 line="=================================================================="
 
-# report TITLE: as KCSAN prints it.
+# report TITLE [LINE]: as KCSAN prints it, with that line in it.
 report() {
 	printf '[  %s.000001] %s\n' 12 "$line" 12 "BUG: KCSAN: $1" 12 ""
 	printf '[  %s.000001] %s\n' 12 "read to 0xffff888004b0a0a8 of 8 bytes by task 91 on cpu 2:" \
-		12 " somewhere+0x12/0x40" 12 "" 12 "$line"
+		12 " somewhere+0x12/0x40" 12 "${2:- elsewhere+0x1/0x20}" 12 "" 12 "$line"
 }
 
 # left NAME WANTED: of a log, that many reports are left, and all that is around them.
@@ -31,6 +31,10 @@ of_module() { report "data-race in _RNvMs0_Cs_6kqueue6kqueueNtB5_6Kqueue4scan [k
 left a_race_of_the_kernel 0 < <(echo before; of_kernel; echo after)
 left a_race_of_the_module 1 < <(echo before; of_module; echo after)
 left a_race_of_the_module_with_itself 1 < <(report "data-race in a [kqueue] / b [kqueue]")
+left of_the_kernel_on_behalf_of_the_module 1 < <(report "data-race in a / b" " _RNv_4scan+0x12/0x40 [kqueue]")
+left reordered_in_the_module 1 < <(report "data-race in a / b" "  +-> reordered to: _RNv_4scan+0x12/0x40 [kqueue]")
+left under_a_lock_of_the_module 0 < <(report "data-race in a / b" \
+	" #0: ffff888004b0a0a8 (&lock){+.+.}-{3:3}, at: _RNv_4scan+0x12/0x40 [kqueue]")
 left of_unknown_origin 1 < <(report "data-race in a+0x12/0x40 [kqueue]")
 left one_after_the_other 1 < <(echo before; of_kernel; of_module; of_kernel; echo after)
 # Reports of others come in between, and the last line of one may be lost.
