@@ -56,7 +56,7 @@
 //! |---|---|
 //! | `Table`, every knote's place in it, and its `Body` | the mutex |
 //! | how far a knote's pipe was written (`end_told`) | atomic; written under the mutex, read while it is told |
-//! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that |
+//! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that. That a knote is retired or unlinked may be seen without it: the state is atomic |
 //! | a knote's links in a tree of bindings (`hook::close`) | the lock of that tree, until the close probe has taken it out; then they are the memory of a task work |
 //! | the file that a knote is bound to | the mutex, or the spin lock while the knote is told; does not change while it is in a tree |
 //! | a knote's timer | the mutex; that it has fired, its function tells without |

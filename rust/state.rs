@@ -42,6 +42,8 @@
 //!   delete, from anywhere: deleting, for good
 //! ```
 
+use core::sync::atomic::{AtomicU8, Ordering};
+
 /// What a scan does with the knote that it took off the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Take {
@@ -52,8 +54,11 @@ pub(crate) enum Take {
 }
 
 /// The state of one knote; guarded by its kqueue's spin lock. A byte, as there may be a million.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct State(u8);
+///
+/// Who has the lock changes it by a load and a store. Without it one may ask whether the knote is deleting or
+/// unlinked: so it is an atomic, as `READ_ONCE` and `WRITE_ONCE`, which orders nothing.
+#[derive(Debug, Default)]
+pub(crate) struct State(AtomicU8);
 
 const ACTIVE: u8 = 1;
 const QUEUED: u8 = 2;
@@ -65,106 +70,119 @@ const UNLINKED: u8 = 16;
 const TOLD: u8 = 32;
 
 impl State {
-    fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
+    #[inline]
+    fn bits(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set(&self, bits: u8) {
+        self.0.store(bits, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn has(&self, bit: u8) -> bool {
+        self.bits() & bit != 0
     }
 
     /// The source fired, or a level-triggered condition was reported and holds on.
     ///
     /// True if the knote must now be put into the list.
     #[must_use]
-    pub(crate) fn activate(&mut self) -> bool {
-        if self.has(DELETING) {
+    pub(crate) fn activate(&self) -> bool {
+        let bits = self.bits();
+        if bits & DELETING != 0 {
             return false;
         }
-        self.0 |= ACTIVE;
-        self.enqueue_if_due()
+        self.enqueue_if_due(bits | ACTIVE)
     }
 
     /// A change: activates, then `EV_DISABLE`, then `EV_ENABLE`, as it says. True if the knote must now be put
     /// into the list.
     #[must_use]
-    pub(crate) fn change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
-        if self.has(DELETING) {
+    pub(crate) fn change(&self, active: bool, disable: bool, enable: bool) -> bool {
+        let mut bits = self.bits();
+        if bits & DELETING != 0 {
             return false;
         }
         if active {
-            self.0 |= ACTIVE;
+            bits |= ACTIVE;
         }
         if disable {
-            self.0 |= DISABLED;
+            bits |= DISABLED;
         }
         if enable {
-            self.0 &= !DISABLED;
+            bits &= !DISABLED;
         }
-        self.enqueue_if_due()
+        self.enqueue_if_due(bits)
     }
 
-    fn enqueue_if_due(&mut self) -> bool {
+    /// It has those bits from here on, and `QUEUED` if that is due.
+    #[inline]
+    fn enqueue_if_due(&self, bits: u8) -> bool {
         // Active, and none of the others. (One that was told is taken off that list when it comes into this one.)
-        let due = self.0 & !TOLD == ACTIVE;
-        if due {
-            self.0 |= QUEUED;
-        }
+        let due = bits & !TOLD == ACTIVE;
+        self.set(if due { bits | QUEUED } else { bits });
         due
     }
 
     /// `EV_DISPATCH`, after a report. A queued knote is left for a scan to skip.
-    pub(crate) fn disable(&mut self) {
-        self.0 |= DISABLED;
+    pub(crate) fn disable(&self) {
+        self.set(self.bits() | DISABLED);
     }
 
     /// True if it must not be reported, be it active or not.
-    pub(crate) fn is_disabled(self) -> bool {
+    pub(crate) fn is_disabled(&self) -> bool {
         self.has(DISABLED)
     }
 
     /// A scan took the knote off the list.
-    pub(crate) fn take(&mut self) -> Take {
-        self.0 &= !QUEUED;
-        if self.has(DISABLED) {
+    pub(crate) fn take(&self) -> Take {
+        let bits = self.bits() & !QUEUED;
+        if bits & DISABLED != 0 {
+            self.set(bits);
             return Take::Skip;
         }
-        self.0 &= !ACTIVE;
+        self.set(bits & !ACTIVE);
         Take::Evaluate
     }
 
     /// A scan has decided about it at a glance, and took it off the list: enabled as it was, it is idle now, or
     /// disabled if it is `dispatched`.
-    pub(crate) fn settle(&mut self, dispatched: bool) {
-        self.0 &= !(QUEUED | ACTIVE);
-        if dispatched {
-            self.0 |= DISABLED;
-        }
+    pub(crate) fn settle(&self, dispatched: bool) {
+        let bits = self.bits() & !(QUEUED | ACTIVE);
+        self.set(if dispatched { bits | DISABLED } else { bits });
     }
 
     /// The same for one that is told: it is idle, and in another list.
-    pub(crate) fn settle_told(&mut self) {
-        self.0 = (self.0 & !(QUEUED | ACTIVE)) | TOLD;
+    pub(crate) fn settle_told(&self) {
+        self.set((self.bits() & !(QUEUED | ACTIVE)) | TOLD);
     }
 
     /// It was looked at, and may have more to tell later on. True if it must now be put into the list of those.
     #[must_use]
-    pub(crate) fn tell(&mut self) -> bool {
-        let due = self.0 & (QUEUED | DELETING | TOLD) == 0;
+    pub(crate) fn tell(&self) -> bool {
+        let bits = self.bits();
+        let due = bits & (QUEUED | DELETING | TOLD) == 0;
         if due {
-            self.0 |= TOLD;
+            self.set(bits | TOLD);
         }
         due
     }
 
     /// True if it must now be taken off the list of those that were told.
     #[must_use]
-    pub(crate) fn untell(&mut self) -> bool {
-        let told = self.has(TOLD);
+    pub(crate) fn untell(&self) -> bool {
+        let bits = self.bits();
+        let told = bits & TOLD != 0;
         if told {
-            self.0 &= !TOLD;
+            self.set(bits & !TOLD);
         }
         told
     }
 
     /// True if it is in that list.
-    pub(crate) fn is_told(self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         self.has(TOLD)
     }
 
@@ -172,57 +190,61 @@ impl State {
     /// its place meanwhile; what its source tells is remembered. False if there is nothing to look
     /// at.
     #[must_use]
-    pub(crate) fn doubt(&mut self) -> bool {
-        let queued = self.0 & (QUEUED | DISABLED) == QUEUED;
+    pub(crate) fn doubt(&self) -> bool {
+        let bits = self.bits();
+        let queued = bits & (QUEUED | DISABLED) == QUEUED;
         if queued {
-            self.0 &= !ACTIVE;
+            self.set(bits & !ACTIVE);
         }
         queued
     }
 
     /// The filter has said whether it is `ready`. True if the knote must now be taken off the list.
     #[must_use]
-    pub(crate) fn resolve(&mut self, ready: bool) -> bool {
-        if !self.has(QUEUED) {
+    pub(crate) fn resolve(&self, ready: bool) -> bool {
+        let mut bits = self.bits();
+        if bits & QUEUED == 0 {
             return false;
         }
         if ready {
-            self.0 |= ACTIVE;
+            bits |= ACTIVE;
         }
-        let idle = !self.has(ACTIVE);
+        let idle = bits & ACTIVE == 0;
         if idle {
-            self.0 &= !QUEUED;
+            bits &= !QUEUED;
         }
+        self.set(bits);
         idle
     }
 
     /// The knote, which is not told, goes. True if it must now be taken off the list.
     #[must_use]
-    pub(crate) fn delete(&mut self) -> bool {
-        let queued = self.has(QUEUED);
-        self.0 = (self.0 | DELETING) & !(QUEUED | ACTIVE);
-        queued
+    pub(crate) fn delete(&self) -> bool {
+        let bits = self.bits();
+        self.set((bits | DELETING) & !(QUEUED | ACTIVE));
+        bits & QUEUED != 0
     }
 
     /// The close probe has taken the knote out of the tree of what is bound to descriptors.
-    pub(crate) fn unlink(&mut self) {
-        self.0 |= UNLINKED;
+    pub(crate) fn unlink(&self) {
+        self.set(self.bits() | UNLINKED);
     }
 
     /// True once [`State::unlink`] was called.
-    pub(crate) fn is_unlinked(self) -> bool {
+    pub(crate) fn is_unlinked(&self) -> bool {
         self.has(UNLINKED)
     }
 
     /// True once [`State::delete`] was called.
-    pub(crate) fn is_deleting(self) -> bool {
+    pub(crate) fn is_deleting(&self) -> bool {
         self.has(DELETING)
     }
 
     /// Its name in `/proc/PID/fdinfo`.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
+        let bits = self.bits();
         let [deleting, disabled, queued, active] =
-            [DELETING, DISABLED, QUEUED, ACTIVE].map(|bit| self.has(bit));
+            [DELETING, DISABLED, QUEUED, ACTIVE].map(|bit| bits & bit != 0);
         match (deleting, disabled, queued, active) {
             (true, ..) => "deleting",
             (_, true, _, true) => "disabled,active",

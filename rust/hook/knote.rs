@@ -115,8 +115,8 @@ impl Locks {
 /// kqueue. The circle is opened by [`Knote::detach`], which every knote ends with.
 pub(crate) struct Knote {
     refs: Refcount,
-    /// Guarded by the spin lock.
-    state: UnsafeCell<State>,
+    /// Changed under the spin lock.
+    state: State,
     filter: Filter,
     /// Guarded by the mutex.
     quick: UnsafeCell<Quick>,
@@ -233,7 +233,7 @@ impl Knote {
     ) -> Result<ARef<Self>> {
         let make = || Knote {
             refs: Refcount::new(1),
-            state: UnsafeCell::new(State::default()),
+            state: State::default(),
             filter,
             quick: UnsafeCell::new(Quick::No),
             kqueue: kqueue.into(),
@@ -367,12 +367,11 @@ impl Knote {
             .is_some_and(|file| names.maps(self.ident, file))
     }
 
-    /// Its state.
+    /// Its state. The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
     #[inline]
-    pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
+    pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a State {
         self.check(ready);
-        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
-        unsafe { &mut *self.state.get() }
+        &self.state
     }
 
     /// What a scan looks at, for who knows already that it is of this kqueue.
@@ -387,7 +386,7 @@ impl Knote {
         unsafe {
             Seen {
                 knote: self,
-                state: &mut *self.state.get(),
+                state: &self.state,
                 body: &mut *self.body.get(),
                 file: self.bound.file(),
                 quick: *self.quick.get(),
@@ -414,8 +413,7 @@ impl Knote {
     /// True if it was retired; without the lock, so it may be by now even if not.
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
-        // SAFETY: The state is a byte, which is read at once.
-        unsafe { self.state.get().read_volatile() }.is_deleting()
+        self.state.is_deleting()
     }
 
     /// A reference to it, unless the last one was just dropped.
@@ -436,8 +434,7 @@ impl Knote {
     /// of that tree, under which it is done.
     #[inline]
     pub(super) fn is_unlinked(&self) -> bool {
-        // SAFETY: The state is a byte, which is read at once.
-        unsafe { self.state.get().read_volatile() }.is_unlinked()
+        self.state.is_unlinked()
     }
 
     /// Takes away what it hears of its source by, once it is retired: no callback comes after that.
