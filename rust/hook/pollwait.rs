@@ -229,9 +229,11 @@ impl Entry {
 unsafe fn list_del_init(entry: *mut bindings::list_head) {
     // SAFETY: By this function's contract.
     unsafe {
-        (*(*entry).prev).next = (*entry).next;
-        (*(*entry).next).prev = (*entry).prev;
-        (*entry).next = entry;
+        let (next, prev) = ((*entry).next, (*entry).prev);
+        (*next).prev = prev;
+        // Who only asks whether a list is empty has no lock (`waitqueue_active()`).
+        (&raw mut (*prev).next).write_volatile(next);
+        (&raw mut (*entry).next).write_volatile(entry);
         (*entry).prev = entry;
     }
 }
