@@ -278,6 +278,10 @@ unsigned long kq_file_count(struct file *file)
 	return file_ref_read(&file->f_ref);
 }
 
+/*
+ * data_race(READ_ONCE()) here, as in rust/hook/field.rs: a word whose owner
+ * changes it by a plain read-modify-write, under a lock that is not taken.
+ */
 s64 kq_inode_size(struct inode *inode)
 {
 	return i_size_read(inode);
@@ -287,8 +291,8 @@ void kq_inode_look(struct inode *inode, struct kq_inode_look *look)
 {
 	*look = (struct kq_inode_look) {
 		.size = i_size_read(inode),
-		.links = READ_ONCE(inode->i_nlink),
-		.dead = IS_DEADDIR(inode),
+		.links = data_race(READ_ONCE(inode->i_nlink)),
+		.dead = data_race(READ_ONCE(inode->i_flags)) & S_DEAD,
 	};
 }
 
@@ -310,10 +314,12 @@ s64 kq_file_position(struct file *file)
 bool kq_file_has_place(struct file *file)
 {
 	const struct inode *inode = file_inode(file);
+	umode_t mode = READ_ONCE(inode->i_mode);
 
-	return inode->i_mode & S_IFMT && !S_ISSOCK(inode->i_mode) &&
-	       !(READ_ONCE(file->f_path.mnt->mnt_flags) & MNT_INTERNAL) &&
-	       !(inode->i_sb->s_flags & SB_NOUSER) && inode->i_sb->s_magic != NSFS_MAGIC;
+	return mode & S_IFMT && !S_ISSOCK(mode) &&
+	       !(data_race(READ_ONCE(file->f_path.mnt->mnt_flags)) & MNT_INTERNAL) &&
+	       !(data_race(READ_ONCE(inode->i_sb->s_flags)) & SB_NOUSER) &&
+	       inode->i_sb->s_magic != NSFS_MAGIC;
 }
 
 int kq_file_may_read(struct file *file)
@@ -323,7 +329,7 @@ int kq_file_may_read(struct file *file)
 
 bool kq_file_is_unmounted(struct file *file)
 {
-	return READ_ONCE(file->f_path.mnt->mnt_flags) & MNT_UMOUNT;
+	return data_race(READ_ONCE(file->f_path.mnt->mnt_flags)) & MNT_UMOUNT;
 }
 
 struct mnt_namespace *kq_current_mount_ns(void)
@@ -338,7 +344,7 @@ struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter)
 
 bool kq_fsnotify_mark_is_attached(struct fsnotify_mark *mark)
 {
-	return READ_ONCE(mark->flags) & FSNOTIFY_MARK_FLAG_ATTACHED;
+	return data_race(READ_ONCE(mark->flags)) & FSNOTIFY_MARK_FLAG_ATTACHED;
 }
 
 int kq_mutex_lock_killable(struct mutex *lock)
@@ -492,9 +498,10 @@ u32 kq_sock_receive_queue_len(struct sock *sk)
 	return skb_queue_len_lockless(&sk->sk_receive_queue);
 }
 
+/* Without the socket's lock: what comes or is read meanwhile is counted or not */
 int kq_sock_tcp_inq(struct sock *sk)
 {
-	return tcp_inq(sk);
+	return data_race(tcp_inq(sk));
 }
 
 bool kq_sock_is_readable(struct sock *sk)

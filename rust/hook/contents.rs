@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::pollwait;
+use super::{field::read_once, pollwait};
 use crate::generated;
 use kernel::{bindings, fs::LocalFile};
 
@@ -17,8 +17,8 @@ const FMODE_READ: u32 = 1;
 const FMODE_WRITE: u32 = 2;
 
 fn mode(file: &LocalFile) -> u32 {
-    // SAFETY: A file has an inode as long as it lives.
-    u32::from(unsafe { (*(*file.as_ptr()).f_inode).i_mode })
+    // SAFETY: A file has an inode as long as it lives. What is in it besides the type may change.
+    u32::from(unsafe { read_once(&raw const (*(*file.as_ptr()).f_inode).i_mode) })
 }
 
 /// True for a regular file.

@@ -11,8 +11,10 @@
 
 use super::{
     fdinfo::{self, Base},
-    pollwait::PollFunction, //
+    field::read_once,
+    pollwait::{operations, PollFunction}, //
 };
+use core::ptr;
 use kernel::{
     bindings,
     fs::{file::LocalFile, File},
@@ -77,10 +79,10 @@ pub(crate) fn count_at_once(file: &File) -> Option<u64> {
     // SAFETY: The file is valid, and the other is read at once. (The `kernel` crate's load is a call.) No
     // other files have those operations. The counter may change meanwhile; it is read at once.
     unsafe {
-        if (*file.as_ptr()).f_op.addr() != OPERATIONS.as_ptr().read_volatile() {
+        if ptr::from_ref(operations(file)).addr() != OPERATIONS.as_ptr().read_volatile() {
             return None;
         }
-        Some((&raw const (*context(file)).count).read_volatile())
+        Some(read_once(&raw const (*context(file)).count))
     }
 }
 
@@ -98,8 +100,8 @@ pub(crate) fn count(file: &File) -> Option<u64> {
         let seen = unsafe {
             let context = context(file);
             (
-                (&raw const (*context).count).read_volatile(),
-                (&raw const (*context).id).read_volatile(),
+                read_once(&raw const (*context).count),
+                read_once(&raw const (*context).id),
             )
         };
         // The system's first eventfd has the number 0, which proves nothing.
@@ -108,8 +110,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
             // Somebody may add to it in between.
             if text(file) == Some(told) {
                 if seen == (told, i32::try_from(id).ok()?) {
-                    // SAFETY: The file is valid.
-                    OPERATIONS.store(unsafe { (*file.as_ptr()).f_op }.addr(), Relaxed);
+                    OPERATIONS.store(ptr::from_ref(operations(file)).addr(), Relaxed);
                 } else {
                     RULED_OUT.store(true, Relaxed);
                 }

@@ -4,12 +4,50 @@
 //! declared again: bindgen's compiler says where they are (`rust/bindings.h`), as it lays out all that is
 //! in the bindings; their types are checked by the kernel's own (`rust/helpers.c`). A read is one load,
 //! where a helper is a call.
+//!
+//! C header: [`include/linux/kcsan-checks.h`](srctree/include/linux/kcsan-checks.h)
 
 use crate::generated::kq_offset;
 use core::{
     marker::PhantomData,
     sync::atomic::{AtomicU8, Ordering}, //
 };
+#[cfg(CONFIG_KCSAN)]
+use kernel::bindings;
+
+/// Reads a word of another subsystem's at once, which its owner may be changing: `data_race(READ_ONCE())`.
+///
+/// Owners change what is read here under locks of theirs which we do not take, and some by a plain `pipe->readers--`
+/// or `ctx->count += n`. So the loads are marked, but KCSAN would report the other side all the same. What is read
+/// is a whole word as it was before or after such a change, and the caller is told of the next one by a wake-up.
+///
+/// # Safety
+///
+/// `word` is valid and aligned, and `T` is a number or a pointer.
+#[inline(always)]
+pub(super) unsafe fn read_once<T: Copy>(word: *const T) -> T {
+    unlooked(
+        // SAFETY: By this function's contract.
+        || unsafe { word.read_volatile() },
+    )
+}
+
+/// Calls `read` while KCSAN does not look.
+#[inline(always)]
+fn unlooked<T>(read: impl FnOnce() -> T) -> T {
+    #[cfg(CONFIG_KCSAN)]
+    // SAFETY: It looks again below, in the same context.
+    unsafe {
+        bindings::kcsan_disable_current();
+    }
+    let value = read();
+    #[cfg(CONFIG_KCSAN)]
+    // SAFETY: As said above.
+    unsafe {
+        bindings::kcsan_enable_current();
+    }
+    value
+}
 
 /// Where a field of that type is.
 pub(super) struct Field<T>(usize, PhantomData<T>);
@@ -31,7 +69,7 @@ impl<T: Copy> Field<T> {
         unsafe { structure.byte_add(self.0).cast() }
     }
 
-    /// Reads it at once, as `READ_ONCE`.
+    /// Reads it [at once](read_once).
     ///
     /// # Safety
     ///
@@ -39,7 +77,7 @@ impl<T: Copy> Field<T> {
     #[inline]
     pub(super) unsafe fn read<S>(&self, structure: *const S) -> T {
         // SAFETY: By this function's contract.
-        unsafe { self.of(structure).read_volatile() }
+        unsafe { read_once(self.of(structure)) }
     }
 }
 
@@ -54,6 +92,6 @@ impl Field<u8> {
         // SAFETY: By this function's contract; others write it at once. (The `kernel` crate's load is a
         // call.)
         let byte = unsafe { AtomicU8::from_ptr(self.of(structure).cast_mut()) };
-        byte.load(Ordering::Acquire)
+        unlooked(|| byte.load(Ordering::Acquire))
     }
 }

@@ -23,9 +23,12 @@
 //!
 //! C header: [`include/net/sock.h`](srctree/include/net/sock.h)
 
-use super::irqlock::IrqSave;
+use super::{irqlock::IrqSave, pollwait::operations};
 use crate::generated;
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull}, //
+};
 use kernel::{
     bindings,
     ffi::c_ulong,
@@ -98,9 +101,10 @@ static OPERATIONS: Atomic<usize> = Atomic::new(0);
 /// file.
 #[inline]
 pub(super) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> {
+    let known = is_known(operations(file));
     let file = file.as_ptr();
     // SAFETY: The file is valid. If its operations are a socket's, its private data is one.
-    unsafe { is_known((*file).f_op).then(|| field::WAIT.of((*file).private_data).cast_mut()) }
+    unsafe { known.then(|| field::WAIT.of((*file).private_data).cast_mut()) }
 }
 
 /// True if what can be read of a socket is known to its protocol alone: TLS, or a BPF program's.
@@ -119,10 +123,10 @@ unsafe fn has_own_queue(sk: *const bindings::sock) -> bool {
 
 /// True if files with these operations are known to be sockets.
 #[inline]
-fn is_known(operations: *const bindings::file_operations) -> bool {
+fn is_known(operations: &bindings::file_operations) -> bool {
     // SAFETY: Valid, and read at once. (The `kernel` crate's load is a call.)
     let known = unsafe { OPERATIONS.as_ptr().read_volatile() };
-    operations.addr() == known
+    ptr::from_ref(operations).addr() == known
 }
 
 /// What a socket may be asked: see the table above.
@@ -189,10 +193,10 @@ impl Stream {
         // as long as the file, and has its `sk` until it is released. That is of the kind that is asked
         // for, if family, type and protocol are, and then has the fields of that kind.
         unsafe {
-            let file = file.as_ptr();
-            if !is_known((*file).f_op) {
+            if !is_known(operations(file)) {
                 return Input::Other;
             }
+            let file = file.as_ptr();
             let sk = field::SK.read((*file).private_data);
             if sk.is_null() || field::TYPE.read(sk) != STREAM {
                 return Input::Other;
@@ -339,10 +343,9 @@ impl<'a> Socket<'a> {
         // SAFETY: The file is valid; the result is null for a file that is no socket.
         let socket = unsafe { bindings::sock_from_file(file.as_ptr()) };
         let socket = NonNull::new(socket)?;
-        // SAFETY: The file is valid.
-        let operations = unsafe { (*file.as_ptr()).f_op };
+        let operations = operations(file);
         if !is_known(operations) {
-            OPERATIONS.store(operations.addr(), Relaxed);
+            OPERATIONS.store(ptr::from_ref(operations).addr(), Relaxed);
         }
         // SAFETY: A socket lives as long as its file, and has its `sk` until it is released.
         let sock = NonNull::new(unsafe { (*socket.as_ptr()).sk })?;
