@@ -243,20 +243,29 @@ fn call(
         table: kqueue.check_usable()?,
         scratch,
     };
-    let mut buffer;
-    let entered = match changes {
-        Some(changes) => {
-            buffer = Buffer::new();
-            let kept = apply(&kqueue, changes, &mut buffer, &mut events, caller)?;
-            kept.map(|kept| (kept, &buffer))
-        }
-        None => None,
-    };
-    if events.written > 0 || events.room() == 0 {
-        return Ok(events.written);
+    match changes {
+        Some(changes) => change_and_collect(kqueue, changes, &mut events, timeout, caller)?,
+        None if events.room() == 0 => {}
+        None => collect(&kqueue, None, &mut events, timeout, caller)?,
     }
-    collect(&kqueue, entered, &mut events, timeout, caller)?;
     Ok(events.written)
+}
+
+#[inline(never)]
+fn change_and_collect(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    changes: UserEvents,
+    events: &mut EventList,
+    timeout: Timeout,
+    caller: Caller,
+) -> Result {
+    let mut buffer = Buffer::new();
+    let kept = apply(&kqueue, changes, &mut buffer, events, caller)?;
+    if events.written > 0 || events.room() == 0 {
+        return Ok(());
+    }
+    let entered = kept.map(|kept| (kept, &buffer));
+    collect(&kqueue, entered, events, timeout, caller)
 }
 
 /// The answers to some changes. They take the places of those, from the front.
@@ -309,52 +318,84 @@ fn apply<'a>(
     loop {
         let batch = changes.read(buffer)?;
         let last = changes.len() == 0;
-        let room = events.room();
         // What is pending is collected unless there is something to post.
-        let collects = last && events.written == 0 && room > 0;
-        let mut answers = Answers {
-            receipts: 0,
-            failure: Ok(()),
-        };
+        let collects = last && events.written == 0;
+        let most = if collects { events.room() } else { 0 };
 
         let mut knotes = kqueue.enter(caller)?;
         kqueue.prepare(&mut knotes)?;
         let mut at = 0;
+        let mut result = Ok(());
         while let Some(change) = batch.get_mut(at) {
             change.clear_system_flags();
-            let answered = change.has(EV_RECEIPT);
-            // None that would not be looked at for an error.
-            let unseen = collects && !answered && answers.receipts == 0;
-            let collects_most = if unseen { room } else { 0 };
-            let result = Kqueue::register(*kqueue, &mut knotes, change, caller, collects_most);
-            if result.is_err() || answered {
-                if collects && answers.receipts == 0 {
-                    // There will be no scan.
-                    let unseen = batch.iter().take(at);
-                    unseen.for_each(|change| kqueue.verify(&mut knotes, change));
-                }
-                if !answers.add(batch, at, result, room) {
-                    break;
-                }
+            if change.has(EV_RECEIPT) {
+                break;
+            }
+            result = Kqueue::register(*kqueue, &mut knotes, change, caller, most);
+            if result.is_err() {
+                break;
             }
             at += 1;
         }
-        let posts = answers.receipts > 0 || answers.failure.is_err();
-        if last && !posts {
-            return Ok(Some(knotes));
-        }
-        drop(knotes);
-        if posts {
-            answers.post(batch, events)?;
-        }
-        if last {
-            return Ok(None);
+        if at == batch.len() {
+            if last {
+                return Ok(Some(knotes));
+            }
+            drop(knotes);
+        } else {
+            apply_answered(*kqueue, knotes, batch, at, result, events, most, caller)?;
+            if last {
+                return Ok(None);
+            }
         }
         // Two thousand million changes take long; a signal that does not kill waits for them.
         if signal::is_being_killed() {
             return Err(EINTR);
         }
     }
+}
+
+/// Applies the changes of a batch from the one at `at` on, which is the first that is to be answered,
+/// and posts the answers. If that has been applied, `failure` is what it has failed with. Those before
+/// it may have been activated unseen if `most` events would be collected: there will be no scan.
+#[cold]
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+fn apply_answered(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    mut knotes: KnotesGuard<'_>,
+    batch: &mut [Kevent],
+    mut at: usize,
+    mut failure: Result,
+    events: &mut EventList,
+    most: usize,
+    caller: Caller,
+) -> Result {
+    let room = events.room();
+    let mut answers = Answers {
+        receipts: 0,
+        failure: Ok(()),
+    };
+    if most > 0 {
+        let unseen = batch.iter().take(at);
+        unseen.for_each(|change| kqueue.verify(&mut knotes, change));
+    }
+    while let Some(change) = batch.get_mut(at) {
+        let answered = change.has(EV_RECEIPT);
+        let result = match core::mem::replace(&mut failure, Ok(())) {
+            Err(error) => Err(error),
+            Ok(()) => {
+                change.clear_system_flags();
+                Kqueue::register(kqueue, &mut knotes, change, caller, 0)
+            }
+        };
+        if (result.is_err() || answered) && !answers.add(batch, at, result, room) {
+            break;
+        }
+        at += 1;
+    }
+    drop(knotes);
+    answers.post(batch, events)
 }
 
 /// Reports what is pending, or waits for it. (A function of its own, so that the loop of the scan has

@@ -363,25 +363,33 @@ impl Kqueue {
     // Activation and wake-up.
 
     /// Marks a knote active, queues it if it is due, and wakes who waits for that.
+    #[inline(never)]
     pub(crate) fn activate(&self, knote: &Knote, flags: WakeFlags) {
         let mut ready = self.locks.ready.lock();
-        if knote.state(&mut ready).activate() {
+        if ready.activate(knote) {
             self.announce(ready, knote, flags);
         }
     }
 
-    /// Puts a knote into the list that is due, and wakes who waits for that.
-    #[inline]
+    /// Wakes who waits for a knote that was put into the list.
+    #[inline(always)]
     fn announce(&self, mut ready: Pending<'_>, knote: &Knote, flags: WakeFlags) {
-        self.queue(&mut ready, knote);
+        self.stirred.set(true);
         ready.sleepers.wake_one(flags);
-        let watched = ready.watched;
-        let signals = watched && ready.is_news();
+        if ready.watched {
+            return self.announce_watched(ready, knote);
+        }
         drop(ready);
         trace::activate(self, knote);
-        if watched {
-            self.notifier.notify(signals);
-        }
+    }
+
+    /// Does the rest of that if somebody polls the kqueue, or wants SIGIO.
+    #[inline(never)]
+    fn announce_watched(&self, mut ready: Pending<'_>, knote: &Knote) {
+        let signals = ready.is_news();
+        drop(ready);
+        trace::activate(self, knote);
+        self.notifier.notify(signals);
     }
 
     /// Puts a knote into the list that is due.
@@ -418,8 +426,8 @@ impl Kqueue {
             let Some(knote) = looked else {
                 continue;
             };
-            if knote.state(&mut ready).activate() {
-                self.queue(&mut ready, &knote);
+            if ready.activate(&knote) {
+                self.stirred.set(true);
                 ready.sleepers.wake_one(WakeFlags::default());
                 news |= ready.watched;
                 signals |= ready.watched && ready.is_news();
@@ -641,7 +649,7 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prepare(&self, knotes: &mut Knotes) -> Result {
         if self.unsettled.is_set() {
             drop(self.ready_for(knotes)?);
@@ -912,6 +920,7 @@ impl Kqueue {
     fn apply(&self, knote: &Knote, active: bool, change: &Kevent) {
         let mut ready = self.locks.ready.lock();
         if Self::apply_to_state(knote.state(&mut ready), active, change) {
+            ready.push_back(knote);
             self.announce(ready, knote, WakeFlags::default());
         } else if knote.state(&mut ready).is_disabled() && ready.take_off(knote) {
             // Its source has fired after it was taken off. A disabled one is not pending.
@@ -1527,8 +1536,9 @@ impl Ready {
 
     /// Looks at those at the head of the list, at most so many, for at most `room` events, until there is one that
     /// takes longer: its filter may sleep, it was disabled, it ends with its report, or its number is another file's.
-    /// All is decided under the lock.
-    #[inline(always)]
+    /// All is decided under the lock. (Not in line: what else the scan keeps would take the registers
+    /// that the walk needs.)
+    #[inline(never)]
     fn glance(
         &mut self,
         bodies: &mut Bodies,
@@ -1542,8 +1552,8 @@ impl Ready {
     }
 
     /// The same for a scan that is not done: at those that it has not seen. Gives whether some were
-    /// kept. (Not in line: what else the scan keeps would take the registers that the walk needs.)
-    #[inline(never)]
+    /// kept.
+    #[inline(always)]
     fn glance_on(
         &mut self,
         bodies: &mut Bodies,

@@ -40,7 +40,6 @@ use crate::{
     },
     kqueue::Kqueue,
 };
-use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::fs::{File, LocalFile};
 
 /// What can be said of a file that is ready, or at its end, in one direction.
@@ -204,9 +203,12 @@ impl FileKind {
         match (self, direction) {
             (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp),
             (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix),
-            (FileKind::Pipe, Direction::Read | Direction::Write) => {
-                glance_at_pipe(file, direction, interrupts_off)
-            }
+            (FileKind::Pipe, Direction::Read) => match glance_at_reader(file, interrupts_off) {
+                Glance::Ready((bytes, _)) => Glance::Ready(bytes),
+                Glance::Nothing => Glance::Nothing,
+                Glance::Ask => Glance::Ask,
+            },
+            (FileKind::Pipe, Direction::Write) => glance_at_writer(file),
             (FileKind::Eventfd, Direction::Read) => {
                 match eventfd::count_at_once(file).map(i64::try_from) {
                     Some(Ok(count)) => Glance::ready_if(count != 0, || count),
@@ -275,39 +277,24 @@ impl FileKind {
     }
 }
 
-/// What a reader of the pipe `file` is told at a glance, with interrupts off; keeps how far it is written by that.
-/// Not inlined, for the sake of the others.
-#[inline(never)]
-pub(super) fn glance_at_end(file: &File, told: &AtomicU32) -> Glance<i64> {
+/// What the reader of a pipe is told, and how far the pipe is written by then.
+#[inline(always)]
+pub(super) fn glance_at_reader(file: &File, interrupts_off: bool) -> Glance<(i64, u32)> {
     let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_read(file) && pipe.has_writer());
-    match pipe.and_then(|pipe| pipe.readable_at_once(true)) {
-        Some((bytes, written)) if bytes > 0 => {
-            told.store(written, Ordering::Relaxed);
-            Glance::Ready(bytes)
-        }
+    match pipe.and_then(|pipe| pipe.readable_at_once(interrupts_off)) {
+        Some((bytes, written)) if bytes > 0 => Glance::Ready((bytes, written)),
         Some(_) => Glance::Nothing,
         None => Glance::Ask,
     }
 }
 
-/// Inlined, as a call costs as much as the pipe's lock.
+/// How much room the writer of a pipe has.
 #[inline(always)]
-fn glance_at_pipe(file: &File, direction: Direction, interrupts_off: bool) -> Glance<i64> {
-    let Some(pipe) = Pipe::of(file) else {
-        return Glance::Ask;
-    };
-    match direction {
-        Direction::Read if contents::is_open_to_read(file) && pipe.has_writer() => {
-            match pipe.readable_at_once(interrupts_off) {
-                Some((bytes, _)) => Glance::ready_if(bytes > 0, || bytes),
-                None => Glance::Ask,
-            }
-        }
-        Direction::Write if contents::is_open_to_write(file) && pipe.has_reader() => {
-            let room = pipe.writable();
-            Glance::ready_if(room > 0, || room)
-        }
-        _ => Glance::Ask,
+fn glance_at_writer(file: &File) -> Glance<i64> {
+    let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_write(file) && pipe.has_reader());
+    match pipe.map(|pipe| pipe.writable()) {
+        Some(room) => Glance::ready_if(room > 0, || room),
+        None => Glance::Ask,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     knote::{Bodies, Body, Knote},
     uapi::*, //
 };
+use core::sync::atomic::Ordering;
 use descriptor::Direction;
 pub(crate) use descriptor::{is_told_in_parts, ContentWatcher, MARKS as CONTENT_MARKS};
 pub(crate) use file::{FileKind, Glance};
@@ -333,12 +334,15 @@ pub(crate) fn glance(
     match (quick, file) {
         (Quick::UnixStream, Some(file)) => readable(FileKind::UnixStream, file),
         (Quick::Tcp, Some(file)) => readable(FileKind::Tcp, file),
-        (Quick::Pipe, Some(file)) => readable(FileKind::Pipe, file),
-        (Quick::PipeEdge, Some(file)) => match file::glance_at_end(file, knote.end_told()) {
-            Glance::Ready(data) => Glance::Ready(Report {
-                data,
-                ..Report::default()
-            }),
+        (Quick::Pipe | Quick::PipeEdge, Some(file)) => match file::glance_at_reader(file, true) {
+            Glance::Ready((data, written)) => {
+                // Only one that is told needs it; for the others it costs less than to ask.
+                knote.end_told().store(written, Ordering::Relaxed);
+                Glance::Ready(Report {
+                    data,
+                    ..Report::default()
+                })
+            }
             Glance::Nothing => Glance::Nothing,
             Glance::Ask => Glance::Ask,
         },

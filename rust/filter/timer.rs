@@ -77,6 +77,7 @@ pub(super) fn flags(change: &Kevent) -> u16 {
     }
 }
 
+#[inline]
 fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
     let is_time = change.fflags & NOTE_ABSTIME != 0;
     let clock = if change.fflags & NOTE_BOOTTIME != 0 {

@@ -116,7 +116,7 @@ impl Locks {
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
-    state: State,
+    pub(super) state: State,
     filter: Filter,
     /// Guarded by the mutex.
     quick: UnsafeCell<Quick>,

@@ -89,15 +89,38 @@ impl Ready {
     /// True when the knote, which is not told, is in the list.
     #[inline]
     fn holds(&self, knote: &Knote) -> bool {
-        // SAFETY: `check` has found that the lock of the knote's kqueue is held.
+        // SAFETY: Our caller has found that the lock of the knote's kqueue is held.
         let links = unsafe { links(knote) };
         !links.prev.is_null() || ptr::eq(self.queue.head, knote)
+    }
+
+    /// Marks a knote of this kqueue active, and puts it at the tail if it is due then. True if it was
+    /// put there.
+    #[inline(always)]
+    pub(crate) fn activate(&mut self, knote: &Knote) -> bool {
+        let due = knote.state(self).activate();
+        if due {
+            // SAFETY: `state` has checked that it is of this kqueue.
+            unsafe { self.push_checked(knote) };
+        }
+        due
     }
 
     /// Puts a knote of this kqueue at the tail, unless it is in the list.
     #[inline(always)]
     pub(crate) fn push_back(&mut self, knote: &Knote) {
-        self.untell(knote);
+        knote.check(self);
+        // SAFETY: Just checked.
+        unsafe { self.push_checked(knote) };
+    }
+
+    /// # Safety
+    ///
+    /// The knote is of this kqueue.
+    #[inline(always)]
+    unsafe fn push_checked(&mut self, knote: &Knote) {
+        // SAFETY: By this function's contract.
+        unsafe { self.untell_checked(knote) };
         if self.holds(knote) {
             return;
         }
@@ -202,15 +225,15 @@ impl Ready {
         assert!(self.key().is_with(bodies.key()));
         // SAFETY: Who holds a spin lock is in an RCU read-side critical section.
         let names = unsafe { Names::in_rcu(table) };
-        let (mut seen, mut removed) = (0usize, 0usize);
+        let mut left = most;
         let mut at = self.queue.head;
-        // Of those that are kept; or else `at`.
-        let mut first = at;
+        // Of those that are kept.
+        let mut first: *const Knote = ptr::null();
         let mut last: *const Knote = ptr::null();
         // SAFETY: All knotes of the list are valid and of this kqueue, both of whose locks are held; and what
         // those guard is borrowed by nobody else.
         unsafe {
-            while seen != most {
+            while left != 0 {
                 let Some(knote) = at.as_ref() else { break };
                 let mut sight = knote.see();
                 sight.file = sight.file.filter(|file| names.maps(knote.ident(), file));
@@ -219,55 +242,50 @@ impl Ready {
                 match verdict {
                     Verdict::Stop => break,
                     Verdict::Keep => {
-                        // Unless those in between were removed, they are linked.
-                        if !ptr::eq(links.prev, last) {
+                        if last.is_null() {
+                            first = at;
+                        } else if !ptr::eq(links.prev, last) {
+                            // Those in between were removed.
                             links.prev = last;
-                            if !last.is_null() {
-                                self::links(last).next = at;
-                            }
+                            self::links(last).next = at;
                         }
                         last = at;
                         at = links.next;
                     }
                     Verdict::Remove => {
-                        removed = removed.wrapping_add(1);
+                        self.queue.len = self.queue.len.wrapping_sub(1);
                         at = core::mem::replace(links, Links::NONE).next;
-                        if last.is_null() {
-                            first = at;
-                        }
                     }
                     Verdict::Told => {
-                        removed = removed.wrapping_add(1);
+                        self.queue.len = self.queue.len.wrapping_sub(1);
                         at = self.told.push(at);
-                        if last.is_null() {
-                            first = at;
-                        }
                     }
                 }
-                seen = seen.wrapping_add(1);
+                left = left.wrapping_sub(1);
             }
             // INVARIANT: Those that were not seen, then those that were kept.
             let queue = &mut self.queue;
-            queue.len = queue.len.wrapping_sub(removed);
-            if !at.is_null() {
+            if at.is_null() {
+                queue.head = first;
+                queue.tail = last;
+            } else {
                 queue.head = at;
                 links(at).prev = ptr::null();
                 if !last.is_null() {
                     links(queue.tail).next = first;
                     links(first).prev = queue.tail;
+                    queue.tail = last;
                 }
-            } else {
-                queue.head = first;
-            }
-            if at.is_null() || !last.is_null() {
-                queue.tail = last;
             }
             if !last.is_null() {
+                if at.is_null() {
+                    links(first).prev = ptr::null();
+                }
                 links(last).next = ptr::null();
             }
         }
         Walked {
-            seen,
+            seen: most.wrapping_sub(left),
             kept: !last.is_null(),
         }
     }

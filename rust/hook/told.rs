@@ -152,7 +152,17 @@ impl Ready {
     /// Takes a knote of this kqueue off the list of what was told, if it is in there. True if it was.
     #[inline(always)]
     pub(crate) fn untell(&mut self, knote: &Knote) -> bool {
-        let told = knote.state(self).untell();
+        knote.check(self);
+        // SAFETY: Just checked.
+        unsafe { self.untell_checked(knote) }
+    }
+
+    /// # Safety
+    ///
+    /// The knote is of this kqueue.
+    #[inline(always)]
+    pub(super) unsafe fn untell_checked(&mut self, knote: &Knote) -> bool {
+        let told = knote.state.untell();
         if told {
             // INVARIANT: It is not told any more.
             // SAFETY: The lock is held. The knote was told and so in one of the lists, in which its neighbours are valid.
