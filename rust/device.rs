@@ -20,7 +20,7 @@ use crate::{
         tracepoint::Tracepoint,
         usercopy, //
     },
-    kevent::{change, collect_into, kevent},
+    kevent::{kevent, Request},
     kqueue::Kqueue,
     limit::Users,
     nesting::Nesting,
@@ -119,23 +119,22 @@ impl Device for Kqueue {
 
     #[inline(always)]
     fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
-        if let Some((form, count)) = short_form(cmd) {
-            return match form {
-                Short::Wait => collect_into(this, arg, count, true),
-                Short::Poll => collect_into(this, arg, count, false),
-                Short::Change => change(this, arg, count),
+        let mut slot = MaybeUninit::uninit();
+        let request = match short_form(cmd) {
+            Some((Short::Wait, count)) => Request::collect(&this, arg, count, true),
+            Some((Short::Poll, count)) => Request::collect(&this, arg, count, false),
+            Some((Short::Change, count)) => Request::change(&this, arg, count),
+            None => {
+                let size = match cmd {
+                    IOC_KEVENT => size_of::<KeventArgs>(),
+                    IOC_CREATE => return create(&this, arg),
+                    _ => kevent_args_size(cmd).ok_or(ENOTTY)?,
+                };
+                let args = read_args(arg, size, &mut slot)?;
+                Request::of_args(&this, args, KeventArgs::scratch_of(arg))
             }
-            .map(|count| count as isize);
-        }
-        let size = match cmd {
-            IOC_KEVENT => size_of::<KeventArgs>(),
-            IOC_CREATE => return create(&this, arg),
-            _ => kevent_args_size(cmd).ok_or(ENOTTY)?,
         };
-        let mut args = MaybeUninit::uninit();
-        let args = read_args(arg, size, &mut args)?;
-        let scratch = KeventArgs::scratch_of(arg);
-        kevent(this, args, scratch).map(|count| count as isize)
+        kevent(this, request).map(|count| count as isize)
     }
 
     fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> Events {

@@ -140,113 +140,114 @@ fn count(count: u32) -> Result<usize> {
     usize::try_from(count).map_err(|_| EINVAL)
 }
 
-/// The call. Gives the number of events in the eventlist. What is in the caller's `scratch` memory
-/// is lost.
+/// What a call is to do.
+pub(crate) struct Request {
+    changes: UserEvents,
+    events: UserEvents,
+    timeout: Timeout,
+    scratch: Scratch,
+}
+
+impl Request {
+    /// What the arguments say. What is in the caller's `scratch` memory is lost.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: unknown flags, non-zero reserved fields, a count above `INT_MAX`, a bad timeout.
+    /// `EFAULT`: a list that is longer than all memory.
+    #[inline(always)]
+    pub(crate) fn of_args(kqueue: &Kqueue, args: &KeventArgs, scratch: Scratch) -> Result<Self> {
+        trace::enter(kqueue, args.nchanges, args.nevents);
+        if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let nchanges = count(args.nchanges)?;
+        let nevents = count(args.nevents)?;
+        Ok(Request {
+            timeout: Timeout::of(args)?,
+            changes: UserEvents::new(args.changelist as usize, nchanges)?,
+            events: UserEvents::new(args.eventlist as usize, nevents)?,
+            scratch,
+        })
+    }
+
+    /// To collect events, and to wait for them for ever, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`: a list that is longer than all memory.
+    #[inline(always)]
+    pub(crate) fn collect(kqueue: &Kqueue, list: usize, count: usize, waits: bool) -> Result<Self> {
+        trace::enter(kqueue, 0, count as u32);
+        let timeout = if waits {
+            Timeout::Until(Deadline::Never)
+        } else {
+            Timeout::Poll
+        };
+        Ok(Request {
+            changes: UserEvents::NONE,
+            events: UserEvents::new(list, count)?,
+            timeout,
+            scratch: Scratch::NONE,
+        })
+    }
+
+    /// To apply changes.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`: a list that is longer than all memory.
+    #[inline(always)]
+    pub(crate) fn change(kqueue: &Kqueue, list: usize, count: usize) -> Result<Self> {
+        trace::enter(kqueue, count as u32, 0);
+        Ok(Request {
+            changes: UserEvents::new(list, count)?,
+            events: UserEvents::NONE,
+            timeout: Timeout::Poll,
+            scratch: Scratch::NONE,
+        })
+    }
+}
+
+/// The call. Gives the number of events in the eventlist.
 ///
 /// # Errors
 ///
+/// - What the request has failed with: nothing was changed.
 /// - `EBADF`: the kqueue belongs to another descriptor table, or was closed.
-/// - `EINVAL`: unknown flags, non-zero reserved fields, a count above `INT_MAX`, a bad timeout;
-///   nothing was changed.
-/// - `EFAULT`: the arguments or lists are not in the caller's memory. Changes are read 16 at a
+/// - `EFAULT`: the lists are not in the caller's memory. Changes are read 16 at a
 ///   time: those before the ones that could not be read are applied. Events that could not be
 ///   written stay pending; if some could, the call gives those.
 /// - `EINTR`: a signal came before an event; the changes are applied.
 /// - That of a failed change for which there is no room in the eventlist; the ones before it are
 ///   applied.
 #[inline(always)]
-pub(crate) fn kevent(
-    kqueue: ArcBorrow<'_, Kqueue>,
-    args: &KeventArgs,
-    scratch: Scratch,
-) -> Result<usize> {
-    traced(kqueue, args.nchanges, args.nevents, || {
-        if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
-            return Err(EINVAL);
-        }
-        let nchanges = count(args.nchanges)?;
-        let events = UserEvents::new(args.eventlist as usize, count(args.nevents)?)?;
-        let timeout = Timeout::of(args)?;
-        let changes = if nchanges > 0 {
-            Some(UserEvents::new(args.changelist as usize, nchanges)?)
-        } else {
-            None
-        };
-        call(kqueue, changes, events, timeout, scratch)
-    })
-}
-
-/// The call without changes, which waits for ever or does not wait.
-///
-/// # Errors
-///
-/// As [`kevent`].
-#[inline(always)]
-pub(crate) fn collect_into(
-    kqueue: ArcBorrow<'_, Kqueue>,
-    eventlist: usize,
-    nevents: usize,
-    waits: bool,
-) -> Result<usize> {
-    traced(kqueue, 0, nevents as u32, || {
-        let events = UserEvents::new(eventlist, nevents)?;
-        let timeout = if waits {
-            Timeout::Until(Deadline::Never)
-        } else {
-            Timeout::Poll
-        };
-        call(kqueue, None, events, timeout, Scratch::NONE)
-    })
-}
-
-/// The call with changes alone.
-///
-/// # Errors
-///
-/// As [`kevent`].
-#[inline(always)]
-pub(crate) fn change(
-    kqueue: ArcBorrow<'_, Kqueue>,
-    changelist: usize,
-    nchanges: usize,
-) -> Result<usize> {
-    traced(kqueue, nchanges as u32, 0, || {
-        let changes = UserEvents::new(changelist, nchanges)?;
-        let events = UserEvents::new(0, 0)?;
-        call(kqueue, Some(changes), events, Timeout::Poll, Scratch::NONE)
-    })
-}
-
-#[inline(always)]
-fn traced(
-    kqueue: ArcBorrow<'_, Kqueue>,
-    nchanges: u32,
-    nevents: u32,
-    call: impl FnOnce() -> Result<usize>,
-) -> Result<usize> {
-    trace::enter(&kqueue, nchanges, nevents);
-    let result = call();
+pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, request: Result<Request>) -> Result<usize> {
+    let result = match request {
+        Ok(request) => call(kqueue, request),
+        Err(error) => Err(error),
+    };
     trace::exit(&kqueue, &result);
     result
 }
 
 #[inline(always)]
-fn call(
-    kqueue: ArcBorrow<'_, Kqueue>,
-    changes: Option<UserEvents>,
-    list: UserEvents,
-    timeout: Timeout,
-    scratch: Scratch,
-) -> Result<usize> {
+fn call(kqueue: ArcBorrow<'_, Kqueue>, request: Request) -> Result<usize> {
+    let Request {
+        changes,
+        events: list,
+        timeout,
+        scratch,
+    } = request;
     let mut events = EventList { list, written: 0 };
     let caller = Caller {
         table: kqueue.check_usable()?,
         scratch,
     };
-    match changes {
-        Some(changes) => change_and_collect(kqueue, changes, &mut events, timeout, caller)?,
-        None if events.room() == 0 => {}
-        None => collect(&kqueue, None, &mut events, timeout, caller)?,
+    if changes.len() > 0 {
+        change_and_collect(kqueue, changes, &mut events, timeout, caller)?;
+    } else if events.room() > 0 {
+        collect(&kqueue, None, &mut events, timeout, caller)?;
     }
     Ok(events.written)
 }
@@ -398,9 +399,8 @@ fn apply_answered(
     answers.post(batch, events)
 }
 
-/// Reports what is pending, or waits for it. (A function of its own, so that the loop of the scan has
-/// the registers that it needs; the rest of a call is in one.)
-#[inline(never)]
+/// Reports what is pending, or waits for it.
+#[inline(always)]
 fn collect(
     kqueue: &Kqueue,
     entered: Option<(KnotesGuard<'_>, &Buffer)>,

@@ -692,10 +692,11 @@ impl Kqueue {
                 this.detach(bodies, &found.remove());
                 table.free_if_empty();
                 return Ok(());
+            } else if filter::is_plain(filter) {
+                this.modify_at_once(ready, bodies, knote, change, collects);
+                return Ok(());
             } else {
-                if this.modify_at_once(ready, bodies, knote, change, collects) {
-                    return Ok(());
-                }
+                drop(ready);
                 return this.modify(bodies, knote, change, collects);
             }
         }
@@ -771,8 +772,8 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Does the same under the spin lock, which it releases, if the filter can, the caller `collects`, and nobody
-    /// else will look ([`Kqueue::may_be_unseen`]). False if not.
+    /// Does the same for a filter that keeps nothing ([`filter::is_plain`]), in one critical section of
+    /// the spin lock, which it releases, if it can be told in there whether the knote is ready.
     #[inline(always)]
     fn modify_at_once(
         &self,
@@ -781,18 +782,21 @@ impl Kqueue {
         knote: &Knote,
         change: &Kevent,
         collects: usize,
-    ) -> bool {
-        if !self.may_be_unseen(&mut ready, knote, change, collects) {
-            return false;
-        }
-        let parts = knote.parts(bodies);
+    ) {
+        let mut parts = knote.parts(bodies);
         let fflags = parts.body.fflags;
-        let done = filter::touch_at_once(knote.filter(), parts.body, change);
-        if done {
-            parts.were_touched(fflags);
-            self.activate_unseen(ready, knote, change);
+        filter::touch_plain(knote.filter(), parts.body, change);
+        let (quick, file) = (parts.were_touched(fflags), parts.file);
+        if self.may_be_unseen(&mut ready, knote, change, collects) {
+            return self.activate_unseen(ready, knote, change);
         }
-        done
+        match filter::is_ready_at_once(quick, parts.body, file) {
+            Some(active) if !change.has(EV_DISABLE) => self.apply(ready, knote, active, change),
+            _ => {
+                drop(ready);
+                self.apply_seen(bodies, knote, change, true);
+            }
+        }
     }
 
     /// Brings the state of a knote up to date with a change that was made.
@@ -864,7 +868,7 @@ impl Kqueue {
         }
         let active = may_be_ready && knote.is_ready(bodies);
         if active || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply(knote, active, change);
+            self.apply(self.locks.ready.lock(), knote, active, change);
         }
     }
 
@@ -917,8 +921,7 @@ impl Kqueue {
     }
 
     /// Marks a knote active if it is, then disables or enables it as the change says.
-    fn apply(&self, knote: &Knote, active: bool, change: &Kevent) {
-        let mut ready = self.locks.ready.lock();
+    fn apply(&self, mut ready: Pending<'_>, knote: &Knote, active: bool, change: &Kevent) {
         if Self::apply_to_state(knote.state(&mut ready), active, change) {
             ready.push_back(knote);
             self.announce(ready, knote, WakeFlags::default());
@@ -1514,11 +1517,13 @@ struct PutBack {
 
 impl Parts<'_> {
     /// The parameters of their knote were changed; its `fflags` were those.
+    /// Gives how a scan looks at it now.
     #[inline(always)]
-    fn were_touched(self, fflags: u32) {
+    fn were_touched(&mut self, fflags: u32) -> Quick {
         if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
             *self.quick = Quick::of(self.knote().filter(), self.body);
         }
+        *self.quick
     }
 }
 
@@ -1702,7 +1707,6 @@ impl Look for Glancing<'_> {
                     return Verdict::Told;
                 }
                 seen.state.settle(flags & EV_DISPATCH != 0);
-                filter::told(seen.quick, seen.body, flags);
                 Verdict::Remove
             }
         }

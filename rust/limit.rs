@@ -138,9 +138,10 @@ static TIMERS: AtomicUsize = AtomicUsize::new(0);
 /// So many more: true if that is not too many.
 #[inline]
 fn add(count: &AtomicUsize, number: usize, most: usize) -> bool {
+    // What is counted takes memory, so that there is nothing to wrap.
     count
         .fetch_add(number, Ordering::Relaxed)
-        .saturating_add(number)
+        .wrapping_add(number)
         <= most
 }
 
@@ -149,15 +150,28 @@ fn subtract(count: &AtomicUsize, number: usize) {
     count.fetch_sub(number, Ordering::Relaxed);
 }
 
-/// What a knote takes with all that its filter keeps for it, in units.
+/// What a knote takes with all that its filter keeps for it, in units: by filter.
+const WEIGHTS: [u8; 16] = {
+    let mut weights = [1; 16];
+    weights[index(Filter::Timer)] = 2;
+    weights[index(Filter::Signal)] = 3;
+    weights[index(Filter::Fs)] = 3;
+    weights[index(Filter::Proc)] = 4;
+    weights[index(Filter::Vnode)] = 4;
+    weights
+};
+
+/// Where a filter is in a table of 16: `EVFILT_READ`, -1, comes first.
+const fn index(filter: Filter) -> usize {
+    !(filter as i8) as usize & 15
+}
+
+// The last filter has a place of its own.
+const _: () = assert!(index(Filter::User) == !crate::uapi::EVFILT_USER as usize);
+
 #[inline(always)]
 fn weight(filter: Filter) -> usize {
-    match filter {
-        Filter::Read | Filter::Write | Filter::Except | Filter::User | Filter::Aio => 1,
-        Filter::Timer => 2,
-        Filter::Signal | Filter::Fs => 3,
-        Filter::Proc | Filter::Vnode => 4,
-    }
+    WEIGHTS[index(filter)].into()
 }
 
 impl User {
@@ -246,8 +260,8 @@ impl User {
         let most = params::max_user_timers();
         let mut fits = add(&TIMERS, 1, params::max_timers());
         fits &= add(&self.account.timers, 1, most);
-        for user in Self::chain(self.above.as_deref()) {
-            fits &= add(&user.account.timers, 1, most);
+        if let Some(above) = &self.above {
+            fits &= above.take_timer_of_all(most);
         }
         if !fits && !params::may_exceed_limits() {
             self.leave_timer();
@@ -256,12 +270,30 @@ impl User {
         Ok(())
     }
 
+    /// For this one and those above: true if all of it fits.
+    #[cold]
+    fn take_timer_of_all(&self, most: usize) -> bool {
+        let mut fits = true;
+        for user in Self::chain(Some(self)) {
+            fits &= add(&user.account.timers, 1, most);
+        }
+        fits
+    }
+
     #[inline]
     fn leave_timer(&self) {
+        subtract(&self.account.timers, 1);
+        if let Some(above) = &self.above {
+            above.leave_timer_of_all();
+        }
+        subtract(&TIMERS, 1);
+    }
+
+    #[cold]
+    fn leave_timer_of_all(&self) {
         for user in Self::chain(Some(self)) {
             subtract(&user.account.timers, 1);
         }
-        subtract(&TIMERS, 1);
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Table {
     len: usize,
     /// With fewer knotes than that it shrinks.
     low: usize,
+    /// With so many more than that it grows.
+    span: usize,
     charge: Option<Charge>,
     multiplier: u64,
 }
@@ -90,6 +92,7 @@ impl Table {
             shift: u64::BITS,
             len: 0,
             low: 0,
+            span: 0,
             charge: None,
             multiplier: random() | 1,
         }
@@ -125,12 +128,12 @@ impl Table {
     /// `ENOMEM` or `ENOSPC`, if there is no room at all; a table that could not grow only gets slower.
     #[inline]
     pub(crate) fn reserve(&mut self, user: &Arc<User>) -> Result {
-        if self.len < self.buckets.len() && self.len >= self.low {
+        if self.len.wrapping_sub(self.low) < self.span {
             return Ok(());
         }
         let bits = if self.len < self.low {
             // Not again at once, if that fails.
-            self.low = 0;
+            self.set_low(0);
             self.len.max(1).ilog2() + GROWTH_BITS
         } else {
             u64::BITS - self.shift + GROWTH_BITS
@@ -147,9 +150,9 @@ impl Table {
         let charge = Charge::new(user, size * size_of::<Option<ARef<Knote>>>())?;
         let mut buckets = KVVec::new();
         buckets.extend_with(size, ManuallyDrop::new(None), GFP_KERNEL_ACCOUNT)?;
-        self.low = if size > SMALL { size >> SPARSE_BITS } else { 0 };
         self.charge = Some(charge);
         let mut old = core::mem::replace(&mut self.buckets, buckets);
+        self.set_low(if size > SMALL { size >> SPARSE_BITS } else { 0 });
         self.shift = u64::BITS - bits;
         for slot in old.iter_mut() {
             let mut chain = slot.take();
@@ -193,8 +196,13 @@ impl Table {
     fn free(&mut self) {
         self.buckets = KVVec::new();
         self.shift = u64::BITS;
-        self.low = 0;
+        self.set_low(0);
         self.charge = None;
+    }
+
+    fn set_low(&mut self, low: usize) {
+        self.low = low;
+        self.span = self.buckets.len() - low;
     }
 
     /// Adds a knote, for which [`Table::reserve`] has made room.

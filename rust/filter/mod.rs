@@ -3,7 +3,7 @@
 //! The filters: what each kind of event source means by "ready" and by `data`.
 //!
 //! Filters are policy; the mechanisms they hook into are in [`crate::hook`]. All
-//! their operations run under the kqueue's mutex, in process context; [`glance`] and [`told`] under the spin
+//! their operations run under the kqueue's mutex, in process context; [`glance`] under the spin
 //! lock as well.
 
 mod descriptor;
@@ -124,12 +124,12 @@ impl Filter {
 pub(crate) enum Quick {
     No,
     User,
+    Eventfd,
     Tcp,
     UnixStream,
     Pipe,
     /// One whose reader is told once of what there is.
     PipeEdge,
-    Eventfd,
 }
 
 impl Quick {
@@ -248,14 +248,17 @@ fn source<T: Unpin + 'static>(body: &mut Body) -> Option<&mut T> {
 /// has lost its source.
 #[inline(always)]
 pub(crate) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
-    if !touch_at_once(parts.knote().filter(), parts.body, change) {
-        touch_source(parts, change)?;
-        let (fflags, data) = (parts.body.fflags, parts.body.data);
-        take(parts.body, change);
-        if parts.knote().filter() == Filter::Timer && !timer::is_armed_by(change) {
-            parts.body.fflags = fflags;
-            parts.body.data = data;
-        }
+    let filter = parts.knote().filter();
+    if is_plain(filter) {
+        touch_plain(filter, parts.body, change);
+        return Ok(());
+    }
+    touch_source(parts, change)?;
+    let (fflags, data) = (parts.body.fflags, parts.body.data);
+    take(parts.body, change);
+    if filter == Filter::Timer && !timer::is_armed_by(change) {
+        parts.body.fflags = fflags;
+        parts.body.data = data;
     }
     Ok(())
 }
@@ -266,20 +269,29 @@ pub(crate) fn starts_anew(filter: Filter, change: &Kevent) -> bool {
     filter == Filter::Timer && timer::is_armed_by(change)
 }
 
-/// The same if the filter keeps nothing that is to be told; never sleeps. False if it does.
+/// True if the filter keeps nothing that a change is to be told to.
 #[inline(always)]
-pub(crate) fn touch_at_once(filter: Filter, body: &mut Body, change: &Kevent) -> bool {
-    match filter {
-        Filter::User => {
-            user::touch(body, change, false);
-            take_udata(body, change);
-        }
-        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio => {
-            take(body, change);
-        }
-        _ => return false,
+pub(crate) fn is_plain(filter: Filter) -> bool {
+    matches!(
+        filter,
+        Filter::Read
+            | Filter::Write
+            | Filter::Except
+            | Filter::Signal
+            | Filter::Aio
+            | Filter::User
+    )
+}
+
+/// [`touch`] for a filter that [is plain](is_plain); never sleeps.
+#[inline(always)]
+pub(crate) fn touch_plain(filter: Filter, body: &mut Body, change: &Kevent) {
+    if filter == Filter::User {
+        user::touch(body, change, false);
+        take_udata(body, change);
+    } else {
+        take(body, change);
     }
-    true
 }
 
 /// Takes over what a change says.
@@ -315,40 +327,66 @@ fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     Ok(())
 }
 
-/// The same as [`event`] without sleeping, and with a spin lock held.
+/// The same as [`event`] without sleeping, and with a spin lock held. What is ready will reach the
+/// program, unless it is [`untold`].
 #[inline(always)]
 pub(crate) fn glance(
     quick: Quick,
     knote: &Knote,
-    body: &Body,
+    body: &mut Body,
     file: Option<&File>,
 ) -> Glance<Report> {
-    let readable = |kind: FileKind, file: &File| match kind.glance(file, Direction::Read, true) {
+    if quick == Quick::User {
+        let report = user::event(body).map_or(Glance::Nothing, Glance::Ready);
+        if body.flags & EV_CLEAR != 0 && matches!(report, Glance::Ready(_)) {
+            user::clear(body);
+        }
+        return report;
+    }
+    let Some(file) = file else {
+        return Glance::Ask;
+    };
+    let data = match quick {
+        Quick::UnixStream => FileKind::UnixStream.glance(file, Direction::Read, true),
+        Quick::Tcp => FileKind::Tcp.glance(file, Direction::Read, true),
+        Quick::Eventfd => FileKind::Eventfd.glance(file, Direction::Read, true),
+        Quick::Pipe | Quick::PipeEdge => match file::glance_at_reader(file, true) {
+            Glance::Ready((data, written)) => {
+                // Only one that is told needs it; for the others it costs less than to ask.
+                knote.end_told().store(written, Ordering::Relaxed);
+                Glance::Ready(data)
+            }
+            Glance::Nothing => Glance::Nothing,
+            Glance::Ask => Glance::Ask,
+        },
+        Quick::No | Quick::User => Glance::Ask,
+    };
+    match data {
         Glance::Ready(data) => Glance::Ready(Report {
             data,
             ..Report::default()
         }),
         Glance::Nothing => Glance::Nothing,
         Glance::Ask => Glance::Ask,
+    }
+}
+
+/// True if the condition holds, false if it does not, as far as that can be told with a spin lock held
+/// and without a report.
+#[inline(always)]
+pub(crate) fn is_ready_at_once(quick: Quick, body: &Body, file: Option<&File>) -> Option<bool> {
+    let kind = match quick {
+        Quick::User => return Some(user::event(body).is_some()),
+        Quick::UnixStream => FileKind::UnixStream,
+        Quick::Tcp => FileKind::Tcp,
+        Quick::Pipe => FileKind::Pipe,
+        Quick::Eventfd => FileKind::Eventfd,
+        Quick::PipeEdge | Quick::No => return None,
     };
-    match (quick, file) {
-        (Quick::UnixStream, Some(file)) => readable(FileKind::UnixStream, file),
-        (Quick::Tcp, Some(file)) => readable(FileKind::Tcp, file),
-        (Quick::Pipe | Quick::PipeEdge, Some(file)) => match file::glance_at_reader(file, true) {
-            Glance::Ready((data, written)) => {
-                // Only one that is told needs it; for the others it costs less than to ask.
-                knote.end_told().store(written, Ordering::Relaxed);
-                Glance::Ready(Report {
-                    data,
-                    ..Report::default()
-                })
-            }
-            Glance::Nothing => Glance::Nothing,
-            Glance::Ask => Glance::Ask,
-        },
-        (Quick::Eventfd, Some(file)) => readable(FileKind::Eventfd, file),
-        (Quick::User, _) => user::event(body).map_or(Glance::Nothing, Glance::Ready),
-        _ => Glance::Ask,
+    match kind.glance(file?, Direction::Read, true) {
+        Glance::Ready(_) => Some(true),
+        Glance::Nothing => Some(false),
+        Glance::Ask => None,
     }
 }
 
@@ -356,14 +394,6 @@ pub(crate) fn glance(
 #[inline(always)]
 pub(crate) fn is_part(quick: Quick, flags: u16) -> bool {
     quick == Quick::PipeEdge && flags & EV_DISPATCH == 0
-}
-
-/// An event with those flags was told at a glance: it will reach the program, unless it is [`untold`].
-#[inline(always)]
-pub(crate) fn told(quick: Quick, body: &mut Body, flags: u16) {
-    if quick == Quick::User && flags & EV_CLEAR != 0 {
-        user::clear(body);
-    }
 }
 
 /// `event`, which was told at a glance, has not reached the program.

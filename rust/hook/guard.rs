@@ -5,7 +5,10 @@
 //! Whoever releases the mutex then does what others have left to its owner ([`Kqueue::settle`]). The
 //! guard is one pointer, so that it is passed in a register: the kqueue is found from its mutex.
 
-use super::{killable, knote::Locks};
+use super::{
+    killable::{self, Killable},
+    knote::Locks, //
+};
 use crate::{kqueue::Kqueue, table::Knotes};
 use core::{
     mem::ManuallyDrop,
@@ -14,7 +17,7 @@ use core::{
 };
 use kernel::{
     container_of,
-    sync::lock::{mutex::MutexBackend, Guard}, //
+    sync::lock::Guard, //
 };
 
 /// The mutex of a kqueue, held.
@@ -22,12 +25,12 @@ use kernel::{
 /// # Invariants
 ///
 /// The guard is that of the `locks.knotes` of a [`Kqueue`], and is dropped only by this type's `drop`.
-pub(crate) struct KnotesGuard<'a>(ManuallyDrop<Guard<'a, Knotes, MutexBackend>>);
+pub(crate) struct KnotesGuard<'a>(ManuallyDrop<Guard<'a, Knotes, Killable>>);
 
 impl<'a> KnotesGuard<'a> {
     /// Takes over the guard of the mutex of `kqueue`. Panics if it is that of another one.
     #[inline(always)]
-    pub(crate) fn new(kqueue: &'a Kqueue, guard: Guard<'a, Knotes, MutexBackend>) -> Self {
+    pub(crate) fn new(kqueue: &'a Kqueue, guard: Guard<'a, Knotes, Killable>) -> Self {
         // The compiler knows, where the mutex was just taken.
         assert!(ptr::eq(guard.lock_ref(), &raw const kqueue.locks().knotes));
         // INVARIANT: As was checked.

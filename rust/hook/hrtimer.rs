@@ -155,6 +155,12 @@ impl KnoteTimer {
         self.fired.store(false, Ordering::Relaxed);
     }
 
+    /// True if it was set, and not cancelled since.
+    #[inline]
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.get()
+    }
+
     /// It does not fire any more, nor has its function still to return. Not under a lock that [`Knote::activate`]
     /// takes.
     pub(super) fn cancel(&self) {

@@ -17,6 +17,7 @@ use super::{
     fdtable::{CurrentTable, Names},
     hrtimer::KnoteTimer,
     irqlock::IrqLock,
+    killable::KillableMutex,
     pollwait::Entry,
     queue::{Links, Seen},
     slab::{self, Memory, Slab},
@@ -39,7 +40,7 @@ use core::{
 use kernel::{
     bindings,
     fs::File,
-    new_mutex, optional_name,
+    optional_name,
     prelude::*,
     static_lock_class,
     sync::{
@@ -47,7 +48,6 @@ use kernel::{
         atomic::ordering,
         Arc,
         ArcBorrow,
-        Mutex,
         Refcount, //
     },
 };
@@ -80,7 +80,7 @@ pub(crate) trait Keyed: Sized {
 #[pin_data]
 pub(crate) struct Locks {
     #[pin]
-    pub(crate) knotes: Mutex<Knotes>,
+    pub(crate) knotes: KillableMutex<Knotes>,
     #[pin]
     pub(crate) ready: IrqLock<Ready>,
 }
@@ -93,12 +93,13 @@ impl Locks {
     ) -> impl PinInit<Self> {
         // INVARIANT: Locks are pinned, and have one key of each type.
         pin_init!(&this in Self {
-            knotes <- new_mutex!(
+            knotes <- KillableMutex::new(
                 knotes(
                     Key(this.as_ptr(), PhantomData),
                     Key(this.as_ptr(), PhantomData),
                 ),
-                "kqueue_knotes"
+                optional_name!("kqueue_knotes"),
+                static_lock_class!(),
             ),
             ready <- IrqLock::new(
                 ready(Key(this.as_ptr(), PhantomData)),
@@ -545,13 +546,29 @@ impl<'a> Place<'a> {
 }
 
 impl Drop for Knote {
+    #[inline]
     fn drop(&mut self) {
-        // Nearly always it is both retired and detached. In this order: nobody looks at it any more who finds
-        // it in the list, and nothing puts it there again.
+        // The entry is only linked, and a timer only armed, while the knote is attached.
+        let timer = self.timer();
+        // SAFETY: The timer is there still, and nobody else has a reference to the knote.
+        let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
+        if !self.is_retired() || self.bound.is_bound() || is_armed {
+            self.end();
+        }
+        self.kqueue.leave_place(self.filter);
+    }
+}
+
+impl Knote {
+    /// Does what a knote ends with, for one that is dropped without.
+    #[cold]
+    #[inline(never)]
+    fn end(&mut self) {
+        // In this order: nobody looks at it any more who finds it in the list, and nothing puts it
+        // there again.
         if !self.is_retired() {
             self.kqueue.retire(self);
         }
-        // The entry is only linked while the knote is bound.
         if self.bound.is_bound() {
             self.entry.detach();
             drop(self.body.get_mut().source.take());
@@ -562,6 +579,5 @@ impl Drop for Knote {
             // SAFETY: It is there still, and nobody else has a reference to the knote.
             unsafe { timer.as_ref() }.cancel();
         }
-        self.kqueue.leave_place(self.filter);
     }
 }

@@ -128,6 +128,9 @@ pub(crate) struct UserEvents {
 }
 
 impl UserEvents {
+    /// None.
+    pub(crate) const NONE: Self = UserEvents { address: 0, len: 0 };
+
     /// `len` events at `address`, which the kernel has yet to find out about.
     ///
     /// # Errors

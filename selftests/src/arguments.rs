@@ -3,7 +3,10 @@
 //! Bad input gets its errno, and changes nothing.
 
 use crate::common::*;
-use kqueue::{abi, ev, note, Event, Filter, KQUEUE_IOC_KEVENT};
+use kqueue::{
+    abi, ev, kqueue_ioc_change, kqueue_ioc_poll, kqueue_ioc_wait, note, Event, Filter, Kqueue,
+    IOC_MOST, KQUEUE_IOC_KEVENT,
+};
 use std::os::fd::AsRawFd;
 
 fn call(args: &abi::kqueue_kevent) -> std::io::Result<usize> {
@@ -149,6 +152,109 @@ fn other_ioctls() {
             (ret, errno::<()>(Err(std::io::Error::last_os_error()))),
             (-1, libc::ENOTTY)
         );
+    }
+}
+
+/// One of the ioctls without arguments in memory, whose argument is that address.
+fn short(kqueue: &Kqueue, command: u64, address: usize) -> std::io::Result<usize> {
+    // SAFETY: The callers give a list as long as the number says, or an address that is not mapped.
+    let ret = unsafe { libc::ioctl(kqueue.as_raw_fd(), command as _, address) };
+    usize::try_from(ret).map_err(|_| std::io::Error::last_os_error())
+}
+
+#[test]
+fn short_forms_collect_and_change() {
+    let kqueue = kqueue();
+    let changes: Vec<Event> = (0..IOC_MOST as u64)
+        .map(|ident| Event::new(ident, Filter::USER, ev::ADD).fflags(note::TRIGGER))
+        .collect();
+    let command = kqueue_ioc_change(changes.len());
+    assert_eq!(short(&kqueue, command, changes.as_ptr().addr()).unwrap(), 0);
+    let kinds: [fn(usize) -> u64; 2] = [kqueue_ioc_wait, kqueue_ioc_poll];
+    for number in kinds {
+        // Never touched before.
+        let mut events = vec![Event::default(); IOC_MOST];
+        let address = events.as_mut_ptr().addr();
+        assert_eq!(short(&kqueue, number(0), address).unwrap(), 0);
+        assert_eq!(short(&kqueue, number(1), address).unwrap(), 1);
+        assert_eq!(short(&kqueue, number(IOC_MOST), address).unwrap(), IOC_MOST);
+        let mut idents: Vec<u64> = events.iter().map(|event| event.ident).collect();
+        idents.sort();
+        assert!(idents.iter().copied().eq(0..IOC_MOST as u64));
+    }
+}
+
+#[test]
+fn short_changes_end_with_the_first_that_fails() {
+    let kqueue = kqueue();
+    let user = |ident| Event::new(ident, Filter::USER, ev::ADD).fflags(note::TRIGGER);
+    let missing = Event::new(9, Filter::USER, ev::DELETE);
+    for at in [0, 1, 15, 16, 17, 40] {
+        let mut changes: Vec<Event> = (0..41).map(user).collect();
+        changes[at] = missing;
+        let command = kqueue_ioc_change(changes.len());
+        let kqueue = Kqueue::new().unwrap();
+        let result = short(&kqueue, command, changes.as_ptr().addr());
+        assert_eq!(errno(result), libc::ENOENT, "{at}");
+        assert_eq!(pending(&kqueue).len(), at);
+    }
+    // Some of the list is not there: what comes before, in steps of 16, is applied.
+    for address in [0, 8, 1 << 46, usize::MAX - 7] {
+        let result = short(&kqueue, kqueue_ioc_change(1), address);
+        assert_eq!(errno(result), libc::EFAULT);
+    }
+}
+
+#[test]
+fn short_forms_lose_no_event() {
+    let kqueue = kqueue();
+    let add = Event::new(1, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER);
+    change(&kqueue, &[add]);
+    for address in [0, 8, 1 << 46, usize::MAX - 7] {
+        for number in [kqueue_ioc_wait(1), kqueue_ioc_poll(1)] {
+            assert_eq!(errno(short(&kqueue, number, address)), libc::EFAULT);
+        }
+    }
+    one(&kqueue);
+    assert_eq!(pending(&kqueue), []);
+}
+
+#[test]
+fn short_forms_leave_the_list_alone() {
+    let kqueue = kqueue();
+    let (master, slave) = crate::kinds::pty();
+    let pattern = Event::new(!0, Filter(-77), 0x5555).fflags(!0).data(-3).udata(!1);
+    let mut events = [pattern; 3];
+    let address = events.as_mut_ptr().addr();
+    let poll = kqueue_ioc_poll(events.len());
+    // What waits in a terminal is counted in the list's memory. There is nothing.
+    change(&kqueue, &[add_read(&slave, 0)]);
+    assert_eq!(short(&kqueue, poll, address).unwrap(), 0);
+    assert_eq!(events, [pattern; 3]);
+    write(&master, b"line\n");
+    soon(&kqueue);
+    assert_eq!(short(&kqueue, poll, address).unwrap(), 1);
+    assert_eq!((events[0].ident, events[0].data), (slave.as_raw_fd() as u64, 5));
+    assert_eq!(events[1..], [pattern; 2]);
+    read(&slave, 5);
+    events[0] = pattern;
+    assert_eq!(short(&kqueue, poll, address).unwrap(), 0);
+    assert_eq!(events, [pattern; 3]);
+}
+
+#[test]
+fn other_short_forms() {
+    let kqueue = kqueue();
+    let mut events = [Event::default(); 1];
+    let address = events.as_mut_ptr().addr();
+    for command in [
+        kqueue_ioc_change(1) + 1,
+        kqueue_ioc_change(1) | 2 << 30,
+        kqueue_ioc_wait(1) ^ 2 << 30,
+        kqueue_ioc_poll(1) | 1 << 30,
+        kqueue_ioc_poll(1) ^ (1 << 8),
+    ] {
+        assert_eq!(errno(short(&kqueue, command, address)), libc::ENOTTY);
     }
 }
 
