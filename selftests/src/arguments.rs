@@ -223,7 +223,10 @@ fn short_forms_lose_no_event() {
 fn short_forms_leave_the_list_alone() {
     let kqueue = kqueue();
     let (master, slave) = crate::kinds::pty();
-    let pattern = Event::new(!0, Filter(-77), 0x5555).fflags(!0).data(-3).udata(!1);
+    let pattern = Event::new(!0, Filter(-77), 0x5555)
+        .fflags(!0)
+        .data(-3)
+        .udata(!1);
     let mut events = [pattern; 3];
     let address = events.as_mut_ptr().addr();
     let poll = kqueue_ioc_poll(events.len());
@@ -234,7 +237,10 @@ fn short_forms_leave_the_list_alone() {
     write(&master, b"line\n");
     soon(&kqueue);
     assert_eq!(short(&kqueue, poll, address).unwrap(), 1);
-    assert_eq!((events[0].ident, events[0].data), (slave.as_raw_fd() as u64, 5));
+    assert_eq!(
+        (events[0].ident, events[0].data),
+        (slave.as_raw_fd() as u64, 5)
+    );
     assert_eq!(events[1..], [pattern; 2]);
     read(&slave, 5);
     events[0] = pattern;

@@ -114,6 +114,19 @@ pub const fn ioc_kevent(size: usize) -> usize {
     1 << 30 | (size & 0x3fff) << 16 | (abi::KQUEUE_IOC_MAGIC as usize) << 8
 }
 
+/// The numbers of the calls without arguments in memory: their list has so many entries.
+pub const fn ioc_wait(count: usize) -> usize {
+    2 << 30 | (count & 0x3fff) << 16 | (abi::KQUEUE_IOC_MAGIC as usize) << 8 | 2
+}
+
+pub const fn ioc_poll(count: usize) -> usize {
+    ioc_wait(count) + 1
+}
+
+pub const fn ioc_change(count: usize) -> usize {
+    ioc_wait(count) - (1 << 30) + 2
+}
+
 /// Opens the device: a new kqueue.
 pub fn kqueue() -> Result<Fd, i32> {
     let path = c"/dev/kqueue";
@@ -136,6 +149,18 @@ pub fn kevent(
     room: usize,
     timeout: i64,
 ) -> Result<usize, i32> {
+    const MOST: usize = abi::KQUEUE_IOC_MOST as usize;
+    // Half of those that can be short are.
+    let short = match (changes.len(), room) {
+        (0, 2..=MOST) if timeout == 0 && room % 2 == 0 => Some((ioc_poll(room), list)),
+        (1..=MOST, 0) if changes.len() % 2 == 0 => {
+            Some((ioc_change(changes.len()), address(changes)))
+        }
+        _ => None,
+    };
+    if let Some((command, list)) = short {
+        return call(libc::SYS_ioctl, &[queue as usize, command, list]);
+    }
     let args = abi::kqueue_kevent {
         changelist: address(changes) as u64,
         nchanges: changes.len() as u32,

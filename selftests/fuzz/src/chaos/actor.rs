@@ -335,18 +335,30 @@ impl<'a> Actor<'a> {
             tv_nsec: nsec,
             ..Default::default()
         };
-        let mut at = address(&args);
+        let (mut command, mut at) = (sys::IOC_KEVENT, address(&args));
+        let waits = flags == 0 && room > 0;
         if self.random.chance(1) {
             at = self.address(size_of_val(&args));
+        } else if count == 0 && self.random.chance(50) {
+            command = if waits {
+                sys::ioc_wait(room)
+            } else {
+                sys::ioc_poll(room)
+            };
+            at = list;
+        } else if room == 0 && self.random.chance(50) {
+            command = sys::ioc_change(count);
+            at = changelist;
         }
         self.slot
             .at(step, "kevent", [queue as u64, count as u64, list as u64]);
-        let result = call(libc::SYS_ioctl, &[queue as usize, sys::IOC_KEVENT, at]);
+        let result = call(libc::SYS_ioctl, &[queue as usize, command, at]);
         self.shared.board.count(Count::Calls, 1);
         if result.is_ok() {
             self.shared.board.count(Count::Changes, count as u64);
         }
-        self.judge(queue, result, room, at == address(&args));
+        let ours = command != sys::IOC_KEVENT || at == address(&args);
+        self.judge(queue, result, room, ours);
         if result == Err(libc::EBADF) && self.random.chance(30) {
             self.reopen();
         }
