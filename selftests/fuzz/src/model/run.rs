@@ -270,11 +270,10 @@ impl<'a> Run<'a> {
                 }
             }
             Some((Object::Pipe(_), 0)) | None => {}
-            Some(_) => {
-                if let Ok(count @ 1..) = sys::write(fd, &[7; 600][..count]) {
-                    self.model.wrote(at, count, false);
-                }
-            }
+            Some(_) => match sys::write(fd, &[7; 600][..count]) {
+                Ok(count @ 1..) => self.model.wrote(at, count, false),
+                _ => self.model.refused(at),
+            },
         }
     }
 
@@ -296,6 +295,7 @@ impl<'a> Run<'a> {
                 if all > 0 {
                     self.model.wrote(at, all, true);
                 }
+                self.model.refused(at);
             }
             _ => {}
         }

@@ -331,6 +331,16 @@ impl Model {
         }
     }
 
+    /// A write has found no room. Who writes to a pipe wakes its readers in any case, once they have asked to be told
+    /// of each write; `EPOLLET` reports the same.
+    pub fn refused(&mut self, slot: u8) {
+        let Some(id) = self.file(slot) else { return };
+        let File { object, .. } = self.files[id];
+        if let Object::Pipe(_) = self.objects[object] {
+            self.fire(object, Some(0), Some(Filter::READ), Tri::Maybe);
+        }
+    }
+
     /// So many bytes were read from the descriptor.
     pub fn was_read(&mut self, slot: u8, count: usize) {
         let Some(id) = self.file(slot) else { return };
@@ -958,6 +968,22 @@ mod tests {
         assert!(model.clone().reported(0, &[event], true, TIMES).is_err());
         model.wrote(1, 5, false);
         assert_eq!(model.owed(0), [(100, Filter::READ)]);
+    }
+
+    #[test]
+    fn what_is_cleared_may_come_again_after_a_write_without_room() {
+        let (mut model, _) = with_a_pipe(ev::CLEAR);
+        model.wrote(1, 5, true);
+        let event = told(ev::CLEAR, 5);
+        assert!(model.reported(0, &[event], true, TIMES).is_ok());
+        model.refused(1);
+        assert_eq!(model.owed(0), []);
+        assert!(model.clone().reported(0, &[], true, TIMES).is_ok());
+        // With the same data, and once.
+        let more = told(ev::CLEAR, 6);
+        assert!(model.clone().reported(0, &[more], true, TIMES).is_err());
+        assert!(model.reported(0, &[event], true, TIMES).is_ok());
+        assert!(model.reported(0, &[event], true, TIMES).is_err());
     }
 
     #[test]
