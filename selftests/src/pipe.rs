@@ -3,11 +3,11 @@
 //! `EVFILT_READ` and `EVFILT_WRITE` on pipes.
 
 use crate::common::*;
-use kqueue::{ev, note, Event, Filter};
+use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
     fs::OpenOptions,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
     thread,
@@ -196,6 +196,129 @@ fn clear_is_silent_about_what_was_left() {
     }
     write(&writer, &[0; 1]);
     assert_eq!(one(&kqueue).data, 1001);
+}
+
+/// A pipe with room for so many pages, which an `EPOLLET` watches as a kqueue with `EV_CLEAR` watches its twin.
+struct Twins {
+    ends: [(OwnedFd, OwnedFd); 2],
+    kqueue: Kqueue,
+    epoll: OwnedFd,
+}
+
+impl Twins {
+    fn new(pages: i64) -> Self {
+        let ends = [pipe(), pipe()];
+        for (_, writer) in &ends {
+            // SAFETY: No pointers.
+            let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, pages * PAGE) };
+            assert_eq!(i64::from(got), pages * PAGE);
+        }
+        let kqueue = kqueue();
+        change(&kqueue, &[add_read(&ends[0].0, ev::CLEAR)]);
+        let mut event = libc::epoll_event {
+            events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+            u64: 0,
+        };
+        // SAFETY: The descriptor is new; the event is valid.
+        let epoll = unsafe {
+            let epoll = OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
+            let (add, reader) = (libc::EPOLL_CTL_ADD, ends[1].0.as_raw_fd());
+            let ret = libc::epoll_ctl(epoll.as_raw_fd(), add, reader, &raw mut event);
+            assert_eq!(ret, 0);
+            epoll
+        };
+        Twins {
+            ends,
+            kqueue,
+            epoll,
+        }
+    }
+
+    /// Does the same to both, and looks that the same is told of both, once, and with all that is there.
+    #[track_caller]
+    fn both(&self, deed: impl Fn(&OwnedFd, &OwnedFd), is_told: bool) {
+        for (reader, writer) in &self.ends {
+            deed(reader, writer);
+        }
+        for again in [false, true] {
+            // SAFETY: All zeroes are a valid event, for which there is room.
+            let edges = unsafe {
+                let mut event: libc::epoll_event = std::mem::zeroed();
+                libc::epoll_wait(self.epoll.as_raw_fd(), &raw mut event, 1, 0)
+            };
+            assert_eq!(edges, i32::from(is_told && !again), "epoll");
+            let bytes: Vec<i64> = pending(&self.kqueue)
+                .iter()
+                .map(|event| event.data)
+                .collect();
+            let all = waiting(&self.ends[0].0) as i64;
+            assert_eq!(bytes, vec![all; edges as usize], "kqueue");
+        }
+    }
+
+    /// Nor is it after the time at which pipes are looked at whose readers were told.
+    #[track_caller]
+    fn rests(&self) {
+        thread::sleep(Duration::from_millis(25));
+        self.both(|_, _| (), false);
+    }
+}
+
+/// Writes as many whole pages as there is room for.
+fn fill(writer: &OwnedFd) {
+    let page = [0u8; PAGE as usize];
+    // SAFETY: The buffer is valid for its length.
+    while unsafe { libc::write(writer.as_raw_fd(), page.as_ptr().cast(), page.len()) } > 0 {}
+    assert_eq!(
+        std::io::Error::last_os_error().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
+}
+
+/// With one slot in use or with many, of which a look without waiting counts 32: what was written is news, also on the
+/// end of what is there; what was read is none, nor is time. A write without room is, as the kernel wakes the readers
+/// after each write, whatever has come of it.
+#[test]
+fn clear_reports_as_edge_triggered_epoll_does() {
+    const MOST: i64 = 64;
+    for pages in [1, 2, 15, 16, 31, 32, 33, 34, 63, 64] {
+        let twins = Twins::new(if pages <= 16 { 16 } else { MOST });
+        // All slots but the last one are full.
+        let start = (pages - 1) * PAGE + 100;
+        twins.both(|_, writer| write(writer, &vec![0; start as usize]), true);
+        twins.rests();
+        // It is put on the end of what is there.
+        twins.both(|_, writer| write(writer, &[0; 600]), true);
+        twins.rests();
+        // A part of a slot, a whole one, and several.
+        for count in [50, PAGE - 50, 3 * PAGE + 1] {
+            if count + PAGE < start {
+                twins.both(|reader, _| read(reader, count as usize), false);
+                twins.rests();
+            }
+        }
+        twins.both(|_, writer| write(writer, &[0; 1]), true);
+        twins.both(|_, writer| fill(writer), true);
+        twins.rests();
+        for _ in 0..2 {
+            twins.both(|_, writer| fill(writer), true);
+        }
+        twins.rests();
+        // A slot is free, and filled again, while as many are in use as when it was told.
+        let both = |reader: &OwnedFd, writer: &OwnedFd| {
+            read(reader, PAGE as usize);
+            write(writer, &[0; PAGE as usize]);
+        };
+        if pages > 2 {
+            twins.both(both, true);
+            twins.rests();
+        }
+        let rest = waiting(&twins.ends[0].0);
+        twins.both(|reader, _| read(reader, rest), false);
+        twins.rests();
+        twins.both(|_, writer| write(writer, &[0; 1]), true);
+        twins.rests();
+    }
 }
 
 #[test]
