@@ -71,8 +71,12 @@ run sample::killed_server "$here/kill-server.sh" "$server"
 run sample::kqtrace "$here/kqtrace.sh" "$(dirname "$server")/kqtrace"
 mkdir empty
 run sample::sandbox ./sandbox64 empty
-# Always the same calls, so that a run tells of the change and not of the day; make fuzz has others.
-run fuzz::random_calls ./kqueue-fuzz --seconds 60 --seed 0xd275b24a4fd21b4e
+# Other calls each time. What fails is printed with the seed of its round, which is enough to do it again.
+printf -v seed '0x%08x%08x' "$SRANDOM" "$SRANDOM"
+if [[ fuzz::random_calls =~ $only ]]; then
+	echo "# fuzz::random_calls: the same again by: make fuzz SECONDS=60 SEED=$seed"
+fi
+run fuzz::random_calls ./kqueue-fuzz --seconds 60 --seed "$seed"
 ./busybox rmmod kqueue >"$log" 2>&1
 result module::unload_at_the_end $?
 [ "$failed" = 0 ]
