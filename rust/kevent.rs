@@ -329,7 +329,8 @@ fn apply<'a>(
         let mut result = Ok(());
         while let Some(change) = batch.get_mut(at) {
             change.clear_system_flags();
-            if change.has(EV_RECEIPT) {
+            // One test for both, which nearly no change has.
+            if change.has(EV_RECEIPT | UNKNOWN_FLAGS) {
                 break;
             }
             result = Kqueue::register(*kqueue, &mut knotes, change, caller, most);
@@ -387,7 +388,11 @@ fn apply_answered(
             Err(error) => Err(error),
             Ok(()) => {
                 change.clear_system_flags();
-                Kqueue::register(kqueue, &mut knotes, change, caller, 0)
+                if change.has_unknown_flags() {
+                    Err(EINVAL)
+                } else {
+                    Kqueue::register(kqueue, &mut knotes, change, caller, 0)
+                }
             }
         };
         if (result.is_err() || answered) && !answers.add(batch, at, result, room) {

@@ -48,6 +48,11 @@ impl Kevent {
         self.0.flags &= !(generated::EV_SYSFLAGS as u16);
     }
 
+    /// True for a flag that is not in the ABI header: it asks for what this kernel lacks.
+    pub(crate) fn has_unknown_flags(&self) -> bool {
+        self.has(UNKNOWN_FLAGS)
+    }
+
     /// The answer to a change: `EV_ERROR` with the errno in `data`, 0 for success.
     pub(crate) fn into_receipt(mut self, errno: i64) -> Self {
         self.0.flags = EV_ERROR;
@@ -60,6 +65,18 @@ impl Kevent {
         self.0.flags & flag != 0
     }
 }
+
+/// The flags of a change that are not in the ABI header.
+pub(crate) const UNKNOWN_FLAGS: u16 = !(EV_ADD
+    | EV_DELETE
+    | EV_ENABLE
+    | EV_DISABLE
+    | EV_ONESHOT
+    | EV_CLEAR
+    | EV_RECEIPT
+    | EV_DISPATCH
+    | EV_KEEPUDATA
+    | generated::EV_SYSFLAGS as u16);
 
 /// The arguments of one `kevent()` call.
 #[derive(Clone, Copy, Default)]

@@ -151,6 +151,20 @@ impl Quick {
     }
 }
 
+/// Checks that a filter can answer all that is asked of it. (A change may have all notes that are in an event, as programs
+/// hand events in again. The filters for descriptors, signals and the program's own events take any `fflags`: these
+/// select nothing, and in an event may be a socket's error.)
+///
+/// # Errors
+///
+/// `EINVAL` if the change has others than those `notes`.
+fn check_notes(change: &Kevent, notes: u32) -> Result {
+    if change.fflags & !notes != 0 {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
 /// What a filter has to tell when its condition holds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Report {
@@ -315,7 +329,7 @@ fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     let (filter, file) = (parts.knote().filter(), parts.file);
     let body = &mut *parts.body;
     match filter {
-        Filter::Fs => source::<Mounts>(body).ok_or(ENOENT)?.touch(change),
+        Filter::Fs => source::<Mounts>(body).ok_or(ENOENT)?.touch(change)?,
         Filter::Proc => source::<Process>(body).ok_or(ENOENT)?.touch(change)?,
         Filter::Timer => timer::touch(parts, change)?,
         Filter::Vnode => {

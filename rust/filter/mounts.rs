@@ -17,7 +17,7 @@
 //! `fflags` of the change says which of the two are wanted, both if neither. A mount that is moved
 //! reports both. Bind mounts are mounts.
 
-use super::{Attach, Report};
+use super::{check_notes, Attach, Report};
 use crate::{
     hook::{
         fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
@@ -281,10 +281,13 @@ impl Drop for MountWatch {
     }
 }
 
+/// All notes that there are.
+const NOTES: u32 = VQ_MOUNT | VQ_UNMOUNT;
+
 /// Which of the two a change asks for.
 fn wanted(fflags: u32) -> u32 {
-    match fflags & (VQ_MOUNT | VQ_UNMOUNT) {
-        0 => VQ_MOUNT | VQ_UNMOUNT,
+    match fflags & NOTES {
+        0 => NOTES,
         some => some,
     }
 }
@@ -300,8 +303,9 @@ pub(crate) struct Mounts {
 impl Mounts {
     /// # Errors
     ///
-    /// `ENOMEM`; `ENOSPC` if the user watches the namespace as often as they may.
+    /// `EINVAL` for a note that is unknown; `ENOMEM`; `ENOSPC` if the user watches the namespace as often as they may.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
+        check_notes(attach.change, NOTES)?;
         let address = fsnotify::address_of_mounts()?;
         let kqueue = attach.knote.kqueue();
         let user = kqueue.user();
@@ -313,8 +317,13 @@ impl Mounts {
         })
     }
 
-    pub(super) fn touch(&mut self, change: &Kevent) {
+    /// # Errors
+    ///
+    /// `EINVAL` for a note that is unknown.
+    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
+        check_notes(change, NOTES)?;
         self.watch.want(wanted(change.fflags));
+        Ok(())
     }
 
     pub(super) fn event(&mut self) -> Option<Report> {

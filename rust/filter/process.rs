@@ -27,7 +27,7 @@
 //! `NOTE_CHILD` is an event of its own, as in FreeBSD: the parent's number and the wait status do
 //! not fit into one `data`. A process that already is a zombie is `ESRCH` without `NOTE_EXIT`.
 
-use super::{Attach, Report};
+use super::{check_notes, Attach, Report};
 use crate::{
     generated::kqueue_event,
     hook::{
@@ -51,6 +51,9 @@ use kernel::{
     prelude::*,
     sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
 };
+
+/// All notes that there are.
+const NOTES: u32 = NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
 
 /// What is known of a process, and asked of it.
 struct Heard {
@@ -296,10 +299,11 @@ impl Process {
     /// # Errors
     ///
     /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
-    /// `EACCES` if it is not the caller's to watch; `ENOSPC` if the user has as many watches of it
-    /// as they may; `ENOMEM`.
+    /// `EINVAL` for a note that is unknown; `EACCES` if it is not the caller's to watch; `ENOSPC` if
+    /// the user has as many watches of it as they may; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
         let change = attach.change;
+        check_notes(change, NOTES)?;
         let process = process::Process::find(change.ident).ok_or(ESRCH)?;
         let tracker = Tracker {
             observer: Observer::current(&process)?,
@@ -366,6 +370,7 @@ impl Process {
     }
 
     pub(super) fn touch(&mut self, change: &Kevent) -> Result {
+        check_notes(change, NOTES)?;
         let watcher = self.exit.mourner().clone();
         // One that is not needed is dropped after the lock was released.
         let mut payer = payer(change.fflags)?;

@@ -27,7 +27,7 @@
 //! A negative period or time and two units are `EINVAL`, as FreeBSD has it. A period of 0 is one of
 //! its unit (the specification: one tick). What does not fit the clock is its end: it never comes.
 
-use super::Report;
+use super::{check_notes, Report};
 use crate::{
     hook::{
         hrtimer::Clock,
@@ -38,13 +38,18 @@ use crate::{
 };
 use kernel::prelude::*;
 
+/// All notes that there are.
+const NOTES: u32 =
+    NOTE_SECONDS | NOTE_MSECONDS | NOTE_USECONDS | NOTE_NSECONDS | NOTE_ABSTIME | NOTE_BOOTTIME;
+
 /// A century and a half, in nanoseconds: a longer period would not fit the clock.
 const PERIOD_MAX: i64 = i64::MAX / 2;
 
 /// # Errors
 ///
-/// `EINVAL` for a negative period or time, and for more than one unit.
+/// `EINVAL` for a negative period or time, for more than one unit, and for a note that is unknown.
 pub(super) fn attach(parts: &mut Parts<'_>, change: &Kevent) -> Result {
+    check_notes(change, NOTES)?;
     start(parts, change, nanos(change.fflags, change.data)?);
     Ok(())
 }
@@ -56,6 +61,7 @@ pub(super) fn attach(parts: &mut Parts<'_>, change: &Kevent) -> Result {
 /// As for `attach`.
 pub(super) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     if is_armed_by(change) {
+        check_notes(change, NOTES)?;
         start(parts, change, nanos(change.fflags, change.data)?);
         let own = change.flags & EV_CLEAR;
         parts.body.flags = parts.body.flags & !EV_CLEAR | own | flags(change);

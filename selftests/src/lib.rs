@@ -10,6 +10,7 @@
 
 mod aio;
 mod arguments;
+mod bits;
 mod clear;
 mod close;
 mod common;

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Each bit of `flags` and `fflags`, with each filter: it is taken, ignored, or refused.
+
+use crate::common::*;
+use kqueue::{abi, ev, note, Event, Filter, Kqueue};
+use std::{
+    fs::File,
+    io::Read,
+    net::{TcpListener, TcpStream},
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+/// No bit of the ABI.
+const UNKNOWN: [u16; 2] = [0x0100, 0x0400];
+/// The kernel's own, which a change may have from an event.
+const SYSTEM: u16 = abi::EV_SYSFLAGS as u16;
+
+/// What there is to watch: an ident for each filter.
+struct Watched {
+    pipe: (OwnedFd, OwnedFd),
+    socket: TcpStream,
+    _peer: TcpStream,
+    file: File,
+    child: libc::pid_t,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let pipe = pipe();
+        let (socket, peer) = connection();
+        let stop = pipe.1.as_raw_fd();
+        let child = fork(|| {
+            // SAFETY: Waits for a signal that ends it; the descriptor is its own copy.
+            unsafe {
+                libc::close(stop);
+                libc::pause()
+            }
+        });
+        Watched {
+            pipe,
+            socket,
+            _peer: peer,
+            file: File::open("/proc/self/exe").unwrap(),
+            child,
+        }
+    }
+
+    /// What adds an event of each filter.
+    fn adds(&self) -> Vec<Event> {
+        let add = |ident: u64, filter| Event::new(ident, filter, ev::ADD);
+        let of = |fd: &dyn AsRawFd, filter| Event::fd(fd.as_raw_fd(), filter, ev::ADD);
+        vec![
+            of(&self.pipe.0, Filter::READ),
+            of(&self.pipe.1, Filter::WRITE),
+            of(&self.socket, Filter::EXCEPT),
+            of(&self.file, Filter::VNODE).fflags(note::ATTRIB),
+            add(self.child as u64, Filter::PROC).fflags(note::EXIT),
+            add(libc::SIGUSR1 as u64, Filter::SIGNAL),
+            add(1, Filter::TIMER).data(3_600_000),
+            add(1, Filter::USER),
+            add(0, Filter::FS),
+        ]
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // SAFETY: Our own child.
+        unsafe { libc::kill(self.child, libc::SIGKILL) };
+        reap(self.child);
+    }
+}
+
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let peer = listener.accept().unwrap().0;
+    (socket, peer)
+}
+
+/// True if there is that event, which is taken away.
+fn is_there(kqueue: &Kqueue, add: &Event) -> bool {
+    let delete = Event {
+        flags: ev::DELETE,
+        ..*add
+    };
+    match kqueue.kevent(&[delete], &mut [], None) {
+        Ok(0) => true,
+        result => {
+            assert_eq!(errno(result), libc::ENOENT);
+            false
+        }
+    }
+}
+
+fn with(event: &Event, flags: u16) -> Event {
+    Event {
+        flags: event.flags | flags,
+        ..*event
+    }
+}
+
+/// Differs from the BSDs, macOS: A flag that is not in the header (0x0100, 0x0400) is EINVAL, whatever the change is.
+/// Because it asks for what is not there: EV_UDATA_SPECIFIC and EV_DISPATCH2 of macOS, FreeBSD's EV_FORCEONESHOT. The
+/// flags that the kernel sets in an event are ignored, since programs hand events in again.
+#[test]
+fn flags_that_are_unknown() {
+    let watched = Watched::new();
+    let kqueue = kqueue();
+    for add in watched.adds() {
+        for flag in UNKNOWN {
+            for more in [0, ev::RECEIPT, SYSTEM] {
+                let error = change_error(&kqueue, with(&add, flag | more));
+                assert_eq!(error, libc::EINVAL, "{add:?} {flag:x}");
+            }
+            assert!(!is_there(&kqueue, &add), "{add:?} {flag:x}");
+            // Nothing becomes of one that exists.
+            change(&kqueue, &[add.udata(1)]);
+            for action in [0, ev::ADD, ev::DELETE, ev::ENABLE, ev::DISABLE] {
+                let other = Event {
+                    flags: action | flag,
+                    ..add.udata(2)
+                };
+                assert_eq!(change_error(&kqueue, other), libc::EINVAL, "{other:?}");
+            }
+            // With room the error is an event, and the next change is applied.
+            let mut events = [Event::default(); 2];
+            let changes = [with(&add, flag), Event { flags: 0, ..add }];
+            let count = kqueue.kevent(&changes, &mut events, None).unwrap();
+            assert_eq!(count, 1);
+            assert_eq!(
+                (events[0].flags, events[0].data),
+                (ev::ERROR, libc::EINVAL.into())
+            );
+            assert!(is_there(&kqueue, &add), "{add:?} {flag:x}");
+        }
+    }
+}
+
+/// All others are taken, alone and with those of the kernel.
+#[test]
+fn flags_that_are_known() {
+    let watched = Watched::new();
+    let kqueue = kqueue();
+    for add in watched.adds() {
+        for bit in 0..16 {
+            let flag = 1 << bit;
+            if UNKNOWN.contains(&flag) || flag == ev::DELETE {
+                continue;
+            }
+            for more in [0, SYSTEM] {
+                change(&kqueue, &[with(&add, flag | more)]);
+                assert!(is_there(&kqueue, &add), "{add:?} {flag:x}");
+            }
+        }
+        // EV_ADD is first.
+        change(&kqueue, &[with(&add, ev::DELETE)]);
+        assert!(is_there(&kqueue, &add), "{add:?}");
+    }
+}
+
+/// Differs from the BSDs, macOS: A note that EVFILT_VNODE, EVFILT_PROC, EVFILT_TIMER or EVFILT_FS does not know is
+/// EINVAL. Of the other filters any fflags are taken.
+/// Because who asks would wait for ever (FreeBSD says so of timers). What the others report is not selected by fflags,
+/// and in an event that is handed in again they may be an error.
+#[test]
+fn notes() {
+    const VNODE: u32 = 0x7ff;
+    const PROC: u32 =
+        note::EXIT | note::FORK | note::EXEC | note::TRACK | note::TRACKERR | note::CHILD;
+    const TIMER: u32 = note::SECONDS
+        | note::MSECONDS
+        | note::USECONDS
+        | note::NSECONDS
+        | note::ABSTIME
+        | note::BOOTTIME;
+    const FS: u32 = abi::VQ_MOUNT | abi::VQ_UNMOUNT;
+    let watched = Watched::new();
+    let kqueue = kqueue();
+    for add in watched.adds() {
+        let known = match add.filter {
+            Filter::VNODE => VNODE,
+            Filter::PROC => PROC,
+            Filter::TIMER => TIMER,
+            Filter::FS => FS,
+            _ => u32::MAX,
+        };
+        for bit in 0..32 {
+            let asked = add.fflags(1 << bit);
+            if known & asked.fflags != 0 {
+                change(&kqueue, &[asked]);
+                assert!(is_there(&kqueue, &add), "{asked:?}");
+                continue;
+            }
+            assert_eq!(change_error(&kqueue, asked), libc::EINVAL, "{asked:?}");
+            // With others, and of one that exists, too.
+            let both = add.fflags(add.fflags | asked.fflags);
+            assert_eq!(change_error(&kqueue, both), libc::EINVAL, "{both:?}");
+            change(&kqueue, &[add]);
+            assert_eq!(change_error(&kqueue, both), libc::EINVAL, "{both:?}");
+            // What takes one away asks for nothing; nor does what leaves a timer's period alone.
+            if add.filter == Filter::TIMER {
+                let flags = ev::ENABLE;
+                change(&kqueue, &[Event { flags, ..both }]);
+            }
+            let flags = ev::DELETE;
+            change(&kqueue, &[Event { flags, ..both }]);
+        }
+    }
+}
+
+/// Programs keep the event that they got, and hand it in again with another action.
+#[test]
+fn an_event_is_a_change() {
+    let watched = Watched::new();
+    let kqueue = kqueue();
+    // One that was reset, with its error.
+    let (socket, peer) = connection();
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: The option is of that size.
+    let ret = unsafe {
+        libc::setsockopt(
+            peer.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as u32,
+        )
+    };
+    assert_eq!(ret, 0);
+    drop(peer);
+    write(&watched.pipe.1, b"x");
+    let changes = [
+        add_read(&socket, ev::DISPATCH),
+        add_write(&socket, ev::DISPATCH),
+        add_read(&watched.pipe.0, ev::DISPATCH),
+        Event::fd(
+            watched.file.as_raw_fd(),
+            Filter::VNODE,
+            ev::ADD | ev::DISPATCH,
+        )
+        .fflags(note::OPEN),
+        Event::new(libc::SIGUSR1 as u64, Filter::SIGNAL, ev::ADD | ev::DISPATCH),
+        Event::new(1, Filter::TIMER, ev::ADD | ev::DISPATCH).data(1),
+        Event::new(1, Filter::USER, ev::ADD | ev::DISPATCH)
+            .fflags(note::TRIGGER | note::FFCOPY | 7),
+    ];
+    change(&kqueue, &changes);
+    File::open("/proc/self/exe")
+        .unwrap()
+        .read_exact(&mut [0])
+        .unwrap();
+    // SAFETY: The signal is ignored, which does not keep it from being counted.
+    unsafe {
+        libc::signal(libc::SIGUSR1, libc::SIG_IGN);
+        libc::kill(libc::getpid(), libc::SIGUSR1);
+    }
+    let mut seen = Vec::new();
+    while seen.len() < changes.len() {
+        seen.extend(soon(&kqueue));
+    }
+    assert!(seen
+        .iter()
+        .any(|event| event.fflags == libc::ECONNRESET as u32));
+    for action in [ev::ENABLE, ev::ADD | ev::DISABLE, ev::DELETE] {
+        for event in &seen {
+            let again = Event {
+                flags: event.flags & !(ev::ADD | ev::DISPATCH) | action,
+                ..*event
+            };
+            change(&kqueue, &[again]);
+        }
+    }
+    assert!(pending(&kqueue).is_empty());
+}
