@@ -301,6 +301,11 @@ bool kq_inode_is_anonymous(struct inode *inode)
 	return IS_ANON_FILE(inode);
 }
 
+bool kq_inode_has_no_pages(struct inode *inode)
+{
+	return inode->i_mapping->a_ops == &empty_aops;
+}
+
 bool kq_file_has_position_lock(struct file *file)
 {
 	return file->f_mode & FMODE_ATOMIC_POS;

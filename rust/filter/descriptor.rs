@@ -291,8 +291,8 @@ fn attach_other(
             Direction::Except => return Err(EOPNOTSUPP),
         },
         FileKind::Kqueue => rare.edge = connect(&file, direction, knote, shared)?,
-        // `/dev/null` and its like are always ready.
-        _ if contents::is_character_device(&file) => {}
+        // `/dev/null` and its like are always ready, and so is what is made as it is read.
+        _ if contents::is_character_device(&file) || contents::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
     close::bind(knote, file, table, bodies)?;

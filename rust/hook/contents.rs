@@ -46,14 +46,26 @@ fn is_of_fuse(file: &LocalFile) -> bool {
     pollwait::is_polled_by(file, c"fuse_file_poll", c"fuse")
 }
 
+/// True for a regular file whose contents are made as they are read, as those of procfs, debugfs and their like: it has
+/// no pages of its own, and no size. (One that is generated and has a size is read to that.)
+pub(crate) fn is_generated(file: &LocalFile) -> bool {
+    // SAFETY: A file has an inode as long as it lives.
+    is_regular(file)
+        && unsafe {
+            let inode = (*file.as_ptr()).f_inode;
+            generated::kq_inode_has_no_pages(inode) && generated::kq_inode_size(inode) == 0
+        }
+}
+
 /// True for a regular file, a directory and a block device. A file of procfs or sysfs that says
-/// when it changes, or is a stream, is none; nor is one that has no name.
+/// when it changes, is a stream, or is generated, is none; nor is one that has no name.
 pub(crate) fn has(file: &LocalFile) -> bool {
     // SAFETY: As above.
     let anonymous = unsafe { generated::kq_inode_is_anonymous((*file.as_ptr()).f_inode) };
     match mode(file) & TYPE {
         REGULAR if anonymous => false,
-        REGULAR => !pollwait::is_pollable(file) || is_of_fuse(file),
+        REGULAR if pollwait::is_pollable(file) => is_of_fuse(file),
+        REGULAR => !is_generated(file),
         kind => kind == DIRECTORY || kind == BLOCK_DEVICE,
     }
 }

@@ -276,10 +276,92 @@ fn except_is_not_for_them() {
     assert_eq!(change_error(&kqueue(), event), libc::EOPNOTSUPP);
 }
 
+/// A program that reads its input to the end by a kqueue.
+fn read_all(path: &str) -> Vec<u8> {
+    let mut file = File::open(path).unwrap();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, 0)]);
+    let mut got = Vec::new();
+    loop {
+        let event = one(&kqueue);
+        assert!(event.data > 0, "{path}: {event:?}");
+        let mut buffer = [0; 512];
+        match file.read(&mut buffer).unwrap() {
+            0 => return got,
+            count => got.extend(&buffer[..count]),
+        }
+    }
+}
+
+/// Differs from DragonFly, FreeBSD: A file whose contents are made as it is read, of procfs, sysfs, debugfs and their
+/// like, is always ready with 1, at its end too.
+/// Because its size is 0 and says nothing; it is what poll(2) says, and a program reads until read(2) gives 0.
+#[test]
+fn files_that_are_generated() {
+    for path in [
+        // Without a function for poll(2), as a sequence and as one piece.
+        "/proc/self/maps",
+        "/proc/self/status",
+        "/proc/self/cmdline",
+        "/proc/self/mountstats",
+        "/proc/self/task/self/../../status",
+        "/sys/kernel/debug/kqueue/hooks",
+        "/sys/kernel/tracing/available_events",
+        // With one.
+        "/proc/meminfo",
+        "/proc/self/mounts",
+        "/proc/sys/kernel/ostype",
+        "/sys/module/kqueue/parameters/calloutmax",
+        "/sys/kernel/notes",
+    ] {
+        let Ok(expected) = fs::read(path) else {
+            // Not on each kernel.
+            assert!(!path.starts_with("/proc/self/"), "{path}");
+            continue;
+        };
+        let got = read_all(path);
+        assert!(!got.is_empty() || expected.is_empty(), "{path}");
+    }
+    // With a mark, once; writing, as poll(2) says; an exception, as reading.
+    let file = File::open("/proc/self/status").unwrap();
+    let fd = file.as_raw_fd();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&file, ev::CLEAR)]);
+    assert_eq!(one(&kqueue).data, 1);
+    assert!(pending(&kqueue).is_empty());
+    let lowat = add_read(&file, 0).fflags(note::LOWAT).data(1 << 20);
+    change(&kqueue, &[Event::fd(fd, Filter::READ, ev::DELETE), lowat]);
+    assert_eq!(one(&kqueue).data, 1);
+    change(&kqueue, &[Event::fd(fd, Filter::READ, ev::DELETE)]);
+    for filter in [Filter::WRITE, Filter::EXCEPT] {
+        change(&kqueue, &[Event::fd(fd, filter, ev::ADD | ev::ONESHOT)]);
+        let event = one(&kqueue);
+        assert_eq!((event.filter, event.data), (filter, 1));
+    }
+}
+
+/// One that is empty, and has pages, is not ready, whatever it is in.
+#[test]
+fn files_that_are_empty() {
+    for place in ["/dev/shm", "/tmp", "/var/tmp"] {
+        let path = format!("{place}/kqueue-empty-{}", std::process::id());
+        let Ok(file) = File::create_new(&path) else {
+            assert_ne!(place, "/dev/shm");
+            continue;
+        };
+        fs::remove_file(&path).unwrap();
+        let kqueue = kqueue();
+        change(&kqueue, &[add_read(&file, 0)]);
+        assert!(pending(&kqueue).is_empty(), "{place}");
+        file.set_len(3).unwrap();
+        assert_eq!(one(&kqueue).data, 3, "{place}");
+    }
+}
+
 /// Files of procfs and sysfs that can be polled tell of a change by an exception.
 ///
 /// Differs from the BSDs: Files of procfs and sysfs that can be polled tell of a change with
-/// EVFILT_EXCEPT; those that cannot are regular files of size 0.
+/// EVFILT_EXCEPT.
 /// Because that is how poll(2) tells of it (POLLPRI).
 #[test]
 fn files_that_are_polled() {
