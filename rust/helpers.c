@@ -342,6 +342,11 @@ struct mnt_namespace *kq_current_mount_ns(void)
 	return current->nsproxy ? current->nsproxy->mnt_ns : NULL;
 }
 
+struct fsnotify_mark *kq_fsnotify_inode_mark(struct fsnotify_iter_info *iter)
+{
+	return fsnotify_iter_inode_mark(iter);
+}
+
 struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter)
 {
 	return fsnotify_iter_mark(iter, FSNOTIFY_ITER_TYPE_MNTNS);

@@ -118,6 +118,7 @@ int kq_file_may_read(struct file *file);
 /* Mounts and their namespaces */
 bool kq_file_is_unmounted(struct file *file);
 struct mnt_namespace *kq_current_mount_ns(void);
+struct fsnotify_mark *kq_fsnotify_inode_mark(struct fsnotify_iter_info *iter);
 struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter);
 bool kq_fsnotify_mark_is_attached(struct fsnotify_mark *mark);
 

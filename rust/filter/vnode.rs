@@ -28,14 +28,20 @@
 //! fsnotify tells of a removed directory only the one that it was in, so that has a mark too, again one for all that
 //! a user watches in it. When a directory is renamed it moves on to the other one.
 //!
+//! To set the time of the last change alone is a change of attributes, though fsnotify calls it writing, as it does a
+//! truncation. Both are set by `notify_change()`, which tells of it before it gives up the inode's lock, so the size that
+//! is seen then is the one that was set: it differs from the last one that was seen if it was a truncation, unless
+//! somebody has written in between, and that is told besides.
+//!
 //! What others do with the file, those notes are for who may read it: now, whatever the descriptor is for.
 //!
 //! # Where we differ
 //!
 //! What fsnotify does not see is not seen: writes through a mapping, and what other machines do to
-//! a network file system. `NOTE_DELETE` comes with the last name, not with each.
+//! a network file system. `NOTE_DELETE` comes with the last name, not with each. To set the time of the last access alone
+//! is heard by who asked for `NOTE_READ` too: no reader is to pay for all others.
 
-use super::{mounts::MountWatch, Attach, Report, ENTRIES};
+use super::{check_notes, mounts::MountWatch, Attach, Report, ENTRIES};
 use crate::{
     hook::{
         chardev::object_of,
@@ -63,12 +69,58 @@ pub(crate) static FOLDER_MARKS: MarkCount = MarkCount::new();
 
 /// The notes that tell what others do who do not change the file.
 const OF_OTHERS: u32 = NOTE_OPEN | NOTE_CLOSE | NOTE_CLOSE_WRITE | NOTE_READ;
-/// The notes for which the size is looked at, and is known.
-const OF_SIZE: u32 = NOTE_WRITE | NOTE_EXTEND;
+/// All notes that there are.
+const NOTES: u32 = NOTE_DELETE
+    | NOTE_WRITE
+    | NOTE_EXTEND
+    | NOTE_ATTRIB
+    | NOTE_LINK
+    | NOTE_RENAME
+    | NOTE_REVOKE
+    | OF_OTHERS;
+/// The notes that tell of writing.
+const OF_WRITING: u32 = NOTE_WRITE | NOTE_EXTEND;
+/// The notes for which the size of a regular file is looked at, and is known.
+const OF_SIZE: u32 = OF_WRITING | NOTE_ATTRIB;
 /// The notes for which a directory's entries are watched.
 const OF_ENTRIES: u32 = NOTE_WRITE | NOTE_EXTEND | NOTE_LINK;
 /// The notes for which the folder that a directory is in is watched.
 const OF_FOLDER: u32 = NOTE_DELETE | NOTE_LINK;
+
+/// What a file consists of.
+#[derive(Clone, Copy)]
+enum Content {
+    /// Bytes, as many as its size says.
+    Bytes,
+    /// It is made as it is read. Who makes it may say that it has changed, and says that by its name.
+    Generated,
+    /// Nothing that could be truncated.
+    Other,
+}
+
+impl Content {
+    fn of(file: &File) -> Self {
+        if contents::is_generated(file) {
+            Content::Generated
+        } else if contents::is_regular(file) {
+            Content::Bytes
+        } else {
+            Content::Other
+        }
+    }
+
+    /// The events that tell of attributes which were set, the way that they are told of in all other cases. The file was
+    /// of that size before.
+    fn settle(self, events: u32, size: i64, now: InodeState) -> u32 {
+        let times = match self {
+            Content::Bytes if size != now.size => fs::ACCESS,
+            Content::Bytes | Content::Other => fs::ACCESS | fs::MODIFY,
+            Content::Generated => return events,
+        };
+        let more = if events & times != 0 { fs::ATTRIB } else { 0 };
+        events & !times | more
+    }
+}
 
 /// What is known of a file.
 struct Heard {
@@ -84,15 +136,22 @@ struct Heard {
 pub(crate) struct FileWatcher {
     knote: ARef<Knote>,
     is_directory: bool,
+    content: Content,
     #[pin]
     heard: IrqLock<Heard>,
 }
 
 impl FileWatcher {
     /// Compares the file with what was last seen of it, after those events.
-    fn hear(&self, events: u32, state: InodeState) {
+    fn hear(&self, events: u32, inode: InodeLook) {
+        let state = inode.state;
         let news = {
             let mut heard = self.heard.lock();
+            let events = if inode.sets {
+                self.content.settle(events, heard.last.size, state)
+            } else {
+                events
+            };
             let notes = notes(events, self.is_directory, heard.last, state) & heard.wanted;
             heard.last.links = state.links;
             // For good: the folder's mark and its own may tell in another order than they have looked.
@@ -116,12 +175,44 @@ impl FileWatcher {
     }
 }
 
+impl FileWatcher {
+    /// Compares the file with what was last seen of it, without an event.
+    fn look(&self, file: &File) {
+        let look = InodeLook {
+            state: fsnotify::state(file),
+            ..InodeLook::default()
+        };
+        self.hear(0, look);
+    }
+
+    /// The events that tell of `wanted`, and those that everything depends on.
+    fn events_for(&self, wanted: u32) -> u32 {
+        let mut events = fs::ATTRIB | fs::DELETE_SELF | fs::MOVE_SELF | fs::UNMOUNT;
+        let mut add = |notes: u32, more: u32| {
+            if wanted & notes != 0 {
+                events |= more;
+            }
+        };
+        add(OF_WRITING, fs::MODIFY);
+        if self.is_directory || matches!(self.content, Content::Bytes) {
+            // For the time of the last change. Of a device all that is written to it would be heard.
+            add(NOTE_ATTRIB, fs::MODIFY);
+        }
+        add(OF_ENTRIES, ENTRIES);
+        add(NOTE_OPEN, fs::OPEN);
+        add(NOTE_CLOSE, fs::CLOSE_NOWRITE);
+        add(NOTE_CLOSE_WRITE, fs::CLOSE_WRITE);
+        add(NOTE_READ, fs::ACCESS);
+        events
+    }
+}
+
 impl Notify for FileWatcher {
     const ABOUT: About = About::Inode;
     const MARKS: &'static MarkCount = &FILE_MARKS;
 
     fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook) {
-        this.hear(events, inode.state);
+        this.hear(events, inode);
     }
 }
 
@@ -157,7 +248,7 @@ impl Notify for Folder {
             if key.0 != inode.address {
                 break;
             }
-            watcher.hear(0, inode.state);
+            watcher.hear(0, inode);
             cursor = at.move_next();
         }
     }
@@ -229,30 +320,13 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
     notes
 }
 
-/// The events that tell of `wanted`, and those that everything depends on.
-fn events_for(wanted: u32) -> u32 {
-    let mut events = fs::ATTRIB | fs::DELETE_SELF | fs::MOVE_SELF | fs::UNMOUNT;
-    let mut add = |notes: u32, more: u32| {
-        if wanted & notes != 0 {
-            events |= more;
-        }
-    };
-    add(OF_SIZE, fs::MODIFY);
-    add(OF_ENTRIES, ENTRIES);
-    add(NOTE_OPEN, fs::OPEN);
-    add(NOTE_CLOSE, fs::CLOSE_NOWRITE);
-    add(NOTE_CLOSE_WRITE, fs::CLOSE_WRITE);
-    add(NOTE_READ, fs::ACCESS);
-    events
-}
-
 /// True if the current task may ask for those notes of `file`.
 fn may_ask(file: &File, wanted: u32) -> bool {
     let told = if contents::is_regular(file) || contents::is_directory(file) {
         OF_OTHERS
     } else {
         // Writing does not change the file itself: it is what others do with a terminal, say.
-        OF_OTHERS | OF_SIZE
+        OF_OTHERS | OF_WRITING
     };
     wanted & told == 0 || fsnotify::may_read(file)
 }
@@ -276,7 +350,7 @@ pub(crate) struct Vnode {
 impl Vnode {
     /// # Errors
     ///
-    /// `EINVAL` for a file that has no place in a file system, or one that has no fsnotify;
+    /// `EINVAL` for a note that is unknown, for a file that has no place in a file system, or one that has no fsnotify;
     /// `EACCES` for notes that only who may read the file can ask for; `ENOSPC` if the user watches the file as often
     /// as they may; `ENOMEM`; `EBADF` if there is no file.
     pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
@@ -285,6 +359,7 @@ impl Vnode {
         if !fsnotify::has_place(&file) || object_of::<Kqueue>(&file).is_some() {
             return Err(EINVAL);
         }
+        check_notes(attach.change, NOTES)?;
         let wanted = attach.change.fflags;
         if !may_ask(&file, wanted) {
             return Err(EACCES);
@@ -304,12 +379,14 @@ impl Vnode {
             pin_init!(FileWatcher {
                 knote: attach.knote.into(),
                 is_directory: contents::is_directory(file),
+                content: Content::of(file),
                 heard <- IrqLock::new(heard, c"kqueue_vnode", static_lock_class!()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
+        let events = watcher.events_for(wanted);
         let this = Vnode {
-            mark: Mark::new(&user.objects().files, file, events_for(wanted), &watcher)?,
+            mark: Mark::new(&user.objects().files, file, events, &watcher)?,
             folder: Self::watch_folder(file, wanted, &watcher)?,
             unmounts: Self::watch_unmounts(file, wanted, &watcher)?,
             unmounted: false,
@@ -318,7 +395,7 @@ impl Vnode {
             fired: 0,
         };
         // It may have been removed before the folder was watched.
-        this.watcher.hear(0, fsnotify::state(file));
+        this.watcher.look(file);
         Ok(this)
     }
 
@@ -346,8 +423,9 @@ impl Vnode {
 
     /// # Errors
     ///
-    /// `EACCES`, `ENOMEM`.
+    /// `EINVAL` for a note that is unknown; `EACCES`, `ENOMEM`.
     pub(super) fn touch(&mut self, file: &File, change: &Kevent) -> Result {
+        check_notes(change, NOTES)?;
         let wanted = change.fflags;
         if !may_ask(file, wanted) {
             return Err(EACCES);
@@ -366,7 +444,7 @@ impl Vnode {
             None => Self::watch_unmounts(file, wanted, &watcher)?,
             Some(_) => None,
         };
-        self.mark.set_events(events_for(wanted | before));
+        self.mark.set_events(watcher.events_for(wanted | before));
         let moved = {
             let mut heard = watcher.heard.lock();
             heard.wanted = wanted;
@@ -386,7 +464,7 @@ impl Vnode {
         if moved {
             watcher.knote.activate();
         }
-        self.mark.set_events(events_for(wanted));
+        self.mark.set_events(watcher.events_for(wanted));
         if wanted & OF_FOLDER == 0 {
             self.folder = None;
         } else if folder.is_some() {
@@ -415,7 +493,7 @@ impl Vnode {
                 Err(_) => self.watcher.heard.lock().moved = true,
             }
             // It may be gone again since.
-            self.watcher.hear(0, fsnotify::state(file));
+            self.watcher.look(file);
             self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
         }
         let unmounts = self.unmounts.is_some() && !self.unmounted;

@@ -88,6 +88,9 @@ pub(crate) enum About {
 pub(crate) struct InodeLook {
     pub(crate) address: usize,
     pub(crate) state: InodeState,
+    /// The event tells of attributes that are set, the size and the times among them, and not of reading or writing by a
+    /// descriptor. (Only known of the inode that the mark is on.)
+    pub(crate) sets: bool,
 }
 
 /// Who wants to know of inodes, or of mount namespaces.
@@ -175,10 +178,11 @@ unsafe impl<T: Notify> Sync for Mark<T> {}
 
 impl<T: Notify> Group<T> {
     const OPS: &'static generated::fsnotify_ops = &generated::fsnotify_ops {
-        // Used for everything if it is there; the other is for inodes only.
+        // Used for everything if it is there. The other is for inodes only, and is not told by what an event was made.
         handle_event: match T::ABOUT {
             About::Mounts => Some(Node::<T>::handle_mount),
-            About::Inode | About::Entry => None,
+            About::Inode => Some(Node::<T>::handle_inode),
+            About::Entry => None,
         },
         handle_inode_event: Some(Node::<T>::handle),
         free_group_priv: None,
@@ -311,7 +315,7 @@ fn inode_of(file: &File) -> NonNull<bindings::inode> {
 }
 
 impl<T: Notify> Node<T> {
-    /// Called with an event on the inode.
+    /// Called with an event on an inode.
     ///
     /// # Safety
     ///
@@ -324,11 +328,25 @@ impl<T: Notify> Node<T> {
         _name: *const bindings::qstr,
         _cookie: u32,
     ) -> c_int {
+        // SAFETY: By this function's contract.
+        unsafe { Self::tell(mark, events, inode, false) };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// As for `handle`.
+    unsafe fn tell(
+        mark: *mut generated::fsnotify_mark,
+        events: u32,
+        inode: *mut bindings::inode,
+        sets: bool,
+    ) {
         // SAFETY: `mark` is the first field of a live `Node<T>`.
         let this = unsafe { &*mark.cast::<Node<T>>() };
         let target = this.target.lock();
         let Some(target) = &*target else {
-            return 0;
+            return;
         };
         let about = match T::ABOUT {
             About::Inode => this.inode,
@@ -340,8 +358,35 @@ impl<T: Notify> Node<T> {
             // SAFETY: The target is there, so the mark's inode is valid by the type's invariant; the other one is
             // by this function's contract.
             state: unsafe { state_of(inode) },
+            sets,
         });
         T::notify(target.as_arc_borrow(), events, look);
+    }
+
+    /// Called with an event on the inode that the mark is on.
+    ///
+    /// # Safety
+    ///
+    /// `iter` is valid, and its mark of an inode, if any, that of a `Node<T>`.
+    unsafe extern "C" fn handle_inode(
+        _group: *mut generated::fsnotify_group,
+        events: u32,
+        _data: *const c_void,
+        data_type: c_int,
+        _dir: *mut bindings::inode,
+        _name: *const bindings::qstr,
+        _cookie: u32,
+        iter: *mut generated::fsnotify_iter_info,
+    ) -> c_int {
+        // What is done by a descriptor is told with its path, and what notify_change() does with the name alone.
+        let sets = data_type == generated::fsnotify_data_type_FSNOTIFY_EVENT_DENTRY as c_int;
+        // SAFETY: By this function's contract.
+        unsafe {
+            let mark = generated::kq_fsnotify_inode_mark(iter);
+            if !mark.is_null() {
+                Self::tell(mark, events, core::ptr::null_mut(), sets);
+            }
+        }
         0
     }
 
@@ -355,19 +400,19 @@ impl<T: Notify> Node<T> {
         events: u32,
         _data: *const c_void,
         _data_type: c_int,
-        dir: *mut bindings::inode,
-        name: *const bindings::qstr,
-        cookie: u32,
+        _dir: *mut bindings::inode,
+        _name: *const bindings::qstr,
+        _cookie: u32,
         iter: *mut generated::fsnotify_iter_info,
     ) -> c_int {
         // SAFETY: By this function's contract.
         unsafe {
             let mark = generated::kq_fsnotify_mount_mark(iter);
-            if mark.is_null() {
-                return 0;
+            if !mark.is_null() {
+                Self::tell(mark, events, core::ptr::null_mut(), false);
             }
-            Self::handle(mark, events, core::ptr::null_mut(), dir, name, cookie)
         }
+        0
     }
 
     /// Called when nobody has a reference to the mark any more.

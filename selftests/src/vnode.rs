@@ -120,9 +120,143 @@ fn attributes() {
     assert_eq!(notes(&kqueue), note::ATTRIB);
 }
 
-/// Differs from DragonFly, FreeBSD: NOTE_DELETE comes with the last name of a file, each other one
-/// that is made or removed with NOTE_LINK.
-/// Because the file is there as long as it has a name.
+/// A time is set to that, or to now; the others stay.
+fn set_time(file: &File, accessed: Option<i64>, modified: Option<i64>) {
+    let time = |seconds: Option<i64>| libc::timespec {
+        tv_sec: seconds.unwrap_or(0),
+        tv_nsec: match seconds {
+            None => libc::UTIME_OMIT,
+            Some(i64::MAX) => libc::UTIME_NOW,
+            Some(_) => 0,
+        },
+    };
+    let times = [time(accessed), time(modified)];
+    // SAFETY: Two times.
+    let ret = unsafe { libc::futimens(file.as_raw_fd(), times.as_ptr()) };
+    assert_eq!(ret, 0);
+}
+
+const NOW: Option<i64> = Some(i64::MAX);
+
+/// Whatever it is set to, and of whatever kind the file is.
+#[test]
+fn the_time_of_the_last_change_is_an_attribute() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let (kqueue, file) = watching(&path);
+    let only = kqueue_for(&file, note::ATTRIB);
+    let writing = kqueue_for(&file, note::WRITE | note::EXTEND);
+    for modified in [Some(0), Some(1 << 40), NOW, NOW] {
+        set_time(&file, None, modified);
+        assert_eq!(notes(&kqueue), note::ATTRIB);
+        assert_eq!(notes(&only), note::ATTRIB);
+        set_time(&file, modified, modified);
+        assert_eq!(notes(&kqueue), note::ATTRIB);
+        assert_eq!(notes(&only), note::ATTRIB);
+    }
+    assert!(pending(&writing).is_empty());
+    // What is written and truncated goes on being told, also between two of those.
+    let writer = writable(&path);
+    for size in [4, 7, 7, 0, 0, 5] {
+        let before = file.metadata().unwrap().len();
+        writer.set_len(size).unwrap();
+        let grown = if size > before { note::EXTEND } else { 0 };
+        if size == before {
+            // Nothing is changed by it.
+            assert_eq!(notes(&kqueue), note::ATTRIB);
+            assert!(pending(&writing).is_empty());
+        } else {
+            assert_eq!(notes(&kqueue), note::WRITE | grown);
+            assert_eq!(notes(&writing), note::WRITE | grown);
+            assert!(pending(&only).is_empty());
+            set_time(&file, None, Some(3));
+            assert_eq!(notes(&kqueue), note::ATTRIB);
+            assert_eq!(notes(&only), note::ATTRIB);
+        }
+        let _ = pending(&only);
+    }
+    (&writer).write_all(b"1").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    set_time(&file, None, NOW);
+    (&writer).write_all(b"2").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE | note::ATTRIB);
+
+    // A directory, and what has no bytes.
+    fs::create_dir(folder.path("d")).unwrap();
+    let (kqueue, file) = watching(&folder.path("d"));
+    fs::write(folder.path("d/a"), b"").unwrap();
+    assert_eq!(notes(&kqueue), note::WRITE);
+    set_time(&file, None, Some(0));
+    assert_eq!(notes(&kqueue), note::ATTRIB);
+    let fifo = std::ffi::CString::new(folder.path("f").to_str().unwrap()).unwrap();
+    // SAFETY: A path.
+    assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .open(folder.path("f"))
+        .unwrap();
+    let kqueue = kqueue_for(&file, note::WRITE | note::ATTRIB);
+    set_time(&file, None, Some(0));
+    assert_eq!(notes(&kqueue), note::ATTRIB);
+}
+
+/// A kqueue that has `file` watched for those notes.
+fn kqueue_for(file: &File, fflags: u32) -> Kqueue {
+    let kqueue = kqueue();
+    change(&kqueue, &[watch(file, fflags)]);
+    kqueue
+}
+
+/// Differs from the BSDs: Setting the time of the last access alone is NOTE_ATTRIB only for who asks for NOTE_READ too; of a
+/// device or FIFO the time of the last change, only for who asks for NOTE_WRITE too. Truncating a file to the size
+/// that it has is NOTE_ATTRIB.
+/// Because fsnotify calls these reading and writing, and each reader and writer would pay for who watches attributes. (The
+/// latter is what FreeBSD says of all truncations.)
+#[test]
+fn the_time_of_the_last_access_is_told_with_reading() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let (kqueue, file) = watching(&path);
+    let reading = kqueue_for(&file, note::READ | note::ATTRIB);
+    let only = kqueue_for(&file, note::READ);
+    set_time(&file, Some(0), None);
+    assert_eq!(notes(&reading), note::ATTRIB);
+    assert!(pending(&kqueue).is_empty());
+    assert!(pending(&only).is_empty());
+    (&file).read_exact(&mut [0; 2]).unwrap();
+    assert_eq!(notes(&reading), note::READ);
+    assert_eq!(notes(&only), note::READ);
+}
+
+/// While others set times.
+#[test]
+fn no_truncation_is_taken_for_an_attribute() {
+    const ROUNDS: u64 = 300;
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let file = File::open(&path).unwrap();
+    let kqueue = kqueue_for(&file, note::WRITE);
+    thread::scope(|scope| {
+        let times = scope.spawn(|| {
+            for i in 0..ROUNDS {
+                set_time(&file, None, Some(i as i64));
+            }
+        });
+        let writer = writable(&path);
+        for i in 0..ROUNDS {
+            writer.set_len(i % 2 + 1).unwrap();
+            assert_eq!(notes(&kqueue), note::WRITE);
+        }
+        times.join().unwrap();
+    });
+    assert!(pending(&kqueue).is_empty());
+}
+
+/// Differs from DragonFly, FreeBSD: NOTE_DELETE comes with the last name of a file that goes, together with NOTE_LINK;
+/// each other one that is made or removed is NOTE_LINK alone.
+/// Because the file is there as long as it has a name, and the number of names changes each time.
 #[test]
 fn names_made_and_removed() {
     let folder = Folder::new();
