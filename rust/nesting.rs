@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kqueues that watch kqueues: no circles, no long chains, and not too many ways.
+//! Kqueues that watch kqueues: no circles, and not too many ways.
 //!
 //! An event of a kqueue goes up all *paths*: to who watches it, and to who watches those. Whoever triggers it pays for
 //! that, maybe a bystander, so a kqueue has [`PATHS_MAX`] of them at most. To see to that when one is added below, all
@@ -8,11 +8,16 @@
 //! nobody watches may: it is no way to anywhere.) Each kqueue knows how many it has of both, so that adding and removing
 //! an edge visits no more than these.
 //!
+//! So a chain has [`PATHS_MAX`] links at most. Its length costs no more than other paths do: each kqueue on it is told in an
+//! interrupt of its own ([`crate::hook::notify`]), a look at one looks into no other, and none is released within the
+//! release of another. The walks keep their way in memory, and do not recur.
+//!
 //! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex, when an
 //! `EVFILT_READ` on a kqueue is attached or detached, and nothing is taken under it.
 
 use crate::kqueue::Kqueue;
 use core::{
+    cell::Cell,
     ops::Neg,
     sync::atomic::{AtomicUsize, Ordering}, //
 };
@@ -23,9 +28,6 @@ use kernel::{
     sync::{Arc, Mutex}, //
 };
 
-/// How many kqueues a chain may have, from the watched to the last that watches.
-const CHAIN_MAX: usize = 5;
-
 /// How many paths may lead up from a kqueue, and down from one that is watched. A path ends anywhere, so there are no
 /// more edges on them than that.
 const PATHS_MAX: usize = 512;
@@ -33,6 +35,15 @@ const PATHS_MAX: usize = 512;
 /// What the mutex guards, besides every kqueue's `Links`.
 pub(crate) struct Graph {
     /// The number of the next edge.
+    next: u64,
+    /// Memory for the way of a walk, with room for the longest. Empty between walks.
+    way: Cell<KVec<Step>>,
+}
+
+/// A kqueue on the way of a walk.
+struct Step {
+    at: Arc<Kqueue>,
+    /// The edge that comes next has this number, or a higher one.
     next: u64,
 }
 
@@ -82,8 +93,6 @@ impl Way {
 /// What was seen on a walk.
 #[derive(Default)]
 struct Seen {
-    /// How many kqueues the longest chain has.
-    longest: usize,
     /// It came to where it must not.
     circle: bool,
     /// One has too many paths now.
@@ -137,20 +146,43 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The depth of the recursion is the length of the chain: at most [`CHAIN_MAX`].
-    fn go(&self, at: &Kqueue, length: usize, seen: &mut Seen) {
+    /// There are no more paths than [`PATHS_MAX`], so that no way is longer.
+    fn go(&self, from: &Arc<Kqueue>) -> Seen {
+        let mut seen = Seen::default();
+        let mut way = self.graph.way.take();
+        let mut at = Some(from.clone());
+        loop {
+            if let Some(at) = at {
+                self.visit(&at, &mut seen);
+                // There is room.
+                let _ = way.push_within_capacity(Step { at, next: 0 });
+            }
+            let Some(step) = way.last_mut() else {
+                break;
+            };
+            let edges = &step.at.links.access(self.graph).side(self.way).edges;
+            at = edges.cursor_lower_bound(&step.next).map(|cursor| {
+                let (number, kqueue) = cursor.current();
+                step.next = number + 1;
+                kqueue.clone()
+            });
+            if at.is_none() {
+                way.pop();
+            }
+        }
+        self.graph.way.set(way);
+        seen
+    }
+
+    fn visit(&self, at: &Kqueue, seen: &mut Seen) {
         let links = at.links.access(self.graph);
         let backwards = &links.side(self.way.back()).paths;
         let paths = backwards
             .load(Ordering::Relaxed)
             .saturating_add_signed(self.change);
         backwards.store(paths, Ordering::Relaxed);
-        seen.longest = seen.longest.max(length);
         seen.circle |= core::ptr::eq(at, self.other);
         seen.too_many |= links.has_too_many_paths();
-        for next in links.side(self.way).edges.values() {
-            self.go(next, length + 1, seen);
-        }
     }
 }
 
@@ -171,17 +203,15 @@ impl Graph {
     }
 
     /// Counts them, all along the way. What was seen above the edge, and below.
-    fn apply(&self, watcher: &Kqueue, watched: &Kqueue, change: Change) -> (Seen, Seen) {
-        let walk = |from: &Kqueue, way, change, other| {
-            let mut seen = Seen::default();
+    fn apply(&self, watcher: &Arc<Kqueue>, watched: &Arc<Kqueue>, change: Change) -> (Seen, Seen) {
+        let walk = |from: &Arc<Kqueue>, way, change, other| {
             let walk = Walk {
                 graph: self,
                 way,
                 change,
                 other,
             };
-            walk.go(from, 1, &mut seen);
-            seen
+            walk.go(from)
         };
         (
             walk(watcher, Way::Up, change.down, watched),
@@ -208,8 +238,9 @@ impl Nesting {
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
+        let way = Cell::new(KVec::with_capacity(PATHS_MAX + 1, GFP_KERNEL)?);
         Arc::pin_init(
-            pin_init!(Nesting { graph <- new_mutex!(Graph { next: 0 }) }),
+            pin_init!(Nesting { graph <- new_mutex!(Graph { next: 0, way }) }),
             GFP_KERNEL,
         )
     }
@@ -218,7 +249,7 @@ impl Nesting {
     ///
     /// # Errors
     ///
-    /// `ELOOP` if that closed a circle, or made too long a chain; `ENOSPC` for too many paths; `ENOMEM`.
+    /// `ELOOP` if that closed a circle; `ENOSPC` for too many paths; `ENOMEM`.
     pub(crate) fn connect(
         self: &Arc<Self>,
         watcher: Arc<Kqueue>,
@@ -233,7 +264,7 @@ impl Nesting {
         }
         let change = graph.change(&watcher, &watched);
         let (above, below) = graph.apply(&watcher, &watched, change);
-        let error = if above.circle || above.longest + below.longest > CHAIN_MAX {
+        let error = if above.circle || below.circle {
             Some(ELOOP)
         } else if above.too_many || below.too_many {
             Some(ENOSPC)

@@ -223,7 +223,7 @@ impl Rare {
 ///
 /// `EINVAL` for a file that cannot be polled and is no regular one that has a place in a file system, and for writing
 /// to a directory; `ENOSPC` if the user watches the file as often as they may; `EOPNOTSUPP` for all but reading of a kqueue, and for EXCEPT of a regular file;
-/// `ELOOP` for a circle or too long a chain of kqueues; `ENOMEM`; `EBADF` if there is no file.
+/// `ELOOP` for a circle of kqueues; `ENOMEM`; `EBADF` if there is no file.
 pub(super) fn attach(
     attach: Attach<'_>,
     direction: Direction,
