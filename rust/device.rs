@@ -74,7 +74,7 @@ impl Shared {
 
     /// One line for each probe: whether it is registered, and how many watch.
     pub(crate) fn show_hooks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.closes.show("close", f)?;
+        self.closes.show(f)?;
         self.forks.show("fork", f)?;
         self.execs.show("exec", f)?;
         self.signals.show("signal", f)?;

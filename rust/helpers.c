@@ -321,7 +321,7 @@ bool kq_file_has_place(struct file *file)
 	const struct inode *inode = file_inode(file);
 	umode_t mode = READ_ONCE(inode->i_mode);
 
-	return mode & S_IFMT && !S_ISSOCK(mode) &&
+	return mode & S_IFMT &&
 	       !(data_race(READ_ONCE(file->f_path.mnt->mnt_flags)) & MNT_INTERNAL) &&
 	       !(data_race(READ_ONCE(inode->i_sb->s_flags)) & SB_NOUSER) &&
 	       inode->i_sb->s_magic != NSFS_MAGIC;
@@ -330,6 +330,11 @@ bool kq_file_has_place(struct file *file)
 int kq_file_may_read(struct file *file)
 {
 	return inode_permission(file_mnt_idmap(file), file_inode(file), MAY_READ);
+}
+
+bool kq_file_is_path(struct file *file)
+{
+	return file->f_mode & FMODE_PATH;
 }
 
 bool kq_file_is_unmounted(struct file *file)

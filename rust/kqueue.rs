@@ -714,7 +714,7 @@ impl Kqueue {
         collects: usize,
     ) -> Result {
         let file = if filter.is_descriptor() {
-            Some(fdtable::get(change.ident)?)
+            Some(Self::file_of(change, filter)?)
         } else {
             None
         };
@@ -725,6 +725,18 @@ impl Kqueue {
         this.update(&mut knotes.bodies, &knote, change, may_be_ready, collects);
         knotes.table.insert(knote);
         Ok(())
+    }
+
+    /// The file of the descriptor that a change is for.
+    #[inline(always)]
+    fn file_of(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
+        fdtable::get(change.ident).or_else(|error| {
+            if filter.takes_paths() {
+                fdtable::get_path(change.ident)
+            } else {
+                Err(error)
+            }
+        })
     }
 
     /// The change is for a knote that was retired, or whose ident names something else by now. True if
@@ -746,7 +758,7 @@ impl Kqueue {
         }
         if filter.is_descriptor() {
             // If there is none, all stays as it is.
-            drop(fdtable::get(change.ident)?);
+            drop(Self::file_of(change, filter)?);
         }
         self.remove(knotes, knote);
         Ok(false)

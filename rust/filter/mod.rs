@@ -95,6 +95,11 @@ impl Filter {
         )
     }
 
+    /// True when it takes a descriptor that was opened with `O_PATH`.
+    pub(crate) fn takes_paths(self) -> bool {
+        self == Filter::Vnode
+    }
+
     /// What of a descriptor's file it wakes up for.
     #[inline]
     pub(crate) fn wakes(self) -> Events {

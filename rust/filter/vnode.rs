@@ -33,6 +33,9 @@
 //! is seen then is the one that was set: it differs from the last one that was seen if it was a truncation, unless
 //! somebody has written in between, and that is told besides.
 //!
+//! A descriptor that was opened with `O_PATH` names a file, maybe a symbolic link or a socket; who watches it must be one
+//! who may read the file.
+//!
 //! What others do with the file, those notes are for who may read it: now, whatever the descriptor is for.
 //!
 //! # Where we differ
@@ -45,8 +48,9 @@ use super::{check_notes, mounts::MountWatch, Attach, Report, ENTRIES};
 use crate::{
     hook::{
         chardev::object_of,
-        close,
+        close::{self, PathCloses},
         contents,
+        fdtable,
         fsnotify::{self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share},
         irqlock::IrqLock, //
     },
@@ -322,7 +326,10 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
 
 /// True if the current task may ask for those notes of `file`.
 fn may_ask(file: &File, wanted: u32) -> bool {
-    let told = if contents::is_regular(file) || contents::is_directory(file) {
+    let told = if fdtable::is_path(file) {
+        // To name a file takes no right to it.
+        NOTES
+    } else if contents::is_regular(file) || contents::is_directory(file) {
         OF_OTHERS
     } else {
         // Writing does not change the file itself: it is what others do with a terminal, say.
@@ -343,6 +350,8 @@ pub(crate) struct Vnode {
     unmounted: bool,
     watcher: Arc<FileWatcher>,
     _place: ObjectPlace,
+    /// For a descriptor that was opened with `O_PATH`.
+    _closes: Option<PathCloses>,
     /// What has happened and was not cleared.
     fired: u32,
 }
@@ -351,7 +360,7 @@ impl Vnode {
     /// # Errors
     ///
     /// `EINVAL` for a note that is unknown, for a file that has no place in a file system, or one that has no fsnotify;
-    /// `EACCES` for notes that only who may read the file can ask for; `ENOSPC` if the user watches the file as often
+    /// `EACCES` for notes that only who may read the file can ask for, with `O_PATH` for any; `ENOSPC` if the user watches the file as often
     /// as they may; `ENOMEM`; `EBADF` if there is no file.
     pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let file = attach.file.ok_or(EBADF)?;
@@ -364,6 +373,9 @@ impl Vnode {
         if !may_ask(&file, wanted) {
             return Err(EACCES);
         }
+        let closes = fdtable::is_path(&file)
+            .then(|| PathCloses::new(&attach.shared.closes))
+            .transpose()?;
         close::bind(attach.knote, file, attach.table, bodies)?;
         let file = attach.knote.file(bodies).ok_or(EBADF)?;
         let kqueue = attach.knote.kqueue();
@@ -392,6 +404,7 @@ impl Vnode {
             unmounted: false,
             watcher,
             _place: place,
+            _closes: closes,
             fired: 0,
         };
         // It may have been removed before the folder was watched.

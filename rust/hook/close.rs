@@ -24,6 +24,14 @@
 //! before it returns to userspace ([`Rewalk`]), in a context that can be preempted: once for all that
 //! it has closed in the call.
 //!
+//! # Descriptors that were opened with `O_PATH`
+//!
+//! `locks_remove_posix` is not called for those. They are closed by `filp_close`, or, in close(2), by
+//! `fput_close_sync`, as all others are; a function probe sees these calls while such a descriptor is watched
+//! ([`PathCloses`]), and leaves all other files alone. (Both are in another file of the kernel's than most of their callers;
+//! in a kernel whose linker inlines all the same a close may not be seen. Then the knote stays until somebody collects, when
+//! it is seen that its number is another file's, and is not reported.)
+//!
 //! # Cost
 //!
 //! While a knote is bound in the system, every close comes here, and nearly all
@@ -52,6 +60,7 @@
 
 use super::{
     fdtable::{self, CurrentTable, Names, TableId},
+    fprobe::FunctionProbe,
     irqlock::TaskLock,
     knote::Knote,
     params,
@@ -370,6 +379,8 @@ pub(crate) struct CloseHook {
     // First, so that a pointer to it is a pointer to the whole.
     #[pin]
     presence: Presence<CloseProbe>,
+    #[pin]
+    paths: Presence<PathProbe>,
     /// How many kqueues there are by hash of the table that they belong to.
     owners: KVec<Atomic<u32>>,
     /// Secret and odd, so that nobody knows whose files share a chain.
@@ -619,6 +630,95 @@ impl CloseProbe {
     }
 }
 
+/// The probe of the functions by which files go that were opened with `O_PATH`.
+#[repr(C)]
+pub(crate) struct PathProbe {
+    // First, so that a pointer to it is a pointer to the whole.
+    functions: FunctionProbe,
+}
+
+// SAFETY: `unregister` waits for the handlers.
+unsafe impl Probe for PathProbe {
+    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
+        // SAFETY: By this function's contract: the probe is in the presence, which stays in its place.
+        unsafe { self.functions.register() }
+    }
+
+    unsafe fn unregister(&self, _: *const Presence<Self>) {
+        // SAFETY: By this function's contract.
+        unsafe { self.functions.unregister() };
+    }
+}
+
+impl PathProbe {
+    fn new() -> Self {
+        PathProbe {
+            functions: FunctionProbe::new(
+                &[c"filp_close", c"fput_close_sync"],
+                generated::fprobe {
+                    entry_handler: Some(Self::closing),
+                    ..Default::default()
+                },
+            ),
+        }
+    }
+
+    /// `filp_close(file, ..)` or `fput_close_sync(file)` is being entered.
+    ///
+    /// # Safety
+    ///
+    /// Called by the probe of a [`CloseHook`], with the registers at that function's entry.
+    unsafe extern "C" fn closing(
+        probe: *mut generated::fprobe,
+        _entry: c_ulong,
+        _ret: c_ulong,
+        regs: *mut bindings::ftrace_regs,
+        _data: *mut c_void,
+    ) -> c_int {
+        // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
+        let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as *mut bindings::file;
+        // SAFETY: The caller of the probed function has a reference to it.
+        if !unsafe { generated::kq_file_is_path(file) } {
+            return 0;
+        }
+        // SAFETY: It is the first field of all that it is in, up to the presence in a live hook, which unregisters before it
+        // goes.
+        let hook = unsafe {
+            let paths = probe.cast::<Presence<PathProbe>>();
+            &*kernel::container_of!(paths, CloseHook, paths)
+        };
+        // The slot was emptied before; see the module's notes on registration.
+        smp_mb(ordering::Full);
+        let table = TableId::current();
+        if hook.has_kqueue(table.address()) && hook.may_be_bound(file.addr(), table.address()) {
+            // SAFETY: The file as above; the table is the current task's.
+            unsafe { hook.closed(file, fdtable::current_files()) };
+        }
+        0
+    }
+}
+
+/// While there is one, a close of a descriptor that was opened with `O_PATH` ends the knotes that are bound to it.
+pub(crate) struct PathCloses(Arc<CloseHook>);
+
+impl PathCloses {
+    /// To be made before such a knote is bound.
+    ///
+    /// # Errors
+    ///
+    /// What registering the probe fails with.
+    pub(crate) fn new(hook: &Arc<CloseHook>) -> Result<Self> {
+        hook.paths.acquire()?;
+        Ok(PathCloses(hook.clone()))
+    }
+}
+
+impl Drop for PathCloses {
+    fn drop(&mut self) {
+        self.0.paths.release();
+    }
+}
+
 /// Which number the current task is closing, as far as its system call says.
 #[derive(Clone, Copy)]
 enum Closed {
@@ -778,6 +878,7 @@ impl CloseHook {
         Arc::pin_init(
             pin_init!(Self {
                 presence <- Presence::new(probe),
+                paths <- Presence::new(PathProbe::new()),
                 owners,
                 multiplier: random() | 1,
                 shift: u64::BITS - bits,
@@ -1119,13 +1220,16 @@ impl CloseHook {
         ClosedKnote(ARef::into_raw(knote)).remove_on_return();
     }
 
-    /// For an administrator: whether the probe is registered, and how many kqueues have a knote that is bound.
-    pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.presence.show(name, f)
+    /// For an administrator: whether the probe is registered, and how many kqueues have a knote that is bound; the same for
+    /// knotes of descriptors that were opened with `O_PATH`.
+    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.presence.show("close", f)?;
+        self.paths.show("path", f)
     }
 
-    /// Takes the probe away now. No knote is bound any more.
+    /// Takes the probes away now. No knote is bound any more.
     pub(crate) fn stop(&self) {
         self.presence.stop();
+        self.paths.stop();
     }
 }

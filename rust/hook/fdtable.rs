@@ -59,7 +59,7 @@ impl TableId {
 #[derive(Clone, Copy)]
 pub(crate) struct CurrentTable(NonNull<bindings::files_struct>);
 
-fn current_files() -> *mut bindings::files_struct {
+pub(super) fn current_files() -> *mut bindings::files_struct {
     // SAFETY: The current task is valid, and nobody else changes its `files`.
     unsafe { (*bindings::get_current()).files }
 }
@@ -74,6 +74,26 @@ pub(crate) fn get(ident: u64) -> Result<ARef<File>> {
     let file = LocalFile::fget(fd)?;
     // SAFETY: We are in an ioctl on another descriptor: no `fdget_pos` of this task is active.
     Ok(unsafe { LocalFile::assume_no_fdget_pos(file) })
+}
+
+/// The same, also if it was opened with `O_PATH`.
+///
+/// # Errors
+///
+/// `EBADF` if there is none.
+#[cold]
+pub(crate) fn get_path(ident: u64) -> Result<ARef<File>> {
+    let fd = u32::try_from(ident).map_err(|_| EBADF)?;
+    // SAFETY: No preconditions; gives a reference or null.
+    let file = NonNull::new(unsafe { generated::fget_raw(fd) }).ok_or(EBADF)?;
+    // SAFETY: The reference is ours. As above, and a file that was opened with `O_PATH` has no offset.
+    Ok(unsafe { ARef::from_raw(file.cast()) })
+}
+
+/// True for a file that was opened with `O_PATH`: it stands for a place in a file system, and cannot be read or written.
+pub(crate) fn is_path(file: &File) -> bool {
+    // SAFETY: The file is valid.
+    unsafe { generated::kq_file_is_path(file.as_ptr()) }
 }
 
 /// What the numbers of the current task's table refer to now.

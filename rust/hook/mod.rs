@@ -19,6 +19,7 @@ pub(crate) mod fdinfo;
 pub(crate) mod fdtable;
 mod field;
 pub(crate) mod flag;
+mod fprobe;
 pub(crate) mod fsnotify;
 pub(crate) mod guard;
 pub(crate) mod hrtimer;

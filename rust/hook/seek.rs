@@ -16,18 +16,16 @@
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
 use super::{
-    probe::{Hook, Presence, Probe, Watched},
-    symbol, //
+    fprobe::FunctionProbe,
+    probe::{Hook, Presence, Probe, Watched}, //
 };
 use crate::generated;
-use core::{marker::PhantomData, ptr};
+use core::marker::PhantomData;
 use kernel::{
     bindings,
-    error::to_result,
     ffi::{c_int, c_ulong, c_void},
     prelude::*,
-    sync::{Arc, ArcBorrow},
-    types::Opaque, //
+    sync::{Arc, ArcBorrow}, //
 };
 
 /// Someone who watches the offset of a file.
@@ -39,53 +37,24 @@ pub(crate) trait Seek: Send + Sync + 'static {
 /// Watches of open files.
 pub(crate) type SeekHook<T> = Hook<SeekProbe<T>>;
 
-/// How many functions one probe may be on.
-const MOST_FUNCTIONS: usize = 1;
-
 /// A function probe.
 #[repr(C)]
 pub(crate) struct SeekProbe<T> {
     // First, so that a pointer to it is a pointer to the whole.
-    fprobe: Opaque<generated::fprobe>,
-    functions: &'static [&'static CStr],
-    _target: PhantomData<T>,
+    functions: FunctionProbe,
+    _target: PhantomData<fn(T)>,
 }
 
-// SAFETY: The structure is only handed to functions with locks of their own.
-unsafe impl<T: Seek> Send for SeekProbe<T> {}
-// SAFETY: As above.
-unsafe impl<T: Seek> Sync for SeekProbe<T> {}
-
-// SAFETY: `unregister_fprobe` waits for the handlers.
+// SAFETY: `unregister` waits for the handlers.
 unsafe impl<T: Seek> Probe for SeekProbe<T> {
-    unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
-        let mut names = [ptr::null(); MOST_FUNCTIONS];
-        for (slot, function) in names.iter_mut().zip(self.functions) {
-            *slot = function.as_char_ptr();
-        }
-        let count = self.functions.len().min(names.len());
-        // SAFETY: The probe is initialised, not registered, and stays in its place; there are that
-        // many names.
-        to_result(unsafe {
-            generated::register_fprobe_syms(self.fprobe.get(), names.as_mut_ptr(), count as c_int)
-        })?;
-        // The kernel looks in modules, too, if it has no such function that can be probed itself.
-        for place in 0..count as u32 {
-            // SAFETY: It is registered, with as many functions.
-            let address = unsafe { generated::kq_fprobe_address(self.fprobe.get(), place) };
-            let is_ours = |name: &&CStr| symbol::is_kernel_s(address as usize, name);
-            if !self.functions.iter().any(is_ours) {
-                // SAFETY: It is registered, by the same presence.
-                unsafe { self.unregister(presence) };
-                return Err(EOPNOTSUPP);
-            }
-        }
-        Ok(())
+    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
+        // SAFETY: By this function's contract: the probe is in the presence, which stays in its place.
+        unsafe { self.functions.register() }
     }
 
     unsafe fn unregister(&self, _: *const Presence<Self>) {
-        // SAFETY: Registered, by this function's contract.
-        unsafe { generated::unregister_fprobe(self.fprobe.get()) };
+        // SAFETY: By this function's contract.
+        unsafe { self.functions.unregister() };
     }
 }
 
@@ -123,8 +92,7 @@ impl<T: Seek> SeekProbe<T> {
 
     fn new(functions: &'static [&'static CStr], fprobe: generated::fprobe) -> Self {
         SeekProbe {
-            fprobe: Opaque::new(fprobe),
-            functions,
+            functions: FunctionProbe::new(functions, fprobe),
             _target: PhantomData,
         }
     }
@@ -138,8 +106,8 @@ impl<T: Seek> SeekProbe<T> {
         probe: *mut generated::fprobe,
         regs: *mut bindings::ftrace_regs,
     ) -> Option<usize> {
-        // SAFETY: By this function's contract: it is the first field of the first field of the first
-        // field of a live hook, whose `stop` unregisters.
+        // SAFETY: By this function's contract: it is the first field of all that it is in, up to
+        // a live hook, whose `stop` unregisters.
         let (hook, file) = unsafe {
             let hook = &*probe.cast::<SeekHook<T>>();
             (hook, generated::kq_ftrace_argument(regs.cast(), 0) as usize)

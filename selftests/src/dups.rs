@@ -4,10 +4,10 @@
 //! and takes no memory.
 
 use crate::common::*;
-use kqueue::{Event, Kqueue};
+use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::os::{
     fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
-    unix::process::CommandExt,
+    unix::{fs::OpenOptionsExt, process::CommandExt},
 };
 
 /// The idents of the kqueue's knotes, as /proc tells them, in ascending order.
@@ -57,21 +57,43 @@ fn close_range(first: RawFd, last: RawFd) {
     assert_eq!(ret, 0);
 }
 
+/// A descriptor of what is only named, and what watches its duplicates.
+fn named() -> (OwnedFd, fn(RawFd) -> Event) {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open("/dev/shm")
+        .unwrap();
+    let watch = |fd| Event::fd(fd, Filter::VNODE, ev::ADD).fflags(note::ATTRIB);
+    (file.into(), watch)
+}
+
+/// What any of these tests needs.
+fn allow_watches() -> Parameter {
+    Parameter::set("max_object_watches", 10_000)
+}
+
+/// The same of a pipe and of what is only named: they are closed by other functions of the kernel.
+fn ends_just_its_own(mut close: impl FnMut(RawFd)) {
+    let _watches = allow_watches();
+    let (reader, _writer) = pipe();
+    let watch = |fd| Event::fd(fd, Filter::READ, ev::ADD);
+    ends_just_one(reader, watch, &mut close);
+    let (file, watch) = named();
+    ends_just_one(file, watch, &mut close);
+}
+
 /// Closes one after the other in an order that is neither ascending nor descending, and looks after
 /// each whether just that one's knotes are gone, from two kqueues.
-fn ends_just_its_own(mut close: impl FnMut(RawFd)) {
+fn ends_just_one(reader: OwnedFd, watch: fn(RawFd) -> Event, mut close: impl FnMut(RawFd)) {
     const COUNT: usize = 200;
-    let (reader, _writer) = pipe();
     let kqueues = [kqueue(), kqueue()];
     let mut open: Vec<_> = (0..COUNT).map(|_| dup_above(&reader, 100)).collect();
     // One of them is watched by nobody.
     let unwatched = dup_above(&reader, 100);
     for kqueue in &kqueues {
         for fd in &open {
-            change(
-                kqueue,
-                &[Event::fd(*fd, kqueue::Filter::READ, kqueue::ev::ADD)],
-            );
+            change(kqueue, &[watch(*fd)]);
         }
     }
     let check = |open: &[RawFd]| {
@@ -93,6 +115,8 @@ fn ends_just_its_own(mut close: impl FnMut(RawFd)) {
     }
     close(unwatched);
     check(&open);
+    open.iter().for_each(|fd| close(*fd));
+    check(&[]);
 }
 
 #[test]
@@ -167,6 +191,41 @@ fn close_range_of_many() {
     assert_eq!(written, -1, "a knote has the read end open");
 }
 
+/// Of those that are only named, what a range closes is released; so a file system can be unmounted.
+#[test]
+fn close_range_of_many_names() {
+    let _watches = allow_watches();
+    allow_descriptors(20_000);
+    let place = format!("/dev/shm/kqueue-names-{}", std::process::id());
+    std::fs::create_dir(&place).unwrap();
+    let path = std::ffi::CString::new(place.clone()).unwrap();
+    // SAFETY: Strings that end.
+    let mounted = unsafe {
+        let none = std::ptr::null();
+        libc::mount(c"none".as_ptr(), path.as_ptr(), c"tmpfs".as_ptr(), 0, none)
+    };
+    assert_eq!(mounted, 0);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(&place)
+        .unwrap();
+    let kqueue = kqueue();
+    let (_, watch) = named();
+    let fds: Vec<_> = (0..300).map(|_| dup_above(&file, 1000)).collect();
+    for fd in fds.iter().step_by(3) {
+        change(&kqueue, &[watch(*fd)]);
+    }
+    close_range(fds[0], fds[149]);
+    assert_eq!(idents(&kqueue).len(), 50);
+    close_range(fds[150], fds[299]);
+    assert_eq!(idents(&kqueue), []);
+    drop(file);
+    // SAFETY: As above.
+    assert_eq!(unsafe { libc::umount(path.as_ptr()) }, 0);
+    std::fs::remove_dir(&place).unwrap();
+}
+
 #[test]
 fn exec_ends_those_that_it_closes() {
     if let Ok(fd) = std::env::var("KQUEUE_FD") {
@@ -177,20 +236,25 @@ fn exec_ends_those_that_it_closes() {
         return;
     }
     allow_descriptors(20_000);
+    let _watches = allow_watches();
     assert!(in_child(|| {
         let fd = kqueue::open(0).unwrap().into_raw_fd();
         // SAFETY: The number is ours.
         let kqueue = Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) });
         let (reader, _writer) = pipe();
+        let (file, watch) = named();
         for number in 1000..1300 {
             let flags = if number % 3 == 0 { libc::O_CLOEXEC } else { 0 };
+            let (from, event) = if number % 2 == 0 {
+                (reader.as_raw_fd(), add_read(&reader, 0))
+            } else {
+                (file.as_raw_fd(), watch(number))
+            };
             // SAFETY: Nobody uses that number.
-            let fd = unsafe { libc::dup3(reader.as_raw_fd(), number, flags) };
+            let fd = unsafe { libc::dup3(from, number, flags) };
             assert_eq!(fd, number);
-            change(
-                &kqueue,
-                &[Event::fd(number, kqueue::Filter::READ, kqueue::ev::ADD)],
-            );
+            let ident = number as u64;
+            change(&kqueue, &[Event { ident, ..event }]);
         }
         let error = again("dups::exec_ends_those_that_it_closes", fd).exec();
         panic!("{error}");

@@ -9,8 +9,8 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{Read, Write},
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::fs::{chown, symlink, PermissionsExt},
+        fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+        unix::fs::{chown, symlink, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     thread,
@@ -411,6 +411,120 @@ fn many_watch_one_file() {
     writable(&path).write_all(b"1").unwrap();
     for (kqueue, _file) in &watchers {
         assert_eq!(notes(kqueue), note::WRITE);
+    }
+}
+
+/// A descriptor of the file of that name, and not of one that it leads to.
+fn named(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    options.read(true).custom_flags(flags).open(path).unwrap()
+}
+
+/// Differs from macOS: A descriptor that was opened with O_PATH, which is what O_EVTONLY stands for, can be watched by
+/// EVFILT_VNODE, by who may read the file; EACCES. It keeps the file system mounted.
+/// Because to open it so takes no right to the file, and whoever changes that pays for each watch.
+#[test]
+fn of_what_is_only_named() {
+    let folder = Folder::new();
+    let (file, directory) = (folder.file("a"), folder.path("d"));
+    fs::create_dir(&directory).unwrap();
+    let (link, socket, fifo) = (folder.path("l"), folder.path("s"), folder.path("f"));
+    symlink("a", &link).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let name = std::ffi::CString::new(fifo.to_str().unwrap()).unwrap();
+    // SAFETY: A path.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    for path in [&file, &directory, &link, &socket, &fifo] {
+        let named = named(path);
+        for filter in [Filter::READ, Filter::WRITE, Filter::EXCEPT] {
+            let add = Event::fd(named.as_raw_fd(), filter, ev::ADD);
+            assert_eq!(change_error(&kqueue(), add), libc::EBADF);
+        }
+        let kqueue = kqueue_for(&named, CHANGES);
+        assert!(pending(&kqueue).is_empty());
+        std::os::unix::fs::lchown(path, Some(1), Some(1)).unwrap();
+        assert_eq!(notes(&kqueue), note::ATTRIB, "{path:?}");
+        if path == &file {
+            fs::write(path, b"12345").unwrap();
+            assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+        }
+        if path == &directory {
+            fs::write(path.join("a"), b"").unwrap();
+            assert_eq!(notes(&kqueue), note::WRITE);
+            fs::remove_file(path.join("a")).unwrap();
+            assert_eq!(notes(&kqueue), note::WRITE);
+        }
+        let other = folder.path("other");
+        fs::rename(path, &other).unwrap();
+        assert_eq!(notes(&kqueue), note::RENAME, "{path:?}");
+        fs::rename(&other, path).unwrap();
+        assert_eq!(notes(&kqueue), note::RENAME, "{path:?}");
+    }
+    // What a link leads to is another file.
+    let linked = named(&link);
+    let kqueue = kqueue_for(&linked, CHANGES);
+    fs::write(&file, b"1").unwrap();
+    assert!(pending(&kqueue).is_empty());
+    for path in [&link, &socket, &fifo, &file] {
+        let named = named(path);
+        let kqueue = kqueue_for(&named, CHANGES);
+        fs::remove_file(path).unwrap();
+        assert_eq!(notes(&kqueue), note::DELETE | note::LINK, "{path:?}");
+    }
+    let named = named(&directory);
+    let removed = kqueue_for(&named, CHANGES);
+    fs::remove_dir(&directory).unwrap();
+    assert_ne!(notes(&removed) & note::DELETE, 0);
+}
+
+/// The number may be another file's at once; that is not what is told of.
+#[test]
+fn what_was_only_named_is_closed() {
+    let folder = Folder::new();
+    let (first, second) = (folder.file("a"), folder.file("b"));
+    let kqueue = kqueue();
+    let fd = named(&first).into_raw_fd();
+    let watch = |fd| Event::fd(fd, Filter::VNODE, ev::ADD | ev::CLEAR).fflags(note::ATTRIB);
+    for path in [&second, &first, &second] {
+        change(&kqueue, &[watch(fd)]);
+        let other = named(path);
+        // SAFETY: Both numbers are ours.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), fd) }, fd);
+        for path in [&first, &second] {
+            fs::set_permissions(path, Permissions::from_mode(0o640)).unwrap();
+        }
+        assert!(pending(&kqueue).is_empty());
+        let delete = Event::fd(fd, Filter::VNODE, ev::DELETE);
+        assert_eq!(change_error(&kqueue, delete), libc::ENOENT);
+    }
+    change(&kqueue, &[watch(fd)]);
+    fs::set_permissions(&second, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(notes(&kqueue), note::ATTRIB);
+    // SAFETY: The number is ours.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    fs::set_permissions(&second, Permissions::from_mode(0o640)).unwrap();
+    assert!(pending(&kqueue).is_empty());
+    assert_eq!(change_error(&kqueue, watch(fd)), libc::EBADF);
+}
+
+#[test]
+fn what_is_only_named_and_cannot_be_read() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).unwrap();
+    for (mode, allowed) in [(0o600, false), (0o622, false), (0o604, true)] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        assert!(in_child(|| {
+            // SAFETY: The child is one thread.
+            unsafe { assert_eq!(libc::setuid(65534), 0) };
+            let file = named(&path);
+            let result = kqueue().kevent(&[watch(&file, note::ATTRIB)], &mut [], None);
+            match result {
+                Ok(count) => allowed && count == 0,
+                Err(error) => !allowed && error.raw_os_error() == Some(libc::EACCES),
+            }
+        }));
     }
 }
 
