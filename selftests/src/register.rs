@@ -30,6 +30,61 @@ fn receipt_answers_a_change_that_worked() {
     one(&kqueue);
 }
 
+/// Differs from DragonFly, FreeBSD, NetBSD: A receipt, and an error, has the fflags of its change; data is the errno.
+/// Because a program can tell its changes apart so. (There it is 0 if the change has added an event.) Its flags are
+/// EV_ERROR alone, as in all of these.
+#[test]
+fn a_receipt_is_its_change() {
+    let kqueue = kqueue();
+    let mut events = [Event::default(); 4];
+    let timer = Event::new(1, Filter::TIMER, ev::ADD | ev::RECEIPT | ev::ONESHOT);
+    let changes = [
+        // Added, changed, failed.
+        timer.fflags(note::SECONDS).data(3600).udata(1),
+        timer.fflags(note::MSECONDS).data(3600).udata(2),
+        timer
+            .fflags(note::SECONDS | note::MSECONDS)
+            .data(3600)
+            .udata(3),
+    ];
+    let count = kqueue.kevent(&changes, &mut events, None).unwrap();
+    assert_eq!(count, changes.len());
+    for (receipt, (change, errno)) in events.iter().zip(changes.iter().zip([0, 0, libc::EINVAL])) {
+        let expected = Event {
+            flags: ev::ERROR,
+            data: errno.into(),
+            ..*change
+        };
+        assert_eq!(*receipt, expected);
+    }
+}
+
+/// Differs from DragonFly, FreeBSD, NetBSD: A change with EV_RECEIPT that works, and for whose receipt there is no room, is
+/// no end: it has none, and those behind it are applied. One that fails ends the call with its error.
+/// Because FreeBSD and NetBSD leave those undone without a word, and the specification writes receipts beyond the list.
+#[test]
+fn a_success_needs_no_room() {
+    let add = |i| user(i, ev::ADD | ev::RECEIPT).fflags(note::TRIGGER);
+    for room in 0..4 {
+        let kqueue = kqueue();
+        let changes: Vec<_> = (0..40).map(add).collect();
+        let mut events = vec![Event::default(); room];
+        let count = kqueue.kevent(&changes, &mut events, None).unwrap();
+        assert_eq!(count, room);
+        for (event, i) in events.iter().zip(0..) {
+            assert_eq!((event.ident, event.flags, event.data), (i, ev::ERROR, 0));
+        }
+        assert_eq!(pending(&kqueue).len(), 40);
+        // One that fails, behind those.
+        let mut changes = changes;
+        changes.push(user(99, ev::DELETE));
+        changes.push(add(100));
+        let error = errno(kqueue.kevent(&changes, &mut events, None));
+        assert_eq!(error, libc::ENOENT);
+        assert_eq!(pending(&kqueue).len(), 40);
+    }
+}
+
 #[test]
 fn errors_are_posted_and_the_rest_is_applied() {
     let kqueue = kqueue();

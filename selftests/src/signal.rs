@@ -75,6 +75,57 @@ fn counts_what_is_ignored_by_default() {
     assert_eq!(one(&kqueue).data, 1);
 }
 
+/// Differs from the BSDs: SIGCHLD for a child that ends is not counted while it is ignored (SIG_IGN). With SA_NOCLDWAIT, or
+/// nothing said of it, it is; and so is one that kill(2) sends.
+/// Because Linux sends none to who ignores it. EVFILT_PROC tells of the child.
+#[test]
+fn no_signal_of_a_child_is_sent_to_who_ignores_it() {
+    let kqueue = kqueue();
+    change(&kqueue, &[signal(libc::SIGCHLD)]);
+    let ends = || {
+        let gate = Gate::new();
+        let child = fork(|| {
+            gate.wait();
+            0
+        });
+        let exit = Event::new(child as u64, Filter::PROC, ev::ADD);
+        change(&kqueue, &[exit.fflags(kqueue::note::EXIT)]);
+        gate.open();
+        let mut signals = 0;
+        loop {
+            let events = soon(&kqueue);
+            let ended = events.iter().any(|event| event.filter == Filter::PROC);
+            signals += events
+                .iter()
+                .filter(|event| event.filter == Filter::SIGNAL)
+                .map(|event| event.data)
+                .sum::<i64>();
+            if ended {
+                break;
+            }
+        }
+        // SAFETY: If it is not gone yet. Before it is, the signal is sent, or not.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        signals += pending(&kqueue).iter().map(|event| event.data).sum::<i64>();
+        signals
+    };
+    assert_eq!(ends(), 1);
+    // SAFETY: No handler.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_flags = libc::SA_NOCLDWAIT;
+        assert_eq!(
+            libc::sigaction(libc::SIGCHLD, &action, std::ptr::null_mut()),
+            0
+        );
+    }
+    assert_eq!(ends(), 1);
+    ignore(libc::SIGCHLD);
+    assert_eq!(ends(), 0);
+    kill(own_pid(), libc::SIGCHLD);
+    assert_eq!(one(&kqueue).data, 1);
+}
+
 /// Differs from epoll: Every signal that is sent is counted, blocked, ignored, pending or not; a
 /// handler still gets it.
 /// Because it is what the BSDs do; a signalfd tells one for all that pend, and only if they are

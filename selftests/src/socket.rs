@@ -9,7 +9,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
 };
 
@@ -153,6 +153,61 @@ fn tcp_write_tells_the_room() {
     assert!(one(&kqueue).data > 0);
     drop((client, kqueue));
     reader.join().unwrap();
+}
+
+/// Differs from DragonFly, FreeBSD: EVFILT_WRITE of a UNIX socket is ready while no more than a quarter of its send buffer
+/// is used, and data is what is left of memory: not so many bytes fit, as each message takes more.
+/// Because that is when Linux tells of room, and what it counts.
+#[test]
+fn unix_write_tells_the_room() {
+    let sockets = [
+        UnixStream::pair().map(|(a, b)| (OwnedFd::from(a), OwnedFd::from(b))),
+        UnixDatagram::pair().map(|(a, b)| (OwnedFd::from(a), OwnedFd::from(b))),
+    ];
+    for (at, pair) in sockets.into_iter().enumerate() {
+        let (client, server) = pair.unwrap();
+        let size = 64 << 10;
+        // SAFETY: The option is of that size.
+        let ret = unsafe {
+            libc::setsockopt(
+                client.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_SNDBUF,
+                (&raw const size).cast(),
+                size_of_val(&size) as u32,
+            )
+        };
+        assert_eq!(ret, 0);
+        // As socket(7) says, it is doubled.
+        let size = i64::from(size) * 2;
+        let kqueue = kqueue();
+        change(&kqueue, &[add_write(&client, 0)]);
+        let empty = one(&kqueue).data;
+        assert!(empty > size * 3 / 4 && empty <= size, "{empty}");
+        let mut ready = 0;
+        let send = || {
+            let flags = libc::MSG_DONTWAIT;
+            // SAFETY: One byte.
+            unsafe { libc::send(client.as_raw_fd(), [0u8].as_ptr().cast(), 1, flags) == 1 }
+        };
+        let mut sent = 0;
+        while send() {
+            sent += 1;
+            let events = pending(&kqueue);
+            for event in &events {
+                assert!(
+                    event.data >= size * 3 / 4 && event.data < empty,
+                    "{event:?}"
+                );
+            }
+            ready += events.len();
+            // Datagrams are limited by their number as well.
+            assert!(at > 0 || ready == sent || events.is_empty());
+        }
+        assert!((1..empty).contains(&(sent as i64)), "{sent}");
+        assert!(pending(&kqueue).is_empty());
+        drop(server);
+    }
 }
 
 /// Begins to connect a non-blocking socket.
