@@ -332,6 +332,13 @@ int kq_file_may_read(struct file *file)
 	return inode_permission(file_mnt_idmap(file), file_inode(file), MAY_READ);
 }
 
+struct pid *kq_file_pid(struct file *file)
+{
+	const struct inode *inode = file_inode(file);
+
+	return inode->i_sb->s_magic == PID_FS_MAGIC && S_ISREG(inode->i_mode) ? inode->i_private : NULL;
+}
+
 bool kq_file_is_path(struct file *file)
 {
 	return file->f_mode & FMODE_PATH;

@@ -116,6 +116,7 @@ bool kq_file_has_place(struct file *file);
 int kq_file_may_read(struct file *file);
 
 /* Mounts and their namespaces */
+struct pid *kq_file_pid(struct file *file);
 bool kq_file_is_path(struct file *file);
 bool kq_file_is_unmounted(struct file *file);
 struct mnt_namespace *kq_current_mount_ns(void);

@@ -157,6 +157,7 @@ const WEIGHTS: [u8; 16] = {
     weights[index(Filter::Signal)] = 3;
     weights[index(Filter::Fs)] = 3;
     weights[index(Filter::Proc)] = 4;
+    weights[index(Filter::Procdesc)] = 4;
     weights[index(Filter::Vnode)] = 4;
     weights
 };

@@ -39,10 +39,25 @@ if [ -f build/lib32/libkqueue_c.a ]; then
 			"selftests/$test.c" build/lib32/libkqueue_c.a
 	done
 fi
-# Strict ISO C has no struct timespec of its own.
-for standard in c89 c99 c11; do
-	echo '#include <sys/event.h>' |
-		cc "-std=$standard" -pedantic -Wall -Wextra -Werror -Iinclude -Iinclude/uapi -fsyntax-only -xc -
+# The header alone, and behind others: strict ISO C has no struct timespec of its own, and C++ has other rules.
+compiles() {
+	local include
+	for include in stdint.h fcntl.h sys/types.h; do
+		printf '%s\n' "#include <$include>" '#include <sys/event.h>' 'int wait_for(int, struct kevent *);' \
+			'int wait_for(int kq, struct kevent *event) {' \
+			'EV_SET(event, 1, EVFILT_USER, EV_ADD | EV_CLEAR, NOTE_FFCOPY | 1, 0, 0);' \
+			'return kevent(kq, event, 1, event, 1, (const struct timespec *)0); }' |
+			"$@" -pedantic -Wall -Wextra -Werror -Iinclude -Iinclude/uapi -fsyntax-only -
+	done
+}
+for bits in 64 32; do
+	[ -f "build/lib${bits/64/}/libkqueue_c.a" ] || continue
+	for standard in c89 c99 c11 c17; do
+		compiles cc "-m$bits" "-std=$standard" -xc
+	done
+	for standard in c++98 c++11 c++17 c++20; do
+		compiles c++ "-m$bits" "-std=$standard" -xc++
+	done
 done
 # With them goes the fuzzer, which is no test of cargo's.
 cp "$(scripts/fuzzer.sh)" "$c_tests/"

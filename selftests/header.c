@@ -40,6 +40,18 @@ int main(void)
 	CHECK(offsetof(struct kevent, data) == offsetof(struct kqueue_event, data));
 	CHECK(offsetof(struct kevent, udata) == offsetof(struct kqueue_event, udata));
 
+	/* Names of macOS: a descriptor that is only for EVFILT_VNODE. */
+	CHECK(NOTE_EXITSTATUS == NOTE_EXIT);
+	kq = kqueue();
+	n = open("/", O_EVTONLY);
+	CHECK(kq >= 0 && n >= 0);
+	CHECK(read(n, buffer, 1) == -1 && errno == EBADF);
+	EV_SET(&change[0], n, EVFILT_VNODE, EV_ADD, NOTE_DELETE, 0, NULL);
+	CHECK(kevent(kq, change, 1, NULL, 0, NULL) == 0);
+	EV_SET(&change[0], n, EVFILT_READ, EV_ADD, 0, 0, NULL);
+	CHECK(kevent(kq, change, 1, NULL, 0, NULL) == -1 && errno == EBADF);
+	CHECK(close(n) == 0 && close(kq) == 0);
+
 	EV_SET(counted(&change[0]), 7, EVFILT_USER, EV_ADD | EV_CLEAR, 0, 0, &kq);
 	CHECK(evaluations == 1);
 	/* An event may be made from itself. */

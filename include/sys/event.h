@@ -57,6 +57,19 @@ struct kevent {
 	*(kevp) = kqueue_kev_;						\
 } while (0)
 
+/*
+ * Names of macOS. The status is always told to who may know it. A descriptor
+ * that was opened with O_EVTONLY (open(2), <fcntl.h>) is for EVFILT_VNODE only.
+ */
+#define NOTE_EXITSTATUS	NOTE_EXIT
+#ifndef O_EVTONLY
+#ifdef __GLIBC__
+#define O_EVTONLY	__O_PATH
+#else
+#define O_EVTONLY	O_PATH
+#endif
+#endif
+
 /* A new kqueue, closed on exec. Returns a descriptor, or -1 and errno. */
 int kqueue(void);
 

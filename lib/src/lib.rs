@@ -180,6 +180,8 @@ impl Filter {
     pub const EXCEPT: Filter = Filter(abi::EVFILT_EXCEPT as i16);
     /// A file system was mounted or unmounted.
     pub const FS: Filter = Filter(abi::EVFILT_FS as i16);
+    /// The process of a pidfd exited.
+    pub const PROCDESC: Filter = Filter(abi::EVFILT_PROCDESC as i16);
     /// A period of `data` milliseconds; reported `data` is how often it has expired.
     pub const TIMER: Filter = Filter(abi::EVFILT_TIMER as i16);
     /// The program's own event.
@@ -197,6 +199,7 @@ impl fmt::Debug for Filter {
             Filter::SIGNAL => f.write_str("SIGNAL"),
             Filter::EXCEPT => f.write_str("EXCEPT"),
             Filter::FS => f.write_str("FS"),
+            Filter::PROCDESC => f.write_str("PROCDESC"),
             Filter::TIMER => f.write_str("TIMER"),
             Filter::USER => f.write_str("USER"),
             Filter(raw) => write!(f, "Filter({raw})"),

@@ -59,6 +59,7 @@ pub(crate) enum Filter {
     Except = EVFILT_EXCEPT as i8,
     User = EVFILT_USER as i8,
     Fs = EVFILT_FS as i8,
+    Procdesc = EVFILT_PROCDESC as i8,
 }
 
 impl Filter {
@@ -76,6 +77,7 @@ impl Filter {
             EVFILT_EXCEPT => Filter::Except,
             EVFILT_USER => Filter::User,
             EVFILT_FS => Filter::Fs,
+            EVFILT_PROCDESC => Filter::Procdesc,
             _ => return None,
         })
     }
@@ -91,7 +93,7 @@ impl Filter {
     pub(crate) fn is_descriptor(self) -> bool {
         matches!(
             self,
-            Filter::Read | Filter::Write | Filter::Except | Filter::Vnode
+            Filter::Read | Filter::Write | Filter::Except | Filter::Vnode | Filter::Procdesc
         )
     }
 
@@ -223,6 +225,9 @@ pub(crate) fn attach(filter: Filter, attach: Attach<'_>, bodies: &mut Bodies) ->
         // The specification's has no AIO either.
         Filter::Aio => Err(ENXIO),
         Filter::Proc => Attached::new(keep(Process::attach(attach)), EV_CLEAR),
+        Filter::Procdesc => {
+            Attached::new(keep(Process::attach_descriptor(attach, bodies)), EV_CLEAR)
+        }
         Filter::Signal => Attached::new(keep(Signal::attach(attach)), EV_CLEAR),
         Filter::Timer => {
             timer::attach(&mut attach.knote.parts(bodies), attach.change)?;
@@ -335,7 +340,12 @@ fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     let body = &mut *parts.body;
     match filter {
         Filter::Fs => source::<Mounts>(body).ok_or(ENOENT)?.touch(change)?,
-        Filter::Proc => source::<Process>(body).ok_or(ENOENT)?.touch(change)?,
+        Filter::Proc => source::<Process>(body)
+            .ok_or(ENOENT)?
+            .touch(change, process::NOTES)?,
+        Filter::Procdesc => source::<Process>(body)
+            .ok_or(ENOENT)?
+            .touch(change, process::NOTES_OF_DESCRIPTORS)?,
         Filter::Timer => timer::touch(parts, change)?,
         Filter::Vnode => {
             let file = file.ok_or(ENOENT)?;
@@ -459,7 +469,7 @@ fn other_event(
         Filter::Write => Direction::Write,
         Filter::Except => Direction::Except,
         Filter::Signal => return source::<Signal>(body)?.event(),
-        Filter::Proc => return source::<Process>(body)?.event(),
+        Filter::Proc | Filter::Procdesc => return source::<Process>(body)?.event(),
         Filter::Vnode => return source::<Vnode>(body)?.event(file?),
         Filter::Fs => return source::<Mounts>(body)?.event(),
         Filter::User | Filter::Timer | Filter::Aio => return None,
@@ -485,7 +495,7 @@ pub(crate) fn reported(parts: &mut Parts<'_>, event: &Kevent) -> bool {
                 signal.reported();
             }
         }
-        Filter::Proc => {
+        Filter::Proc | Filter::Procdesc => {
             if let Some(process) = source::<Process>(body) {
                 return process.reported();
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_PROC`: a process forks, executes a program, exits.
+//! `EVFILT_PROC`: a process forks, executes a program, exits. `EVFILT_PROCDESC`: that of a pidfd exits.
 //!
 //! # BSD says
 //!
@@ -10,6 +10,8 @@
 //! being the wait status. With `NOTE_TRACK` a child gets a knote like its parent's, before it runs;
 //! that reports `NOTE_CHILD` first, `data` being the parent's number. If it could not be made the
 //! parent reports `NOTE_TRACKERR`.
+//!
+//! FreeBSD has process descriptors, and for these `EVFILT_PROCDESC` with `NOTE_EXIT`. A pidfd is such a descriptor.
 //!
 //! # Linux source
 //!
@@ -31,6 +33,7 @@ use super::{check_notes, Attach, Report};
 use crate::{
     generated::kqueue_event,
     hook::{
+        close,
         erased::Erased,
         memcg::Payer,
         observer::{Observer, Subject},
@@ -40,7 +43,7 @@ use crate::{
         slab::Memory,
         tracepoint::Tracepoint, //
     },
-    knote::{Body, Knote},
+    knote::{Bodies, Body, Knote},
     kqueue::Kqueue,
     objects::{ObjectKind, ObjectPlace},
     uapi::*, //
@@ -53,7 +56,11 @@ use kernel::{
 };
 
 /// All notes that there are.
-const NOTES: u32 = NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
+pub(super) const NOTES: u32 =
+    NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
+
+/// Those that a process descriptor has.
+pub(super) const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
 
 /// What is known of a process, and asked of it.
 struct Heard {
@@ -302,43 +309,67 @@ impl Process {
     /// `EINVAL` for a note that is unknown; `EACCES` if it is not the caller's to watch; `ENOSPC` if
     /// the user has as many watches of it as they may; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
-        let change = attach.change;
-        check_notes(change, NOTES)?;
-        let process = process::Process::find(change.ident).ok_or(ESRCH)?;
-        let tracker = Tracker {
-            observer: Observer::current(&process)?,
-            namespace: process::current_namespace().ok_or(ESRCH)?,
-        };
-        let flags = change.flags | EV_CLEAR;
-        let asked = (change.fflags, change.udata, payer(change.fflags)?);
-        let watcher = Watcher::new(attach.knote, flags, tracker, asked);
-        let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
-        let watcher = exit.mourner();
-        let only_end = !wants_forks(change.fflags) && !wants_execs(change.fflags);
+        check_notes(attach.change, NOTES)?;
+        let process = process::Process::find(attach.change.ident).ok_or(ESRCH)?;
+        let this = Self::new(attach.knote, attach.change, process)?;
+        let watcher = this.exit.mourner();
+        let fflags = attach.change.fflags;
+        let only_end = !wants_forks(fflags) && !wants_execs(fflags);
         if !watcher
             .process()
             .check_access(watcher.observer(), only_end)?
         {
             watcher.lose();
         }
-        // Whoever exits from here on is heard of; who did before, may be a zombie.
-        match watcher.process().life(watcher.observer()) {
-            Life::Running => {}
-            Life::Exited(end) if change.fflags & NOTE_EXIT != 0 => {
-                watcher.heard.lock().exit(end);
-            }
-            Life::Exited(_) | Life::Gone => return Err(ESRCH),
-        }
-        let mut this = Process {
-            exit,
+        this.begin(attach.knote, fflags)
+    }
+
+    /// # Errors
+    ///
+    /// `EINVAL` for a descriptor that is no pidfd, and for a note that such a one does not have; `ESRCH` for one of a thread,
+    /// if nothing is left of the process, or it is a zombie and `NOTE_EXIT` is not asked for; `EBADF` if there is no file;
+    /// `ENOMEM`.
+    pub(super) fn attach_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
+        check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
+        let file = attach.file.ok_or(EBADF)?;
+        let process = process::Process::of_pidfd(&file).ok_or(EINVAL)?;
+        close::bind(attach.knote, file, attach.table, bodies)?;
+        // Who has a pidfd may know of the end, as poll(2) tells it; of the status, who may wait or look.
+        Self::new(attach.knote, attach.change, process)?.begin(attach.knote, attach.change.fflags)
+    }
+
+    /// A watch that hears of the end from now on.
+    fn new(knote: &Knote, change: &Kevent, process: process::Process) -> Result<Self> {
+        let tracker = Tracker {
+            observer: Observer::current(&process)?,
+            namespace: process::current_namespace().ok_or(ESRCH)?,
+        };
+        let flags = change.flags | EV_CLEAR;
+        let asked = (change.fflags, change.udata, payer(change.fflags)?);
+        let watcher = Watcher::new(knote, flags, tracker, asked);
+        Ok(Process {
+            exit: Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?,
             fork: None,
             exec: None,
             place: None,
             parent: None,
             fired: 0,
-        };
-        this.watch(attach.knote, change.fflags)?;
-        Ok(this)
+        })
+    }
+
+    /// Looks at what has become of the process, and has the rest heard that `fflags` asks for.
+    fn begin(mut self, knote: &Knote, fflags: u32) -> Result<Self> {
+        let watcher = self.exit.mourner();
+        // Whoever exits from here on is heard of; who did before, may be a zombie.
+        match watcher.process().life(watcher.observer()) {
+            Life::Running => {}
+            Life::Exited(end) if fflags & NOTE_EXIT != 0 => {
+                watcher.heard.lock().exit(end);
+            }
+            Life::Exited(_) | Life::Gone => return Err(ESRCH),
+        }
+        self.watch(knote, fflags)?;
+        Ok(self)
     }
 
     /// Has as much heard as `fflags` asks for.
@@ -369,8 +400,11 @@ impl Process {
         Ok(())
     }
 
-    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
-        check_notes(change, NOTES)?;
+    /// # Errors
+    ///
+    /// `EINVAL` for a note that is none of `notes`; `ENOSPC`, `ENOMEM`.
+    pub(super) fn touch(&mut self, change: &Kevent, notes: u32) -> Result {
+        check_notes(change, notes)?;
         let watcher = self.exit.mourner().clone();
         // One that is not needed is dropped after the lock was released.
         let mut payer = payer(change.fflags)?;

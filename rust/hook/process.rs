@@ -37,6 +37,7 @@ use kernel::{
     bindings,
     current,
     ffi::{c_int, c_void},
+    fs::File,
     pid_namespace::PidNamespace,
     prelude::*,
     sync::{aref::ARef, rcu, Arc, ArcBorrow},
@@ -82,6 +83,13 @@ impl Process {
         let number = c_int::try_from(number).ok()?;
         // SAFETY: No preconditions; gives a reference or null.
         NonNull::new(unsafe { bindings::find_get_pid(number) }).map(Process)
+    }
+
+    /// The process, thread, or zombie that `file` is a pidfd of.
+    pub(crate) fn of_pidfd(file: &File) -> Option<Self> {
+        // SAFETY: The file is valid, and keeps what it is of; the reference taken is ours.
+        NonNull::new(unsafe { generated::kq_pid_get(generated::kq_file_pid(file.as_ptr())) })
+            .map(Process)
     }
 
     /// The current process.

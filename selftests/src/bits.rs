@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::Read,
     net::{TcpListener, TcpStream},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
 /// No bit of the ABI.
@@ -23,6 +23,7 @@ struct Watched {
     _peer: TcpStream,
     file: File,
     child: libc::pid_t,
+    pidfd: OwnedFd,
 }
 
 impl Watched {
@@ -43,6 +44,11 @@ impl Watched {
             _peer: peer,
             file: File::open("/proc/self/exe").unwrap(),
             child,
+            // SAFETY: The descriptor is new.
+            pidfd: unsafe {
+                let fd = libc::syscall(libc::SYS_pidfd_open, child, 0);
+                OwnedFd::from_raw_fd(fd as RawFd)
+            },
         }
     }
 
@@ -60,6 +66,7 @@ impl Watched {
             add(1, Filter::TIMER).data(3_600_000),
             add(1, Filter::USER),
             add(0, Filter::FS),
+            of(&self.pidfd, Filter::PROCDESC).fflags(note::EXIT),
         ]
     }
 }
@@ -160,8 +167,8 @@ fn flags_that_are_known() {
     }
 }
 
-/// Differs from the BSDs, macOS: A note that EVFILT_VNODE, EVFILT_PROC, EVFILT_TIMER or EVFILT_FS does not know is
-/// EINVAL. Of the other filters any fflags are taken.
+/// Differs from the BSDs, macOS: A note that EVFILT_VNODE, EVFILT_PROC, EVFILT_PROCDESC, EVFILT_TIMER or EVFILT_FS does not
+/// know is EINVAL. Of the other filters any fflags are taken.
 /// Because who asks would wait for ever (FreeBSD says so of timers). What the others report is not selected by fflags,
 /// and in an event that is handed in again they may be an error.
 #[test]
@@ -184,6 +191,7 @@ fn notes() {
             Filter::PROC => PROC,
             Filter::TIMER => TIMER,
             Filter::FS => FS,
+            Filter::PROCDESC => note::EXIT,
             _ => u32::MAX,
         };
         for bit in 0..32 {

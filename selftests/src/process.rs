@@ -6,7 +6,11 @@ use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
     collections::HashMap,
-    os::{fd::AsRawFd, unix::process::CommandExt},
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
     thread,
     time::Duration,
 };
@@ -1153,4 +1157,151 @@ fn numbers_are_those_of_the_caller_s_namespace() {
     assert!(children[1].0 > 2);
     gate.open();
     assert_eq!(reap(init), 0);
+}
+
+fn pidfd(pid: libc::pid_t, flags: libc::c_uint) -> OwnedFd {
+    // SAFETY: The descriptor is new.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, flags) as RawFd;
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+fn add_procdesc(fd: &impl AsRawFd, fflags: u32) -> Event {
+    Event::fd(fd.as_raw_fd(), Filter::PROCDESC, ev::ADD).fflags(fflags)
+}
+
+/// Differs from FreeBSD: A process descriptor is a pidfd (pidfd_open(2)); EVFILT_PROCDESC is -11. A zombie is ESRCH without
+/// NOTE_EXIT, and one that was waited for in any case.
+/// Because Linux has no pdfork(2), and -8 is EVFILT_EXCEPT in the specification. A pidfd does not keep the status for us.
+#[test]
+fn a_process_descriptor() {
+    let kqueue = kqueue();
+    for (code, status) in [(7, 7 << 8), (0, 0)] {
+        let gate = Gate::new();
+        let child = fork(|| {
+            gate.wait();
+            code
+        });
+        let fd = pidfd(child, 0);
+        change(&kqueue, &[add_procdesc(&fd, note::EXIT).udata(5)]);
+        // Beside one of the number, and of reading.
+        let number = Event::new(child as u64, Filter::PROC, ev::ADD);
+        change(&kqueue, &[number.fflags(note::EXIT)]);
+        assert!(pending(&kqueue).is_empty());
+        gate.open();
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            seen.extend(soon(&kqueue));
+        }
+        seen.sort_by_key(|event| event.filter.0);
+        let event = seen[0];
+        assert_eq!(
+            (event.filter, event.ident, event.udata),
+            (Filter::PROCDESC, fd.as_raw_fd() as u64, 5)
+        );
+        assert_eq!((event.fflags, event.data), (note::EXIT, status));
+        assert_eq!(event.flags & (ev::EOF | ev::ONESHOT), ev::EOF | ev::ONESHOT);
+        assert_eq!(seen[1].data, status);
+        // It is gone; and a zombie tells at once.
+        assert!(pending(&kqueue).is_empty());
+        change(&kqueue, &[add_procdesc(&fd, note::EXIT)]);
+        assert_eq!(one(&kqueue).data, status);
+        assert_eq!(change_error(&kqueue, add_procdesc(&fd, 0)), libc::ESRCH);
+        reap(child);
+        assert_eq!(
+            change_error(&kqueue, add_procdesc(&fd, note::EXIT)),
+            libc::ESRCH
+        );
+    }
+}
+
+#[test]
+fn what_is_no_process_descriptor() {
+    let kqueue = kqueue();
+    let (reader, _writer) = pipe();
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    for fd in [reader.as_raw_fd(), file.as_raw_fd(), kqueue.as_raw_fd()] {
+        let add = Event::fd(fd, Filter::PROCDESC, ev::ADD).fflags(note::EXIT);
+        assert_eq!(change_error(&kqueue, add), libc::EINVAL);
+    }
+    // A thread that is no process.
+    let (wait, go) = pipe();
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            // SAFETY: No preconditions.
+            tell.send(unsafe { libc::gettid() }).unwrap();
+            let mut poll = libc::pollfd {
+                fd: wait.as_raw_fd(),
+                events: 0,
+                revents: 0,
+            };
+            // SAFETY: One structure.
+            unsafe { libc::poll(&mut poll, 1, -1) };
+        });
+        let thread = pidfd(told.recv().unwrap(), libc::PIDFD_THREAD);
+        let add = add_procdesc(&thread, note::EXIT);
+        assert_eq!(change_error(&kqueue, add), libc::ESRCH);
+        drop(go);
+    });
+    let own = pidfd(std::process::id() as libc::pid_t, 0);
+    for fflags in [note::FORK, note::EXEC, note::TRACK, note::EXIT | note::FORK] {
+        assert_eq!(
+            change_error(&kqueue, add_procdesc(&own, fflags)),
+            libc::EINVAL
+        );
+    }
+    change(&kqueue, &[add_procdesc(&own, note::EXIT)]);
+    assert_eq!(
+        change_error(&kqueue, add_procdesc(&own, note::EXEC)),
+        libc::EINVAL
+    );
+}
+
+#[test]
+fn a_process_descriptor_that_is_closed() {
+    let kqueue = kqueue();
+    let gate = Gate::new();
+    let child = fork(|| {
+        gate.wait();
+        0
+    });
+    let (fd, other) = (pidfd(child, 0), pidfd(child, 0));
+    change(
+        &kqueue,
+        &[
+            add_procdesc(&fd, note::EXIT),
+            add_procdesc(&other, note::EXIT),
+        ],
+    );
+    drop(fd);
+    gate.open();
+    assert_eq!(one(&kqueue).ident, other.as_raw_fd() as u64);
+    reap(child);
+    assert!(pending(&kqueue).is_empty());
+}
+
+/// Who has the descriptor of another user's process is told of its end, and no more.
+#[test]
+fn a_process_descriptor_of_another_user() {
+    let gate = Gate::new();
+    let child = fork(|| {
+        gate.wait();
+        9
+    });
+    let fd = pidfd(child, 0);
+    let watcher = fork(|| {
+        // SAFETY: The child is one thread.
+        unsafe { assert_eq!(libc::setuid(65534), 0) };
+        let kqueue = kqueue();
+        change(&kqueue, &[add_procdesc(&fd, note::EXIT)]);
+        gate.open();
+        let event = one(&kqueue);
+        assert!(event.has(ev::EOF));
+        (event.fflags != 0 || event.data != 0).into()
+    });
+    assert_eq!(reap(watcher), 0);
+    reap(child);
 }

@@ -22,7 +22,8 @@
 #define EVFILT_EXCEPT		(-8)	/* a descriptor has an exceptional condition */
 #define EVFILT_USER		(-9)	/* the program triggers it itself */
 #define EVFILT_FS		(-10)	/* a file system was mounted or unmounted */
-#define EVFILT_SYSCOUNT		10
+#define EVFILT_PROCDESC		(-11)	/* the process of a pidfd did something */
+#define EVFILT_SYSCOUNT		11
 
 /* Actions, in kqueue_event.flags of a change. */
 #define EV_ADD			0x0001	/* add the event, or change it */
@@ -73,7 +74,7 @@
 #define NOTE_CLOSE_WRITE	0x0200	/* closed by one who could */
 #define NOTE_READ		0x0400	/* it was read */
 
-/* fflags of EVFILT_PROC */
+/* fflags of EVFILT_PROC; of EVFILT_PROCDESC the first */
 #define NOTE_EXIT		0x80000000U	/* exited; data is the wait status */
 #define NOTE_FORK		0x40000000U	/* made another process */
 #define NOTE_EXEC		0x20000000U	/* executed a program */
