@@ -51,6 +51,21 @@ fails_cleanly() {
 	cc -o "$place/program" "$place/no-module.c" $(flags kqueue) &&
 		LD_LIBRARY_PATH=$place/usr/lib "$place/program"
 }
+# What programs run when they are built answers by the emulation, where there is no module.
+configures() {
+	[ ! -e /dev/kqueue ] || return 0
+	local emulation which
+	emulation=$(scripts/emulation.sh)
+	# shellcheck disable=SC2046
+	cc -Wall -Wextra -Werror -o "$place/program" selftests/configure.c $(flags kqueue)
+	for which in 0 1 2; do
+		if LD_LIBRARY_PATH=$place/usr/lib "$place/program" $which; then
+			echo "$which works without the module"
+			return 1
+		fi
+		LD_PRELOAD=$emulation LD_LIBRARY_PATH=$place/usr/lib timeout 60 "$place/program" $which || return
+	done
+}
 nothing_left() { run uninstall && [ -z "$(find "$place" ! -type d ! -name program ! -name no-module.c)" ]; }
 compiles_as() {
 	# shellcheck disable=SC2046
@@ -81,6 +96,7 @@ check builds_with_pkg_config needs_it
 check builds_by_the_emulation_s_name build libkqueue
 check header_as_cplusplus compiles_as
 check without_the_module fails_cleanly
+check configure_without_the_module configures
 check dkms_install dkms_install
 check dkms_uninstall dkms_uninstall
 check uninstall nothing_left

@@ -30,9 +30,10 @@ fn receipt_answers_a_change_that_worked() {
     one(&kqueue);
 }
 
-/// Differs from DragonFly, FreeBSD, NetBSD: A receipt, and an error, has the fflags of its change; data is the errno.
-/// Because a program can tell its changes apart so. (There it is 0 if the change has added an event.) Its flags are
-/// EV_ERROR alone, as in all of these.
+/// Differs from DragonFly, FreeBSD, NetBSD, the emulation: A receipt, and an error, is its change with EV_ERROR alone in
+/// flags, and the errno in data.
+/// Because a program can tell its changes apart so. (The BSDs have 0 in fflags if the change has added an event; the
+/// emulation keeps the flags of the change besides.)
 #[test]
 fn a_receipt_is_its_change() {
     let kqueue = kqueue();
@@ -377,8 +378,10 @@ fn every_filter_takes_the_udata_of_a_change() {
     }
 }
 
-/// An event's flags are those that it was added with and those that its filter sets, not what a
-/// change has done.
+/// Differs from DragonFly, FreeBSD, macOS: An event's flags are those that it was added with, EV_ADD too, and those that
+/// its filter sets, but not EV_ENABLE, EV_DISABLE or EV_KEEPUDATA.
+/// Because an event that is handed in again is not to undo what another change has done. (FreeBSD and macOS leave EV_ADD
+/// out, and the specification nothing.)
 #[test]
 fn events_carry_no_actions() {
     let (events, _files) = one_of_each_filter();
@@ -444,4 +447,39 @@ fn proc_lists_knotes_in_an_order_that_tells_nothing() {
         assert_eq!(idents.len(), count);
         assert!(idents.is_sorted());
     }
+}
+
+/// Differs from FreeBSD, NetBSD, OpenBSD, macOS: EV_EOF comes with EV_NODATA if nothing is left to read, and with EV_HUP if
+/// both directions are at their end.
+/// Because the specification has these, and the others do not: a program of theirs that compares all of flags has to leave
+/// them out.
+#[test]
+fn flags_of_the_end() {
+    const END: u16 = ev::EOF | ev::NODATA | ev::HUP;
+    let kqueue = kqueue();
+    let (reader, writer) = pipe();
+    write(&writer, b"xy");
+    drop(writer);
+    change(&kqueue, &[add_read(&reader, 0)]);
+    let event = one(&kqueue);
+    assert_eq!((event.data, event.flags & END), (2, ev::EOF | ev::HUP));
+    read(&reader, 2);
+    let event = one(&kqueue);
+    assert_eq!((event.data, event.flags & END), (0, END));
+    assert_eq!(event.flags & !END, ev::ADD);
+    drop(reader);
+    let (ours, peer) = UnixStream::pair().unwrap();
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    change(&kqueue, &[add_read(&ours, 0)]);
+    assert_eq!(one(&kqueue).flags & END, ev::EOF | ev::NODATA);
+    drop(peer);
+    assert_eq!(one(&kqueue).flags & END, END);
+    drop(ours);
+    let child = fork(|| 0);
+    let exit = Event::new(child as u64, Filter::PROC, ev::ADD);
+    change(&kqueue, &[exit.fflags(note::EXIT)]);
+    let event = one(&kqueue);
+    let always = ev::ADD | ev::CLEAR | ev::ONESHOT;
+    assert_eq!(event.flags, always | ev::EOF | ev::NODATA);
+    reap(child);
 }

@@ -295,6 +295,8 @@ fn renames() {
     assert_eq!(notes(&of_over), note::LINK | note::DELETE);
 }
 
+/// Differs from FreeBSD: NOTE_EXTEND is of files that grow; that a directory has another entry is NOTE_WRITE.
+/// Because a directory's size says little, and fsnotify nothing of it.
 #[test]
 fn entries_of_a_directory() {
     let folder = Folder::new();
