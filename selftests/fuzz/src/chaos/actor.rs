@@ -237,14 +237,15 @@ impl<'a> Actor<'a> {
             Filter::USER,
             Filter::FS,
             Filter::AIO,
+            Filter::PROCDESC,
         ];
-        let filter = match random.weighted(&[30, 12, 5, 10, 6, 5, 10, 12, 3, 1, 1]) {
-            at @ 0..10 => filters[at],
+        let filter = match random.weighted(&[30, 12, 5, 10, 6, 5, 10, 12, 3, 1, 2, 1]) {
+            at @ 0..11 => filters[at],
             _ => Filter(random.next() as i16),
         };
         let child = self.shared.children[random.index(CHILDREN)].load(Relaxed) as u64;
         let mut ident = match filter {
-            Filter::READ | Filter::WRITE | Filter::EXCEPT | Filter::VNODE => {
+            Filter::READ | Filter::WRITE | Filter::EXCEPT | Filter::VNODE | Filter::PROCDESC => {
                 self.shared.fd(random) as u64
             }
             Filter::PROC => random.pick(&[own, child, child, 1, 2, own + 1 + child]),
@@ -276,9 +277,10 @@ impl<'a> Actor<'a> {
                 random.pick(&[0x7f, 0x7ff, note::WRITE, single])
             }
             Filter::PROC => {
-                random.pick(&[note::EXIT, note::FORK, note::EXEC, note::TRACK, 0xf000_0000])
+                random.pick(&[note::EXIT, note::FORK, note::EXEC, note::TRACK, 0xe000_0000])
                     | random.pick(&[0, note::TRACK])
             }
+            Filter::PROCDESC => note::EXIT,
             Filter::TIMER => random.pick(&[
                 0,
                 0,
