@@ -10,11 +10,14 @@ use crate::{
         close::Bindings,
         erased::Erased,
         knote::{Key, Keyed},
+        observer::Watcher,
         sleepers::WakeFlags,
         usercopy::Scratch, //
     },
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
 };
+
+use kernel::sync::Arc;
 
 /// What a change does once; no property of the knote.
 const ACTIONS: u16 = EV_DELETE | EV_ENABLE | EV_DISABLE | EV_KEEPUDATA;
@@ -44,6 +47,8 @@ pub(crate) struct Bodies {
     pub(crate) bindings: Bindings,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
+    /// The task that last began to watch a process.
+    pub(crate) watcher: Option<Arc<Watcher>>,
 }
 
 impl Keyed for Bodies {
@@ -58,7 +63,8 @@ impl Bodies {
         Bodies {
             key,
             bindings,
-            scratch: Scratch::new(0),
+            scratch: Scratch::NONE,
+            watcher: None,
         }
     }
 }

@@ -625,7 +625,12 @@ impl Kqueue {
     pub(crate) fn release(&self) {
         self.locks.ready.lock().file = None;
         self.terminate();
-        self.remove_all(&mut self.locks.knotes.lock());
+        let mut knotes = self.locks.knotes.lock();
+        self.remove_all(&mut knotes);
+        // Not wherever the last reference to the kqueue is dropped.
+        let watcher = knotes.bodies.watcher.take();
+        drop(knotes);
+        drop(watcher);
         // Nothing is told any more, nor will be.
         self.looker.cancel();
     }

@@ -224,11 +224,11 @@ pub(crate) fn attach(filter: Filter, attach: Attach<'_>, bodies: &mut Bodies) ->
         Filter::Except => descriptor::attach(attach, Direction::Except, bodies),
         // The specification's has no AIO either.
         Filter::Aio => Err(ENXIO),
-        Filter::Proc => Attached::new(keep(Process::attach(attach)), EV_CLEAR),
+        Filter::Proc => Attached::new(keep(Process::attach(attach, bodies)), EV_CLEAR),
         Filter::Procdesc => {
             Attached::new(keep(Process::attach_descriptor(attach, bodies)), EV_CLEAR)
         }
-        Filter::Signal => Attached::new(keep(Signal::attach(attach)), EV_CLEAR),
+        Filter::Signal => Attached::new(keep(Signal::attach(attach, bodies)), EV_CLEAR),
         Filter::Timer => {
             timer::attach(&mut attach.knote.parts(bodies), attach.change)?;
             Ok(Attached {

@@ -50,7 +50,6 @@ use crate::{
 };
 use kernel::{
     new_spinlock_irq,
-    pid_namespace::PidNamespace,
     prelude::*,
     sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
 };
@@ -104,15 +103,6 @@ impl Heard {
     }
 }
 
-/// Who watches a process, and those that descend from it. (It is in each watcher: one that hears of the
-/// end alone has no other memory.)
-#[derive(Clone)]
-struct Tracker {
-    observer: Observer,
-    /// Where children are named.
-    namespace: ARef<PidNamespace>,
-}
-
 /// What a program asks for: the events, its own data, and who is charged for the knotes of children.
 type Asked = (u32, u64, Option<Arc<Payer>>);
 
@@ -133,7 +123,7 @@ pub(crate) struct Watcher {
     knote: ARef<Knote>,
     /// The knote's flags, for its children.
     flags: u16,
-    tracker: Tracker,
+    observer: Observer,
     #[pin]
     heard: SpinLockIrq<Heard>,
 }
@@ -142,7 +132,7 @@ impl Watcher {
     fn new<'a>(
         knote: &'a Knote,
         flags: u16,
-        tracker: Tracker,
+        observer: Observer,
         (wanted, udata, payer): Asked,
     ) -> impl PinInit<Self> + 'a {
         let heard = Heard {
@@ -157,13 +147,13 @@ impl Watcher {
         pin_init!(Self {
             knote: knote.into(),
             flags,
-            tracker,
+            observer,
             heard <- new_spinlock_irq!(heard, "kqueue_process"),
         })
     }
 
     fn observer(&self) -> &Observer {
-        &self.tracker.observer
+        &self.observer
     }
 
     /// Something has happened.
@@ -194,7 +184,7 @@ impl Watcher {
         let charged = payer.clone();
         let _charged = charged.as_deref().map(Payer::pays);
         let alloc = Memory::Atomic.flags();
-        let ident = child.number_in(&self.tracker.namespace).ok_or(ESRCH)?;
+        let ident = child.number_in(self.observer.namespace()).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
         let body = Body::new(&kqueue_event {
             flags: self.flags,
@@ -206,7 +196,7 @@ impl Watcher {
         let watcher = Watcher::new(
             &knote,
             self.flags,
-            self.tracker.clone(),
+            self.observer.clone(),
             (wanted, udata, payer),
         );
         let exit = Exit::new(child.clone(), watcher, alloc)?;
@@ -308,10 +298,10 @@ impl Process {
     /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
     /// `EINVAL` for a note that is unknown; `EACCES` if it is not the caller's to watch; `ENOSPC` if
     /// the user has as many watches of it as they may; `ENOMEM`.
-    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
+    pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES)?;
         let process = process::Process::find(attach.change.ident).ok_or(ESRCH)?;
-        let this = Self::new(attach.knote, attach.change, process)?;
+        let this = Self::new(attach.knote, attach.change, process, bodies)?;
         let watcher = this.exit.mourner();
         let fflags = attach.change.fflags;
         let only_end = !wants_forks(fflags) && !wants_execs(fflags);
@@ -335,18 +325,20 @@ impl Process {
         let process = process::Process::of_pidfd(&file).ok_or(EINVAL)?;
         close::bind(attach.knote, file, attach.table, bodies)?;
         // Who has a pidfd may know of the end, as poll(2) tells it; of the status, who may wait or look.
-        Self::new(attach.knote, attach.change, process)?.begin(attach.knote, attach.change.fflags)
+        Self::new(attach.knote, attach.change, process, bodies)?.begin(attach.knote, attach.change.fflags)
     }
 
     /// A watch that hears of the end from now on.
-    fn new(knote: &Knote, change: &Kevent, process: process::Process) -> Result<Self> {
-        let tracker = Tracker {
-            observer: Observer::current(&process)?,
-            namespace: process::current_namespace().ok_or(ESRCH)?,
-        };
+    fn new(
+        knote: &Knote,
+        change: &Kevent,
+        process: process::Process,
+        bodies: &mut Bodies,
+    ) -> Result<Self> {
+        let observer = Observer::current(&process, &mut bodies.watcher)?;
         let flags = change.flags | EV_CLEAR;
         let asked = (change.fflags, change.udata, payer(change.fflags)?);
-        let watcher = Watcher::new(knote, flags, tracker, asked);
+        let watcher = Watcher::new(knote, flags, observer, asked);
         Ok(Process {
             exit: Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?,
             fork: None,

@@ -22,7 +22,7 @@ use crate::{
         process::{self, Process, Signals, SIGNAL_MAX},
         tracepoint::Tracepoint, //
     },
-    knote::Knote,
+    knote::{Bodies, Knote},
     objects::{ObjectKind, ObjectPlace}, //
 };
 use kernel::{
@@ -66,15 +66,16 @@ impl Signal {
     ///
     /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of it as they
     /// may; `ENOMEM`.
-    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
+    pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let number = i32::try_from(attach.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
             return Err(EINVAL);
         }
+        let own = Process::current().ok_or(ESRCH)?;
         let watcher = Arc::new(
             SignalWatcher {
                 knote: attach.knote.into(),
-                observer: Observer::current(&Process::current().ok_or(ESRCH)?)?,
+                observer: Observer::current(&own, &mut bodies.watcher)?,
                 count: Atomic::new(0),
             },
             GFP_KERNEL_ACCOUNT,

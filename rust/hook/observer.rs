@@ -27,9 +27,12 @@ use core::{marker::PhantomData, ptr, ptr::NonNull};
 use kernel::{
     bindings,
     cred::Credential,
+    current,
     ffi::c_int,
+    pid_namespace::PidNamespace,
     prelude::*,
-    sync::{aref::ARef, rcu}, //
+    sync::{aref::ARef, rcu, Arc},
+    task::Task, //
 };
 
 const CAP_KILL: c_int = bindings::CAP_KILL as c_int;
@@ -68,25 +71,30 @@ impl<'a> Subject<'a> {
 /// Who watches.
 #[derive(Clone)]
 pub(crate) struct Observer {
+    watcher: Arc<Watcher>,
+    /// If it watches itself, the program that does.
+    program: u64,
+}
+
+/// What is known of a watcher, whatever it watches.
+pub(crate) struct Watcher {
     credentials: ARef<Credential>,
     /// False if a security module keeps it from using `CAP_SYS_PTRACE`.
     may_use_capability: bool,
     /// Its process.
     process: Process,
-    /// If it watches itself, the program that does.
-    program: u64,
+    /// Where its children are named.
+    namespace: ARef<PidNamespace>,
 }
 
-impl Observer {
-    /// The current task, which begins to watch `process`.
+impl Watcher {
+    /// The current task.
     ///
     /// # Errors
     ///
-    /// `ESRCH` if it is no process.
-    pub(crate) fn current(process: &Process) -> Result<Self> {
-        let own = Process::current().ok_or(ESRCH)?;
-        // SAFETY: The current task is valid.
-        let task = unsafe { Subject::new(NonNull::new_unchecked(bindings::get_current())) };
+    /// `ESRCH` if it is no process. `ENOMEM`.
+    fn current() -> Result<Arc<Self>> {
+        let process = Process::current().ok_or(ESRCH)?;
         // SAFETY: No preconditions. The reference is ours.
         let credentials = unsafe {
             let raw = generated::kq_current_cred_get().cast_mut();
@@ -98,26 +106,59 @@ impl Observer {
             !has(raw, CAP_SYS_PTRACE)
                 || generated::kq_current_is_capable((*raw).user_ns, CAP_SYS_PTRACE)
         };
-        Ok(Observer {
-            program: if own.id() == process.id() {
-                task.program()
-            } else {
-                NO_PROGRAM
-            },
+        let task: &Task = current!();
+        let watcher = Watcher {
             credentials,
             may_use_capability,
-            process: own,
-        })
+            process,
+            namespace: task.get_pid_ns().ok_or(ESRCH)?,
+        };
+        Ok(Arc::new(watcher, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// True if it is the current task, as it is now. (Credentials do not change: a task gets others.
+    /// The namespace that a process is in is its own for good.)
+    fn is_current(&self) -> bool {
+        // SAFETY: The current task is valid, and its credentials are changed by itself only.
+        let credentials = unsafe { (*bindings::get_current()).cred };
+        ptr::eq(credentials, self.credentials.as_ptr()) && self.process.is_current()
+    }
+}
+
+impl Observer {
+    /// The current task, which begins to watch `process`. What was known of it is kept in `last`, for the
+    /// next time.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if it is no process. `ENOMEM`.
+    pub(crate) fn current(process: &Process, last: &mut Option<Arc<Watcher>>) -> Result<Self> {
+        let watcher = match last {
+            Some(watcher) if watcher.is_current() => watcher.clone(),
+            _ => last.insert(Watcher::current()?).clone(),
+        };
+        let program = if watcher.process.id() == process.id() {
+            // SAFETY: The current task is valid.
+            unsafe { Subject::new(NonNull::new_unchecked(bindings::get_current())) }.program()
+        } else {
+            NO_PROGRAM
+        };
+        Ok(Observer { watcher, program })
+    }
+
+    /// Where the children of the watcher are named.
+    pub(crate) fn namespace(&self) -> &PidNamespace {
+        &self.watcher.namespace
     }
 
     /// The process that it is.
     pub(crate) fn process(&self) -> &Process {
-        &self.process
+        &self.watcher.process
     }
 
     /// True if it is that process. (The pointer is only compared.)
     pub(super) fn is(&self, process: *mut bindings::pid) -> bool {
-        self.process.id() == process.addr()
+        self.watcher.process.id() == process.addr()
     }
 
     /// True if it may know what the task does, as it is now.
@@ -130,7 +171,7 @@ impl Observer {
     #[inline(never)]
     fn has_right_to(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
-        let own = self.credentials.as_ptr();
+        let own = self.watcher.credentials.as_ptr();
         // SAFETY: The task is valid by its type's invariant, and RCU keeps its credentials, and
         // with them their namespace. Ours are valid while there is a reference. They do not change.
         let (alike, theirs) = unsafe {
@@ -167,14 +208,14 @@ impl Observer {
     /// The namespace is valid.
     unsafe fn is_capable_in(&self, namespace: *mut bindings::user_namespace) -> bool {
         // SAFETY: Ours are valid while there is a reference; by this function's contract.
-        self.may_use_capability
-            && unsafe { is_capable(self.credentials.as_ptr(), namespace, CAP_SYS_PTRACE) }
+        self.watcher.may_use_capability
+            && unsafe { is_capable(self.watcher.credentials.as_ptr(), namespace, CAP_SYS_PTRACE) }
     }
 
     /// True if the current task, which is the observer, might send a signal to the task.
     pub(super) fn may_signal(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
-        let own = self.credentials.as_ptr();
+        let own = self.watcher.credentials.as_ptr();
         // SAFETY: As in `has_right_to`.
         unsafe {
             let theirs = generated::kq_task_cred(subject.0.as_ptr());

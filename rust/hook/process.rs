@@ -35,13 +35,11 @@ use core::{
 };
 use kernel::{
     bindings,
-    current,
     ffi::{c_int, c_void},
     fs::File,
     pid_namespace::PidNamespace,
     prelude::*,
-    sync::{aref::ARef, rcu, Arc, ArcBorrow},
-    task::Task, //
+    sync::{rcu, Arc, ArcBorrow}, //
 };
 
 /// A process, alive or not: a reference to its `struct pid`.
@@ -239,12 +237,6 @@ const _: () = assert!(size_of::<bindings::pid>() > SIGNAL_MAX as usize);
 #[inline]
 fn signal_id(process: usize, number: i32) -> usize {
     process.wrapping_add(number as usize)
-}
-
-/// The current task's pid namespace.
-pub(crate) fn current_namespace() -> Option<ARef<PidNamespace>> {
-    let task: &Task = current!();
-    task.get_pid_ns()
 }
 
 /// Who wants to know of forks.
