@@ -254,6 +254,7 @@ fn knote_body<'a>(attach: &Attach<'a>, bodies: &'a mut Bodies) -> &'a mut Body {
     attach.knote.body_mut(bodies)
 }
 
+#[inline]
 fn keep<T: Send + Sync + 'static>(source: Result<T>) -> Result<Erased> {
     Erased::of(source?, GFP_KERNEL_ACCOUNT)
 }

@@ -201,14 +201,17 @@ impl Watcher {
         );
         let exit = Exit::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
-        let source = Process {
-            place: Some(place(&kqueue, child, Memory::Atomic)?),
+        let deeds = Deeds {
+            _place: place(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
                 .then(|| shared.forks.watch_too(child.id(), exit.mourner()))
                 .transpose()?,
             exec: wants_execs(wanted)
                 .then(|| shared.execs.watch_too(child.id(), exit.mourner()))
                 .transpose()?,
+        };
+        let source = Process {
+            deeds: Some(KBox::new(deeds, alloc)?),
             exit,
             parent: Some(self.knote.ident() as i64),
             fired: 0,
@@ -279,13 +282,17 @@ fn wants_execs(fflags: u32) -> bool {
     fflags & (NOTE_EXEC | NOTE_TRACK) != 0
 }
 
+/// What is heard of a process besides its end. Most are watched for that alone.
+struct Deeds {
+    fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
+    exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
+    _place: ObjectPlace,
+}
+
 /// A watched process.
 pub(crate) struct Process {
     exit: Exit<Watcher>,
-    fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
-    exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
-    /// For one of those two, or both.
-    place: Option<ObjectPlace>,
+    deeds: Option<KBox<Deeds>>,
     /// Of a child that was tracked, until that is reported: its parent's number.
     parent: Option<i64>,
     /// What has happened and was not reported.
@@ -301,93 +308,103 @@ impl Process {
     pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES)?;
         let process = process::Process::find(attach.change.ident).ok_or(ESRCH)?;
-        let this = Self::new(attach.knote, attach.change, process, bodies)?;
-        let watcher = this.exit.mourner();
-        let fflags = attach.change.fflags;
-        let only_end = !wants_forks(fflags) && !wants_execs(fflags);
-        if !watcher
-            .process()
-            .check_access(watcher.observer(), only_end)?
-        {
-            watcher.lose();
-        }
-        this.begin(attach.knote, fflags)
+        Self::new(attach.knote, attach.change, process, bodies, true)
     }
 
     /// # Errors
     ///
-    /// `EINVAL` for a descriptor that is no pidfd, and for a note that such a one does not have; `ESRCH` for one of a thread,
-    /// if nothing is left of the process, or it is a zombie and `NOTE_EXIT` is not asked for; `EBADF` if there is no file;
-    /// `ENOMEM`.
+    /// `EINVAL` for a descriptor that is no pidfd, and for a note that such a one does not have;
+    /// `ESRCH` for one of a thread, if nothing is left of the process, or it is a zombie and
+    /// `NOTE_EXIT` is not asked for; `EBADF` if there is no file; `ENOMEM`.
     pub(super) fn attach_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
         let file = attach.file.ok_or(EBADF)?;
         let process = process::Process::of_pidfd(&file).ok_or(EINVAL)?;
         close::bind(attach.knote, file, attach.table, bodies)?;
-        // Who has a pidfd may know of the end, as poll(2) tells it; of the status, who may wait or look.
-        Self::new(attach.knote, attach.change, process, bodies)?.begin(attach.knote, attach.change.fflags)
+        // Whoever has a pidfd may know of the end, as poll(2) tells it; of the status, who may wait
+        // or look.
+        Self::new(attach.knote, attach.change, process, bodies, false)
     }
 
-    /// A watch that hears of the end from now on.
+    /// A watch, of a process that is the caller's to watch if that `is_checked`.
+    #[inline]
     fn new(
         knote: &Knote,
         change: &Kevent,
         process: process::Process,
         bodies: &mut Bodies,
+        is_checked: bool,
     ) -> Result<Self> {
         let observer = Observer::current(&process, &mut bodies.watcher)?;
-        let flags = change.flags | EV_CLEAR;
-        let asked = (change.fflags, change.udata, payer(change.fflags)?);
-        let watcher = Watcher::new(knote, flags, observer, asked);
-        Ok(Process {
-            exit: Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?,
-            fork: None,
-            exec: None,
-            place: None,
-            parent: None,
-            fired: 0,
-        })
-    }
-
-    /// Looks at what has become of the process, and has the rest heard that `fflags` asks for.
-    fn begin(mut self, knote: &Knote, fflags: u32) -> Result<Self> {
-        let watcher = self.exit.mourner();
+        let fflags = change.fflags;
+        let asked = (fflags, change.udata, payer(fflags)?);
+        let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, asked);
+        let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
+        let watcher = exit.mourner();
+        let (process, observer) = (watcher.process(), watcher.observer());
+        let only_end = !wants_forks(fflags) && !wants_execs(fflags);
         // Whoever exits from here on is heard of; who did before, may be a zombie.
-        match watcher.process().life(watcher.observer()) {
+        let life = if is_checked {
+            let (may_look, life) = process.check_access(observer, only_end)?;
+            if !may_look {
+                watcher.lose();
+            }
+            life
+        } else {
+            process.life(observer)
+        };
+        match life {
             Life::Running => {}
             Life::Exited(end) if fflags & NOTE_EXIT != 0 => {
                 watcher.heard.lock().exit(end);
             }
             Life::Exited(_) | Life::Gone => return Err(ESRCH),
         }
-        self.watch(knote, fflags)?;
-        Ok(self)
+        let mut this = Process {
+            exit,
+            deeds: None,
+            parent: None,
+            fired: 0,
+        };
+        if !only_end {
+            this.watch(knote, fflags)?;
+        }
+        Ok(this)
     }
 
     /// Has as much heard as `fflags` asks for.
     fn watch(&mut self, knote: &Knote, fflags: u32) -> Result {
+        let (forks, execs) = (wants_forks(fflags), wants_execs(fflags));
+        if !forks && !execs {
+            self.deeds = None;
+            return Ok(());
+        }
         let kqueue = knote.kqueue();
         let shared = kqueue.shared();
         let watcher = self.exit.mourner();
         let id = watcher.process().id();
-        let hears = wants_forks(fflags) || wants_execs(fflags);
-        if hears && self.place.is_none() {
-            self.place = Some(place(&kqueue, watcher.process(), Memory::Wait)?);
+        let deeds = match &mut self.deeds {
+            Some(deeds) => deeds,
+            deeds => deeds.insert(KBox::new(
+                Deeds {
+                    fork: None,
+                    exec: None,
+                    _place: place(&kqueue, watcher.process(), Memory::Wait)?,
+                },
+                GFP_KERNEL_ACCOUNT,
+            )?),
+        };
+        if forks && deeds.fork.is_none() {
+            deeds.fork = Some(shared.forks.watch(id, watcher)?);
         }
-        if wants_forks(fflags) && self.fork.is_none() {
-            self.fork = Some(shared.forks.watch(id, watcher)?);
+        if execs && deeds.exec.is_none() {
+            deeds.exec = Some(shared.execs.watch(id, watcher)?);
         }
-        if wants_execs(fflags) && self.exec.is_none() {
-            self.exec = Some(shared.execs.watch(id, watcher)?);
+        if !forks {
+            deeds.fork = None;
         }
-        if !wants_forks(fflags) {
-            self.fork = None;
-        }
-        if !wants_execs(fflags) {
-            self.exec = None;
-        }
-        if !hears {
-            self.place = None;
+        if !execs {
+            deeds.exec = None;
         }
         Ok(())
     }

@@ -156,9 +156,18 @@ impl Process {
     /// What has become of it, as `observer` sees it.
     pub(crate) fn life(&self, observer: &Observer) -> Life {
         let rcu = rcu::read_lock();
-        let Some(leader) = NonNull::new(self.leader(&rcu)) else {
-            return Life::Gone;
-        };
+        let leader = NonNull::new(self.leader(&rcu));
+        // SAFETY: Kept by RCU.
+        leader.map_or(Life::Gone, |leader| unsafe {
+            Self::life_of(leader, observer)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// RCU keeps the task, which leads a process.
+    #[inline(always)]
+    unsafe fn life_of(leader: NonNull<bindings::task_struct>, observer: &Observer) -> Life {
         let raw = leader.as_ptr();
         // SAFETY: Kept by RCU, and with it its parents. Those of another process are only compared.
         unsafe {
@@ -180,25 +189,30 @@ impl Process {
 
     /// Checks that `observer`, the current task, may watch the process, if need be for no more than
     /// its end: its child, one that it may look at, or, for the end, one that it could send a
-    /// signal. False if it may know no more of it now.
+    /// signal. Gives false if it may know no more of it now, and what has become of it.
     ///
     /// # Errors
     ///
     /// `EACCES`, or `ESRCH` if nothing is left of it.
-    pub(crate) fn check_access(&self, observer: &Observer, only_end: bool) -> Result<bool> {
+    pub(crate) fn check_access(
+        &self,
+        observer: &Observer,
+        only_end: bool,
+    ) -> Result<(bool, Life)> {
         let rcu = rcu::read_lock();
         let leader = NonNull::new(self.leader(&rcu)).ok_or(ESRCH)?;
         // SAFETY: Kept by RCU.
-        let (subject, parent) = unsafe {
+        let (subject, parent, life) = unsafe {
             (
                 Subject::new(leader),
                 generated::kq_process_parent(leader.as_ptr()),
+                Self::life_of(leader, observer),
             )
         };
         if (only_end && observer.is(parent)) || observer.may_look(subject) {
-            Ok(true)
+            Ok((true, life))
         } else if observer.is(parent) || (only_end && observer.may_signal(subject)) {
-            Ok(false)
+            Ok((false, life))
         } else {
             Err(EACCES)
         }
