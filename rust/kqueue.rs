@@ -1357,6 +1357,7 @@ impl Kqueue {
     fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
         let mut events = Events::new();
         let mut asks = false;
+        let mut free = events.free(BATCH);
         for taken in batch.iter_mut() {
             let knote = &*taken.knote;
             if taken.next == Next::Unbound {
@@ -1373,8 +1374,9 @@ impl Kqueue {
             taken.next = Self::after(knote.filter(), event.flags);
             asks |= taken.next == Next::Asks;
             // There is room.
-            let _ = events.push(event);
+            free.push(event);
         }
+        drop(free);
         if events.is_empty() {
             return Ok(());
         }
@@ -1546,7 +1548,7 @@ impl Parts<'_> {
 
 impl Ready {
     /// Takes a knote off the list for good.
-    #[inline]
+    #[inline(always)]
     fn retire(&mut self, knote: &Knote) {
         self.untell(knote);
         if knote.state(self).delete() {

@@ -366,15 +366,15 @@ pub(crate) fn glance(
     body: &mut Body,
     file: Option<&File>,
 ) -> Glance<Report> {
-    if quick == Quick::User {
+    let Some(file) = file else {
+        if quick != Quick::User {
+            return Glance::Ask;
+        }
         let report = user::event(body).map_or(Glance::Nothing, Glance::Ready);
         if body.flags & EV_CLEAR != 0 && matches!(report, Glance::Ready(_)) {
             user::clear(body);
         }
         return report;
-    }
-    let Some(file) = file else {
-        return Glance::Ask;
     };
     let data = match quick {
         Quick::UnixStream => FileKind::UnixStream.glance(file, Direction::Read, true),

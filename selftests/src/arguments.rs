@@ -188,7 +188,7 @@ fn short_forms_collect_and_change() {
 fn short_changes_end_with_the_first_that_fails() {
     let kqueue = kqueue();
     let user = |ident| Event::new(ident, Filter::USER, ev::ADD).fflags(note::TRIGGER);
-    let missing = Event::new(9, Filter::USER, ev::DELETE);
+    let missing = Event::new(99, Filter::USER, ev::DELETE);
     for at in [0, 1, 15, 16, 17, 40] {
         let mut changes: Vec<Event> = (0..41).map(user).collect();
         changes[at] = missing;
