@@ -144,8 +144,9 @@ fn long_chains() {
             // Not in a circle, however long.
             let circle = add_read(&queues[0], 0);
             assert_eq!(change_error(&queues[length], circle), libc::ELOOP);
-            for _ in 0..2 {
-                trigger(&queues[length]);
+            for ident in 0..2 {
+                let event = Event::new(ident, Filter::USER, ev::ADD | ev::CLEAR);
+                change(&queues[length], &[event.fflags(note::TRIGGER)]);
                 assert_eq!(one(&queues[0]).data, 1);
                 for queue in &queues[..=length] {
                     let _ = pending(queue);
