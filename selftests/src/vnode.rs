@@ -587,6 +587,7 @@ fn of_an_overlay() {
     let (kqueue, file) = watching(&merged.join("a"));
     writable(&merged.join("a")).write_all(b"12345").unwrap();
     assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+    sizes_and_times(&kqueue, &merged.join("a"));
     fs::remove_file(merged.join("a")).unwrap();
     let seen = notes(&kqueue);
     assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
@@ -822,6 +823,19 @@ fn a_tree_under_churn_is_seen_as_inotify_sees_it() {
     assert!(told > ROUNDS / 2);
 }
 
+/// Truncations, and times that are set, of a file of five bytes.
+fn sizes_and_times(kqueue: &Kqueue, path: &Path) {
+    let file = writable(path);
+    for (size, expected) in [(2, note::WRITE), (9, note::WRITE | note::EXTEND)] {
+        file.set_len(size).unwrap();
+        assert_eq!(notes(kqueue), expected);
+        set_time(&file, None, Some(1000));
+        assert_eq!(notes(kqueue), note::ATTRIB);
+    }
+    writable(path).write_all(b"1").unwrap();
+    assert_eq!(notes(kqueue), note::WRITE);
+}
+
 /// What any file system tells; `removed` is what it says when a file's last name goes.
 fn of_a_file_system(place: &Path, removed: u32) {
     let folder = Folder::new_in(place);
@@ -831,6 +845,7 @@ fn of_a_file_system(place: &Path, removed: u32) {
     let (kqueue, _file) = watching(&path);
     writable(&path).write_all(b"12345").unwrap();
     assert_eq!(notes(&kqueue), note::WRITE | note::EXTEND);
+    sizes_and_times(&kqueue, &path);
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     assert_eq!(notes(&kqueue), note::ATTRIB);
     fs::rename(&path, folder.path("b")).unwrap();
