@@ -46,7 +46,7 @@
 //! asked by its public operations, `->poll`, or `FIONREAD` where those who answer take their own
 //! locks and cannot be kept waiting, or counts as 1. That holds for sockets (`hook::socket` has the
 //! list), pipes (`hook::pipe`), eventfds (`hook::eventfd`), terminals and inotify (`hook::ioctl`),
-//! timerfds (`hook::fdinfo`). A file's operations are read once for what is done with them, as a
+//! timerfds (`hook::fdinfo`), and pidfds, whose process is in their inode as long as that is there (`hook::process`). A file's operations are read once for what is done with them, as a
 //! hang-up or a hot unplug may replace them (`hook::pollwait::operations`). How much is looked at
 //! under a lock is bounded, as others may choose how much there is.
 //!
@@ -77,7 +77,7 @@
 //! | mark of mounts | who mounts, under the mark's lock | activates a few, queues `telling` |
 //! | `telling` work | kernel thread | activates the others, in rounds |
 //! | probe of offsets | who moves it, preemption off, under a shard's lock | activates |
-//! | close probe | the closing task, maybe with preemption off, under a lock of the bindings | retires, queues the knote as task work |
+//! | close probes, that of descriptors opened with `O_PATH` too | the closing task, maybe with preemption off, under a lock of the bindings | retires, queues the knote as task work |
 //! | task work | the closing task, before it returns to userspace | removes; finishes a walk of the probe |
 //! | release of the mutex | its owner | removes what a task that was killed has left |
 //! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |
