@@ -47,13 +47,16 @@ fn is_of_fuse(file: &LocalFile) -> bool {
 }
 
 /// True for a regular file whose contents are made as they are read, as those of procfs, debugfs and their like: it has
-/// no pages of its own, and no size. (One that is generated and has a size is read to that.)
+/// no pages of its own, and no size. (One that is generated and has a size is read to that. What has no place in a file
+/// system, as a namespace's file, is not for reading.)
 pub(crate) fn is_generated(file: &LocalFile) -> bool {
     // SAFETY: A file has an inode as long as it lives.
     is_regular(file)
         && unsafe {
             let inode = (*file.as_ptr()).f_inode;
-            generated::kq_inode_has_no_pages(inode) && generated::kq_inode_size(inode) == 0
+            generated::kq_inode_has_no_pages(inode)
+                && generated::kq_inode_size(inode) == 0
+                && generated::kq_file_has_place(file.as_ptr())
         }
 }
 
