@@ -240,7 +240,7 @@ fn descriptors_that_are_none() {
 #[test]
 fn filters_that_are_none() {
     let kqueue = kqueue();
-    for filter in [0, 1, -11, i16::MIN, i16::MAX] {
+    for filter in [0, 1, -12, i16::MIN, i16::MAX] {
         let event = Event::new(1, Filter(filter), ev::ADD);
         assert_eq!(change_error(&kqueue, event), libc::EINVAL);
     }

@@ -133,7 +133,7 @@ fn change(random: &mut Random, queue: u8) -> Change {
             Target::Queue(random.below(QUEUES as u64 - 1) as u8),
             Filter::READ,
         ),
-        _ => (Target::Nothing, Filter(random.pick(&[-11, 0, 1, i16::MIN]))),
+        _ => (Target::Nothing, Filter(random.pick(&[-12, 0, 1, i16::MIN]))),
     };
     let mut flags = match random.weighted(&[60, 10, 10, 10, 10]) {
         0 => {
