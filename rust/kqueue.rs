@@ -933,7 +933,7 @@ impl Kqueue {
 
     /// True if the knote must now be put into the list.
     #[inline(always)]
-    fn apply_to_state(state: &State, active: bool, change: &Kevent) -> bool {
+    fn apply_to_state(state: &mut State, active: bool, change: &Kevent) -> bool {
         state.change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
     }
 

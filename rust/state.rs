@@ -42,7 +42,10 @@
 //!   delete, from anywhere: deleting, for good
 //! ```
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::{
+    marker::PhantomPinned,
+    sync::atomic::{AtomicU8, Ordering}, //
+};
 
 /// What a scan does with the knote that it took off the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +58,11 @@ pub(crate) enum Take {
 
 /// The state of one knote; guarded by its kqueue's spin lock. A byte, as there may be a million.
 ///
-/// Who has the lock changes it by a load and a store. Without it one may ask whether the knote is deleting or
-/// unlinked: so it is an atomic, as `READ_ONCE` and `WRITE_ONCE`, which orders nothing.
+/// Who has the lock has it mutable, reads it as it likes and changes it by one atomic store. So whether the knote is
+/// deleting or unlinked may be asked without the lock, by an atomic load (`WRITE_ONCE` and `READ_ONCE`: that orders
+/// nothing). As it is seen by others while it is mutable it is not `Unpin`.
 #[derive(Debug, Default)]
-pub(crate) struct State(AtomicU8);
+pub(crate) struct State(AtomicU8, PhantomPinned);
 
 const ACTIVE: u8 = 1;
 const QUEUED: u8 = 2;
@@ -71,25 +75,26 @@ const TOLD: u8 = 32;
 
 impl State {
     #[inline]
-    fn bits(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+    fn bits(&mut self) -> u8 {
+        *self.0.get_mut()
     }
 
     #[inline]
-    fn set(&self, bits: u8) {
+    fn set(&mut self, bits: u8) {
         self.0.store(bits, Ordering::Relaxed);
     }
 
+    /// Without the lock.
     #[inline]
     fn has(&self, bit: u8) -> bool {
-        self.bits() & bit != 0
+        self.0.load(Ordering::Relaxed) & bit != 0
     }
 
     /// The source fired, or a level-triggered condition was reported and holds on.
     ///
     /// True if the knote must now be put into the list.
     #[must_use]
-    pub(crate) fn activate(&self) -> bool {
+    pub(crate) fn activate(&mut self) -> bool {
         let bits = self.bits();
         if bits & DELETING != 0 {
             return false;
@@ -100,7 +105,7 @@ impl State {
     /// A change: activates, then `EV_DISABLE`, then `EV_ENABLE`, as it says. True if the knote must now be put
     /// into the list.
     #[must_use]
-    pub(crate) fn change(&self, active: bool, disable: bool, enable: bool) -> bool {
+    pub(crate) fn change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
         let mut bits = self.bits();
         if bits & DELETING != 0 {
             return false;
@@ -119,7 +124,7 @@ impl State {
 
     /// It has those bits from here on, and `QUEUED` if that is due.
     #[inline]
-    fn enqueue_if_due(&self, bits: u8) -> bool {
+    fn enqueue_if_due(&mut self, bits: u8) -> bool {
         // Active, and none of the others. (One that was told is taken off that list when it comes into this one.)
         let due = bits & !TOLD == ACTIVE;
         self.set(if due { bits | QUEUED } else { bits });
@@ -127,17 +132,18 @@ impl State {
     }
 
     /// `EV_DISPATCH`, after a report. A queued knote is left for a scan to skip.
-    pub(crate) fn disable(&self) {
-        self.set(self.bits() | DISABLED);
+    pub(crate) fn disable(&mut self) {
+        let bits = self.bits();
+        self.set(bits | DISABLED);
     }
 
     /// True if it must not be reported, be it active or not.
-    pub(crate) fn is_disabled(&self) -> bool {
-        self.has(DISABLED)
+    pub(crate) fn is_disabled(&mut self) -> bool {
+        self.bits() & DISABLED != 0
     }
 
     /// A scan took the knote off the list.
-    pub(crate) fn take(&self) -> Take {
+    pub(crate) fn take(&mut self) -> Take {
         let bits = self.bits() & !QUEUED;
         if bits & DISABLED != 0 {
             self.set(bits);
@@ -149,19 +155,20 @@ impl State {
 
     /// A scan has decided about it at a glance, and took it off the list: enabled as it was, it is idle now, or
     /// disabled if it is `dispatched`.
-    pub(crate) fn settle(&self, dispatched: bool) {
+    pub(crate) fn settle(&mut self, dispatched: bool) {
         let bits = self.bits() & !(QUEUED | ACTIVE);
         self.set(if dispatched { bits | DISABLED } else { bits });
     }
 
     /// The same for one that is told: it is idle, and in another list.
-    pub(crate) fn settle_told(&self) {
-        self.set((self.bits() & !(QUEUED | ACTIVE)) | TOLD);
+    pub(crate) fn settle_told(&mut self) {
+        let bits = self.bits();
+        self.set((bits & !(QUEUED | ACTIVE)) | TOLD);
     }
 
     /// It was looked at, and may have more to tell later on. True if it must now be put into the list of those.
     #[must_use]
-    pub(crate) fn tell(&self) -> bool {
+    pub(crate) fn tell(&mut self) -> bool {
         let bits = self.bits();
         let due = bits & (QUEUED | DELETING | TOLD) == 0;
         if due {
@@ -172,7 +179,7 @@ impl State {
 
     /// True if it must now be taken off the list of those that were told.
     #[must_use]
-    pub(crate) fn untell(&self) -> bool {
+    pub(crate) fn untell(&mut self) -> bool {
         let bits = self.bits();
         let told = bits & TOLD != 0;
         if told {
@@ -182,15 +189,15 @@ impl State {
     }
 
     /// True if it is in that list.
-    pub(crate) fn is_told(&self) -> bool {
-        self.has(TOLD)
+    pub(crate) fn is_told(&mut self) -> bool {
+        self.bits() & TOLD != 0
     }
 
     /// It is in the list without having been looked at, and its filter is about to be run. It keeps
     /// its place meanwhile; what its source tells is remembered. False if there is nothing to look
     /// at.
     #[must_use]
-    pub(crate) fn doubt(&self) -> bool {
+    pub(crate) fn doubt(&mut self) -> bool {
         let bits = self.bits();
         let queued = bits & (QUEUED | DISABLED) == QUEUED;
         if queued {
@@ -201,7 +208,7 @@ impl State {
 
     /// The filter has said whether it is `ready`. True if the knote must now be taken off the list.
     #[must_use]
-    pub(crate) fn resolve(&self, ready: bool) -> bool {
+    pub(crate) fn resolve(&mut self, ready: bool) -> bool {
         let mut bits = self.bits();
         if bits & QUEUED == 0 {
             return false;
@@ -219,15 +226,16 @@ impl State {
 
     /// The knote, which is not told, goes. True if it must now be taken off the list.
     #[must_use]
-    pub(crate) fn delete(&self) -> bool {
+    pub(crate) fn delete(&mut self) -> bool {
         let bits = self.bits();
         self.set((bits | DELETING) & !(QUEUED | ACTIVE));
         bits & QUEUED != 0
     }
 
     /// The close probe has taken the knote out of the tree of what is bound to descriptors.
-    pub(crate) fn unlink(&self) {
-        self.set(self.bits() | UNLINKED);
+    pub(crate) fn unlink(&mut self) {
+        let bits = self.bits();
+        self.set(bits | UNLINKED);
     }
 
     /// True once [`State::unlink`] was called.
@@ -241,7 +249,7 @@ impl State {
     }
 
     /// Its name in `/proc/PID/fdinfo`.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn name(&mut self) -> &'static str {
         let bits = self.bits();
         let [deleting, disabled, queued, active] =
             [DELETING, DISABLED, QUEUED, ACTIVE].map(|bit| bits & bit != 0);

@@ -117,7 +117,7 @@ impl Locks {
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
-    pub(super) state: State,
+    pub(super) state: UnsafeCell<State>,
     filter: Filter,
     /// Guarded by the mutex.
     quick: UnsafeCell<Quick>,
@@ -234,7 +234,7 @@ impl Knote {
     ) -> Result<ARef<Self>> {
         let make = || Knote {
             refs: Refcount::new(1),
-            state: State::default(),
+            state: UnsafeCell::new(State::default()),
             filter,
             quick: UnsafeCell::new(Quick::No),
             kqueue: kqueue.into(),
@@ -368,11 +368,12 @@ impl Knote {
             .is_some_and(|file| names.maps(self.ident, file))
     }
 
-    /// Its state. The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
+    /// Its state.
     #[inline]
-    pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a State {
+    pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
         self.check(ready);
-        &self.state
+        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
+        unsafe { &mut *self.state.get() }
     }
 
     /// What a scan looks at, for who knows already that it is of this kqueue.
@@ -387,7 +388,7 @@ impl Knote {
         unsafe {
             Seen {
                 knote: self,
-                state: &self.state,
+                state: &mut *self.state.get(),
                 body: &mut *self.body.get(),
                 file: self.bound.file(),
                 quick: *self.quick.get(),
@@ -414,7 +415,8 @@ impl Knote {
     /// True if it was retired; without the lock, so it may be by now even if not.
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
-        self.state.is_deleting()
+        // SAFETY: Valid; it is atomic, and may be seen by others while it is mutable.
+        unsafe { &*self.state.get() }.is_deleting()
     }
 
     /// A reference to it, unless the last one was just dropped.
@@ -435,7 +437,8 @@ impl Knote {
     /// of that tree, under which it is done.
     #[inline]
     pub(super) fn is_unlinked(&self) -> bool {
-        self.state.is_unlinked()
+        // SAFETY: As above.
+        unsafe { &*self.state.get() }.is_unlinked()
     }
 
     /// Takes away what it hears of its source by, once it is retired: no callback comes after that.

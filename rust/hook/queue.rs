@@ -294,7 +294,7 @@ impl Ready {
 /// What there is to see of a knote.
 pub(crate) struct Seen<'a> {
     pub(crate) knote: &'a Knote,
-    pub(crate) state: &'a State,
+    pub(crate) state: &'a mut State,
     pub(crate) body: &'a mut Body,
     /// That of its descriptor, unless the number refers to another one by now, or to none.
     pub(crate) file: Option<&'a File>,

@@ -162,7 +162,8 @@ impl Ready {
     /// The knote is of this kqueue.
     #[inline(always)]
     pub(super) unsafe fn untell_checked(&mut self, knote: &Knote) -> bool {
-        let told = knote.state.untell();
+        // SAFETY: The lock of its kqueue is held, and `self` is borrowed by nobody else.
+        let told = unsafe { &mut *knote.state.get() }.untell();
         if told {
             // INVARIANT: It is not told any more.
             // SAFETY: The lock is held. The knote was told and so in one of the lists, in which its neighbours are valid.
