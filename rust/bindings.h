@@ -44,6 +44,7 @@ enum kq_offset {
 	KQ_PIPE_READERS = offsetof(struct pipe_inode_info, readers),
 	KQ_PIPE_WRITERS = offsetof(struct pipe_inode_info, writers),
 	KQ_PIPE_BUFS = offsetof(struct pipe_inode_info, bufs),
+	KQ_PIPE_BUF_OFFSET = offsetof(struct pipe_buffer, offset),
 	KQ_PIPE_BUF_LEN = offsetof(struct pipe_buffer, len),
 	KQ_PIPE_BUF_SIZE = sizeof(struct pipe_buffer),
 };

@@ -83,6 +83,7 @@ KQ_FIELD_IS(unsigned int, pipe_inode_info, ring_size);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, readers);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, writers);
 KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
+KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
 /* What rust/hook/socket.rs has copied by hand */

@@ -36,7 +36,7 @@ use crate::{
         fdtable::CurrentTable,
         fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
         hrtimer::Retry,
-        pipe::Pipe,
+        pipe::{Pipe, NOT_FULL},
         pollwait::{self, Events, Extra},
         probe::Watch,
         seek::{Seek, SeekProbe},
@@ -383,17 +383,16 @@ fn event_of_pipe(
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
-    let written = Pipe::of(file).and_then(|pipe| pipe.written());
-    knote
-        .end_told()
-        .store(written.unwrap_or_default(), Ordering::Relaxed);
+    let pipe = Pipe::of(file);
+    let mark = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.mark());
+    knote.end_told().store(mark, Ordering::Relaxed);
     let report = look(knote, body, file, direction, scratch);
     let waits = match &report {
         None => true,
         Some(report) => body.flags & EV_CLEAR != 0 && report.flags & EV_EOF == 0,
     };
     // What is written into an empty one is told.
-    if waits && written.is_some() {
+    if waits && pipe.is_some_and(|pipe| !pipe.is_empty()) {
         knote.kqueue().was_told(knote);
     }
     report
@@ -430,11 +429,6 @@ pub(super) fn event(
             })
         }
     }
-}
-
-/// True for the reader of a pipe that has no room left: a writer waits then until something is read.
-fn is_full(file: &File, direction: Direction) -> bool {
-    direction == Direction::Read && Pipe::of(file).is_some_and(|pipe| pipe.is_full())
 }
 
 /// Looks closer.
@@ -474,8 +468,7 @@ fn look(
         if look.data == 0 || direction == Direction::Write {
             report.flags |= EV_NODATA;
         }
-    } else if fflags & NOTE_LOWAT != 0 && look.data < mark && !look.more && !is_full(file, direction)
-    {
+    } else if fflags & NOTE_LOWAT != 0 && look.data < mark && !look.more {
         match direction {
             Direction::Read => return None,
             Direction::Write => {

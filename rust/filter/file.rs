@@ -203,11 +203,7 @@ impl FileKind {
         match (self, direction) {
             (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp),
             (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix),
-            (FileKind::Pipe, Direction::Read) => match glance_at_reader(file, interrupts_off) {
-                Glance::Ready((bytes, _)) => Glance::Ready(bytes),
-                Glance::Nothing => Glance::Nothing,
-                Glance::Ask => Glance::Ask,
-            },
+            (FileKind::Pipe, Direction::Read) => glance_at_reader(file, interrupts_off),
             (FileKind::Pipe, Direction::Write) => glance_at_writer(file),
             (FileKind::Eventfd, Direction::Read) => {
                 match eventfd::count_at_once(file).map(i64::try_from) {
@@ -277,13 +273,12 @@ impl FileKind {
     }
 }
 
-/// What the reader of a pipe is told, and how far the pipe is written by then.
+/// What the reader of a pipe is told that is not full.
 #[inline(always)]
-pub(super) fn glance_at_reader(file: &File, interrupts_off: bool) -> Glance<(i64, u32)> {
+fn glance_at_reader(file: &File, interrupts_off: bool) -> Glance<i64> {
     let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_read(file) && pipe.has_writer());
     match pipe.and_then(|pipe| pipe.readable_at_once(interrupts_off)) {
-        Some((bytes, written)) if bytes > 0 => Glance::Ready((bytes, written)),
-        Some(_) => Glance::Nothing,
+        Some(bytes) => Glance::ready_if(bytes > 0, || bytes),
         None => Glance::Ask,
     }
 }

@@ -18,7 +18,7 @@ mod vnode;
 use crate::{
     device::Shared,
     hook::{
-        erased::Erased, fdtable::CurrentTable, fsnotify::fs, knote::Parts, pollwait::Events,
+        erased::Erased, fdtable::CurrentTable, fsnotify::fs, knote::Parts, pipe::NOT_FULL, pollwait::Events,
         usercopy::Scratch,
     },
     knote::{Bodies, Body, Knote},
@@ -380,15 +380,11 @@ pub(crate) fn glance(
         Quick::UnixStream => FileKind::UnixStream.glance(file, Direction::Read, true),
         Quick::Tcp => FileKind::Tcp.glance(file, Direction::Read, true),
         Quick::Eventfd => FileKind::Eventfd.glance(file, Direction::Read, true),
-        Quick::Pipe | Quick::PipeEdge => match file::glance_at_reader(file, true) {
-            Glance::Ready((data, written)) => {
-                // Only one that is told needs it; for the others it costs less than to ask.
-                knote.end_told().store(written, Ordering::Relaxed);
-                Glance::Ready(data)
-            }
-            Glance::Nothing => Glance::Nothing,
-            Glance::Ask => Glance::Ask,
-        },
+        Quick::Pipe | Quick::PipeEdge => {
+            // Only one that is told needs it; for the others it costs less than to ask.
+            knote.end_told().store(NOT_FULL, Ordering::Relaxed);
+            FileKind::Pipe.glance(file, Direction::Read, true)
+        }
         Quick::No | Quick::User => Glance::Ask,
     };
     match data {

@@ -326,10 +326,11 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
 
 /// True if the current task may ask for those notes of `file`.
 fn may_ask(file: &File, wanted: u32) -> bool {
-    let told = if fdtable::is_path(file) {
+    if fdtable::is_path(file) {
         // To name a file takes no right to it.
-        NOTES
-    } else if contents::is_regular(file) || contents::is_directory(file) {
+        return fsnotify::may_read(file);
+    }
+    let told = if contents::is_regular(file) || contents::is_directory(file) {
         OF_OTHERS
     } else {
         // Writing does not change the file itself: it is what others do with a terminal, say.

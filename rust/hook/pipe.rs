@@ -34,10 +34,14 @@ mod field {
     pub(super) const READERS: Field<u32> = Field::at(kq_offset_KQ_PIPE_READERS);
     pub(super) const WRITERS: Field<u32> = Field::at(kq_offset_KQ_PIPE_WRITERS);
     pub(super) const BUFFERS: Field<*const u8> = Field::at(kq_offset_KQ_PIPE_BUFS);
+    pub(super) const BUFFER_OFFSET: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_OFFSET);
     pub(super) const BUFFER_LEN: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_LEN);
     /// From one buffer to the next.
     pub(super) const BUFFER_SIZE: usize = kq_offset_KQ_PIPE_BUF_SIZE as usize;
 }
+
+/// The mark of a pipe that is not full.
+pub(crate) const NOT_FULL: u32 = 0;
 
 const S_IFMT: u16 = 0o170000;
 const S_IFIFO: u16 = 0o010000;
@@ -98,6 +102,11 @@ impl<'a> Pipe<'a> {
         head.wrapping_sub(tail)
     }
 
+    /// True if there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used() == 0
+    }
+
     /// True if somebody has it open for writing.
     #[inline]
     pub(crate) fn has_writer(&self) -> bool {
@@ -133,7 +142,7 @@ impl<'a> Pipe<'a> {
         // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
         unsafe {
             let flags = IrqSave::lock(lock);
-            let (bytes, _) = self.count();
+            let bytes = self.count();
             IrqSave::unlock(lock, &flags);
             bytes
         }
@@ -141,14 +150,14 @@ impl<'a> Pipe<'a> {
 
     /// The same, but never waits: `None` if the lock is not free, or if it takes long to count. May be
     /// called with a lock held that a wake-up takes; if interrupts are off then, to say so is faster.
-    /// With [how far it is written](Self::written).
+    /// `None` as well if it is full, since what is to be known of it then takes longer.
     #[inline(always)]
-    pub(crate) fn readable_at_once(&self, interrupts_off: bool) -> Option<(i64, u32)> {
+    pub(crate) fn readable_at_once(&self, interrupts_off: bool) -> Option<i64> {
         /// That many slots are counted in no time.
         const FEW: u32 = 32;
         match self.used() {
-            0 => return Some((0, 0)),
-            used if used > FEW => return None,
+            0 => return Some(0),
+            used if used > FEW || used >= self.read(field::MAX_USAGE) => return None,
             _ => {}
         }
         let lock = self.lock();
@@ -170,13 +179,13 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// How much there is, and how far it is written.
+    /// How much there is.
     ///
     /// # Safety
     ///
     /// The lock is held.
     #[inline(always)]
-    unsafe fn count(&self) -> (i64, u32) {
+    unsafe fn count(&self) -> i64 {
         let (head, tail) = ends(self.read(field::HEAD_TAIL));
         let mut bytes = 0;
         let mut slot = tail;
@@ -185,7 +194,7 @@ impl<'a> Pipe<'a> {
             bytes += i64::from(unsafe { field::BUFFER_LEN.read(self.buffer(slot)) });
             slot = slot.wrapping_add(1);
         }
-        (bytes, head)
+        bytes
     }
 
     /// # Safety
@@ -203,27 +212,68 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// How far it is written: how many slots have been filled, by now. `None` if it is empty.
+    /// How far it is written, if it is full: then, and only then, a writer may wait in the middle of a
+    /// write, and tells nobody what it adds. 0 if it is not full, which no other mark is.
     ///
-    /// A writer that waits for room has filled all slots before. So what it writes meanwhile fills new
-    /// ones, and is seen here.
-    #[inline]
-    pub(crate) fn written(&self) -> Option<u32> {
+    /// The writer fills new slots, or the rest of the last one before it waits.
+    pub(crate) fn mark(&self) -> u32 {
+        if self.used() < self.read(field::MAX_USAGE) {
+            return NOT_FULL;
+        }
+        let lock = self.lock();
+        // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
+        unsafe {
+            let flags = IrqSave::lock(lock);
+            let mark = self.full_mark();
+            IrqSave::unlock(lock, &flags);
+            mark
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The lock is held.
+    unsafe fn full_mark(&self) -> u32 {
+        /// Few slots have as much as that.
+        const SLOT: u32 = 13;
         let (head, tail) = ends(self.read(field::HEAD_TAIL));
-        (head != tail).then_some(head)
+        if head.wrapping_sub(tail) < self.read(field::MAX_USAGE) {
+            return NOT_FULL;
+        }
+        // SAFETY: By this function's contract. Reading moves the offset on and shortens the rest by
+        // as much: what is seen in between looks like more, at worst.
+        let last = unsafe {
+            let buffer = self.buffer(head.wrapping_sub(1));
+            field::BUFFER_OFFSET
+                .read(buffer)
+                .wrapping_add(field::BUFFER_LEN.read(buffer))
+        };
+        (head.wrapping_shl(SLOT) ^ last).wrapping_shl(1) | 1
     }
 
-    /// True if a writer would wait.
-    pub(crate) fn is_full(&self) -> bool {
-        self.used() >= self.read(field::MAX_USAGE)
-    }
-
-    /// What has become of it since it was [written](Self::written) as far as `told`.
+    /// What has become of it since its reader was told, when it had the mark `told`. Interrupts are
+    /// off.
     pub(super) fn progress(&self, told: u32) -> Progress {
-        match self.written() {
-            None => Progress::Empty,
-            Some(written) if written == told => Progress::None,
-            Some(_) => Progress::More,
+        match self.used() {
+            0 => return Progress::Empty,
+            // A writer that does not wait tells what it has written.
+            used if used < self.read(field::MAX_USAGE) => return Progress::None,
+            _ => {}
+        }
+        let lock = self.lock();
+        // SAFETY: Valid by the type's invariant. It is held, if it is free, and given back as it was taken.
+        let mark = unsafe {
+            if !generated::kq_spin_trylock(lock) {
+                return Progress::None;
+            }
+            let mark = self.full_mark();
+            generated::kq_spin_unlock(lock);
+            mark
+        };
+        if mark == told || mark == NOT_FULL {
+            Progress::None
+        } else {
+            Progress::More
         }
     }
 }
