@@ -1118,17 +1118,20 @@ impl Kqueue {
             ready.unseen = all - seen;
             ready.cut = false;
             ready.news = false;
-            let table = caller.table;
-            return self.scan_on(ready, knotes, changes, table, sink, (&mut events, kept));
+            if events.len() < sink.room() {
+                let table = caller.table;
+                return self.scan_on(ready, knotes, changes, table, sink, (&mut events, kept));
+            }
         }
-        // Those that are kept are all that is pending.
-        self.stirred.set(kept);
-        let shared = kept && !ready.sleepers.is_empty();
+        // All was seen, so that those that are kept are all that is pending; or there is no more room.
+        let pending = kept || seen < all;
+        self.stirred.set(pending);
+        let shared = pending && !ready.sleepers.is_empty();
         drop(ready);
         if events.is_empty() {
             return Err(EAGAIN);
         }
-        let result = self.tell(knotes, &events, Some(changes), sink);
+        let result = self.tell(knotes, &events, Some(changes), seen == all, sink);
         if shared {
             self.wake_some(Wake {
                 sleeper: true,
@@ -1257,18 +1260,19 @@ impl Kqueue {
         // Those that are pending besides have come while the lock was free.
         wake.signals |= done && ready.news;
         drop(ready);
-        let result = self.tell(knotes, events, None, sink);
+        let result = self.tell(knotes, events, None, false, sink);
         (done, result)
     }
 
-    /// Reports events that were told at a glance. It was the `last` one of a scan, which has looked
-    /// at all that was pending, or there are others to see.
+    /// Reports events that were told at a glance, which was one at `all` that was pending. With the
+    /// changes of the call, if any, if it was the `last` one of the scan.
     #[inline(always)]
     fn tell(
         &self,
         knotes: &mut Knotes,
         events: &Events,
         last: Option<Option<&Buffer>>,
+        all: bool,
         sink: &mut impl EventSink,
     ) -> Result {
         let (told, result) = sink.report(events);
@@ -1276,7 +1280,7 @@ impl Kqueue {
             self.trace_deliveries(events, told);
         }
         if told < events.len() {
-            self.take_back(knotes, events.iter().skip(told), last.is_some());
+            self.take_back(knotes, events.iter().skip(told), all);
             if let Some(changes) = last {
                 self.stop_short(knotes, changes, sink);
             }
