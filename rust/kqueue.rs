@@ -153,7 +153,7 @@ const LOOKS: usize = 4 * BATCH;
 enum Next {
     /// It had nothing to report, and waits until its source fires again.
     Nothing,
-    /// It was reported, and waits until its source fires again. It may have been removed.
+    /// It was reported, and waits until its source fires again.
     Idle,
     /// It is pending still: others are first.
     AtTail,
@@ -167,8 +167,9 @@ enum Next {
     DisabledActive,
     /// That is for its filter to say, when the event has reached the program.
     Asks,
-    /// Its descriptor was closed, or stands for another file now.
-    Unbound,
+    /// Its descriptor was closed, or stands for another file now, or it has ended with its report: it
+    /// is removed.
+    Gone,
 }
 
 /// A knote in a scan's hands.
@@ -1364,7 +1365,7 @@ impl Kqueue {
         let mut free = events.free(BATCH);
         for taken in batch.iter_mut() {
             let knote = &*taken.knote;
-            if taken.next == Next::Unbound {
+            if taken.next == Next::Gone {
                 self.remove(knotes, knote);
                 continue;
             }
@@ -1422,7 +1423,7 @@ impl Kqueue {
         let mut events = events.iter().take(told);
         for taken in batch.iter_mut() {
             // Those without an event.
-            if matches!(taken.next, Next::Unbound | Next::Nothing) {
+            if matches!(taken.next, Next::Gone | Next::Nothing) {
                 continue;
             }
             let Some(event) = events.next() else {
@@ -1435,7 +1436,7 @@ impl Kqueue {
             let knote = &*taken.knote;
             if event.has(EV_ONESHOT) {
                 self.remove(knotes, knote);
-                taken.next = Next::Idle;
+                taken.next = Next::Gone;
                 continue;
             }
             let more = filter::reported(&mut knote.parts(&mut knotes.bodies), event);
@@ -1637,7 +1638,7 @@ impl Ready {
                 Some(file) => names.maps(knote.ident(), file),
                 None => true,
             };
-            let next = if bound { Next::Nothing } else { Next::Unbound };
+            let next = if bound { Next::Nothing } else { Next::Gone };
             // There is room.
             let _ = batch.push(Taken { knote, next });
         }
@@ -1657,6 +1658,9 @@ impl Ready {
             result.news = true;
         }
         for Taken { knote, next } in batch {
+            if *next == Next::Gone {
+                continue;
+            }
             let state = knote.state(self);
             let due = match next {
                 Next::AtTail => {
@@ -1675,7 +1679,7 @@ impl Ready {
                     state.disable();
                     state.activate()
                 }
-                Next::Nothing | Next::Idle | Next::Unbound | Next::AtHead | Next::Asks => false,
+                Next::Nothing | Next::Idle | Next::Gone | Next::AtHead | Next::Asks => false,
             };
             if knote.state(self).is_disabled() && self.remove(knote) {
                 // Its source has fired while it was in the scan's hands. A disabled one is not pending.
