@@ -18,8 +18,8 @@ mod vnode;
 use crate::{
     device::Shared,
     hook::{
-        erased::Erased, fdtable::CurrentTable, fsnotify::fs, knote::Parts, pipe::NOT_FULL, pollwait::Events,
-        usercopy::Scratch,
+        erased::Erased, fdtable::CurrentTable, fsnotify::fs, knote::Parts, pipe::NOT_FULL,
+        pollwait::Events, usercopy::Scratch,
     },
     knote::{Bodies, Body, Knote},
     uapi::*, //
@@ -299,12 +299,7 @@ pub(crate) fn starts_anew(filter: Filter, change: &Kevent) -> bool {
 pub(crate) fn is_plain(filter: Filter) -> bool {
     matches!(
         filter,
-        Filter::Read
-            | Filter::Write
-            | Filter::Except
-            | Filter::Signal
-            | Filter::Aio
-            | Filter::User
+        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio | Filter::User
     )
 }
 

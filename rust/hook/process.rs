@@ -194,11 +194,7 @@ impl Process {
     /// # Errors
     ///
     /// `EACCES`, or `ESRCH` if nothing is left of it.
-    pub(crate) fn check_access(
-        &self,
-        observer: &Observer,
-        only_end: bool,
-    ) -> Result<(bool, Life)> {
+    pub(crate) fn check_access(&self, observer: &Observer, only_end: bool) -> Result<(bool, Life)> {
         let rcu = rcu::read_lock();
         let leader = NonNull::new(self.leader(&rcu)).ok_or(ESRCH)?;
         // SAFETY: Kept by RCU.
