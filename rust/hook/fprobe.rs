@@ -70,6 +70,10 @@ impl FunctionProbe {
                 return Err(EOPNOTSUPP);
             }
         }
+        // Functions that are being called have looked for probes without one, with preemption off.
+        // They have come to their end now, and what they did before is seen.
+        // SAFETY: May sleep, as registering may.
+        unsafe { kernel::bindings::synchronize_rcu() };
         Ok(())
     }
 

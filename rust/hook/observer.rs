@@ -79,7 +79,8 @@ pub(crate) struct Observer {
 /// What is known of a watcher, whatever it watches.
 pub(crate) struct Watcher {
     credentials: ARef<Credential>,
-    /// False if a security module keeps it from using `CAP_SYS_PTRACE`.
+    /// False if a security module keeps it from using `CAP_SYS_PTRACE`. The module is asked once, until
+    /// the credentials change or another task watches something by the same kqueue.
     may_use_capability: bool,
     /// Its process.
     process: Process,

@@ -521,11 +521,12 @@ fn what_is_only_named_and_cannot_be_read() {
             // SAFETY: The child is one thread.
             unsafe { assert_eq!((libc::setgid(65534), libc::setuid(65534)), (0, 0)) };
             let file = named(&path);
-            let result = kqueue().kevent(&[watch(&file, note::ATTRIB)], &mut [], None);
-            match result {
-                Ok(count) => allowed && count == 0,
-                Err(error) => !allowed && error.raw_os_error() == Some(libc::EACCES),
-            }
+            [0, note::ATTRIB, note::WRITE].into_iter().all(|notes| {
+                match kqueue().kevent(&[watch(&file, notes)], &mut [], None) {
+                    Ok(count) => allowed && count == 0,
+                    Err(error) => !allowed && error.raw_os_error() == Some(libc::EACCES),
+                }
+            })
         }));
     }
 }

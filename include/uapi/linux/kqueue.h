@@ -160,7 +160,7 @@ struct kqueue_kevent {
 /*
  * The commonest calls without arguments in memory. The argument is the address of
  * the list, and the number of entries in the list is the size field of the ioctl's
- * number: 0 to KQUEUE_IOC_MOST.
+ * number: 0 to KQUEUE_IOC_MOST at least.
  *
  * KQUEUE_IOC_WAIT collects events, and waits for one if there is none. KQUEUE_IOC_POLL
  * does the same and never waits. Both return the number of events. KQUEUE_IOC_CHANGE
