@@ -70,8 +70,8 @@ touch "$out/dmesg"
 heard() { awk -f "$top/scripts/kcsan-filter.awk" "$1"; }
 if heard "$out/dmesg" | grep -E "$reports" >/dev/null || heard "$out/console" | grep -E "$reports" >/dev/null; then
 	complain "the kernel reports:"
-	heard "$out/dmesg" | grep -E -m 1 -A 60 "$reports" | sed 's/^/  | /' || true
-	[ -s "$out/dmesg" ] || heard "$out/console" | grep -E -m 1 -A 60 "$reports" | sed 's/^/  | /' || true
+	heard "$out/dmesg" | grep -a -E -m 1 -A 60 "$reports" | sed 's/^/  | /' || true
+	[ -s "$out/dmesg" ] || heard "$out/console" | grep -a -E -m 1 -A 60 "$reports" | sed 's/^/  | /' || true
 fi
 # A module from outside the tree (bit 12) that is not signed (bit 13) is no fault.
 tainted=$(cat "$out/tainted" 2>/dev/null || echo 0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # kcsan-filter.awk: a kernel log without those reports of KCSAN that are about races of the kernel's
-# own: no function of the module's is in the title or in one of the two stacks.
+# own: no function of the module's is in the title or in one of the two stacks. What an interrupt has
+# interrupted, be it the module, is no part of its stack.
 
 # A report has ended: it is printed if it is the module's.
 function end_report(  i) {
@@ -8,7 +9,7 @@ function end_report(  i) {
 		for (i = 1; i <= length_of_report; i++)
 			print report[i]
 	}
-	in_report = ours = length_of_report = 0
+	in_report = ours = interrupted = length_of_report = 0
 }
 {
 	text = $0
@@ -21,7 +22,10 @@ text ~ /^BUG: KCSAN: / { in_report = 1 }
 !in_report { print; next }
 { report[++length_of_report] = $0 }
 # The title, and a line of a stack. (Held locks are listed too, with who has taken them.)
-text ~ /^(BUG: KCSAN: .*| +[^ ]+\+0x[0-9a-f]+\/0x[0-9a-f]+) *\[kqueue\]/ { ours = 1 }
+text ~ /^BUG: KCSAN: .*\[kqueue\]/ { ours = 1 }
+text ~ / of [0-9]+ bytes by / { interrupted = 0 }
+text ~ /^ +(asm_[a-z_]+|handle_softirqs)\+0x/ { interrupted = 1 }
+!interrupted && text ~ /^ +[^ ]+\+0x[0-9a-f]+\/0x[0-9a-f]+ \[kqueue\]/ { ours = 1 }
 text ~ /reordered to: .*\[kqueue\]/ { ours = 1 }
 text ~ /^=+$/ { end_report() }
 END { end_report() }

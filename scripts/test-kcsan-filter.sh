@@ -32,6 +32,10 @@ left a_race_of_the_kernel 0 < <(echo before; of_kernel; echo after)
 left a_race_of_the_module 1 < <(echo before; of_module; echo after)
 left a_race_of_the_module_with_itself 1 < <(report "data-race in a [kqueue] / b [kqueue]")
 left of_the_kernel_on_behalf_of_the_module 1 < <(report "data-race in a / b" " _RNv_4scan+0x12/0x40 [kqueue]")
+left in_an_interrupt_of_the_module 0 < <(report "data-race in a / b" \
+	"$(printf '%s\n' " asm_sysvec_apic_timer_interrupt+0x1a/0x20" " _RNv_4scan+0x12/0x40 [kqueue]")")
+left in_the_other_stack 1 < <(report "data-race in a / b" "$(printf '%s\n' " asm_common_interrupt+0x1a/0x20" "" \
+	"read to 0xffff888004b0a0a8 of 8 bytes by task 92 on cpu 1:" " _RNv_4scan+0x12/0x40 [kqueue]")")
 left reordered_in_the_module 1 < <(report "data-race in a / b" "  +-> reordered to: _RNv_4scan+0x12/0x40 [kqueue]")
 left under_a_lock_of_the_module 0 < <(report "data-race in a / b" \
 	" #0: ffff888004b0a0a8 (&lock){+.+.}-{3:3}, at: _RNv_4scan+0x12/0x40 [kqueue]")
