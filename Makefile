@@ -32,7 +32,7 @@ test-hostile:
 	@scripts/hostile.sh $(if $(QUICK),--quick) $(ONLY)
 
 test-race:
-	@scripts/race.sh $(SECONDS)
+	@ONLY="$(ONLY)" scripts/race.sh $(SECONDS)
 
 bench:
 	@scripts/bench.sh $(if $(QUICK),--quick) $(ONLY)
@@ -59,7 +59,7 @@ help:
 	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
 	@echo 'make fuzz            random calls in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug or race, ARGS of its own'
 	@echo 'make test-hostile    what a user who means harm costs others; QUICK=1, ONLY=NAMES'
-	@echo 'make test-race       data races, on a kernel that looks for them; SECONDS=N of stress, and of the fuzzer'
+	@echo 'make test-race       data races, on a kernel that looks for them; SECONDS=N of stress, and of the fuzzer; ONLY=NAME'
 	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'
 	@echo 'make check-programs  tests of entr, libev, libevent and redis on kqueue, in a virtual machine; ONLY="NAMES"'
 	@echo 'make check           formatting and lints of module and userspace'

@@ -1,12 +1,27 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # race.sh [SECONDS]: looks for data races: boots the race kernel with four processors, runs the tests of
-# threads, the stress tests for that long, and the fuzzer. A report that is about the module's own
-# functions fails it, those of the kernel's own races do not (scripts/kcsan-filter.awk).
+# threads, the stress test for that long, and then the fuzzer for as long with each of its kinds of rounds. A report
+# that is about the module fails it, those of the kernel's own races do not (scripts/kcsan-filter.awk).
+# The last line counts.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 seconds=${1:-60}
+only=${ONLY:-^(stress|close|dups|fork|nested|signal|timer)::|thread|sleeper|races}
 out=$top/build/guest/race
+passed=0
+failed=0
+
+# count STATUS NAME
+count() {
+	if [ "$1" = 0 ]; then
+		echo "ok $2"
+		passed=$((passed + 1))
+	else
+		echo "not ok $2"
+		failed=$((failed + 1))
+	fi
+}
 
 scripts/host-packages.sh
 tree=$(scripts/kernel.sh race)
@@ -15,30 +30,47 @@ helpers=$(scripts/guest-modules.sh race)
 assignments=$(scripts/selftests.sh)
 eval "$assignments"
 cargo build --quiet --release -p kqueue-samples
-programs=()
-if [ -d selftests/fuzz ]; then
-	cargo build --quiet --release -p kqueue-fuzz
-	# One that ends at a report of the kernel's would end at those that do not count.
-	programs=(target/release/kqueue-fuzz --seconds "$seconds" --keep-going)
-fi
+fuzzer=$(scripts/fuzzer.sh)
 mkdir -p "$out"
 
-status=0
+# Of Rust and of C: an option that a compiler no longer has would find nothing without a word.
+for object in main helpers; do
+	status=0
+	nm "$top/build/race/rust/$object.o" | grep ' U __tsan_read_write' >/dev/null || status=1
+	count $status "race::${object}_is_instrumented"
+done
+
+# Where a guest is emulated its processors take turns on the host's, so an access has to be watched for
+# longer than a turn to meet one of another processor.
+parameters=()
+has_kvm || parameters=(udelay_task=1000 udelay_interrupt=200)
+
 # run NAME SECONDS COMMAND...: one boot.
 run() {
-	local name=$1 limit=$2
+	local name=$1 limit=$2 status=0
 	shift 2
 	mkdir -p "$out/$name"
-	KQUEUE_GUEST_CPUS=4 scripts/guest.sh "$tree" "$limit" "$out/$name" "$@" || status=1
-	say "$name: $(grep -c 'BUG: KCSAN' "$out/$name/dmesg" || true) reports of data races, $(awk \
-		-f scripts/kcsan-filter.awk "$out/$name/dmesg" | grep -c 'BUG: KCSAN' || true) of them the module's"
+	KQUEUE_GUEST_CPUS=4 scripts/guest.sh "$tree" "$limit" "$out/$name" \
+		scripts/race-guest.sh "${parameters[@]}" -- "$@" || status=1
+	say "$name: $(grep -c 'BUG: KCSAN' "$out/$name/console" || true) reports of data races, $(awk \
+		-f scripts/kcsan-filter.awk "$out/$name/console" | grep -c 'BUG: KCSAN' || true) of them the module's"
+	count $status "race::$name"
 }
 
 say "the tests of threads, on the race kernel"
-run tests $((1800 + 4 * seconds)) env KQUEUE_STRESS_SECONDS="$seconds" selftests/run.sh "$module" "$out/tests" \
-	"$tests" "$c_tests" target/release/echo-server "$helpers/slowpoll.ko" 'stress|thread|race|fork|nested'
-if [ ${#programs[@]} != 0 ]; then
-	say "the fuzzer, on the race kernel"
-	run fuzz $((900 + 4 * seconds)) scripts/bench-guest.sh "$module" "${programs[@]}"
+rm -f "$out/tests/counts"
+run tests $((3600 + 4 * seconds)) env KQUEUE_STRESS_SECONDS="$seconds" selftests/run.sh "$module" "$out/tests" \
+	"$tests" "$c_tests" target/release/echo-server "$helpers/slowpoll.ko" "$only"
+if [ -f "$out/tests/counts" ]; then
+	read -r good bad <"$out/tests/counts"
+	passed=$((passed + good))
+	failed=$((failed + bad))
 fi
-exit $status
+
+say "the fuzzer, on the race kernel"
+for rounds in checked wild; do
+	run "fuzz_$rounds" $((1200 + 2 * seconds)) selftests/fuzz/run.sh "$module" "$fuzzer" \
+		--seconds "$seconds" --rounds "$rounds"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
