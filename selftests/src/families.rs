@@ -169,7 +169,8 @@ fn traffic(from: &OwnedFd, to: &OwnedFd, sizes: &[usize], check: impl Fn(Event) 
         let sender = scope.spawn(|| {
             let mut random = Random(0x5eed);
             let mut sent = 0;
-            while !stop.load(Ordering::Relaxed) {
+            // Whoever looks may be done before this thread has run at all.
+            while sent == 0 || !stop.load(Ordering::Relaxed) {
                 let size = sizes[random.below(sizes.len() as u64) as usize];
                 sent += usize::from(send(from, &vec![b'x'; size]) > 0);
             }
@@ -178,7 +179,7 @@ fn traffic(from: &OwnedFd, to: &OwnedFd, sizes: &[usize], check: impl Fn(Event) 
         let receiver = scope.spawn(|| {
             let mut buffer = vec![0; 8192];
             let mut got = 0;
-            while !stop.load(Ordering::Relaxed) {
+            while got == 0 || !stop.load(Ordering::Relaxed) {
                 got += usize::from(receive(to, &mut buffer) > 0);
             }
             got
