@@ -149,6 +149,12 @@ impl AsRawFd for Epoll {
     }
 }
 
+impl From<Epoll> for OwnedFd {
+    fn from(epoll: Epoll) -> Self {
+        epoll.0
+    }
+}
+
 /// As the C structure.
 pub type EpollEvent = libc::epoll_event;
 

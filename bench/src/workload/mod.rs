@@ -8,6 +8,7 @@ mod collect;
 mod echo;
 mod floor;
 mod growth;
+mod kinds;
 mod memory;
 mod pingpong;
 mod rearm;
@@ -24,7 +25,7 @@ use std::path::Path;
 pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: impl FnMut(Case)) {
     let wanted = |letter: char| only.is_none_or(|only| only.contains(letter));
     type Workload = fn(Scale, &mut dyn FnMut(Case));
-    let all: [(char, Workload); 12] = [
+    let all: [(char, Workload); 13] = [
         ('a', register::cases),
         ('b', rearm::cases),
         ('c', collect::cases),
@@ -37,6 +38,7 @@ pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: im
         ('j', memory::cases),
         ('l', growth::cases),
         ('m', floor::cases),
+        ('n', kinds::cases),
     ];
     for (letter, cases) in all {
         if wanted(letter) {
