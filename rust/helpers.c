@@ -537,6 +537,17 @@ int kq_sock_stream_wspace(struct sock *sk)
 	return sk_stream_wspace(sk);
 }
 
+bool kq_sock_stream_is_writable(struct sock *sk)
+{
+	return sk_stream_is_writeable(sk);
+}
+
+/* unix_writable() */
+bool kq_sock_unix_is_writable(struct sock *sk)
+{
+	return (refcount_read(&sk->sk_wmem_alloc) << 2) <= READ_ONCE(sk->sk_sndbuf);
+}
+
 int kq_sock_wspace(struct sock *sk)
 {
 	return READ_ONCE(sk->sk_sndbuf) - sk_wmem_alloc_get(sk);

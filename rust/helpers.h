@@ -148,6 +148,8 @@ u32 kq_sock_receive_queue_len(struct sock *sk);
 int kq_sock_tcp_inq(struct sock *sk);
 bool kq_sock_is_readable(struct sock *sk);
 int kq_sock_stream_wspace(struct sock *sk);
+bool kq_sock_stream_is_writable(struct sock *sk);
+bool kq_sock_unix_is_writable(struct sock *sk);
 int kq_sock_wspace(struct sock *sk);
 void kq_sock_want_room(struct sock *sk);
 u32 kq_sock_urgent_distance(struct sock *sk);

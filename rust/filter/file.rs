@@ -195,14 +195,16 @@ impl FileKind {
         direction: Direction,
         interrupts_off: bool,
     ) -> Glance<i64> {
-        let stream = |stream: Stream| match stream.input(file) {
+        let stream = |look: Input| match look {
             Input::Bytes(count) => Glance::Ready(count),
             Input::Nothing => Glance::Nothing,
             Input::Other => Glance::Ask,
         };
         match (self, direction) {
-            (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp),
-            (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix),
+            (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp.input(file)),
+            (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix.input(file)),
+            (FileKind::Tcp, Direction::Write) => stream(Stream::Tcp.room(file)),
+            (FileKind::UnixStream, Direction::Write) => stream(Stream::Unix.room(file)),
             (FileKind::Pipe, Direction::Read) => glance_at_reader(file, interrupts_off),
             (FileKind::Pipe, Direction::Write) => glance_at_writer(file),
             (FileKind::Eventfd, Direction::Read) => {
@@ -212,6 +214,10 @@ impl FileKind {
                     _ => Glance::Ask,
                 }
             }
+            (FileKind::Eventfd, Direction::Write) => match eventfd::count_at_once(file) {
+                Some(count) if count < EVENTFD_MOST => Glance::Ready(eventfd_room(count)),
+                _ => Glance::Ask,
+            },
             _ => Glance::Ask,
         }
     }
@@ -351,14 +357,18 @@ fn look_at_contents(file: &File, direction: Direction) -> Option<Look> {
     }
 }
 
+/// The largest value that the counter of an eventfd can have.
+const EVENTFD_MOST: u64 = u64::MAX - 1;
+
+fn eventfd_room(count: u64) -> i64 {
+    i64::try_from(EVENTFD_MOST.saturating_sub(count)).unwrap_or(i64::MAX)
+}
+
 fn count_eventfd(file: &File, direction: Direction) -> Option<i64> {
-    /// The largest value that the counter can have.
-    const MOST: u64 = u64::MAX - 1;
     let count = eventfd::count(file)?;
-    let count = match direction {
-        Direction::Read => count,
-        Direction::Write => MOST.saturating_sub(count),
-        Direction::Except => return None,
-    };
-    Some(i64::try_from(count).unwrap_or(i64::MAX))
+    match direction {
+        Direction::Read => Some(i64::try_from(count).unwrap_or(i64::MAX)),
+        Direction::Write => Some(eventfd_room(count)),
+        Direction::Except => None,
+    }
 }

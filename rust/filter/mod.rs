@@ -137,6 +137,11 @@ pub(crate) enum Quick {
     Pipe,
     /// One whose reader is told once of what there is.
     PipeEdge,
+    /// The same for writers.
+    TcpRoom,
+    UnixRoom,
+    PipeRoom,
+    EventfdRoom,
 }
 
 impl Quick {
@@ -147,12 +152,16 @@ impl Quick {
         }
         match (filter, body.kind) {
             (Filter::User, _) => Quick::User,
-            (Filter::Read, _) if body.fflags & NOTE_LOWAT != 0 => Quick::No,
+            (Filter::Read | Filter::Write, _) if body.fflags & NOTE_LOWAT != 0 => Quick::No,
             (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => Quick::PipeEdge,
             (Filter::Read, FileKind::Tcp) => Quick::Tcp,
             (Filter::Read, FileKind::UnixStream) => Quick::UnixStream,
             (Filter::Read, FileKind::Pipe) => Quick::Pipe,
             (Filter::Read, FileKind::Eventfd) => Quick::Eventfd,
+            (Filter::Write, FileKind::Tcp) => Quick::TcpRoom,
+            (Filter::Write, FileKind::UnixStream) => Quick::UnixRoom,
+            (Filter::Write, FileKind::Pipe) => Quick::PipeRoom,
+            (Filter::Write, FileKind::Eventfd) => Quick::EventfdRoom,
             _ => Quick::No,
         }
     }
@@ -380,6 +389,9 @@ pub(crate) fn glance(
             knote.end_told().store(NOT_FULL, Ordering::Relaxed);
             FileKind::Pipe.glance(file, Direction::Read, true)
         }
+        Quick::TcpRoom | Quick::UnixRoom | Quick::PipeRoom | Quick::EventfdRoom => {
+            glance_at_room(quick, file)
+        }
         Quick::No | Quick::User => Glance::Ask,
     };
     match data {
@@ -390,6 +402,19 @@ pub(crate) fn glance(
         Glance::Nothing => Glance::Nothing,
         Glance::Ask => Glance::Ask,
     }
+}
+
+/// The part of [`glance`] for writers. Not in line, since readers need the registers.
+#[inline(never)]
+fn glance_at_room(quick: Quick, file: &File) -> Glance<i64> {
+    let kind = match quick {
+        Quick::TcpRoom => FileKind::Tcp,
+        Quick::UnixRoom => FileKind::UnixStream,
+        Quick::PipeRoom => FileKind::Pipe,
+        Quick::EventfdRoom => FileKind::Eventfd,
+        _ => return Glance::Ask,
+    };
+    kind.glance(file, Direction::Write, true)
 }
 
 /// True if the condition holds, false if it does not, as far as that can be told with a spin lock held
@@ -403,6 +428,13 @@ pub(crate) fn is_ready_at_once(quick: Quick, body: &Body, file: Option<&File>) -
         Quick::Pipe => FileKind::Pipe,
         Quick::Eventfd => FileKind::Eventfd,
         Quick::PipeEdge | Quick::No => return None,
+        Quick::TcpRoom | Quick::UnixRoom | Quick::PipeRoom | Quick::EventfdRoom => {
+            return match glance_at_room(quick, file?) {
+                Glance::Ready(_) => Some(true),
+                Glance::Nothing => Some(false),
+                Glance::Ask => None,
+            };
+        }
     };
     match kind.glance(file?, Direction::Read, true) {
         Glance::Ready(_) => Some(true),

@@ -185,45 +185,57 @@ impl Stream {
         }
     }
 
-    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell. Takes
-    /// no lock, and never sleeps.
-    #[inline]
-    pub(crate) fn input(self, file: &File) -> Input {
+    /// The `struct sock` of `file` if it is of that kind, and its state. What else is read of it means
+    /// something only if it is read after the state.
+    #[inline(always)]
+    fn sock(self, file: &File) -> Option<(*const bindings::sock, u8)> {
         // SAFETY: The file is valid. If its operations are a socket's, its private data is one, which lives
-        // as long as the file, and has its `sk` until it is released. That is of the kind that is asked
-        // for, if family, type and protocol are, and then has the fields of that kind.
+        // as long as the file, and has its `sk` until it is released. Family, type and protocol tell of
+        // what kind that is.
         unsafe {
             if !is_known(operations(file)) {
-                return Input::Other;
+                return None;
             }
-            let file = file.as_ptr();
-            let sk = field::SK.read((*file).private_data);
+            let sk = field::SK.read((*file.as_ptr()).private_data);
             if sk.is_null() || field::TYPE.read(sk) != STREAM {
-                return Input::Other;
+                return None;
             }
-            // First: what the others say before a connection stands, means nothing.
-            if field::STATE.read_acquire(sk) != ESTABLISHED {
-                return Input::Other;
-            }
+            let state = field::STATE.read_acquire(sk);
             let family = field::FAMILY.read(sk);
+            let fits = match self {
+                Stream::Unix => family == AF_UNIX,
+                Stream::Tcp => {
+                    (family == AF_INET || family == AF_INET6)
+                        && field::PROTOCOL.read(sk) == IPPROTO_TCP
+                }
+            };
+            fits.then_some((sk, state))
+        }
+    }
+
+    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell: bytes, or
+    /// connections that wait. Takes no lock, and never sleeps.
+    #[inline]
+    pub(crate) fn input(self, file: &File) -> Input {
+        let Some((sk, state)) = self.sock(file) else {
+            return Input::Other;
+        };
+        if state != ESTABLISHED {
+            return self.waiting(sk, state);
+        }
+        // SAFETY: It is of the kind that is asked for, and has the fields of that kind.
+        unsafe {
             let (readable, plain) = match self {
-                Stream::Unix if family == AF_UNIX => (field::UNIX_INQ_LEN.read(sk), true),
-                Stream::Tcp
-                    if (family == AF_INET || family == AF_INET6)
-                        && field::PROTOCOL.read(sk) == IPPROTO_TCP =>
-                {
+                Stream::Unix => (field::UNIX_INQ_LEN.read(sk), true),
+                Stream::Tcp => {
                     // `tcp_inq`, when there is neither an urgent byte nor an end. (An end that comes just now may
                     // be counted as a byte; it is told right after that.) Of what has another protocol on top, TLS
                     // for one, only that knows how much can be read.
                     let readable = field::TCP_RCV_NXT
                         .read(sk)
                         .wrapping_sub(field::TCP_COPIED_SEQ.read(sk));
-                    let plain = field::TCP_URG_DATA.read(sk) == 0
-                        && field::TCP_ULP.read(sk) == 0
-                        && !has_own_queue(sk);
-                    (readable.cast_signed(), plain)
+                    (readable.cast_signed(), Self::is_plain(sk))
                 }
-                _ => return Input::Other,
             };
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
                 return Input::Other;
@@ -249,9 +261,72 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// True if nothing is on top of TCP, nor an urgent byte in it.
+    ///
+    /// # Safety
+    ///
+    /// `sk` is valid, and of TCP.
+    #[inline(always)]
+    unsafe fn is_plain(sk: *const bindings::sock) -> bool {
+        // SAFETY: By this function's contract.
+        unsafe {
+            field::TCP_URG_DATA.read(sk) == 0 && field::TCP_ULP.read(sk) == 0 && !has_own_queue(sk)
+        }
+    }
+
+    /// The connections that wait at a socket that listens: it is of that kind, and in that state.
+    #[inline(never)]
+    fn waiting(self, sk: *const bindings::sock, state: u8) -> Input {
+        // SAFETY: Valid, as our caller has found; all are single words.
+        let count = unsafe {
+            if state != LISTEN || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
+                return Input::Other;
+            }
+            match self {
+                Stream::Unix => generated::kq_sock_receive_queue_len(sk.cast_mut()),
+                Stream::Tcp => generated::kq_sock_accept_backlog(sk.cast_mut()),
+            }
+        };
+        if count > 0 {
+            Input::Bytes(count.into())
+        } else {
+            Input::Other
+        }
+    }
+
+    /// How many bytes of room `file` has, if it is of that kind, connected, and has as much as poll(2)
+    /// asks for; `Other` if not. (TCP tells of room only those who were told that there is none.) Takes no
+    /// lock, and never sleeps.
+    pub(crate) fn room(self, file: &File) -> Input {
+        let Some((sk, ESTABLISHED)) = self.sock(file) else {
+            return Input::Other;
+        };
+        // SAFETY: It is of the kind that is asked for. All are single words; `sk_stream_is_writable` asks
+        // the protocol, which for plain TCP looks at single words as well.
+        unsafe {
+            if field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
+                return Input::Other;
+            }
+            let sk = sk.cast_mut();
+            let room = match self {
+                Stream::Unix if generated::kq_sock_unix_is_writable(sk) => {
+                    generated::kq_sock_wspace(sk)
+                }
+                Stream::Tcp if Self::is_plain(sk) && generated::kq_sock_stream_is_writable(sk) => {
+                    generated::kq_sock_stream_wspace(sk)
+                }
+                _ => return Input::Other,
+            };
+            Input::Bytes(room.max(0).into())
+        }
+    }
+}
+
 /// What one look at a stream socket tells.
 pub(crate) enum Input {
-    /// As many bytes as `SO_RCVLOWAT` asks for, and no end and no error.
+    /// As many bytes as `SO_RCVLOWAT` asks for, as much room, or as many connections, and no end and no
+    /// error.
     Bytes(i64),
     /// Neither bytes nor an end nor an error.
     Nothing,
