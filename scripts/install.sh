@@ -28,6 +28,7 @@ files=(
 	"$libdir/pkgconfig/kqueue.pc"
 	"$libdir/pkgconfig/libkqueue.pc"
 	"$prefix/bin/kqtrace"
+	"$prefix/share/man/man1/kqtrace.1"
 	"$prefix/share/man/man2/kqueue.2"
 	"$prefix/share/man/man2/kevent.2"
 	"$prefix/share/man/man4/kqueue.4"

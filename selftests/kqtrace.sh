@@ -58,7 +58,22 @@ grep -q '"signal":15' out || fail "killed by a signal"
 
 printf 12345 | "$kqtrace" --count 1 read:0 >out
 expect 'read 0: 5 bytes(, end)?(, hung up)?'
-"$kqtrace" no-such:thing >out 2>&1 && fail "unknown kind"
+for mistake in no-such:thing timer:x read: signal:NONE --no-such-option; do
+	"$kqtrace" "$mistake" >out 2>&1
+	[ $? = 2 ] || fail "a mistake in the arguments: $mistake"
+done
 "$kqtrace" file:/no/such/file >out 2>&1 && fail "no such file"
-"$kqtrace" process:999999999 >out 2>&1 && fail "no such process"
+"$kqtrace" process:999999999 >out 2>&1
+[ $? = 1 ] || fail "no such process"
+
+# Without the device.
+without() { unshare --mount sh -c 'mount -t tmpfs none /dev && exec "$@"' sh "$kqtrace" "$@"; }
+without --help >out 2>&1 || fail "help needs no device"
+without --version >out 2>&1 || fail "nor does the version"
+grep -qE '^kqtrace [0-9.]+$' out || fail "the version"
+without timer:x >out 2>&1
+[ $? = 2 ] || fail "nor does a mistake"
+RUST_BACKTRACE=1 without timer:5 >out 2>&1
+[ $? = 1 ] || fail "no device"
+[ "$(cat out)" = "kqtrace: there is no /dev/kqueue: load the module (modprobe kqueue)" ] || fail "one line"
 exit 0

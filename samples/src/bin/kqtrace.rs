@@ -2,7 +2,7 @@
 
 //! Watches what its arguments name, and prints what happens: a line each, or JSON.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use clap::Parser;
 use kqueue::{Change, Descriptor, FileNotes, Kqueue, MountNotes, Process, ProcessNotes, Report};
 use serde_json::{json, Value};
@@ -14,7 +14,8 @@ use std::{
         fd::{AsRawFd, BorrowedFd, RawFd},
         unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     },
-    process::{Child, Command},
+    process::{Child, Command, ExitCode},
+    str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -31,8 +32,60 @@ What to watch:
   except:X      an exceptional condition
   user:NUMBER   an event that is triggered at once";
 
+/// What an argument names.
+#[derive(Clone)]
+enum Watched {
+    Read(String),
+    Write(String),
+    Except(String),
+    File(String),
+    Process(u32),
+    Signal(i32),
+    /// A period in milliseconds.
+    Timer(u32),
+    Mounts,
+    User(u64),
+}
+
+/// An argument, as it was given and as it was understood.
+#[derive(Clone)]
+struct Argument {
+    text: String,
+    watched: Watched,
+}
+
+impl FromStr for Argument {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (kind, value) = text.split_once(':').unwrap_or((text, ""));
+        let named = |watched: fn(String) -> Watched| {
+            if value.is_empty() {
+                bail!("{kind} of what?");
+            }
+            Ok(watched(value.to_owned()))
+        };
+        let watched = match kind {
+            "read" => named(Watched::Read)?,
+            "write" => named(Watched::Write)?,
+            "except" => named(Watched::Except)?,
+            "file" => named(Watched::File)?,
+            "process" => Watched::Process(value.parse()?),
+            "signal" => Watched::Signal(signal_number(value)?),
+            "timer" => Watched::Timer(value.parse()?),
+            "mounts" => Watched::Mounts,
+            "user" => Watched::User(value.parse()?),
+            _ => bail!("unknown kind of event; see --help"),
+        };
+        Ok(Argument {
+            text: text.to_owned(),
+            watched,
+        })
+    }
+}
+
 #[derive(Parser)]
-#[command(about = "Prints what happens to files, processes, signals, timers and mounts", after_help = KINDS)]
+#[command(name = "kqtrace", version, about = "Prints what happens to files, processes, signals, timers and mounts", after_help = KINDS)]
 struct Options {
     /// Ends after that many events.
     #[arg(long)]
@@ -51,7 +104,7 @@ struct Options {
     run: Vec<String>,
     /// See below.
     #[arg(value_name = "EVENT", required_unless_present = "run")]
-    events: Vec<String>,
+    events: Vec<Argument>,
 }
 
 /// Signals by the names that kill(1) knows them by.
@@ -118,12 +171,11 @@ impl Watches {
         Ok(fd)
     }
 
-    fn change(&mut self, argument: &str) -> Result<Change> {
-        let (kind, value) = argument.split_once(':').unwrap_or((argument, ""));
+    fn change(&mut self, watched: &Watched) -> Result<Change> {
         let mut open = OpenOptions::new();
         open.custom_flags(libc::O_NONBLOCK);
-        let mut on = |how: fn(BorrowedFd<'static>) -> Change, open: &OpenOptions| {
-            let fd = self.descriptor(value, open)?;
+        let mut on = |how: fn(BorrowedFd<'static>) -> Change, name: &str, open: &OpenOptions| {
+            let fd = self.descriptor(name, open)?;
             // SAFETY: It is only a number to the kernel, which says if there is no such descriptor.
             let change = how(unsafe { BorrowedFd::borrow_raw(fd) });
             anyhow::Ok(if self.options.clear {
@@ -132,39 +184,38 @@ impl Watches {
                 change
             })
         };
-        Ok(match kind {
-            "read" => on(Change::readable, open.read(true))?,
-            "write" => on(Change::writable, open.write(true))?,
-            "except" => on(Change::exceptional, open.read(true))?,
-            "file" => on(|fd| Change::file(fd, FileNotes::all()), open.read(true))?,
-            "process" => Change::process(value.parse()?, PROCESS),
-            "signal" => {
-                let number = signal_number(value)?;
+        Ok(match watched {
+            Watched::Read(name) => on(Change::readable, name, open.read(true))?,
+            Watched::Write(name) => on(Change::writable, name, open.write(true))?,
+            Watched::Except(name) => on(Change::exceptional, name, open.read(true))?,
+            Watched::File(name) => on(
+                |fd| Change::file(fd, FileNotes::all()),
+                name,
+                open.read(true),
+            )?,
+            Watched::Process(pid) => Change::process(*pid, PROCESS),
+            Watched::Signal(number) => {
                 // SAFETY: An ignored signal is counted all the same, and does not end us.
-                unsafe { libc::signal(number, libc::SIG_IGN) };
-                Change::signal(number)
+                unsafe { libc::signal(*number, libc::SIG_IGN) };
+                Change::signal(*number)
             }
             // Timers are told apart by their periods.
-            "timer" => {
-                let period: u32 = value.parse()?;
-                Change::timer(period.into(), Duration::from_millis(period.into()))
+            Watched::Timer(period) => {
+                let period = u64::from(*period);
+                Change::timer(period, Duration::from_millis(period))
             }
-            "mounts" => Change::mounts(MountNotes::all()),
-            "user" => {
-                let id = value.parse()?;
-                self.kqueue.apply(&[Change::user(id)])?;
-                Change::trigger(id)
+            Watched::Mounts => Change::mounts(MountNotes::all()),
+            Watched::User(id) => {
+                self.kqueue.apply(&[Change::user(*id)])?;
+                Change::trigger(*id)
             }
-            _ => bail!("{argument}: unknown kind of event; see --help"),
         })
     }
 
     fn add_all(&mut self) -> Result<()> {
-        for argument in self.options.events.clone() {
-            let change = self.change(&argument)?;
-            self.kqueue
-                .apply(&[change])
-                .with_context(|| argument.clone())?;
+        for Argument { text, watched } in self.options.events.clone() {
+            let change = self.change(&watched)?;
+            self.kqueue.apply(&[change]).context(text)?;
         }
         if let Some(seconds) = self.options.duration {
             let end = Change::timeout(DURATION, Duration::from_secs(seconds));
@@ -322,14 +373,24 @@ fn names<T>(set: impl Iterator<Item = (&'static str, T)>) -> Vec<String> {
     words.collect()
 }
 
-fn main() -> Result<()> {
+/// A new kqueue, or what to do for one.
+fn kqueue() -> Result<Kqueue> {
+    Kqueue::new().map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => {
+            anyhow!("there is no /dev/kqueue: load the module (modprobe kqueue)")
+        }
+        _ => anyhow::Error::new(error).context("/dev/kqueue"),
+    })
+}
+
+fn run(options: Options) -> Result<()> {
     let mut watches = Watches {
-        kqueue: Kqueue::new().context("/dev/kqueue: is the module loaded?")?,
+        kqueue: kqueue()?,
         names: HashMap::new(),
         files: Vec::new(),
         running: 0,
         child: None,
-        options: Options::parse(),
+        options,
     };
     watches.add_all()?;
     watches.print_all()?;
@@ -337,4 +398,16 @@ fn main() -> Result<()> {
         child.wait()?;
     }
     Ok(())
+}
+
+fn main() -> ExitCode {
+    // A mistake in the arguments, or a question about them, ends here.
+    let options = Options::parse();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kqtrace: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
