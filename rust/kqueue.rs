@@ -6,7 +6,7 @@
 
 use crate::{
     device::Shared,
-    filter::{self, Attach, Filter, Glance, Quick},
+    filter::{self, Attach, FastPath, FastResult, Filter},
     hook::{
         arrayvec::{ArrayVec, Free},
         close::{Bindings, ClosedKnote, ClosedList, Owner, Rewalk},
@@ -19,10 +19,10 @@ use crate::{
         knote::{Key, Keyed, Locks, Parts},
         notify::Notifier,
         queue::{Look, Queue, Seen, Verdict, Walked},
+        recheck::{self, RecheckList, RecheckTimer},
         seqfile,
         slab::Memory,
         sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
-        told::{self, Looker, Told},
         trace,
         usercopy::{Buffer, Scratch}, //
     },
@@ -61,19 +61,20 @@ pub(crate) struct Ready {
     key: Key<Ready>,
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: Queue,
-    /// Those of which there may be more to tell than they were told to have.
-    pub(crate) told: Told,
-    /// How many a scan has taken off the list and not decided about yet. They count as pending,
-    /// so that nobody goes to sleep because another thread is just looking at the only event. (What is
-    /// decided about at a glance does not: if its event cannot be copied out, a sleeper is woken again.)
+    /// The knotes whose pipes may get more data without a wake-up.
+    pub(crate) rechecks: RecheckList,
+    /// The number of knotes that a scan has taken off the list and not decided about yet. They count as
+    /// pending, so that no thread goes to sleep because another one is just looking at the only event.
+    /// (A knote that is decided about under the spin lock does not count; if its event cannot be copied
+    /// out, a sleeper is woken again.)
     in_flight: usize,
-    /// For a scan that was not done with its first glance: how many of those that were pending when it began it
-    /// has not seen, those at the head.
-    /// What is put back or new is behind them. If one of whatever place was closed meanwhile it is
-    /// one less, since that may have been one of them.
+    /// For a scan that has not ended with its first look at the list: the number of knotes, at the head,
+    /// that were pending when the scan began and that it has not seen. Knotes that are put back, and
+    /// new ones, come behind them. If a pending knote was retired meanwhile, wherever it was in the
+    /// list, the number is one less, since the knote may have been one of them.
     unseen: usize,
     /// That has happened.
-    cut: bool,
+    retired_during_scan: bool,
     /// The last scan, whose sink was this one, was stopped short. Until another one begins, those
     /// that it has not seen, or could not report, are the `unseen` ones.
     stopped: Option<SinkId>,
@@ -82,12 +83,12 @@ pub(crate) struct Ready {
     news: bool,
     /// Who waits for something to be pending.
     pub(crate) sleepers: Sleepers,
-    /// Somebody polls the kqueue, or wants SIGIO.
-    watched: bool,
+    /// Somebody polls the kqueue, or wants SIGIO. It stays so.
+    has_pollers: bool,
     /// Its last descriptor in its table was closed: no more registrations, no more events.
     closed: bool,
     /// Knotes that are not in the table yet; see [`Kqueue::adopt`].
-    adopted: Option<KBox<Adopted>>,
+    adopted: Option<KBox<DeferredKnote>>,
     /// The kqueue's own file.
     file: Option<WeakFile>,
 }
@@ -100,10 +101,10 @@ impl Keyed for Ready {
 }
 
 /// A knote that was made where the mutex cannot be had, with its source: the head of a list.
-struct Adopted {
+struct DeferredKnote {
     knote: ARef<Knote>,
     source: Erased,
-    next: Option<KBox<Adopted>>,
+    next: Option<KBox<DeferredKnote>>,
 }
 
 impl Ready {
@@ -150,7 +151,7 @@ const LOOKS: usize = 4 * BATCH;
 
 /// What becomes of a knote that a scan took off the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum Disposition {
     /// It had nothing to report, and waits until its source fires again.
     Nothing,
     /// It was reported, and waits until its source fires again.
@@ -166,7 +167,7 @@ enum Next {
     /// The same, and there is something already.
     DisabledActive,
     /// That is for its filter to say, when the event has reached the program.
-    Asks,
+    AskFilter,
     /// Its descriptor was closed, or stands for another file now, or it has ended with its report: it
     /// is removed.
     Gone,
@@ -175,7 +176,7 @@ enum Next {
 /// A knote in a scan's hands.
 struct Taken {
     knote: ARef<Knote>,
-    next: Next,
+    next: Disposition,
 }
 
 /// Those that were taken at once, in the order of the list.
@@ -188,7 +189,7 @@ type Events = ArrayVec<Kevent, BATCH>;
 pub(crate) struct Kqueue {
     // First, as its function uses the others until it is dropped.
     #[pin]
-    pub(crate) looker: Looker,
+    pub(crate) recheck_timer: RecheckTimer,
     /// The descriptor table that it belongs to. Nobody else can use it.
     owner: Owner,
     shared: Arc<Shared>,
@@ -197,9 +198,9 @@ pub(crate) struct Kqueue {
     pub(crate) links: LockedBy<Links, Graph>,
     /// It was closed, or there are adopted knotes: to be looked at under the spin lock, which this is
     /// written under. Who has the mutex may ask without that one: who closes takes the mutex after this.
-    unsettled: Flag,
+    closed_or_deferred: Flag,
     /// Something may be pending. Written under the spin lock as well.
-    stirred: Flag,
+    maybe_pending: Flag,
     #[pin]
     locks: Locks,
     #[pin]
@@ -225,7 +226,7 @@ pub(crate) struct Caller {
 }
 
 /// The spin lock of a kqueue, taken.
-type Pending<'a> = Guard<'a, Ready, IrqSave>;
+type ReadyGuard<'a> = Guard<'a, Ready, IrqSave>;
 
 /// Where a scan puts what it reports. It stays in its place for as long as there are scans for it.
 pub(crate) trait EventSink {
@@ -261,26 +262,26 @@ impl Kqueue {
             sleepers: Sleepers::new(&key),
             key,
             queue: Queue::new(),
-            told: Told::new(),
+            rechecks: RecheckList::new(),
             in_flight: 0,
             unseen: 0,
-            cut: false,
+            retired_during_scan: false,
             stopped: None,
             news: false,
-            watched: false,
+            has_pollers: false,
             closed: false,
             adopted: None,
             file: Some(file),
         };
         Arc::pin_init(
             pin_init!(Self {
-                looker <- Looker::new(),
+                recheck_timer <- RecheckTimer::new(),
                 owner,
                 user,
                 links: LockedBy::new(&shared.nesting.graph, Links::new()),
                 shared: shared.clone(),
-                unsettled: Flag::new(),
-                stirred: Flag::new(),
+                closed_or_deferred: Flag::new(),
+                maybe_pending: Flag::new(),
                 locks <- Locks::new(knotes, ready),
                 notifier <- Notifier::new(),
                 own_file,
@@ -374,10 +375,10 @@ impl Kqueue {
 
     /// Wakes who waits for a knote that was put into the list.
     #[inline(always)]
-    fn announce(&self, mut ready: Pending<'_>, knote: &Knote, flags: WakeFlags) {
-        self.stirred.set(true);
+    fn announce(&self, mut ready: ReadyGuard<'_>, knote: &Knote, flags: WakeFlags) {
+        self.maybe_pending.set(true);
         ready.sleepers.wake_one(flags);
-        if ready.watched {
+        if ready.has_pollers {
             return self.announce_watched(ready, knote);
         }
         drop(ready);
@@ -386,7 +387,7 @@ impl Kqueue {
 
     /// Does the rest of that if somebody polls the kqueue, or wants SIGIO.
     #[inline(never)]
-    fn announce_watched(&self, mut ready: Pending<'_>, knote: &Knote) {
+    fn announce_watched(&self, mut ready: ReadyGuard<'_>, knote: &Knote) {
         let signals = ready.is_news();
         drop(ready);
         trace::activate(self, knote);
@@ -397,45 +398,46 @@ impl Kqueue {
     #[inline(always)]
     fn queue(&self, ready: &mut Ready, knote: &Knote) {
         ready.push_back(knote);
-        self.stirred.set(true);
+        self.maybe_pending.set(true);
     }
 
-    /// A knote was looked at, and there may be more later on.
-    pub(crate) fn was_told(&self, knote: &Knote) {
+    /// Has a knote, whose pipe may get more data without a wake-up, checked again later.
+    pub(crate) fn recheck_later(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
-        ready.tell(knote);
-        self.remember_told(&mut ready);
+        ready.schedule_recheck(knote);
+        self.arm_recheck(&mut ready);
     }
 
-    /// Has what was told be looked at.
+    /// Arms the timer if knotes have come that are to be checked again.
     #[inline(always)]
-    fn remember_told(&self, ready: &mut Ready) {
-        if ready.told.is_forgotten() {
-            self.remember(&mut ready.told);
+    fn arm_recheck(&self, ready: &mut Ready) {
+        if ready.rechecks.needs_timer() {
+            self.arm_first_recheck(&mut ready.rechecks);
         }
     }
 
-    /// Looks at some of what was told and is due, and activates those of which there is more. In a hard interrupt.
-    pub(crate) fn look_at_told(&self, now: i64) {
+    /// Checks some of the knotes that are due for it, and activates those that have more to report. In a
+    /// hard interrupt.
+    pub(crate) fn recheck_next(&self, now: i64) {
         let mut ready = self.locks.ready.lock();
         let mut signals = false;
         let mut news = false;
-        for _ in 0..told::LOOKS {
-            let Some(looked) = ready.look_at_told(now) else {
+        for _ in 0..recheck::LOOKS {
+            let Some(looked) = ready.recheck_next(now) else {
                 break;
             };
             let Some(knote) = looked else {
                 continue;
             };
             if ready.activate(&knote) {
-                self.stirred.set(true);
+                self.maybe_pending.set(true);
                 ready.sleepers.wake_one(WakeFlags::default());
-                news |= ready.watched;
-                signals |= ready.watched && ready.is_news();
+                news |= ready.has_pollers;
+                signals |= ready.has_pollers && ready.is_news();
                 trace::activate(self, &knote);
             }
         }
-        self.go_on(&mut ready.told, now);
+        self.arm_next_recheck(&mut ready.rechecks, now);
         drop(ready);
         if news {
             self.notifier.notify(signals);
@@ -447,7 +449,7 @@ impl Kqueue {
     /// meanwhile one has to ask again, under the lock.
     #[inline]
     pub(crate) fn may_be_pending(&self) -> bool {
-        self.stirred.is_set() || self.unsettled.is_set()
+        self.maybe_pending.is_set() || self.closed_or_deferred.is_set()
     }
 
     #[inline]
@@ -591,12 +593,12 @@ impl Kqueue {
         let mut adopted = {
             let mut ready = self.locks.ready.lock();
             ready.closed = true;
-            self.unsettled.set(true);
+            self.closed_or_deferred.set(true);
             ready.sleepers.wake_all();
             ready.adopted.take()
         };
         while let Some(child) = adopted {
-            let Adopted {
+            let DeferredKnote {
                 knote,
                 source,
                 next,
@@ -633,7 +635,7 @@ impl Kqueue {
         drop(knotes);
         drop(watcher);
         // Nothing is told any more, nor will be.
-        self.looker.cancel();
+        self.recheck_timer.cancel();
     }
 
     // Registration.
@@ -657,7 +659,7 @@ impl Kqueue {
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
     #[inline(always)]
     pub(crate) fn prepare(&self, knotes: &mut Knotes) -> Result {
-        if self.unsettled.is_set() {
+        if self.closed_or_deferred.is_set() {
             drop(self.ready_for(knotes)?);
         }
         Ok(())
@@ -795,7 +797,7 @@ impl Kqueue {
     #[inline(always)]
     fn modify_at_once(
         &self,
-        mut ready: Pending<'_>,
+        mut ready: ReadyGuard<'_>,
         bodies: &mut Bodies,
         knote: &Knote,
         change: &Kevent,
@@ -804,11 +806,11 @@ impl Kqueue {
         let mut parts = knote.parts(bodies);
         let fflags = parts.body.fflags;
         filter::touch_plain(knote.filter(), parts.body, change);
-        let (quick, file) = (parts.were_touched(fflags), parts.file);
+        let (fast_path, file) = (parts.were_touched(fflags), parts.file);
         if self.may_be_unseen(&mut ready, knote, change, collects) {
             return self.activate_unseen(ready, knote, change);
         }
-        match filter::is_ready_at_once(quick, parts.body, file) {
+        match filter::is_ready_at_once(fast_path, parts.body, file) {
             Some(active) if !change.has(EV_DISABLE) => self.apply(ready, knote, active, change),
             _ => {
                 drop(ready);
@@ -864,12 +866,12 @@ impl Kqueue {
             change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
         ready.queue.len() < collects
             && !stays_disabled
-            && !ready.watched
+            && !ready.has_pollers
             && ready.sleepers.is_empty()
     }
 
     #[inline(always)]
-    fn activate_unseen(&self, mut ready: Pending<'_>, knote: &Knote, change: &Kevent) {
+    fn activate_unseen(&self, mut ready: ReadyGuard<'_>, knote: &Knote, change: &Kevent) {
         if Self::apply_to_state(knote.state(&mut ready), true, change) {
             self.queue(&mut ready, knote);
             drop(ready);
@@ -925,9 +927,9 @@ impl Kqueue {
         let mut ready = self.locks.ready.lock();
         if knote.state(&mut ready).resolve(is_ready) {
             ready.take_off(knote);
-            if filter::is_told_in_parts(knote.filter(), knote.body(bodies)) {
-                ready.tell(knote);
-                self.remember_told(&mut ready);
+            if filter::needs_recheck_of_pipe(knote.filter(), knote.body(bodies)) {
+                ready.schedule_recheck(knote);
+                self.arm_recheck(&mut ready);
             }
         }
     }
@@ -939,7 +941,7 @@ impl Kqueue {
     }
 
     /// Marks a knote active if it is, then disables or enables it as the change says.
-    fn apply(&self, mut ready: Pending<'_>, knote: &Knote, active: bool, change: &Kevent) {
+    fn apply(&self, mut ready: ReadyGuard<'_>, knote: &Knote, active: bool, change: &Kevent) {
         if Self::apply_to_state(knote.state(&mut ready), active, change) {
             ready.push_back(knote);
             self.announce(ready, knote, WakeFlags::default());
@@ -957,7 +959,7 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
     pub(crate) fn adopt(&self, knote: &ARef<Knote>, source: Erased) -> Result {
-        let child = Adopted {
+        let child = DeferredKnote {
             knote: knote.clone(),
             source,
             next: None,
@@ -970,7 +972,7 @@ impl Kqueue {
         }
         child.next = ready.adopted.take();
         ready.adopted = Some(child);
-        self.unsettled.set(true);
+        self.closed_or_deferred.set(true);
         drop(ready);
         trace::attach(self, &Kevent::of_knote(knote));
         Ok(())
@@ -982,7 +984,7 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed. `ENOMEM`, then they wait on.
     #[inline]
-    fn ready_for(&self, knotes: &mut Knotes) -> Result<Pending<'_>> {
+    fn ready_for(&self, knotes: &mut Knotes) -> Result<ReadyGuard<'_>> {
         loop {
             let ready = self.locks.ready.lock();
             if ready.closed {
@@ -1005,10 +1007,10 @@ impl Kqueue {
             return Ok(());
         };
         ready.adopted = child.next.take();
-        let unsettled = ready.closed || ready.adopted.is_some();
-        self.unsettled.set(unsettled);
+        let closed_or_deferred = ready.closed || ready.adopted.is_some();
+        self.closed_or_deferred.set(closed_or_deferred);
         drop(ready);
-        let Adopted { knote, source, .. } = KBox::into_inner(child);
+        let DeferredKnote { knote, source, .. } = KBox::into_inner(child);
         knote.body_mut(&mut knotes.bodies).source = Some(source);
         knotes.table.insert(knote);
         Ok(())
@@ -1050,10 +1052,12 @@ impl Kqueue {
             shared: &this.shared,
         };
         let attached = filter::attach(filter, attach, bodies).map(|attached| {
-            let Parts { body, quick, .. } = knote.parts(bodies);
+            let Parts {
+                body, fast_path, ..
+            } = knote.parts(bodies);
             body.source = attached.source;
             body.flags |= attached.flags;
-            *quick = Quick::of(filter, body);
+            *fast_path = FastPath::of(filter, body);
             attached.may_be_ready
         });
         match attached {
@@ -1107,17 +1111,17 @@ impl Kqueue {
         ready.stopped = None;
         let mut events = Events::new();
         let all = ready.queue.len();
-        let Walked { seen, kept } = ready.glance(
+        let Walked { seen, kept } = ready.poll_fast(
             &mut knotes.bodies,
             caller.table,
             all,
             sink.room(),
             &mut events,
         );
-        self.remember_told(&mut ready);
+        self.arm_recheck(&mut ready);
         if seen < all {
             ready.unseen = all - seen;
-            ready.cut = false;
+            ready.retired_during_scan = false;
             ready.news = false;
             if events.len() < sink.room() {
                 let table = caller.table;
@@ -1126,13 +1130,13 @@ impl Kqueue {
         }
         // All was seen, so that those that are kept are all that is pending; or there is no more room.
         let pending = kept || seen < all;
-        self.stirred.set(pending);
+        self.maybe_pending.set(pending);
         let shared = pending && !ready.sleepers.is_empty();
         drop(ready);
         if events.is_empty() {
             return Err(EAGAIN);
         }
-        let result = self.tell(knotes, &events, Some(changes), seen == all, sink);
+        let result = self.deliver(knotes, &events, Some(changes), seen == all, sink);
         if shared {
             self.wake_some(Wake {
                 sleeper: true,
@@ -1163,8 +1167,8 @@ impl Kqueue {
         ready.news = false;
         let mut events = Events::new();
         let table = caller.table;
-        let kept = ready.glance_on(&mut knotes.bodies, table, sink.room(), &mut events);
-        self.remember_told(&mut ready);
+        let kept = ready.poll_fast_on(&mut knotes.bodies, table, sink.room(), &mut events);
+        self.arm_recheck(&mut ready);
         self.scan_on(ready, knotes, None, table, sink, (&mut events, kept))
     }
 
@@ -1181,11 +1185,11 @@ impl Kqueue {
         }
     }
 
-    /// The same, after a first glance at some of what is pending, which has told those `events` and `kept` some.
+    /// The same, after a first look under the spin lock, which has made those `events` and `kept` some.
     #[inline(never)]
     fn scan_on<'a>(
         &'a self,
-        mut ready: Pending<'a>,
+        mut ready: ReadyGuard<'a>,
         knotes: &mut Knotes,
         changes: Option<&Buffer>,
         table: CurrentTable,
@@ -1206,22 +1210,22 @@ impl Kqueue {
                 Err(error) => break Err(error),
             };
             if ready.unseen == 0 {
-                if !ready.cut || !sink.is_empty() {
+                if !ready.retired_during_scan || !sink.is_empty() {
                     let pending = ready.pending() > 0;
-                    self.stirred.set(pending);
+                    self.maybe_pending.set(pending);
                     wake.signals |= pending && ready.news;
-                    is_short = ready.cut;
+                    is_short = ready.retired_during_scan;
                     drop(ready);
                     break Ok(());
                 }
                 // Closes have cut the scan short before it had anything to report: once more. There
                 // is an end to that, since nobody can register anything meanwhile to close it again.
                 ready.unseen = ready.queue.len();
-                ready.cut = false;
+                ready.retired_during_scan = false;
             }
             events.clear();
-            kept = ready.glance_on(&mut knotes.bodies, table, sink.room(), events);
-            self.remember_told(&mut ready);
+            kept = ready.poll_fast_on(&mut knotes.bodies, table, sink.room(), events);
+            self.arm_recheck(&mut ready);
         };
         self.wake(wake);
         if is_short || result.is_err() {
@@ -1239,7 +1243,7 @@ impl Kqueue {
     #[inline(always)]
     fn scan_some(
         &self,
-        ready: Pending<'_>,
+        ready: ReadyGuard<'_>,
         knotes: &mut Knotes,
         table: CurrentTable,
         sink: &mut impl EventSink,
@@ -1247,9 +1251,9 @@ impl Kqueue {
         wake: &mut Wake,
     ) -> (bool, Result) {
         let pending = ready.pending() > 0;
-        self.stirred.set(pending);
+        self.maybe_pending.set(pending);
         if events.is_empty() && ready.unseen == 0 {
-            return (!ready.cut, Ok(()));
+            return (!ready.retired_during_scan, Ok(()));
         }
         if events.is_empty() {
             return self.scan_batch(ready, knotes, table, sink, wake);
@@ -1261,14 +1265,14 @@ impl Kqueue {
         // Those that are pending besides have come while the lock was free.
         wake.signals |= done && ready.news;
         drop(ready);
-        let result = self.tell(knotes, events, None, false, sink);
+        let result = self.deliver(knotes, events, None, false, sink);
         (done, result)
     }
 
     /// Reports events that were told at a glance, which was one at `all` that was pending. With the
     /// changes of the call, if any, if it was the `last` one of the scan.
     #[inline(always)]
-    fn tell(
+    fn deliver(
         &self,
         knotes: &mut Knotes,
         events: &Events,
@@ -1276,12 +1280,12 @@ impl Kqueue {
         all: bool,
         sink: &mut impl EventSink,
     ) -> Result {
-        let (told, result) = sink.report(events);
+        let (delivered, result) = sink.report(events);
         if trace::wants_deliveries() {
-            self.trace_deliveries(events, told);
+            self.trace_deliveries(events, delivered);
         }
-        if told < events.len() {
-            self.take_back(knotes, events.iter().skip(told), all);
+        if delivered < events.len() {
+            self.take_back(knotes, events.iter().skip(delivered), all);
             if let Some(changes) = last {
                 self.stop_short(knotes, changes, sink);
             }
@@ -1290,27 +1294,27 @@ impl Kqueue {
     }
 
     /// Makes pending again what was told at a glance and has not reached the program: first, and in its
-    /// order. There are no others to see if that was a glance at `all`.
+    /// order. There are no others to see if `all` that was pending had been looked at.
     #[cold]
     fn take_back<'a>(
         &self,
         knotes: &mut Knotes,
-        untold: impl DoubleEndedIterator<Item = &'a Kevent>,
+        undelivered: impl DoubleEndedIterator<Item = &'a Kevent>,
         all: bool,
     ) {
         let Knotes { table, bodies } = knotes;
         if all {
             let mut ready = self.locks.ready.lock();
             ready.unseen = 0;
-            ready.cut = false;
+            ready.retired_during_scan = false;
         }
         let mut wake = Wake::default();
-        for event in untold.rev() {
+        for event in undelivered.rev() {
             let filter = Filter::from_raw(event.filter);
             let Some(knote) = filter.and_then(|filter| table.find(event.ident, filter)) else {
                 continue;
             };
-            filter::untold(knote.filter(), knote.body_mut(bodies), event);
+            filter::undelivered(knote.filter(), knote.body_mut(bodies), event);
             let mut ready = self.locks.ready.lock();
             let mut due = ready.remove(knote);
             let state = knote.state(&mut ready);
@@ -1319,9 +1323,9 @@ impl Kqueue {
             if due {
                 ready.push_front(knote);
                 ready.unseen += 1;
-                self.stirred.set(true);
+                self.maybe_pending.set(true);
                 wake.sleeper |= !ready.sleepers.is_empty();
-                wake.pollers |= ready.watched;
+                wake.pollers |= ready.has_pollers;
             }
         }
         self.wake(wake);
@@ -1332,7 +1336,7 @@ impl Kqueue {
     #[inline(never)]
     fn scan_batch(
         &self,
-        mut ready: Pending<'_>,
+        mut ready: ReadyGuard<'_>,
         knotes: &mut Knotes,
         table: CurrentTable,
         sink: &mut impl EventSink,
@@ -1345,13 +1349,13 @@ impl Kqueue {
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
         let put_back = ready.put_back(&batch, result.is_err());
-        wake.pollers |= put_back.news && ready.watched;
-        wake.signals |= put_back.signals && ready.watched;
+        wake.pollers |= put_back.news && ready.has_pollers;
+        wake.signals |= put_back.signals && ready.has_pollers;
         let pending = ready.pending() > 0;
-        self.stirred.set(pending);
+        self.maybe_pending.set(pending);
         let shared = put_back.news || put_back.level || (pending && sink.room() == 0);
         wake.sleeper |= shared && !ready.sleepers.is_empty();
-        let done = ready.unseen == 0 && !ready.cut;
+        let done = ready.unseen == 0 && !ready.retired_during_scan;
         wake.signals |= done && pending && ready.news;
         drop(ready);
         (done, result)
@@ -1361,11 +1365,11 @@ impl Kqueue {
     #[inline]
     fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
         let mut events = Events::new();
-        let mut asks = false;
+        let mut asks_filter = false;
         let mut free = events.free(BATCH);
         for taken in batch.iter_mut() {
             let knote = &*taken.knote;
-            if taken.next == Next::Gone {
+            if taken.next == Disposition::Gone {
                 self.remove(knotes, knote);
                 continue;
             }
@@ -1377,7 +1381,7 @@ impl Kqueue {
                 continue;
             }
             taken.next = Self::after(knote.filter(), event.flags);
-            asks |= taken.next == Next::Asks;
+            asks_filter |= taken.next == Disposition::AskFilter;
             // There is room.
             free.push(event);
         }
@@ -1385,71 +1389,71 @@ impl Kqueue {
         if events.is_empty() {
             return Ok(());
         }
-        let (told, result) = sink.report(&events);
-        if asks || told < events.len() {
-            self.reported(knotes, batch, &events, told);
+        let (delivered, result) = sink.report(&events);
+        if asks_filter || delivered < events.len() {
+            self.reported(knotes, batch, &events, delivered);
         }
         if trace::wants_deliveries() {
-            self.trace_deliveries(&events, told);
+            self.trace_deliveries(&events, delivered);
         }
         result
     }
 
     #[cold]
-    fn trace_deliveries(&self, events: &Events, told: usize) {
-        for event in events.iter().take(told) {
+    fn trace_deliveries(&self, events: &Events, delivered: usize) {
+        for event in events.iter().take(delivered) {
             trace::deliver(self, event);
         }
     }
 
     /// What becomes of a knote whose event has those flags, once that has reached the program.
     #[inline]
-    fn after(filter: Filter, flags: u16) -> Next {
+    fn after(filter: Filter, flags: u16) -> Disposition {
         if filter.counts() {
-            return Next::Asks;
+            return Disposition::AskFilter;
         }
         match flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH) {
-            0 => Next::AtTail,
-            EV_CLEAR => Next::Idle,
-            flags if flags & EV_ONESHOT == 0 => Next::Disabled,
-            _ => Next::Asks,
+            0 => Disposition::AtTail,
+            EV_CLEAR => Disposition::Idle,
+            flags if flags & EV_ONESHOT == 0 => Disposition::Disabled,
+            _ => Disposition::AskFilter,
         }
     }
 
     /// The first so many events have reached the program: tells the filters, and decides about those
     /// that had to wait for that.
     #[inline(never)]
-    fn reported(&self, knotes: &mut Knotes, batch: &mut Batch, events: &Events, told: usize) {
-        let mut events = events.iter().take(told);
+    fn reported(&self, knotes: &mut Knotes, batch: &mut Batch, events: &Events, delivered: usize) {
+        let mut events = events.iter().take(delivered);
         for taken in batch.iter_mut() {
             // Those without an event.
-            if matches!(taken.next, Next::Gone | Next::Nothing) {
+            if matches!(taken.next, Disposition::Gone | Disposition::Nothing) {
                 continue;
             }
             let Some(event) = events.next() else {
-                taken.next = Next::AtHead;
+                taken.next = Disposition::AtHead;
                 continue;
             };
-            if taken.next != Next::Asks {
+            if taken.next != Disposition::AskFilter {
                 continue;
             }
             let knote = &*taken.knote;
             if event.has(EV_ONESHOT) {
                 self.remove(knotes, knote);
-                taken.next = Next::Gone;
+                taken.next = Disposition::Gone;
                 continue;
             }
             let more = filter::reported(&mut knote.parts(&mut knotes.bodies), event);
             taken.next = if event.has(EV_DISPATCH) && more {
-                Next::DisabledActive
+                Disposition::DisabledActive
             } else if event.has(EV_DISPATCH) {
-                Next::Disabled
+                Disposition::Disabled
             } else if more {
-                Next::Again
+                Disposition::Again
             } else if event.has(EV_CLEAR) {
-                Next::Idle
+                Disposition::Idle
             } else {
-                Next::AtTail
+                Disposition::AtTail
             };
         }
     }
@@ -1463,11 +1467,11 @@ impl Kqueue {
 
     // The kqueue as a file.
 
-    /// The number of pending knotes, and whether the kqueue was closed; whoever asks will be
+    /// The number of pending knotes, and whether the kqueue was closed; whoever asks_filter will be
     /// notified of the next one.
     pub(crate) fn poll_state(&self) -> (usize, bool) {
         let mut ready = self.locks.ready.lock();
-        ready.watched = true;
+        ready.has_pollers = true;
         (ready.pending(), ready.closed)
     }
 
@@ -1543,11 +1547,11 @@ impl Parts<'_> {
     /// The parameters of their knote were changed; its `fflags` were those.
     /// Gives how a scan looks at it now.
     #[inline(always)]
-    fn were_touched(&mut self, fflags: u32) -> Quick {
+    fn were_touched(&mut self, fflags: u32) -> FastPath {
         if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
-            *self.quick = Quick::of(self.knote().filter(), self.body);
+            *self.fast_path = FastPath::of(self.knote().filter(), self.body);
         }
-        *self.quick
+        *self.fast_path
     }
 }
 
@@ -1555,10 +1559,10 @@ impl Ready {
     /// Takes a knote off the list for good.
     #[inline(always)]
     fn retire(&mut self, knote: &Knote) {
-        self.untell(knote);
+        self.cancel_recheck(knote);
         if knote.state(self).delete() {
             self.unseen = self.unseen.saturating_sub(1);
-            self.cut = true;
+            self.retired_during_scan = true;
             self.remove(knote);
         }
     }
@@ -1568,7 +1572,7 @@ impl Ready {
     /// All is decided under the lock. (Not in line: what else the scan keeps would take the registers
     /// that the walk needs.)
     #[inline(never)]
-    fn glance(
+    fn poll_fast(
         &mut self,
         bodies: &mut Bodies,
         table: CurrentTable,
@@ -1577,13 +1581,13 @@ impl Ready {
         events: &mut Events,
     ) -> Walked {
         let free = events.free(room);
-        self.walk(bodies, table, most.min(LOOKS), Glancing { free })
+        self.walk(bodies, table, most.min(LOOKS), FastScan { free })
     }
 
     /// The same for a scan that is not done: at those that it has not seen. Gives whether some were
     /// kept.
     #[inline(always)]
-    fn glance_on(
+    fn poll_fast_on(
         &mut self,
         bodies: &mut Bodies,
         table: CurrentTable,
@@ -1591,7 +1595,7 @@ impl Ready {
         events: &mut Events,
     ) -> bool {
         let unseen = self.unseen.min(self.queue.len());
-        let walked = self.glance(bodies, table, unseen, room, events);
+        let walked = self.poll_fast(bodies, table, unseen, room, events);
         self.unseen = unseen - walked.seen;
         walked.kept
     }
@@ -1602,7 +1606,7 @@ impl Ready {
         let held = self.remove(knote);
         if held {
             self.unseen = self.unseen.saturating_sub(1);
-            self.cut = true;
+            self.retired_during_scan = true;
         }
         held
     }
@@ -1638,7 +1642,11 @@ impl Ready {
                 Some(file) => names.maps(knote.ident(), file),
                 None => true,
             };
-            let next = if bound { Next::Nothing } else { Next::Gone };
+            let next = if bound {
+                Disposition::Nothing
+            } else {
+                Disposition::Gone
+            };
             // There is room.
             let _ = batch.push(Taken { knote, next });
         }
@@ -1658,35 +1666,39 @@ impl Ready {
             result.news = true;
         }
         for Taken { knote, next } in batch {
-            if *next == Next::Gone {
+            if *next == Disposition::Gone {
                 continue;
             }
             let state = knote.state(self);
             let due = match next {
-                Next::AtTail => {
+                Disposition::AtTail => {
                     result.level = true;
                     state.activate()
                 }
-                Next::Again => {
+                Disposition::Again => {
                     result.news = true;
                     state.activate()
                 }
-                Next::Disabled => {
+                Disposition::Disabled => {
                     state.disable();
                     false
                 }
-                Next::DisabledActive => {
+                Disposition::DisabledActive => {
                     state.disable();
                     state.activate()
                 }
-                Next::Nothing | Next::Idle | Next::Gone | Next::AtHead | Next::Asks => false,
+                Disposition::Nothing
+                | Disposition::Idle
+                | Disposition::Gone
+                | Disposition::AtHead
+                | Disposition::AskFilter => false,
             };
             if knote.state(self).is_disabled() && self.remove(knote) {
                 // Its source has fired while it was in the scan's hands. A disabled one is not pending.
                 let _ = knote.state(self).take();
             }
             if due {
-                result.signals |= *next == Next::Again && self.queue.len() == 0;
+                result.signals |= *next == Disposition::Again && self.queue.len() == 0;
                 self.push_back(knote);
             }
         }
@@ -1696,7 +1708,7 @@ impl Ready {
     #[cold]
     fn put_back_at_head(&mut self, batch: &[Taken]) {
         let unreported = batch.iter().rev();
-        for taken in unreported.filter(|taken| taken.next == Next::AtHead) {
+        for taken in unreported.filter(|taken| taken.next == Disposition::AtHead) {
             if taken.knote.state(self).activate() {
                 self.push_front(&taken.knote);
                 self.unseen += 1;
@@ -1705,33 +1717,33 @@ impl Ready {
     }
 }
 
-/// A glance at some knotes, and room for what it tells.
-struct Glancing<'a> {
+/// A look at pending knotes under the spin lock, and room for their events.
+struct FastScan<'a> {
     free: Free<'a, Kevent>,
 }
 
-impl Look for Glancing<'_> {
+impl Look for FastScan<'_> {
     #[inline(always)]
     fn decide(&mut self, seen: Seen<'_>) -> Verdict {
         if self.free.is_full() || seen.state.is_disabled() {
             return Verdict::Stop;
         }
-        match filter::glance(seen.quick, seen.knote, seen.body, seen.file) {
-            Glance::Ask => Verdict::Stop,
-            Glance::Nothing => {
+        match filter::poll_fast(seen.fast_path, seen.knote, seen.body, seen.file) {
+            FastResult::Ask => Verdict::Stop,
+            FastResult::Nothing => {
                 seen.state.settle(false);
                 Verdict::Remove
             }
-            Glance::Ready(report) => {
+            FastResult::Ready(report) => {
                 let event = seen.knote.event(seen.body, report);
                 let flags = event.flags;
                 self.free.push(event);
                 if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
                     return Verdict::Keep;
                 }
-                if filter::is_part(seen.quick, flags) {
-                    seen.state.settle_told();
-                    return Verdict::Told;
+                if filter::needs_recheck(seen.fast_path, flags) {
+                    seen.state.settle_for_recheck();
+                    return Verdict::Recheck;
                 }
                 seen.state.settle(flags & EV_DISPATCH != 0);
                 Verdict::Remove

@@ -27,7 +27,7 @@
 //! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan looks at sockets, pipes and
 //!    eventfds under it, which takes no lock but a pipe's wait queue's, and that one is tried and not waited for
 //!    (`hook::pipe`): it is one of 2. Sleepers are woken under it (`hook::sleepers`): the scheduler's locks nest in it.
-//!    The kqueue's timer is set under it (`hook::told`): the lock of an hrtimer base nests in it, under which no
+//!    The kqueue's timer is set under it (`hook::recheck`): the lock of an hrtimer base nests in it, under which no
 //!    timer's function runs.
 //!
 //! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes
@@ -55,10 +55,10 @@
 //! | What | By |
 //! |---|---|
 //! | `Table`, every knote's place in it, and its `Body` | the mutex |
-//! | how far a knote's pipe was written (`end_told`) | atomic; written under the mutex, read while it is told |
+//! | the mark of a knote's pipe (`pipe_mark`) | atomic; written under the mutex, read while the knote is to be rechecked |
 //! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that. That a knote is retired or unlinked may be seen without it: the state is atomic |
 //! | a knote's links in a tree of bindings (`hook::close`) | the lock of that tree, until the close probe has taken it out; then they are the memory of a task work |
-//! | the file that a knote is bound to | the mutex, or the spin lock while the knote is told; does not change while it is in a tree |
+//! | the file that a knote is bound to | the mutex, or the spin lock while the knote is to be rechecked; does not change while it is in a tree |
 //! | a knote's timer | the mutex; that it has fired, its function tells without |
 //! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |
 //! | `Knote::ident`, `filter`, `kqueue` | never change |
@@ -158,13 +158,13 @@ struct KqueueModule {
     #[pin]
     _hooks: File<Arc<Shared>>,
     _work: OwnQueue,
-    _shared: Stopper,
+    _shared: StopOnDrop,
 }
 
 /// Ends all that may call the module, when it is dropped.
-struct Stopper(Arc<Shared>);
+struct StopOnDrop(Arc<Shared>);
 
-impl Drop for Stopper {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }
@@ -178,7 +178,7 @@ impl kernel::InPlaceModule for KqueueModule {
             let work = OwnQueue::new(c"kqueue")?;
             let hooks = shared.clone();
             Ok(try_pin_init!(Self {
-                _shared: Stopper(shared.clone()),
+                _shared: StopOnDrop(shared.clone()),
                 _work: work,
                 _hooks <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_hooks),
                 _device <- Registration::new(c"kqueue", 0o666, shared),

@@ -12,8 +12,8 @@
 //! * **Active** (`KN_ACTIVE`): its source has reported something that was not collected yet.
 //! * **Queued** (`KN_QUEUED`): it is in its kqueue's list of pending knotes.
 //! * **Disabled** (`KN_DISABLED`): it may be active but must not be reported.
-//! * **Told**: it was reported and is idle, or was when it was disabled; its kqueue looks now and then
-//!   whether there is more by now ([`crate::hook::told`]).
+//! * **Recheck**: it was reported and is idle, or was when it was disabled; a timer checks now and then
+//!   whether there is more by now ([`crate::hook::recheck`]).
 //! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): it is never reported or queued again; its
 //!   source is being, or was, taken away.
 //!
@@ -25,7 +25,7 @@
 //! # Invariants
 //!
 //! Queued implies active (or [in doubt](State::doubt)), and neither disabled at the time it was
-//! queued nor deleting. Told implies neither queued nor deleting.
+//! queued nor deleting. Recheck implies neither queued nor deleting.
 //!
 //! ```text
 //!                activate                        take: Evaluate
@@ -71,7 +71,7 @@ const DELETING: u8 = 8;
 /// It was taken out of the tree of what is bound to descriptors (`hook::close`).
 const UNLINKED: u8 = 16;
 /// It is in a list of those that are looked at now and then.
-const TOLD: u8 = 32;
+const RECHECK: u8 = 32;
 
 impl State {
     #[inline]
@@ -125,8 +125,8 @@ impl State {
     /// It has those bits from here on, and `QUEUED` if that is due.
     #[inline]
     fn enqueue_if_due(&mut self, bits: u8) -> bool {
-        // Active, and none of the others. (One that was told is taken off that list when it comes into this one.)
-        let due = bits & !TOLD == ACTIVE;
+        // Active, and none of the others. (One that was scheduled is taken off that list when it comes into this one.)
+        let due = bits & !RECHECK == ACTIVE;
         self.set(if due { bits | QUEUED } else { bits });
         due
     }
@@ -160,37 +160,37 @@ impl State {
         self.set(if dispatched { bits | DISABLED } else { bits });
     }
 
-    /// The same for one that is told: it is idle, and in another list.
-    pub(crate) fn settle_told(&mut self) {
+    /// The same for one that is scheduled: it is idle, and in another list.
+    pub(crate) fn settle_for_recheck(&mut self) {
         let bits = self.bits();
-        self.set((bits & !(QUEUED | ACTIVE)) | TOLD);
+        self.set((bits & !(QUEUED | ACTIVE)) | RECHECK);
     }
 
     /// It was looked at, and may have more to tell later on. True if it must now be put into the list of those.
     #[must_use]
-    pub(crate) fn tell(&mut self) -> bool {
+    pub(crate) fn schedule_recheck(&mut self) -> bool {
         let bits = self.bits();
-        let due = bits & (QUEUED | DELETING | TOLD) == 0;
+        let due = bits & (QUEUED | DELETING | RECHECK) == 0;
         if due {
-            self.set(bits | TOLD);
+            self.set(bits | RECHECK);
         }
         due
     }
 
-    /// True if it must now be taken off the list of those that were told.
+    /// True if it must now be taken off the list of those that were scheduled.
     #[must_use]
-    pub(crate) fn untell(&mut self) -> bool {
+    pub(crate) fn cancel_recheck(&mut self) -> bool {
         let bits = self.bits();
-        let told = bits & TOLD != 0;
-        if told {
-            self.set(bits & !TOLD);
+        let scheduled = bits & RECHECK != 0;
+        if scheduled {
+            self.set(bits & !RECHECK);
         }
-        told
+        scheduled
     }
 
     /// True if it is in that list.
-    pub(crate) fn is_told(&mut self) -> bool {
-        self.bits() & TOLD != 0
+    pub(crate) fn is_to_be_rechecked(&mut self) -> bool {
+        self.bits() & RECHECK != 0
     }
 
     /// It is in the list without having been looked at, and its filter is about to be run. It keeps
@@ -224,7 +224,7 @@ impl State {
         idle
     }
 
-    /// The knote, which is not told, goes. True if it must now be taken off the list.
+    /// The knote, which is not scheduled, goes. True if it must now be taken off the list.
     #[must_use]
     pub(crate) fn delete(&mut self) -> bool {
         let bits = self.bits();

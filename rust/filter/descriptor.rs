@@ -23,7 +23,7 @@
 //! `EPOLLPRI`; it reports `EV_EOF` too.
 
 use super::{
-    file::{FileKind, Glance},
+    file::{FastResult, FileKind},
     Attach, Attached, Filter, Report, ENTRIES,
 };
 use crate::{
@@ -203,7 +203,7 @@ impl Contents {
 
 /// What few descriptors need besides their knote.
 #[derive(Default)]
-pub(super) struct Rare {
+pub(super) struct DescriptorSource {
     extra: Option<Extra>,
     contents: Option<Contents>,
     /// For a kqueue: that it is watched by ours.
@@ -213,7 +213,7 @@ pub(super) struct Rare {
     charge: Option<Charge>,
 }
 
-impl Rare {
+impl DescriptorSource {
     fn is_needed(&self) -> bool {
         self.extra.is_some() || self.contents.is_some() || self.edge.is_some()
     }
@@ -249,16 +249,16 @@ pub(super) fn attach(
         return Ok(Attached {
             source: None,
             flags: 0,
-            may_be_ready: !matches!(kind.glance(file, direction, false), Glance::Nothing),
+            may_be_ready: !matches!(kind.poll_fast(file, direction, false), FastResult::Nothing),
         });
     }
     let (events, extra) = pollwait::listen(knote, bodies)?;
     let source = match extra {
         None => None,
         Some(extra) => {
-            let rare = Rare {
+            let rare = DescriptorSource {
                 extra: Some(extra),
-                ..Rare::default()
+                ..DescriptorSource::default()
             };
             Some(keep(rare, knote.kqueue().user())?)
         }
@@ -282,7 +282,7 @@ fn attach_other(
     direction: Direction,
     bodies: &mut Bodies,
 ) -> Result<Attached> {
-    let mut rare = Rare::default();
+    let mut rare = DescriptorSource::default();
     match kind {
         FileKind::Contents => match direction {
             Direction::Read => rare.contents = Some(Contents::new(&file, knote, shared)?),
@@ -310,7 +310,7 @@ fn attach_other(
 }
 
 #[cold]
-fn keep(mut rare: Rare, user: &Arc<User>) -> Result<Erased> {
+fn keep(mut rare: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
     /// In bytes, with what is behind it.
     const COST: usize = 2 * limit::UNIT;
     rare.charge = Some(Charge::new(user, COST)?);
@@ -354,9 +354,13 @@ fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64)
 fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
     let kqueue = knote.kqueue();
     if body.source.is_none() {
-        body.source = Some(keep(Rare::default(), kqueue.user()).ok()?);
+        body.source = Some(keep(DescriptorSource::default(), kqueue.user()).ok()?);
     }
-    let rare = body.source.as_mut()?.as_mut::<Rare>()?.get_mut();
+    let rare = body
+        .source
+        .as_mut()?
+        .as_mut::<DescriptorSource>()?
+        .get_mut();
     if rare.retry.is_none() {
         let place = TimerPlace::new(kqueue.user()).ok()?;
         let retry = KBox::pin_init(Retry::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
@@ -368,7 +372,7 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
 /// True if it is one of a reader of a pipe who may hear no more until there is more: with `EV_CLEAR`, or
 /// below a low-water mark.
 #[inline(always)]
-pub(crate) fn is_told_in_parts(filter: Filter, body: &Body) -> bool {
+pub(crate) fn needs_recheck_of_pipe(filter: Filter, body: &Body) -> bool {
     body.kind == FileKind::Pipe
         && filter != Filter::Write
         && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
@@ -385,7 +389,7 @@ fn event_of_pipe(
 ) -> Option<Report> {
     let pipe = Pipe::of(file);
     let mark = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.mark());
-    knote.end_told().store(mark, Ordering::Relaxed);
+    knote.pipe_mark().store(mark, Ordering::Relaxed);
     let report = look(knote, body, file, direction, scratch);
     let waits = match &report {
         None => true,
@@ -393,7 +397,7 @@ fn event_of_pipe(
     };
     // What is written into an empty one is told.
     if waits && pipe.is_some_and(|pipe| !pipe.is_empty()) {
-        knote.kqueue().was_told(knote);
+        knote.kqueue().recheck_later(knote);
     }
     report
 }
@@ -406,12 +410,12 @@ pub(super) fn event(
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
-    if is_told_in_parts(knote.filter(), body) {
+    if needs_recheck_of_pipe(knote.filter(), body) {
         return event_of_pipe(knote, body, file, direction, scratch);
     }
-    match body.kind.glance(file, direction, false) {
-        Glance::Nothing => None,
-        Glance::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
+    match body.kind.poll_fast(file, direction, false) {
+        FastResult::Nothing => None,
+        FastResult::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
             data,
             ..Report::default()
         }),
@@ -445,7 +449,7 @@ fn look(
         let rare = body
             .source
             .as_mut()
-            .and_then(|source| source.as_mut::<Rare>());
+            .and_then(|source| source.as_mut::<DescriptorSource>());
         if let Some(contents) = rare.and_then(|rare| rare.get_mut().contents.as_mut()) {
             contents.watcher.look();
         }

@@ -4,7 +4,7 @@
 //!
 //! A [`FileKind`] is chosen when a descriptor is attached. To teach the filters about another kind
 //! of file, add it here. Those that servers have thousands of, stream sockets, pipes and eventfds,
-//! are first looked at themselves ([`FileKind::glance`]); `->poll` is asked if that does not tell.
+//! are first looked at themselves ([`FileKind::poll_fast`]); `->poll` is asked if that does not tell.
 //!
 //! | File | Bytes to read | Room to write |
 //! |---|---|---|
@@ -114,7 +114,7 @@ pub(crate) enum FileKind {
     Eventfd,
     Timerfd,
     /// Files that are asked by ioctl(2).
-    Asked,
+    Ioctl,
     /// All that poll(2) takes and nobody counts, and devices that are always ready.
     Other,
 }
@@ -127,19 +127,19 @@ fn is_asked(file: &LocalFile) -> bool {
 }
 
 /// What a look at the file itself tells.
-pub(crate) enum Glance<T> {
+pub(crate) enum FastResult<T> {
     Ready(T),
     Nothing,
     /// One has to look closer, and may have to sleep.
     Ask,
 }
 
-impl Glance<i64> {
+impl FastResult<i64> {
     fn ready_if(ready: bool, data: impl FnOnce() -> i64) -> Self {
         if ready {
-            Glance::Ready(data())
+            FastResult::Ready(data())
         } else {
-            Glance::Nothing
+            FastResult::Nothing
         }
     }
 }
@@ -165,7 +165,7 @@ impl FileKind {
         } else if TIMERFD_POLL.is_of(file) {
             FileKind::Timerfd
         } else if is_asked(file) {
-            FileKind::Asked
+            FileKind::Ioctl
         } else {
             FileKind::Other
         }
@@ -179,46 +179,46 @@ impl FileKind {
 
     /// What `file`, of this kind, is ready for now, if it is for something. May sleep.
     pub(super) fn look(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
-        match self.glance(file, direction, false) {
-            Glance::Ready(data) => Some(Look::ready(data)),
-            Glance::Nothing => None,
-            Glance::Ask => self.ask(file, direction, scratch),
+        match self.poll_fast(file, direction, false) {
+            FastResult::Ready(data) => Some(Look::ready(data)),
+            FastResult::Nothing => None,
+            FastResult::Ask => self.ask(file, direction, scratch),
         }
     }
 
     /// The same, as far as it can be told without sleeping, and with a spin lock held: how much there is. To say
     /// that interrupts are off then is faster.
     #[inline(always)]
-    pub(super) fn glance(
+    pub(super) fn poll_fast(
         self,
         file: &File,
         direction: Direction,
         interrupts_off: bool,
-    ) -> Glance<i64> {
+    ) -> FastResult<i64> {
         let stream = |look: Input| match look {
-            Input::Bytes(count) => Glance::Ready(count),
-            Input::Nothing => Glance::Nothing,
-            Input::Other => Glance::Ask,
+            Input::Bytes(count) => FastResult::Ready(count),
+            Input::Nothing => FastResult::Nothing,
+            Input::Other => FastResult::Ask,
         };
         match (self, direction) {
             (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp.input(file)),
             (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix.input(file)),
             (FileKind::Tcp, Direction::Write) => stream(Stream::Tcp.room(file)),
             (FileKind::UnixStream, Direction::Write) => stream(Stream::Unix.room(file)),
-            (FileKind::Pipe, Direction::Read) => glance_at_reader(file, interrupts_off),
-            (FileKind::Pipe, Direction::Write) => glance_at_writer(file),
+            (FileKind::Pipe, Direction::Read) => poll_pipe_to_read(file, interrupts_off),
+            (FileKind::Pipe, Direction::Write) => poll_pipe_to_write(file),
             (FileKind::Eventfd, Direction::Read) => {
                 match eventfd::count_at_once(file).map(i64::try_from) {
-                    Some(Ok(count)) => Glance::ready_if(count != 0, || count),
+                    Some(Ok(count)) => FastResult::ready_if(count != 0, || count),
                     // One that has overflowed is in error.
-                    _ => Glance::Ask,
+                    _ => FastResult::Ask,
                 }
             }
             (FileKind::Eventfd, Direction::Write) => match eventfd::count_at_once(file) {
-                Some(count) if count < EVENTFD_MOST => Glance::Ready(eventfd_room(count)),
-                _ => Glance::Ask,
+                Some(count) if count < EVENTFD_MOST => FastResult::Ready(eventfd_room(count)),
+                _ => FastResult::Ask,
             },
-            _ => Glance::Ask,
+            _ => FastResult::Ask,
         }
     }
 
@@ -232,8 +232,8 @@ impl FileKind {
                 let count = fdinfo::number(file, b"ticks:", Base::Ten)?;
                 Some(i64::try_from(count).unwrap_or(i64::MAX))
             }
-            (FileKind::Asked, Direction::Read) => ioctl::readable(file, scratch),
-            (FileKind::Asked, Direction::Write) => ioctl::room(file),
+            (FileKind::Ioctl, Direction::Read) => ioctl::readable(file, scratch),
+            (FileKind::Ioctl, Direction::Write) => ioctl::room(file),
             _ => None,
         };
         match self {
@@ -242,7 +242,7 @@ impl FileKind {
             }
             FileKind::Contents => look_at_contents(file, direction),
             // What has hung up is ready, and takes nothing.
-            FileKind::Asked if direction == Direction::Write => {
+            FileKind::Ioctl if direction == Direction::Write => {
                 Look::of(poll(file, direction), direction, count).map(|look| Look {
                     data: if look.hup { 0 } else { look.data },
                     ..look
@@ -281,21 +281,21 @@ impl FileKind {
 
 /// What the reader of a pipe is told that is not full.
 #[inline(always)]
-fn glance_at_reader(file: &File, interrupts_off: bool) -> Glance<i64> {
+fn poll_pipe_to_read(file: &File, interrupts_off: bool) -> FastResult<i64> {
     let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_read(file) && pipe.has_writer());
     match pipe.and_then(|pipe| pipe.readable_at_once(interrupts_off)) {
-        Some(bytes) => Glance::ready_if(bytes > 0, || bytes),
-        None => Glance::Ask,
+        Some(bytes) => FastResult::ready_if(bytes > 0, || bytes),
+        None => FastResult::Ask,
     }
 }
 
 /// How much room the writer of a pipe has.
 #[inline(always)]
-fn glance_at_writer(file: &File) -> Glance<i64> {
+fn poll_pipe_to_write(file: &File) -> FastResult<i64> {
     let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_write(file) && pipe.has_reader());
     match pipe.map(|pipe| pipe.writable()) {
-        Some(room) => Glance::ready_if(room > 0, || room),
-        None => Glance::Ask,
+        Some(room) => FastResult::ready_if(room > 0, || room),
+        None => FastResult::Ask,
     }
 }
 

@@ -3,7 +3,7 @@
 //! The filters: what each kind of event source means by "ready" and by `data`.
 //!
 //! Filters are policy; the mechanisms they hook into are in [`crate::hook`]. All
-//! their operations run under the kqueue's mutex, in process context; [`glance`] under the spin
+//! their operations run under the kqueue's mutex, in process context; [`poll_fast`] under the spin
 //! lock as well.
 
 mod descriptor;
@@ -26,8 +26,8 @@ use crate::{
 };
 use core::sync::atomic::Ordering;
 use descriptor::Direction;
-pub(crate) use descriptor::{is_told_in_parts, ContentWatcher, MARKS as CONTENT_MARKS};
-pub(crate) use file::{FileKind, Glance};
+pub(crate) use descriptor::{needs_recheck_of_pipe, ContentWatcher, MARKS as CONTENT_MARKS};
+pub(crate) use file::{FastResult, FileKind};
 use kernel::{
     fs::File,
     prelude::*,
@@ -125,10 +125,10 @@ impl Filter {
     }
 }
 
-/// How a scan looks at a knote in no time, if it can ([`glance`]). A knote that ends with its report is not
+/// How a scan looks at a knote in no time, if it can ([`poll_fast`]). A knote that ends with its report is not
 /// looked at so, nor one with a low-water mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Quick {
+pub(crate) enum FastPath {
     No,
     User,
     Eventfd,
@@ -144,25 +144,25 @@ pub(crate) enum Quick {
     EventfdRoom,
 }
 
-impl Quick {
+impl FastPath {
     /// How it looks at one with that filter.
     pub(crate) fn of(filter: Filter, body: &Body) -> Self {
         if body.flags & EV_ONESHOT != 0 {
-            return Quick::No;
+            return FastPath::No;
         }
         match (filter, body.kind) {
-            (Filter::User, _) => Quick::User,
-            (Filter::Read | Filter::Write, _) if body.fflags & NOTE_LOWAT != 0 => Quick::No,
-            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => Quick::PipeEdge,
-            (Filter::Read, FileKind::Tcp) => Quick::Tcp,
-            (Filter::Read, FileKind::UnixStream) => Quick::UnixStream,
-            (Filter::Read, FileKind::Pipe) => Quick::Pipe,
-            (Filter::Read, FileKind::Eventfd) => Quick::Eventfd,
-            (Filter::Write, FileKind::Tcp) => Quick::TcpRoom,
-            (Filter::Write, FileKind::UnixStream) => Quick::UnixRoom,
-            (Filter::Write, FileKind::Pipe) => Quick::PipeRoom,
-            (Filter::Write, FileKind::Eventfd) => Quick::EventfdRoom,
-            _ => Quick::No,
+            (Filter::User, _) => FastPath::User,
+            (Filter::Read | Filter::Write, _) if body.fflags & NOTE_LOWAT != 0 => FastPath::No,
+            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => FastPath::PipeEdge,
+            (Filter::Read, FileKind::Tcp) => FastPath::Tcp,
+            (Filter::Read, FileKind::UnixStream) => FastPath::UnixStream,
+            (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
+            (Filter::Read, FileKind::Eventfd) => FastPath::Eventfd,
+            (Filter::Write, FileKind::Tcp) => FastPath::TcpRoom,
+            (Filter::Write, FileKind::UnixStream) => FastPath::UnixRoom,
+            (Filter::Write, FileKind::Pipe) => FastPath::PipeRoom,
+            (Filter::Write, FileKind::Eventfd) => FastPath::EventfdRoom,
+            _ => FastPath::No,
         }
     }
 }
@@ -362,95 +362,99 @@ fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
 }
 
 /// The same as [`event`] without sleeping, and with a spin lock held. What is ready will reach the
-/// program, unless it is [`untold`].
+/// program, unless it is [`undelivered`].
 #[inline(always)]
-pub(crate) fn glance(
-    quick: Quick,
+pub(crate) fn poll_fast(
+    fast_path: FastPath,
     knote: &Knote,
     body: &mut Body,
     file: Option<&File>,
-) -> Glance<Report> {
+) -> FastResult<Report> {
     let Some(file) = file else {
-        if quick != Quick::User {
-            return Glance::Ask;
+        if fast_path != FastPath::User {
+            return FastResult::Ask;
         }
-        let report = user::event(body).map_or(Glance::Nothing, Glance::Ready);
-        if body.flags & EV_CLEAR != 0 && matches!(report, Glance::Ready(_)) {
+        let report = user::event(body).map_or(FastResult::Nothing, FastResult::Ready);
+        if body.flags & EV_CLEAR != 0 && matches!(report, FastResult::Ready(_)) {
             user::clear(body);
         }
         return report;
     };
-    let data = match quick {
-        Quick::UnixStream => FileKind::UnixStream.glance(file, Direction::Read, true),
-        Quick::Tcp => FileKind::Tcp.glance(file, Direction::Read, true),
-        Quick::Eventfd => FileKind::Eventfd.glance(file, Direction::Read, true),
-        Quick::Pipe | Quick::PipeEdge => {
+    let data = match fast_path {
+        FastPath::UnixStream => FileKind::UnixStream.poll_fast(file, Direction::Read, true),
+        FastPath::Tcp => FileKind::Tcp.poll_fast(file, Direction::Read, true),
+        FastPath::Eventfd => FileKind::Eventfd.poll_fast(file, Direction::Read, true),
+        FastPath::Pipe | FastPath::PipeEdge => {
             // Only one that is told needs it; for the others it costs less than to ask.
-            knote.end_told().store(NOT_FULL, Ordering::Relaxed);
-            FileKind::Pipe.glance(file, Direction::Read, true)
+            knote.pipe_mark().store(NOT_FULL, Ordering::Relaxed);
+            FileKind::Pipe.poll_fast(file, Direction::Read, true)
         }
-        Quick::TcpRoom | Quick::UnixRoom | Quick::PipeRoom | Quick::EventfdRoom => {
-            glance_at_room(quick, file)
+        FastPath::TcpRoom | FastPath::UnixRoom | FastPath::PipeRoom | FastPath::EventfdRoom => {
+            poll_fast_to_write(fast_path, file)
         }
-        Quick::No | Quick::User => Glance::Ask,
+        FastPath::No | FastPath::User => FastResult::Ask,
     };
     match data {
-        Glance::Ready(data) => Glance::Ready(Report {
+        FastResult::Ready(data) => FastResult::Ready(Report {
             data,
             ..Report::default()
         }),
-        Glance::Nothing => Glance::Nothing,
-        Glance::Ask => Glance::Ask,
+        FastResult::Nothing => FastResult::Nothing,
+        FastResult::Ask => FastResult::Ask,
     }
 }
 
-/// The part of [`glance`] for writers. Not in line, since readers need the registers.
+/// The part of [`poll_fast`] for writers. Not in line, since readers need the registers.
 #[inline(never)]
-fn glance_at_room(quick: Quick, file: &File) -> Glance<i64> {
-    let kind = match quick {
-        Quick::TcpRoom => FileKind::Tcp,
-        Quick::UnixRoom => FileKind::UnixStream,
-        Quick::PipeRoom => FileKind::Pipe,
-        Quick::EventfdRoom => FileKind::Eventfd,
-        _ => return Glance::Ask,
+fn poll_fast_to_write(fast_path: FastPath, file: &File) -> FastResult<i64> {
+    let kind = match fast_path {
+        FastPath::TcpRoom => FileKind::Tcp,
+        FastPath::UnixRoom => FileKind::UnixStream,
+        FastPath::PipeRoom => FileKind::Pipe,
+        FastPath::EventfdRoom => FileKind::Eventfd,
+        _ => return FastResult::Ask,
     };
-    kind.glance(file, Direction::Write, true)
+    kind.poll_fast(file, Direction::Write, true)
 }
 
 /// True if the condition holds, false if it does not, as far as that can be told with a spin lock held
 /// and without a report.
 #[inline(always)]
-pub(crate) fn is_ready_at_once(quick: Quick, body: &Body, file: Option<&File>) -> Option<bool> {
-    let kind = match quick {
-        Quick::User => return Some(user::event(body).is_some()),
-        Quick::UnixStream => FileKind::UnixStream,
-        Quick::Tcp => FileKind::Tcp,
-        Quick::Pipe => FileKind::Pipe,
-        Quick::Eventfd => FileKind::Eventfd,
-        Quick::PipeEdge | Quick::No => return None,
-        Quick::TcpRoom | Quick::UnixRoom | Quick::PipeRoom | Quick::EventfdRoom => {
-            return match glance_at_room(quick, file?) {
-                Glance::Ready(_) => Some(true),
-                Glance::Nothing => Some(false),
-                Glance::Ask => None,
+pub(crate) fn is_ready_at_once(
+    fast_path: FastPath,
+    body: &Body,
+    file: Option<&File>,
+) -> Option<bool> {
+    let kind = match fast_path {
+        FastPath::User => return Some(user::event(body).is_some()),
+        FastPath::UnixStream => FileKind::UnixStream,
+        FastPath::Tcp => FileKind::Tcp,
+        FastPath::Pipe => FileKind::Pipe,
+        FastPath::Eventfd => FileKind::Eventfd,
+        FastPath::PipeEdge | FastPath::No => return None,
+        FastPath::TcpRoom | FastPath::UnixRoom | FastPath::PipeRoom | FastPath::EventfdRoom => {
+            return match poll_fast_to_write(fast_path, file?) {
+                FastResult::Ready(_) => Some(true),
+                FastResult::Nothing => Some(false),
+                FastResult::Ask => None,
             };
         }
     };
-    match kind.glance(file?, Direction::Read, true) {
-        Glance::Ready(_) => Some(true),
-        Glance::Nothing => Some(false),
-        Glance::Ask => None,
+    match kind.poll_fast(file?, Direction::Read, true) {
+        FastResult::Ready(_) => Some(true),
+        FastResult::Nothing => Some(false),
+        FastResult::Ask => None,
     }
 }
 
 /// True if there may come more without another word, once an event with those flags was told at a glance.
 #[inline(always)]
-pub(crate) fn is_part(quick: Quick, flags: u16) -> bool {
-    quick == Quick::PipeEdge && flags & EV_DISPATCH == 0
+pub(crate) fn needs_recheck(fast_path: FastPath, flags: u16) -> bool {
+    fast_path == FastPath::PipeEdge && flags & EV_DISPATCH == 0
 }
 
 /// `event`, which was told at a glance, has not reached the program.
-pub(crate) fn untold(filter: Filter, body: &mut Body, event: &Kevent) {
+pub(crate) fn undelivered(filter: Filter, body: &mut Body, event: &Kevent) {
     if filter == Filter::User && event.has(EV_CLEAR) {
         user::restore(body, event);
     }

@@ -37,7 +37,7 @@ use crate::{
         erased::Erased,
         memcg::Payer,
         observer::{Observer, Subject},
-        pollwait::{Exit, Mourner, Wake},
+        pollwait::{Exit, ExitWatch, Wake},
         probe::Watch,
         process::{self, End, Exec, Execs, Fork, Forks, Life},
         slab::Memory,
@@ -115,7 +115,7 @@ fn payer(fflags: u32) -> Result<Option<Arc<Payer>>> {
 }
 
 /// A process that is watched; shared with whoever hears of it.
-pub(crate) type ProcessWatcher = Mourner<Watcher>;
+pub(crate) type ProcessWatcher = ExitWatch<Watcher>;
 
 /// Who watches a process.
 #[pin_data]
@@ -204,10 +204,10 @@ impl Watcher {
         let deeds = Deeds {
             _place: place(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
-                .then(|| shared.forks.watch_too(child.id(), exit.mourner()))
+                .then(|| shared.forks.watch_too(child.id(), exit.watch()))
                 .transpose()?,
             exec: wants_execs(wanted)
-                .then(|| shared.execs.watch_too(child.id(), exit.mourner()))
+                .then(|| shared.execs.watch_too(child.id(), exit.watch()))
                 .transpose()?,
         };
         let source = Process {
@@ -340,7 +340,7 @@ impl Process {
         let asked = (fflags, change.udata, payer(fflags)?);
         let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, asked);
         let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
-        let watcher = exit.mourner();
+        let watcher = exit.watch();
         let (process, observer) = (watcher.process(), watcher.observer());
         let only_end = !wants_forks(fflags) && !wants_execs(fflags);
         // Whoever exits from here on is heard of; who did before, may be a zombie.
@@ -381,7 +381,7 @@ impl Process {
         }
         let kqueue = knote.kqueue();
         let shared = kqueue.shared();
-        let watcher = self.exit.mourner();
+        let watcher = self.exit.watch();
         let id = watcher.process().id();
         let deeds = match &mut self.deeds {
             Some(deeds) => deeds,
@@ -414,7 +414,7 @@ impl Process {
     /// `EINVAL` for a note that is none of `notes`; `ENOSPC`, `ENOMEM`.
     pub(super) fn touch(&mut self, change: &Kevent, notes: u32) -> Result {
         check_notes(change, notes)?;
-        let watcher = self.exit.mourner().clone();
+        let watcher = self.exit.watch().clone();
         // One that is not needed is dropped after the lock was released.
         let mut payer = payer(change.fflags)?;
         self.watch(&watcher.knote, change.fflags)?;
@@ -432,7 +432,7 @@ impl Process {
 
     /// True when `ident` still is the process's number, and not another's.
     pub(super) fn has_number(&self, ident: u64) -> bool {
-        self.exit.mourner().process().has_number(ident)
+        self.exit.watch().process().has_number(ident)
     }
 
     pub(super) fn event(&mut self) -> Option<Report> {
@@ -443,7 +443,7 @@ impl Process {
                 ..Report::default()
             });
         }
-        let mut heard = self.exit.mourner().heard.lock();
+        let mut heard = self.exit.watch().heard.lock();
         self.fired |= core::mem::take(&mut heard.fired);
         match heard.status {
             Some(status) => Some(Report {

@@ -24,7 +24,7 @@ use super::{
     sleepers::WakeFlags, //
 };
 use crate::{
-    filter::{Filter, Quick},
+    filter::{FastPath, Filter},
     knote::{Bodies, Body},
     kqueue::{Kqueue, Ready},
     state::State,
@@ -120,7 +120,7 @@ pub(crate) struct Knote {
     pub(super) state: UnsafeCell<State>,
     filter: Filter,
     /// Guarded by the mutex.
-    quick: UnsafeCell<Quick>,
+    fast_path: UnsafeCell<FastPath>,
     kqueue: Arc<Kqueue>,
     ident: u64,
     /// Guarded by the spin lock.
@@ -198,7 +198,7 @@ pub(crate) struct Parts<'a> {
     /// That of its descriptor.
     pub(crate) file: Option<&'a File>,
     /// How a scan looks at it.
-    pub(crate) quick: &'a mut Quick,
+    pub(crate) fast_path: &'a mut FastPath,
 }
 
 impl<'a> Parts<'a> {
@@ -236,7 +236,7 @@ impl Knote {
             refs: Refcount::new(1),
             state: UnsafeCell::new(State::default()),
             filter,
-            quick: UnsafeCell::new(Quick::No),
+            fast_path: UnsafeCell::new(FastPath::No),
             kqueue: kqueue.into(),
             ident,
             links: UnsafeCell::new(Links::NONE),
@@ -347,7 +347,7 @@ impl Knote {
             // SAFETY: The mutex is held, and nobody can unbind while `bodies` is borrowed.
             file: unsafe { self.bound.file() },
             // SAFETY: As for the body.
-            quick: unsafe { &mut *self.quick.get() },
+            fast_path: unsafe { &mut *self.fast_path.get() },
         }
     }
 
@@ -391,23 +391,24 @@ impl Knote {
                 state: &mut *self.state.get(),
                 body: &mut *self.body.get(),
                 file: self.bound.file(),
-                quick: *self.quick.get(),
+                fast_path: *self.fast_path.get(),
             }
         }
     }
 
-    /// How far its pipe was written by what its reader is told. Nothing is known of it until it is written.
+    /// The mark that its pipe had when the knote was last reported ([`super::pipe`]). It has no meaning
+    /// before that.
     #[inline]
-    pub(crate) fn end_told(&self) -> &AtomicU32 {
+    pub(crate) fn pipe_mark(&self) -> &AtomicU32 {
         self.entry.spare()
     }
 
-    /// The file of its descriptor, if it is told.
-    pub(super) fn told_file<'a>(&'a self, ready: &'a mut Ready) -> Option<&'a File> {
-        if !self.state(ready).is_told() {
+    /// The file of its descriptor, if it is to be rechecked.
+    pub(super) fn file_to_recheck<'a>(&'a self, ready: &'a mut Ready) -> Option<&'a File> {
+        if !self.state(ready).is_to_be_rechecked() {
             return None;
         }
-        // SAFETY: Told, it was bound by whoever had both locks or told us under this one, and is not retired, which
+        // SAFETY: It was bound by whoever scheduled the recheck under this lock, and is not retired, which
         // comes before it is unbound and needs this lock: it is bound for as long as `ready` is borrowed.
         unsafe { self.bound.file() }
     }
@@ -489,7 +490,7 @@ impl Knote {
         let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
         // SAFETY: As above; the entry is touched no more after this.
         unsafe {
-            Entry::told(wait, key, this.filter.wakes(), || {
+            Entry::woken(wait, key, this.filter.wakes(), || {
                 this.activate_with(WakeFlags::of_wake_function(flags));
             });
         }

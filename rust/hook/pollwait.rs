@@ -177,7 +177,7 @@ impl Entry {
     /// `wait` is that of a linked `Entry`, its queue's lock is held, and `key` what the wake function
     /// was called with. Nobody touches the entry after this.
     #[inline]
-    pub(super) unsafe fn told(
+    pub(super) unsafe fn woken(
         wait: *mut bindings::wait_queue_entry,
         key: *mut c_void,
         mask: Events,
@@ -269,7 +269,7 @@ impl Boxed {
         // not freed before it was unlinked under the lock that our caller holds.
         unsafe {
             let knote = &(*wait.cast::<Boxed>()).knote;
-            Entry::told(wait, key, knote.filter().wakes(), || knote.activate());
+            Entry::woken(wait, key, knote.filter().wakes(), || knote.activate());
         }
         1
     }
@@ -320,7 +320,7 @@ impl Drop for Extra {
 /// Somebody who is told of the end of a process, with the entry for that.
 #[pin_data]
 #[repr(C)]
-pub(crate) struct Mourner<T> {
+pub(crate) struct ExitWatch<T> {
     // First, so that a pointer to it is a pointer to the whole.
     entry: Entry,
     process: Process,
@@ -331,18 +331,18 @@ pub(crate) struct Mourner<T> {
 }
 
 // SAFETY: The wait-queue entry is only touched under its queue's lock.
-unsafe impl<T: Send> Send for Mourner<T> {}
+unsafe impl<T: Send> Send for ExitWatch<T> {}
 // SAFETY: As above.
-unsafe impl<T: Sync> Sync for Mourner<T> {}
+unsafe impl<T: Sync> Sync for ExitWatch<T> {}
 
-impl<T> Mourner<T> {
+impl<T> ExitWatch<T> {
     /// Whose end it is.
     pub(crate) fn process(&self) -> &Process {
         &self.process
     }
 }
 
-impl<T> Deref for Mourner<T> {
+impl<T> Deref for ExitWatch<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -350,41 +350,41 @@ impl<T> Deref for Mourner<T> {
     }
 }
 
-impl<T> Mourner<T>
+impl<T> ExitWatch<T>
 where
-    Mourner<T>: Wake,
+    ExitWatch<T>: Wake,
 {
     /// The wake function of the wait-queue entry.
     ///
     /// # Safety
     ///
-    /// `wait` is that of a `Mourner<T>`, and linked; called under its queue's lock.
+    /// `wait` is that of a `ExitWatch<T>`, and linked; called under its queue's lock.
     unsafe extern "C" fn woken(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         _sync: kernel::ffi::c_int,
         key: *mut c_void,
     ) -> kernel::ffi::c_int {
-        // SAFETY: `wait` is the first field of a live `Mourner<T>`: it is linked, and not freed
+        // SAFETY: `wait` is the first field of a live `ExitWatch<T>`: it is linked, and not freed
         // before it was unlinked under the lock that our caller holds.
         unsafe {
-            let this = &*wait.cast::<Mourner<T>>();
-            Entry::told(wait, key, Events::IN, || this.wake());
+            let this = &*wait.cast::<ExitWatch<T>>();
+            Entry::woken(wait, key, Events::IN, || this.wake());
         }
         1
     }
 }
 
-/// Listens to the end of a process, on behalf of a [`Mourner`], until it is dropped.
+/// Listens to the end of a process, on behalf of a [`ExitWatch`], until it is dropped.
 ///
 /// # Invariants
 ///
-/// Made with the mourner, whose entry nobody else links.
-pub(crate) struct Exit<T>(Arc<Mourner<T>>);
+/// Made with the watch, whose entry nobody else links.
+pub(crate) struct Exit<T>(Arc<ExitWatch<T>>);
 
 impl<T> Exit<T>
 where
-    Mourner<T>: Wake,
+    ExitWatch<T>: Wake,
 {
     /// Has `target` told of the end of `process`. With `GFP_ATOMIC` from anywhere.
     ///
@@ -392,25 +392,25 @@ where
     ///
     /// `ENOMEM`.
     pub(crate) fn new(process: Process, target: impl PinInit<T>, flags: Flags) -> Result<Self> {
-        let mourner = Arc::pin_init(
-            pin_init!(Mourner {
-                entry: Entry::new(Mourner::<T>::woken),
+        let watch = Arc::pin_init(
+            pin_init!(ExitWatch {
+                entry: Entry::new(ExitWatch::<T>::woken),
                 process,
                 target <- target,
                 _pin: PhantomPinned,
             }),
             flags,
         )?;
-        // SAFETY: The queue lives as long as the process's `struct pid`, of which the mourner has a
+        // SAFETY: The queue lives as long as the process's `struct pid`, of which the watch has a
         // reference. It is pinned, and detached in `drop`.
-        unsafe { mourner.entry.link(mourner.process.exit_queue()) };
-        Ok(Exit(mourner))
+        unsafe { watch.entry.link(watch.process.exit_queue()) };
+        Ok(Exit(watch))
     }
 }
 
 impl<T> Exit<T> {
-    /// The mourner.
-    pub(crate) fn mourner(&self) -> &Arc<Mourner<T>> {
+    /// The watch.
+    pub(crate) fn watch(&self) -> &Arc<ExitWatch<T>> {
         &self.0
     }
 }

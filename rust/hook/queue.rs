@@ -14,7 +14,7 @@ use super::{
     knote::{Keyed, Knote}, //
 };
 use crate::{
-    filter::Quick,
+    filter::FastPath,
     knote::{Bodies, Body},
     kqueue::Ready,
     state::State, //
@@ -22,7 +22,7 @@ use crate::{
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
-/// A knote's links; both null unless it is in the list, or in one of [`super::told`].
+/// A knote's links; both null unless it is in the list, or in one of [`super::recheck`].
 pub(super) struct Links {
     pub(super) next: *const Knote,
     pub(super) prev: *const Knote,
@@ -86,7 +86,7 @@ pub(super) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links {
 }
 
 impl Ready {
-    /// True when the knote, which is not told, is in the list.
+    /// True if the knote, which is not to be rechecked, is in the ready list.
     #[inline]
     fn holds(&self, knote: &Knote) -> bool {
         // SAFETY: Our caller has found that the lock of the knote's kqueue is held.
@@ -120,7 +120,7 @@ impl Ready {
     #[inline(always)]
     unsafe fn push_checked(&mut self, knote: &Knote) {
         // SAFETY: By this function's contract.
-        unsafe { self.untell_checked(knote) };
+        unsafe { self.cancel_recheck_checked(knote) };
         if self.holds(knote) {
             return;
         }
@@ -144,7 +144,7 @@ impl Ready {
 
     /// Puts a knote of this kqueue at the head, unless it is in the list.
     pub(crate) fn push_front(&mut self, knote: &Knote) {
-        self.untell(knote);
+        self.cancel_recheck(knote);
         if self.holds(knote) {
             return;
         }
@@ -176,9 +176,10 @@ impl Ready {
         Some(front.into())
     }
 
-    /// Takes a knote of this kqueue out of the list. True if it was in there; it is not told either after this.
+    /// Removes a knote of this kqueue from the ready list, or from that of rechecks. True if it was in
+    /// the ready list.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
-        self.untell(knote);
+        self.cancel_recheck(knote);
         let held = self.holds(knote);
         if held {
             // SAFETY: It is in the list of this `Ready`, which the lock guards.
@@ -256,9 +257,9 @@ impl Ready {
                         self.queue.len = self.queue.len.wrapping_sub(1);
                         at = core::mem::replace(links, Links::NONE).next;
                     }
-                    Verdict::Told => {
+                    Verdict::Recheck => {
                         self.queue.len = self.queue.len.wrapping_sub(1);
-                        at = self.told.push(at);
+                        at = self.rechecks.push(at);
                     }
                 }
                 left = left.wrapping_sub(1);
@@ -298,7 +299,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) body: &'a mut Body,
     /// That of its descriptor, unless the number refers to another one by now, or to none.
     pub(crate) file: Option<&'a File>,
-    pub(crate) quick: Quick,
+    pub(crate) fast_path: FastPath,
 }
 
 /// What a walk is for. (A closure would not be inlined into each of several walks.)
@@ -313,8 +314,8 @@ pub(crate) enum Verdict {
     Stop,
     Keep,
     Remove,
-    /// The same, and its state says that it is told.
-    Told,
+    /// The same, and it goes to the list of rechecks, as its state says.
+    Recheck,
 }
 
 /// What a walk has come to.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `stirred` and `unsettled` of `rust/kqueue.rs`: written under the spin lock, read without it. The flag is the
+//! `maybe_pending` and `closed_or_deferred` of `rust/kqueue.rs`: written under the spin lock, read without it. The flag is the
 //! module's own.
 
 use crate::hook::flag::Flag;
@@ -35,8 +35,8 @@ struct Kqueue {
     /// The mutex: how many knotes there are in the table.
     table: Mutex<u32>,
     ready: Mutex<Ready>,
-    stirred: Flag,
-    unsettled: Flag,
+    maybe_pending: Flag,
+    closed_or_deferred: Flag,
 }
 
 impl Kqueue {
@@ -44,19 +44,19 @@ impl Kqueue {
         Arc::new(Kqueue {
             table: Mutex::default(),
             ready: Mutex::default(),
-            stirred: Flag::new(),
-            unsettled: Flag::new(),
+            maybe_pending: Flag::new(),
+            closed_or_deferred: Flag::new(),
         })
     }
 
     fn activate(&self) {
         let mut ready = self.ready.lock().unwrap();
         ready.in_list = true;
-        self.stirred.set(true);
+        self.maybe_pending.set(true);
     }
 
     fn may_be_pending(&self) -> bool {
-        self.stirred.is_set() || self.unsettled.is_set()
+        self.maybe_pending.is_set() || self.closed_or_deferred.is_set()
     }
 
     /// A scan that takes the knote off the list, runs its filter, reports it, and puts it back.
@@ -65,7 +65,7 @@ impl Kqueue {
         {
             let mut ready = self.ready.lock().unwrap();
             if !ready.in_list {
-                self.stirred.set(ready.pending());
+                self.maybe_pending.set(ready.pending());
                 return 0;
             }
             ready.in_list = false;
@@ -74,7 +74,7 @@ impl Kqueue {
         let mut ready = self.ready.lock().unwrap();
         ready.in_flight = false;
         ready.in_list = true;
-        self.stirred.set(ready.pending());
+        self.maybe_pending.set(ready.pending());
         1
     }
 
@@ -83,13 +83,13 @@ impl Kqueue {
         let _table = self.table.lock().unwrap();
         let mut ready = self.ready.lock().unwrap();
         ready.in_list = false;
-        self.stirred.set(ready.pending());
+        self.maybe_pending.set(ready.pending());
     }
 
     /// Adds a knote, if the kqueue was not closed.
     fn register(&self) -> bool {
         let mut table = self.table.lock().unwrap();
-        if self.unsettled.is_set() && !self.admit(&mut table) {
+        if self.closed_or_deferred.is_set() && !self.admit(&mut table) {
             return false;
         }
         *table += 1;
@@ -103,7 +103,7 @@ impl Kqueue {
             return false;
         }
         *table += std::mem::take(&mut ready.adopted);
-        self.unsettled.set(ready.closed);
+        self.closed_or_deferred.set(ready.closed);
         true
     }
 
@@ -114,7 +114,7 @@ impl Kqueue {
             return false;
         }
         ready.adopted += 1;
-        self.unsettled.set(true);
+        self.closed_or_deferred.set(true);
         true
     }
 
@@ -123,7 +123,7 @@ impl Kqueue {
         {
             let mut ready = self.ready.lock().unwrap();
             ready.closed = true;
-            self.unsettled.set(true);
+            self.closed_or_deferred.set(true);
             ready.adopted = 0;
         }
         *self.table.lock().unwrap() = 0;
