@@ -41,7 +41,7 @@ check:
 	@scripts/check.sh
 
 check-programs:
-	@scripts/check-programs.sh $(ONLY)
+	@scripts/check-programs.sh $(PROGRAMS)
 
 clean:
 	rm -rf build target .module-common.o
@@ -61,6 +61,6 @@ help:
 	@echo 'make test-hostile    what a user who means harm costs others; QUICK=1, ONLY=NAMES'
 	@echo 'make test-race       data races, on a kernel that looks for them; SECONDS=N of stress, and of the fuzzer; ONLY=NAME'
 	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'
-	@echo 'make check-programs  tests of entr, libev, libevent and redis on kqueue, in a virtual machine; ONLY="NAMES"'
+	@echo 'make check-programs  tests of programs that others wrote, on kqueue, in a virtual machine; PROGRAMS="NAMES"'
 	@echo 'make check           formatting and lints of module and userspace'
 	@echo 'make clean           takes away what was built here (not the cached kernels)'

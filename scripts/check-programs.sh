@@ -2,40 +2,46 @@
 # SPDX-License-Identifier: GPL-2.0
 # check-programs.sh [--kernel plain|debug] [NAME...]: builds programs written for kqueue, runs their
 # own tests in a guest on it and on what they use on Linux otherwise, and prints a table. Fails if
-# one fails on kqueue.
+# one fails on kqueue. What there is of them: selftests/programs/NAME.sh.
 source "$(dirname "$0")/common.sh"
+source "$top/selftests/programs/tools.sh"
 cd "$top"
 kernel=plain
 if [ "${1:-}" = --kernel ]; then
 	kernel=$2
 	shift 2
 fi
-[ $# -gt 0 ] || set -- entr libev libevent redis
+if [ $# = 0 ]; then
+	for file in selftests/programs/*.sh; do
+		name=$(basename "$file" .sh)
+		[ "$name" = run ] || [ "$name" = tools ] || set -- "$@" "$name"
+	done
+fi
 
-scripts/host-packages.sh programs
+packages=() seconds=300
+for name in "$@"; do
+	describe "$name"
+	packages+=("${host[@]}")
+	seconds=$((seconds + minutes * 120))
+done
+scripts/host-packages.sh iproute2 busybox-static apache2-utils "${packages[@]}"
 tree=$(scripts/kernel.sh "$kernel")
 module=$(scripts/module.sh "$kernel")
 programs=$(scripts/programs.sh "$@")
 out=$top/build/guest/programs
 mkdir -p "$out"
-rm -f "$out/table"
 say "booting the $kernel kernel, to run the tests of: $*"
 status=0
-scripts/guest.sh "$tree" 7200 "$out" selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
+scripts/guest.sh "$tree" "$seconds" "$out" selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
 
-# What each does without kqueue.
-declare -A native=([entr]=inotify [libev]=epoll [libevent]=epoll [redis]=epoll)
-declare -A remark=(
-	[entr]="its system tests"
-	[libev]="selftests/programs/libev.c; it has no tests of its own"
-	[libevent]="regress, test-* and bench; those for EV_CLOSED are skipped: its kqueue backend has none"
-	[redis]="the units that turn on the event loop; the rest is about time and memory, too slow here"
-)
+# row WHICH: its counts, for the table.
+row() { sed 's/ /, /g' "$out/$name.$1.counts" 2>/dev/null || echo none; }
 {
-	echo "| Program | on kqueue: passed, failed, skipped | instead | passed, failed, skipped | what is run |"
-	echo "|---|---|---|---|---|"
-	while IFS='|' read -r name kqueue other; do
-		echo "| $name | ${kqueue// /, } | ${native[$name]} | ${other// /, } | ${remark[$name]} |"
-	done <"$out/table"
+	echo "| Program | Built for kqueue by | On kqueue | Instead | | What is run |"
+	echo "|---|---|---|---|---|---|"
+	for name in "$@"; do
+		describe "$name"
+		echo "| $version | $switch | $(row kqueue) | $native | $(row native) | $what |"
+	done
 } | tee "$out/table.md"
 exit $status

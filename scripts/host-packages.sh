@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# host-packages.sh [programs]: installs the Debian packages that building and booting a dev kernel
-# takes, and those that the tests of other programs (check-programs.sh) take. Does nothing when
-# all of them are there.
+# host-packages.sh [PACKAGE...]: installs the Debian packages that building and booting a dev kernel
+# takes, and the named ones. Does nothing when all of them are there.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 
@@ -38,7 +37,7 @@ want=(
 )
 # For 32-bit programs.
 [ "$(dpkg --print-architecture)" != amd64 ] || want+=(gcc-multilib)
-[ "${1:-}" != programs ] || want+=(file gawk git tmux vim tcl)
+want+=("$@")
 missing=()
 for package in "${want[@]}"; do
 	installed "$package" || missing+=("$package")

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+version='entr 5.7'
+switch='`Makefile.freebsd`'
+native=inotify
+what='its system tests'
+host=(file git tmux vim)
+
+build() {
+	if [ "$1" = native ]; then
+		step make sh -c './configure && make'
+		return
+	fi
+	# As on FreeBSD, but for awk, which is Linux's; and the C library may lack strlcpy.
+	step status make -f Makefile.freebsd EXTRA_SRC=missing/strlcpy.c \
+		CPPFLAGS="-D_GNU_SOURCE -D_LINUX_PORT $include" status.o
+	step make make -f Makefile.freebsd EXTRA_SRC=missing/strlcpy.c \
+		CPPFLAGS="-D_GNU_SOURCE $include" LDFLAGS="$library"
+}
+
+# Its tests give everything a quarter of a second, which may be too little here: three tries, of
+# which one must be right from beginning to end.
+run() {
+	local attempt status passed
+	for attempt in 1 2 3; do
+		rm -rf entr
+		cp -r "$built" entr
+		(cd entr && timeout 900 ./system_test.sh) >log 2>&1
+		status=$?
+		echo "== attempt $attempt"
+		cat log
+		[ $status != 0 ] || break
+	done
+	# It ends at the first that fails.
+	passed=$(sed -n 's/^\([0-9]*\) tests PASSED$/\1/p' log)
+	counted "${passed:-0}" $((status != 0)) "$(grep -oE '^\.[.s]*|^[.s]+$' log | tr -dc s | wc -c)"
+}

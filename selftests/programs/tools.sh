@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# What the files of the programs, selftests/programs/NAME.sh, are made of. Each sets
+#   version    what it is called in the table
+#   package    Debian's source package, NAME unless said; suite: of which suite, trixie unless said
+#   switch     by what it is built for kqueue, for the table
+#   native     what it uses on Linux otherwise
+#   what       what is run, and why there are differences
+#   builds     2 if it is built twice, 1 if it has all backends and chooses when it runs
+#   needs      other programs that it is built with
+#   host       Debian packages that building and running it take
+#   own        files of ours that are compiled with it
+#   minutes    how long one run may take
+# and has two functions:
+#   build WHICH    in a folder with its source; WHICH is kqueue or native. There are $include,
+#                  $library and $object, and step STEP COMMAND...
+#   run WHICH      in the guest, in an empty folder; the build is in $built. Prints the log of its
+#                  tests. If that has no lines "ok NAME", "not ok NAME" and "skip NAME", it calls
+#                  counted PASSED FAILED SKIPPED.
+
+# describe NAME: reads the file of that program.
+describe() {
+	package=$1 suite=trixie version=$1 switch= native=epoll what= builds=2 minutes=30
+	needs=() host=() own=()
+	# shellcheck source=/dev/null
+	source "$(dirname "${BASH_SOURCE[0]}")/$1.sh"
+}
+
+counted() { echo "$*" >"$counts"; }
+
+# expect NAME COMMAND...: a test of ours. Where it is not done after ten minutes it has failed.
+expect() {
+	local name=$1
+	shift
+	if "$@"; then
+		echo "ok $name"
+	else
+		echo "not ok $name: $*"
+	fi
+}
+
+# eventually COMMAND...: waits until it succeeds, for two minutes at most.
+eventually() {
+	local end=$((SECONDS + 120))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.2
+	done
+}
+
+# requests COUNT AT-A-TIME URL [OPTION...]: all are answered, and well.
+requests() {
+	local count=$1 load=$2 url=$3
+	shift 3
+	timeout 600 ab -q -s 300 -n "$count" -c "$load" "$@" "$url" >load 2>&1 &&
+		grep -q "^Complete requests: *$count\$" load && grep -q '^Failed requests: *0$' load &&
+		! grep -q '^Non-2xx' load || { cat load; false; }
+}
+
+# same URL FILE: the answer is what is in that file.
+same() { timeout 300 busybox wget -q -O - "$1" | cmp - "$2"; }
+
+# listens PORT: somebody does.
+listens() { ss -Hltn "sport = :$1" | grep -q .; }
+
+# gone PID...: they have ended, be it that nobody has waited for them.
+gone() {
+	local pid
+	for pid in "$@"; do
+		! grep -qs '^State:.[^Z]' "/proc/$pid/status" || return
+	done
+}
+
+# libevent_backend WHICH: what programs on libevent are to use.
+libevent_backend() {
+	local other
+	for other in EVPORT KQUEUE EPOLL DEVPOLL POLL SELECT; do
+		export "EVENT_NO$other=yes"
+	done
+	if [ "$1" = kqueue ]; then unset EVENT_NOKQUEUE; else unset EVENT_NOEPOLL; fi
+}
