@@ -30,6 +30,7 @@ module=$(scripts/module.sh "$kernel")
 programs=$(scripts/programs.sh "$@")
 out=$top/build/guest/programs
 mkdir -p "$out"
+for name in "$@"; do rm -f "$out/$name".{kqueue,native}.counts; done
 say "booting the $kernel kernel, to run the tests of: $*"
 status=0
 scripts/guest.sh "$tree" "$seconds" "$out" selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
@@ -41,7 +42,7 @@ row() { sed 's/ /, /g' "$out/$name.$1.counts" 2>/dev/null || echo none; }
 	echo "|---|---|---|---|---|---|"
 	for name in "$@"; do
 		describe "$name"
-		echo "| $version | $switch | $(row kqueue) | $native | $(row native) | $what |"
+		echo "| $version | $switch | $(row kqueue) | $native | $(row native) | ${what//$'\n'/ } |"
 	done
 } | tee "$out/table.md"
 exit $status

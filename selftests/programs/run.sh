@@ -33,6 +33,22 @@ end_programs() {
 	done
 }
 
+# tally: how many lines of a log say ok, not ok, and skip; "ok ... # skip" is the latter.
+tally() {
+	awk '/^ok .*# *[Ss][Kk][Ii][Pp]/ || /^skip / { skipped++; next }
+		/^ok / { passed++ }
+		/^not ok / { failed++ }
+		END { print passed + 0, failed + 0, skipped + 0 }'
+}
+
+# as_known FAILED LOG: those that failed are all among those of which we know why.
+as_known() {
+	local failed
+	failed=$(sed -nE 's/^not ok ([0-9]+ - )?//p' "$2")
+	[ "$(wc -l <<<"$failed")" = "$1" ] &&
+		! grep -vxF -f <(printf '%s\n' "${known[@]}") <<<"$failed"
+}
+
 for name in "$@"; do
 	describe "$name"
 	for which in kqueue native; do
@@ -47,8 +63,7 @@ for name in "$@"; do
 		status=$?
 		end_programs
 		rm -rf "$work/run"
-		[ -f "$counts" ] ||
-			echo "$(grep -c '^ok ' "$log") $(grep -c '^not ok ' "$log") $(grep -c '^skip ' "$log")" >"$counts"
+		[ -f "$counts" ] || tally <"$log" >"$counts"
 		read -r passed failed skipped <"$counts"
 		# One that stops short has failed, whatever it said until then.
 		if [ $status = 124 ] || [ $status = 137 ] || [ "$passed" = 0 ]; then
@@ -57,7 +72,7 @@ for name in "$@"; do
 		fi
 		echo "  $passed passed, $failed failed, $skipped skipped ($((SECONDS - start)) s)"
 		grep '^not ok ' "$log" | head -n 20
-		[ $which = native ] || [ "$failed" = 0 ] || bad=1
+		[ $which = native ] || [ "$failed" = 0 ] || as_known "$failed" "$log" || bad=1
 	done
 done
 umount /tmp "$programs" "$out"

@@ -9,19 +9,20 @@
 #   builds     2 if it is built twice, 1 if it has all backends and chooses when it runs
 #   needs      other programs that it is built with
 #   host       Debian packages that building and running it take
+#   known      tests that fail on kqueue, of which "what" says why
 #   own        files of ours that are compiled with it
 #   minutes    how long one run may take
 # and has two functions:
 #   build WHICH    in a folder with its source; WHICH is kqueue or native. There are $include,
 #                  $library and $object, and step STEP COMMAND...
 #   run WHICH      in the guest, in an empty folder; the build is in $built. Prints the log of its
-#                  tests. If that has no lines "ok NAME", "not ok NAME" and "skip NAME", it calls
+#                  tests. If that has no lines "ok NAME", "not ok NAME" and "skip NAME" (or those of TAP), it calls
 #                  counted PASSED FAILED SKIPPED.
 
 # describe NAME: reads the file of that program.
 describe() {
 	package=$1 suite=trixie version=$1 switch= native=epoll what= builds=2 minutes=30
-	needs=() host=() own=()
+	needs=() host=() own=() known=()
 	# shellcheck source=/dev/null
 	source "$(dirname "${BASH_SOURCE[0]}")/$1.sh"
 }
@@ -62,6 +63,17 @@ same() { timeout 300 busybox wget -q -O - "$1" | cmp - "$2"; }
 
 # listens PORT: somebody does.
 listens() { ss -Hltn "sport = :$1" | grep -q .; }
+
+# watches_with kqueue|epoll PID...: one of them has such a descriptor.
+watches_with() {
+	local pid kind=/dev/kqueue
+	[ "$1" = kqueue ] || kind=eventpoll
+	shift
+	for pid in "$@"; do
+		ls -l "/proc/$pid/fd" | grep -q "$kind" && return
+	done
+	return 1
+}
 
 # gone PID...: they have ended, be it that nobody has waited for them.
 gone() {
