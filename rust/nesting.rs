@@ -245,6 +245,13 @@ impl Nesting {
         )
     }
 
+    /// Calls `with` with how many edges lead up from that kqueue: so many knotes have a reference to its file, at
+    /// least, for as long as the call takes. (Of those whose descriptor is closed one is given up after the edge.)
+    pub(crate) fn with_watchers<R>(&self, kqueue: &Kqueue, with: impl FnOnce(usize) -> R) -> R {
+        let graph = self.graph.lock();
+        with(kqueue.links.access(&*graph).up.edges.values().count())
+    }
+
     /// `watcher` begins to watch `watched`.
     ///
     /// # Errors

@@ -290,13 +290,16 @@ fn attach_other(
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
         },
-        FileKind::Kqueue => rare.edge = connect(&file, direction, knote, shared)?,
+        FileKind::Kqueue => {}
         // `/dev/null` and its like are always ready, and so is what is made as it is read.
         _ if contents::is_character_device(&file) || contents::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
     close::bind(knote, file, table, bodies)?;
     if kind == FileKind::Kqueue {
+        // Bound before there is an edge, and unbound after that is gone: see `Nesting::with_watchers`.
+        let file = knote.file(bodies).ok_or(EINVAL)?;
+        rare.edge = connect(file, direction, knote, shared)?;
         rare.extra = pollwait::listen(knote, bodies)?.1;
     }
     Ok(Attached {

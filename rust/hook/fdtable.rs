@@ -247,7 +247,15 @@ impl Closing {
     }
 
     /// True when `table` is the one, and the descriptor being closed was its last one of `file`.
-    pub(crate) fn is_last_in(&self, table: TableId, file: &File) -> bool {
+    ///
+    /// `count_with` calls what it is given with how many references to the file there are at least besides those of
+    /// descriptors, as long as the call takes.
+    pub(crate) fn is_last_in(
+        &self,
+        table: TableId,
+        file: &File,
+        count_with: impl FnOnce(&dyn Fn(usize) -> bool) -> bool,
+    ) -> bool {
         /// `iterate_fd` stops at the first non-zero return.
         ///
         /// # Safety
@@ -265,12 +273,18 @@ impl Closing {
         if self.0.is_null() || TableId::of(self.0) != table {
             return false;
         }
-        // SAFETY: Equal to a table that was some task's, hence valid by the invariant. `same`
-        // only compares. (The reference count first: nearly always nobody else has the file.)
-        unsafe {
-            generated::kq_file_count(file.as_ptr()) == 1
-                || is_dying(self.0)
-                || bindings::iterate_fd(self.0, 0, Some(same), file.as_ptr().cast()) == 0
-        }
+        // Who closes has one reference.
+        let is_only_with = |others: usize| {
+            // SAFETY: The file is valid.
+            let count = unsafe { generated::kq_file_count(file.as_ptr()) };
+            usize::try_from(count).ok() == others.checked_add(1)
+        };
+        // The reference count first: nearly always nobody else has the file. The whole table is gone through only
+        // if somebody has who does not count: a dup, or a copy of it elsewhere.
+        // SAFETY: Equal to a table that was some task's, hence valid by the invariant. `same` only compares.
+        is_only_with(0)
+            || unsafe { is_dying(self.0) }
+            || count_with(&is_only_with)
+            || unsafe { bindings::iterate_fd(self.0, 0, Some(same), file.as_ptr().cast()) == 0 }
     }
 }

@@ -24,7 +24,7 @@ fn knotes(kqueue: &Kqueue) -> usize {
         .count()
 }
 
-fn dup(fd: &impl AsRawFd) -> OwnedFd {
+pub fn dup(fd: &impl AsRawFd) -> OwnedFd {
     // SAFETY: The result is new and ours.
     unsafe { OwnedFd::from_raw_fd(libc::dup(fd.as_raw_fd())) }
 }

@@ -2,7 +2,7 @@
 
 //! Kqueues that watch kqueues, and epolls in between.
 
-use crate::common::*;
+use crate::{close::dup, common::*};
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -389,6 +389,37 @@ fn closing_the_inner_ends_the_link() {
     one(&outer);
     drop(inner);
     assert!(pending(&outer).is_empty());
+}
+
+#[test]
+fn a_dup_keeps_a_kqueue_that_is_watched() {
+    for watchers in 0..4 {
+        let inner = kqueue();
+        let other = Kqueue::from(dup(&inner));
+        let outers: Vec<_> = (0..watchers).map(|_| kqueue()).collect();
+        for outer in &outers {
+            change(outer, &[add_read(&inner, ev::CLEAR)]);
+        }
+        let (reader, writer) = pipe();
+        change(&inner, &[add_write(&writer, ev::DISABLE)]);
+        drop(writer);
+        // Neither the dup's close, nor that of the number that is watched, while the other one is there.
+        drop(Kqueue::from(dup(&other)));
+        trigger(&inner);
+        for outer in &outers {
+            one(outer);
+        }
+        drop(inner);
+        trigger(&other);
+        one(&other);
+        for outer in &outers {
+            assert!(pending(outer).is_empty());
+            change(outer, &[add_read(&other, 0)]);
+        }
+        // The last one's.
+        drop(other);
+        read(&reader, 0);
+    }
 }
 
 #[test]

@@ -165,8 +165,24 @@ pub fn add(report: &mut Report, _: &Path, scale: Scale) {
 
 /// Many kqueues, each of which has some others in it, closed.
 pub fn close(report: &mut Report, _: &Path, scale: Scale) {
-    let texts = ("kqueues in 64 kqueues", "closes all, each");
-    report.growth(texts, scale.of(1000), |size| {
+    for watched_first in [false, true] {
+        close_in_order(report, scale.of(1000), watched_first);
+    }
+}
+
+fn close_in_order(report: &mut Report, size: usize, watched_first: bool) {
+    let texts = if watched_first {
+        (
+            "kqueues in 64 kqueues",
+            "closes all, the former first, each",
+        )
+    } else {
+        (
+            "kqueues in 64 kqueues",
+            "closes all, the latter first, each",
+        )
+    };
+    report.growth(texts, size, |size| {
         let mut attacker = Attacker::start(|| {
             let outer = as_many(64, |_| sys::kqueue());
             let inner = as_many(size, |i| {
@@ -175,7 +191,11 @@ pub fn close(report: &mut Report, _: &Path, scale: Scale) {
                 Ok(inner)
             });
             let made = inner.len();
-            let mut all = Some((outer, inner));
+            let mut all = Some(if watched_first {
+                (inner, outer)
+            } else {
+                (outer, inner)
+            });
             Assault::acting(made, move || timed(|| drop(all.take())))
         });
         assert_eq!(attacker.made, size, "edges");
