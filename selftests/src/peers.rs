@@ -97,7 +97,10 @@ fn talk(server: &Server, requests: Vec<Vec<u8>>, ends: bool) -> Vec<Vec<u8>> {
             // The end of the stream has a place in TCP's numbers: it is counted if it comes just when
             // the bytes are, and is reported right after that.
             let short = bytes.len() - got;
-            assert!(short == 0 || (short == 1 && !event.has(ev::EOF)), "{event:?}: {got}");
+            assert!(
+                short == 0 || (short == 1 && !event.has(ev::EOF)),
+                "{event:?}: {got}"
+            );
             client.heard.extend_from_slice(&bytes[..got]);
             if event.has(ev::EOF) {
                 // The end was there already, so that was all.
