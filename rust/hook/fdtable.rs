@@ -277,7 +277,7 @@ impl Closing {
         let is_only_with = |others: usize| {
             // SAFETY: The file is valid.
             let count = unsafe { generated::kq_file_count(file.as_ptr()) };
-            usize::try_from(count).ok() == others.checked_add(1)
+            Some(count) == others.checked_add(1)
         };
         // The reference count first: nearly always nobody else has the file. The whole table is gone through only
         // if somebody has who does not count: a dup, or a copy of it elsewhere.
