@@ -409,9 +409,11 @@ fn a_dup_keeps_a_kqueue_that_is_watched() {
         for outer in &outers {
             one(outer);
         }
-        drop(inner);
-        trigger(&other);
         one(&other);
+        drop(inner);
+        let second = Event::new(2, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER);
+        change(&other, &[second]);
+        assert_eq!(one(&other).ident, 2);
         for outer in &outers {
             assert!(pending(outer).is_empty());
             change(outer, &[add_read(&other, 0)]);
