@@ -66,7 +66,7 @@ for name in "$@"; do
 		[ -f "$counts" ] || tally <"$log" >"$counts"
 		read -r passed failed skipped <"$counts"
 		# One that stops short has failed, whatever it said until then.
-		if [ $status = 124 ] || [ $status = 137 ] || [ "$passed" = 0 ]; then
+		if [ $status = 124 ] || [ $status = 137 ] || [ "$passed$failed" = 00 ]; then
 			failed=$((failed + 1))
 			echo "$passed $failed $skipped" >"$counts"
 		fi
