@@ -27,8 +27,9 @@ say "the crate's documentation, and its examples"
 RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --no-deps -p kqueue
 cargo test --quiet --doc -p kqueue >/dev/null
 
-say "the manual"
+say "the manual, and its examples"
 mandoc -Tlint -W warning Documentation/man/*
+scripts/manual.sh build/manual
 
 # Unsafe code is where STYLE of the folder says: hooks, and the ABI's transmutes.
 say "unsafe stays at the edge"

@@ -59,6 +59,8 @@ for bits in 64 32; do
 		compiles c++ "-m$bits" "-std=$standard" -xc++
 	done
 done
+# The examples of the manual are run too.
+scripts/manual.sh "$c_tests"
 # With them goes the fuzzer, which is no test of cargo's.
 cp "$(scripts/fuzzer.sh)" "$c_tests/"
 echo "tests=$tests c_tests=$c_tests"

@@ -71,6 +71,9 @@ run sample::killed_server "$here/kill-server.sh" "$server"
 run sample::kqtrace "$here/kqtrace.sh" "$(dirname "$server")/kqtrace"
 mkdir empty
 run sample::sandbox ./sandbox64 empty
+for program in manual-*; do
+	run "manual::${program#manual-}" "$here/manual.sh" "${program#manual-}" "./$program"
+done
 # Other calls each time. What fails is printed with the seed of its round, which is enough to do it again.
 printf -v seed '0x%08x%08x' "$SRANDOM" "$SRANDOM"
 if [[ fuzz::random_calls =~ $only ]]; then
