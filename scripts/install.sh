@@ -32,6 +32,7 @@ files=(
 	"$prefix/share/man/man2/kqueue.2"
 	"$prefix/share/man/man2/kevent.2"
 	"$prefix/share/man/man4/kqueue.4"
+	"$prefix/share/man/man7/kqueue.7"
 	/etc/udev/rules.d/60-kqueue.rules
 	/etc/modules-load.d/kqueue.conf
 )

@@ -121,5 +121,20 @@ timers)
 	finish
 	expect 'time is up'
 	;;
+poll)
+	launch
+	finish
+	[ "$(grep -c '^expired: [1-9]' out)" -ge 1 ] || fail "nothing has expired"
+	;;
+device)
+	launch
+	finish
+	[ "$(grep -c '^expired: [1-9]' out)" = 2 ] || fail "not two events"
+	;;
+threads)
+	launch
+	finish
+	expect '1000000 bytes'
+	;;
 *) fail "no test of the example $name" ;;
 esac
