@@ -9,9 +9,9 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-/// Differs from FreeBSD, macOS: EVFILT_AIO is ENXIO.
-/// Because the specification has no AIO. Completions of Linux AIO and io_uring come with
-/// EVFILT_READ on an eventfd or the ring.
+/// Differs from FreeBSD, macOS: EVFILT_AIO fails with ENXIO.
+/// Because the specification does not implement AIO either. EVFILT_READ on an eventfd or on the
+/// ring's descriptor reports completions of Linux AIO and io_uring.
 #[test]
 fn there_is_no_aio() {
     let kqueue = kqueue();

@@ -66,9 +66,9 @@ fn timeouts() {
     }
 }
 
-/// Differs from DragonFly, FreeBSD: Counts and timeouts are checked before the first change is
-/// applied.
-/// Because a bad call changes nothing.
+/// Differs from DragonFly, FreeBSD: The counts and the timeout are checked before the first change
+/// is applied.
+/// Because a call with wrong arguments then changes nothing.
 #[test]
 fn counts() {
     for count in [1 << 31, u32::MAX] {

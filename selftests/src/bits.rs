@@ -108,9 +108,11 @@ fn with(event: &Event, flags: u16) -> Event {
     }
 }
 
-/// Differs from the BSDs, macOS: A flag that is not in the header (0x0100, 0x0400) is EINVAL, whatever the change is.
-/// Because it asks for what is not there: EV_UDATA_SPECIFIC and EV_DISPATCH2 of macOS, FreeBSD's EV_FORCEONESHOT. The
-/// flags that the kernel sets in an event are ignored, since programs hand events in again.
+/// Differs from the BSDs, macOS: A flag that is not in the header (0x0100, 0x0400) fails with
+/// EINVAL in every change.
+/// Because the flag asks for something that does not exist: EV_UDATA_SPECIFIC and EV_DISPATCH2 of
+/// macOS, EV_FORCEONESHOT of FreeBSD. The flags that the kernel sets in an event are ignored in a
+/// change, since programs pass events as changes.
 #[test]
 fn flags_that_are_unknown() {
     let watched = Watched::new();
@@ -167,10 +169,11 @@ fn flags_that_are_known() {
     }
 }
 
-/// Differs from the BSDs, macOS: A note that EVFILT_VNODE, EVFILT_PROC, EVFILT_PROCDESC, EVFILT_TIMER or EVFILT_FS does not
-/// know is EINVAL. Of the other filters any fflags are taken.
-/// Because who asks would wait for ever (FreeBSD says so of timers). What the others report is not selected by fflags,
-/// and in an event that is handed in again they may be an error.
+/// Differs from the BSDs, macOS: An unknown note fails with EINVAL for EVFILT_VNODE, EVFILT_PROC,
+/// EVFILT_PROCDESC, EVFILT_TIMER and EVFILT_FS. The other filters accept any fflags.
+/// Because a program that asks for an unknown note would wait for ever. (FreeBSD checks the notes
+/// of timers.) The fflags of the other filters do not select what is reported, and an event that is
+/// passed as a change may have an error number in them.
 #[test]
 fn notes() {
     const VNODE: u32 = 0x7ff;

@@ -54,16 +54,17 @@ fn ends_events(close: impl FnOnce(OwnedFd)) {
     assert_eq!(one(&kqueue).data, 2);
 }
 
-/// Differs from epoll, the emulation: Closing a descriptor ends its events, though a duplicate of
-/// it is open elsewhere in the program.
-/// Because it is what the BSDs do; epoll watches the open file until its last descriptor goes.
+/// Differs from epoll, the emulation: Closing a descriptor ends its events, even if a duplicate of
+/// it is open in the process.
+/// Because the BSDs do the same; epoll watches the open file until its last descriptor is closed.
 #[test]
 fn close_with_a_dup_open() {
     ends_events(drop);
 }
 
-/// Differs from epoll, the emulation: The same with a copy that a child has.
-/// Because see above.
+/// Differs from epoll, the emulation: Closing a descriptor ends its events, even if a child has a
+/// copy of it.
+/// Because the BSDs do the same.
 #[test]
 fn close_with_a_fork_s_copy_open() {
     let kqueue = kqueue();
@@ -88,8 +89,9 @@ fn dup2_over_it() {
 }
 
 /// Differs from DragonFly, FreeBSD: dup2(2) of another descriptor of the same open file onto a
-/// watched number does not end the knote.
-/// Because the number refers to the same file before and after; nothing tells the two apart.
+/// watched descriptor does not end the knote.
+/// Because the number refers to the same open file before and after the call, so the kernel cannot
+/// tell the two apart.
 #[test]
 fn dup2_of_the_same_file_is_not_seen() {
     let kqueue = kqueue();
@@ -191,7 +193,8 @@ fn a_number_used_again_is_another_descriptor() {
     assert_eq!((event.data, event.udata), (3, 2));
 }
 
-/// Differs from DragonFly: A descriptor that another thread closes during its EV_ADD gives EBADF.
+/// Differs from DragonFly: EV_ADD fails with EBADF if another thread closes the descriptor during
+/// the call.
 /// Because the specification adds the knote, deletes it at once, and reports success.
 #[test]
 fn threads_close_and_reuse_while_another_scans() {

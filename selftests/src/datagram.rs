@@ -80,9 +80,10 @@ fn unix_datagrams_tell_the_bytes() {
 
 /// How many messages wait, a stranger chooses; each look counts as many as make no difference.
 ///
-/// Differs from DragonFly, FreeBSD: The payload of no more than 32 datagrams is counted; a
-/// low-water mark is reached when more than that wait. Because a stranger chooses how many there
-/// are, and each look would go through all of them.
+/// Differs from DragonFly, FreeBSD: The payload of at most 32 datagrams is counted. If more than
+/// that wait, every low-water mark is reached.
+/// Because the sender chooses how many datagrams wait, and each evaluation would go through all of
+/// them.
 #[test]
 fn no_more_than_so_many_are_counted() {
     const COUNTED: usize = 32;
@@ -178,9 +179,9 @@ fn write_tells_the_room() {
 
 /// An error is an event, but the socket goes on.
 ///
-/// Differs from DragonFly: An error of a datagram socket is an event with the error in fflags,
-/// without EV_EOF.
-/// Because the next datagram may fare better. (The specification leaves fflags alone.)
+/// Differs from DragonFly: An error of a datagram socket is an event that has the error in fflags
+/// and does not have EV_EOF.
+/// Because the next datagram may succeed. (The specification does not set fflags.)
 #[test]
 fn a_refused_datagram_is_an_error_and_no_end() {
     let (a, b) = udp(Ipv4Addr::LOCALHOST.into());

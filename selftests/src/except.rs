@@ -74,8 +74,9 @@ fn with_read_on_the_same_socket() {
     while soon(&kqueue).len() != 2 {}
 }
 
-/// Differs from DragonFly: EVFILT_EXCEPT reports EV_EOF too, and takes any file that can be polled.
-/// Because as macOS has it.
+/// Differs from DragonFly: EVFILT_EXCEPT reports EV_EOF too, and accepts every file that can be
+/// polled.
+/// Because macOS does the same.
 #[test]
 fn the_end_is_reported() {
     let (client, server) = tcp();

@@ -50,10 +50,10 @@ fn read_write_seek() {
     }
 }
 
-/// Differs from DragonFly, FreeBSD: fstat(2) of a kqueue tells of no kind of file; of one that was
-/// opened as /dev/kqueue, of the device: S_IFCHR.
-/// Because the specification has S_IFIFO, and the number of pending events as size; EVFILT_READ on
-/// the kqueue has that as data.
+/// Differs from DragonFly, FreeBSD: fstat(2) of a kqueue reports no file type. For a kqueue that
+/// was created by opening /dev/kqueue it reports the device, S_IFCHR.
+/// Because this is what Linux reports for anonymous files. The specification reports S_IFIFO, and
+/// the number of pending events as size; EVFILT_READ on the kqueue has that number as data.
 #[test]
 fn stat_and_proc_tell_of_its_making() {
     let mode = |fd: &dyn AsRawFd| {

@@ -9,8 +9,8 @@ fn user() -> Event {
     Event::new(1, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER)
 }
 
-/// Differs from DragonFly, FreeBSD: A forked child has a descriptor of the kqueue; using it gives
-/// EBADF.
+/// Differs from DragonFly, FreeBSD: A forked child has a descriptor of the kqueue, and using it
+/// fails with EBADF.
 /// Because Linux cannot leave a descriptor out of a fork.
 #[test]
 fn the_child_cannot_use_it() {

@@ -10,9 +10,10 @@ fn user(ident: u64, flags: u16) -> Event {
     Event::new(ident, Filter::USER, flags)
 }
 
-/// Differs from DragonFly, FreeBSD, macOS: A user has at most max_user_knotes events, by default
-/// what fits into 4% of memory; beyond it ENOSPC. Those that take more memory count as several (kqueue(4)).
-/// Because a user is not to take all of the kernel's memory; epoll has such a limit too.
+/// Differs from DragonFly, FreeBSD, macOS: A user has at most max_user_knotes events, by default as
+/// many as fit into 4% of memory; beyond that EV_ADD fails with ENOSPC. An event that takes more
+/// memory counts as several (kqueue(4)).
+/// Because one user must not take all of the kernel's memory; epoll has such a limit too.
 #[test]
 fn knotes_of_a_user() {
     let _limit = Parameter::set("max_user_knotes", 10);
@@ -74,9 +75,10 @@ fn fill(kqueue: &Kqueue, event: impl Fn(u64) -> Event) -> (u64, i32) {
     }
 }
 
-/// Differs from DragonFly, FreeBSD: A user has at most max_user_timers timers (4096), all together calloutmax (65536);
-/// beyond it ENOMEM. Not so for who has CAP_SYS_RESOURCE.
-/// Because the specification has one limit, which one user can use up.
+/// Differs from DragonFly, FreeBSD: A user has at most max_user_timers timers (4096), and all users
+/// together have at most calloutmax (65536); beyond that EV_ADD fails with ENOMEM. CAP_SYS_RESOURCE
+/// exempts from both limits.
+/// Because the specification has one limit for the system, which one user can use up.
 #[test]
 fn timers_of_a_user() {
     let theirs = Gate::new();

@@ -94,9 +94,9 @@ fn all(kqueue: &Kqueue, count: usize) -> Vec<Event> {
     got
 }
 
-/// Differs from the BSDs: A user watches one file, open file or mount namespace at most max_object_watches times, by
-/// default 128; beyond it ENOSPC.
-/// Because whoever writes to it pays for each watch; inotify has such a limit too.
+/// Differs from the BSDs: A user watches one file, open file or mount namespace at most
+/// max_object_watches times, by default 128; beyond that EV_ADD fails with ENOSPC.
+/// Because a process that writes to the file pays for each watch; inotify has such a limit too.
 #[test]
 fn watches_of_one_object() {
     let _limit = Parameter::set("max_object_watches", 5);
@@ -402,10 +402,12 @@ fn a_folder_removed_where_it_has_moved_to() {
     }
 }
 
-/// Differs from FreeBSD: NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE and NOTE_READ, and of what is no regular file or
-/// directory NOTE_WRITE too, are for who may read the file now; EACCES.
-/// Because they tell what others do. (inotify asks for that right for all it tells. Security modules are asked as for
-/// reading: the question of inotify's is not open to modules.)
+/// Differs from FreeBSD: NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE and NOTE_READ fail with EACCES
+/// unless the caller may read the file at that time. For a file that is neither a regular file nor
+/// a directory the same holds for NOTE_WRITE.
+/// Because these notes tell what other processes do. (inotify requires that right for all of its
+/// events. Security modules are asked as for reading, since the hook that inotify calls is not
+/// available to modules.)
 #[test]
 fn what_others_do_is_for_who_may_read() {
     let folder = Folder::new();
@@ -563,9 +565,11 @@ fn notes_asked_for_later() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from the BSDs: EVFILT_VNODE and EVFILT_READ of a memfd, EVFILT_VNODE of a pipe, a pidfd, a namespace's file
-/// and a kqueue are EINVAL, as of all that has no place in a file system.
-/// Because fsnotify is not told what is done to them, or would tell what strangers do; FreeBSD says so of shared memory.
+/// Differs from the BSDs: EVFILT_VNODE and EVFILT_READ fail with EINVAL for a memfd. EVFILT_VNODE
+/// fails with EINVAL for a pipe, a pidfd, a namespace file, a kqueue, and everything else that has
+/// no place in a file system.
+/// Because fsnotify does not report what is done to these files, or would report what unrelated
+/// processes do. FreeBSD refuses shared memory objects too.
 #[test]
 fn what_has_no_place() {
     // SAFETY: New descriptors, which are ours.

@@ -77,9 +77,9 @@ fn mounts_and_unmounts() {
     fs::remove_dir(&path).unwrap();
 }
 
-/// Differs from the BSDs: EVFILT_FS is about the mount namespace of who adds it. Bind mounts are
-/// mounts; one that is moved is unmounted and mounted.
-/// Because there is no list of mounts but a namespace's.
+/// Differs from the BSDs: EVFILT_FS is about the mount namespace of the caller that adds it. A bind
+/// mount is a mount, and moving a mount is an unmount and a mount.
+/// Because Linux has one list of mounts for each namespace.
 #[test]
 fn another_namespace_is_not_ours() {
     let path = new_namespace();
@@ -123,9 +123,9 @@ fn a_namespace_that_ends_with_knotes_on_it() {
     }));
 }
 
-/// Differs from DragonFly, FreeBSD: NOTE_REVOKE tells of a lazy unmount (umount -l) of the mount
-/// that the file was opened in.
-/// Because a file that is open keeps its file system mounted, and Linux has no revoke(2).
+/// Differs from DragonFly, FreeBSD: NOTE_REVOKE reports a lazy unmount (umount -l) of the mount in
+/// which the file was opened.
+/// Because an open file keeps its file system mounted, and Linux does not have revoke(2).
 #[test]
 fn a_file_whose_file_system_is_unmounted_is_revoked() {
     let path = new_namespace();

@@ -87,8 +87,10 @@ fn a_kqueue_cannot_be_written_to() {
     assert_eq!(change_error(&outer, add_write(&inner, 0)), libc::EOPNOTSUPP);
 }
 
-/// Differs from DragonFly, FreeBSD: A kqueue that would watch itself, or others in a circle, is ELOOP.
-/// Because each event would be news of itself. FreeBSD says EINVAL, of itself alone; epoll says ELOOP.
+/// Differs from DragonFly, FreeBSD: A kqueue cannot watch itself, nor can kqueues watch each other
+/// in a cycle; the change fails with ELOOP.
+/// Because each event would cause another one. FreeBSD refuses only a kqueue that watches itself,
+/// with EINVAL; epoll returns ELOOP.
 #[test]
 fn a_kqueue_of_itself_is_refused() {
     let kqueue = kqueue();
@@ -213,9 +215,10 @@ fn raise_descriptor_limit() {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-/// Differs from DragonFly, FreeBSD: A kqueue can be watched by kqueues 512 times at most, in all on all ways up, and only if
-/// there are no more on its ways down; beyond it ENOSPC. So a chain has 513 kqueues at most.
-/// Because who triggers it pays for all of them; epoll has such limits too.
+/// Differs from DragonFly, FreeBSD: At most 512 paths lead up from a kqueue to those that watch it,
+/// directly or through others, and a kqueue that is watched has at most 512 paths down; beyond that
+/// EV_ADD fails with ENOSPC. So a chain has at most 513 kqueues.
+/// Because a process that triggers an event pays for all of these paths; epoll has such limits too.
 #[test]
 fn watchers_are_bounded() {
     let inner = kqueue();

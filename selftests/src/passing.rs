@@ -84,9 +84,10 @@ fn a_kqueue_received_by_its_owner_works() {
     one(&received);
 }
 
-/// Differs from DragonFly, FreeBSD, epoll: A kqueue that is sent over a UNIX socket is dead at the
-/// other end, and for its owner too once the owner has no descriptor of it left.
-/// Because it belongs to one descriptor table; the BSDs refuse to send it.
+/// Differs from DragonFly, FreeBSD, epoll: A kqueue that is sent over a UNIX socket is of no use to
+/// the receiver. It ends when its owner has closed its last descriptor, even if it is still in the
+/// socket.
+/// Because a kqueue belongs to one descriptor table; the BSDs refuse to send one.
 #[test]
 fn a_kqueue_received_by_another_does_not() {
     let (a, b) = UnixStream::pair().unwrap();

@@ -74,10 +74,12 @@ fn blocking_pipe() -> (OwnedFd, OwnedFd) {
 /// A writer who has to wait in the middle of a write does not tell of what it has written, unless
 /// there was nothing before.
 ///
-/// Differs from DragonFly, FreeBSD: What a writer adds to a pipe that is not empty is told, with
-/// EV_CLEAR or below a low-water mark, when the write is done; if the writer has to wait for room,
-/// 10 ms later or after as long as nothing was added before. Because who waits tells nobody; the
-/// pipe has to be looked at.
+/// Differs from DragonFly, FreeBSD: Data that are added to a pipe which is not empty are reported,
+/// with EV_CLEAR or below a low-water mark, when write(2) has finished. If the writer has to wait
+/// for room, they are reported 10 ms later, or, if nothing had been added for a longer time, after
+/// that time again.
+/// Because a writer that waits does not wake readers, so the module has to check the pipe
+/// repeatedly.
 #[test]
 fn clear_reports_what_a_writer_left_who_waits_for_room() {
     const MUCH: usize = 300_000;
@@ -337,8 +339,8 @@ fn eof_when_the_last_writer_goes() {
     assert_eq!(event.data, 0);
 }
 
-/// Differs from DragonFly, FreeBSD: Room in a pipe is counted in whole buffers (pages).
-/// Because a write may not be able to use the rest of one.
+/// Differs from DragonFly, FreeBSD: The room in a pipe is counted in whole buffers (pages).
+/// Because a write may not be able to use the rest of a buffer.
 #[test]
 fn write_tells_the_room() {
     let (_reader, writer) = pipe();
@@ -390,9 +392,10 @@ fn low_water_mark() {
 
 /// A pipe tells its writers of the first room after none, and of no more.
 ///
-/// Differs from DragonFly, FreeBSD: NOTE_LOWAT of the room in a pipe or terminal is looked at every
-/// 10 ms while it is waited for.
-/// Because they tell their writers of the first room after none, and of no more.
+/// Differs from DragonFly, FreeBSD: While a program waits for NOTE_LOWAT of the room in a pipe or
+/// terminal, the module checks the room every 10 ms.
+/// Because pipes and terminals wake writers when there is room after there was none, and not when
+/// there is more.
 #[test]
 fn low_water_mark_of_room() {
     let (reader, writer) = pipe();

@@ -139,9 +139,9 @@ fn wait_for_zombie(pid: i32) {
     }
 }
 
-/// Differs from DragonFly, FreeBSD: A process that ended is reported when it can be waited for, not
-/// a moment before; a zombie is ESRCH without NOTE_EXIT.
-/// Because waitpid(pid, WNOHANG) after the event succeeds.
+/// Differs from DragonFly, FreeBSD: The end of a process is reported when the process can be waited
+/// for, and not before. Adding a zombie without NOTE_EXIT fails with ESRCH.
+/// Because waitpid(pid, WNOHANG) succeeds after the event.
 #[test]
 fn a_zombie_reports_at_once() {
     let kqueue = kqueue();
@@ -382,10 +382,10 @@ fn a_process_that_is_no_child() {
     assert_eq!(one(&kqueue).data, 9 << 8);
 }
 
-/// Differs from DragonFly, FreeBSD: Another user's process is EACCES, unless it is a child of the
-/// caller's or the caller may look at it, as a tracer; who may send it a signal may watch its end.
-/// That a number is in use can be learnt, as with kill(2).
-/// Because what another user's processes do is theirs.
+/// Differs from DragonFly, FreeBSD: A process of another user fails with EACCES, unless it is a
+/// child of the caller or the caller may trace it. A caller that may send it a signal may watch its
+/// end. A caller can find out that a process ID is in use, as with kill(2).
+/// Because what another user's processes do is private to that user.
 #[test]
 fn others_processes_are_not_ours_to_watch() {
     let root = own_pid();
@@ -674,9 +674,9 @@ fn notes_can_be_changed() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from DragonFly, FreeBSD: A process number that is used again gets a knote of its own,
-/// beside that of the process before, whose exit is still reported.
-/// Because the number of a process says nothing of which one.
+/// Differs from DragonFly, FreeBSD: If a process ID is used again, the new process gets a knote of
+/// its own. The knote of the former process stays until its exit is reported.
+/// Because a process ID does not identify one process for ever.
 #[test]
 fn a_number_used_again_is_another_process() {
     let kqueue = kqueue();
@@ -750,8 +750,9 @@ fn children_are_tracked() {
 }
 
 /// Differs from DragonFly, macOS: NOTE_CHILD and the exit of a tracked child are two events. (macOS
-/// tracks nothing.)
-/// Because the parent's number and the wait status do not fit into one data; as in FreeBSD.
+/// does not track.)
+/// Because data cannot hold both the parent's process ID and the wait status; FreeBSD reports two
+/// events too.
 #[test]
 fn a_tracked_child_that_exits_reports_both() {
     let kqueue = kqueue();
@@ -1172,9 +1173,11 @@ fn add_procdesc(fd: &impl AsRawFd, fflags: u32) -> Event {
     Event::fd(fd.as_raw_fd(), Filter::PROCDESC, ev::ADD).fflags(fflags)
 }
 
-/// Differs from FreeBSD: A process descriptor is a pidfd (pidfd_open(2)); EVFILT_PROCDESC is -11. A zombie is ESRCH without
-/// NOTE_EXIT, and one that was waited for in any case.
-/// Because Linux has no pdfork(2), and -8 is EVFILT_EXCEPT in the specification. A pidfd does not keep the status for us.
+/// Differs from FreeBSD: A process descriptor is a pidfd (pidfd_open(2)), and EVFILT_PROCDESC is
+/// -11. Adding a zombie without NOTE_EXIT fails with ESRCH, and so does adding a process that has
+/// been waited for.
+/// Because Linux does not have pdfork(2), and -8 is EVFILT_EXCEPT in the specification. The status
+/// cannot be read from a pidfd after the wait.
 #[test]
 fn a_process_descriptor() {
     let kqueue = kqueue();

@@ -30,10 +30,10 @@ fn receipt_answers_a_change_that_worked() {
     one(&kqueue);
 }
 
-/// Differs from DragonFly, FreeBSD, NetBSD, the emulation: A receipt, and an error, is its change with EV_ERROR alone in
-/// flags, and the errno in data.
-/// Because a program can tell its changes apart so. (The BSDs have 0 in fflags if the change has added an event; the
-/// emulation keeps the flags of the change besides.)
+/// Differs from DragonFly, FreeBSD, NetBSD, the emulation: A receipt, or an error, is its change
+/// with EV_ERROR alone in flags and the error number in data.
+/// Because a program can tell by this which change it answers. (On the BSDs fflags is 0 if the
+/// change has added a knote; the emulation also keeps the flags of the change.)
 #[test]
 fn a_receipt_is_its_change() {
     let kqueue = kqueue();
@@ -60,9 +60,11 @@ fn a_receipt_is_its_change() {
     }
 }
 
-/// Differs from DragonFly, FreeBSD, NetBSD: A change with EV_RECEIPT that works, and for whose receipt there is no room, is
-/// no end: it has none, and those behind it are applied. One that fails ends the call with its error.
-/// Because FreeBSD and NetBSD leave those undone without a word, and the specification writes receipts beyond the list.
+/// Differs from DragonFly, FreeBSD, NetBSD: If a change with EV_RECEIPT succeeds and there is no
+/// room for its receipt, the receipt is left out and the next changes are applied. If a change
+/// fails and there is no room, the call fails with its error.
+/// Because FreeBSD and NetBSD silently skip the changes that follow, and the specification writes
+/// receipts beyond the end of the list.
 #[test]
 fn a_success_needs_no_room() {
     let add = |i| user(i, ev::ADD | ev::RECEIPT).fflags(note::TRIGGER);
@@ -378,10 +380,11 @@ fn every_filter_takes_the_udata_of_a_change() {
     }
 }
 
-/// Differs from DragonFly, FreeBSD, macOS: An event's flags are those that it was added with, EV_ADD too, and those that
-/// its filter sets, but not EV_ENABLE, EV_DISABLE or EV_KEEPUDATA.
-/// Because an event that is handed in again is not to undo what another change has done. (FreeBSD and macOS leave EV_ADD
-/// out, and the specification nothing.)
+/// Differs from DragonFly, FreeBSD, macOS: The flags of an event are those with which the knote was
+/// added, including EV_ADD, and those that the filter sets, but not EV_ENABLE, EV_DISABLE or
+/// EV_KEEPUDATA.
+/// Because an event that is passed as a change must not undo what another change has done. (FreeBSD
+/// and macOS leave out EV_ADD too, and the specification leaves out nothing.)
 #[test]
 fn events_carry_no_actions() {
     let (events, _files) = one_of_each_filter();
@@ -449,10 +452,10 @@ fn proc_lists_knotes_in_an_order_that_tells_nothing() {
     }
 }
 
-/// Differs from FreeBSD, NetBSD, OpenBSD, macOS: EV_EOF comes with EV_NODATA if nothing is left to read, and with EV_HUP if
-/// both directions are at their end.
-/// Because the specification has these, and the others do not: a program of theirs that compares all of flags has to leave
-/// them out.
+/// Differs from FreeBSD, NetBSD, OpenBSD, macOS: EV_EOF is accompanied by EV_NODATA if nothing is
+/// left to read, and by EV_HUP if both directions have ended.
+/// Because the specification has these flags and the others do not. A program that compares all
+/// bits of flags has to mask them.
 #[test]
 fn flags_of_the_end() {
     const END: u16 = ev::EOF | ev::NODATA | ev::HUP;

@@ -71,9 +71,9 @@ fn follows_the_end_and_the_offset(temporary: &Temporary) {
     assert_eq!((event.data, event.flags & ev::EOF), (-20, 0));
 }
 
-/// Differs from epoll: Regular files, directories and block devices can be watched, for what is
-/// between the offset and their end.
-/// Because it is what the BSDs do; epoll says EPERM.
+/// Differs from epoll: EVFILT_READ accepts regular files, directories and block devices, and
+/// reports the distance from the offset to the end.
+/// Because the BSDs do the same; epoll returns EPERM.
 #[test]
 fn read_tells_the_distance_to_the_end() {
     follows_the_end_and_the_offset(&Temporary::new(10));
@@ -293,9 +293,10 @@ fn read_all(path: &str) -> Vec<u8> {
     }
 }
 
-/// Differs from DragonFly, FreeBSD: A file whose contents are made as it is read, of procfs, sysfs, debugfs and their
-/// like, is always ready with 1, at its end too.
-/// Because its size is 0 and says nothing; it is what poll(2) says, and a program reads until read(2) gives 0.
+/// Differs from DragonFly, FreeBSD: A file whose contents are generated when it is read, as in
+/// procfs, sysfs and debugfs, is always ready with a data of 1, at its end too.
+/// Because its size is 0 and tells nothing. poll(2) reports it as ready too, and a program reads
+/// until read(2) returns 0.
 #[test]
 fn files_that_are_generated() {
     for path in [
@@ -359,9 +360,9 @@ fn files_that_are_empty() {
 
 /// Files of procfs and sysfs that can be polled tell of a change by an exception.
 ///
-/// Differs from the BSDs: Files of procfs and sysfs that can be polled tell of a change with
+/// Differs from the BSDs: A file of procfs or sysfs that can be polled reports a change by
 /// EVFILT_EXCEPT.
-/// Because that is how poll(2) tells of it (POLLPRI).
+/// Because poll(2) reports the change as POLLPRI.
 #[test]
 fn files_that_are_polled() {
     let mut mounts = File::open("/proc/self/mounts").unwrap();

@@ -143,9 +143,10 @@ fn one_call_reports_no_event_twice() {
     assert_eq!(collect(&kqueue, 64), [1, 2]);
 }
 
-/// Differs from DragonFly, FreeBSD: EV_ONESHOT is evaluated again when it is collected, like all
-/// others; if the condition is gone, nothing is reported and the knote stays.
-/// Because a program would act on what is not there.
+/// Differs from DragonFly, FreeBSD: A knote with EV_ONESHOT is evaluated again when it is
+/// collected, as every other knote is. If the condition no longer holds, no event is returned and
+/// the knote stays.
+/// Because the program would act on a condition that does not hold.
 #[test]
 fn a_condition_that_is_gone_is_not_reported() {
     for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
@@ -492,9 +493,10 @@ fn collect_guarded(kqueue: &Kqueue, fit: usize, count: u32) -> std::io::Result<V
     }
 }
 
-/// Differs from DragonFly, FreeBSD: Events that cannot be copied out stay pending; a call that
-/// faults after some events reports those, and may report fewer than there is room for.
-/// Because the specification forgets what it has taken off the list.
+/// Differs from DragonFly, FreeBSD: Events that cannot be copied to the program stay pending. A
+/// call that faults after some events returns those, and so may return fewer than there is room
+/// for.
+/// Because the specification loses the events that it has taken off the list.
 #[test]
 fn a_fault_while_copying_out_loses_nothing() {
     for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {

@@ -75,9 +75,11 @@ fn counts_what_is_ignored_by_default() {
     assert_eq!(one(&kqueue).data, 1);
 }
 
-/// Differs from the BSDs: SIGCHLD for a child that ends is not counted while it is ignored (SIG_IGN). With SA_NOCLDWAIT, or
-/// nothing said of it, it is; and so is one that kill(2) sends.
-/// Because Linux sends none to who ignores it. EVFILT_PROC tells of the child.
+/// Differs from the BSDs: SIGCHLD for a child that ends is not counted while its action is SIG_IGN.
+/// It is counted with SA_NOCLDWAIT and with the default action, and a SIGCHLD that kill(2) sends
+/// always is.
+/// Because Linux does not send the signal to a parent that ignores it. EVFILT_PROC reports the
+/// child.
 #[test]
 fn no_signal_of_a_child_is_sent_to_who_ignores_it() {
     let kqueue = kqueue();
@@ -126,10 +128,10 @@ fn no_signal_of_a_child_is_sent_to_who_ignores_it() {
     assert_eq!(one(&kqueue).data, 1);
 }
 
-/// Differs from epoll: Every signal that is sent is counted, blocked, ignored, pending or not; a
-/// handler still gets it.
-/// Because it is what the BSDs do; a signalfd tells one for all that pend, and only if they are
-/// blocked.
+/// Differs from epoll: Every signal that is sent is counted, even if it is blocked, ignored or
+/// already pending, and it is delivered to its handler as well.
+/// Because the BSDs do the same; a signalfd reports one signal for all that are pending, and only
+/// if they are blocked.
 #[test]
 fn counts_what_is_blocked_and_pending_already() {
     // In a process of one thread, as the signal would go to another that does not block it.
@@ -238,8 +240,9 @@ fn it_is_the_process_that_added_it_which_counts() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from DragonFly: EVFILT_SIGNAL of a number outside 1 to 64 is EINVAL.
-/// Because there is no such signal.
+/// Differs from DragonFly: EVFILT_SIGNAL with a number outside the range from 1 to 64 fails with
+/// EINVAL.
+/// Because no such signal exists.
 #[test]
 fn numbers_that_are_no_signals() {
     let kqueue = kqueue();
@@ -287,9 +290,10 @@ fn several_kqueues_count_each() {
     assert_eq!(one(&second).data, 2);
 }
 
-/// Differs from the BSDs: A user has at most max_object_watches (128) of one signal to a process,
-/// of what one process does, and of the offset of an open file; beyond it ENOSPC.
-/// Because who sends the signal, forks or reads pays for each.
+/// Differs from the BSDs: A user has at most max_object_watches (128) watches of one signal to a
+/// process, of the forks and programs of one process, and of the offset of an open file; beyond
+/// that EV_ADD fails with ENOSPC.
+/// Because the process that sends the signal, forks or reads pays for each watch.
 #[test]
 fn so_many_count_a_signal() {
     ignore(libc::SIGUSR1);

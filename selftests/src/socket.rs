@@ -133,9 +133,9 @@ fn listening_tells_the_backlog() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from DragonFly, FreeBSD: EVFILT_WRITE of TCP is ready when a third of its buffer is
-/// free.
-/// Because that is when Linux tells of room.
+/// Differs from DragonFly, FreeBSD: EVFILT_WRITE of a TCP socket is ready when a third of its send
+/// buffer is free.
+/// Because Linux wakes writers at that point.
 #[test]
 fn tcp_write_tells_the_room() {
     let (client, server) = tcp();
@@ -155,9 +155,10 @@ fn tcp_write_tells_the_room() {
     reader.join().unwrap();
 }
 
-/// Differs from DragonFly, FreeBSD: EVFILT_WRITE of a UNIX socket is ready while no more than a quarter of its send buffer
-/// is used, and data is what is left of memory: not so many bytes fit, as each message takes more.
-/// Because that is when Linux tells of room, and what it counts.
+/// Differs from DragonFly, FreeBSD: EVFILT_WRITE of a UNIX socket is ready while at most a quarter
+/// of its send buffer is in use. data is the memory that is left; fewer bytes fit, since each
+/// message takes additional memory.
+/// Because Linux wakes writers at that point, and counts memory.
 #[test]
 fn unix_write_tells_the_room() {
     let sockets = [
@@ -345,8 +346,8 @@ fn tcp_over_ipv6() {
 
 /// A socket that was not connected yet is neither ready nor at its end, as in BSD.
 ///
-/// Differs from epoll: A socket that was not connected yet has no event.
-/// Because it is what the BSDs do; poll(2) says that it has hung up.
+/// Differs from epoll: A stream socket that was never connected has no event.
+/// Because the BSDs do the same; poll(2) reports POLLHUP.
 #[test]
 fn nothing_before_the_connection() {
     let sockets = [
@@ -418,9 +419,9 @@ fn connect_that_times_out() {
     }
 }
 
-/// Differs from DragonFly: EV_NODATA comes with each EV_EOF of EVFILT_WRITE, and of EVFILT_READ
+/// Differs from DragonFly: EV_NODATA accompanies each EV_EOF of EVFILT_WRITE, and of EVFILT_READ
 /// when nothing is left to read.
-/// Because it says that nothing more is to be had.
+/// Because the flag means that no more data can be transferred.
 #[test]
 fn write_eof_after_our_own_shutdown() {
     let (tcp, _peer) = tcp();
@@ -465,8 +466,9 @@ fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) {
     assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Differs from DragonFly, FreeBSD: NOTE_LOWAT of a TCP socket cannot be below its SO_RCVLOWAT.
-/// Because TCP wakes nobody for less.
+/// Differs from DragonFly, FreeBSD: NOTE_LOWAT of a TCP socket cannot be below the socket's
+/// SO_RCVLOWAT.
+/// Because TCP does not wake readers for less.
 #[test]
 fn receive_low_water_of_the_socket() {
     let (mut client, server) = tcp();
@@ -529,9 +531,9 @@ fn write_low_water_mark() {
 
 /// A message in the error queue, here the time at which a byte was sent, ends no connection.
 ///
-/// Differs from epoll: A message in a socket's error queue (MSG_ERRQUEUE) is no event of
-/// EVFILT_READ or EVFILT_WRITE; with SO_SELECT_ERR_QUEUE it is one of EVFILT_EXCEPT.
-/// Because it is no end of the connection; poll(2) says POLLERR.
+/// Differs from epoll: A message in the error queue of a socket (MSG_ERRQUEUE) is not an event of
+/// EVFILT_READ or EVFILT_WRITE. With SO_SELECT_ERR_QUEUE it is an event of EVFILT_EXCEPT.
+/// Because the message does not end the connection; poll(2) reports POLLERR.
 #[test]
 fn the_error_queue_is_no_end() {
     let (mut client, _server) = tcp();

@@ -281,11 +281,12 @@ fn a_program_of_the_user_s_is_seen() {
     spy_as_user(&program, "be busy", all_was_told);
 }
 
-/// Differs from DragonFly, FreeBSD: What a process does is told to those only who may look at it
-/// then, as a tracer might. Of one that has executed a set-user-ID program its user is told the
-/// end, the parent with the status; who tracked it, NOTE_TRACKERR. EVFILT_SIGNAL counts no more.
-/// Because what a program does with other rights is theirs. Security modules cannot be asked for
-/// somebody who is not the current task.
+/// Differs from DragonFly, FreeBSD: What a process does is reported only to watchers that may trace
+/// it at that time. When it has executed a set-user-ID program, its user is told its end without
+/// the status, its parent is told the status too, a knote with NOTE_TRACK reports NOTE_TRACKERR,
+/// and EVFILT_SIGNAL counts no more.
+/// Because what a program does with other rights is private to the owner of those rights. Security
+/// modules cannot be asked about a task other than the current one.
 #[test]
 fn a_set_user_id_program_is_not() {
     let program = Program::new(0o4755);

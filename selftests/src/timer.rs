@@ -106,9 +106,9 @@ fn delete_drains_a_pending_expiration() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from DragonFly: EV_ADD of a timer that exists arms it anew, with the new period from now on, and forgets what
-/// was not collected.
-/// Because programs put off a time-out so; it is what the others do.
+/// Differs from DragonFly: EV_ADD of a timer that exists starts it with the new period from that
+/// time on, and forgets expirations that were not collected.
+/// Because programs put off a time-out in this way, and all other systems do the same.
 #[test]
 fn adding_again_arms_it_anew() {
     const A_DAY: i64 = 86_400_000;
@@ -155,8 +155,9 @@ fn one_that_is_put_off_again_and_again_never_comes() {
     assert_eq!(one(&kqueue).data, 1);
 }
 
-/// Differs from DragonFly: A change of a timer without EV_ADD leaves its period, its unit and what has expired alone.
-/// Because programs enable one without saying when; as in FreeBSD and NetBSD.
+/// Differs from DragonFly: A change of a timer without EV_ADD does not alter its period, its unit
+/// or its count.
+/// Because programs enable a timer without giving the period again; FreeBSD and NetBSD do the same.
 #[test]
 fn other_changes_leave_the_period_alone() {
     let kqueue = kqueue();
@@ -196,8 +197,9 @@ fn a_modification_replaces_udata() {
     assert_eq!(one(&kqueue).udata, 2);
 }
 
-/// Differs from DragonFly: A negative period is EINVAL. (0 is 1 ms; the specification: one tick.)
-/// Because as FreeBSD has it.
+/// Differs from DragonFly: A negative period fails with EINVAL. (A period of 0 is 1 ms; in the
+/// specification it is one tick.)
+/// Because FreeBSD does the same.
 #[test]
 fn negative_period_is_refused() {
     let kqueue = kqueue();
@@ -254,8 +256,8 @@ fn idents_are_per_filter() {
     one(&kqueue);
 }
 
-/// Differs from DragonFly: Timers have FreeBSD's units, and without one milliseconds.
-/// Because programs use them.
+/// Differs from DragonFly: Timers have the units of FreeBSD, and milliseconds without a unit.
+/// Because programs use these units.
 #[test]
 fn periods_in_other_units() {
     let units = [
@@ -428,9 +430,10 @@ fn what_is_put_off_while_it_fires_is_not_reported() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from DragonFly, FreeBSD: NOTE_ABSTIME is a time since the epoch, and follows the clock when that is set.
-/// Because it is what a time of the clock means, as with timerfd; FreeBSD works out once how long that is, and DragonFly
-/// has none.
+/// Differs from DragonFly, FreeBSD: NOTE_ABSTIME is a time since the epoch. If the clock is set,
+/// the timer follows it.
+/// Because timerfd does the same; FreeBSD computes the remaining time once, and DragonFly does not
+/// have the note.
 #[test]
 fn a_time_follows_the_clock_when_it_is_set() {
     let kqueue = kqueue();
@@ -449,8 +452,9 @@ fn a_time_follows_the_clock_when_it_is_set() {
     set(-7200);
 }
 
-/// Differs from the BSDs: NOTE_BOOTTIME is a period, or with NOTE_ABSTIME a time, of the clock that goes on in suspend.
-/// Because the other clock of periods stands still meanwhile; macOS has NOTE_MACH_CONTINUOUS_TIME.
+/// Differs from the BSDs: NOTE_BOOTTIME is a period, or with NOTE_ABSTIME a time, of the clock that
+/// goes on during suspend.
+/// Because the other clock for periods stops during suspend; macOS has NOTE_MACH_CONTINUOUS_TIME.
 #[test]
 fn the_boot_clock() {
     let kqueue = kqueue();

@@ -50,9 +50,10 @@ fn clear_resets_when_reported() {
     one(&kqueue);
 }
 
-/// Differs from macOS, the emulation: EV_CLEAR in a change of an EVFILT_USER that exists untriggers it, also one that has
-/// NOTE_TRIGGER: it is for the change that adds it.
-/// Because it is the specification's, and FreeBSD's. (There fflags are reset, too.)
+/// Differs from macOS, the emulation: EV_CLEAR in a change of an existing EVFILT_USER resets the
+/// trigger, even if the change has NOTE_TRIGGER. EV_CLEAR belongs in the change that adds the
+/// knote.
+/// Because the specification and FreeBSD do this. (FreeBSD also resets fflags.)
 #[test]
 fn clear_in_a_modification_untriggers_and_keeps_fflags() {
     let kqueue = kqueue();
@@ -98,8 +99,8 @@ fn data_and_udata_come_back() {
     assert_eq!((event.data, event.udata), (-5, u64::MAX));
 }
 
-/// Differs from DragonFly: A change of EVFILT_USER takes its udata, as of all other filters.
-/// Because FreeBSD, NetBSD, OpenBSD and macOS have it so, and programs give it with each
+/// Differs from DragonFly: A change of an EVFILT_USER replaces udata, as for all other filters.
+/// Because FreeBSD, NetBSD, OpenBSD and macOS do the same, and programs give udata with each
 /// NOTE_TRIGGER.
 #[test]
 fn a_change_takes_its_udata() {
@@ -162,7 +163,7 @@ fn disabled_while_pending_is_not_reported() {
 }
 
 /// Differs from the manuals of FreeBSD and macOS: EV_ADD of a knote that exists does not enable it.
-/// Because it is the code of all of them; only their manuals say that it does.
+/// Because the code of these systems does the same; only their manuals say otherwise.
 #[test]
 fn add_again_does_not_enable() {
     let kqueue = kqueue();

@@ -209,11 +209,11 @@ fn kqueue_for(file: &File, fflags: u32) -> Kqueue {
     kqueue
 }
 
-/// Differs from the BSDs: Setting the time of the last access alone is NOTE_ATTRIB only for who asks for NOTE_READ too; of a
-/// device or FIFO the time of the last change, only for who asks for NOTE_WRITE too. Truncating a file to the size
-/// that it has is NOTE_ATTRIB.
-/// Because fsnotify calls these reading and writing, and each reader and writer would pay for who watches attributes. (The
-/// latter is what FreeBSD says of all truncations.)
+/// Differs from the BSDs: A change of the access time alone is NOTE_ATTRIB only if NOTE_READ is
+/// asked for too. A change of the modification time of a device or FIFO is NOTE_ATTRIB only if
+/// NOTE_WRITE is asked for too. Truncating a file to the size that it has is NOTE_ATTRIB.
+/// Because fsnotify reports these as reading and writing, so each reader and writer would pay for
+/// those who watch attributes. (FreeBSD reports NOTE_ATTRIB for every truncation.)
 #[test]
 fn the_time_of_the_last_access_is_told_with_reading() {
     let folder = Folder::new();
@@ -254,9 +254,10 @@ fn no_truncation_is_taken_for_an_attribute() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Differs from DragonFly, FreeBSD: NOTE_DELETE comes with the last name of a file that goes, together with NOTE_LINK;
-/// each other one that is made or removed is NOTE_LINK alone.
-/// Because the file is there as long as it has a name, and the number of names changes each time.
+/// Differs from DragonFly, FreeBSD: NOTE_DELETE is reported when the last name of a file is
+/// removed, together with NOTE_LINK. When another name is made or removed, NOTE_LINK alone is
+/// reported.
+/// Because the file exists as long as it has a name, and the number of names changes each time.
 #[test]
 fn names_made_and_removed() {
     let folder = Folder::new();
@@ -295,8 +296,9 @@ fn renames() {
     assert_eq!(notes(&of_over), note::LINK | note::DELETE);
 }
 
-/// Differs from FreeBSD: NOTE_EXTEND is of files that grow; that a directory has another entry is NOTE_WRITE.
-/// Because a directory's size says little, and fsnotify nothing of it.
+/// Differs from FreeBSD: NOTE_EXTEND is reported for files that grow. A new entry in a directory is
+/// NOTE_WRITE.
+/// Because the size of a directory tells little, and fsnotify does not report it.
 #[test]
 fn entries_of_a_directory() {
     let folder = Folder::new();
@@ -349,8 +351,8 @@ fn a_directory_removed_after_it_was_moved() {
     assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
 }
 
-/// Differs from DragonFly: NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE and NOTE_READ are there.
-/// Because as FreeBSD has them.
+/// Differs from DragonFly: NOTE_OPEN, NOTE_CLOSE, NOTE_CLOSE_WRITE and NOTE_READ exist.
+/// Because FreeBSD has them.
 #[test]
 fn opening_reading_closing() {
     let folder = Folder::new();
@@ -423,9 +425,11 @@ fn named(path: &Path) -> File {
     options.read(true).custom_flags(flags).open(path).unwrap()
 }
 
-/// Differs from macOS: A descriptor that was opened with O_PATH, which is what O_EVTONLY stands for, can be watched by
-/// EVFILT_VNODE, by who may read the file; EACCES. It keeps the file system mounted.
-/// Because to open it so takes no right to the file, and whoever changes that pays for each watch.
+/// Differs from macOS: EVFILT_VNODE accepts a descriptor that was opened with O_PATH, for which
+/// O_EVTONLY is another name, if the caller may read the file; otherwise it fails with EACCES. The
+/// descriptor keeps the file system mounted.
+/// Because opening a file in this way requires no right to it, and a process that changes the file
+/// pays for each watch.
 #[test]
 fn of_what_is_only_named() {
     let folder = Folder::new();
@@ -884,9 +888,9 @@ fn of_ext4() {
     result.unwrap();
 }
 
-/// Differs from DragonFly, FreeBSD: On a file system that leaves the count of names to its server
-/// the last name that goes is NOTE_ATTRIB.
-/// Because the count is not known here.
+/// Differs from DragonFly, FreeBSD: On a file system whose server keeps the number of names, the
+/// removal of the last name is NOTE_ATTRIB.
+/// Because the kernel does not know that number.
 #[test]
 fn of_9p() {
     let place = std::env::var_os("KQUEUE_SHARED_FOLDER").expect("selftests/run.sh sets it");
