@@ -50,9 +50,9 @@ wait)
 	launch $other
 	# At the end of the input only the process is watched, and nothing is pending any more.
 	await is_settled 1
-	expect '5 bytes'
 	kill -TERM $other
 	finish
+	expect '5 bytes'
 	expect 'ended with status 15'
 	;;
 server)
