@@ -17,8 +17,8 @@ extern "C" {
 #endif
 
 /*
- * The kernel's struct kqueue_event, with C's own types. All fields have the
- * kernel's size, for 32-bit programs too, so nothing is ever translated.
+ * The kernel's struct kqueue_event with the types of C. All fields have the size
+ * that the kernel uses, in 32-bit programs too, so nothing is translated.
  */
 struct kevent {
 	uintptr_t	ident;		/* what is watched */
@@ -29,7 +29,7 @@ struct kevent {
 	unsigned short	flags;		/* EV_* */
 	unsigned int	fflags;		/* NOTE_* */
 	int64_t		data;		/* the filter's own value */
-	void		*udata;		/* the program's own */
+	void		*udata;		/* the program's own value */
 #if UINTPTR_MAX == 0xffffffffU
 	uint32_t	udata_high;	/* zero */
 #endif
@@ -42,8 +42,8 @@ struct kevent {
 #endif
 
 /*
- * Fills in a struct kevent; each argument is evaluated once. The last may be a
- * number: some systems have it so.
+ * Initializes a struct kevent. Each argument is evaluated once. The last one may
+ * be an integer, as on some systems.
  */
 #define EV_SET(kevp, a, b, c, d, e, f) do {				\
 	struct kevent kqueue_kev_;					\
@@ -58,8 +58,8 @@ struct kevent {
 } while (0)
 
 /*
- * Names of macOS. The status is always told to who may know it. A descriptor
- * that was opened with O_EVTONLY (open(2), <fcntl.h>) is for EVFILT_VNODE only.
+ * Names of macOS. NOTE_EXIT reports the status in any case. A descriptor that was
+ * opened with O_EVTONLY (open(2), <fcntl.h>) can be watched by EVFILT_VNODE only.
  */
 #define NOTE_EXITSTATUS	NOTE_EXIT
 #ifndef O_EVTONLY
@@ -70,23 +70,23 @@ struct kevent {
 #endif
 #endif
 
-/* A new kqueue, closed on exec. Returns a descriptor, or -1 and errno. */
+/* Creates a kqueue with the close-on-exec flag. Returns a descriptor, or -1 and errno. */
 int kqueue(void);
 
-/* The same with O_CLOEXEC and O_NONBLOCK of the caller's choice. */
+/* Creates a kqueue. The flags are a combination of O_CLOEXEC and O_NONBLOCK. */
 int kqueue1(int flags);
 
-/* The same as kqueue(), with FreeBSD's flags. */
+/* Creates a kqueue as kqueue() does. The flags are those of FreeBSD. */
 #define KQUEUE_CLOEXEC	0x00000001
 int kqueuex(unsigned int flags);
 
 /*
- * Applies nchanges changes, then reports at most nevents events; waits for one
- * for as long as timeout says, for ever if it is NULL. Returns the number of
- * events, or -1 and errno.
+ * Applies nchanges changes, then returns at most nevents events. If none is
+ * pending it waits for one, at most for timeout, or without a limit if that is
+ * NULL. Returns the number of events, or -1 and errno.
  */
 #if defined(__GLIBC__) && defined(__USE_TIME_BITS64) && __TIMESIZE == 32
-/* A 32-bit program that has asked for 64-bit time (_TIME_BITS), as the C library does it. */
+/* For a 32-bit program with 64-bit time (_TIME_BITS), as the C library does it. */
 int __REDIRECT(kevent, (int kq, const struct kevent *changelist, int nchanges,
 			struct kevent *eventlist, int nevents,
 			const struct timespec *timeout), __kevent_time64);
