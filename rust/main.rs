@@ -99,6 +99,7 @@
 //! |---|---|---|---|---|
 //! | A, B | the mutex | the mutex | retire: the spin lock; removed by whoever is first | the mutex |
 //! | C | | | the spin lock, then the mutex | D finds it in the table, or C comes later and finds no source |
+#![warn(clippy::incompatible_msrv)]
 #![crate_name = "kqueue"]
 
 mod device;

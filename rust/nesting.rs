@@ -195,7 +195,7 @@ struct Change {
 
 impl Graph {
     fn change(&self, watcher: &Kqueue, watched: &Kqueue) -> Change {
-        let paths = |side: &Side| side.paths().saturating_add(1).cast_signed();
+        let paths = |side: &Side| side.paths().saturating_add(1) as isize;
         Change {
             up: paths(&watcher.links.access(self).up),
             down: paths(&watched.links.access(self).down),

@@ -120,7 +120,7 @@ impl<T> Drop for Free<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: Both are within the same vector.
-        *self.len = unsafe { self.at.offset_from_unsigned(self.first) };
+        *self.len = unsafe { self.at.offset_from(self.first) } as usize;
     }
 }
 

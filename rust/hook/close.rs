@@ -744,7 +744,7 @@ impl Closed {
             }
             // As wide as the call takes them.
             let argument = |n| u64::from(generated::kq_call_argument(n) as c_uint);
-            match generated::kq_call_number().cast_unsigned() {
+            match generated::kq_call_number() as c_uint {
                 generated::kq_call_KQ_CALL_CLOSE => Closed::Number(argument(0)),
                 generated::kq_call_KQ_CALL_DUP2 | generated::kq_call_KQ_CALL_DUP3 => {
                     Closed::Number(argument(1))

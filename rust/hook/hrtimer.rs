@@ -62,7 +62,7 @@ pub(super) unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, functio
     };
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
     // SAFETY: By this function's contract.
-    unsafe { bindings::hrtimer_setup(timer, Some(function), clock.cast_signed(), mode) };
+    unsafe { bindings::hrtimer_setup(timer, Some(function), clock as i32, mode) };
 }
 
 /// Has a timer fire, once, at that time in nanoseconds: at once if that is over.

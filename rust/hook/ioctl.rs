@@ -39,7 +39,7 @@ pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
     if result == EIO.to_errno() as isize {
         return Some(0);
     }
-    (result == 0).then(|| i64::from(answer.cast_signed()).max(0))
+    (result == 0).then(|| i64::from(answer as i32).max(0))
 }
 
 /// How many bytes a terminal's driver takes at once. `None` if it has hung up, or does so just now,

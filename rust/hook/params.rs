@@ -58,7 +58,7 @@ pub(crate) fn namespace_owners() -> impl Iterator<Item = u32> {
 #[cold]
 pub(crate) fn may_exceed_limits() -> bool {
     // SAFETY: No preconditions.
-    unsafe { bindings::capable(bindings::CAP_SYS_RESOURCE.cast_signed()) }
+    unsafe { bindings::capable(bindings::CAP_SYS_RESOURCE as i32) }
 }
 
 /// Bytes of memory that the machine has.

@@ -234,7 +234,7 @@ impl Stream {
                     let readable = field::TCP_RCV_NXT
                         .read(sk)
                         .wrapping_sub(field::TCP_COPIED_SEQ.read(sk));
-                    (readable.cast_signed(), Self::is_plain(sk))
+                    (readable as i32, Self::is_plain(sk))
                 }
             };
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
@@ -587,11 +587,7 @@ impl<'a> Socket<'a> {
             if self.kind != Kind::Tcp || field::TCP_URG_DATA.read(sock) & URG_VALID == 0 {
                 return None;
             }
-            Some(
-                generated::kq_sock_urgent_distance(sock)
-                    .cast_signed()
-                    .into(),
-            )
+            Some((generated::kq_sock_urgent_distance(sock) as i32).into())
         }
     }
 
