@@ -137,7 +137,10 @@ impl ContentWatcher {
 
 impl Notify for ContentWatcher {
     const ABOUT: About = About::Inode;
-    const MARKS: &'static MarkCount = &MARKS;
+
+    fn marks() -> &'static MarkCount {
+        &MARKS
+    }
 
     /// Written or truncated: news, whatever was there before.
     fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeLook) {

@@ -173,7 +173,10 @@ impl Namespace {
 
 impl Notify for Namespace {
     const ABOUT: About = About::Mounts;
-    const MARKS: &'static MarkCount = &MARKS;
+
+    fn marks() -> &'static MarkCount {
+        &MARKS
+    }
 
     fn notify(this: ArcBorrow<'_, Self>, events: u32, _: InodeLook) {
         let mut watchers = this.watchers.lock();

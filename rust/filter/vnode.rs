@@ -213,7 +213,10 @@ impl FileWatcher {
 
 impl Notify for FileWatcher {
     const ABOUT: About = About::Inode;
-    const MARKS: &'static MarkCount = &FILE_MARKS;
+
+    fn marks() -> &'static MarkCount {
+        &FILE_MARKS
+    }
 
     fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook) {
         this.hear(events, inode);
@@ -241,7 +244,10 @@ impl Folder {
 
 impl Notify for Folder {
     const ABOUT: About = About::Entry;
-    const MARKS: &'static MarkCount = &FOLDER_MARKS;
+
+    fn marks() -> &'static MarkCount {
+        &FOLDER_MARKS
+    }
 
     /// Something in it was removed.
     fn notify(this: ArcBorrow<'_, Self>, _: u32, inode: InodeLook) {

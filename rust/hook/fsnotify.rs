@@ -97,8 +97,9 @@ pub(crate) struct InodeLook {
 pub(crate) trait Notify: Send + Sync + 'static {
     /// What it is told of.
     const ABOUT: About;
-    /// How many marks there are of this kind.
-    const MARKS: &'static MarkCount;
+
+    /// How many marks there are of this kind. (A function: Rust 1.85 has no constants that refer to what can change.)
+    fn marks() -> &'static MarkCount;
 
     /// Something happened: events of [`fs`]. `inode` is what it is about, if that is one.
     fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook);
@@ -424,7 +425,7 @@ impl<T: Notify> Node<T> {
         // SAFETY: By this function's contract.
         drop(unsafe { KBox::from_raw(mark.cast::<Node<T>>()) });
         // `wait_until_freed` may go on from here.
-        T::MARKS.0.fetch_sub(1, ordering::Release);
+        T::marks().0.fetch_sub(1, ordering::Release);
     }
 }
 
@@ -457,7 +458,7 @@ impl<T: Notify> Mark<T> {
             GFP_KERNEL_ACCOUNT,
         )?;
         let this = group.with(|group| {
-            T::MARKS.0.fetch_add(1, ordering::Relaxed);
+            T::marks().0.fetch_add(1, ordering::Relaxed);
             // SAFETY: It stays pinned: only `Node::free` takes the box back.
             let raw = unsafe { KBox::into_raw(Pin::into_inner_unchecked(mark)) };
             let c_mark = raw.cast::<generated::fsnotify_mark>();
