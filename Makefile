@@ -8,8 +8,8 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 all: modules userspace
 
 modules:
-	@scripts/check-tree.sh "$(KDIR)"
-	$(MAKE) -C "$(KDIR)" M="$(CURDIR)" $$(scripts/tree-make-flags.sh "$(KDIR)") modules
+	@tree=$$(scripts/distro-tree.sh "$(KDIR)") && \
+		$(MAKE) -C "$$tree" M="$(CURDIR)" $$(scripts/tree-make-flags.sh "$$tree") modules
 
 userspace:
 	cargo build --release

@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# check-tree.sh TREE: says in one line why a module in Rust cannot be built for
-# the kernel of that build tree, if that is so.
+# check-tree.sh [--headers] TREE: says in one line why a module in Rust cannot be built for
+# the kernel of that build tree, if that is so. --headers: what a distribution's header package leaves
+# out does not count, since distro-tree.sh makes it.
 top=$(cd "$(dirname "$0")/.." && pwd)
+headers=
+if [ "$1" = --headers ]; then
+	headers=1
+	shift
+fi
 tree=$1
 minimum=$(cat "$top/scripts/minimum-kernel")
 no() { echo "$tree: $*" >&2; exit 1; }
@@ -23,12 +29,11 @@ done
 [ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable and rebuild"
 # Probes of functions run with preemption off, where the spin locks of such a kernel may not be taken: they sleep.
 ! has PREEMPT_RT || no "a kernel with CONFIG_PREEMPT_RT is not supported: what hears of closes may not sleep, its locks do"
-[ -f "$tree/rust/libkernel.rmeta" ] ||
-	no "rust/libkernel.rmeta is missing: distributions' header packages leave it out; give a full build tree as KDIR="
+[ -n "$headers" ] || [ -f "$tree/rust/libkernel.rmeta" ] ||
+	no "rust/libkernel.rmeta is missing, as in header packages: 'scripts/distro-tree.sh $release' makes it from linux-source"
 [ -f "$tree/Module.symvers" ] || no "Module.symvers is missing: run 'make modules' there"
 
-built_with=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="rustc \([^ ]*\).*/\1/p' "$tree/.config")
-have=$(rustc --version 2>/dev/null | awk '{print $2}')
-[ -n "$have" ] || no "rustc $built_with, which built this kernel, is needed"
-[ "$have" = "$built_with" ] || no "built with rustc $built_with, but rustc here is $have: use the same"
-command -v bindgen >/dev/null || no "bindgen is needed: 'cargo install --locked bindgen-cli', or Debian's package bindgen"
+built_with=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"/\1/p' "$tree/.config")
+"$top/scripts/rustc-of.sh" "$tree" >/dev/null ||
+	no "built with '$built_with', but rustc here is '$(rustc --version 2>/dev/null || echo none)': install that very one"
+command -v bindgen >/dev/null || no "bindgen is needed: Debian's package bindgen, or 'cargo install --locked bindgen-cli'"

@@ -82,8 +82,8 @@ uninstall)
 dkms-install)
 	command -v dkms >/dev/null || die "no dkms: install the package of that name"
 	# Better said now than at the next update of the kernel, which root does, without your PATH.
-	scripts/check-tree.sh "$KDIR"
-	PATH=${DKMS_PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} scripts/check-tree.sh "$KDIR" ||
+	scripts/check-tree.sh --headers "$KDIR"
+	PATH=${DKMS_PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} scripts/check-tree.sh --headers "$KDIR" ||
 		die "rustc and bindgen must be where everybody finds them, as in /usr/local/bin, for DKMS to build it"
 	rm -rf "$source_tree"
 	mkdir -p "$source_tree"
@@ -97,6 +97,7 @@ dkms-install)
 dkms-uninstall)
 	dkms remove "kqueue/$version" --all "${dkms_places[@]}" "${dkms_modules[@]}"
 	rm -rf "$source_tree"
+	[ -n "$root" ] || rm -rf /var/cache/kqueue
 	;;
 *) die "install, uninstall, dkms-install or dkms-uninstall?" ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # tree-make-flags.sh TREE: the make variables that a module for that kernel
-# tree must be built with. A kernel that clang built wants LLVM= the same.
+# tree must be built with: the rustc that built it, and, if clang did, LLVM= the same.
 config=$1/.config
 if grep -qx CONFIG_CC_IS_CLANG=y "$config"; then
 	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$config")
@@ -11,3 +11,4 @@ if grep -qx CONFIG_CC_IS_CLANG=y "$config"; then
 		echo LLVM=1
 	fi
 fi
+rustc=$("$(dirname "$0")/rustc-of.sh" "$1") && echo "RUSTC=$rustc"
