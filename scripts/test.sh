@@ -35,7 +35,10 @@ if [ -z "$only" ]; then
 
 	say "the library and its headers, installed"
 	cargo build --quiet --release -p kqueue-samples
-	scripts/test-install.sh "$tree" | tee "$out/install"
+	{
+		scripts/test-install.sh "$tree"
+		scripts/test-distro-tree.sh
+	} | tee "$out/install"
 	count "$out/install"
 
 	say "the state machine, on the host"

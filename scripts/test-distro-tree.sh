@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# test-distro-tree.sh: what distro-tree.sh and check-tree.sh refuse, each in one line that says why, with a header
+# package, dpkg, apt and rustc that are made up here. Prints "ok ..." and "not ok ..." lines.
+source "$(dirname "$0")/common.sh"
+cd "$top"
+place=$(mktemp -d)
+trap 'umount -q "$place/full" || true; rm -rf "$place"' EXIT
+headers=$place/headers
+common=$place/common
+fake=$place/bin
+
+# A kernel, as Debian would package its headers.
+fresh() {
+	rm -rf "$headers" "$common" "$fake" "$place/trees"
+	mkdir -p "$headers/include/config" "$headers/include/generated" "$common" "$fake"
+	printf 'VERSION = 7\nPATCHLEVEL = 3\n' >"$common/Makefile"
+	echo "include $common/Makefile" >"$headers/Makefile"
+	echo 7.3.4-made-up >"$headers/include/config/kernel.release"
+	printf 'CONFIG_%s=y\n' RUST MODULES FPROBE TRACEPOINTS FILE_LOCKING FSNOTIFY KALLSYMS HIGH_RES_TIMERS UNIX INET \
+		>"$headers/.config"
+	echo 'CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.1 (made up)"' >>"$headers/.config"
+	printf '0x0\t_R1a\tvmlinux\tEXPORT_SYMBOL_GPL\t\n' >"$headers/Module.symvers"
+	program rustc 'echo "rustc 1.85.1 (made up)"'
+	program bindgen true
+	program dpkg-query 'case $* in -S*) echo "linux-headers-made-up: $2" ;; *linux-source*) exit 1 ;; *) printf 7.3.4-1 ;; esac'
+	program apt-get 'echo "E: Failed to fetch: no network"; exit 100'
+	program make false
+}
+program() { printf '#!/bin/bash\n%s\n' "$2" >"$fake/$1" && chmod +x "$fake/$1"; }
+# With a source that can be fetched, and a rust/ that exports the named symbol.
+with_source() {
+	local package=$place/package
+	rm -rf "$package"
+	mkdir -p "$package"/linux/{rust/{bindings,uapi,helpers},scripts,drivers/{base,android}} "$package/usr/src" \
+		"$common"/{arch,tools,include/uapi,scripts} "$headers"/{rust,scripts,tools}
+	touch "$package"/linux/rust/{bindings,uapi}/a.h "$package/linux/rust/helpers/a.c" "$common/include/uapi/a" \
+		"$headers"/include/generated/{autoconf.h,rustc_cfg} "$headers"/include/config/auto.conf{,.cmd}
+	rm -d "$headers"/{scripts,tools}
+	ln -s "$common/scripts" "$common/tools" "$headers/"
+	tar -cJf "$package/usr/src/linux-source-7.3.tar.xz" -C "$package" linux
+	tar -cf "$package/fs.tar" -C "$package" ./usr
+	program apt-get 'touch linux-source-7.3_made-up.deb'
+	program dpkg-deb "cat $package/fs.tar"
+	program make "echo 'EXPORT_SYMBOL_RUST_GPL($1);' >$place/trees/7.3.4-made-up/build/rust/exports_core_generated.h"
+}
+run() { PATH=$fake:$PATH KQUEUE_TREES=$place/trees scripts/distro-tree.sh "$headers/"; }
+left() { find "$place/trees" -mindepth 1 ! -name .lock ! -name lost+found 2>/dev/null; }
+
+# refuses NAME WORDS: run fails, with one last line that has the words, and nothing half-made is left.
+refuses() {
+	local said
+	if said=$(run 2>&1); then
+		echo "not ok distro_tree::$1 (not refused)"
+	elif [[ $(tail -n 1 <<<"$said") != *"$2"* ]]; then
+		echo "not ok distro_tree::$1"
+		sed 's/^/  | /' <<<"$said"
+	elif [ -n "$(left)" ]; then
+		echo "not ok distro_tree::$1 (left: $(left))"
+	else
+		echo "ok distro_tree::$1"
+	fi
+}
+is() {
+	if [ "$2" = "$3" ]; then
+		echo "ok distro_tree::$1"
+	else
+		printf 'not ok distro_tree::%s\n  | %s\n  | %s\n' "$1" "$2" "$3"
+	fi
+}
+
+fresh
+program rustc 'echo "rustc 1.85.1 (from elsewhere)"'
+refuses other_rustc_of_the_same_number "built with 'rustc 1.85.1 (made up)', but rustc here is 'rustc 1.85.1 (from elsewhere)'"
+fresh
+sed -i /CONFIG_RUST=/d "$headers/.config"
+refuses kernel_without_rust "no CONFIG_RUST"
+fresh
+echo CONFIG_PREEMPT_RT=y >>"$headers/.config"
+refuses realtime_kernel CONFIG_PREEMPT_RT
+fresh
+echo 7.2.12 >"$headers/include/config/kernel.release"
+refuses old_kernel "Linux 7.2.12 is too old"
+fresh
+ln -s ../linux-lib-rust/rust "$headers/rust"
+refuses ubuntu_without_its_rust_package "install linux-lib-rust-7.3.4-made-up"
+fresh
+refuses no_network_and_no_source "linux-source-7.3 7.3.4-1 is not installed, and cannot be fetched"
+fresh
+program dpkg-query 'case $* in -S*) exit 1 ;; esac'
+refuses tree_of_no_package "rust/libkernel.rmeta is missing"
+fresh
+with_source _R1b
+refuses symbols_differ "2 symbols differ"
+fresh
+with_source _R1a
+program make 'echo "error: it does not compile"; exit 2'
+refuses does_not_build "does not build"
+fresh
+with_source _R1a
+is made "$(run 2>/dev/null)" "$place/trees/7.3.4-made-up/build"
+program make 'exit 1'
+is made_once "$(run 2>&1)" "$place/trees/7.3.4-made-up/build"
+program dpkg-query 'case $* in -S*) echo "linux-headers-made-up: $2" ;; *linux-source*) exit 1 ;; *) printf 7.3.4-2 ;; esac'
+refuses made_again_for_a_new_version "does not build"
+fresh
+mkdir "$headers/rust"
+touch "$headers/rust/libkernel.rmeta"
+is headers_with_the_rust_part_are_used "$(run)" "$headers/"
+if [ "$(id -u)" = 0 ]; then
+	fresh
+	with_source _R1a
+	program make "head -c 2M /dev/zero >$place/trees/7.3.4-made-up/build/rust/core.o"
+	mkdir "$place/full"
+	mount -t tmpfs -o size=1M none "$place/full"
+	ln -s "$place/full" "$place/trees"
+	refuses full_disk "is full"
+fi
