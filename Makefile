@@ -3,7 +3,7 @@
 # The kernel to build the module for: its configured build tree.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules userspace install uninstall dkms-install dkms-uninstall demo test test-hostile test-race fuzz bench check check-programs clean help
+.PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall demo test test-hostile test-race fuzz bench check check-programs clean help
 
 all: modules userspace
 
@@ -11,12 +11,14 @@ modules:
 	@tree=$$(scripts/distro-tree.sh "$(KDIR)") && \
 		$(MAKE) -C "$$tree" M="$(CURDIR)" $$(scripts/tree-make-flags.sh "$$tree") modules
 
-userspace:
-	cargo build --release
+lib:
 	@scripts/library.sh
 
+userspace: lib
+	cargo build --release
+
 # Builds nothing, since it runs as root.
-install uninstall dkms-install dkms-uninstall:
+install install-lib uninstall dkms-install dkms-uninstall:
 	@KDIR="$(KDIR)" scripts/install.sh $@
 
 demo:
@@ -52,6 +54,7 @@ clean:
 help:
 	@echo 'make                 the module for the running kernel, library and samples'
 	@echo 'make KDIR=TREE       the module for the kernel of that build tree'
+	@echo 'make lib             the C library alone, without cargo (CC, CFLAGS, LDFLAGS); make install-lib installs it'
 	@echo 'make install         library, headers, kqtrace, and the module if it was built (PREFIX, DESTDIR)'
 	@echo 'make dkms-install    the module, built again for each kernel'
 	@echo 'make uninstall       takes that away; so does make dkms-uninstall'

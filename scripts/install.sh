@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# install.sh install|uninstall|dkms-install|dkms-uninstall: what `make` of that name does.
+# install.sh install|install-lib|uninstall|dkms-install|dkms-uninstall: what `make` of that name does.
 # PREFIX (/usr/local), LIBDIR (PREFIX/lib), DESTDIR, KDIR; EMULATION=1 also answers to the name
-# of the userspace emulation, libkqueue, when programs ask pkg-config.
+# of the userspace emulation, libkqueue, when programs ask pkg-config or link with -lkqueue. install-lib: the C
+# library with its headers and manual, alone.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 prefix=${PREFIX:-/usr/local}
@@ -27,22 +28,22 @@ files=(
 	"$libdir/libkqueue_c.so.$version"
 	"$libdir/pkgconfig/kqueue.pc"
 	"$libdir/pkgconfig/libkqueue.pc"
+	"$libdir/libkqueue.so"
 	"$prefix/bin/kqtrace"
 	"$prefix/share/man/man1/kqtrace.1"
 	"$prefix/share/man/man2/kqueue.2"
 	"$prefix/share/man/man2/kevent.2"
 	"$prefix/share/man/man4/kqueue.4"
 	"$prefix/share/man/man7/kqueue.7"
-	/etc/udev/rules.d/60-kqueue.rules
-	/etc/modules-load.d/kqueue.conf
+	/usr/lib/udev/rules.d/60-kqueue.rules
+	/usr/lib/modules-load.d/kqueue.conf
 )
 
 put() { install -D -m "$1" "$2" "$root$3"; }
 fill() { sed "s|@prefix@|$prefix|; s|@libdir@|$libdir|; s|@version@|$version|" "$1"; }
 
-install_userspace() {
-	[ -f build/lib/libkqueue_c.so.0 ] && [ -f target/release/kqtrace ] ||
-		die "not built: run 'make userspace' first, as yourself"
+install_library() {
+	[ -f "build/lib/libkqueue_c.so.$version" ] || die "not built: run 'make lib' first, as yourself"
 	put 644 include/sys/event.h "$prefix/include/kqueue/sys/event.h"
 	put 644 include/uapi/linux/kqueue.h "$prefix/include/kqueue/linux/kqueue.h"
 	put 644 build/lib/libkqueue_c.a "$libdir/libkqueue_c.a"
@@ -52,14 +53,23 @@ install_userspace() {
 	fill packaging/kqueue.pc.in >build/kqueue.pc
 	put 644 build/kqueue.pc "$libdir/pkgconfig/kqueue.pc"
 	if [ -n "${EMULATION:-}" ]; then
-		put 644 build/kqueue.pc "$libdir/pkgconfig/libkqueue.pc"
+		# Programs ask for 2.0 of the emulation, or later.
+		sed "s/^Name: .*/Name: libkqueue/; s/^Version: .*/Version: 2.6.3/" build/kqueue.pc >build/libkqueue.pc
+		put 644 build/libkqueue.pc "$libdir/pkgconfig/libkqueue.pc"
+		ln -sf libkqueue_c.so.0 "$root$libdir/libkqueue.so"
 	fi
-	put 755 target/release/kqtrace "$prefix/bin/kqtrace"
-	for page in Documentation/man/*; do
+	for page in Documentation/man/*.[2-9]; do
 		put 644 "$page" "$prefix/share/man/man${page##*.}/${page##*/}"
 	done
-	put 644 packaging/60-kqueue.rules /etc/udev/rules.d/60-kqueue.rules
-	put 644 packaging/kqueue.conf /etc/modules-load.d/kqueue.conf
+}
+
+install_userspace() {
+	[ -f target/release/kqtrace ] || die "not built: run 'make userspace' first, as yourself"
+	install_library
+	put 755 target/release/kqtrace "$prefix/bin/kqtrace"
+	put 644 Documentation/man/kqtrace.1 "$prefix/share/man/man1/kqtrace.1"
+	put 644 packaging/60-kqueue.rules /usr/lib/udev/rules.d/60-kqueue.rules
+	put 644 packaging/kqueue.conf /usr/lib/modules-load.d/kqueue.conf
 }
 
 case $1 in
@@ -73,7 +83,13 @@ install)
 		say "the module is not installed: not built here, or DESTDIR is given; see 'make dkms-install'"
 	fi
 	;;
+install-lib)
+	install_library
+	[ -n "$root" ] || ldconfig
+	;;
 uninstall)
+	# Where earlier versions had them.
+	rm -f "$root/etc/udev/rules.d/60-kqueue.rules" "$root/etc/modules-load.d/kqueue.conf"
 	for file in "${files[@]}"; do
 		rm -f "$root$file"
 	done
@@ -99,5 +115,5 @@ dkms-uninstall)
 	rm -rf "$source_tree"
 	[ -n "$root" ] || rm -rf /var/cache/kqueue
 	;;
-*) die "install, uninstall, dkms-install or dkms-uninstall?" ;;
+*) die "install, install-lib, uninstall, dkms-install or dkms-uninstall?" ;;
 esac

@@ -14,7 +14,7 @@ tests=$(sed -n 's/.*"name":"kqueue_selftests".*"executable":"\([^"]*\)".*/\1/p' 
 [ -x "$tests" ] || die "cargo named no test binary"
 
 # The C programs, as each standard has C, and for 32-bit processes too where the compiler can.
-scripts/library.sh
+WERROR=1 scripts/library.sh --32
 c_tests=$top/build/c-tests
 rm -rf "$c_tests"
 mkdir -p "$c_tests"

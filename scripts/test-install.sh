@@ -66,6 +66,28 @@ configures() {
 		LD_PRELOAD=$emulation LD_LIBRARY_PATH=$place/usr/lib timeout 60 "$place/program" $which || return
 	done
 }
+# As configure scripts look for it: by version, and by -lkqueue.
+is_the_emulation() {
+	PKG_CONFIG_LIBDIR=$place/usr/lib/pkgconfig pkg-config --atleast-version=2.0 libkqueue && build libkqueue &&
+		cc -D_GNU_SOURCE -I"$place/usr/include/kqueue" -o "$place/program" selftests/header.c "-L$place/usr/lib" -lkqueue &&
+		readelf -d "$place/program" | grep -q 'NEEDED.*libkqueue_c\.so\.0'
+}
+# Only the C library, by another compiler's name and flags, where there is no cargo.
+library_alone() {
+	local tools=$place/tools
+	mkdir "$tools"
+	printf '#!/bin/sh\necho cargo >&2\nexit 1\n' >"$tools/cargo"
+	printf '#!/bin/sh\necho "$*" >>%s\nexec cc "$@"\n' "$tools/log" >"$tools/other-cc"
+	chmod +x "$tools"/*
+	PATH=$tools:$PATH CC=other-cc CFLAGS="-O1 -DMARK_C" LDFLAGS=-Wl,-z,nodelete make lib &&
+		PATH=$tools:$PATH DESTDIR=$place/alone PREFIX=/usr make install-lib &&
+		grep -q -e '-O1 -DMARK_C.* -c' "$tools/log" && ! grep -q -e -Werror "$tools/log" &&
+		readelf -d "$place/alone/usr/lib/libkqueue_c.so" | grep -q NODELETE && [ ! -e "$place/alone/usr/bin" ] &&
+		[ -f "$place/alone/usr/share/man/man2/kevent.2" ] && [ ! -e "$place/alone/usr/lib/udev" ] &&
+		make lib && rm -r "$place/alone" "$tools"
+}
+# Nothing is placed outside PREFIX and /usr/lib.
+only_in_usr() { [ "$(ls "$place" | grep -vE '^program$|^no-module.c$')" = usr ]; }
 nothing_left() { run uninstall && [ -z "$(find "$place" ! -type d ! -name program ! -name no-module.c)" ]; }
 compiles_as() {
 	# shellcheck disable=SC2046
@@ -93,7 +115,9 @@ check install run install
 check symbols symbols
 check soname soname
 check builds_with_pkg_config needs_it
-check builds_by_the_emulation_s_name build libkqueue
+check only_in_usr only_in_usr
+check builds_by_the_emulation_s_name is_the_emulation
+check library_alone library_alone
 check header_as_cplusplus compiles_as
 check without_the_module fails_cleanly
 check configure_without_the_module configures
