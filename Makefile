@@ -3,7 +3,7 @@
 # The kernel to build the module for: its configured build tree.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall demo test test-hostile test-race fuzz bench check check-programs clean help
+.PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall deb demo test test-hostile test-race fuzz bench check check-programs clean help
 
 all: modules userspace
 
@@ -20,6 +20,9 @@ userspace: lib
 # Builds nothing, since it runs as root.
 install install-lib uninstall dkms-install dkms-uninstall:
 	@KDIR="$(KDIR)" scripts/install.sh $@
+
+deb:
+	@scripts/deb.sh
 
 demo:
 	@scripts/demo.sh
@@ -58,6 +61,7 @@ help:
 	@echo 'make install         library, headers, kqtrace, and the module if it was built (PREFIX, DESTDIR)'
 	@echo 'make dkms-install    the module, built again for each kernel'
 	@echo 'make uninstall       takes that away; so does make dkms-uninstall'
+	@echo 'make deb             Debian packages of module (DKMS), library and kqtrace, in build/deb'
 	@echo 'make demo            an echo server on kqueue, in a virtual machine'
 	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
 	@echo 'make fuzz            random calls in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug or race, ARGS of its own'

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# deb.sh: builds the Debian packages in build/deb. Takes debhelper, dh-dkms and cargo. The version is Cargo.toml's,
+# the date that of the last commit, or SOURCE_DATE_EPOCH. DEBEMAIL: who answers for the packages.
+set -euo pipefail
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+cd "$(dirname "$0")/.."
+for tool in dpkg-buildpackage dh dh_dkms cargo; do
+	command -v $tool >/dev/null || die "no $tool: install dpkg-dev, debhelper, dh-dkms and cargo"
+done
+# debhelper changes HOME.
+export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
+version=$(scripts/version.sh)
+mail=${DEBEMAIL:-kqueue@localhost}
+when=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}
+out=build/deb
+source=$out/kqueue-$version
+rm -rf "$out"
+mkdir -p "$source"
+cp -r Cargo.toml Cargo.lock COPYING Documentation Kbuild Makefile README.md bench dkms.conf include lib packaging rust \
+	samples scripts selftests "$source/"
+find "$source/rust" -name '*.o' -delete -o -name '*_generated.rs' -delete -o -name '.*.cmd' -delete
+mv "$source/packaging/debian" "$source/debian"
+sed -i "s/@mail@/$mail/" "$source/debian/control"
+printf 'kqueue (%s) unstable; urgency=medium\n\n  * Release %s.\n\n -- The kqueue for Linux developers <%s>  %s\n' \
+	"$version" "$version" "$mail" "$(date -uR -d "@$when")" >"$source/debian/changelog"
+(cd "$source" && SOURCE_DATE_EPOCH=$when dpkg-buildpackage -d -b -us -uc) >"$out/log" 2>&1 || {
+	tail -n 30 "$out/log" >&2
+	die "the packages do not build (whole log: $out/log)"
+}
+ls "$out"/*.deb
