@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# The main job, from nothing: a TCP server on kqueue, serving in a dev kernel.
+# The main job, from nothing: a TCP server on kqueue, serving on Debian's stock kernel.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 scripts/host-packages.sh
-tree=$(scripts/kernel.sh plain)
-module=$(scripts/module.sh plain)
+assignments=$(scripts/stock.sh)
+eval "$assignments"
 cargo build --quiet --release -p kqueue-samples
-say "booting the plain kernel"
-scripts/guest.sh "$tree" 600 "$top/build/guest/demo" \
+say "booting the stock kernel"
+scripts/guest.sh "$kernel" 600 "$top/build/guest/demo" \
 	samples/demo/run.sh "$module" target/release/echo-server
 say "demo: all right"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh KERNEL-TREE SECONDS OUT COMMAND...: boots the kernel of that tree
-# under virtme-ng and runs the command in it, as root, on this machine's file
-# system (read-only but for the folder OUT). The command's output comes out
+# guest.sh KERNEL SECONDS OUT COMMAND...: boots the kernel of that build tree, or that folder of
+# a distribution's (usr/lib/modules/RELEASE, with vmlinuz and modules), under virtme-ng and runs
+# the command in it, as root, on this machine's file system (read-only but for the folder OUT). The command's output comes out
 # here. Fails if the command fails, if the time is over, if the guest dies, and
 # if the kernel has anything to report: OUT keeps output, dmesg and console.
 source "$(dirname "$0")/common.sh"
@@ -15,13 +15,15 @@ memory=${KQUEUE_GUEST_MEMORY:-2G}
 cpus=${KQUEUE_GUEST_CPUS:-2}
 qemu=()
 [ -z "${KQUEUE_GUEST_QEMU:-}" ] || qemu=("--qemu-opts=$KQUEUE_GUEST_QEMU")
-assignments=$("$top/scripts/toolchain.sh")
+assignments=$("$top/scripts/toolchain.sh" --vng)
 eval "$assignments"
 
 rm -f "$out"/{output,status,dmesg,tainted,console}
 : >"$out/output"
 printf '%q ' "$@" >"$out/command"
 
+image=$tree/vmlinuz
+[ -f "$image" ] || image=$tree/arch/x86/boot/bzImage
 accelerator=()
 has_kvm || accelerator=(--disable-kvm)
 
@@ -30,7 +32,7 @@ tail_pid=$!
 set +e
 # With five levels of page tables KASAN takes all memory for wild if an interrupt comes in the moment at boot in
 # which the kernel has cleared, and not yet found again, what its first processor can do.
-PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$tree/arch/x86/boot/bzImage" \
+PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$image" \
 	"${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root --cwd "$top" \
 	--rwdir "$out" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \
 	--append no5lvl --verbose \

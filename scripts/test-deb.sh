@@ -1,28 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # test-deb.sh [DEBS]: the Debian packages of that folder (build/deb) in a clean root of Debian 13 that has headers of
-# the stock kernel: installed, used, installed again, purged. DKMS completes the headers and builds the module. The
-# root is made once, in the cache (KQUEUE_ROOT: another one). Takes root's rights, and debootstrap. Prints "ok ..." and "not ok ..." lines.
+# the stock kernel (debian-root.sh): installed, used, installed again, purged. DKMS completes the headers and builds the
+# module. Takes root's rights. Prints "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
-source "$top/scripts/debian-archive.sh"
 debs=$(cd "${1:-$top/build/deb}" && pwd)
-root=${KQUEUE_ROOT:-$cache/debian-13}
-[ "$(id -u)" = 0 ] || die "a root of Debian 13 is made and entered as root"
+root=$("$top/scripts/debian-root.sh")
 
-if [ ! -f "$root/.made" ]; then
-	say "making a root of Debian 13"
-	archive_update
-	uri=$(sed -n 's/^URIs: //p' "$archive/suites.sources")
-	rm -rf "$root"
-	logged "$cache/debian-13.log" debootstrap --variant=minbase trixie "$root" "$uri"
-	printf 'deb %s %s main\n' "$uri" trixie "$uri" trixie-updates "$uri" trixie-backports >"$root/etc/apt/sources.list"
-	logged "$cache/debian-13.log" chroot "$root" apt-get -q update
-	logged "$cache/debian-13.log" chroot "$root" env DEBIAN_FRONTEND=noninteractive \
-		apt-get -qy --no-install-recommends install -t trixie-backports linux-headers-"$(dpkg --print-architecture)"
-	logged "$cache/debian-13.log" chroot "$root" env DEBIAN_FRONTEND=noninteractive \
-		apt-get -qy --no-install-recommends install dkms openssl bindgen rustc gcc libc6-dev make pkgconf xz-utils
-	touch "$root/.made"
-fi
 place=$root/root/debs
 rm -rf "$place"
 mkdir "$place"
@@ -62,7 +46,7 @@ kqtrace_runs() { within kqtrace --help && [ -f "$root/usr/share/man/man1/kqtrace
 in_place() { [ -f "$root/usr/lib/udev/rules.d/60-kqueue.rules" ] && [ -f "$root/usr/lib/modules-load.d/kqueue.conf" ]; }
 purged() {
 	within apt-get -qy purge kqueue-dkms libkqueue-c0 libkqueue-c-dev kqtrace && [ -z "$(modules)" ] &&
-		[ ! -e "$root/var/cache/kqueue" ] && [ -z "$(find "$root/usr" "$root/etc" "$root/var/lib/dkms" -name '*kqueue*')" ]
+		[ ! -e "$root/var/cache/kqueue" ] && [ -z "$(find "$root/usr" "$root/etc" "$root/var/lib/dkms" -name '*kqueue*' ! -name 'workqueue*')" ]
 }
 
 check installed packages install

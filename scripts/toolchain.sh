@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Finds or fetches what the kernel needs to build Rust: the standard library's
 # source of exactly rustc's version, bindgen, and virtme-ng to boot the result.
-# Prints shell assignments: eval "$(scripts/toolchain.sh)".
+# Prints shell assignments: eval "$(scripts/toolchain.sh)". --vng: virtme-ng alone.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 
@@ -55,6 +55,11 @@ vng_path() {
 	echo "$root/bin/vng"
 }
 
+if [ "${1:-}" = --vng ]; then
+	vng=$(vng_path)
+	echo "export VNG=$vng"
+	exit 0
+fi
 llvm=$(cat "$cache/llvm-version" 2>/dev/null) || die "run scripts/host-packages.sh first"
 library=$(library_source)
 bindgen=$(bindgen_path)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# stock.sh: fetches Debian's newest stock kernel of trixie-backports, builds the module for it in a root of Debian 13,
+# and prints shell assignments: kernel=FOLDER (for guest.sh) module=PATH. Takes root's rights.
+source "$(dirname "$0")/common.sh"
+source "$top/scripts/debian-archive.sh"
+cd "$top"
+root=$(scripts/debian-root.sh)
+within() { chroot "$root" env LC_ALL=C HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+release=$(find "$root/usr/src" -maxdepth 1 -name "linux-headers-*-$(dpkg --print-architecture)" -printf '%f\n' |
+	sed 's/linux-headers-//' | sort -V | tail -n 1)
+[ -n "$release" ] || die "$root has no kernel headers: remove it to have it made again"
+version=$(within dpkg-query -W -f '${Version}' "linux-headers-$release")
+
+image=$cache/stock-${version//[^0-9A-Za-z.]/-}
+kernel=$image/usr/lib/modules/$release
+if [ ! -f "$image/.made" ]; then
+	say "fetching the stock kernel $release"
+	rm -rf "$image"
+	archive_update
+	# The newest layout has the kernel and its modules in packages of their own.
+	for package in image binary modules; do
+		if [ -n "$(archive_apt apt-cache madison "linux-$package-$release")" ]; then
+			archive_unpack "linux-$package-$release=$version" "$image"
+		fi
+	done
+	[ -f "$kernel/vmlinuz" ] || die "linux-image-$release $version is laid out unexpectedly"
+	logged "$cache/depmod.log" depmod -b "$image/usr" "$release"
+	touch "$image/.made"
+fi
+
+source=$root/root/kqueue
+out=$top/build/stock
+rm -rf "$source"
+mkdir -p "$source" "$out"
+cp -r Kbuild Makefile Cargo.toml rust include scripts "$source/"
+find "$source" \( -name '*.o' -o -name '*.ko' -o -name '*_generated.rs' -o -name '.*.cmd' \) -delete
+logged "$out/log" within make -C /root/kqueue KDIR="/lib/modules/$release/build" modules
+cp "$source/kqueue.ko" "$out/"
+say "stock kernel: $release $version"
+echo "kernel=$kernel module=$out/kqueue.ko"
