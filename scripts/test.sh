@@ -38,6 +38,11 @@ if [ -z "$only" ]; then
 	{
 		scripts/test-install.sh "$tree"
 		scripts/test-distro-tree.sh
+		if scripts/deb.sh >"$out/deb.log" 2>&1; then
+			scripts/test-deb.sh
+		else
+			echo "not ok deb::build (see $out/deb.log)"
+		fi
 	} | tee "$out/install"
 	count "$out/install"
 
