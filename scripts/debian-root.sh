@@ -18,7 +18,7 @@ if [ ! -f "$root/.made" ]; then
 	logged "$log" within apt-get -q update
 	logged "$log" within apt-get -qy --no-install-recommends install -t trixie-backports \
 		"linux-headers-$(dpkg --print-architecture)"
-	logged "$log" within apt-get -qy --no-install-recommends install dkms openssl bindgen rustc gcc libc6-dev make \
+	logged "$log" within apt-get -qy --no-install-recommends install dkms openssl bindgen rustc rust-src gcc libc6-dev make \
 		pkgconf xz-utils
 	touch "$root/.made"
 fi

@@ -39,6 +39,7 @@ fi
 out=$trees/$release
 rustc=$("$here/rustc-of.sh" "$tree")
 stamp="$version $(md5sum <"$headers/Module.symvers") $(md5sum <"$0")"
+library=$("$rustc" --print sysroot)/lib/rustlib/src/rust/library
 current() { [ "$(cat "$out/made-of" 2>/dev/null)" = "$stamp" ]; }
 if current; then
 	echo "$out/build"
@@ -56,6 +57,8 @@ try() {
 	tail -n 20 <<<"$said" >&2
 	die "$what"
 }
+[ -f "$library/core/src/lib.rs" ] ||
+	die "the source of Rust's core library is missing ($library): install the package rust-src"
 try "cannot write to $trees" mkdir -p "$trees"
 exec 9>"$trees/.lock" || die "cannot write to $trees"
 flock 9

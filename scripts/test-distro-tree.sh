@@ -21,7 +21,9 @@ fresh() {
 		>"$headers/.config"
 	echo 'CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.1 (made up)"' >>"$headers/.config"
 	printf '0x0\t_R1a\tvmlinux\tEXPORT_SYMBOL_GPL\t\n' >"$headers/Module.symvers"
-	program rustc 'echo "rustc 1.85.1 (made up)"'
+	mkdir -p "$place/rust/lib/rustlib/src/rust/library/core/src"
+	touch "$place/rust/lib/rustlib/src/rust/library/core/src/lib.rs"
+	program rustc "[ \$1 = --version ] && echo 'rustc 1.85.1 (made up)' || echo $place/rust"
 	program bindgen true
 	program dpkg-query 'case $* in -S*) echo "linux-headers-made-up: $2" ;; *linux-source*) exit 1 ;; *) printf 7.3.4-1 ;; esac'
 	program apt-get 'echo "E: Failed to fetch: no network"; exit 100'
@@ -72,6 +74,9 @@ is() {
 fresh
 program rustc 'echo "rustc 1.85.1 (from elsewhere)"'
 refuses other_rustc_of_the_same_number "built with 'rustc 1.85.1 (made up)', but rustc here is 'rustc 1.85.1 (from elsewhere)'"
+fresh
+rm -r "$place/rust/lib"
+refuses rust_without_its_source "install the package rust-src"
 fresh
 sed -i /CONFIG_RUST=/d "$headers/.config"
 refuses kernel_without_rust "no CONFIG_RUST"
