@@ -6,7 +6,12 @@ source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 cd "$top"
 root=$(scripts/debian-root.sh)
-within() { chroot "$root" env LC_ALL=C HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+# objtool wants /proc; in a mount namespace of its own it goes with the command.
+within() {
+	# shellcheck disable=SC2016
+	unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
+		env LC_ALL=C HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
+}
 release=$(find "$root/usr/src" -maxdepth 1 -name "linux-headers-*-$(dpkg --print-architecture)" -printf '%f\n' |
 	sed 's/linux-headers-//' | sort -V | tail -n 1)
 [ -n "$release" ] || die "$root has no kernel headers: remove it to have it made again"
