@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Shows which reports of data races fail a guest's run. Prints "ok NAME" or "not ok NAME" for each.
+# Shows which reports of data races, and of lists without RCU's protection, fail a guest's run. Prints "ok NAME" or "not ok NAME" for each.
 source "$(dirname "$0")/common.sh"
 line="=================================================================="
 
@@ -46,3 +46,15 @@ left a_warning_inside 1 < <(of_kernel | head -4; echo "[   12.000001] WARNING: C
 left without_an_end 1 < <(of_kernel | head -4; of_module)
 left on_a_console 0 < <(of_kernel | sed 's/$/\r/'; echo after)
 left another_module_of_that_name 0 < <(report "data-race in kqueue_like [other] / b")
+
+# list FUNCTION [TITLE]: as lockdep reports a list that was walked outside of RCU's read-side critical sections.
+list() {
+	printf '[  %s.000001] %s\n' 12 "WARNING: suspicious RCU usage" 12 "${2:-net/a.c:7 RCU-list traversed in non-reader section!!}" \
+		12 "Call Trace:" 12 " <TASK>" 12 " $1+0x12/0x40" 12 " </TASK>"
+}
+
+left a_list_of_the_kernel 0 < <(echo before; list sctp_sendmsg; echo after)
+left a_list_of_the_module 1 < <(list scan | sed 's/0x40/0x40 [kqueue]/'; echo after)
+left other_use_of_rcu 1 < <(list sctp_sendmsg "net/a.c:7 suspicious rcu_dereference_check() usage!")
+left a_list_without_an_end 1 < <(list sctp_sendmsg | head -5; echo after)
+left a_warning_after_a_list 1 < <(list sctp_sendmsg; echo "[   12.000001] WARNING: CPU: 1 PID: 12 at mm/slub.c:1")

@@ -4,7 +4,7 @@
 
 mod actor;
 mod fuse;
-mod kinds;
+pub mod kinds;
 mod memory;
 
 use crate::{
@@ -139,7 +139,7 @@ fn move_up(fd: Fd) -> Fd {
 extern "C" fn nothing(_: libc::c_int) {}
 
 /// Signals come, and interrupt what blocks.
-fn handle_signals() {
+pub fn handle_signals() {
     let handled = [
         libc::SIGALRM,
         libc::SIGUSR1,
@@ -186,7 +186,7 @@ fn limit() {
 }
 
 /// Becomes root of namespaces of its own. True if that worked.
-fn own_namespaces() -> bool {
+pub fn own_namespaces() -> bool {
     let uid = call(libc::SYS_getuid, &[]).unwrap_or(0);
     let gid = call(libc::SYS_getgid, &[]).unwrap_or(0);
     let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWNET;
@@ -214,7 +214,7 @@ fn own_namespaces() -> bool {
 }
 
 /// The folder of a round, which goes with its mount namespace if it has one, and by hand else.
-fn folder() -> String {
+pub fn folder() -> String {
     let folder = format!("/dev/shm/kqueue-fuzz.{}", sys::now());
     let path = std::ffi::CString::new(folder.clone()).unwrap_or_default();
     let _ = fs::create_dir(&folder);

@@ -3,14 +3,16 @@
 //! Random calls of a kqueue, in rounds.
 //!
 //! A round is a process, or several, that do what follows from one seed. In a *checked* round one thread does
-//! operations whose outcome a model knows: which events must come, which must not, and with what data. In a *wild*
-//! round several threads and processes do anything at all, with memory that is not there and allocations that fail;
-//! there the kernel's own checkers are the judge, and that everything ends.
+//! operations whose outcome a model knows: which events must come, which must not, and with what data. In a *compared*
+//! round it plays with descriptors of all kinds, of which there is no model: the kernel's other interfaces must say
+//! the same. In a *wild* round several threads and processes do anything at all, with memory that is not there and
+//! allocations that fail; there the kernel's own checkers are the judge, and that everything ends.
 //!
 //! The first round has the seed of the run. So `--seed N --steps K` does again what the round with that seed did.
 
 mod board;
 mod chaos;
+mod compare;
 mod minimise;
 mod model;
 mod random;
@@ -32,10 +34,33 @@ use watch::{Log, Outcome};
 enum Rounds {
     /// With a model.
     Checked,
-    /// Without.
+    /// With other interfaces of the kernel.
+    Compared,
+    /// With nothing but the kernel's checkers.
     Wild,
     /// As the seed says.
-    Both,
+    All,
+}
+
+impl Rounds {
+    /// What a round is that has that seed.
+    fn of(self, seed: u64) -> Rounds {
+        match (self, seed % 4) {
+            (Rounds::All, 0) => Rounds::Checked,
+            (Rounds::All, 1) => Rounds::Compared,
+            (Rounds::All, _) => Rounds::Wild,
+            (only, _) => only,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Rounds::Checked => "checked",
+            Rounds::Compared => "compared",
+            Rounds::Wild => "wild",
+            Rounds::All => "all",
+        }
+    }
 }
 
 /// Makes random calls of a kqueue until the time is over or something is wrong.
@@ -55,7 +80,7 @@ struct Options {
     #[arg(long)]
     root: bool,
     /// Which rounds.
-    #[arg(long, value_enum, default_value = "both")]
+    #[arg(long, value_enum, default_value = "all")]
     rounds: Rounds,
     /// Of wild rounds, the kinds of descriptors that get most of the attention, by their names.
     #[arg(long, value_delimiter = ',')]
@@ -100,19 +125,35 @@ fn prepare_faults() {
 /// How many operations a round has, unless it is said.
 const STEPS: usize = 600;
 
+/// The operations of a round, if it is one that can be done again in parts.
+enum List {
+    Checked(Vec<Op>),
+    Compared(Vec<compare::op::Op>),
+    Wild,
+}
+
 fn checked(board: &Board, list: &[Op], root: bool) -> Outcome {
     watch::run(board, || {
         if !root {
             drop_root();
         }
-        match model::run(list, board) {
-            Ok(()) => 0,
-            Err((step, what)) => {
-                board.say(&format!("operation {step}: {what}"));
-                1
-            }
-        }
+        tell(board, model::run(list, board))
     })
+}
+
+fn compared(board: &Board, list: &[compare::op::Op], seed: u64, root: bool) -> Outcome {
+    watch::run(board, || tell(board, compare::run(list, seed, root, board)))
+}
+
+/// Leaves word of what was wrong, and at which operation.
+fn tell(board: &Board, result: Result<(), (usize, String)>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err((step, what)) => {
+            board.say(&format!("operation {step}: {what}"));
+            1
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -134,23 +175,25 @@ fn main() -> ExitCode {
     chaos::open_devices();
     let (board, log) = (Board::new(), Log::new());
     let end = Instant::now() + Duration::from_secs(options.seconds);
-    let mut rounds = [0; 2];
+    let mut rounds = [0; 3];
     let mut failures = 0;
     for index in 0.. {
         let seed = random::of_round(seed, index);
-        let wild = match options.rounds {
-            Rounds::Checked => false,
-            Rounds::Wild => true,
-            Rounds::Both => seed % 4 != 0,
-        };
-        let kind = if wild { "wild" } else { "checked" };
+        let round = options.rounds.of(seed);
+        let kind = round.name();
         log.mark(&format!("kqueue-fuzz: {kind} round, seed {seed:#x}"));
         board.clear();
-        rounds[usize::from(wild)] += 1;
+        rounds[round as usize] += 1;
         let steps = options.steps.unwrap_or(STEPS);
-        let list = model::op::generate(seed, if wild { 0 } else { steps });
-        let outcome = if wild {
-            watch::run(board, || {
+        let list = match round {
+            Rounds::Checked => List::Checked(model::op::generate(seed, steps)),
+            Rounds::Compared => List::Compared(compare::op::generate(seed, steps)),
+            Rounds::Wild | Rounds::All => List::Wild,
+        };
+        let outcome = match &list {
+            List::Checked(list) => checked(board, list, options.root),
+            List::Compared(list) => compared(board, list, seed, options.root),
+            List::Wild => watch::run(board, || {
                 let plan = chaos::Plan {
                     seed,
                     steps: options.steps.unwrap_or(usize::MAX),
@@ -158,9 +201,7 @@ fn main() -> ExitCode {
                     hot: &options.kinds,
                 };
                 chaos::run(&plan, board)
-            })
-        } else {
-            checked(board, &list, options.root)
+            }),
         };
         chaos::clean_up();
         let said = board.said();
@@ -182,8 +223,8 @@ fn main() -> ExitCode {
             failures += 1;
             println!("{kind} round {index}, seed {seed:#x}: {}", wrong.join("\n"));
             println!("again: kqueue-fuzz --rounds {kind} --seed {seed:#x} --steps {steps}");
-            if outcome == Outcome::Exited(1) && !wild {
-                minimise(board, &list, options.root, &kind_of(&board.said()));
+            if outcome == Outcome::Exited(1) {
+                shorten(board, &list, seed, options.root);
             }
             if !options.keep_going || matches!(outcome, Outcome::Hung(_)) {
                 break;
@@ -193,9 +234,9 @@ fn main() -> ExitCode {
             break;
         }
     }
-    let [checked, wild] = rounds;
+    let [checked, compared, wild] = rounds;
     println!(
-        "{checked} checked rounds, {wild} wild ones: {}kinds of descriptors {} of {}",
+        "{checked} checked rounds, {compared} compared ones, {wild} wild ones: {}kinds of descriptors {} of {}",
         board.totals(),
         board
             .kinds
@@ -220,34 +261,85 @@ fn kind_of(said: &str) -> String {
     what.chars().filter(|c| c.is_alphabetic()).collect()
 }
 
+/// The operation at which it went wrong.
+fn step_of(said: &str) -> Option<usize> {
+    let number = said.strip_prefix("operation ")?.split(':').next()?;
+    number.parse().ok()
+}
+
 /// Prints the shortest list of operations that could be found to fail in the same way.
-fn minimise(board: &Board, list: &[Op], root: bool, kind: &str) {
+fn shorten(board: &Board, list: &List, seed: u64, root: bool) {
+    match list {
+        List::Checked(list) => {
+            let run = |part: &[Op]| checked(board, part, root);
+            minimise(board, list, &run, |part, fails| {
+                // And the changes of a call.
+                for at in 0..part.len() {
+                    if let Op::Changes(queue, how, changes) = part[at].clone() {
+                        let with = |changes: &[Change]| {
+                            let mut part = part.clone();
+                            part[at] = Op::Changes(queue, how, changes.to_vec());
+                            part
+                        };
+                        let fails = |changes: &[Change]| fails(&with(changes));
+                        let changes = minimise::minimise(&changes, TRIES, fails);
+                        part[at] = Op::Changes(queue, how, changes);
+                    }
+                }
+            });
+        }
+        List::Compared(list) => {
+            let run = |part: &[compare::op::Op]| compared(board, part, seed, root);
+            minimise(board, list, &run, |_, _| {});
+        }
+        List::Wild => {}
+    }
+}
+
+/// The same for operations of one sort, which `run` does, and of which `refine` knows parts.
+fn minimise<T: Clone + std::fmt::Debug>(
+    board: &Board,
+    list: &[T],
+    run: &impl Fn(&[T]) -> Outcome,
+    refine: impl FnOnce(&mut Vec<T>, &dyn Fn(&[T]) -> bool),
+) {
+    let (kind, step) = (kind_of(&board.said()), step_of(&board.said()));
     let end = Instant::now() + PATIENCE;
-    let fails = |part: &[Op]| {
+    let fails = |part: &[T]| {
         if Instant::now() > end {
             return false;
         }
         board.clear();
-        checked(board, part, root) == Outcome::Exited(1) && kind_of(&board.said()) == kind
+        run(part) == Outcome::Exited(1) && kind_of(&board.said()) == kind
     };
-    let mut part = minimise::minimise(list, TRIES, fails);
-    // And the changes of a call.
-    for at in 0..part.len() {
-        if let Op::Changes(queue, how, changes) = part[at].clone() {
-            let with = |changes: &[Change]| {
-                let mut part = part.clone();
-                part[at] = Op::Changes(queue, how, changes.to_vec());
-                part
-            };
-            let changes = minimise::minimise(&changes, TRIES, |changes| fails(&with(changes)));
-            part = with(&changes);
-        }
-    }
+    // What came after it is not needed, and what came before it may not be.
+    let until = step.map_or(list.len(), |step| (step + 1).min(list.len()));
+    let last = &list[until.saturating_sub(1)..until];
+    let mut part = if fails(last) {
+        last.to_vec()
+    } else {
+        minimise::minimise(&list[..until], TRIES, fails)
+    };
+    refine(&mut part, &fails);
     board.clear();
-    checked(board, &part, root);
+    run(&part);
     println!("{} operations are enough:", part.len());
     for op in &part {
         println!("  {op:?}");
     }
     println!("{}", board.said());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_apart_without_their_numbers() {
+        let said = "operation 17: pending 3 of 4: 0x12";
+        assert_eq!(kind_of(said), kind_of("operation 2: pending 5 of 6: x"));
+        assert_ne!(kind_of(said), kind_of("operation 17: lost 3 of 4: 0x12"));
+        assert_eq!(step_of(said), Some(17));
+        assert_eq!(step_of("WARNING: 3"), None);
+    }
 }

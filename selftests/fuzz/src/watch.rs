@@ -185,7 +185,7 @@ fn first(in_namespace: bool, round: impl FnOnce() -> i32) -> ! {
 pub struct Log(Option<fs::File>);
 
 /// What the kernel says when something is wrong.
-const REPORTS: [&str; 16] = [
+const REPORTS: [&str; 15] = [
     "WARNING: ",
     "BUG: ",
     "KASAN",
@@ -199,7 +199,6 @@ const REPORTS: [&str; 16] = [
     "ODEBUG",
     "possible recursive",
     "possible circular",
-    "suspicious RCU usage",
     "inconsistent lock state",
     "blocked for more than",
 ];
@@ -231,9 +230,9 @@ impl Log {
 
     /// What was reported since it was last asked.
     pub fn reports(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let Some(mut file) = self.0.as_ref() else {
-            return found;
+            return Vec::new();
         };
         let mut record = [0; 8192];
         loop {
@@ -241,18 +240,48 @@ impl Log {
                 Ok(count @ 1..) => {
                     let text = String::from_utf8_lossy(&record[..count]);
                     let line = text.split_once(';').map_or("", |(_, line)| line);
-                    let line = line.lines().next().unwrap_or_default();
-                    // Whose data race it is, the stacks tell: that is for whoever has the whole log.
-                    let race = line.contains("BUG: KCSAN: ");
-                    if !race && REPORTS.iter().any(|report| line.contains(report)) {
-                        found.push(line.to_owned());
-                    }
+                    found.hear(line.lines().next().unwrap_or_default());
                 }
                 // Some records were lost.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
-                _ => return found,
+                _ => return found.all(),
             }
         }
+    }
+}
+
+/// Reports that were found in the kernel's log.
+#[derive(Default)]
+struct Found {
+    reports: Vec<String>,
+    /// One of a list that was walked without RCU's protection: it counts if the module has a part in it, which the
+    /// stack tells that follows.
+    unprotected: Option<String>,
+}
+
+impl Found {
+    fn hear(&mut self, line: &str) {
+        if let Some(report) = self.unprotected.take() {
+            match line.trim() {
+                "</TASK>" => return,
+                text if text.contains("[kqueue]") => self.reports.push(report),
+                _ => self.unprotected = Some(report),
+            }
+        }
+        // Whose data race it is, the stacks tell: that is for whoever has the whole log.
+        let race = line.contains("BUG: KCSAN: ");
+        if line.contains("suspicious RCU usage") {
+            self.reports
+                .extend(self.unprotected.replace(line.to_owned()));
+        } else if !race && REPORTS.iter().any(|report| line.contains(report)) {
+            self.reports.push(line.to_owned());
+        }
+    }
+
+    /// All; what has no end counts as well.
+    fn all(mut self) -> Vec<String> {
+        self.reports.extend(self.unprotected);
+        self.reports
     }
 }
 
@@ -277,6 +306,23 @@ pub fn left_over() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn found(lines: &[&str]) -> Vec<String> {
+        let mut found = Found::default();
+        lines.iter().for_each(|line| found.hear(line));
+        found.all()
+    }
+
+    #[test]
+    fn a_list_without_protection_counts_if_it_is_the_modules() {
+        const TITLE: &str = "WARNING: suspicious RCU usage";
+        let stack = |function| [TITLE, "net/a.c:7 RCU-list", " <TASK>", function, " </TASK>"];
+        assert!(found(&stack(" sctp_sendmsg+0x1/0x2")).is_empty());
+        assert_eq!(found(&stack(" scan+0x1/0x2 [kqueue]")), [TITLE]);
+        assert_eq!(found(&[TITLE, "net/a.c:7 RCU-list"]), [TITLE]);
+        let warning = "WARNING: CPU: 1 PID: 2 at kernel/a.c:3";
+        assert_eq!(found(&[TITLE, " <TASK>", warning, " </TASK>"]), [warning]);
+    }
 
     #[test]
     fn tells_how_it_ended() {

@@ -116,6 +116,43 @@ pub const KINDS: &[(&str, Open)] = &[
     }),
 ];
 
+/// Sockets that are connected before they are used, and have not been: their name, family, type and protocol.
+pub const BARE: [(&str, i32, i32, i32); 8] = [
+    ("bare tcp", libc::AF_INET, libc::SOCK_STREAM, 0),
+    ("bare tcp6", libc::AF_INET6, libc::SOCK_STREAM, 0),
+    (
+        "bare mptcp",
+        libc::AF_INET,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_MPTCP,
+    ),
+    ("bare unix", libc::AF_UNIX, libc::SOCK_STREAM, 0),
+    ("bare seqpacket", libc::AF_UNIX, libc::SOCK_SEQPACKET, 0),
+    (
+        "bare sctp",
+        libc::AF_INET,
+        libc::SOCK_STREAM,
+        libc::IPPROTO_SCTP,
+    ),
+    ("bare tipc", AF_TIPC, libc::SOCK_STREAM, 0),
+    ("bare vsock", libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+];
+
+/// True for kinds of which one socket listens, and two are connected.
+pub fn is_connected(name: &str) -> bool {
+    [
+        "tcp",
+        "tcp6",
+        "ktls",
+        "unix_listener",
+        "mptcp",
+        "sctp",
+        "tipc",
+        "vsock",
+    ]
+    .contains(&name)
+}
+
 /// The number of the kind of that name.
 pub fn kind(name: &str) -> Option<usize> {
     KINDS.iter().position(|kind| kind.0 == name)

@@ -188,14 +188,7 @@ impl<'a> Run<'a> {
                     self.model.signalled(number);
                 }
             }
-            Op::Spawn(at) if self.model.children[usize::from(at)] == Child::None => {
-                if let Ok(pid) = sys::clone(0) {
-                    if pid == 0 {
-                        wait_to_be_killed();
-                    }
-                    self.model.children[usize::from(at)] = Child::Running(pid as i32);
-                }
-            }
+            Op::Spawn(at) if self.model.children[usize::from(at)] == Child::None => self.spawn(at),
             Op::End(at) => self.end(at)?,
             Op::Reap(at) => {
                 if let Child::Ended(pid, status) = self.model.children[usize::from(at)] {
@@ -349,6 +342,29 @@ impl<'a> Run<'a> {
             status => Err(format!(
                 "a child could use queue {queue} (status {status:?})"
             )),
+        }
+    }
+
+    /// A child without copies of our descriptors, once we go on.
+    fn spawn(&mut self, at: u8) {
+        let mut fds = [0i32; 2];
+        if sys::call(libc::SYS_pipe2, &[sys::address_mut(&mut fds), 0]).is_err() {
+            return;
+        }
+        let made = sys::clone(0);
+        if made == Ok(0) {
+            close_all();
+            fds.into_iter().for_each(sys::close);
+            loop {
+                sys::sleep_ms(1000);
+            }
+        }
+        sys::close(fds[1]);
+        // The end: it has closed them all.
+        let _ = sys::read(fds[0], &mut [0]);
+        sys::close(fds[0]);
+        if let Ok(pid) = made {
+            self.model.children[usize::from(at)] = Child::Running(pid as i32);
         }
     }
 
@@ -666,13 +682,6 @@ fn close_all() {
         libc::SYS_close_range,
         &[FIRST_QUEUE as usize, (FIRST_FD + 100) as usize, 0],
     );
-}
-
-fn wait_to_be_killed() -> ! {
-    close_all();
-    loop {
-        sys::sleep_ms(1000);
-    }
 }
 
 /// Blocks the signals that a round sends itself.

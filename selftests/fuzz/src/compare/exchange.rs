@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What takes several threads or processes at a time, and has one outcome nevertheless: all that was written is told
+//! of, all that is pending is collected, and who waits no longer than so long is back by then.
+
+use crate::{
+    chaos::kinds::{self, Place, KINDS},
+    random::Random,
+    sys::{self, address_mut, call, Fd},
+};
+use kqueue::{ev, note, Event, Filter};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+};
+
+/// Longer than anything takes that is going to happen, in nanoseconds.
+const SOON: i64 = 40_000_000_000;
+/// How long a call waits for an event that may not come.
+const MOMENT: i64 = 20_000_000;
+
+/// The kinds that are connected pairs, the last two descriptors of those that are opened being the ends. `data` of the first so many is
+/// the bytes that are there.
+pub const STREAMS: [&str; 11] = [
+    "pipe",
+    "unix_stream",
+    "tcp",
+    "tcp6",
+    "packets",
+    "unix_seqpacket",
+    "ktls",
+    "mptcp",
+    "sctp",
+    "tipc",
+    "vsock",
+];
+const COUNTED: usize = 4;
+
+/// A process writes, with calls that wait for room, and we read when we are told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Which of [`STREAMS`].
+    pub kind: usize,
+    pub seed: u64,
+    /// Those of the reader's knote.
+    pub flags: u16,
+    /// So many bytes come first.
+    pub first: usize,
+    /// And then so many, in one call.
+    pub size: usize,
+    /// Where bytes are counted, one of so many parts of what was told is read.
+    pub part: usize,
+    /// So many milliseconds after we were told.
+    pub delay: u8,
+}
+
+/// Several threads collect one-shot events, while descriptors are closed that are pending besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowd {
+    pub sleepers: u8,
+    pub events: u16,
+    pub closed: u8,
+    /// How many a thread takes at a time.
+    pub room: u8,
+}
+
+/// Those of a pair that was opened: who reads, and who writes.
+fn ends(name: &str, fds: &[Fd]) -> Option<(Fd, Fd)> {
+    match (name, fds) {
+        ("pipe" | "packets", &[reads, writes]) => Some((reads, writes)),
+        ("unix_stream" | "unix_seqpacket", &[one, other]) => Some((one, other)),
+        // One that listens comes first.
+        (_, &[_, one, other]) => Some((one, other)),
+        _ => None,
+    }
+}
+
+/// The number of bytes that can be read, as `FIONREAD` says.
+pub fn readable(fd: Fd) -> Option<i64> {
+    let mut bytes = 0i32;
+    let args = [
+        fd as usize,
+        libc::FIONREAD as usize,
+        address_mut(&mut bytes),
+    ];
+    call(libc::SYS_ioctl, &args).ok().map(|_| bytes.into())
+}
+
+/// Has a descriptor block, or not.
+pub fn set_blocking(fd: Fd, blocks: bool) {
+    let flags = call(libc::SYS_fcntl, &[fd as usize, libc::F_GETFL as usize]).unwrap_or(0);
+    let flags = if blocks {
+        flags & !(libc::O_NONBLOCK as usize)
+    } else {
+        flags | libc::O_NONBLOCK as usize
+    };
+    let _ = call(
+        libc::SYS_fcntl,
+        &[fd as usize, libc::F_SETFL as usize, flags],
+    );
+}
+
+fn is_readable(fd: Fd) -> bool {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let _ = call(libc::SYS_poll, &[address_mut(&mut poll), 1, 0]);
+    poll.revents & libc::POLLIN != 0
+}
+
+fn kill(pid: i32) {
+    let _ = call(libc::SYS_kill, &[pid as usize, libc::SIGKILL as usize]);
+    sys::reap(pid);
+}
+
+impl Exchange {
+    pub const FLAGS: [u16; 4] = [0, ev::CLEAR, ev::CLEAR, ev::DISPATCH];
+
+    pub fn run(self, place: &Place) -> Result<(), String> {
+        let name = STREAMS[self.kind];
+        let Some(kind) = kinds::kind(name) else {
+            return Ok(());
+        };
+        let fds = (KINDS[kind].1)(&mut Random::new(self.seed), place);
+        let result = match (ends(name, &fds), sys::kqueue()) {
+            (Some((reads, writes)), Ok(queue)) => {
+                let result = self.between(name, reads, writes, queue);
+                sys::close(queue);
+                result
+            }
+            _ => Ok(()),
+        };
+        fds.into_iter().for_each(sys::close);
+        result
+    }
+
+    fn between(self, name: &str, reads: Fd, writes: Fd, queue: Fd) -> Result<(), String> {
+        set_blocking(reads, false);
+        set_blocking(writes, true);
+        let add = Event::fd(reads, Filter::READ, ev::ADD | self.flags);
+        if sys::kevent(queue, &[add], 0, 0, 0).is_err() {
+            return Ok(());
+        }
+        let first = vec![7; self.first];
+        if self.first > 0 && sys::write(writes, &first) != Ok(self.first) {
+            return Ok(());
+        }
+        let writer = match sys::clone(0) {
+            Ok(0) => {
+                let bytes = vec![7; self.size];
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    match sys::write(writes, rest) {
+                        Ok(count @ 1..) => rest = &rest[count..],
+                        // It is too long for one message, or no connection.
+                        Err(libc::EMSGSIZE) if rest.len() > 1000 => {
+                            let _ = sys::write(writes, &rest[..1000]);
+                            rest = &rest[1000..];
+                        }
+                        Err(libc::EINTR) => {}
+                        _ => sys::exit(1),
+                    }
+                }
+                sys::exit(0);
+            }
+            Ok(pid) => pid as i32,
+            Err(_) => return Ok(()),
+        };
+        let result = self.read_all(name, reads, queue);
+        kill(writer);
+        result
+    }
+
+    fn read_all(self, name: &str, reads: Fd, queue: Fd) -> Result<(), String> {
+        let all = (self.first + self.size) as i64;
+        let counted = self.kind < COUNTED;
+        let mut buffer = vec![0; 1 << 16];
+        // What was read, and what was told to be there in all.
+        let (mut got, mut told) = (0, 0);
+        let mut last = sys::now();
+        let mut event = Event::default();
+        while got < all {
+            let changes = Event::fd(reads, Filter::READ, ev::ENABLE);
+            let changes = if self.flags & ev::DISPATCH != 0 {
+                &[changes][..]
+            } else {
+                &[]
+            };
+            let list = address_mut(&mut event);
+            if sys::kevent(queue, changes, list, 1, MOMENT) == Ok(1) {
+                sys::sleep_ms(self.delay.into());
+                last = sys::now();
+                if event.has(ev::EOF | ev::ERROR) {
+                    return Ok(());
+                }
+                told = got + event.data;
+                let most = if counted {
+                    (event.data as usize / self.part).clamp(1, buffer.len())
+                } else {
+                    buffer.len()
+                };
+                while let Ok(count @ 1..) = sys::read(reads, &mut buffer[..most]) {
+                    got += count as i64;
+                    if counted {
+                        break;
+                    }
+                }
+                continue;
+            }
+            // With EV_CLEAR it is for us to know what is left of what we were told.
+            let left = readable(reads).unwrap_or(0);
+            if counted && self.flags & ev::CLEAR != 0 && got + left == told {
+                if let Ok(count @ 1..) = sys::read(reads, &mut buffer) {
+                    got += count as i64;
+                    last = sys::now();
+                }
+            }
+            if sys::now() - last > SOON {
+                if is_readable(reads) {
+                    return Err(format!(
+                        "no event of what was written: {name}, {got} bytes of {all} were read, {told} told of, {left} are there"
+                    ));
+                }
+                // The writer has failed, or the network has lost it.
+                return Ok(());
+            }
+            if !is_readable(reads) && sys::now() - last > SOON / 20 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event that ends a thread of a crowd.
+const STOP: u64 = 1 << 20;
+
+impl Crowd {
+    pub fn run(self) -> Result<(), String> {
+        let Ok(queue) = sys::kqueue() else {
+            return Ok(());
+        };
+        let collected = AtomicUsize::new(0);
+        let result = thread::scope(|threads| {
+            for _ in 0..self.sleepers {
+                threads.spawn(|| self.sleep(queue, &collected));
+            }
+            let result = self.feed(queue, &collected);
+            let stop = Event::new(STOP, Filter::USER, ev::ADD).fflags(note::TRIGGER);
+            let _ = sys::kevent(queue, &[stop], 0, 0, 0);
+            // If wake-ups are lost, this one may be as well.
+            if result.is_err() {
+                sys::close(queue);
+            }
+            result
+        });
+        sys::close(queue);
+        result
+    }
+
+    fn sleep(self, queue: Fd, collected: &AtomicUsize) {
+        let mut events = [Event::default(); 20];
+        let room = usize::from(self.room).min(events.len());
+        loop {
+            let list = address_mut(&mut events);
+            let count = match sys::kevent(queue, &[], list, room, i64::MAX) {
+                Ok(count) => count,
+                Err(libc::EINTR) => continue,
+                Err(_) => return,
+            };
+            let events = &events[..count];
+            let users = events.iter().filter(|event| event.filter == Filter::USER);
+            let ours = users.filter(|event| event.ident != STOP).count();
+            collected.fetch_add(ours, Relaxed);
+            if events.iter().any(|event| event.ident == STOP) {
+                return;
+            }
+        }
+    }
+
+    fn feed(self, queue: Fd, collected: &AtomicUsize) -> Result<(), String> {
+        let once = ev::ADD | ev::ONESHOT;
+        let mut all = 0;
+        for _ in 0..8 {
+            let mut pipes = Vec::new();
+            for _ in 0..self.closed {
+                let mut fds = [0i32; 2];
+                if call(libc::SYS_pipe2, &[address_mut(&mut fds), 0]).is_ok() {
+                    let _ = sys::write(fds[1], b"x");
+                    pipes.push(fds);
+                }
+            }
+            let mut changes = Vec::new();
+            for fds in &pipes {
+                changes.push(Event::fd(fds[0], Filter::READ, once));
+            }
+            for at in 0..self.events {
+                let event = Event::new(at.into(), Filter::USER, once);
+                changes.push(event.fflags(note::TRIGGER));
+            }
+            if sys::kevent(queue, &changes, 0, 0, 0).is_err() {
+                return Ok(());
+            }
+            all += usize::from(self.events);
+            for fd in pipes.into_iter().flatten() {
+                sys::close(fd);
+            }
+            let (mut last, mut before) = (sys::now(), 0);
+            loop {
+                let now = collected.load(Relaxed);
+                if now == all {
+                    break;
+                }
+                if now > all {
+                    return Err(format!("events were collected twice: {now} of {all}"));
+                }
+                if now > before {
+                    (last, before) = (sys::now(), now);
+                }
+                if sys::now() - last > SOON {
+                    return Err(format!(
+                        "nobody collects what is pending, though {} threads wait: {now} of {all}",
+                        self.sleepers
+                    ));
+                }
+                sys::sleep_ms(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for so many milliseconds for an event that does not come, while a knote is activated that is not ready.
+pub fn wait(ms: u8) -> Result<(), String> {
+    let mut fds = [0i32; 2];
+    let Ok(queue) = sys::kqueue() else {
+        return Ok(());
+    };
+    let kind = (libc::SOCK_STREAM | libc::SOCK_NONBLOCK) as usize;
+    let args = [libc::AF_UNIX as usize, kind, 0, address_mut(&mut fds)];
+    let _ = call(libc::SYS_socketpair, &args);
+    let add = Event::fd(fds[0], Filter::READ, ev::ADD)
+        .fflags(note::LOWAT)
+        .data(100_000);
+    let mut event = Event::default();
+    let list = address_mut(&mut event);
+    let mut result = Ok(());
+    if sys::kevent(queue, &[add], 0, 0, 0).is_ok() {
+        let end = sys::now() + SOON;
+        let writer = sys::clone(0);
+        if writer == Ok(0) {
+            while sys::now() < end {
+                let _ = sys::write(fds[1], b"x");
+                let _ = sys::read(fds[0], &mut [0; 8]);
+            }
+            sys::exit(0);
+        }
+        let waited = sys::kevent(queue, &[], list, 1, i64::from(ms) * 1_000_000);
+        if sys::now() > end {
+            result = Err(format!(
+                "a call comes back as late as others let it: {ms} ms, {waited:?}"
+            ));
+        } else if waited == Ok(1) {
+            result = Err(format!("an event below the low-water mark: {event:?}"));
+        }
+        if let Ok(writer) = writer {
+            kill(writer as i32);
+        }
+    }
+    [queue, fds[0], fds[1]].into_iter().for_each(sys::close);
+    result
+}

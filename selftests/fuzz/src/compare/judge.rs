@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a level-triggered knote must say of a descriptor of which the kernel's other interfaces have said this.
+
+use kqueue::{ev, Event};
+
+/// What is known of a descriptor.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// What poll(2) says, of all that there is to ask.
+    pub poll: i16,
+    /// What `FIONREAD` says, where it counts the same as `data`.
+    pub bytes: Option<i64>,
+    /// It is a socket that never was connected.
+    pub is_bare: bool,
+    /// Somebody has called shutdown(2), of which poll(2) does not say all.
+    pub was_shut: bool,
+}
+
+const IN: i16 = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND;
+const OUT: i16 = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
+const RDHUP: i16 = 0x2000;
+
+impl Facts {
+    /// All that is asked of poll(2).
+    pub const ASKED: i16 = IN | OUT | RDHUP | libc::POLLPRI;
+
+    fn has(self, events: i16) -> bool {
+        self.poll & events != 0
+    }
+
+    /// What is wrong with the event that `EVFILT_READ` has reported, or with none.
+    pub fn read(self, event: Option<&Event>) -> Result<(), &'static str> {
+        let Some(event) = event else {
+            if self.is_bare || !self.has(IN | RDHUP | libc::POLLHUP) {
+                return Ok(());
+            }
+            return Err("no READ event, though poll says that there is something");
+        };
+        if self.is_bare && (event.has(ev::EOF) || self.has(libc::POLLHUP)) {
+            return Err("a READ event of a socket that never was connected");
+        }
+        if !self.has(IN | RDHUP | libc::POLLHUP | libc::POLLERR) && !self.was_shut {
+            return Err("a READ event, though poll says that there is nothing");
+        }
+        if self.has(libc::POLLERR) {
+            return Ok(());
+        }
+        let ends = self.has(RDHUP | libc::POLLHUP);
+        if event.has(ev::EOF) != ends && !self.was_shut {
+            return Err("EV_EOF of READ is not what poll says");
+        }
+        if !event.has(ev::EOF) && event.data <= 0 {
+            return Err("there is something to read, and data says that it is nothing");
+        }
+        if self.bytes.is_some_and(|bytes| bytes != event.data) {
+            return Err("data of READ is not what FIONREAD says");
+        }
+        Ok(())
+    }
+
+    /// The same of `EVFILT_WRITE`.
+    pub fn write(self, event: Option<&Event>) -> Result<(), &'static str> {
+        let Some(event) = event else {
+            if self.is_bare || !self.has(OUT | libc::POLLHUP) {
+                return Ok(());
+            }
+            return Err("no WRITE event, though poll says that there is room");
+        };
+        // Some families connect it with what is sent.
+        if self.is_bare && (event.has(ev::EOF) || self.has(libc::POLLHUP)) {
+            return Err("a WRITE event of a socket that never was connected");
+        }
+        if !self.has(OUT | libc::POLLHUP | libc::POLLERR) && !self.was_shut {
+            return Err("a WRITE event, though poll says that there is no room");
+        }
+        if self.has(libc::POLLERR) {
+            return Ok(());
+        }
+        if event.has(ev::EOF) != self.has(libc::POLLHUP) && !self.was_shut {
+            return Err("EV_EOF of WRITE is not what poll says");
+        }
+        if !event.has(ev::EOF) && event.data <= 0 {
+            return Err("there is room, and data says that there is none");
+        }
+        Ok(())
+    }
+
+    /// The same of `EVFILT_EXCEPT` with `NOTE_OOB`.
+    pub fn urgent(self, event: Option<&Event>) -> Result<(), &'static str> {
+        let ends = self.has(RDHUP | libc::POLLHUP | libc::POLLERR) || self.was_shut;
+        match event {
+            None if self.has(libc::POLLPRI) && !self.is_bare => {
+                Err("no EXCEPT event, though poll says that there is something urgent")
+            }
+            Some(_) if self.is_bare || !(self.has(libc::POLLPRI) || ends) => {
+                Err("an EXCEPT event, though poll says that there is nothing urgent")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kqueue::Filter;
+
+    fn facts(poll: i16) -> Facts {
+        Facts {
+            poll,
+            ..Facts::default()
+        }
+    }
+
+    fn event(flags: u16, data: i64) -> Event {
+        Event::new(1, Filter::READ, flags).data(data)
+    }
+
+    #[test]
+    fn what_is_ready_is_reported_with_data() {
+        let ready = facts(libc::POLLIN | libc::POLLRDNORM);
+        assert!(ready.read(Some(&event(0, 1))).is_ok());
+        assert!(ready.read(None).is_err());
+        assert!(ready.read(Some(&event(0, 0))).is_err());
+        assert!(ready.read(Some(&event(ev::EOF, 1))).is_err());
+        let counted = Facts {
+            bytes: Some(7),
+            ..ready
+        };
+        assert!(counted.read(Some(&event(0, 7))).is_ok());
+        assert!(counted.read(Some(&event(0, 6))).is_err());
+        assert!(facts(0).read(None).is_ok());
+        assert!(facts(0).read(Some(&event(0, 1))).is_err());
+    }
+
+    #[test]
+    fn the_end_is_one() {
+        let end = facts(libc::POLLIN | RDHUP | libc::POLLHUP);
+        assert!(end.read(Some(&event(ev::EOF, 0))).is_ok());
+        assert!(end.read(Some(&event(0, 1))).is_err());
+        assert!(end.write(Some(&event(ev::EOF, 0))).is_ok());
+        assert!(end.write(None).is_err());
+    }
+
+    #[test]
+    fn nothing_before_a_connection() {
+        let bare = Facts {
+            is_bare: true,
+            ..facts(libc::POLLOUT | libc::POLLHUP)
+        };
+        assert!(bare.read(None).is_ok() && bare.write(None).is_ok());
+        assert!(bare.read(Some(&event(ev::EOF, 0))).is_err());
+        assert!(bare.write(Some(&event(ev::EOF, 0))).is_err());
+        assert!(bare.write(Some(&event(0, 1))).is_err());
+        let connects_later = Facts {
+            poll: libc::POLLOUT,
+            ..bare
+        };
+        assert!(connects_later.write(Some(&event(0, 1))).is_ok());
+    }
+
+    #[test]
+    fn urgent_is_what_poll_says() {
+        assert!(facts(libc::POLLPRI).urgent(Some(&event(0, 1))).is_ok());
+        assert!(facts(libc::POLLPRI).urgent(None).is_err());
+        assert!(facts(libc::POLLIN).urgent(Some(&event(0, 1))).is_err());
+    }
+}

@@ -1,0 +1,684 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Does the operations of a compared round, and asks all who know about each descriptor.
+
+use super::{
+    exchange::{self, readable, set_blocking},
+    judge::Facts,
+    op::{Act, Op, SLOTS},
+};
+use crate::{
+    board::{Board, Count},
+    chaos::{
+        self,
+        kinds::{self, Place, BARE, KINDS},
+    },
+    drop_root,
+    random::Random,
+    sys::{self, address, address_mut, call, Fd},
+};
+use kqueue::{ev, note, Event, Filter};
+use std::ffi::CString;
+
+/// The first descriptor of a round; the kqueues and the epoll are before it.
+const FIRST: Fd = 100;
+/// All others of the round's own are moved to where nothing is opened.
+const HIGH: Fd = 200;
+/// Tells that a kqueue has something: F_SETSIG with a signal that is queued.
+const F_SETSIG: usize = 10;
+const NEWS: i32 = 42;
+/// How often two answers may differ, while the kernel is at work on its own, and how long it has, in
+/// milliseconds, before each time.
+const PATIENCE: [u64; 8] = [0, 1, 4, 20, 100, 300, 600, 1000];
+
+/// What is known of the socket behind a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    /// It never was connected.
+    Never,
+    /// It may be connected or not.
+    Unknown,
+    /// It is, or was, or is no such socket.
+    Some,
+}
+
+/// What is known of an open file.
+#[derive(Clone, Copy, Debug)]
+struct File {
+    kind: &'static str,
+    connection: Connection,
+    was_shut: bool,
+}
+
+/// A descriptor.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    file: Option<usize>,
+    /// poll(2) and epoll(7) take it, and it has knotes.
+    is_polled: bool,
+    /// It has one for writing.
+    is_written: bool,
+    /// The knote with EV_CLEAR was ahead of the epoll.
+    ahead: bool,
+}
+
+struct Run<'a> {
+    board: &'a Board,
+    place: Place,
+    slots: [Slot; SLOTS as usize],
+    files: Vec<File>,
+    /// Has level-triggered knotes of all.
+    level: Fd,
+    /// Has knotes for reading with EV_CLEAR of all.
+    edge: Fd,
+    /// Has all with EPOLLET.
+    epoll: Fd,
+    inotify: Fd,
+    /// How many the last call has found pending.
+    pending: usize,
+}
+
+type Checked = Result<(), String>;
+
+fn fd_of(slot: u8) -> Fd {
+    FIRST + Fd::from(slot)
+}
+
+fn own_path(fd: Fd) -> CString {
+    CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default()
+}
+
+fn move_up(fd: Fd) -> Fd {
+    let args = [fd as usize, libc::F_DUPFD_CLOEXEC as usize, HIGH as usize];
+    let high = call(libc::SYS_fcntl, &args).map_or(-1, |fd| fd as Fd);
+    sys::close(fd);
+    high
+}
+
+/// Takes the signals that have come.
+fn take_news() -> usize {
+    let set = 1u64 << (NEWS - 1);
+    let mut none = [0i64; 2];
+    let mut count = 0;
+    let args = [address(&set), 0, address_mut(&mut none), 8];
+    while call(libc::SYS_rt_sigtimedwait, &args) == Ok(NEWS as usize) {
+        count += 1;
+    }
+    count
+}
+
+impl<'a> Run<'a> {
+    fn new(board: &'a Board, place: Place) -> Result<Self, i32> {
+        let (level, edge) = (move_up(sys::kqueue()?), move_up(sys::kqueue()?));
+        let set = 1u64 << (NEWS - 1);
+        let args = [libc::SIG_BLOCK as usize, address(&set), 0, 8];
+        call(libc::SYS_rt_sigprocmask, &args)?;
+        let (fd, own) = (level as usize, std::process::id() as usize);
+        let flags = (libc::O_ASYNC | libc::O_RDWR) as usize;
+        for (command, value) in [
+            (libc::F_SETOWN as usize, own),
+            (F_SETSIG, NEWS as usize),
+            (libc::F_SETFL as usize, flags),
+        ] {
+            call(libc::SYS_fcntl, &[fd, command, value])?;
+        }
+        Ok(Run {
+            board,
+            place,
+            slots: [Slot::default(); SLOTS as usize],
+            files: Vec::new(),
+            level,
+            edge,
+            epoll: move_up(call(libc::SYS_epoll_create1, &[0])? as Fd),
+            inotify: move_up(call(libc::SYS_inotify_init1, &[libc::O_NONBLOCK as usize])? as Fd),
+            pending: 0,
+        })
+    }
+
+    fn slot(&mut self, at: u8) -> &mut Slot {
+        &mut self.slots[usize::from(at)]
+    }
+
+    fn file(&self, at: u8) -> Option<File> {
+        self.slots[usize::from(at)]
+            .file
+            .map(|file| self.files[file])
+    }
+
+    fn file_mut(&mut self, at: u8) -> Option<&mut File> {
+        let file = self.slots[usize::from(at)].file?;
+        Some(&mut self.files[file])
+    }
+
+    /// The descriptor of a slot is closed.
+    fn empty(&mut self, at: u8) {
+        if self.slot(at).file.is_some() {
+            let args = [
+                self.epoll as usize,
+                libc::EPOLL_CTL_DEL as usize,
+                fd_of(at) as usize,
+                0,
+            ];
+            let _ = call(libc::SYS_epoll_ctl, &args);
+            sys::close(fd_of(at));
+            *self.slot(at) = Slot::default();
+        }
+    }
+
+    /// A new descriptor of a file comes to a slot.
+    fn place(&mut self, at: u8, fd: Fd, file: usize) -> Checked {
+        self.empty(at);
+        set_blocking(fd, false);
+        let _ = sys::dup2(fd, fd_of(at));
+        sys::close(fd);
+        self.slot(at).file = Some(file);
+        self.watch(at)?;
+        self.compare_rights(at)
+    }
+
+    fn add_file(&mut self, kind: &'static str, connection: Connection) -> usize {
+        self.files.push(File {
+            kind,
+            connection,
+            was_shut: false,
+        });
+        self.files.len() - 1
+    }
+
+    /// Both kqueues and the epoll get to know a descriptor.
+    fn watch(&mut self, at: u8) -> Checked {
+        let fd = fd_of(at);
+        let mut event = libc::epoll_event {
+            events: (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32,
+            u64: at.into(),
+        };
+        let add = libc::EPOLL_CTL_ADD as usize;
+        let args = [
+            self.epoll as usize,
+            add,
+            fd as usize,
+            address_mut(&mut event),
+        ];
+        match call(libc::SYS_epoll_ctl, &args) {
+            Ok(_) => {}
+            Err(_) => return Ok(()),
+        }
+        let kind = self.file(at).map_or("", |file| file.kind);
+        let read = Event::fd(fd, Filter::READ, ev::ADD);
+        let write = Event::fd(fd, Filter::WRITE, ev::ADD);
+        let clear = Event::fd(fd, Filter::READ, ev::ADD | ev::CLEAR);
+        for (queue, change) in [(self.level, read), (self.edge, clear)] {
+            if let Err(errno) = sys::kevent(queue, &[change], 0, 0, 0) {
+                return Err(format!(
+                    "epoll takes it and a kqueue does not: {kind}, errno {errno}"
+                ));
+            }
+        }
+        let slot = self.slot(at);
+        slot.is_polled = true;
+        // Some that are written to in another way, such as kqueues, are refused.
+        let is_written = sys::kevent(self.level, &[write], 0, 0, 0).is_ok();
+        self.slot(at).is_written = is_written;
+        Ok(())
+    }
+
+    /// What inotify does not tell us of, a kqueue does not.
+    fn compare_rights(&mut self, at: u8) -> Checked {
+        let kind = self.file(at).map_or("", |file| file.kind);
+        let path = own_path(fd_of(at));
+        let asked = libc::IN_OPEN | libc::IN_CLOSE | libc::IN_ACCESS;
+        let (inotify, path) = (self.inotify as usize, path.as_ptr() as usize);
+        let args = [inotify, path, asked as usize];
+        let added = call(libc::SYS_inotify_add_watch, &args);
+        if let Ok(watch) = added {
+            let _ = call(libc::SYS_inotify_rm_watch, &[inotify, watch]);
+            // Of which it tells.
+            let _ = sys::read(self.inotify, &mut [0; 4096]);
+        }
+        let Ok(queue) = sys::kqueue() else {
+            return Ok(());
+        };
+        let change = Event::fd(fd_of(at), Filter::VNODE, ev::ADD)
+            .fflags(note::OPEN | note::CLOSE | note::READ);
+        let watched = sys::kevent(queue, &[change], 0, 0, 0);
+        sys::close(queue);
+        let refused = Err(libc::EACCES);
+        match (added, watched) {
+            (Err(libc::EACCES), Ok(_)) => Err(format!(
+                "a kqueue tells what others do with a file of which inotify does not: {kind}"
+            )),
+            (Ok(_), watched) if watched == refused => Err(format!(
+                "a kqueue does not tell what others do with a file of which inotify does: {kind}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn act(&mut self, op: &Op) -> Checked {
+        match *op {
+            Op::Open { kind, seed, at } => {
+                let name = KINDS[kind].0;
+                let fds = (KINDS[kind].1)(&mut Random::new(seed), &self.place);
+                self.board.count(Count::Opened, fds.len() as u64);
+                self.board
+                    .kinds
+                    .fetch_or(1 << kind, std::sync::atomic::Ordering::Relaxed);
+                // If not all could be opened, those that are may not be connected.
+                let connection = match (kinds::is_connected(name), fds.len()) {
+                    (true, 0..3) => Connection::Unknown,
+                    _ => Connection::Some,
+                };
+                for (index, fd) in fds.into_iter().enumerate() {
+                    let place = at[index.min(2)];
+                    // As the last ones in the list have none of their own, or share one, some are closed again.
+                    if index > 2 {
+                        sys::close(fd);
+                        continue;
+                    }
+                    let file = self.add_file(name, connection);
+                    self.place(place, fd, file)?;
+                }
+            }
+            Op::Bare(which, at) => {
+                let (name, family, kind, protocol) = BARE[usize::from(which) % BARE.len()];
+                let args = [family as usize, kind as usize, protocol as usize];
+                if let Ok(fd) = call(libc::SYS_socket, &args) {
+                    let file = self.add_file(name, Connection::Never);
+                    self.place(at, fd as Fd, file)?;
+                }
+            }
+            Op::Reopen(from, to, flags) => {
+                let Some(file) = self.file(from) else {
+                    return Ok(());
+                };
+                let path = own_path(fd_of(from));
+                let flags = (flags | libc::O_NONBLOCK) as usize;
+                let args = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0];
+                if let Ok(fd) = call(libc::SYS_openat, &args) {
+                    let file = self.add_file(file.kind, file.connection);
+                    self.place(to, fd as Fd, file)?;
+                }
+            }
+            Op::Dup(from, to) if from != to => {
+                if let Some(file) = self.slot(from).file {
+                    if let Ok(fd) = call(libc::SYS_dup, &[fd_of(from) as usize]) {
+                        self.place(to, fd as Fd, file)?;
+                    }
+                }
+            }
+            Op::Close(at) => self.empty(at),
+            Op::Act(at, act, amount) if self.slot(at).file.is_some() => {
+                return self.act_on(at, act, amount);
+            }
+            Op::Sleep(ms) => sys::sleep_ms(ms.into()),
+            Op::Exchange(exchange) => return exchange.run(&self.place),
+            Op::Crowd(crowd) => return crowd.run(),
+            Op::Wait(ms) => return exchange::wait(ms),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn act_on(&mut self, at: u8, act: Act, amount: usize) -> Checked {
+        let fd = fd_of(at);
+        let number = fd as usize;
+        let bytes = [7u8; 20_000];
+        let mut buffer = [0u8; 20_000];
+        let bytes = &bytes[..amount.min(20_000)];
+        let quiet = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as usize;
+        match act {
+            Act::Write => {
+                let _ = sys::write(fd, bytes);
+            }
+            Act::Send | Act::Urgent => {
+                let more = if act == Act::Urgent {
+                    libc::MSG_OOB as usize
+                } else {
+                    0
+                };
+                let args = [number, address(bytes), bytes.len(), quiet | more, 0, 0];
+                let _ = call(libc::SYS_sendto, &args);
+            }
+            Act::Read => {
+                let _ = sys::read(fd, &mut buffer[..bytes.len()]);
+            }
+            Act::Receive => {
+                let args = [number, address_mut(&mut buffer), bytes.len(), quiet, 0, 0];
+                let _ = call(libc::SYS_recvfrom, &args);
+            }
+            Act::Shutdown => {
+                if call(libc::SYS_shutdown, &[number, amount % 3]).is_ok() {
+                    self.forget_connection(at);
+                    if let Some(file) = self.file_mut(at) {
+                        file.was_shut = true;
+                    }
+                }
+            }
+            Act::Accept => {
+                let args = [number, 0, 0, libc::SOCK_NONBLOCK as usize];
+                if let (Ok(new), Some(file)) = (call(libc::SYS_accept4, &args), self.file(at)) {
+                    let file = self.add_file(file.kind, Connection::Some);
+                    self.place((at + 1) % SLOTS, new as Fd, file)?;
+                }
+            }
+            Act::Listen => {
+                if call(libc::SYS_listen, &[number, 4]).is_ok() {
+                    if let Some(file) = self.file_mut(at) {
+                        file.connection = Connection::Some;
+                    }
+                }
+            }
+            Act::Disconnect => {
+                let nowhere = [0u16; 8];
+                let _ = call(libc::SYS_connect, &[number, address(&nowhere), 16]);
+                self.forget_connection(at);
+            }
+            Act::Mode => {
+                let mode = [0o600, 0o200, 0o400, 0][amount % 4];
+                if call(libc::SYS_fchmod, &[number, mode]).is_ok() {
+                    return self.compare_rights(at);
+                }
+            }
+            Act::Seek => {
+                let _ = call(libc::SYS_lseek, &[number, amount, libc::SEEK_SET as usize]);
+            }
+            Act::Truncate => {
+                let _ = call(libc::SYS_ftruncate, &[number, amount]);
+            }
+            Act::Fill => {
+                for _ in 0..200 {
+                    if sys::write(fd, bytes).is_err() {
+                        break;
+                    }
+                }
+            }
+            Act::Drain => {
+                for _ in 0..200 {
+                    if !matches!(sys::read(fd, &mut buffer), Ok(1..)) {
+                        break;
+                    }
+                }
+            }
+            Act::Timer => {
+                let time = [0i64, 0, 0, amount as i64 * 1000];
+                let _ = call(libc::SYS_timerfd_settime, &[number, 0, address(&time), 0]);
+            }
+            Act::Flush => {
+                let args = [number, libc::TCFLSH as usize, libc::TCIOFLUSH as usize];
+                let _ = call(libc::SYS_ioctl, &args);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is connected, only the socket knows from here on.
+    fn forget_connection(&mut self, at: u8) {
+        if let Some(file) = self.file_mut(at) {
+            let may_be = file.connection == Connection::Never || kinds::is_connected(file.kind);
+            if may_be {
+                file.connection = Connection::Unknown;
+            }
+        }
+    }
+
+    // What others say.
+
+    fn poll_all(&self) -> [i16; SLOTS as usize] {
+        let mut polls = [libc::pollfd {
+            fd: -1,
+            events: Facts::ASKED,
+            revents: 0,
+        }; SLOTS as usize];
+        for (at, slot) in self.slots.iter().enumerate() {
+            if slot.is_polled {
+                polls[at].fd = fd_of(at as u8);
+            }
+        }
+        let args = [address_mut(&mut polls), polls.len(), 0];
+        let _ = call(libc::SYS_poll, &args);
+        polls.map(|poll| poll.revents)
+    }
+
+    fn facts(&self, at: u8, poll: i16) -> Facts {
+        let file = self.file(at);
+        let kind = file.map_or("", |file| file.kind);
+        let counts = matches!(kind, "pipe" | "fifo" | "unix_stream" | "tcp" | "tcp6");
+        Facts {
+            poll,
+            bytes: readable(fd_of(at)).filter(|_| counts && poll & libc::POLLPRI == 0),
+            is_bare: file.is_some_and(|file| file.connection == Connection::Never),
+            was_shut: file.is_some_and(|file| file.was_shut),
+        }
+    }
+
+    fn is_judged(&self, at: u8) -> bool {
+        let file = self.file(at);
+        self.slots[usize::from(at)].is_polled
+            && file.is_some_and(|file| file.connection != Connection::Unknown)
+    }
+
+    /// All events of the level-triggered knotes.
+    fn collect(&mut self, queue: Fd) -> Result<Vec<Event>, String> {
+        let mut events = [Event::default(); 64];
+        let list = address_mut(&mut events);
+        let count = sys::kevent(queue, &[], list, events.len(), 0)
+            .map_err(|errno| format!("collecting failed: errno {errno}"))?;
+        self.board.count(Count::Calls, 1);
+        self.board.count(Count::Events, count as u64);
+        Ok(events[..count].to_vec())
+    }
+
+    /// Compares what all say, after an operation that has left the set of descriptors alone if that `is_same`.
+    fn compare(&mut self, is_same: bool) -> Checked {
+        let news = take_news();
+        if is_same && self.pending > 0 && news > 0 {
+            return Err(format!(
+                "signals of a kqueue that something was pending in: {news} of them, {} events",
+                self.pending
+            ));
+        }
+        let mut wrong = Ok(());
+        for ms in PATIENCE {
+            if ms > 0 {
+                sys::sleep_ms(ms);
+            }
+            wrong = self.compare_once(is_same && ms == 0, news)?;
+            if wrong.is_ok() {
+                break;
+            }
+        }
+        wrong?;
+        self.compare_edges()
+    }
+
+    /// Gives what is wrong if it stays so.
+    fn compare_once(&mut self, is_same: bool, news: usize) -> Result<Checked, String> {
+        let before = self.poll_all();
+        let facts: Vec<Facts> = (0..SLOTS)
+            .map(|at| self.facts(at, before[usize::from(at)]))
+            .collect();
+        let had_pending = self.pending > 0;
+        let told = self.is_pending();
+        let events = self.collect(self.level)?;
+        let after = self.poll_all();
+        self.pending = events.len();
+        let more_news = take_news();
+        if before != after {
+            return Ok(Err("poll says one thing and then another".into()));
+        }
+        if !told && !events.is_empty() {
+            return Ok(Err(format!(
+                "events of which poll has not told: {events:?}"
+            )));
+        }
+        if events.is_empty() && self.is_pending() {
+            return Ok(Err("poll tells of events that there are not".into()));
+        }
+        if is_same && !had_pending && !events.is_empty() && news + more_news == 0 {
+            return Err(format!("no signal that there are events: {events:?}"));
+        }
+        for at in (0..SLOTS).filter(|&at| self.is_judged(at)) {
+            let facts = facts[usize::from(at)];
+            let of = |filter| {
+                let mut all = events.iter();
+                all.find(|event| event.ident == fd_of(at) as u64 && event.filter == filter)
+            };
+            let (read, write) = (of(Filter::READ), of(Filter::WRITE));
+            let mut judged = facts.read(read);
+            if self.slots[usize::from(at)].is_written {
+                judged = judged.and(facts.write(write));
+            }
+            if let Err(what) = judged {
+                return Ok(Err(format!(
+                    "{what}: {:?}\n  {facts:x?}\n  {read:?}\n  {write:?}",
+                    self.file(at)
+                )));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn is_pending(&self) -> bool {
+        let mut poll = libc::pollfd {
+            fd: self.level,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let _ = call(libc::SYS_poll, &[address_mut(&mut poll), 1, 0]);
+        poll.revents & libc::POLLIN != 0
+    }
+
+    /// What EPOLLET reports, EV_CLEAR does.
+    fn compare_edges(&mut self) -> Checked {
+        let mut list = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        let args = [self.epoll as usize, address_mut(&mut list), list.len(), 0];
+        let count = call(libc::SYS_epoll_wait, &args).unwrap_or(0);
+        let polled = self.poll_all();
+        let events = self.collect(self.edge)?;
+        for at in 0..SLOTS {
+            if !self.is_judged(at) {
+                continue;
+            }
+            let told = list[..count].iter().find(|event| event.u64 == at.into());
+            let reported = events.iter().any(|event| event.ident == fd_of(at) as u64);
+            let facts = self.facts(at, polled[usize::from(at)]);
+            let ready = facts.read(None).is_err();
+            let slot = self.slot(at);
+            match (told.map(|event| event.events), reported) {
+                (Some(_), false) if ready && !slot.ahead => {
+                    let (kind, slot) = (self.file(at), self.slots[usize::from(at)]);
+                    return Err(format!(
+                        "EPOLLET tells of something and EV_CLEAR does not: {kind:?} {slot:?}\n  {facts:x?}"
+                    ));
+                }
+                (Some(_), false) => slot.ahead = false,
+                (None, true) => slot.ahead = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A kqueue that has just got to know a descriptor says the same.
+    fn compare_fresh(&mut self, at: u8) -> Checked {
+        if !self.is_judged(at) {
+            return Ok(());
+        }
+        let mut wrong = Ok(());
+        for ms in PATIENCE {
+            if ms > 0 {
+                sys::sleep_ms(ms);
+            }
+            let Ok(queue) = sys::kqueue() else {
+                return Ok(());
+            };
+            let (before, facts) = (
+                self.poll_all(),
+                self.facts(at, self.poll_all()[usize::from(at)]),
+            );
+            let mut changes = vec![
+                Event::fd(fd_of(at), Filter::READ, ev::ADD),
+                Event::fd(fd_of(at), Filter::EXCEPT, ev::ADD).fflags(note::OOB),
+            ];
+            if self.slots[usize::from(at)].is_written {
+                changes.push(Event::fd(fd_of(at), Filter::WRITE, ev::ADD));
+            } else {
+                changes.remove(1);
+            }
+            let mut events = [Event::default(); 4];
+            let list = address_mut(&mut events);
+            let count = sys::kevent(queue, &changes, list, events.len(), 0).unwrap_or(0);
+            let events = &events[..count];
+            let after = self.poll_all();
+            sys::close(queue);
+            if before != after {
+                continue;
+            }
+            let of = |filter| events.iter().find(|event| event.filter == filter);
+            if events.iter().any(|event| event.has(ev::ERROR)) {
+                return Err(format!(
+                    "a second kqueue does not take a descriptor: {:?}\n  {events:?}",
+                    self.file(at)
+                ));
+            }
+            let mut judged = facts.read(of(Filter::READ));
+            if self.slots[usize::from(at)].is_written {
+                judged = judged
+                    .and(facts.write(of(Filter::WRITE)))
+                    .and(facts.urgent(of(Filter::EXCEPT)));
+            }
+            wrong = judged.map_err(|what| {
+                format!(
+                    "{what}, fresh: {:?}\n  {facts:x?}\n  {events:?}",
+                    self.file(at)
+                )
+            });
+            if wrong.is_ok() {
+                break;
+            }
+        }
+        wrong
+    }
+}
+
+/// The descriptor that an operation is about, and whether all stay open.
+fn about(op: &Op) -> (Option<u8>, bool) {
+    match *op {
+        Op::Open { at, .. } => (Some(at[0]), false),
+        Op::Bare(_, at) => (Some(at), false),
+        Op::Reopen(_, to, _) | Op::Dup(_, to) => (Some(to), false),
+        Op::Act(at, act, _) => (Some(at), act != Act::Accept),
+        Op::Close(_) => (None, false),
+        Op::Sleep(_) | Op::Exchange(_) | Op::Crowd(_) | Op::Wait(_) => (None, true),
+    }
+}
+
+/// Does all of it. What was wrong, and at which operation.
+pub fn run(ops: &[Op], seed: u64, root: bool, board: &Board) -> Result<(), (usize, String)> {
+    let place = Place {
+        folder: chaos::folder(),
+        queue: sys::kqueue().map_or(-1, move_up),
+    };
+    if !root {
+        drop_root();
+    }
+    chaos::handle_signals();
+    // Some sockets take rights that one has in a network of one's own.
+    if seed & 1 == 0 {
+        chaos::own_namespaces();
+    }
+    let slot = board.slot();
+    let failed = |errno| (0, format!("preparing failed: errno {errno}"));
+    let mut run = Run::new(board, place).map_err(failed)?;
+    for (step, op) in ops.iter().enumerate() {
+        slot.at(step as u64, &format!("{op:?}"), [0; 3]);
+        board.count(Count::Steps, 1);
+        let (at, is_same) = about(op);
+        let mut result = run.act(op).and_then(|()| run.compare(is_same));
+        if let Some(at) = at {
+            result = result.and_then(|()| run.compare_fresh(at));
+        }
+        result.map_err(|what| (step, what))?;
+    }
+    Ok(())
+}
