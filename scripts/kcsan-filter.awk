@@ -6,11 +6,11 @@
 
 # A report has ended: it is printed if it is the module's.
 function end_report(  i) {
-	if (ours) {
+	if (ours && !of_spinners) {
 		for (i = 1; i <= length_of_report; i++)
 			print report[i]
 	}
-	in_report = ours = interrupted = length_of_report = of_list = 0
+	in_report = ours = interrupted = length_of_report = of_list = of_spinners = 0
 }
 {
 	text = $0
@@ -37,6 +37,8 @@ of_list {
 }
 # The title, and a line of a stack. (Held locks are listed too, with who has taken them.)
 text ~ /^BUG: KCSAN: .*\[kqueue\]/ { ours = 1 }
+# The queue of those who spin for a mutex, whoever's that is: osq_wait_next() reads it plainly.
+text ~ /^BUG: KCSAN: data-race in osq_(un)?lock[^ ]*( \/ osq_(un)?lock[^ ]*)?$/ { of_spinners = 1 }
 text ~ / of [0-9]+ bytes by / { interrupted = 0 }
 text ~ /^ +(asm_[a-z_]+|handle_softirqs)\+0x/ { interrupted = 1 }
 !interrupted && text ~ /^ +[^ ]+\+0x[0-9a-f]+\/0x[0-9a-f]+ \[kqueue\]/ { ours = 1 }

@@ -39,6 +39,10 @@ left in_the_other_stack 1 < <(report "data-race in a / b" "$(printf '%s\n' " asm
 left reordered_in_the_module 1 < <(report "data-race in a / b" "  +-> reordered to: _RNv_4scan+0x12/0x40 [kqueue]")
 left under_a_lock_of_the_module 0 < <(report "data-race in a / b" \
 	" #0: ffff888004b0a0a8 (&lock){+.+.}-{3:3}, at: _RNv_4scan+0x12/0x40 [kqueue]")
+left of_who_spins_for_its_mutex 0 < <(echo before; report "data-race in osq_unlock+0x12b/0x180" \
+	" kq_mutex_lock_killable+0x12/0x20 [kqueue]"; echo after)
+left of_who_spins_with_others 0 < <(report "data-race in osq_lock / osq_unlock" " _RNv_4scan+0x12/0x40 [kqueue]")
+left of_what_the_mutex_guards 1 < <(report "data-race in osq_lock / a [kqueue]")
 left of_unknown_origin 1 < <(report "data-race in a+0x12/0x40 [kqueue]")
 left one_after_the_other 1 < <(echo before; of_kernel; of_module; of_kernel; echo after)
 # Reports of others come in between, and the last line of one may be lost.
