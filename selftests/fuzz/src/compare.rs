@@ -6,6 +6,7 @@
 
 mod exchange;
 mod judge;
+pub mod kin;
 pub mod op;
 mod run;
 

@@ -23,6 +23,7 @@ use board::Board;
 use clap::{Parser, ValueEnum};
 use model::op::{Change, Op};
 use std::{
+    ffi::CString,
     fs,
     process::ExitCode,
     time::{Duration, Instant},
@@ -159,6 +160,10 @@ fn tell(board: &Board, result: Result<(), (usize, String)>) -> i32 {
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(chaos::CHILD) {
         return ExitCode::SUCCESS;
+    }
+    let mut words = std::env::args().skip(1);
+    if let (Some(compare::kin::OBEY), Some(other)) = (words.next().as_deref(), words.next()) {
+        compare::kin::obey(&CString::new(other).unwrap_or_default());
     }
     let options = Options::parse();
     let seed = options.seed.unwrap_or_else(|| {

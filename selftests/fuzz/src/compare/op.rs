@@ -2,8 +2,12 @@
 
 //! The operations of a compared round, and where they come from.
 
-use super::exchange::{Crowd, Exchange, STREAMS};
+use super::{
+    exchange::{Crowd, Exchange, STREAMS},
+    kin::{Deed, Kin},
+};
 use crate::{chaos::kinds::KINDS, random::Random};
+use kqueue::note;
 
 /// How many descriptors a round plays with.
 pub const SLOTS: u8 = 12;
@@ -83,13 +87,14 @@ pub enum Op {
     Crowd(Crowd),
     /// Waits for so many milliseconds while a knote is activated all the time that is not ready.
     Wait(u8),
+    Kin(Kin),
 }
 
 fn op(random: &mut Random) -> Op {
     let mut slot = || random.below(SLOTS.into()) as u8;
     let at = [slot(), slot(), slot()];
     let [a, b, _] = at;
-    match random.weighted(&[120, 15, 15, 20, 25, 600, 20, 3, 2, 1]) {
+    match random.weighted(&[120, 15, 15, 20, 25, 600, 20, 3, 2, 1, 2]) {
         0 => {
             let kind = loop {
                 let kind = random.index(KINDS.len());
@@ -128,7 +133,12 @@ fn op(random: &mut Random) -> Op {
             closed: random.pick(&[0, 1, 4, 8]),
             room: random.pick(&[1, 1, 2, 20]),
         }),
-        _ => Op::Wait(random.pick(&[1, 20])),
+        9 => Op::Wait(random.pick(&[1, 20])),
+        _ => Op::Kin(Kin {
+            deeds: [0; 5].map(|_| random.pick(&[Deed::Fork, Deed::Exec, Deed::Rise])),
+            notes: random.pick(&[note::FORK, note::EXEC, note::FORK | note::EXEC]),
+            every: random.pick(&[1, 2, 9]),
+        }),
     }
 }
 
@@ -153,7 +163,7 @@ mod tests {
     fn all_kinds_of_operations_come() {
         let list = generate(1, 20_000);
         let kinds: std::collections::HashSet<_> = list.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 10);
+        assert_eq!(kinds.len(), 11);
     }
 
     #[test]

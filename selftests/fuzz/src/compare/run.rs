@@ -5,6 +5,7 @@
 use super::{
     exchange::{self, readable, set_blocking},
     judge::Facts,
+    kin,
     op::{Act, Op, SLOTS},
 };
 use crate::{
@@ -46,6 +47,8 @@ enum Connection {
 #[derive(Clone, Copy, Debug)]
 struct File {
     kind: &'static str,
+    /// Those that were opened together have the same number: they may be ends of one connection.
+    group: usize,
     connection: Connection,
     was_shut: bool,
 }
@@ -176,9 +179,10 @@ impl<'a> Run<'a> {
         self.compare_rights(at)
     }
 
-    fn add_file(&mut self, kind: &'static str, connection: Connection) -> usize {
+    fn add_file(&mut self, kind: &'static str, connection: Connection, group: usize) -> usize {
         self.files.push(File {
             kind,
+            group,
             connection,
             was_shut: false,
         });
@@ -268,6 +272,7 @@ impl<'a> Run<'a> {
                     (true, 0..3) => Connection::Unknown,
                     _ => Connection::Some,
                 };
+                let group = self.files.len();
                 for (index, fd) in fds.into_iter().enumerate() {
                     let place = at[index.min(2)];
                     // As the last ones in the list have none of their own, or share one, some are closed again.
@@ -275,7 +280,7 @@ impl<'a> Run<'a> {
                         sys::close(fd);
                         continue;
                     }
-                    let file = self.add_file(name, connection);
+                    let file = self.add_file(name, connection, group);
                     self.place(place, fd, file)?;
                 }
             }
@@ -283,7 +288,7 @@ impl<'a> Run<'a> {
                 let (name, family, kind, protocol) = BARE[usize::from(which) % BARE.len()];
                 let args = [family as usize, kind as usize, protocol as usize];
                 if let Ok(fd) = call(libc::SYS_socket, &args) {
-                    let file = self.add_file(name, Connection::Never);
+                    let file = self.add_file(name, Connection::Never, self.files.len());
                     self.place(at, fd as Fd, file)?;
                 }
             }
@@ -295,7 +300,7 @@ impl<'a> Run<'a> {
                 let flags = (flags | libc::O_NONBLOCK) as usize;
                 let args = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0];
                 if let Ok(fd) = call(libc::SYS_openat, &args) {
-                    let file = self.add_file(file.kind, file.connection);
+                    let file = self.add_file(file.kind, file.connection, file.group);
                     self.place(to, fd as Fd, file)?;
                 }
             }
@@ -314,6 +319,7 @@ impl<'a> Run<'a> {
             Op::Exchange(exchange) => return exchange.run(&self.place),
             Op::Crowd(crowd) => return crowd.run(),
             Op::Wait(ms) => return exchange::wait(ms),
+            Op::Kin(kin) => return kin.run(&self.place),
             _ => {}
         }
         Ok(())
@@ -349,7 +355,10 @@ impl<'a> Run<'a> {
             Act::Shutdown => {
                 if call(libc::SYS_shutdown, &[number, amount % 3]).is_ok() {
                     self.forget_connection(at);
-                    if let Some(file) = self.file_mut(at) {
+                    let group = self.file(at).map(|file| file.group);
+                    let same = |file: &&mut File| Some(file.group) == group;
+                    // Of a pair the other end is shut down with it.
+                    for file in self.files.iter_mut().filter(same) {
                         file.was_shut = true;
                     }
                 }
@@ -357,7 +366,7 @@ impl<'a> Run<'a> {
             Act::Accept => {
                 let args = [number, 0, 0, libc::SOCK_NONBLOCK as usize];
                 if let (Ok(new), Some(file)) = (call(libc::SYS_accept4, &args), self.file(at)) {
-                    let file = self.add_file(file.kind, Connection::Some);
+                    let file = self.add_file(file.kind, Connection::Some, file.group);
                     self.place((at + 1) % SLOTS, new as Fd, file)?;
                 }
             }
@@ -649,7 +658,7 @@ fn about(op: &Op) -> (Option<u8>, bool) {
         Op::Reopen(_, to, _) | Op::Dup(_, to) => (Some(to), false),
         Op::Act(at, act, _) => (Some(at), act != Act::Accept),
         Op::Close(_) => (None, false),
-        Op::Sleep(_) | Op::Exchange(_) | Op::Crowd(_) | Op::Wait(_) => (None, true),
+        Op::Sleep(_) | Op::Exchange(_) | Op::Crowd(_) | Op::Wait(_) | Op::Kin(_) => (None, true),
     }
 }
 
@@ -659,6 +668,7 @@ pub fn run(ops: &[Op], seed: u64, root: bool, board: &Board) -> Result<(), (usiz
         folder: chaos::folder(),
         queue: sys::kqueue().map_or(-1, move_up),
     };
+    kin::prepare(&place);
     if !root {
         drop_root();
     }
