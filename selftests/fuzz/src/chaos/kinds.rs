@@ -138,19 +138,21 @@ pub const BARE: [(&str, i32, i32, i32); 8] = [
     ("bare vsock", libc::AF_VSOCK, libc::SOCK_STREAM, 0),
 ];
 
-/// True for kinds of which one socket listens, and two are connected.
+/// True for sockets that are connected before they are used, or may be.
 pub fn is_connected(name: &str) -> bool {
-    [
-        "tcp",
-        "tcp6",
-        "ktls",
-        "unix_listener",
-        "mptcp",
-        "sctp",
-        "tipc",
-        "vsock",
-    ]
-    .contains(&name)
+    let is_bare = BARE.iter().any(|bare| bare.0 == name);
+    is_bare
+        || [
+            "tcp",
+            "tcp6",
+            "ktls",
+            "unix_listener",
+            "mptcp",
+            "sctp",
+            "tipc",
+            "vsock",
+        ]
+        .contains(&name)
 }
 
 /// The number of the kind of that name.

@@ -353,14 +353,14 @@ impl<'a> Run<'a> {
                 let _ = call(libc::SYS_recvfrom, &args);
             }
             Act::Shutdown => {
-                if call(libc::SYS_shutdown, &[number, amount % 3]).is_ok() {
-                    self.forget_connection(at);
-                    let group = self.file(at).map(|file| file.group);
-                    let same = |file: &&mut File| Some(file.group) == group;
-                    // Of a pair the other end is shut down with it.
-                    for file in self.files.iter_mut().filter(same) {
-                        file.was_shut = true;
-                    }
+                // Some kinds of sockets keep it in mind though it fails.
+                let _ = call(libc::SYS_shutdown, &[number, amount % 3]);
+                self.forget_connection(at);
+                let group = self.file(at).map(|file| file.group);
+                let same = |file: &&mut File| Some(file.group) == group;
+                // Of a pair the other end is shut down with it.
+                for file in self.files.iter_mut().filter(same) {
+                    file.was_shut = true;
                 }
             }
             Act::Accept => {
@@ -423,8 +423,7 @@ impl<'a> Run<'a> {
     /// Whether it is connected, only the socket knows from here on.
     fn forget_connection(&mut self, at: u8) {
         if let Some(file) = self.file_mut(at) {
-            let may_be = file.connection == Connection::Never || kinds::is_connected(file.kind);
-            if may_be {
+            if kinds::is_connected(file.kind) {
                 file.connection = Connection::Unknown;
             }
         }
