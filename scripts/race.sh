@@ -68,7 +68,7 @@ if [ -f "$out/tests/counts" ]; then
 fi
 
 say "the fuzzer, on the race kernel"
-for rounds in checked wild; do
+for rounds in checked compared wild; do
 	run "fuzz_$rounds" $((1200 + 2 * seconds)) selftests/fuzz/run.sh "$module" "$fuzzer" \
 		--seconds "$seconds" --rounds "$rounds"
 done

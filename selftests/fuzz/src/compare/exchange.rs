@@ -10,7 +10,7 @@ use crate::{
 };
 use kqueue::{ev, note, Event, Filter};
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
 };
 
@@ -54,13 +54,15 @@ pub struct Exchange {
     pub delay: u8,
 }
 
-/// Several threads collect one-shot events, while descriptors are closed that are pending besides.
+/// Several threads collect one-shot events, while descriptors are closed that are pending besides. Who has one
+/// does not come back before all are collected, so that each wake-up counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crowd {
     pub sleepers: u8,
-    pub events: u16,
+    /// No more than there are threads.
+    pub events: u8,
     pub closed: u8,
-    /// How many a thread takes at a time.
+    /// How many a thread takes at a time, at most.
     pub room: u8,
 }
 
@@ -237,17 +239,50 @@ impl Exchange {
 /// The event that ends a thread of a crowd.
 const STOP: u64 = 1 << 20;
 
+/// What the threads of a crowd share.
+#[derive(Default)]
+struct Batch {
+    /// How many events there have been, and how many of them were collected.
+    made: AtomicUsize,
+    collected: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Batch {
+    fn is_collected(&self) -> bool {
+        self.collected.load(Relaxed) >= self.made.load(Relaxed)
+    }
+}
+
+/// Something that is ready to be read, and what else goes with it: a pipe, or a timer.
+fn ready(at: u8) -> Vec<Fd> {
+    let mut fds = [0i32; 2];
+    if at % 2 == 0 {
+        if call(libc::SYS_pipe2, &[address_mut(&mut fds), 0]).is_ok() {
+            let _ = sys::write(fds[1], b"x");
+            return fds.to_vec();
+        }
+    } else if let Ok(timer) = call(libc::SYS_timerfd_create, &[1, 0]) {
+        let time = [0i64, 0, 0, 1];
+        let args = [timer, 0, sys::address(&time), 0];
+        let _ = call(libc::SYS_timerfd_settime, &args);
+        return vec![timer as Fd];
+    }
+    Vec::new()
+}
+
 impl Crowd {
     pub fn run(self) -> Result<(), String> {
         let Ok(queue) = sys::kqueue() else {
             return Ok(());
         };
-        let collected = AtomicUsize::new(0);
+        let batch = Batch::default();
         let result = thread::scope(|threads| {
             for _ in 0..self.sleepers {
-                threads.spawn(|| self.sleep(queue, &collected));
+                threads.spawn(|| self.sleep(queue, &batch));
             }
-            let result = self.feed(queue, &collected);
+            let result = self.feed(queue, &batch);
+            batch.is_over.store(true, Relaxed);
             let stop = Event::new(STOP, Filter::USER, ev::ADD).fflags(note::TRIGGER);
             let _ = sys::kevent(queue, &[stop], 0, 0, 0);
             // If wake-ups are lost, this one may be as well.
@@ -260,7 +295,7 @@ impl Crowd {
         result
     }
 
-    fn sleep(self, queue: Fd, collected: &AtomicUsize) {
+    fn sleep(self, queue: Fd, batch: &Batch) {
         let mut events = [Event::default(); 20];
         let room = usize::from(self.room).min(events.len());
         loop {
@@ -271,61 +306,52 @@ impl Crowd {
                 Err(_) => return,
             };
             let events = &events[..count];
-            let users = events.iter().filter(|event| event.filter == Filter::USER);
-            let ours = users.filter(|event| event.ident != STOP).count();
-            collected.fetch_add(ours, Relaxed);
             if events.iter().any(|event| event.ident == STOP) {
                 return;
+            }
+            let users = events.iter().filter(|event| event.filter == Filter::USER);
+            let ours = users.count();
+            batch.collected.fetch_add(ours, Relaxed);
+            while ours > 0 && !batch.is_collected() && !batch.is_over.load(Relaxed) {
+                sys::sleep_ms(1);
             }
         }
     }
 
-    fn feed(self, queue: Fd, collected: &AtomicUsize) -> Result<(), String> {
+    fn feed(self, queue: Fd, batch: &Batch) -> Result<(), String> {
         let once = ev::ADD | ev::ONESHOT;
-        let mut all = 0;
-        for _ in 0..8 {
-            let mut pipes = Vec::new();
-            for _ in 0..self.closed {
-                let mut fds = [0i32; 2];
-                if call(libc::SYS_pipe2, &[address_mut(&mut fds), 0]).is_ok() {
-                    let _ = sys::write(fds[1], b"x");
-                    pipes.push(fds);
-                }
-            }
-            let mut changes = Vec::new();
-            for fds in &pipes {
-                changes.push(Event::fd(fds[0], Filter::READ, once));
-            }
-            for at in 0..self.events {
+        for _ in 0..24 {
+            let others: Vec<Vec<Fd>> = (0..self.closed).map(ready).collect();
+            let first = others.iter().filter_map(|fds| fds.first());
+            let mut changes: Vec<Event> = first
+                .map(|&fd| Event::fd(fd, Filter::READ, ev::ADD))
+                .collect();
+            let events = self.events.min(self.sleepers);
+            for at in 0..events {
                 let event = Event::new(at.into(), Filter::USER, once);
                 changes.push(event.fflags(note::TRIGGER));
             }
+            batch.made.fetch_add(events.into(), Relaxed);
             if sys::kevent(queue, &changes, 0, 0, 0).is_err() {
                 return Ok(());
             }
-            all += usize::from(self.events);
-            for fd in pipes.into_iter().flatten() {
+            for fd in others.into_iter().flatten() {
                 sys::close(fd);
             }
-            let (mut last, mut before) = (sys::now(), 0);
-            loop {
-                let now = collected.load(Relaxed);
-                if now == all {
-                    break;
-                }
-                if now > all {
-                    return Err(format!("events were collected twice: {now} of {all}"));
-                }
-                if now > before {
-                    (last, before) = (sys::now(), now);
-                }
-                if sys::now() - last > SOON {
+            let end = sys::now() + SOON;
+            while !batch.is_collected() {
+                if sys::now() > end {
                     return Err(format!(
-                        "nobody collects what is pending, though {} threads wait: {now} of {all}",
-                        self.sleepers
+                        "nobody collects what is pending, though threads wait: {} of {} were",
+                        batch.collected.load(Relaxed),
+                        batch.made.load(Relaxed)
                     ));
                 }
                 sys::sleep_ms(1);
+            }
+            let (made, collected) = (&batch.made, &batch.collected);
+            if collected.load(Relaxed) > made.load(Relaxed) {
+                return Err("an event was collected twice".into());
             }
         }
         Ok(())

@@ -128,10 +128,10 @@ fn op(random: &mut Random) -> Op {
             delay: random.pick(&[0, 0, 2, 20]),
         }),
         8 => Op::Crowd(Crowd {
-            sleepers: 2 + random.below(3) as u8,
-            events: random.pick(&[1, 2, 8, 40]),
-            closed: random.pick(&[0, 1, 4, 8]),
-            room: random.pick(&[1, 1, 2, 20]),
+            sleepers: 2 + random.below(4) as u8,
+            events: random.pick(&[1, 2, 3, 5]),
+            closed: random.pick(&[0, 1, 8, 40]),
+            room: random.pick(&[1, 2, 20]),
         }),
         9 => Op::Wait(random.pick(&[1, 20])),
         _ => Op::Kin(Kin {
