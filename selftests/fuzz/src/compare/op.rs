@@ -94,7 +94,7 @@ fn op(random: &mut Random) -> Op {
     let mut slot = || random.below(SLOTS.into()) as u8;
     let at = [slot(), slot(), slot()];
     let [a, b, _] = at;
-    match random.weighted(&[120, 15, 15, 20, 25, 600, 20, 3, 2, 1, 2]) {
+    match random.weighted(&[120, 15, 15, 20, 25, 600, 20, 6, 4, 1, 2]) {
         0 => {
             let kind = loop {
                 let kind = random.index(KINDS.len());
@@ -119,13 +119,18 @@ fn op(random: &mut Random) -> Op {
         }
         6 => Op::Sleep(random.below(8) as u8),
         7 => Op::Exchange(Exchange {
-            kind: random.index(STREAMS.len()),
+            // What tells its readers least is tried most.
+            kind: if random.chance(40) {
+                0
+            } else {
+                random.index(STREAMS.len())
+            },
             seed: random.next(),
             flags: random.pick(&Exchange::FLAGS),
             first: random.pick(&[0, 1, 100]),
             size: random.pick(&[1, 5000, 70_000, 300_000]),
             part: random.pick(&[1, 2, 4]),
-            delay: random.pick(&[0, 0, 2, 20]),
+            delay: random.pick(&[0, 2, 20, 60]),
         }),
         8 => Op::Crowd(Crowd {
             sleepers: 2 + random.below(4) as u8,
