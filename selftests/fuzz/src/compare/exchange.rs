@@ -249,8 +249,9 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_collected(&self) -> bool {
-        self.collected.load(Relaxed) >= self.made.load(Relaxed)
+    /// True if as many were collected as had been made.
+    fn has_collected(&self, made: usize) -> bool {
+        self.collected.load(Relaxed) >= made
     }
 }
 
@@ -311,8 +312,10 @@ impl Crowd {
             }
             let users = events.iter().filter(|event| event.filter == Filter::USER);
             let ours = users.count();
+            // No more are made before these are collected.
+            let made = batch.made.load(Relaxed);
             batch.collected.fetch_add(ours, Relaxed);
-            while ours > 0 && !batch.is_collected() && !batch.is_over.load(Relaxed) {
+            while ours > 0 && !batch.has_collected(made) && !batch.is_over.load(Relaxed) {
                 sys::sleep_ms(1);
             }
         }
@@ -331,7 +334,8 @@ impl Crowd {
                 let event = Event::new(at.into(), Filter::USER, once);
                 changes.push(event.fflags(note::TRIGGER));
             }
-            batch.made.fetch_add(events.into(), Relaxed);
+            let made = batch.made.load(Relaxed) + usize::from(events);
+            batch.made.store(made, Relaxed);
             if sys::kevent(queue, &changes, 0, 0, 0).is_err() {
                 return Ok(());
             }
@@ -339,18 +343,16 @@ impl Crowd {
                 sys::close(fd);
             }
             let end = sys::now() + SOON;
-            while !batch.is_collected() {
+            while !batch.has_collected(made) {
                 if sys::now() > end {
                     return Err(format!(
-                        "nobody collects what is pending, though threads wait: {} of {} were",
-                        batch.collected.load(Relaxed),
-                        batch.made.load(Relaxed)
+                        "nobody collects what is pending, though threads wait: {} of {made} were",
+                        batch.collected.load(Relaxed)
                     ));
                 }
                 sys::sleep_ms(1);
             }
-            let (made, collected) = (&batch.made, &batch.collected);
-            if collected.load(Relaxed) > made.load(Relaxed) {
+            if batch.has_collected(made + 1) {
                 return Err("an event was collected twice".into());
             }
         }
