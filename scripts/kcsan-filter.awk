@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # kcsan-filter.awk: a kernel log without those reports of KCSAN that are about races of the kernel's
-# own: no function of the module's is in the title or in one of the two stacks. What an interrupt has
-# interrupted, be it the module, is no part of its stack. Without those, too, of lists that the kernel itself walks
-# without RCU's protection, as SCTP does when an association is aborted under its socket's lock (CONFIG_PROVE_RCU_LIST).
+# own: no function of the module's is in the title or in one of the two stacks. What an interrupt
+# has interrupted, be it the module, is no part of its stack. Without those, too, of lists that the
+# kernel itself walks without RCU's protection, as SCTP does when an association is aborted under
+# its socket's lock (CONFIG_PROVE_RCU_LIST).
 
 # A report has ended: it is printed if it is the module's.
 function end_report(  i) {

@@ -2,13 +2,15 @@
 
 //! Random calls of a kqueue, in rounds.
 //!
-//! A round is a process, or several, that do what follows from one seed. In a *checked* round one thread does
-//! operations whose outcome a model knows: which events must come, which must not, and with what data. In a *compared*
-//! round it plays with descriptors of all kinds, of which there is no model: the kernel's other interfaces must say
-//! the same. In a *wild* round several threads and processes do anything at all, with memory that is not there and
-//! allocations that fail; there the kernel's own checkers are the judge, and that everything ends.
+//! A round is a process, or several, that do what follows from one seed. In a *checked* round one
+//! thread does operations whose outcome a model knows: which events must come, which must not, and
+//! with what data. In a *compared* round it plays with descriptors of all kinds, of which there is
+//! no model: the kernel's other interfaces must say the same. In a *wild* round several threads and
+//! processes do anything at all, with memory that is not there and allocations that fail; there the
+//! kernel's own checkers are the judge, and that everything ends.
 //!
-//! The first round has the seed of the run. So `--seed N --steps K` does again what the round with that seed did.
+//! The first round has the seed of the run. So `--seed N --steps K` does again what the round with
+//! that seed did.
 
 mod board;
 mod chaos;

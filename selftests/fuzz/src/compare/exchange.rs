@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What takes several threads or processes at a time, and has one outcome nevertheless: all that was written is told
-//! of, all that is pending is collected, and who waits no longer than so long is back by then.
+//! What takes several threads or processes at a time, and has one outcome nevertheless: all that
+//! was written is told of, all that is pending is collected, and who waits no longer than so long
+//! is back by then.
 
 use crate::{
     chaos::kinds::{self, Place, KINDS},
@@ -19,8 +20,8 @@ const SOON: i64 = 40_000_000_000;
 /// How long a call waits for an event that may not come.
 const MOMENT: i64 = 20_000_000;
 
-/// The kinds that are connected pairs, the last two descriptors of those that are opened being the ends. `data` of the first so many is
-/// the bytes that are there.
+/// The kinds that are connected pairs, the last two descriptors of those that are opened being the
+/// ends. `data` of the first so many is the bytes that are there.
 pub const STREAMS: [&str; 11] = [
     "pipe",
     "unix_stream",
@@ -54,8 +55,8 @@ pub struct Exchange {
     pub delay: u8,
 }
 
-/// Several threads collect one-shot events, while descriptors are closed that are pending besides. Who has one
-/// does not come back before all are collected, so that each wake-up counts.
+/// Several threads collect one-shot events, while descriptors are closed that are pending besides.
+/// Who has one does not come back before all are collected, so that each wake-up counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crowd {
     pub sleepers: u8,
@@ -222,7 +223,8 @@ impl Exchange {
             if sys::now() - last > SOON {
                 if is_readable(reads) {
                     return Err(format!(
-                        "no event of what was written: {name}, {got} bytes of {all} were read, {told} told of, {left} are there"
+                        "no event of what was written: {name}, {got} bytes of {all} were read, \
+                         {told} told of, {left} are there"
                     ));
                 }
                 // The writer has failed, or the network has lost it.
@@ -360,7 +362,8 @@ impl Crowd {
     }
 }
 
-/// Waits for so many milliseconds for an event that does not come, while a knote is activated that is not ready.
+/// Waits for so many milliseconds for an event that does not come, while a knote is activated that
+/// is not ready.
 pub fn wait(ms: u8) -> Result<(), String> {
     let mut fds = [0i32; 2];
     let Ok(queue) = sys::kqueue() else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a level-triggered knote must say of a descriptor of which the kernel's other interfaces have said this.
+//! What a level-triggered knote must say of a descriptor of which the kernel's other interfaces
+//! have said this.
 
 use kqueue::{ev, Event};
 

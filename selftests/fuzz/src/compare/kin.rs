@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A child that forks and executes programs on command, and what `EVFILT_PROC` tells of that: all of it, but nothing of what it does
-//! after it has executed a set-user-ID program.
+//! A child that forks and executes programs on command, and what `EVFILT_PROC` tells of that: all
+//! of it, but nothing of what it does after it has executed a set-user-ID program.
 
 use crate::{
     chaos::kinds::Place,

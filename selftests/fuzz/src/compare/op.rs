@@ -12,7 +12,8 @@ use kqueue::note;
 /// How many descriptors a round plays with.
 pub const SLOTS: u8 = 12;
 
-/// Kinds that are not compared: what poll(2) says of them changes by being asked, or they need a server.
+/// Kinds that are not compared: what poll(2) says of them changes by being asked, or they need a
+/// server.
 const LEFT_OUT: [&str; 8] = [
     "procfs",
     "sysfs",
@@ -66,7 +67,8 @@ const ACTS: [Act; 16] = [
     Act::Flush,
 ];
 
-/// One operation. What it cannot be applied to is skipped, so that any part of a list is one as well.
+/// One operation. What it cannot be applied to is skipped, so that any part of a list is one as
+/// well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Descriptors of that kind, opened as the seed says, at those places.

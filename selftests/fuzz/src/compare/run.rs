@@ -28,8 +28,8 @@ const HIGH: Fd = 200;
 /// Tells that a kqueue has something: F_SETSIG with a signal that is queued.
 const F_SETSIG: usize = 10;
 const NEWS: i32 = 42;
-/// How often two answers may differ, while the kernel is at work on its own, and how long it has, in
-/// milliseconds, before each time.
+/// How often two answers may differ, while the kernel is at work on its own, and how long it has,
+/// in milliseconds, before each time.
 const PATIENCE: [u64; 8] = [0, 1, 4, 20, 100, 300, 600, 1000];
 
 /// Where it is slow a round ends after so many nanoseconds, whatever is left to be done.
@@ -286,7 +286,8 @@ impl<'a> Run<'a> {
                 let group = self.files.len();
                 for (index, fd) in fds.into_iter().enumerate() {
                     let place = at[index.min(2)];
-                    // As the last ones in the list have none of their own, or share one, some are closed again.
+                    // As the last ones in the list have none of their own, or share one, some are
+                    // closed again.
                     if index > 2 {
                         sys::close(fd);
                         continue;
@@ -487,7 +488,8 @@ impl<'a> Run<'a> {
         Ok(events[..count].to_vec())
     }
 
-    /// Compares what all say, after an operation that has left the set of descriptors alone if that `is_same`.
+    /// Compares what all say, after an operation that has left the set of descriptors alone if that
+    /// `is_same`.
     fn compare(&mut self, is_same: bool) -> Checked {
         let news = take_news();
         if is_same && self.pending > 0 && news > 0 {
@@ -544,7 +546,8 @@ impl<'a> Run<'a> {
             };
             let (read, write) = (of(Filter::READ), of(Filter::WRITE));
             let mut judged = facts.read(read);
-            // Of what the file tells nobody, such as a flush of a terminal's other side, an epoll does not know either.
+            // Of what the file tells nobody, such as a flush of a terminal's other side, an epoll
+            // does not know either.
             if read.is_none() && !self.epoll_tells(0, at) {
                 judged = Ok(());
             }
@@ -600,7 +603,8 @@ impl<'a> Run<'a> {
                 (Some(_), false) if ready && !slot.ahead => {
                     let (kind, slot) = (self.file(at), self.slots[usize::from(at)]);
                     return Err(format!(
-                        "EPOLLET tells of something and EV_CLEAR does not: {kind:?} {slot:?}\n  {facts:x?}"
+                        "EPOLLET tells of something and EV_CLEAR does not: {kind:?} \
+                         {slot:?}\n  {facts:x?}"
                     ));
                 }
                 (Some(_), false) => slot.ahead = false,
