@@ -15,7 +15,7 @@ use crate::{
 };
 use core::{
     iter::successors,
-    sync::atomic::{AtomicUsize, Ordering}, //
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering}, //
 };
 use kernel::{
     new_mutex,
@@ -42,8 +42,9 @@ struct Entry {
 
 /// What a user has. (Numbers of Rust's own: those of the `kernel` crate are calls, and nothing but Rust sees them.)
 struct Account {
-    knotes: AtomicUsize,
-    timers: AtomicUsize,
+    /// The units of memory that count for the user, and above them, in steps of [`TIMER`], the timers: a timer
+    /// takes a place among both, and one atomic operation counts both.
+    held: AtomicU64,
     /// The objects that the user watches.
     objects: Arc<Objects>,
 }
@@ -107,8 +108,7 @@ impl Users {
         }
         // Memory may be long in coming, and others wait for the mutex.
         let account = Account {
-            knotes: AtomicUsize::new(0),
-            timers: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
             objects: Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?,
         };
         let account = Arc::new(account, GFP_KERNEL_ACCOUNT)?;
@@ -135,19 +135,51 @@ impl Users {
 /// The timers of all users (`kq_ncallouts`).
 static TIMERS: AtomicUsize = AtomicUsize::new(0);
 
-/// So many more: true if that is not too many.
-#[inline]
-fn add(count: &AtomicUsize, number: usize, most: usize) -> bool {
-    // What is counted takes memory, so that there is nothing to wrap.
-    count
-        .fetch_add(number, Ordering::Relaxed)
-        .wrapping_add(number)
-        <= most
+/// One timer, as it counts in [`Account::held`]. The units below it are of memory that exists, so that there are never
+/// as many as that: 2^40 of them are 160 TiB.
+const TIMER: u64 = 1 << 40;
+
+/// What an account may hold.
+struct Limits {
+    units: u64,
+    timers: u64,
 }
 
-#[inline]
-fn subtract(count: &AtomicUsize, number: usize) {
-    count.fetch_sub(number, Ordering::Relaxed);
+impl Limits {
+    /// Those of today.
+    fn now() -> Self {
+        Limits {
+            units: params::max_user_knotes() as u64,
+            timers: params::max_user_timers() as u64,
+        }
+    }
+}
+
+/// What of an account is within its limits.
+#[derive(Clone, Copy)]
+struct Fits {
+    units: bool,
+    timers: bool,
+}
+
+impl Account {
+    /// So much more.
+    #[inline(always)]
+    fn add(&self, amount: u64, limits: &Limits) -> Fits {
+        let held = self
+            .held
+            .fetch_add(amount, Ordering::Relaxed)
+            .wrapping_add(amount);
+        Fits {
+            units: held & (TIMER - 1) <= limits.units,
+            timers: held / TIMER <= limits.timers,
+        }
+    }
+
+    #[inline(always)]
+    fn subtract(&self, amount: u64) {
+        self.held.fetch_sub(amount, Ordering::Relaxed);
+    }
 }
 
 /// What a knote takes with all that its filter keeps for it, in units: by filter.
@@ -171,7 +203,7 @@ const fn index(filter: Filter) -> usize {
 const _: () = assert!(crate::generated::EVFILT_SYSCOUNT <= 16);
 
 #[inline(always)]
-fn weight(filter: Filter) -> usize {
+fn weight(filter: Filter) -> u64 {
     WEIGHTS[index(filter)].into()
 }
 
@@ -199,101 +231,96 @@ impl User {
     /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
     #[inline(always)]
     pub(crate) fn take_place(&self, filter: Filter) -> Result {
-        self.take(weight(filter))?;
         if filter == Filter::Timer {
-            self.take_timer()
-                .inspect_err(|_| self.leave(weight(filter)))?;
+            self.take_timer(weight(filter))
+        } else {
+            self.take(weight(filter))
         }
-        Ok(())
     }
 
     /// Gives it back.
     #[inline(always)]
     pub(crate) fn leave_place(&self, filter: Filter) {
         if filter == Filter::Timer {
-            self.leave_timer();
+            self.leave_timer(weight(filter));
+        } else {
+            self.leave(weight(filter));
         }
-        self.leave(weight(filter));
     }
 
+    /// Takes places for that many units of memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the user has as many as they may.
     #[inline(always)]
-    fn take(&self, weight: usize) -> Result {
-        let mut fits = add(&self.account.knotes, weight, params::max_user_knotes());
-        if let Some(above) = &self.above {
-            fits &= above.take_all(weight);
-        }
-        if fits {
+    fn take(&self, units: u64) -> Result {
+        if self.add(units).units {
             return Ok(());
         }
-        self.leave(weight);
+        self.leave(units);
         Err(ENOSPC)
     }
 
-    /// For this one and those above: true if all of it fits.
-    #[cold]
-    fn take_all(&self, weight: usize) -> bool {
-        let most = params::max_user_knotes();
-        let mut fits = true;
-        // All of them are counted, since all are given back.
-        for user in Self::chain(Some(self)) {
-            fits &= add(&user.account.knotes, weight, most);
-        }
-        fits
+    /// Takes a place for a timer and that many units of memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`User::take_place`].
+    #[inline]
+    fn take_timer(&self, units: u64) -> Result {
+        let fits = self.add(units + TIMER);
+        let timers = TIMERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let error = if !fits.units {
+            ENOSPC
+        } else if fits.timers && timers <= params::max_timers() || params::may_exceed_limits() {
+            return Ok(());
+        } else {
+            ENOMEM
+        };
+        self.leave_timer(units);
+        Err(error)
     }
 
     #[inline(always)]
-    fn leave(&self, weight: usize) {
-        subtract(&self.account.knotes, weight);
+    fn leave_timer(&self, units: u64) {
+        self.leave(units + TIMER);
+        TIMERS.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn add(&self, amount: u64) -> Fits {
+        let fits = self.account.add(amount, &Limits::now());
+        match &self.above {
+            None => fits,
+            Some(above) => above.add_to_all(amount, fits),
+        }
+    }
+
+    /// For this one and those above. All of them are counted, since all are given back.
+    #[cold]
+    fn add_to_all(&self, amount: u64, below: Fits) -> Fits {
+        Self::chain(Some(self)).fold(below, |so_far, user| {
+            let fits = user.account.add(amount, &Limits::now());
+            Fits {
+                units: so_far.units && fits.units,
+                timers: so_far.timers && fits.timers,
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn leave(&self, amount: u64) {
+        self.account.subtract(amount);
         if let Some(above) = &self.above {
-            above.leave_all(weight);
+            above.leave_all(amount);
         }
     }
 
     #[cold]
-    fn leave_all(&self, weight: usize) {
+    fn leave_all(&self, amount: u64) {
         for user in Self::chain(Some(self)) {
-            subtract(&user.account.knotes, weight);
-        }
-    }
-
-    #[inline]
-    fn take_timer(&self) -> Result {
-        let most = params::max_user_timers();
-        let mut fits = add(&TIMERS, 1, params::max_timers());
-        fits &= add(&self.account.timers, 1, most);
-        if let Some(above) = &self.above {
-            fits &= above.take_timer_of_all(most);
-        }
-        if !fits && !params::may_exceed_limits() {
-            self.leave_timer();
-            return Err(ENOMEM);
-        }
-        Ok(())
-    }
-
-    /// For this one and those above: true if all of it fits.
-    #[cold]
-    fn take_timer_of_all(&self, most: usize) -> bool {
-        let mut fits = true;
-        for user in Self::chain(Some(self)) {
-            fits &= add(&user.account.timers, 1, most);
-        }
-        fits
-    }
-
-    #[inline]
-    fn leave_timer(&self) {
-        subtract(&self.account.timers, 1);
-        if let Some(above) = &self.above {
-            above.leave_timer_of_all();
-        }
-        subtract(&TIMERS, 1);
-    }
-
-    #[cold]
-    fn leave_timer_of_all(&self) {
-        for user in Self::chain(Some(self)) {
-            subtract(&user.account.timers, 1);
+            user.account.subtract(amount);
         }
     }
 }
@@ -319,7 +346,7 @@ impl Drop for User {
 /// Memory that counts for a user and is not a knote; given back when dropped.
 pub(crate) struct Charge {
     user: Arc<User>,
-    weight: usize,
+    units: u64,
 }
 
 impl Charge {
@@ -329,21 +356,21 @@ impl Charge {
     ///
     /// `ENOSPC` if the user has as much as they may.
     pub(crate) fn new(user: &Arc<User>, bytes: usize) -> Result<Self> {
-        let weight = bytes / UNIT;
+        let units = (bytes / UNIT) as u64;
         // Nothing fits always, even if the limit was made lower than what there is.
-        if weight > 0 {
-            user.take(weight)?;
+        if units > 0 {
+            user.take(units)?;
         }
         Ok(Charge {
             user: user.clone(),
-            weight,
+            units,
         })
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.user.leave(self.weight);
+        self.user.leave(self.units);
     }
 }
 
@@ -355,13 +382,13 @@ impl TimerPlace {
     ///
     /// `ENOMEM` if there are as many timers as there may be.
     pub(crate) fn new(user: &Arc<User>) -> Result<Self> {
-        user.take_timer()?;
+        user.take_timer(0)?;
         Ok(TimerPlace(user.clone()))
     }
 }
 
 impl Drop for TimerPlace {
     fn drop(&mut self) {
-        self.0.leave_timer();
+        self.0.leave_timer(0);
     }
 }

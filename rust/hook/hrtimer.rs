@@ -120,16 +120,26 @@ impl KnoteTimer {
             self.clock.set(clock);
         }
         self.armed.set(true);
-        self.rearm(at);
+        // SAFETY: It was set up, and is cancelled before it goes, being armed.
+        unsafe { self.set(at) };
     }
 
     /// The same by the clock that it has, once it has fired. Nothing if it was cancelled.
     pub(crate) fn rearm(&self, at: i64) {
         if self.armed.get() {
-            self.forget();
             // SAFETY: It was set up, and is cancelled before it goes, being armed.
-            unsafe { start(self.timer.get(), at) };
+            unsafe { self.set(at) };
         }
+    }
+
+    /// # Safety
+    ///
+    /// It was set up, and is armed.
+    #[inline(always)]
+    unsafe fn set(&self, at: i64) {
+        self.forget();
+        // SAFETY: By this function's contract.
+        unsafe { start(self.timer.get(), at) };
     }
 
     /// What its clock says, in nanoseconds.
