@@ -1048,14 +1048,19 @@ impl Kqueue {
         let bodies = &mut knotes.bodies;
         let body = || Body::new(change);
         let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;
-        let attach = Attach {
-            knote: &knote,
-            change,
-            file,
-            table,
-            shared: &this.shared,
+        let attached = if filter::is_own(filter) {
+            filter::attach_own(&knote, change, bodies)
+        } else {
+            let attach = Attach {
+                knote: &knote,
+                change,
+                file,
+                table,
+                shared: &this.shared,
+            };
+            filter::attach(filter, attach, bodies)
         };
-        let attached = filter::attach(filter, attach, bodies).map(|attached| {
+        let attached = attached.map(|attached| {
             let Parts {
                 body, fast_path, ..
             } = knote.parts(bodies);

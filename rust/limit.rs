@@ -271,15 +271,24 @@ impl User {
     fn take_timer(&self, units: u64) -> Result {
         let fits = self.add(units + TIMER);
         let timers = TIMERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let error = if !fits.units {
-            ENOSPC
-        } else if fits.timers && timers <= params::max_timers() || params::may_exceed_limits() {
+        if fits.units & fits.timers & (timers <= params::max_timers()) {
             return Ok(());
-        } else {
-            ENOMEM
-        };
+        }
+        self.exceed_timers(units, fits)
+    }
+
+    /// There are too many timers, or units. The administrator may have more timers.
+    #[cold]
+    fn exceed_timers(&self, units: u64, fits: Fits) -> Result {
+        if !fits.units {
+            self.leave_timer(units);
+            return Err(ENOSPC);
+        }
+        if params::may_exceed_limits() {
+            return Ok(());
+        }
         self.leave_timer(units);
-        Err(error)
+        Err(ENOMEM)
     }
 
     #[inline(always)]

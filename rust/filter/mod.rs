@@ -238,29 +238,37 @@ pub(crate) fn attach(filter: Filter, attach: Attach<'_>, bodies: &mut Bodies) ->
             Attached::new(keep(Process::attach_descriptor(attach, bodies)), EV_CLEAR)
         }
         Filter::Signal => Attached::new(keep(Signal::attach(attach, bodies)), EV_CLEAR),
-        Filter::Timer => {
-            timer::attach(&mut attach.knote.parts(bodies), attach.change)?;
-            Ok(Attached {
-                source: None,
-                flags: timer::flags(attach.change),
-                may_be_ready: false,
-            })
-        }
-        Filter::User => {
-            user::touch(knote_body(&attach, bodies), attach.change, true);
-            Ok(Attached {
-                source: None,
-                flags: 0,
-                may_be_ready: attach.change.fflags & NOTE_TRIGGER != 0,
-            })
-        }
+        Filter::Timer | Filter::User => attach_own(attach.knote, attach.change, bodies),
         Filter::Vnode => Attached::new(keep(Vnode::attach(attach, bodies)), 0),
         Filter::Fs => Attached::new(keep(Mounts::attach(attach)), EV_CLEAR),
     }
 }
 
-fn knote_body<'a>(attach: &Attach<'a>, bodies: &'a mut Bodies) -> &'a mut Body {
-    attach.knote.body_mut(bodies)
+/// True if all that the filter watches is a part of the knote: a timer, the program's own event.
+#[inline(always)]
+pub(crate) fn is_own(filter: Filter) -> bool {
+    matches!(filter, Filter::Timer | Filter::User)
+}
+
+/// [`attach`] for a knote whose filter watches [its own](is_own). (It needs less than the others.)
+///
+/// # Errors
+///
+/// `EINVAL`, as the timer's filter says.
+#[inline(always)]
+pub(crate) fn attach_own(knote: &Knote, change: &Kevent, bodies: &mut Bodies) -> Result<Attached> {
+    let (flags, may_be_ready) = if knote.filter() == Filter::Timer {
+        timer::attach(&mut knote.parts(bodies), change)?;
+        (timer::flags(change), false)
+    } else {
+        user::touch(knote.body_mut(bodies), change, true);
+        (0, change.fflags & NOTE_TRIGGER != 0)
+    };
+    Ok(Attached {
+        source: None,
+        flags,
+        may_be_ready,
+    })
 }
 
 #[inline]

@@ -217,6 +217,16 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// A count of one. (`Refcount::new` makes it by a call of C.)
+#[inline(always)]
+fn one_reference() -> Refcount {
+    let one = bindings::refcount_t {
+        refs: bindings::atomic_t { counter: 1 },
+    };
+    // SAFETY: A `Refcount` is a transparent wrapper of this, and may have any value.
+    unsafe { core::mem::transmute::<bindings::refcount_t, Refcount>(one) }
+}
+
 impl Knote {
     /// A knote of `kqueue` that is not in its table yet, and has no source.
     ///
@@ -233,7 +243,7 @@ impl Knote {
         memory: Memory,
     ) -> Result<ARef<Self>> {
         let make = || Knote {
-            refs: Refcount::new(1),
+            refs: one_reference(),
             state: UnsafeCell::new(State::default()),
             filter,
             fast_path: UnsafeCell::new(FastPath::No),
