@@ -42,8 +42,8 @@ struct Entry {
 
 /// What a user has. (Numbers of Rust's own: those of the `kernel` crate are calls, and nothing but Rust sees them.)
 struct Account {
-    /// The units of memory that count for the user, and above them, in steps of [`TIMER`], the timers: a timer
-    /// takes a place among both, and one atomic operation counts both.
+    /// The units of memory that count for the user, and above them, in steps of [`TIMER`], the
+    /// timers. A timer takes a place among both, and one atomic operation counts both.
     held: AtomicU64,
     /// The objects that the user watches.
     objects: Arc<Objects>,
@@ -135,25 +135,10 @@ impl Users {
 /// The timers of all users (`kq_ncallouts`).
 static TIMERS: AtomicUsize = AtomicUsize::new(0);
 
-/// One timer, as it counts in [`Account::held`]. The units below it are of memory that exists, so that there are never
-/// as many as that: 2^40 of them are 160 TiB.
+/// One timer, as it counts in [`Account::held`]. The units below it stand for memory that exists,
+/// so there are never as many as that: 2^40 of them are 160 TiB. If somebody whom no limit holds
+/// has 2^24 timers, their number wraps; the units do not change by that, and it comes back.
 const TIMER: u64 = 1 << 40;
-
-/// What an account may hold.
-struct Limits {
-    units: u64,
-    timers: u64,
-}
-
-impl Limits {
-    /// Those of today.
-    fn now() -> Self {
-        Limits {
-            units: params::max_user_knotes() as u64,
-            timers: params::max_user_timers() as u64,
-        }
-    }
-}
 
 /// What of an account is within its limits.
 #[derive(Clone, Copy)]
@@ -163,16 +148,16 @@ struct Fits {
 }
 
 impl Account {
-    /// So much more.
+    /// Counts so much more.
     #[inline(always)]
-    fn add(&self, amount: u64, limits: &Limits) -> Fits {
+    fn add(&self, amount: u64) -> Fits {
         let held = self
             .held
             .fetch_add(amount, Ordering::Relaxed)
             .wrapping_add(amount);
         Fits {
-            units: held & (TIMER - 1) <= limits.units,
-            timers: held / TIMER <= limits.timers,
+            units: held & (TIMER - 1) <= params::max_user_knotes() as u64,
+            timers: held / TIMER <= params::max_user_timers() as u64,
         }
     }
 
@@ -299,7 +284,7 @@ impl User {
 
     #[inline(always)]
     fn add(&self, amount: u64) -> Fits {
-        let fits = self.account.add(amount, &Limits::now());
+        let fits = self.account.add(amount);
         match &self.above {
             None => fits,
             Some(above) => above.add_to_all(amount, fits),
@@ -310,7 +295,7 @@ impl User {
     #[cold]
     fn add_to_all(&self, amount: u64, below: Fits) -> Fits {
         Self::chain(Some(self)).fold(below, |so_far, user| {
-            let fits = user.account.add(amount, &Limits::now());
+            let fits = user.account.add(amount);
             Fits {
                 units: so_far.units && fits.units,
                 timers: so_far.timers && fits.timers,

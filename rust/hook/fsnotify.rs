@@ -98,7 +98,8 @@ pub(crate) trait Notify: Send + Sync + 'static {
     /// What it is told of.
     const ABOUT: About;
 
-    /// How many marks there are of this kind. (A function: Rust 1.85 has no constants that refer to what can change.)
+    /// How many marks there are of this kind. (This is a function because a constant of Rust 1.85
+    /// cannot refer to a static that can change.)
     fn marks() -> &'static MarkCount;
 
     /// Something happened: events of [`fs`]. `inode` is what it is about, if that is one.
