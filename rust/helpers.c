@@ -4,9 +4,7 @@
  * here is one expression of the kernel's; whatever decides is in Rust.
  */
 #include <linux/capability.h>
-#include <linux/capability.h>
 #include <linux/compat.h>
-#include <linux/cred.h>
 #include <linux/cred.h>
 #include <linux/fdtable.h>
 #include <linux/file.h>
@@ -300,6 +298,11 @@ void kq_inode_look(struct inode *inode, struct kq_inode_look *look)
 bool kq_inode_is_anonymous(struct inode *inode)
 {
 	return IS_ANON_FILE(inode);
+}
+
+bool kq_inode_is_in_pipefs(struct inode *inode)
+{
+	return inode->i_sb->s_magic == PIPEFS_MAGIC;
 }
 
 bool kq_inode_has_no_pages(struct inode *inode)

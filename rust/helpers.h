@@ -102,6 +102,7 @@ struct mem_cgroup *kq_set_active_memcg(struct mem_cgroup *memcg);
 
 /* Inodes and offsets */
 bool kq_inode_is_anonymous(struct inode *inode);
+bool kq_inode_is_in_pipefs(struct inode *inode);
 bool kq_inode_has_no_pages(struct inode *inode);
 bool kq_file_has_position_lock(struct file *file);
 s64 kq_file_position(struct file *file);

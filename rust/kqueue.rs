@@ -1737,7 +1737,8 @@ impl Look for FastScan<'_> {
         if self.free.is_full() || seen.state.is_disabled() {
             return Verdict::Stop;
         }
-        match filter::poll_fast(seen.fast_path, seen.knote, seen.body, seen.file) {
+        let file = seen.file();
+        match filter::poll_fast(seen.fast_path, seen.knote, seen.body, file) {
             FastResult::Ask => Verdict::Stop,
             FastResult::Nothing => {
                 seen.state.settle(false);
@@ -1750,11 +1751,15 @@ impl Look for FastScan<'_> {
                 if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
                     return Verdict::Keep;
                 }
-                if filter::needs_recheck(seen.fast_path, flags) {
+                if flags & EV_DISPATCH != 0 {
+                    seen.state.settle(true);
+                    return Verdict::Remove;
+                }
+                if filter::needs_recheck(seen.fast_path) {
                     seen.state.settle_for_recheck();
                     return Verdict::Recheck;
                 }
-                seen.state.settle(flags & EV_DISPATCH != 0);
+                seen.state.settle(false);
                 Verdict::Remove
             }
         }

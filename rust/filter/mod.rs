@@ -393,9 +393,9 @@ pub(crate) fn poll_fast(
         FastPath::Tcp => FileKind::Tcp.poll_fast(file, Direction::Read, true),
         FastPath::Eventfd => FileKind::Eventfd.poll_fast(file, Direction::Read, true),
         FastPath::Pipe | FastPath::PipeEdge => {
-            // Only one that is told needs it; for the others it costs less than to ask.
+            // Only a pipe that is reported needs the mark. To ask costs more than to store it.
             knote.pipe_mark().store(NOT_FULL, Ordering::Relaxed);
-            FileKind::Pipe.poll_fast(file, Direction::Read, true)
+            poll_pipe_to_read(file)
         }
         FastPath::TcpRoom | FastPath::UnixRoom | FastPath::PipeRoom | FastPath::EventfdRoom => {
             poll_fast_to_write(fast_path, file)
@@ -412,7 +412,14 @@ pub(crate) fn poll_fast(
     }
 }
 
-/// The part of [`poll_fast`] for writers. Not in line, since readers need the registers.
+/// The part of [`poll_fast`] for the readers of pipes. It is not inlined, since the readers of sockets and eventfds
+/// need the registers.
+#[inline(never)]
+fn poll_pipe_to_read(file: &File) -> FastResult<i64> {
+    FileKind::Pipe.poll_fast(file, Direction::Read, true)
+}
+
+/// The same for writers.
 #[inline(never)]
 fn poll_fast_to_write(fast_path: FastPath, file: &File) -> FastResult<i64> {
     let kind = match fast_path {
@@ -433,32 +440,29 @@ pub(crate) fn is_ready_at_once(
     body: &Body,
     file: Option<&File>,
 ) -> Option<bool> {
-    let kind = match fast_path {
+    let result = match fast_path {
         FastPath::User => return Some(user::event(body).is_some()),
-        FastPath::UnixStream => FileKind::UnixStream,
-        FastPath::Tcp => FileKind::Tcp,
-        FastPath::Pipe => FileKind::Pipe,
-        FastPath::Eventfd => FileKind::Eventfd,
+        FastPath::UnixStream => FileKind::UnixStream.poll_fast(file?, Direction::Read, true),
+        FastPath::Tcp => FileKind::Tcp.poll_fast(file?, Direction::Read, true),
+        FastPath::Eventfd => FileKind::Eventfd.poll_fast(file?, Direction::Read, true),
         FastPath::PipeEdge | FastPath::No => return None,
+        FastPath::Pipe => poll_pipe_to_read(file?),
         FastPath::TcpRoom | FastPath::UnixRoom | FastPath::PipeRoom | FastPath::EventfdRoom => {
-            return match poll_fast_to_write(fast_path, file?) {
-                FastResult::Ready(_) => Some(true),
-                FastResult::Nothing => Some(false),
-                FastResult::Ask => None,
-            };
+            poll_fast_to_write(fast_path, file?)
         }
     };
-    match kind.poll_fast(file?, Direction::Read, true) {
+    match result {
         FastResult::Ready(_) => Some(true),
         FastResult::Nothing => Some(false),
         FastResult::Ask => None,
     }
 }
 
-/// True if there may come more without another word, once an event with those flags was told at a glance.
+/// True if more may come without a wake-up, once an event was reported with the spin lock held and the knote stays
+/// enabled.
 #[inline(always)]
-pub(crate) fn needs_recheck(fast_path: FastPath, flags: u16) -> bool {
-    fast_path == FastPath::PipeEdge && flags & EV_DISPATCH == 0
+pub(crate) fn needs_recheck(fast_path: FastPath) -> bool {
+    fast_path == FastPath::PipeEdge
 }
 
 /// `event`, which was told at a glance, has not reached the program.

@@ -393,15 +393,16 @@ impl Knote {
     /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
     /// nobody else.
     #[inline]
-    pub(super) unsafe fn see(&self) -> Seen<'_> {
+    pub(super) unsafe fn see<'a>(&'a self, names: &'a Names<'a>) -> Seen<'a> {
         // SAFETY: By this function's contract.
         unsafe {
             Seen {
                 knote: self,
                 state: &mut *self.state.get(),
                 body: &mut *self.body.get(),
-                file: self.bound.file(),
                 fast_path: *self.fast_path.get(),
+                bound: self.bound.file(),
+                names,
             }
         }
     }

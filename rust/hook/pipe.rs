@@ -10,14 +10,17 @@
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
-use super::{field::Field, irqlock::IrqSave};
+use super::{field::Field, irqlock::IrqSave, pollwait::poll_address};
 use crate::generated;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
     fs::File,
     page::PAGE_SIZE,
-    sync::lock::Backend, //
+    sync::{
+        atomic::{ordering::Relaxed, Atomic},
+        lock::Backend, //
+    }, //
 };
 
 /// What is read of pipes without a call. The C compiler checks the types (`rust/helpers.c`).
@@ -46,6 +49,12 @@ pub(crate) const NOT_FULL: u32 = 0;
 const S_IFMT: u16 = 0o170000;
 const S_IFIFO: u16 = 0o010000;
 
+/// The address of the function that pipes and FIFOs are polled with (`pipe_poll`), once an anonymous pipe was seen; no
+/// address until then. All files of `pipefs` have it (`get_pipe_inode`, `create_pipe_files`), and nothing replaces it. The
+/// function itself takes the private data of its file for a pipe: the data was set before the file was opened
+/// (`create_pipe_files`, `fifo_open`), and the file has a reference to the pipe.
+static POLL: Atomic<usize> = Atomic::new(usize::MAX);
+
 /// A pipe or FIFO, by one of its files.
 ///
 /// # Invariants
@@ -69,19 +78,40 @@ fn ends(head_tail: usize) -> (u32, u32) {
 
 impl<'a> Pipe<'a> {
     /// The pipe of `file`, if it is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(file: &'a File) -> Option<Self> {
+        // SAFETY: Valid, and read at once.
+        let known = unsafe { POLL.as_ptr().read_volatile() };
+        if poll_address(file) != known {
+            return Self::identify(file);
+        }
+        // SAFETY: The file is valid. It is polled as a pipe: see `POLL`.
+        let pipe = unsafe { (*file.as_ptr()).private_data }.cast();
+        // INVARIANT: As just said.
+        Some(Pipe {
+            pipe: NonNull::new(pipe)?,
+            _file: PhantomData,
+        })
+    }
+
+    /// The same for a file that is not known to be polled as a pipe.
+    #[cold]
+    fn identify(file: &'a File) -> Option<Self> {
         // SAFETY: The file is valid, and so is its inode. What a FIFO's inode has there is a pipe, and
         // lives as long as a file that has it as its own.
-        let pipe = unsafe {
+        let (pipe, is_anonymous) = unsafe {
             let file = file.as_ptr();
             let inode = (*file).f_inode;
             if field::MODE.read(inode) & S_IFMT != S_IFIFO {
                 return None;
             }
             let pipe = field::PIPE.read(inode);
-            NonNull::new(pipe).filter(|_| (*file).private_data == pipe.cast())?
+            let pipe = NonNull::new(pipe).filter(|_| (*file).private_data == pipe.cast())?;
+            (pipe, generated::kq_inode_is_in_pipefs(inode))
         };
+        if is_anonymous {
+            POLL.store(poll_address(file), Relaxed);
+        }
         // INVARIANT: As above.
         Some(Pipe {
             pipe,

@@ -526,6 +526,7 @@ pub(super) fn operations(file: &LocalFile) -> &bindings::file_operations {
     unsafe { &*(&raw const (*file.as_ptr()).f_op).read_volatile() }
 }
 
+#[inline]
 pub(super) fn poll_operation(file: &LocalFile) -> Option<Operation> {
     operations(file).poll
 }
@@ -576,7 +577,8 @@ impl PollFunction {
 }
 
 /// The address of the function that `file` is polled with, 0 if there is none.
-fn poll_address(file: &LocalFile) -> usize {
+#[inline]
+pub(super) fn poll_address(file: &LocalFile) -> usize {
     poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
 }
 

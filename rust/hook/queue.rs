@@ -224,31 +224,32 @@ impl Ready {
         mut look: impl Look,
     ) -> Walked {
         assert!(self.key().is_with(bodies.key()));
-        // SAFETY: Who holds a spin lock is in an RCU read-side critical section.
+        // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
         let names = unsafe { Names::in_rcu(table) };
+        let most = most.min(self.queue.len);
         let mut left = most;
         let mut at = self.queue.head;
-        // Of those that are kept.
-        let mut first: *const Knote = ptr::null();
+        // The first and the last of the knotes that are kept. `first` has a meaning only if there is a last one.
+        let mut first = at;
         let mut last: *const Knote = ptr::null();
-        // SAFETY: All knotes of the list are valid and of this kqueue, both of whose locks are held; and what
-        // those guard is borrowed by nobody else.
+        // SAFETY: `at` is not null while `left` is not zero: by the invariant of the list there are that many knotes
+        // at least from `at` on. All knotes of the list are valid and of this kqueue, both of whose locks are held;
+        // nobody else has borrowed what those guard.
         unsafe {
             while left != 0 {
-                let Some(knote) = at.as_ref() else { break };
-                let mut sight = knote.see();
-                sight.file = sight.file.filter(|file| names.maps(knote.ident(), file));
-                let verdict = look.decide(sight);
+                let verdict = look.decide((*at).see(&names));
                 let links = links(at);
                 match verdict {
                     Verdict::Stop => break,
                     Verdict::Keep => {
-                        if last.is_null() {
-                            first = at;
-                        } else if !ptr::eq(links.prev, last) {
-                            // Those in between were removed.
+                        if !ptr::eq(links.prev, last) {
+                            // The knotes in between were removed.
                             links.prev = last;
-                            self::links(last).next = at;
+                            if last.is_null() {
+                                first = at;
+                            } else {
+                                self::links(last).next = at;
+                            }
                         }
                         last = at;
                         at = links.next;
@@ -264,10 +265,10 @@ impl Ready {
                 }
                 left = left.wrapping_sub(1);
             }
-            // INVARIANT: Those that were not seen, then those that were kept.
+            // INVARIANT: The list has the knotes that were not seen, then those that were kept.
             let queue = &mut self.queue;
             if at.is_null() {
-                queue.head = first;
+                queue.head = if last.is_null() { at } else { first };
                 queue.tail = last;
             } else {
                 queue.head = at;
@@ -279,9 +280,6 @@ impl Ready {
                 }
             }
             if !last.is_null() {
-                if at.is_null() {
-                    links(first).prev = ptr::null();
-                }
                 links(last).next = ptr::null();
             }
         }
@@ -297,9 +295,18 @@ pub(crate) struct Seen<'a> {
     pub(crate) knote: &'a Knote,
     pub(crate) state: &'a mut State,
     pub(crate) body: &'a mut Body,
-    /// That of its descriptor, unless the number refers to another one by now, or to none.
-    pub(crate) file: Option<&'a File>,
     pub(crate) fast_path: FastPath,
+    pub(super) bound: Option<&'a File>,
+    pub(super) names: &'a Names<'a>,
+}
+
+impl<'a> Seen<'a> {
+    /// The file of its descriptor, unless the number refers to another file by now, or to none.
+    #[inline(always)]
+    pub(crate) fn file(&self) -> Option<&'a File> {
+        self.bound
+            .filter(|file| self.names.maps(self.knote.ident(), file))
+    }
 }
 
 /// What a walk is for. (A closure would not be inlined into each of several walks.)
