@@ -692,7 +692,8 @@ impl Kqueue {
         if let Some(found) = table.find_mut(change.ident, filter) {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
-            if !Self::is_current(&mut ready, bodies, knote, caller.table) {
+            let mut parts = knote.parts(bodies);
+            if !Self::is_current(&mut ready, &parts, caller.table) {
                 drop(ready);
                 let knote: ARef<Knote> = knote.into();
                 if this.change_other(knotes, &knote, change)? {
@@ -705,7 +706,9 @@ impl Kqueue {
                 table.free_if_empty();
                 return Ok(());
             } else if filter::is_plain(filter) {
-                this.modify_at_once(ready, bodies, knote, change, collects);
+                if !this.modify_at_once(ready, &mut parts, change, collects) {
+                    this.apply_seen(bodies, knote, change, true);
+                }
                 return Ok(());
             } else {
                 drop(ready);
@@ -797,29 +800,30 @@ impl Kqueue {
     }
 
     /// Does the same for a filter that keeps nothing ([`filter::is_plain`]), in one critical section of
-    /// the spin lock, which it releases, if it can be told in there whether the knote is ready.
+    /// the spin lock, which it releases. False if the caller has to run the filter and to change the state
+    /// ([`Kqueue::apply_seen`]), since it cannot be told with the spin lock held whether the knote is ready.
     #[inline(always)]
     fn modify_at_once(
         &self,
         mut ready: ReadyGuard<'_>,
-        bodies: &mut Bodies,
-        knote: &Knote,
+        parts: &mut Parts<'_>,
         change: &Kevent,
         collects: usize,
-    ) {
-        let mut parts = knote.parts(bodies);
+    ) -> bool {
+        let knote = parts.knote();
         let fflags = parts.body.fflags;
         filter::touch_plain(knote.filter(), parts.body, change);
         let (fast_path, file) = (parts.were_touched(fflags), parts.file);
         if self.may_be_unseen(&mut ready, knote, change, collects) {
-            return self.activate_unseen(ready, knote, change);
+            self.activate_unseen(ready, knote, change);
+            return true;
         }
         match filter::is_ready_at_once(fast_path, parts.body, file) {
-            Some(active) if !change.has(EV_DISABLE) => self.apply(ready, knote, active, change),
-            _ => {
-                drop(ready);
-                self.apply_seen(bodies, knote, change, true);
+            Some(active) if !change.has(EV_DISABLE) => {
+                self.apply(ready, knote, active, change);
+                true
             }
+            _ => false,
         }
     }
 
@@ -1023,14 +1027,15 @@ impl Kqueue {
     /// True when the knote was not retired, and its ident still names what it is about, and not something else by
     /// now.
     #[inline(always)]
-    fn is_current(ready: &mut Ready, bodies: &Bodies, knote: &Knote, table: CurrentTable) -> bool {
+    fn is_current(ready: &mut Ready, parts: &Parts<'_>, table: CurrentTable) -> bool {
+        let knote = parts.knote();
         if knote.state(ready).is_deleting() {
             return false;
         }
         if knote.filter().is_descriptor() {
-            knote.is_bound_by_name(ready, bodies, table)
+            parts.is_bound_by_name(ready, table)
         } else {
-            filter::is_named(knote.filter(), knote.body(bodies), knote.ident())
+            filter::is_named(knote.filter(), parts.body, knote.ident())
         }
     }
 

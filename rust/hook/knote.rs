@@ -208,6 +208,15 @@ impl<'a> Parts<'a> {
         self.knote
     }
 
+    /// True if the number of the descriptor still refers to its file.
+    #[inline]
+    pub(crate) fn is_bound_by_name(&self, _: &Ready, table: CurrentTable) -> bool {
+        // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
+        let names = unsafe { Names::in_rcu(table) };
+        self.file
+            .is_some_and(|file| names.maps(self.knote.ident, file))
+    }
+
     /// The timer of one of `EVFILT_TIMER`.
     #[inline]
     pub(crate) fn timer(&mut self) -> Option<&KnoteTimer> {
@@ -367,15 +376,6 @@ impl Knote {
         self.check(bodies);
         // SAFETY: As in `parts`.
         unsafe { self.bound.file() }
-    }
-
-    /// True if its number still refers to the file of its descriptor.
-    #[inline]
-    pub(crate) fn is_bound_by_name(&self, _: &Ready, bodies: &Bodies, table: CurrentTable) -> bool {
-        // SAFETY: Who has a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
-        let names = unsafe { Names::in_rcu(table) };
-        self.file(bodies)
-            .is_some_and(|file| names.maps(self.ident, file))
     }
 
     /// Its state.
