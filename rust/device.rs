@@ -17,6 +17,7 @@ use crate::{
         pollwait::Events,
         process::{ExecHook, ForkHook, SignalHook},
         seek::{SeekHook, SeekProbe},
+        timerfd,
         tracepoint::Tracepoint,
         usercopy, //
     },
@@ -84,7 +85,8 @@ impl Shared {
         writeln!(f, "file marks: {}", FILE_MARKS.get())?;
         writeln!(f, "folder marks: {}", FOLDER_MARKS.get())?;
         writeln!(f, "mount marks: {}", MOUNT_MARKS.get())?;
-        writeln!(f, "eventfd counters: {}", eventfd::state())
+        writeln!(f, "eventfd counters: {}", eventfd::state())?;
+        writeln!(f, "timerfd counts: {}", timerfd::state())
     }
 
     /// Takes all probes away, and waits for those that run. No kqueue is open any more.

@@ -2,23 +2,19 @@
 
 //! The counter of an eventfd.
 //!
-//! Its structure is private to `fs/eventfd.c`, and the only other way to the counter is the text of
-//! `/proc/PID/fdinfo`, which takes thousands of instructions to make and to read. So the structure
-//! is declared here a second time, and is not believed until it has proved right: until one eventfd
-//! has been seen whose counter and number, neither of them 0, are what its text says. One that says
-//! something else rules it out for good. The counter is read without its lock, at once, as
-//! `eventfd_poll` reads it.
+//! It is in a structure that is private to `fs/eventfd.c`, which is declared here a second time, and is
+//! [proved](super::proof) by one eventfd whose counter and number, neither of them 0, are what its text says. The counter
+//! is read without its lock, at once, as `eventfd_poll` reads it.
 
 use super::{
     fdinfo::{self, Base},
     field::read_once,
-    pollwait::{operations, PollFunction}, //
+    pollwait::PollFunction,
+    proof::Proof, //
 };
-use core::ptr;
 use kernel::{
     bindings,
-    fs::{file::LocalFile, File},
-    sync::atomic::{ordering::Relaxed, Atomic},
+    fs::{file::LocalFile, File}, //
 };
 
 /// `struct eventfd_ctx`, up to what is of interest.
@@ -31,21 +27,11 @@ struct Context {
     id: i32,
 }
 
-/// The operations of eventfds' files, once [`Context`] has proved right.
-static OPERATIONS: Atomic<usize> = Atomic::new(0);
-
-/// It has proved wrong.
-static RULED_OUT: Atomic<bool> = Atomic::new(false);
+static PROOF: Proof = Proof::new();
 
 /// How counters are had, in a word.
 pub(crate) fn state() -> &'static str {
-    if OPERATIONS.load(Relaxed) != 0 {
-        "read"
-    } else if RULED_OUT.load(Relaxed) {
-        "told"
-    } else {
-        "not known yet"
-    }
+    PROOF.state()
 }
 
 static POLL: PollFunction = PollFunction::new(c"eventfd_poll");
@@ -76,14 +62,10 @@ fn text(file: &File) -> Option<u64> {
 /// The counter of `file`, if it is an eventfd and counters can be read. Never sleeps.
 #[inline]
 pub(crate) fn count_at_once(file: &File) -> Option<u64> {
-    // SAFETY: The file is valid, and the other is read at once. (The `kernel` crate's load is a call.) No
-    // other files have those operations. The counter may change meanwhile; it is read at once.
-    unsafe {
-        if ptr::from_ref(operations(file)).addr() != OPERATIONS.as_ptr().read_volatile() {
-            return None;
-        }
-        Some(read_once(&raw const (*context(file)).count))
-    }
+    // SAFETY: The proof holds for eventfds alone. The counter may change meanwhile; it is read at once.
+    PROOF
+        .holds_for(file)
+        .then(|| unsafe { read_once(&raw const (*context(file)).count) })
 }
 
 /// The counter of `file`, if it is an eventfd.
@@ -95,7 +77,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
         return Some(count);
     }
     let told = text(file)?;
-    if !RULED_OUT.load(Relaxed) {
+    if PROOF.is_open() {
         // SAFETY: It is one; both are read at once.
         let seen = unsafe {
             let context = context(file);
@@ -109,11 +91,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
             let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
             // Somebody may add to it in between.
             if text(file) == Some(told) {
-                if seen == (told, i32::try_from(id).ok()?) {
-                    OPERATIONS.store(ptr::from_ref(operations(file)).addr(), Relaxed);
-                } else {
-                    RULED_OUT.store(true, Relaxed);
-                }
+                PROOF.conclude(file, seen == (told, i32::try_from(id).ok()?));
             }
         }
     }

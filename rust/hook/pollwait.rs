@@ -582,6 +582,49 @@ pub(super) fn poll_address(file: &LocalFile) -> usize {
     poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
 }
 
+/// The poll table of [`first_queue`].
+#[repr(C)]
+struct Naming {
+    // First, so that a pointer to it is a pointer to the whole.
+    table: bindings::poll_table_struct,
+    queue: *mut bindings::wait_queue_head,
+}
+
+impl Naming {
+    /// The queue procedure of the poll table.
+    ///
+    /// # Safety
+    ///
+    /// Called by `->poll` with the `table` of a `Naming`.
+    unsafe extern "C" fn queue(
+        _file: *mut bindings::file,
+        queue: *mut bindings::wait_queue_head,
+        table: *mut bindings::poll_table,
+    ) {
+        // SAFETY: `table` is the first field of the `Naming` that `first_queue` passed.
+        let this = unsafe { &mut *table.cast::<Naming>() };
+        if this.queue.is_null() {
+            this.queue = queue;
+        }
+    }
+}
+
+/// The address of the first wait queue that `file` names when it is polled; null if there is none. May sleep.
+pub(super) fn first_queue(file: &File) -> *mut bindings::wait_queue_head {
+    let mut naming = Naming {
+        table: bindings::poll_table_struct {
+            _qproc: Some(Naming::queue),
+            _key: Events::IN.0,
+        },
+        queue: ptr::null_mut(),
+    };
+    if let Some(operation) = poll_operation(file) {
+        // SAFETY: The file is valid; the table is ours and outlives the call.
+        unsafe { operation(file.as_ptr(), &raw mut naming.table) };
+    }
+    naming.queue
+}
+
 /// Which of the events in `want`, and of those that cannot be masked, `file` is ready for now. May
 /// sleep.
 pub(crate) fn poll(file: &File, want: Events) -> Events {
