@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* The headers that Kbuild generates rust/bindings_generated.rs from. */
+#include <linux/alarmtimer.h>
 #include <linux/anon_inodes.h>
 #include <linux/filelock.h>
 #include <linux/fprobe.h>
@@ -13,6 +14,19 @@
 #include <net/sock.h>
 #include "helpers.h"
 #include "kqueue_trace.h"
+
+/* As fs/timerfd.c has it, up to what is read of it; see hook/timerfd.rs. */
+struct kq_timerfd {
+	union {
+		struct hrtimer timer;
+		struct alarm alarm;
+	} t;
+	ktime_t interval;
+	ktime_t offset;
+	wait_queue_head_t wqh;
+	u64 ticks;
+	int clockid;
+};
 
 /* Where fields are that are read without a call, in structures too wide to be declared again. */
 enum kq_offset {
@@ -29,6 +43,8 @@ enum kq_offset {
 	KQ_SOCK_RECEIVE_QUEUE = offsetof(struct sock, sk_receive_queue),
 	KQ_PROTO_IS_READABLE = offsetof(struct proto, sock_is_readable),
 	KQ_QUEUE_NEXT = offsetof(struct sk_buff_head, next),
+	KQ_SKB_NEXT = offsetof(struct sk_buff, next),
+	KQ_SKB_LEN = offsetof(struct sk_buff, len),
 	KQ_QUEUE_LOCK = offsetof(struct sk_buff_head, lock),
 	KQ_UNIX_INQ_LEN = offsetof(struct unix_sock, inq_len),
 	KQ_TCP_RCV_NXT = offsetof(struct tcp_sock, rcv_nxt),
@@ -43,6 +59,11 @@ enum kq_offset {
 	KQ_PIPE_RING_SIZE = offsetof(struct pipe_inode_info, ring_size),
 	KQ_PIPE_READERS = offsetof(struct pipe_inode_info, readers),
 	KQ_PIPE_WRITERS = offsetof(struct pipe_inode_info, writers),
+	KQ_PIPE_W_COUNTER = offsetof(struct pipe_inode_info, w_counter),
+	KQ_FILE_PIPE = offsetof(struct file, f_pipe),
+	KQ_TIMERFD_WQH = offsetof(struct kq_timerfd, wqh),
+	KQ_TIMERFD_TICKS = offsetof(struct kq_timerfd, ticks),
+	KQ_TIMERFD_CLOCKID = offsetof(struct kq_timerfd, clockid),
 	KQ_PIPE_BUFS = offsetof(struct pipe_inode_info, bufs),
 	KQ_PIPE_BUF_OFFSET = offsetof(struct pipe_buffer, offset),
 	KQ_PIPE_BUF_LEN = offsetof(struct pipe_buffer, len),

@@ -65,6 +65,8 @@ KQ_FIELD_IS(struct proto *, sock, sk_prot);
 KQ_FIELD_IS(struct sk_buff_head, sock, sk_receive_queue);
 KQ_FIELD_IS(struct sk_buff *, sk_buff_head, next);
 KQ_FIELD_IS(spinlock_t, sk_buff_head, lock);
+KQ_FIELD_IS(struct sk_buff *, sk_buff, next);
+KQ_FIELD_IS(unsigned int, sk_buff, len);
 KQ_FIELD_IS(int, unix_sock, inq_len);
 KQ_FIELD_IS(u32, tcp_sock, rcv_nxt);
 KQ_FIELD_IS(u32, tcp_sock, copied_seq);
@@ -80,12 +82,14 @@ KQ_FIELD_IS(unsigned int, pipe_inode_info, max_usage);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, ring_size);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, readers);
 KQ_FIELD_IS(unsigned int, pipe_inode_info, writers);
+KQ_FIELD_IS(unsigned int, pipe_inode_info, w_counter);
+KQ_FIELD_IS(u64, file, f_pipe);
 KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
 KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
 /* What rust/hook/socket.rs has copied by hand */
-static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_LISTEN == 10);
+static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_CLOSE_WAIT == 8 && TCP_LISTEN == 10);
 static_assert(RCV_SHUTDOWN == 1 && SEND_SHUTDOWN == 2 && TCP_URG_VALID == 0x0100);
 static_assert(SOCK_STREAM == 1 && SOCK_DGRAM == 2 && SOCK_RAW == 3 && SOCK_SEQPACKET == 5);
 static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10 && AF_NETLINK == 16 && AF_PACKET == 17);
@@ -189,9 +193,10 @@ struct pid *kq_process_tracer(struct task_struct *leader)
 	return READ_ONCE(leader->ptrace) ? task_tgid(rcu_dereference_raw(leader->parent)) : NULL;
 }
 
-bool kq_process_has_exited(struct task_struct *leader)
+/* As for poll(2) of a pidfd */
+bool kq_task_has_exited(struct task_struct *task)
 {
-	return READ_ONCE(leader->exit_state) && thread_group_empty(leader);
+	return READ_ONCE(task->exit_state) && !delay_group_leader(task);
 }
 
 int kq_process_wait_status(struct task_struct *leader)
@@ -551,6 +556,11 @@ bool kq_sock_unix_is_writable(struct sock *sk)
 	return (refcount_read(&sk->sk_wmem_alloc) << 2) <= READ_ONCE(sk->sk_sndbuf);
 }
 
+bool kq_sock_is_writable(struct sock *sk)
+{
+	return sock_writeable(sk);
+}
+
 int kq_sock_wspace(struct sock *sk)
 {
 	return READ_ONCE(sk->sk_sndbuf) - sk_wmem_alloc_get(sk);
@@ -576,17 +586,7 @@ struct sk_buff_head *kq_sock_reader_queue(struct sock *sk)
 	return &udp_sk(sk)->reader_queue;
 }
 
-struct sk_buff *kq_skb_first(struct sk_buff_head *queue)
+bool kq_skb_is_checked(struct sk_buff *message)
 {
-	return skb_peek(queue);
-}
-
-struct sk_buff *kq_skb_next(struct sk_buff_head *queue, struct sk_buff *skb)
-{
-	return skb_peek_next(skb, queue);
-}
-
-u32 kq_skb_len(struct sk_buff *skb)
-{
-	return skb->len;
+	return skb_csum_unnecessary(message);
 }

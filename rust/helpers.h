@@ -84,7 +84,7 @@ struct kq_exec_look {
 void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look);
 struct pid *kq_process_parent(struct task_struct *leader);
 struct pid *kq_process_tracer(struct task_struct *leader);
-bool kq_process_has_exited(struct task_struct *leader);
+bool kq_task_has_exited(struct task_struct *task);
 int kq_process_wait_status(struct task_struct *leader);
 void kq_tracepoint_synchronize(void);
 
@@ -151,6 +151,7 @@ bool kq_sock_is_readable(struct sock *sk);
 int kq_sock_stream_wspace(struct sock *sk);
 bool kq_sock_stream_is_writable(struct sock *sk);
 bool kq_sock_unix_is_writable(struct sock *sk);
+bool kq_sock_is_writable(struct sock *sk);
 int kq_sock_wspace(struct sock *sk);
 void kq_sock_want_room(struct sock *sk);
 u32 kq_sock_urgent_distance(struct sock *sk);
@@ -158,9 +159,7 @@ u32 kq_sock_urgent_distance(struct sock *sk);
 /* Their queues: the latter three under the queue's lock */
 struct sk_buff_head *kq_sock_receive_queue(struct sock *sk);
 struct sk_buff_head *kq_sock_reader_queue(struct sock *sk);
-struct sk_buff *kq_skb_first(struct sk_buff_head *queue);
-struct sk_buff *kq_skb_next(struct sk_buff_head *queue, struct sk_buff *skb);
-u32 kq_skb_len(struct sk_buff *skb);
+bool kq_skb_is_checked(struct sk_buff *message);
 
 /* Terminals */
 struct tty_struct *kq_tty_of(struct file *file);

@@ -6,7 +6,7 @@
 
 use crate::{
     device::Shared,
-    filter::{self, Attach, FastPath, FastResult, Filter},
+    filter::{self, Attach, FastLook, FastPath, Filter, Report},
     hook::{
         arrayvec::{ArrayVec, Free},
         close::{Bindings, ClosedKnote, ClosedList, Owner, Rewalk},
@@ -478,6 +478,13 @@ impl Kqueue {
         self.locks.ready.lock().pending()
     }
 
+    /// The same without waiting for the spin lock: the caller may have that of another kqueue. `None` if the lock is not
+    /// free, or if the kqueue was closed.
+    pub(crate) fn pending_at_once(&self) -> Option<usize> {
+        let ready = self.locks.ready.try_lock()?;
+        (!ready.closed).then(|| ready.pending())
+    }
+
     /// Wakes another sleeper for what is pending: the one that was woken cannot collect it.
     pub(crate) fn pass_on(&self) {
         let mut ready = self.locks.ready.lock();
@@ -818,7 +825,7 @@ impl Kqueue {
             self.activate_unseen(ready, knote, change);
             return true;
         }
-        match filter::is_ready_at_once(fast_path, parts.body, file) {
+        match filter::is_ready_at_once(fast_path, knote.filter(), parts.body, file) {
             Some(active) if !change.has(EV_DISABLE) => {
                 self.apply(ready, knote, active, change);
                 true
@@ -1738,35 +1745,67 @@ struct FastScan<'a> {
 
 impl Look for FastScan<'_> {
     #[inline(always)]
-    fn decide(&mut self, seen: Seen<'_>) -> Verdict {
+    fn decide(&mut self, mut seen: Seen<'_>) -> Verdict {
         if self.free.is_full() || seen.state.is_disabled() {
             return Verdict::Stop;
         }
-        let file = seen.file();
+        let Some(file) = seen.file() else {
+            return self.decide_without_file(&mut seen);
+        };
         match filter::poll_fast(seen.fast_path, seen.knote, seen.body, file) {
-            FastResult::Ask => Verdict::Stop,
-            FastResult::Nothing => {
+            FastLook::Ready(data) => self.report(&mut seen, Report::of(data), false),
+            FastLook::Nothing => {
                 seen.state.settle(false);
                 Verdict::Remove
             }
-            FastResult::Ready(report) => {
-                let event = seen.knote.event(seen.body, report);
-                let flags = event.flags;
-                self.free.push(event);
-                if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
-                    return Verdict::Keep;
-                }
-                if flags & EV_DISPATCH != 0 {
-                    seen.state.settle(true);
-                    return Verdict::Remove;
-                }
-                if filter::needs_recheck(seen.fast_path) {
-                    seen.state.settle_for_recheck();
-                    return Verdict::Recheck;
-                }
+            FastLook::Unknown => Verdict::Stop,
+            FastLook::Ended(data) => {
+                let report = filter::end(seen.knote.filter(), data, false);
+                self.report(&mut seen, report, true)
+            }
+            FastLook::HungUp(data) => {
+                let report = filter::end(seen.knote.filter(), data, true);
+                self.report(&mut seen, report, true)
+            }
+        }
+    }
+}
+
+impl FastScan<'_> {
+    /// Decides about a knote that is on no descriptor, or whose number refers to another file by now.
+    #[inline(always)]
+    fn decide_without_file(&mut self, seen: &mut Seen<'_>) -> Verdict {
+        if seen.fast_path != FastPath::User {
+            return Verdict::Stop;
+        }
+        match filter::take_user_event(seen.body) {
+            Some(report) => self.report(seen, report, false),
+            None => {
                 seen.state.settle(false);
                 Verdict::Remove
             }
         }
+    }
+
+    /// Reports an event, and decides what becomes of its knote. More may come of a pipe without a wake-up, unless this
+    /// reports its end.
+    #[inline(always)]
+    fn report(&mut self, seen: &mut Seen<'_>, report: Report, is_end: bool) -> Verdict {
+        let event = seen.knote.event(seen.body, report);
+        let flags = event.flags;
+        self.free.push(event);
+        if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
+            return Verdict::Keep;
+        }
+        if flags & EV_DISPATCH != 0 {
+            seen.state.settle(true);
+            return Verdict::Remove;
+        }
+        if !is_end && seen.fast_path == FastPath::PipeEdge {
+            seen.state.settle_for_recheck();
+            return Verdict::Recheck;
+        }
+        seen.state.settle(false);
+        Verdict::Remove
     }
 }

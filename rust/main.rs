@@ -24,9 +24,12 @@
 //!    target (`hook::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
 //!    process, a file, its contents or mounts (`filter`). Spin locks, all but those of bindings and marks with interrupts off. By itself,
 //!    that of a user's watched objects (`objects`).
-//! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan looks at sockets, pipes and
-//!    eventfds under it, which takes no lock but a pipe's wait queue's, and that one is tried and not waited for
-//!    (`hook::pipe`): it is one of 2. Sleepers are woken under it (`hook::sleepers`): the scheduler's locks nest in it.
+//! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan polls many kinds of files
+//!    under it (`filter::poll_fast`). Some of these have a lock of 2, or one under which a lock of 2 may be taken: the
+//!    wait queue's of a pipe (`hook::pipe`), those of a socket's queues (`hook::socket`), and the lock of this kind of a
+//!    kqueue in a kqueue. A scan tries such a lock and does not wait for it; while it has the lock it takes no other one
+//!    but the second queue's of a UDP socket, which it tries as well. Sleepers are woken under it (`hook::sleepers`): the
+//!    scheduler's locks nest in it.
 //!    The kqueue's timer is set under it (`hook::recheck`): the lock of an hrtimer base nests in it, under which no
 //!    timer's function runs.
 //!
@@ -45,10 +48,11 @@
 //! rule is named where it is read, and was checked against that subsystem's source. All else is
 //! asked by its public operations, `->poll`, or `FIONREAD` where those who answer take their own
 //! locks and cannot be kept waiting, or counts as 1. That holds for sockets (`hook::socket` has the
-//! list), pipes (`hook::pipe`), eventfds (`hook::eventfd`), terminals and inotify (`hook::ioctl`),
-//! timerfds (`hook::fdinfo`), and pidfds, whose process is in their inode as long as that is there (`hook::process`). A file's operations are read once for what is done with them, as a
-//! hang-up or a hot unplug may replace them (`hook::pollwait::operations`). How much is looked at
-//! under a lock is bounded, as others may choose how much there is.
+//! list), pipes (`hook::pipe`), eventfds (`hook::eventfd`), timerfds (`hook::timerfd`), terminals and inotify
+//! (`hook::ioctl`), and pidfds, whose process is in their inode as long as that is there (`hook::process`). A file's
+//! operations are read once for what is done with them, as a hang-up or a hot unplug may replace them
+//! (`hook::pollwait::operations`). How much is looked at under a lock is bounded, as others may choose how much there is:
+//! a scan counts four messages of each socket under the spin lock, and 32 without it.
 //!
 //! # Field protection
 //!

@@ -23,7 +23,7 @@
 //! `EPOLLPRI`; it reports `EV_EOF` too.
 
 use super::{
-    file::{FastResult, FileKind},
+    file::{FastLook, FileKind},
     Attach, Attached, Filter, Report, ENTRIES,
 };
 use crate::{
@@ -252,7 +252,7 @@ pub(super) fn attach(
         return Ok(Attached {
             source: None,
             flags: 0,
-            may_be_ready: !matches!(kind.poll_fast(file, direction, false), FastResult::Nothing),
+            may_be_ready: !matches!(kind.poll_fast(file, direction, false), FastLook::Nothing),
         });
     }
     let (events, extra) = pollwait::listen(knote, bodies)?;
@@ -420,8 +420,8 @@ pub(super) fn event(
         return event_of_pipe(knote, body, file, direction, scratch);
     }
     match body.kind.poll_fast(file, direction, false) {
-        FastResult::Nothing => None,
-        FastResult::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
+        FastLook::Nothing => None,
+        FastLook::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
             data,
             ..Report::default()
         }),
@@ -438,6 +438,15 @@ pub(super) fn event(
                 data,
             })
         }
+    }
+}
+
+/// The flags that report an end with so much left.
+pub(super) fn end(filter: Filter, left: i64) -> u16 {
+    if left == 0 || filter == Filter::Write {
+        EV_EOF | EV_NODATA
+    } else {
+        EV_EOF
     }
 }
 
@@ -471,12 +480,9 @@ fn look(
         ..Report::default()
     };
     if look.eof {
-        report.flags |= EV_EOF;
+        report.flags |= end(knote.filter(), look.data);
         if look.hup {
             report.flags |= EV_HUP;
-        }
-        if look.data == 0 || direction == Direction::Write {
-            report.flags |= EV_NODATA;
         }
     } else if fflags & NOTE_LOWAT != 0 && look.data < mark && !look.more {
         match direction {

@@ -3,8 +3,8 @@
 //! The kinds of files, and what each has to tell of its state.
 //!
 //! A [`FileKind`] is chosen when a descriptor is attached. To teach the filters about another kind
-//! of file, add it here. Those that servers have thousands of, stream sockets, pipes and eventfds,
-//! are first looked at themselves ([`FileKind::poll_fast`]); `->poll` is asked if that does not tell.
+//! of file, add it here. Sockets, pipes, eventfds, timerfds, pidfds and kqueues are first polled without a call that
+//! may sleep ([`FileKind::poll_fast`]). `->poll` is called if that does not tell.
 //!
 //! | File | Bytes to read | Room to write |
 //! |---|---|---|
@@ -31,16 +31,21 @@ use crate::{
         chardev::object_of,
         contents,
         eventfd,
-        fdinfo::{self, Base},
         ioctl,
         pipe::Pipe,
         pollwait::{self, Events, PollFunction},
+        process::{PidfdState, Process},
         socket::{Count, Input, Socket, Stream},
+        timerfd,
         usercopy::Scratch, //
     },
     kqueue::Kqueue,
 };
-use kernel::fs::{File, LocalFile};
+use kernel::fs::{
+    file::flags::O_NONBLOCK,
+    File,
+    LocalFile, //
+};
 
 /// What can be said of a file that is ready, or at its end, in one direction.
 #[derive(Clone, Copy)]
@@ -113,33 +118,50 @@ pub(crate) enum FileKind {
     Contents,
     Eventfd,
     Timerfd,
+    Pidfd,
     /// Files that are asked by ioctl(2).
     Ioctl,
     /// All that poll(2) takes and nobody counts, and devices that are always ready.
     Other,
 }
 
-static TIMERFD_POLL: PollFunction = PollFunction::new(c"timerfd_poll");
 static INOTIFY_POLL: PollFunction = PollFunction::new(c"inotify_poll");
 
 fn is_asked(file: &LocalFile) -> bool {
     ioctl::is_terminal(file) || INOTIFY_POLL.is_of(file)
 }
 
-/// What a look at the file itself tells.
-pub(crate) enum FastResult<T> {
-    Ready(T),
+/// What can be told of one direction of a file without sleeping.
+#[derive(Clone, Copy)]
+pub(crate) enum FastLook {
+    /// It is ready, with that `data`.
+    Ready(i64),
+    /// The other side is gone, in that direction; there is that much left.
+    Ended(i64),
+    /// The same, and poll(2) reports `POLLHUP`.
+    HungUp(i64),
     Nothing,
-    /// One has to look closer, and may have to sleep.
-    Ask,
+    /// The file has to be polled, which may sleep.
+    Unknown,
 }
 
-impl FastResult<i64> {
+impl FastLook {
     fn ready_if(ready: bool, data: impl FnOnce() -> i64) -> Self {
         if ready {
-            FastResult::Ready(data())
+            FastLook::Ready(data())
         } else {
-            FastResult::Nothing
+            FastLook::Nothing
+        }
+    }
+
+    #[inline(always)]
+    fn of_socket(input: Input) -> Self {
+        match input {
+            Input::Bytes(count) => FastLook::Ready(count),
+            Input::Ended(count) => FastLook::Ended(count),
+            Input::HungUp(count) => FastLook::HungUp(count),
+            Input::Nothing => FastLook::Nothing,
+            Input::Other => FastLook::Unknown,
         }
     }
 }
@@ -162,8 +184,10 @@ impl FileKind {
             FileKind::Contents
         } else if eventfd::is(file) {
             FileKind::Eventfd
-        } else if TIMERFD_POLL.is_of(file) {
+        } else if timerfd::is(file) {
             FileKind::Timerfd
+        } else if Process::of_pidfd(file).is_some() {
+            FileKind::Pidfd
         } else if is_asked(file) {
             FileKind::Ioctl
         } else {
@@ -179,46 +203,67 @@ impl FileKind {
 
     /// What `file`, of this kind, is ready for now, if it is for something. May sleep.
     pub(super) fn look(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
-        match self.poll_fast(file, direction, false) {
-            FastResult::Ready(data) => Some(Look::ready(data)),
-            FastResult::Nothing => None,
-            FastResult::Ask => self.ask(file, direction, scratch),
-        }
+        let (data, eof, hup) = match self.poll_fast(file, direction, false) {
+            FastLook::Ready(data) => (data, false, false),
+            FastLook::Ended(data) => (data, true, false),
+            FastLook::HungUp(data) => (data, true, true),
+            FastLook::Nothing => return None,
+            FastLook::Unknown => return self.ask(file, direction, scratch),
+        };
+        Some(Look {
+            eof,
+            hup,
+            ..Look::ready(data)
+        })
     }
 
     /// The same, as far as it can be told without sleeping, and with a spin lock held: how much there is. To say
-    /// that interrupts are off then is faster.
+    /// that interrupts are off then is faster, and more can be told.
     #[inline(always)]
     pub(super) fn poll_fast(
         self,
         file: &File,
         direction: Direction,
         interrupts_off: bool,
-    ) -> FastResult<i64> {
-        let stream = |look: Input| match look {
-            Input::Bytes(count) => FastResult::Ready(count),
-            Input::Nothing => FastResult::Nothing,
-            Input::Other => FastResult::Ask,
-        };
+    ) -> FastLook {
         match (self, direction) {
-            (FileKind::Tcp, Direction::Read) => stream(Stream::Tcp.input(file)),
-            (FileKind::UnixStream, Direction::Read) => stream(Stream::Unix.input(file)),
-            (FileKind::Tcp, Direction::Write) => stream(Stream::Tcp.room(file)),
-            (FileKind::UnixStream, Direction::Write) => stream(Stream::Unix.room(file)),
+            (FileKind::Tcp, Direction::Read) => FastLook::of_socket(Stream::Tcp.input(file)),
+            (FileKind::UnixStream, Direction::Read) => {
+                FastLook::of_socket(Stream::Unix.input(file))
+            }
+            (FileKind::Socket, Direction::Read) if interrupts_off => poll_messages(file),
             (FileKind::Pipe, Direction::Read) => poll_pipe_to_read(file, interrupts_off),
-            (FileKind::Pipe, Direction::Write) => poll_pipe_to_write(file),
-            (FileKind::Eventfd, Direction::Read) => {
-                match eventfd::count_at_once(file).map(i64::try_from) {
-                    Some(Ok(count)) => FastResult::ready_if(count != 0, || count),
-                    // One that has overflowed is in error.
-                    _ => FastResult::Ask,
+            (FileKind::Kqueue, Direction::Read) => {
+                match object_of::<Kqueue>(file).and_then(|kqueue| kqueue.pending_at_once()) {
+                    Some(count) => FastLook::ready_if(count != 0, || count as i64),
+                    None => FastLook::Unknown,
                 }
             }
-            (FileKind::Eventfd, Direction::Write) => match eventfd::count_at_once(file) {
-                Some(count) if count < EVENTFD_MOST => FastResult::Ready(eventfd_room(count)),
-                _ => FastResult::Ask,
+            (FileKind::Pidfd, Direction::Read) => match Process::poll_pidfd(file) {
+                PidfdState::Running => FastLook::Nothing,
+                PidfdState::Exited => FastLook::Ready(1),
+                PidfdState::Gone => FastLook::HungUp(1),
+                PidfdState::Other => FastLook::Unknown,
             },
-            _ => FastResult::Ask,
+            (FileKind::Timerfd, Direction::Read) => match timerfd::count_at_once(file) {
+                Some(count) => {
+                    FastLook::ready_if(count != 0, || i64::try_from(count).unwrap_or(i64::MAX))
+                }
+                None => FastLook::Unknown,
+            },
+            (FileKind::Tcp, Direction::Write) => tcp_room(file),
+            (FileKind::UnixStream, Direction::Write) => unix_stream_room(file),
+            (FileKind::Pipe, Direction::Write) => pipe_room(file),
+            (FileKind::Eventfd, Direction::Write) => eventfd_room(file),
+            (FileKind::Socket, Direction::Write) => message_room(file),
+            (FileKind::Eventfd, Direction::Read) => {
+                match eventfd::count_at_once(file).map(i64::try_from) {
+                    Some(Ok(count)) => FastLook::ready_if(count != 0, || count),
+                    // One that has overflowed is in error.
+                    _ => FastLook::Unknown,
+                }
+            }
+            _ => FastLook::Unknown,
         }
     }
 
@@ -229,8 +274,7 @@ impl FileKind {
             (FileKind::Kqueue, _) => Some(object_of::<Kqueue>(file)?.poll_state().0 as i64),
             (FileKind::Eventfd, _) => count_eventfd(file, direction),
             (FileKind::Timerfd, Direction::Read) => {
-                let count = fdinfo::number(file, b"ticks:", Base::Ten)?;
-                Some(i64::try_from(count).unwrap_or(i64::MAX))
+                Some(i64::try_from(timerfd::count(file)?).unwrap_or(i64::MAX))
             }
             (FileKind::Ioctl, Direction::Read) => ioctl::readable(file, scratch),
             (FileKind::Ioctl, Direction::Write) => ioctl::room(file),
@@ -279,23 +323,77 @@ impl FileKind {
     }
 }
 
-/// What the reader of a pipe is told that is not full.
+/// What there is to read from a socket that is no stream. Interrupts are off.
+#[inline(never)]
+pub(super) fn poll_messages(file: &File) -> FastLook {
+    let blocks = file.flags() & O_NONBLOCK == 0;
+    Socket::of(file).map_or(FastLook::Unknown, |socket| {
+        FastLook::of_socket(socket.messages_at_once(blocks))
+    })
+}
+
+/// What there is to read from a pipe that is not full.
 #[inline(always)]
-fn poll_pipe_to_read(file: &File, interrupts_off: bool) -> FastResult<i64> {
-    let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_read(file) && pipe.has_writer());
-    match pipe.and_then(|pipe| pipe.readable_at_once(interrupts_off)) {
-        Some(bytes) => FastResult::ready_if(bytes > 0, || bytes),
-        None => FastResult::Ask,
+fn poll_pipe_to_read(file: &File, interrupts_off: bool) -> FastLook {
+    let Some(pipe) = Pipe::of(file).filter(|_| contents::is_open_to_read(file)) else {
+        return FastLook::Unknown;
+    };
+    if !pipe.has_writer() {
+        return poll_pipe_without_writer(&pipe, file);
+    }
+    match pipe.readable_at_once(interrupts_off) {
+        Some(bytes) => FastLook::ready_if(bytes > 0, || bytes),
+        None => FastLook::Unknown,
     }
 }
 
-/// How much room the writer of a pipe has.
-#[inline(always)]
-fn poll_pipe_to_write(file: &File) -> FastResult<i64> {
-    let pipe = Pipe::of(file).filter(|pipe| contents::is_open_to_write(file) && pipe.has_reader());
-    match pipe.map(|pipe| pipe.writable()) {
-        Some(room) => FastResult::ready_if(room > 0, || room),
-        None => FastResult::Ask,
+/// The same for a pipe that has ended, or has not begun.
+#[inline(never)]
+fn poll_pipe_without_writer(pipe: &Pipe<'_>, file: &File) -> FastLook {
+    match pipe.readable_at_once(false) {
+        Some(bytes) if pipe.had_writer(file) => FastLook::HungUp(bytes),
+        Some(bytes) => FastLook::ready_if(bytes > 0, || bytes),
+        None => FastLook::Unknown,
+    }
+}
+
+// The room of each kind of file. These are functions of their own, as they are reached by a jump from where a scan
+// dispatches on the kind.
+
+#[inline(never)]
+pub(super) fn tcp_room(file: &File) -> FastLook {
+    FastLook::of_socket(Stream::Tcp.room(file))
+}
+
+#[inline(never)]
+pub(super) fn unix_stream_room(file: &File) -> FastLook {
+    FastLook::of_socket(Stream::Unix.room(file))
+}
+
+#[inline(never)]
+pub(super) fn message_room(file: &File) -> FastLook {
+    Socket::of(file).map_or(FastLook::Unknown, |socket| {
+        FastLook::of_socket(socket.room_at_once())
+    })
+}
+
+#[inline(never)]
+pub(super) fn pipe_room(file: &File) -> FastLook {
+    match Pipe::of(file).filter(|_| contents::is_open_to_write(file)) {
+        Some(pipe) if !pipe.has_reader() => FastLook::Ended(0),
+        Some(pipe) => {
+            let room = pipe.writable();
+            FastLook::ready_if(room > 0, || room)
+        }
+        None => FastLook::Unknown,
+    }
+}
+
+#[inline(never)]
+pub(super) fn eventfd_room(file: &File) -> FastLook {
+    match eventfd::count_at_once(file) {
+        Some(count) if count < EVENTFD_MOST => FastLook::Ready(room_of_counter(count)),
+        _ => FastLook::Unknown,
     }
 }
 
@@ -360,7 +458,7 @@ fn look_at_contents(file: &File, direction: Direction) -> Option<Look> {
 /// The largest value that the counter of an eventfd can have.
 const EVENTFD_MOST: u64 = u64::MAX - 1;
 
-fn eventfd_room(count: u64) -> i64 {
+fn room_of_counter(count: u64) -> i64 {
     i64::try_from(EVENTFD_MOST.saturating_sub(count)).unwrap_or(i64::MAX)
 }
 
@@ -368,7 +466,7 @@ fn count_eventfd(file: &File, direction: Direction) -> Option<i64> {
     let count = eventfd::count(file)?;
     match direction {
         Direction::Read => Some(i64::try_from(count).unwrap_or(i64::MAX)),
-        Direction::Write => Some(eventfd_room(count)),
+        Direction::Write => Some(room_of_counter(count)),
         Direction::Except => None,
     }
 }

@@ -27,7 +27,8 @@ use crate::{
 use core::sync::atomic::Ordering;
 use descriptor::Direction;
 pub(crate) use descriptor::{needs_recheck_of_pipe, ContentWatcher, MARKS as CONTENT_MARKS};
-pub(crate) use file::{FastResult, FileKind};
+
+pub(crate) use file::{FastLook, FileKind};
 use kernel::{
     fs::File,
     prelude::*,
@@ -125,8 +126,8 @@ impl Filter {
     }
 }
 
-/// How a scan looks at a knote in no time, if it can ([`poll_fast`]). A knote that ends with its report is not
-/// looked at so, nor one with a low-water mark.
+/// How a scan evaluates a knote with the spin lock held, if it can ([`poll_fast`]). A knote that ends with its report is
+/// not evaluated so, nor the reader of a pipe with a low-water mark, which may have to be rechecked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
     No,
@@ -135,33 +136,38 @@ pub(crate) enum FastPath {
     Tcp,
     UnixStream,
     Pipe,
-    /// One whose reader is told once of what there is.
+    /// A pipe whose reader is told once of what there is.
     PipeEdge,
-    /// The same for writers.
-    TcpRoom,
-    UnixRoom,
-    PipeRoom,
-    EventfdRoom,
+    /// All others, by a call: writers, readers with a low-water mark, and sockets that are no streams.
+    ByCall,
 }
 
 impl FastPath {
-    /// How it looks at one with that filter.
+    /// The one for a knote with that filter.
     pub(crate) fn of(filter: Filter, body: &Body) -> Self {
         if body.flags & EV_ONESHOT != 0 {
             return FastPath::No;
         }
+        let has_mark = body.fflags & NOTE_LOWAT != 0;
         match (filter, body.kind) {
             (Filter::User, _) => FastPath::User,
-            (Filter::Read | Filter::Write, _) if body.fflags & NOTE_LOWAT != 0 => FastPath::No,
+            (Filter::Read, FileKind::Pipe) if has_mark => FastPath::No,
             (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => FastPath::PipeEdge,
-            (Filter::Read, FileKind::Tcp) => FastPath::Tcp,
-            (Filter::Read, FileKind::UnixStream) => FastPath::UnixStream,
             (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
-            (Filter::Read, FileKind::Eventfd) => FastPath::Eventfd,
-            (Filter::Write, FileKind::Tcp) => FastPath::TcpRoom,
-            (Filter::Write, FileKind::UnixStream) => FastPath::UnixRoom,
-            (Filter::Write, FileKind::Pipe) => FastPath::PipeRoom,
-            (Filter::Write, FileKind::Eventfd) => FastPath::EventfdRoom,
+            (Filter::Read, FileKind::Tcp) if !has_mark => FastPath::Tcp,
+            (Filter::Read, FileKind::UnixStream) if !has_mark => FastPath::UnixStream,
+            (Filter::Read, FileKind::Eventfd) if !has_mark => FastPath::Eventfd,
+            (
+                Filter::Read | Filter::Write,
+                FileKind::Tcp
+                | FileKind::UnixStream
+                | FileKind::Pipe
+                | FileKind::Eventfd
+                | FileKind::Socket,
+            )
+            | (Filter::Read, FileKind::Timerfd | FileKind::Pidfd | FileKind::Kqueue) => {
+                FastPath::ByCall
+            }
             _ => FastPath::No,
         }
     }
@@ -188,6 +194,17 @@ pub(crate) struct Report {
     pub(crate) flags: u16,
     pub(crate) fflags: u32,
     pub(crate) data: i64,
+}
+
+impl Report {
+    /// There is that much, and nothing else to tell.
+    #[inline(always)]
+    pub(crate) fn of(data: i64) -> Self {
+        Report {
+            data,
+            ..Report::default()
+        }
+    }
 }
 
 /// What a filter gets to attach with.
@@ -369,26 +386,10 @@ fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
     Ok(())
 }
 
-/// The same as [`event`] without sleeping, and with a spin lock held. What is ready will reach the
-/// program, unless it is [`undelivered`].
+/// The same as [`event`] for a knote on a descriptor, without sleeping, and with a spin lock held.
 #[inline(always)]
-pub(crate) fn poll_fast(
-    fast_path: FastPath,
-    knote: &Knote,
-    body: &mut Body,
-    file: Option<&File>,
-) -> FastResult<Report> {
-    let Some(file) = file else {
-        if fast_path != FastPath::User {
-            return FastResult::Ask;
-        }
-        let report = user::event(body).map_or(FastResult::Nothing, FastResult::Ready);
-        if body.flags & EV_CLEAR != 0 && matches!(report, FastResult::Ready(_)) {
-            user::clear(body);
-        }
-        return report;
-    };
-    let data = match fast_path {
+pub(crate) fn poll_fast(fast_path: FastPath, knote: &Knote, body: &Body, file: &File) -> FastLook {
+    match fast_path {
         FastPath::UnixStream => FileKind::UnixStream.poll_fast(file, Direction::Read, true),
         FastPath::Tcp => FileKind::Tcp.poll_fast(file, Direction::Read, true),
         FastPath::Eventfd => FileKind::Eventfd.poll_fast(file, Direction::Read, true),
@@ -397,39 +398,81 @@ pub(crate) fn poll_fast(
             knote.pipe_mark().store(NOT_FULL, Ordering::Relaxed);
             poll_pipe_to_read(file)
         }
-        FastPath::TcpRoom | FastPath::UnixRoom | FastPath::PipeRoom | FastPath::EventfdRoom => {
-            poll_fast_to_write(fast_path, file)
-        }
-        FastPath::No | FastPath::User => FastResult::Ask,
-    };
-    match data {
-        FastResult::Ready(data) => FastResult::Ready(Report {
-            data,
-            ..Report::default()
-        }),
-        FastResult::Nothing => FastResult::Nothing,
-        FastResult::Ask => FastResult::Ask,
+        FastPath::ByCall => poll_fast_by_call(knote.filter(), body, file),
+        FastPath::No | FastPath::User => FastLook::Unknown,
     }
+}
+
+/// The report of an end with so much left, if the file [has hung up](FastLook::HungUp) or not.
+#[inline(always)]
+pub(crate) fn end(filter: Filter, left: i64, hup: bool) -> Report {
+    Report {
+        flags: descriptor::end(filter, left) | if hup { EV_HUP } else { 0 },
+        fflags: 0,
+        data: left,
+    }
+}
+
+/// The report of the program's own event, if it was triggered. It will reach the program, unless it is [`undelivered`].
+#[inline(always)]
+pub(crate) fn take_user_event(body: &mut Body) -> Option<Report> {
+    let report = user::event(body)?;
+    if body.flags & EV_CLEAR != 0 {
+        user::clear(body);
+    }
+    Some(report)
 }
 
 /// The part of [`poll_fast`] for the readers of pipes. It is not inlined, since the readers of sockets and eventfds
 /// need the registers.
 #[inline(never)]
-fn poll_pipe_to_read(file: &File) -> FastResult<i64> {
+fn poll_pipe_to_read(file: &File) -> FastLook {
     FileKind::Pipe.poll_fast(file, Direction::Read, true)
 }
 
-/// The same for writers.
+/// The same for all that has no path of its own.
 #[inline(never)]
-fn poll_fast_to_write(fast_path: FastPath, file: &File) -> FastResult<i64> {
-    let kind = match fast_path {
-        FastPath::TcpRoom => FileKind::Tcp,
-        FastPath::UnixRoom => FileKind::UnixStream,
-        FastPath::PipeRoom => FileKind::Pipe,
-        FastPath::EventfdRoom => FileKind::Eventfd,
-        _ => return FastResult::Ask,
-    };
-    kind.poll_fast(file, Direction::Write, true)
+fn poll_fast_by_call(filter: Filter, body: &Body, file: &File) -> FastLook {
+    if body.fflags & NOTE_LOWAT != 0 {
+        return poll_fast_for_mark(filter, body, file);
+    }
+    poll_fast_of_kind(filter, body.kind, file)
+}
+
+/// Calls the function of a kind of file.
+#[inline(always)]
+fn poll_fast_of_kind(filter: Filter, kind: FileKind, file: &File) -> FastLook {
+    if filter == Filter::Write {
+        match kind {
+            FileKind::Tcp => file::tcp_room(file),
+            FileKind::UnixStream => file::unix_stream_room(file),
+            FileKind::Pipe => file::pipe_room(file),
+            FileKind::Eventfd => file::eventfd_room(file),
+            FileKind::Socket => file::message_room(file),
+            _ => FastLook::Unknown,
+        }
+    } else if kind == FileKind::Socket {
+        file::poll_messages(file)
+    } else {
+        poll_fast_to_read(kind, file)
+    }
+}
+
+/// The part of [`poll_fast_by_call`] for readers with a low-water mark.
+#[inline(never)]
+fn poll_fast_to_read(kind: FileKind, file: &File) -> FastLook {
+    kind.poll_fast(file, Direction::Read, true)
+}
+
+/// The same for a knote with a low-water mark.
+#[inline(never)]
+fn poll_fast_for_mark(filter: Filter, body: &Body, file: &File) -> FastLook {
+    match poll_fast_of_kind(filter, body.kind, file) {
+        // A file does not tell of all the room that it comes to have.
+        FastLook::Ready(data) if data < body.data && filter == Filter::Write => FastLook::Unknown,
+        FastLook::Ready(data) if data < body.data => FastLook::Nothing,
+        look => look,
+    }
 }
 
 /// True if the condition holds, false if it does not, as far as that can be told with a spin lock held
@@ -437,32 +480,24 @@ fn poll_fast_to_write(fast_path: FastPath, file: &File) -> FastResult<i64> {
 #[inline(always)]
 pub(crate) fn is_ready_at_once(
     fast_path: FastPath,
+    filter: Filter,
     body: &Body,
     file: Option<&File>,
 ) -> Option<bool> {
-    let result = match fast_path {
+    let look = match fast_path {
         FastPath::User => return Some(user::event(body).is_some()),
         FastPath::UnixStream => FileKind::UnixStream.poll_fast(file?, Direction::Read, true),
         FastPath::Tcp => FileKind::Tcp.poll_fast(file?, Direction::Read, true),
         FastPath::Eventfd => FileKind::Eventfd.poll_fast(file?, Direction::Read, true),
-        FastPath::PipeEdge | FastPath::No => return None,
         FastPath::Pipe => poll_pipe_to_read(file?),
-        FastPath::TcpRoom | FastPath::UnixRoom | FastPath::PipeRoom | FastPath::EventfdRoom => {
-            poll_fast_to_write(fast_path, file?)
-        }
+        FastPath::ByCall => poll_fast_by_call(filter, body, file?),
+        FastPath::PipeEdge | FastPath::No => return None,
     };
-    match result {
-        FastResult::Ready(_) => Some(true),
-        FastResult::Nothing => Some(false),
-        FastResult::Ask => None,
+    match look {
+        FastLook::Ready(_) | FastLook::Ended(_) | FastLook::HungUp(_) => Some(true),
+        FastLook::Nothing => Some(false),
+        FastLook::Unknown => None,
     }
-}
-
-/// True if more may come without a wake-up, once an event was reported with the spin lock held and the knote stays
-/// enabled.
-#[inline(always)]
-pub(crate) fn needs_recheck(fast_path: FastPath) -> bool {
-    fast_path == FastPath::PipeEdge
 }
 
 /// `event`, which was told at a glance, has not reached the program.

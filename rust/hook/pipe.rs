@@ -36,6 +36,8 @@ mod field {
     pub(super) const RING_SIZE: Field<u32> = Field::at(kq_offset_KQ_PIPE_RING_SIZE);
     pub(super) const READERS: Field<u32> = Field::at(kq_offset_KQ_PIPE_READERS);
     pub(super) const WRITERS: Field<u32> = Field::at(kq_offset_KQ_PIPE_WRITERS);
+    pub(super) const WRITER_COUNTER: Field<u32> = Field::at(kq_offset_KQ_PIPE_W_COUNTER);
+    pub(super) const FILE_PIPE: Field<u64> = Field::at(kq_offset_KQ_FILE_PIPE);
     pub(super) const BUFFERS: Field<*const u8> = Field::at(kq_offset_KQ_PIPE_BUFS);
     pub(super) const BUFFER_OFFSET: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_OFFSET);
     pub(super) const BUFFER_LEN: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_LEN);
@@ -141,6 +143,14 @@ impl<'a> Pipe<'a> {
     #[inline]
     pub(crate) fn has_writer(&self) -> bool {
         self.read(field::WRITERS) != 0
+    }
+
+    /// True if there was a writer since `file`, which is of this pipe, was opened to read. If there is none by now, the
+    /// pipe has ended for the reader, as `pipe_poll` says.
+    pub(crate) fn had_writer(&self, file: &File) -> bool {
+        // SAFETY: The file is valid; a pipe's has this from its opening on (`fifo_open`).
+        let opened_at = unsafe { field::FILE_PIPE.read(file.as_ptr()) };
+        opened_at != self.read(field::WRITER_COUNTER).into()
     }
 
     /// True if somebody has it open for reading.

@@ -75,6 +75,16 @@ pub(crate) struct End {
     pub(crate) may_be_known: bool,
 }
 
+/// What poll(2) says of a pidfd.
+pub(crate) enum PidfdState {
+    Running,
+    Exited,
+    /// It was waited for.
+    Gone,
+    /// The file is no pidfd.
+    Other,
+}
+
 impl Process {
     /// The process, thread, or zombie of that number in the current task's pid namespace.
     pub(crate) fn find(number: u64) -> Option<Self> {
@@ -88,6 +98,26 @@ impl Process {
         // SAFETY: The file is valid, and keeps what it is of; the reference taken is ours.
         NonNull::new(unsafe { generated::kq_pid_get(generated::kq_file_pid(file.as_ptr())) })
             .map(Process)
+    }
+
+    /// What poll(2) says of the process or thread that `file` is a pidfd of (`pidfd_poll`). Never sleeps.
+    pub(crate) fn poll_pidfd(file: &File) -> PidfdState {
+        // SAFETY: The file is valid, and keeps what it is of.
+        let Some(pid) = NonNull::new(unsafe { generated::kq_file_pid(file.as_ptr()) }) else {
+            return PidfdState::Other;
+        };
+        let _rcu = rcu::read_lock();
+        // SAFETY: RCU keeps the task. What is asked of it is a single word, and the number of its threads.
+        unsafe {
+            let task = bindings::pid_task(pid.as_ptr(), bindings::pid_type_PIDTYPE_PID);
+            if task.is_null() {
+                PidfdState::Gone
+            } else if generated::kq_task_has_exited(task) {
+                PidfdState::Exited
+            } else {
+                PidfdState::Running
+            }
+        }
     }
 
     /// The current process.
@@ -171,7 +201,7 @@ impl Process {
         let raw = leader.as_ptr();
         // SAFETY: Kept by RCU, and with it its parents. Those of another process are only compared.
         unsafe {
-            if !generated::kq_process_has_exited(raw) {
+            if !generated::kq_task_has_exited(raw) {
                 return Life::Running;
             }
             let parent = generated::kq_process_parent(raw);

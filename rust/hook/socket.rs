@@ -8,7 +8,7 @@
 //! | Kind | Read | Guarded by | Checked against |
 //! |---|---|---|---|
 //! | TCP | sequence numbers, state, error, shutdown, backlog, send buffer | nothing: single words | `tcp_poll`, `tcp_inq`, `sk_stream_wspace` |
-//! | UDP | the first datagrams of `reader_queue` and `sk_receive_queue` | the locks of both, in that order | `first_packet_length` |
+//! | UDP | the first datagrams of `reader_queue` and `sk_receive_queue` | the locks of both, in that order | `first_packet_length`, `udp_poll` |
 //! | UNIX, streams | `inq_len` | nothing: a single word | `unix_inq_len`, `unix_poll` |
 //! | UNIX, others | the first messages of `sk_receive_queue`; of a listener, how many | that queue's lock | `unix_inq_len`, `__skb_try_recv_datagram` |
 //! | raw and ping sockets, netlink, packet | the first messages of `sk_receive_queue` | that queue's lock, interrupts off | `__sock_queue_rcv_skb`, `__skb_try_recv_datagram`; `raw_recvmsg`, `ping_recvmsg`, `netlink_recvmsg`, `tpacket_rcv` |
@@ -46,6 +46,7 @@ use kernel::{
 // States and directions, as in `net/tcp_states.h` and `net/sock.h`.
 const ESTABLISHED: u8 = 1;
 const CLOSE: u8 = 7;
+const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
@@ -70,7 +71,7 @@ const IPPROTO_MPTCP: u16 = 262;
 mod field {
     use crate::{generated::*, hook::field::Field};
     use core::ffi::c_void;
-    use kernel::bindings::{sk_buff_head, sock, spinlock_t, wait_queue_head};
+    use kernel::bindings::{sk_buff, sk_buff_head, sock, spinlock_t, wait_queue_head};
 
     pub(super) const SK: Field<*const sock> = Field::at(kq_offset_KQ_SOCKET_SK);
     pub(super) const WAIT: Field<wait_queue_head> = Field::at(kq_offset_KQ_SOCKET_WAIT);
@@ -84,7 +85,9 @@ mod field {
     pub(super) const PROT: Field<*const c_void> = Field::at(kq_offset_KQ_SOCK_PROT);
     pub(super) const RECEIVE_QUEUE: Field<sk_buff_head> =
         Field::at(kq_offset_KQ_SOCK_RECEIVE_QUEUE);
-    pub(super) const QUEUE_NEXT: Field<usize> = Field::at(kq_offset_KQ_QUEUE_NEXT);
+    pub(super) const QUEUE_NEXT: Field<*const sk_buff> = Field::at(kq_offset_KQ_QUEUE_NEXT);
+    pub(super) const MESSAGE_NEXT: Field<*const sk_buff> = Field::at(kq_offset_KQ_SKB_NEXT);
+    pub(super) const MESSAGE_LEN: Field<u32> = Field::at(kq_offset_KQ_SKB_LEN);
     pub(super) const QUEUE_LOCK: Field<spinlock_t> = Field::at(kq_offset_KQ_QUEUE_LOCK);
     pub(super) const IS_READABLE: Field<usize> = Field::at(kq_offset_KQ_PROTO_IS_READABLE);
     pub(super) const UNIX_INQ_LEN: Field<i32> = Field::at(kq_offset_KQ_UNIX_INQ_LEN);
@@ -221,7 +224,7 @@ impl Stream {
             return Input::Other;
         };
         if state != ESTABLISHED {
-            return self.waiting(sk, state);
+            return self.input_otherwise(sk, state);
         }
         // SAFETY: It is of the kind that is asked for, and has the fields of that kind.
         unsafe {
@@ -238,12 +241,12 @@ impl Stream {
                 }
             };
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
-                return Input::Other;
+                return self.input_otherwise(sk, state);
             }
             // The bytes of a UNIX socket count what was skipped, too: an urgent one. What is left of one that
             // was read, waits without counting.
             let queue = field::RECEIVE_QUEUE.of(sk);
-            let waits = || field::QUEUE_NEXT.read(queue) != queue.addr();
+            let waits = || field::QUEUE_NEXT.read(queue).addr() != queue.addr();
             if readable > 0 {
                 return if readable >= field::RCVLOWAT.read(sk) && (self == Stream::Tcp || waits()) {
                     Input::Bytes(readable.into())
@@ -275,63 +278,104 @@ impl Stream {
         }
     }
 
-    /// The connections that wait at a socket that listens: it is of that kind, and in that state.
+    /// [`Stream::input`] of a socket that is not just connected: the connections that wait at one that listens, and
+    /// what is left of a stream that has ended. It is of that kind, and in that state.
     #[inline(never)]
-    fn waiting(self, sk: *const bindings::sock, state: u8) -> Input {
-        // SAFETY: Valid, as our caller has found; all are single words.
-        let count = unsafe {
-            if state != LISTEN || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
+    fn input_otherwise(self, sk: *const bindings::sock, state: u8) -> Input {
+        // SAFETY: Valid, and of the kind that is asked for, as our caller has found; all are single words. (`tcp_inq` reads
+        // several of them, as `tcp_ioctl` does with the socket locked: what comes or is read meanwhile is counted or not.)
+        unsafe {
+            if field::ERR.read(sk) != 0 {
                 return Input::Other;
             }
-            match self {
-                Stream::Unix => generated::kq_sock_receive_queue_len(sk.cast_mut()),
-                Stream::Tcp => generated::kq_sock_accept_backlog(sk.cast_mut()),
+            let shutdown = field::SHUTDOWN.read(sk);
+            if state == LISTEN {
+                let count = match self {
+                    Stream::Unix => generated::kq_sock_receive_queue_len(sk.cast_mut()),
+                    Stream::Tcp => generated::kq_sock_accept_backlog(sk.cast_mut()),
+                };
+                return if count > 0 && shutdown == 0 {
+                    Input::Bytes(count.into())
+                } else {
+                    Input::Other
+                };
             }
-        };
-        if count > 0 {
-            Input::Bytes(count.into())
-        } else {
-            Input::Other
+            if shutdown & RCV_SHUTDOWN == 0 {
+                return Input::Other;
+            }
+            let left = match self {
+                Stream::Unix if !has_own_queue(sk) => field::UNIX_INQ_LEN.read(sk),
+                Stream::Tcp if Self::is_plain(sk) => generated::kq_sock_tcp_inq(sk.cast_mut()),
+                _ => return Input::Other,
+            };
+            Input::ended(left.max(0).into(), shutdown, state)
         }
     }
 
     /// How many bytes of room `file` has, if it is of that kind, connected, and has as much as poll(2)
-    /// asks for; `Other` if not. (TCP tells of room only those who were told that there is none.) Takes no
-    /// lock, and never sleeps.
+    /// asks for, or how much there was when it was shut down; `Other` if not. (TCP tells of room only those who were told
+    /// that there is none.) Takes no lock, and never sleeps.
+    #[inline(always)]
     pub(crate) fn room(self, file: &File) -> Input {
-        let Some((sk, ESTABLISHED)) = self.sock(file) else {
+        let Some((sk, state)) = self.sock(file) else {
             return Input::Other;
         };
         // SAFETY: It is of the kind that is asked for. All are single words; `sk_stream_is_writable` asks
         // the protocol, which for plain TCP looks at single words as well.
         unsafe {
-            if field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
+            if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain(sk)) {
                 return Input::Other;
             }
+            let shutdown = field::SHUTDOWN.read(sk);
+            let connected = state == ESTABLISHED || (self == Stream::Tcp && state == CLOSE_WAIT);
+            let has_ended = shutdown & SEND_SHUTDOWN != 0;
             let sk = sk.cast_mut();
             let room = match self {
-                Stream::Unix if generated::kq_sock_unix_is_writable(sk) => {
+                Stream::Unix if has_ended || generated::kq_sock_unix_is_writable(sk) => {
                     generated::kq_sock_wspace(sk)
                 }
-                Stream::Tcp if Self::is_plain(sk) && generated::kq_sock_stream_is_writable(sk) => {
+                Stream::Tcp if has_ended || generated::kq_sock_stream_is_writable(sk) => {
                     generated::kq_sock_stream_wspace(sk)
                 }
                 _ => return Input::Other,
             };
-            Input::Bytes(room.max(0).into())
+            let room = room.max(0).into();
+            if has_ended {
+                Input::ended(room, shutdown, state)
+            } else if connected {
+                Input::Bytes(room)
+            } else {
+                Input::Other
+            }
         }
     }
 }
 
-/// What one look at a stream socket tells.
+/// What can be told of a socket without a call that may sleep.
 pub(crate) enum Input {
     /// As many bytes as `SO_RCVLOWAT` asks for, as much room, or as many connections, and no end and no
     /// error.
     Bytes(i64),
+    /// That direction has ended without an error. There are so many bytes left, or so much room.
+    Ended(i64),
+    /// The same, and poll(2) reports `POLLHUP`.
+    HungUp(i64),
     /// Neither bytes nor an end nor an error.
     Nothing,
-    /// One has to look closer.
+    /// The socket has to be polled.
     Other,
+}
+
+impl Input {
+    /// One direction has ended of a socket that is shut down like this, in that state. When poll(2) reports `POLLHUP` is as
+    /// in `tcp_poll` and `unix_poll`.
+    fn ended(bytes: i64, shutdown: u8, state: u8) -> Self {
+        if shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN || state == CLOSE {
+            Input::HungUp(bytes)
+        } else {
+            Input::Ended(bytes)
+        }
+    }
 }
 
 /// The socket behind a file.
@@ -359,17 +403,28 @@ impl Messages {
     const MOST: usize = 32;
 
     fn count(&mut self, queue: &Queue) {
-        // SAFETY: The queue is locked, so the messages in it stay.
+        // SAFETY: The queue is locked.
+        unsafe { self.count_some(queue.queue, Self::MOST) };
+    }
+
+    /// Goes on until there are `most`.
+    ///
+    /// # Safety
+    ///
+    /// The queue is locked.
+    #[inline]
+    unsafe fn count_some(&mut self, queue: *mut bindings::sk_buff_head, most: usize) {
+        // SAFETY: The queue is locked, so the messages in it stay. The first and the last are linked with the queue itself.
         unsafe {
-            let mut message = generated::kq_skb_first(queue.queue);
-            while !message.is_null() {
-                if self.count == Self::MOST {
+            let mut message = field::QUEUE_NEXT.read(queue);
+            while !ptr::eq(message, queue.cast()) {
+                if self.count == most {
                     self.more = true;
                     return;
                 }
                 self.count += 1;
-                self.bytes += i64::from(generated::kq_skb_len(message));
-                message = generated::kq_skb_next(queue.queue, message);
+                self.bytes += i64::from(field::MESSAGE_LEN.read(message));
+                message = field::MESSAGE_NEXT.read(message);
             }
         }
     }
@@ -390,6 +445,37 @@ impl Messages {
 struct Queue {
     queue: *mut bindings::sk_buff_head,
     flags: c_ulong,
+}
+
+/// A socket's queue, locked while interrupts are off.
+struct TriedQueue(*mut bindings::sk_buff_head);
+
+impl TriedQueue {
+    /// `None` if the lock is not free: the caller may hold a lock that its holder waits for.
+    ///
+    /// # Safety
+    ///
+    /// `queue` is valid until the value is dropped, messages are only put into it and taken from it under its lock, and
+    /// interrupts are off.
+    unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Option<Self> {
+        // SAFETY: By this function's contract.
+        unsafe { generated::kq_spin_trylock(field::QUEUE_LOCK.of(queue).cast_mut()) }
+            .then_some(TriedQueue(queue))
+    }
+
+    /// The first message, which stays while the queue is locked.
+    fn first(&self) -> Option<*mut bindings::sk_buff> {
+        // SAFETY: The queue is valid, as it is locked.
+        let first = unsafe { field::QUEUE_NEXT.read(self.0) };
+        (!ptr::eq(first, self.0.cast())).then_some(first.cast_mut())
+    }
+}
+
+impl Drop for TriedQueue {
+    fn drop(&mut self) {
+        // SAFETY: Locked in `lock`.
+        unsafe { generated::kq_spin_unlock(field::QUEUE_LOCK.of(self.0).cast_mut()) };
+    }
 }
 
 impl Queue {
@@ -415,10 +501,15 @@ impl Drop for Queue {
 impl<'a> Socket<'a> {
     /// The socket of `file`, if it is one.
     pub(crate) fn of(file: &'a File) -> Option<Self> {
-        // SAFETY: The file is valid; the result is null for a file that is no socket.
-        let socket = unsafe { bindings::sock_from_file(file.as_ptr()) };
-        let socket = NonNull::new(socket)?;
         let operations = operations(file);
+        let socket = if is_known(operations) {
+            // SAFETY: The file is valid. The private data of a file with a socket's operations is one.
+            unsafe { (*file.as_ptr()).private_data.cast() }
+        } else {
+            // SAFETY: The file is valid; the result is null for a file that is no socket.
+            unsafe { bindings::sock_from_file(file.as_ptr()) }
+        };
+        let socket: NonNull<bindings::socket> = NonNull::new(socket)?;
         if !is_known(operations) {
             OPERATIONS.store(ptr::from_ref(operations).addr(), Relaxed);
         }
@@ -539,6 +630,80 @@ impl<'a> Socket<'a> {
             }
         };
         Some(Count::Exactly(count.max(0)))
+    }
+
+    /// Bytes in the messages that wait, if it is of a kind whose messages are counted, there are few, and nothing else is
+    /// to be told. Never sleeps, and waits for no lock. Interrupts are off. The file `blocks` if it is not `O_NONBLOCK`.
+    pub(crate) fn messages_at_once(&self, blocks: bool) -> Input {
+        /// So many messages are counted in no time, and not more, since interrupts are off meanwhile.
+        const FEW: usize = 4;
+        let sock = self.sock.as_ptr();
+        let mut messages = Messages::default();
+        // SAFETY: Valid by the type's invariant, and of the kind that each function takes. Interrupts are off.
+        unsafe {
+            if field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
+                return Input::Other;
+            }
+            match self.kind {
+                Kind::Udp if has_own_queue(sock) => return Input::Other,
+                Kind::Udp => {
+                    let Some(reader) = TriedQueue::lock(generated::kq_sock_reader_queue(sock))
+                    else {
+                        return Input::Other;
+                    };
+                    let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
+                    else {
+                        return Input::Other;
+                    };
+                    messages.count_some(reader.0, FEW);
+                    messages.count_some(queue.0, FEW);
+                    // `udp_poll` drops a datagram whose checksum is wrong, if a read would block then.
+                    let first = reader.first().or_else(|| queue.first());
+                    if blocks && first.is_some_and(|first| !generated::kq_skb_is_checked(first)) {
+                        return Input::Other;
+                    }
+                }
+                // A connection that has not begun or has ended has more to tell, as one that listens has.
+                Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => {
+                    return Input::Other;
+                }
+                Kind::Unix if has_own_queue(sock) => return Input::Other,
+                Kind::Unix | Kind::Messages => {
+                    let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
+                    else {
+                        return Input::Other;
+                    };
+                    messages.count_some(queue.0, FEW);
+                }
+                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => return Input::Other,
+            }
+        }
+        match messages.total() {
+            Some(Count::Exactly(bytes)) => Input::Bytes(bytes),
+            Some(Count::AtLeast(_)) => Input::Other,
+            None => Input::Nothing,
+        }
+    }
+
+    /// Bytes of room, if it is of a kind that poll(2) asks for nothing else, and has as much as it asks for
+    /// (`datagram_poll`; `unix_dgram_poll` of a connection, whose other side has no other sender). Takes no lock, and never
+    /// sleeps.
+    pub(crate) fn room_at_once(&self) -> Input {
+        let sock = self.sock.as_ptr();
+        // SAFETY: Valid by the type's invariant. All are single words.
+        unsafe {
+            let has_room = match self.kind {
+                Kind::Udp | Kind::Messages => generated::kq_sock_is_writable(sock),
+                Kind::Unix if self.is_connection() && self.state() == ESTABLISHED => {
+                    generated::kq_sock_unix_is_writable(sock)
+                }
+                _ => false,
+            };
+            if !has_room || field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
+                return Input::Other;
+            }
+            Input::Bytes(i64::from(generated::kq_sock_wspace(sock)).max(0))
+        }
     }
 
     /// True if there is something to read that is not in the socket's own queue: only its protocol
