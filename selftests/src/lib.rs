@@ -29,6 +29,7 @@ mod mounts;
 mod nested;
 mod oracle;
 mod passing;
+mod paths;
 mod peers;
 mod pipe;
 mod process;

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A scan has two ways to evaluate a knote on a descriptor: with the spin lock held, which a knote with `EV_ONESHOT` never
+//! takes, and by running its filter, which may sleep. Both have to say the same of every kind of descriptor in every state.
+
+use crate::{
+    common::*,
+    datagram::{seqpacket, udp},
+    socket::tcp,
+};
+use kqueue::{ev, note, Event};
+use std::{
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
+    },
+    time::Duration,
+};
+
+/// What an event says besides its flags of registration.
+fn told(events: &[Event]) -> Option<(u16, u32, i64)> {
+    let mask = !(ev::ADD | ev::ONESHOT | ev::CLEAR | ev::DISPATCH | ev::ENABLE);
+    match events {
+        [] => None,
+        [event] => Some((event.flags & mask, event.fflags, event.data)),
+        events => panic!("{events:?}"),
+    }
+}
+
+fn with(event: Event, flags: u16) -> Event {
+    Event {
+        flags: event.flags | flags,
+        ..event
+    }
+}
+
+/// What is reported of `event`'s descriptor in each way.
+#[track_caller]
+fn compare(state: &str, event: Event) {
+    let slow = kqueue();
+    let by_filter = told(&collect(&slow, with(event, ev::ONESHOT)));
+    for flags in [0, ev::CLEAR, ev::DISPATCH] {
+        let fast = kqueue();
+        let event = with(event, flags);
+        let first = told(&collect(&fast, event));
+        assert_eq!(first, by_filter, "{state}, flags {flags:x}");
+        // Without being looked at when it is registered.
+        let queue = kqueue();
+        change(&queue, &[event]);
+        assert_eq!(
+            told(&pending(&queue)),
+            by_filter,
+            "{state}, flags {flags:x}, pending"
+        );
+        let again = if flags == 0 { by_filter } else { None };
+        assert_eq!(
+            told(&pending(&queue)),
+            again,
+            "{state}, flags {flags:x}, again"
+        );
+        // A change looks at it in its own way.
+        if flags == ev::DISPATCH {
+            change(
+                &queue,
+                &[Event {
+                    flags: ev::ENABLE,
+                    ..event
+                }],
+            );
+            assert_eq!(told(&pending(&queue)), by_filter, "{state}, enabled");
+        }
+    }
+}
+
+/// The same in both directions, with low-water marks about what there is.
+#[track_caller]
+fn both(state: &str, fd: &impl AsRawFd) {
+    for (direction, add) in [("read", add_read(fd, 0)), ("write", add_write(fd, 0))] {
+        compare(&format!("{state}, {direction}"), add);
+        for mark in [1, 3, 4, 1 << 40] {
+            // Room that is not there is waited for, which only the filter can.
+            if direction == "write" && mark > 1 {
+                continue;
+            }
+            compare(
+                &format!("{state}, {direction}, mark {mark}"),
+                add.fflags(note::LOWAT).data(mark),
+            );
+        }
+    }
+}
+
+/// Until as much has arrived as was sent: loopback delivers at once, but the acknowledgement of an end may come later.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+fn set_nonblocking(fd: &impl AsRawFd) {
+    // SAFETY: No pointers.
+    unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        assert_eq!(
+            libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK),
+            0
+        );
+    }
+}
+
+#[test]
+fn tcp_says_the_same() {
+    let (mut one, other) = tcp();
+    both("nothing", &other);
+    one.write_all(b"abc").unwrap();
+    settle();
+    both("data", &other);
+    one.shutdown(Shutdown::Write).unwrap();
+    settle();
+    both("data and the end", &other);
+    both("own end", &one);
+    read(&other, 3);
+    both("the end", &other);
+    other.shutdown(Shutdown::Write).unwrap();
+    settle();
+    both("both ends", &other);
+    both("both ends, the other one", &one);
+}
+
+#[test]
+fn tcp_with_an_error_says_the_same() {
+    let (one, mut other) = tcp();
+    other.write_all(b"unread").unwrap();
+    settle();
+    // What was not read resets the connection.
+    drop(one);
+    settle();
+    both("reset", &other);
+}
+
+#[test]
+fn tcp_out_of_room_says_the_same() {
+    let (mut one, other) = tcp();
+    one.set_nonblocking(true).unwrap();
+    while one.write(&[0; 65536]).is_ok() {}
+    settle();
+    while one.write(&[0; 1]).is_ok() {}
+    both("full", &one);
+    both("much", &other);
+}
+
+#[test]
+fn tcp_before_and_while_it_listens_says_the_same() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    both("nobody", &listener);
+    let clients: Vec<_> = (0..3)
+        .map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap())
+        .collect();
+    settle();
+    both("three", &listener);
+    drop(clients);
+    // SAFETY: No pointers.
+    let fresh = unsafe { OwnedFd::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0)) };
+    both("unconnected", &fresh);
+}
+
+#[test]
+fn unix_streams_say_the_same() {
+    let (mut one, other) = UnixStream::pair().unwrap();
+    both("nothing", &other);
+    one.write_all(b"abc").unwrap();
+    both("data", &other);
+    one.shutdown(Shutdown::Write).unwrap();
+    both("data and the end", &other);
+    both("own end", &one);
+    read(&other, 3);
+    both("the end", &other);
+    one.shutdown(Shutdown::Read).unwrap();
+    both("shut", &one);
+    both("shut by the other", &other);
+    drop(one);
+    both("gone", &other);
+
+    let (one, mut other) = UnixStream::pair().unwrap();
+    other.write_all(b"unread").unwrap();
+    drop(one);
+    both("reset", &other);
+
+    let (mut one, _other) = UnixStream::pair().unwrap();
+    one.set_nonblocking(true).unwrap();
+    while one.write(&[0; 4096]).is_ok() {}
+    both("full", &one);
+}
+
+#[test]
+fn unix_listeners_say_the_same() {
+    let path = format!("/tmp/paths.{}", std::process::id());
+    let listener = UnixListener::bind(&path).unwrap();
+    both("nobody", &listener);
+    let _clients: Vec<_> = (0..3)
+        .map(|_| UnixStream::connect(&path).unwrap())
+        .collect();
+    both("three", &listener);
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// As many as are counted with the spin lock held, and more than that.
+#[test]
+fn datagrams_say_the_same() {
+    for count in [1, 2, 4, 5, 40] {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        both("UNIX datagram, nothing", &other);
+        // A UNIX socket takes few.
+        for _ in 0..count.min(8) {
+            one.send(b"abc").unwrap();
+        }
+        both(&format!("UNIX datagram, {count}"), &other);
+        both("UNIX datagram, the sender", &one);
+
+        let (one, other) = seqpacket();
+        both("seqpacket, nothing", &other);
+        for _ in 0..count.min(8) {
+            write(&one, b"abc");
+        }
+        both(&format!("seqpacket, {count}"), &other);
+        both("seqpacket, the sender", &one);
+        drop(one);
+        both("seqpacket, the end", &other);
+
+        for blocks in [true, false] {
+            let (one, other) = udp(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            if !blocks {
+                set_nonblocking(&other);
+            }
+            both("UDP, nothing", &other);
+            for _ in 0..count {
+                one.send(b"abc").unwrap();
+            }
+            settle();
+            both(&format!("UDP, {count}"), &other);
+            both("UDP, the sender", &one);
+            read(&other, 3);
+            // What is left was moved to the reader's own queue.
+            if count > 1 {
+                both(&format!("UDP, {count} less one"), &other);
+            }
+        }
+    }
+    let (one, other) = udp(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    one.send(b"").unwrap();
+    settle();
+    both("UDP, an empty one", &other);
+}
+
+#[test]
+fn netlink_says_the_same() {
+    // SAFETY: No pointers.
+    let fd = unsafe {
+        OwnedFd::from_raw_fd(libc::socket(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW,
+            libc::NETLINK_ROUTE,
+        ))
+    };
+    both("nothing", &fd);
+    // A request that is refused is answered.
+    let request: [u32; 5] = [20, 18 | (1 << 16), 7, 0, 0];
+    let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    write(&fd, &bytes);
+    both("an answer", &fd);
+}
+
+#[test]
+fn pipes_say_the_same() {
+    let (reader, writer) = pipe();
+    both("empty", &reader);
+    both("writer of an empty one", &writer);
+    write(&writer, b"abc");
+    both("data", &reader);
+    let second = writer.try_clone().unwrap();
+    drop(writer);
+    both("data, a dup", &reader);
+    drop(second);
+    both("data and the end", &reader);
+    read(&reader, 3);
+    both("the end", &reader);
+
+    let (reader, writer) = pipe();
+    drop(reader);
+    both("nobody reads", &writer);
+
+    let (reader, writer) = pipe();
+    set_nonblocking(&writer);
+    // SAFETY: The memory is valid.
+    while unsafe { libc::write(writer.as_raw_fd(), [0u8; 4096].as_ptr().cast(), 4096) } > 0 {}
+    both("full", &writer);
+    both("full, the reader", &reader);
+    drop(writer);
+    both("full and the end", &reader);
+}
+
+#[test]
+fn fifos_say_the_same() {
+    let path = format!("/tmp/paths.{}.fifo", std::process::id());
+    let name = std::ffi::CString::new(path.clone()).unwrap();
+    // SAFETY: A valid name.
+    let reader = unsafe {
+        assert_eq!(libc::mkfifo(name.as_ptr(), 0o600), 0);
+        OwnedFd::from_raw_fd(libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK))
+    };
+    both("no writer yet", &reader);
+    let writer = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    both("a writer", &reader);
+    write(&writer, b"abc");
+    both("data", &reader);
+    drop(writer);
+    both("data and the end", &reader);
+    read(&reader, 3);
+    both("the end", &reader);
+    // SAFETY: A valid name.
+    let late = unsafe {
+        OwnedFd::from_raw_fd(libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK))
+    };
+    both("a reader that came after the writer", &late);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn counters_say_the_same() {
+    // SAFETY: No pointers.
+    let fd = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_NONBLOCK)) };
+    both("eventfd, nothing", &fd);
+    write(&fd, &3u64.to_ne_bytes());
+    both("eventfd, three", &fd);
+    write(&fd, &(u64::MAX - 4).to_ne_bytes());
+    both("eventfd, full", &fd);
+
+    // SAFETY: No pointers.
+    let fd = unsafe {
+        OwnedFd::from_raw_fd(libc::timerfd_create(
+            libc::CLOCK_MONOTONIC,
+            libc::TFD_NONBLOCK,
+        ))
+    };
+    compare("timerfd, nothing", add_read(&fd, 0));
+    let once = libc::itimerspec {
+        it_interval: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+        it_value: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 1,
+        },
+    };
+    // SAFETY: Valid pointers.
+    unsafe {
+        assert_eq!(
+            libc::timerfd_settime(fd.as_raw_fd(), 0, &once, std::ptr::null_mut()),
+            0
+        );
+    }
+    settle();
+    compare("timerfd, expired", add_read(&fd, 0));
+    compare(
+        "timerfd, a mark",
+        add_read(&fd, 0).fflags(note::LOWAT).data(1),
+    );
+    compare(
+        "timerfd, a higher mark",
+        add_read(&fd, 0).fflags(note::LOWAT).data(2),
+    );
+    let hooks = std::fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap();
+    assert!(hooks.contains("timerfd counts: read\n"), "{hooks}");
+}
+
+#[test]
+fn pidfds_say_the_same() {
+    let gate = Gate::new();
+    let child = fork(|| {
+        gate.wait();
+        0
+    });
+    // SAFETY: No pointers.
+    let fd = unsafe {
+        OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, child, 0) as libc::c_int)
+    };
+    compare("running", add_read(&fd, 0));
+    gate.open();
+    let queue = kqueue();
+    change(&queue, &[add_read(&fd, 0)]);
+    one(&queue);
+    compare("exited", add_read(&fd, 0));
+    reap(child);
+    compare("waited for", add_read(&fd, 0));
+}
+
+#[test]
+fn kqueues_say_the_same() {
+    let inner = kqueue();
+    compare("nothing", add_read(&inner, 0));
+    let (reader, writer) = pipe();
+    let (second, _writer) = pipe();
+    change(&inner, &[add_read(&reader, 0), add_read(&second, 0)]);
+    write(&writer, b"abc");
+    compare("one of two", add_read(&inner, 0));
+    compare("a mark", add_read(&inner, 0).fflags(note::LOWAT).data(1));
+    compare(
+        "a higher mark",
+        add_read(&inner, 0).fflags(note::LOWAT).data(2),
+    );
+}
