@@ -65,7 +65,8 @@ build_program() (
 		say "building $name ($which)"
 		rm -rf "$dir"
 		mkdir -p "$dir"
-		tar -x -f "$(fetch "$package" "$suite")" -C "$dir" --strip-components 1
+		# One without a package fetches its sources itself.
+		[ -z "$package" ] || tar -x -f "$(fetch "$package" "$suite")" -C "$dir" --strip-components 1
 		(cd "$dir" && build "$which")
 		echo "$recipe" >"$dir/.built"
 	done
