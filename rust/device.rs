@@ -7,24 +7,26 @@ use crate::{
         ContentWatcher, ProcessWatcher, SignalWatcher, CONTENT_MARKS, FILE_MARKS, FOLDER_MARKS,
         MOUNT_MARKS,
     },
-    hook::{
-        chardev::{self, Device, PollTable},
-        close::CloseHook,
-        eventfd,
-        fdtable::{Closing, WeakFile},
-        fsnotify,
-        knote::Slabs,
-        pollwait::Events,
-        process::{ExecHook, ForkHook, SignalHook},
-        seek::{SeekHook, SeekProbe},
-        timerfd,
-        tracepoint::Tracepoint,
-        usercopy, //
-    },
+    hook::{close::CloseHook, knote::Slabs, usercopy},
     kevent::{kevent, Request},
     kqueue::Kqueue,
     limit::Users,
     nesting::Nesting,
+    sys::{
+        file::{
+            chardev::{self, Device, PollTable},
+            eventfd,
+            fdtable::{Closing, WeakFile},
+            poll::Events,
+            timerfd,
+        },
+        notify::fsnotify,
+        probe::{
+            seek::{SeekHook, SeekProbe},
+            tracepoint::Tracepoint,
+        },
+        process::pid::{ExecHook, ForkHook, SignalHook},
+    },
     uapi::{kevent_args_size, short_form, KeventArgs, Short, IOC_CREATE, IOC_KEVENT}, //
 };
 use core::mem::MaybeUninit;

@@ -5,12 +5,12 @@
 use crate::{
     hook::{
         guard::KnotesGuard,
-        signal,
         sleepers::{Deadline, Wakeup},
         trace,
-        usercopy::{Buffer, Scratch, UserEvents}, //
+        usercopy::{Buffer, Scratch, UserEvents},
     },
     kqueue::{Caller, EventSink, Kqueue},
+    sys::process::signal,
     uapi::*, //
 };
 use core::slice::from_ref;

@@ -8,12 +8,11 @@ use crate::{
     generated::kqueue_event,
     hook::{
         close::Bindings,
-        erased::Erased,
         knote::{Key, Keyed},
-        observer::Watcher,
         sleepers::WakeFlags,
-        usercopy::Scratch, //
+        usercopy::Scratch,
     },
+    sys::{memory::erased::Erased, process::observer::Watcher},
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
 };
 

@@ -8,28 +8,32 @@ use crate::{
     device::Shared,
     filter::{self, Attach, FastLook, FastPath, Filter, Report},
     hook::{
-        arrayvec::{ArrayVec, Free},
         close::{Bindings, ClosedKnote, ClosedList, Owner, Rewalk},
-        erased::Erased,
-        fdtable::{self, Closing, CurrentTable, FileAddress, Names, TableId, WeakFile},
-        flag::Flag,
         guard::KnotesGuard,
-        irqlock::IrqSave,
-        killable,
         knote::{Key, Keyed, Locks, Parts},
-        notify::Notifier,
         queue::{Look, Queue, Seen, Verdict, Walked},
         recheck::{self, RecheckList, RecheckTimer},
-        seqfile,
-        slab::Memory,
         sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
         trace,
-        usercopy::{Buffer, Scratch}, //
+        usercopy::{Buffer, Scratch},
     },
     knote::{Bodies, Body, Knote},
     limit::User,
     nesting::{Graph, Links},
     state::{State, Take},
+    sys::{
+        file::{
+            fdtable::{self, Closing, CurrentTable, FileAddress, Names, TableId, WeakFile},
+            seqfile,
+        },
+        lock::{flag::Flag, irqlock::IrqSave, killable},
+        memory::{
+            arrayvec::{ArrayVec, Free},
+            erased::Erased,
+            slab::Memory,
+        },
+        notify::notifier::Notifier,
+    },
     table::{Knotes, Table},
     uapi::*, //
 };

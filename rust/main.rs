@@ -12,21 +12,21 @@
 //!
 //! 1. `Locks::knotes`, a mutex. Held by who registers, scans or removes. Filters run under it, and
 //!    they call `->poll` and `->unlocked_ioctl`, which may sleep as long as it likes: who is being killed waits for the
-//!    mutex no longer (`hook::killable`), and what such a task had to remove is done by the owner of the mutex when it
+//!    mutex no longer (`sys::lock::killable`), and what such a task had to remove is done by the owner of the mutex when it
 //!    releases that (`Kqueue::settle`). Events are copied out under it, but with page faults off
 //!    (`hook::usercopy`).
 //!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
-//!    of all users (`limit`), that of a probe's registration (`hook::probe`), and those of a user's marks
-//!    (`hook::fsnotify`), with fsnotify's own in them.
+//!    of all users (`limit`), that of a probe's registration (`sys::probe::hook`), and those of a user's marks
+//!    (`sys::notify::fsnotify`), with fsnotify's own in them.
 //! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), siglock.
 //!    Not ours, but their wake-ups run under them and go on to 3 and 4.
-//! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`hook::probe`), or of a mark's
-//!    target (`hook::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
+//! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`sys::probe::hook`), or of a mark's
+//!    target (`sys::notify::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
 //!    process, a file, its contents or mounts (`filter`). Spin locks, all but those of bindings and marks with interrupts off. By itself,
 //!    that of a user's watched objects (`objects`).
 //! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan polls many kinds of files
 //!    under it (`filter::poll_fast`). Some of these have a lock of 2, or one under which a lock of 2 may be taken: the
-//!    wait queue's of a pipe (`hook::pipe`), those of a socket's queues (`hook::socket`), and the lock of this kind of a
+//!    wait queue's of a pipe (`sys::file::pipe`), those of a socket's queues (`sys::file::socket`), and the lock of this kind of a
 //!    kqueue in a kqueue. A scan tries such a lock and does not wait for it; while it has the lock it takes no other one
 //!    but the second queue's of a UDP socket, which it tries as well. Sleepers are woken under it (`hook::sleepers`): the
 //!    scheduler's locks nest in it.
@@ -35,11 +35,11 @@
 //!
 //! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes
 //! one in the same round. A scan, which has the mutex that the other one will want, wakes when it is done with 4.
-//! Pollers and SIGIO are told from an irq_work, under nothing (`hook::notify`); so a kqueue in a kqueue nests no
+//! Pollers and SIGIO are told from an irq_work, under nothing (`sys::notify::notifier`); so a kqueue in a kqueue nests no
 //! locks of one kind.
 //!
 //! Who has 3 or 4 is in an RCU read-side critical section. Some of what is read under them relies on that: the table of
-//! descriptors (`hook::fdtable`), a sleeper's task.
+//! descriptors (`sys::file::fdtable`), a sleeper's task.
 //!
 //! # State of others
 //!
@@ -47,11 +47,11 @@
 //! (by its family, type and protocol, by its operations or what it is polled with) whose locking
 //! rule is named where it is read, and was checked against that subsystem's source. All else is
 //! asked by its public operations, `->poll`, or `FIONREAD` where those who answer take their own
-//! locks and cannot be kept waiting, or counts as 1. That holds for sockets (`hook::socket` has the
-//! list), pipes (`hook::pipe`), eventfds (`hook::eventfd`), timerfds (`hook::timerfd`), terminals and inotify
-//! (`hook::ioctl`), and pidfds, whose process is in their inode as long as that is there (`hook::process`). A file's
+//! locks and cannot be kept waiting, or counts as 1. That holds for sockets (`sys::file::socket` has the
+//! list), pipes (`sys::file::pipe`), eventfds (`sys::file::eventfd`), timerfds (`sys::file::timerfd`), terminals and inotify
+//! (`sys::file::ioctl`), and pidfds, whose process is in their inode as long as that is there (`sys::process::pid`). A file's
 //! operations are read once for what is done with them, as a hang-up or a hot unplug may replace them
-//! (`hook::pollwait::operations`). How much is looked at under a lock is bounded, as others may choose how much there is:
+//! (`sys::file::poll::operations`). How much is looked at under a lock is bounded, as others may choose how much there is:
 //! a scan counts four messages of each socket under the spin lock, and 32 without it.
 //!
 //! # Field protection
@@ -132,11 +132,12 @@ mod limit;
 mod nesting;
 mod objects;
 mod state;
+mod sys;
 mod table;
 mod uapi;
 
 use device::Shared;
-use hook::{chardev::Registration, params, workqueue::OwnQueue};
+use hook::params;
 use kernel::{
     debugfs::{Dir, File},
     fmt,
@@ -144,6 +145,7 @@ use kernel::{
     sync::Arc, //
 };
 use kqueue::Kqueue;
+use sys::{file::chardev::Registration, notify::workqueue::OwnQueue};
 
 module! {
     type: KqueueModule,

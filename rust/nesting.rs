@@ -9,7 +9,7 @@
 //! an edge visits no more than these.
 //!
 //! So a chain has [`PATHS_MAX`] links at most. Its length costs no more than other paths do: each kqueue on it is told in an
-//! interrupt of its own ([`crate::hook::notify`]), a look at one looks into no other, and none is released within the
+//! interrupt of its own ([`crate::sys::notify::notifier`]), a look at one looks into no other, and none is released within the
 //! release of another. The walks keep their way in memory, and do not recur.
 //!
 //! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex, when an

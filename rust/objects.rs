@@ -7,12 +7,12 @@
 
 use crate::{
     filter::{ContentWatcher, FileWatcher, Folder, Namespace},
-    hook::{
-        fsnotify::{Group, Shares, Sharing},
-        irqlock::IrqLock,
-        params, //
-    },
-    limit::User, //
+    hook::params,
+    limit::User,
+    sys::{
+        lock::irqlock::IrqLock,
+        notify::fsnotify::{Group, Shares, Sharing},
+    }, //
 };
 use kernel::{
     alloc::Flags,

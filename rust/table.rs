@@ -10,12 +10,10 @@
 
 use crate::{
     filter::Filter,
-    hook::{
-        knote::{Key, Place},
-        random::random, //
-    },
+    hook::knote::{Key, Place},
     knote::{Bodies, Knote},
-    limit::{Charge, User}, //
+    limit::{Charge, User},
+    sys::memory::random::random, //
 };
 use core::{mem::ManuallyDrop, ptr};
 use kernel::{

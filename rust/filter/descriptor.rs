@@ -28,25 +28,28 @@ use super::{
 };
 use crate::{
     device::Shared,
-    hook::{
-        chardev::object_of,
-        close,
-        contents,
-        erased::Erased,
-        fdtable::CurrentTable,
-        fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
-        hrtimer::Retry,
-        pipe::{Pipe, NOT_FULL},
-        pollwait::{self, Events, Extra},
-        probe::Watch,
-        seek::{Seek, SeekProbe},
-        usercopy::Scratch, //
-    },
+    hook::{close, usercopy::Scratch},
     knote::{Bodies, Body, Knote},
     kqueue::Kqueue,
     limit::{self, Charge, TimerPlace, User},
     nesting::Edge,
     objects::{ObjectKind, ObjectPlace},
+    sys::{
+        file::{
+            chardev::object_of,
+            contents,
+            fdtable::CurrentTable,
+            pipe::{Pipe, NOT_FULL},
+            poll::{self, Events, Extra},
+        },
+        memory::erased::Erased,
+        notify::fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
+        probe::{
+            hook::Watch,
+            seek::{Seek, SeekProbe},
+        },
+        time::hrtimer::Retry,
+    },
     uapi::*, //
 };
 use core::sync::atomic::Ordering;
@@ -242,12 +245,12 @@ pub(super) fn attach(
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
     knote.body_mut(bodies).kind = kind;
-    if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !pollwait::is_pollable(&file) {
+    if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !poll::is_pollable(&file) {
         return attach_other(knote, file, table, kind, shared, direction, bodies);
     }
     close::bind(knote, file, table, bodies)?;
     if direction == Direction::Read && kind.is_stream() {
-        pollwait::listen_to_stream(knote, bodies)?;
+        poll::listen_to_stream(knote, bodies)?;
         let file = knote.file(bodies).ok_or(EBADF)?;
         return Ok(Attached {
             source: None,
@@ -255,7 +258,7 @@ pub(super) fn attach(
             may_be_ready: !matches!(kind.poll_fast(file, direction, false), FastLook::Nothing),
         });
     }
-    let (events, extra) = pollwait::listen(knote, bodies)?;
+    let (events, extra) = poll::listen(knote, bodies)?;
     let source = match extra {
         None => None,
         Some(extra) => {
@@ -303,7 +306,7 @@ fn attach_other(
         // Bound before there is an edge, and unbound after that is gone: see `Nesting::with_watchers`.
         let file = knote.file(bodies).ok_or(EINVAL)?;
         rare.edge = connect(file, direction, knote, shared)?;
-        rare.extra = pollwait::listen(knote, bodies)?.1;
+        rare.extra = poll::listen(knote, bodies)?.1;
     }
     Ok(Attached {
         source: rare

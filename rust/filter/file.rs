@@ -27,19 +27,19 @@
 
 use super::descriptor::Direction;
 use crate::{
-    hook::{
-        chardev::object_of,
-        contents,
-        eventfd,
-        ioctl,
-        pipe::Pipe,
-        pollwait::{self, Events, PollFunction},
-        process::{PidfdState, Process},
-        socket::{Count, Input, Socket, Stream},
-        timerfd,
-        usercopy::Scratch, //
-    },
+    hook::usercopy::Scratch,
     kqueue::Kqueue,
+    sys::{
+        file::{
+            chardev::object_of,
+            contents, eventfd, ioctl,
+            pipe::Pipe,
+            poll::{self, Events, PollFunction},
+            socket::{Count, Input, Socket, Stream},
+            timerfd,
+        },
+        process::pid::{PidfdState, Process},
+    }, //
 };
 use kernel::fs::{
     file::flags::O_NONBLOCK,
@@ -103,7 +103,7 @@ impl Look {
 /// What poll(2) says of one direction, and of changes.
 fn poll(file: &File, direction: Direction) -> Events {
     let events = direction.ready() | direction.gone();
-    pollwait::poll(file, events | Events::PRI)
+    poll::poll(file, events | Events::PRI)
 }
 
 /// The kinds of files.

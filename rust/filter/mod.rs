@@ -17,23 +17,19 @@ mod vnode;
 
 use crate::{
     device::Shared,
-    hook::{
-        erased::Erased, fdtable::CurrentTable, fsnotify::fs, knote::Parts, pipe::NOT_FULL,
-        pollwait::Events, usercopy::Scratch,
-    },
+    hook::{knote::Parts, usercopy::Scratch},
     knote::{Bodies, Body, Knote},
+    sys::{
+        file::{fdtable::CurrentTable, pipe::NOT_FULL, poll::Events},
+        memory::erased::Erased,
+        notify::fsnotify::fs,
+    },
     uapi::*, //
 };
 use core::sync::atomic::Ordering;
 use descriptor::Direction;
 pub(crate) use descriptor::{needs_recheck_of_pipe, ContentWatcher, MARKS as CONTENT_MARKS};
-
 pub(crate) use file::{FastLook, FileKind};
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::aref::ARef, //
-};
 use mounts::Mounts;
 pub(crate) use mounts::{Namespace, MARKS as MOUNT_MARKS};
 use process::Process;
@@ -42,6 +38,12 @@ use signal::Signal;
 pub(crate) use signal::SignalWatcher;
 use vnode::Vnode;
 pub(crate) use vnode::{FileWatcher, Folder, FILE_MARKS, FOLDER_MARKS};
+
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::aref::ARef, //
+};
 
 /// What fsnotify tells of a directory whose entries change.
 const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;

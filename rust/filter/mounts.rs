@@ -19,12 +19,12 @@
 
 use super::{check_notes, Attach, Report};
 use crate::{
-    hook::{
-        fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
-        workqueue, //
-    },
     knote::Knote,
     objects::{ObjectKind, ObjectPlace, Objects},
+    sys::notify::{
+        fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
+        workqueue,
+    },
     uapi::*, //
 };
 use kernel::{

@@ -21,7 +21,7 @@
 //! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::kqueue::Kqueue::adopt)).
 //!
 //! Who may be told what is asked anew at each event
-//! ([`Observer`](crate::hook::observer::Observer)): what a process does after it has executed a
+//! ([`Observer`](crate::sys::process::observer::Observer)): what a process does after it has executed a
 //! set-user-ID program is no longer for those who began to watch it before.
 //!
 //! # Where we differ
@@ -32,20 +32,19 @@
 use super::{check_notes, Attach, Report};
 use crate::{
     generated::kqueue_event,
-    hook::{
-        close,
-        erased::Erased,
-        memcg::Payer,
-        observer::{Observer, Subject},
-        pollwait::{Exit, ExitWatch, Wake},
-        probe::Watch,
-        process::{self, End, Exec, Execs, Fork, Forks, Life},
-        slab::Memory,
-        tracepoint::Tracepoint, //
-    },
+    hook::close,
     knote::{Bodies, Body, Knote},
     kqueue::Kqueue,
     objects::{ObjectKind, ObjectPlace},
+    sys::{
+        file::poll::{Exit, ExitWatch, Wake},
+        memory::{erased::Erased, memcg::Payer, slab::Memory},
+        probe::{hook::Watch, tracepoint::Tracepoint},
+        process::{
+            observer::{Observer, Subject},
+            pid::{self, End, Exec, Execs, Fork, Forks, Life},
+        },
+    },
     uapi::*, //
 };
 use kernel::{
@@ -179,7 +178,7 @@ impl Watcher {
     }
 
     /// Gives a child a knote, as its parent has one.
-    fn track(&self, child: &process::Process, (wanted, udata, payer): Asked) -> Result {
+    fn track(&self, child: &pid::Process, (wanted, udata, payer): Asked) -> Result {
         // Charged to whoever asked for it, and not to who forks.
         let charged = payer.clone();
         let _charged = charged.as_deref().map(Payer::pays);
@@ -236,7 +235,7 @@ impl Wake for ProcessWatcher {
 }
 
 impl Forks for ProcessWatcher {
-    fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &process::Process, first: Subject<'_>) {
+    fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &pid::Process, first: Subject<'_>) {
         if !this.observer().may_look(parent) {
             return this.lose();
         }
@@ -266,7 +265,7 @@ impl Execs for ProcessWatcher {
 
 /// A place for one more who hears of what the process does. (Its end is told to all who ask, as it is
 /// to all who poll its pidfd: each process of a server may wait for that of the first.)
-fn place(kqueue: &Kqueue, process: &process::Process, memory: Memory) -> Result<ObjectPlace> {
+fn place(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectPlace> {
     let object = (process.id(), 0);
     kqueue
         .user()
@@ -307,7 +306,7 @@ impl Process {
     /// the user has as many watches of it as they may; `ENOMEM`.
     pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES)?;
-        let process = process::Process::find(attach.change.ident).ok_or(ESRCH)?;
+        let process = pid::Process::find(attach.change.ident).ok_or(ESRCH)?;
         Self::new(attach.knote, attach.change, process, bodies, true)
     }
 
@@ -319,7 +318,7 @@ impl Process {
     pub(super) fn attach_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
         let file = attach.file.ok_or(EBADF)?;
-        let process = process::Process::of_pidfd(&file).ok_or(EINVAL)?;
+        let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
         close::bind(attach.knote, file, attach.table, bodies)?;
         // Whoever has a pidfd may know of the end, as poll(2) tells it; of the status, who may wait
         // or look.
@@ -331,7 +330,7 @@ impl Process {
     fn new(
         knote: &Knote,
         change: &Kevent,
-        process: process::Process,
+        process: pid::Process,
         bodies: &mut Bodies,
         is_checked: bool,
     ) -> Result<Self> {

@@ -16,14 +16,15 @@
 
 use super::{Attach, Report};
 use crate::{
-    hook::{
-        observer::{Observer, Subject},
-        probe::Watch,
-        process::{self, Process, Signals, SIGNAL_MAX},
-        tracepoint::Tracepoint, //
-    },
     knote::{Bodies, Knote},
-    objects::{ObjectKind, ObjectPlace}, //
+    objects::{ObjectKind, ObjectPlace},
+    sys::{
+        probe::{hook::Watch, tracepoint::Tracepoint},
+        process::{
+            observer::{Observer, Subject},
+            pid::{self, Process, Signals, SIGNAL_MAX},
+        },
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -54,7 +55,7 @@ impl Signals for SignalWatcher {
 
 /// A counted signal.
 pub(crate) struct Signal {
-    _watch: Watch<Tracepoint<process::Signal<SignalWatcher>>>,
+    _watch: Watch<Tracepoint<pid::Signal<SignalWatcher>>>,
     _place: ObjectPlace,
     watcher: Arc<SignalWatcher>,
     /// How often it was sent and not reported.

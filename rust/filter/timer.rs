@@ -28,14 +28,7 @@
 //! its unit (the specification: one tick). What does not fit the clock is its end: it never comes.
 
 use super::{check_notes, Report};
-use crate::{
-    hook::{
-        hrtimer::Clock,
-        knote::Parts, //
-    },
-    knote::Body,
-    uapi::*, //
-};
+use crate::{hook::knote::Parts, knote::Body, sys::time::hrtimer::Clock, uapi::*};
 use kernel::prelude::*;
 
 /// All notes that there are.

@@ -46,17 +46,17 @@
 
 use super::{check_notes, mounts::MountWatch, Attach, Report, ENTRIES};
 use crate::{
-    hook::{
-        chardev::object_of,
-        close::{self, PathCloses},
-        contents,
-        fdtable,
-        fsnotify::{self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share},
-        irqlock::IrqLock, //
-    },
+    hook::close::{self, PathCloses},
     knote::{Bodies, Knote},
     kqueue::Kqueue,
     objects::{ObjectKind, ObjectPlace, Objects},
+    sys::{
+        file::{chardev::object_of, contents, fdtable},
+        lock::irqlock::IrqLock,
+        notify::fsnotify::{
+            self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share,
+        },
+    },
     uapi::*, //
 };
 use kernel::{

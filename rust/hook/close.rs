@@ -52,25 +52,31 @@
 //!
 //! # Against registration
 //!
-//! A knote is bound, then its slot is looked at again ([`super::fdtable::Names`]).
+//! A knote is bound, then its slot is looked at again ([`crate::sys::file::fdtable::Names`]).
 //! The closing task empties the slot, then looks for knotes. With a full barrier
 //! between the two steps of each, at least one of them sees the other.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
-use super::{
-    fdtable::{self, CurrentTable, Names, TableId},
-    fprobe::FunctionProbe,
-    irqlock::TaskLock,
-    knote::Knote,
-    params,
-    probe::{hash, Presence, Probe},
-    process::Process,
-    random::random,
-    taskwork,
-    treap::{self, Item, Root, Treap}, //
+use super::{knote::Knote, params};
+use crate::{
+    generated,
+    knote::Bodies,
+    kqueue::Kqueue,
+    sys::{
+        file::fdtable::{self, CurrentTable, Names, TableId},
+        lock::irqlock::TaskLock,
+        memory::{
+            random::random,
+            treap::{self, Item, Root, Treap},
+        },
+        probe::{
+            fprobe::FunctionProbe,
+            hook::{hash, Presence, Probe},
+        },
+        process::{pid::Process, taskwork},
+    }, //
 };
-use crate::{generated, knote::Bodies, kqueue::Kqueue};
 use core::{
     cell::UnsafeCell,
     cmp::Ordering,
@@ -135,7 +141,7 @@ const _: () = assert!(
 );
 
 /// What the trees are ordered by.
-pub(super) struct Key {
+pub(crate) struct Key {
     file: usize,
     table: usize,
     number: u64,

@@ -5,11 +5,12 @@
 //! Whoever releases the mutex then does what others have left to its owner ([`Kqueue::settle`]). The
 //! guard is one pointer, so that it is passed in a register: the kqueue is found from its mutex.
 
-use super::{
-    killable::{self, Killable},
-    knote::Locks, //
+use super::knote::Locks;
+use crate::{
+    kqueue::Kqueue,
+    sys::lock::killable::{self, Killable},
+    table::Knotes,
 };
-use crate::{kqueue::Kqueue, table::Knotes};
 use core::{
     mem::ManuallyDrop,
     ops::{Deref, DerefMut},

@@ -3,10 +3,10 @@
 //! A knote in memory.
 //!
 //! One counted object of a slab cache, which has in it all that hangs in the lists of others: the
-//! entry of a wait queue ([`super::pollwait`]), the binding to a descriptor ([`super::close`]),
+//! entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor ([`super::close`]),
 //! and the links of the list of what is pending ([`super::queue`]). There may be a million of
 //! them, so no field is there that another one tells. Those of `EVFILT_TIMER` have a timer behind them
-//! ([`super::hrtimer`]), and a cache for that size.
+//! ([`crate::sys::time::hrtimer`]), and a cache for that size.
 //!
 //! What one of a kqueue's two locks guards is got by showing what that lock guards itself: its
 //! [`Bodies`] or [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
@@ -14,20 +14,23 @@
 
 use super::{
     close::Bound,
-    fdtable::{CurrentTable, Names},
-    hrtimer::KnoteTimer,
-    irqlock::IrqLock,
-    killable::KillableMutex,
-    pollwait::Entry,
     queue::{Links, Seen},
-    slab::{self, Memory, Slab},
-    sleepers::WakeFlags, //
+    sleepers::WakeFlags,
 };
 use crate::{
     filter::{FastPath, Filter},
     knote::{Bodies, Body},
     kqueue::{Kqueue, Ready},
     state::State,
+    sys::{
+        file::{
+            fdtable::{CurrentTable, Names},
+            poll::Entry,
+        },
+        lock::{irqlock::IrqLock, killable::KillableMutex},
+        memory::slab::{self, Memory, Slab},
+        time::hrtimer::KnoteTimer,
+    },
     table::{Knotes, Table}, //
 };
 use core::{
@@ -125,7 +128,7 @@ pub(crate) struct Knote {
     ident: u64,
     /// Guarded by the spin lock.
     pub(super) links: UnsafeCell<Links>,
-    pub(super) entry: Entry,
+    pub(crate) entry: Entry,
     pub(super) bound: Bound,
     /// Guarded by the mutex, as the rest. (None by when the knote is dropped, so this is not.)
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
@@ -407,7 +410,7 @@ impl Knote {
         }
     }
 
-    /// The mark that its pipe had when the knote was last reported ([`super::pipe`]). It has no meaning
+    /// The mark that its pipe had when the knote was last reported ([`crate::sys::file::pipe`]). It has no meaning
     /// before that.
     #[inline]
     pub(crate) fn pipe_mark(&self) -> &AtomicU32 {
@@ -473,7 +476,7 @@ impl Knote {
     /// # Safety
     ///
     /// `timer` is that of a [`KnoteTimer`], in a `TimerKnote`.
-    pub(super) unsafe extern "C" fn expired(
+    pub(crate) unsafe extern "C" fn expired(
         timer: *mut bindings::hrtimer,
     ) -> bindings::hrtimer_restart {
         // SAFETY: By this function's contract. It lives: its timer is cancelled before it is freed, which waits for us.

@@ -9,15 +9,13 @@
 //! that an item which is to be removed is in this list and not in another one. Here a
 //! knote is only ever in the list of its own kqueue, whose lock guards the links.)
 
-use super::{
-    fdtable::{CurrentTable, Names},
-    knote::{Keyed, Knote}, //
-};
+use super::knote::{Keyed, Knote};
 use crate::{
     filter::FastPath,
     knote::{Bodies, Body},
     kqueue::Ready,
-    state::State, //
+    state::State,
+    sys::file::fdtable::{CurrentTable, Names}, //
 };
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};

@@ -20,12 +20,16 @@
 //! lock held.
 
 use super::{
-    hrtimer::{self, Clock},
     knote::Knote,
-    pipe::{Pipe, Progress},
-    queue::{links, Links}, //
+    queue::{links, Links},
 };
-use crate::kqueue::{Kqueue, Ready};
+use crate::{
+    kqueue::{Kqueue, Ready},
+    sys::{
+        file::pipe::{Pipe, Progress},
+        time::hrtimer::{self, Clock},
+    }, //
+};
 use core::{
     mem::offset_of,
     pin::Pin,

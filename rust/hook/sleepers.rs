@@ -12,8 +12,12 @@
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{irqlock::IrqLock, knote::Key, AtomicBool, Ordering};
-use crate::{generated, kqueue::Ready};
+use super::knote::Key;
+use crate::{
+    generated,
+    kqueue::Ready,
+    sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},
+};
 use core::{cell::Cell, ptr};
 use kernel::{bindings, ffi::c_int};
 

@@ -3,7 +3,7 @@
 //! `maybe_pending` and `closed_or_deferred` of `rust/kqueue.rs`: written under the spin lock, read without it. The flag is the
 //! module's own.
 
-use crate::hook::flag::Flag;
+use crate::sys::lock::flag::Flag;
 use loom::{
     sync::{
         atomic::{

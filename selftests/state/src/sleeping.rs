@@ -4,11 +4,9 @@
 
 use crate::{
     bindings::Task,
-    hook::{
-        irqlock::IrqLock,
-        sleepers::{self, Deadline, WakeFlags, Wakeup},
-    },
+    hook::sleepers::{self, Deadline, WakeFlags, Wakeup},
     kqueue::Ready,
+    sys::lock::irqlock::IrqLock,
 };
 use loom::{sync::Arc, thread};
 
