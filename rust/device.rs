@@ -3,15 +3,19 @@
 //! `/dev/kqueue`: each open file is a kqueue.
 
 use crate::{
+    engine::{
+        close::CloseHook,
+        kevent::{kevent, Request},
+        knote_memory::Slabs,
+        kqueue::Kqueue,
+        limit::Users,
+        nesting::Nesting,
+        usercopy,
+    },
     filter::{
         ContentWatcher, ProcessWatcher, SignalWatcher, CONTENT_MARKS, FILE_MARKS, FOLDER_MARKS,
         MOUNT_MARKS,
     },
-    hook::{close::CloseHook, knote::Slabs, usercopy},
-    kevent::{kevent, Request},
-    kqueue::Kqueue,
-    limit::Users,
-    nesting::Nesting,
     sys::{
         file::{
             chardev::{self, Device, PollTable},

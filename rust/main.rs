@@ -14,13 +14,13 @@
 //!    they call `->poll` and `->unlocked_ioctl`, which may sleep as long as it likes: who is being killed waits for the
 //!    mutex no longer (`sys::lock::killable`), and what such a task had to remove is done by the owner of the mutex when it
 //!    releases that (`Kqueue::settle`). Events are copied out under it, but with page faults off
-//!    (`hook::usercopy`).
+//!    (`engine::usercopy`).
 //!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
 //!    of all users (`limit`), that of a probe's registration (`sys::probe::hook`), and those of a user's marks
 //!    (`sys::notify::fsnotify`), with fsnotify's own in them.
 //! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), siglock.
 //!    Not ours, but their wake-ups run under them and go on to 3 and 4.
-//! 3. The lock of a part of the bindings (`hook::close`) or of a shard of watches (`sys::probe::hook`), or of a mark's
+//! 3. The lock of a part of the bindings (`engine::close`) or of a shard of watches (`sys::probe::hook`), or of a mark's
 //!    target (`sys::notify::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
 //!    process, a file, its contents or mounts (`filter`). Spin locks, all but those of bindings and marks with interrupts off. By itself,
 //!    that of a user's watched objects (`objects`).
@@ -28,9 +28,9 @@
 //!    under it (`filter::poll_fast`). Some of these have a lock of 2, or one under which a lock of 2 may be taken: the
 //!    wait queue's of a pipe (`sys::file::pipe`), those of a socket's queues (`sys::file::socket`), and the lock of this kind of a
 //!    kqueue in a kqueue. A scan tries such a lock and does not wait for it; while it has the lock it takes no other one
-//!    but the second queue's of a UDP socket, which it tries as well. Sleepers are woken under it (`hook::sleepers`): the
+//!    but the second queue's of a UDP socket, which it tries as well. Sleepers are woken under it (`engine::sleepers`): the
 //!    scheduler's locks nest in it.
-//!    The kqueue's timer is set under it (`hook::recheck`): the lock of an hrtimer base nests in it, under which no
+//!    The kqueue's timer is set under it (`engine::recheck`): the lock of an hrtimer base nests in it, under which no
 //!    timer's function runs.
 //!
 //! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes
@@ -61,7 +61,7 @@
 //! | `Table`, every knote's place in it, and its `Body` | the mutex |
 //! | the mark of a knote's pipe (`pipe_mark`) | atomic; written under the mutex, read while the knote is to be rechecked |
 //! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that. That a knote is retired or unlinked may be seen without it: the state is atomic |
-//! | a knote's links in a tree of bindings (`hook::close`) | the lock of that tree, until the close probe has taken it out; then they are the memory of a task work |
+//! | a knote's links in a tree of bindings (`engine::close`) | the lock of that tree, until the close probe has taken it out; then they are the memory of a task work |
 //! | the file that a knote is bound to | the mutex, or the spin lock while the knote is to be rechecked; does not change while it is in a tree |
 //! | a knote's timer | the mutex; that it has fired, its function tells without |
 //! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |
@@ -107,6 +107,7 @@
 #![crate_name = "kqueue"]
 
 mod device;
+mod engine;
 mod filter;
 #[allow(
     clippy::all,
@@ -124,27 +125,17 @@ mod generated {
     use kernel::{bindings::*, ffi};
     include!(env!("KQUEUE_BINDINGS"));
 }
-mod hook;
-mod kevent;
-mod knote;
-mod kqueue;
-mod limit;
-mod nesting;
-mod objects;
-mod state;
 mod sys;
-mod table;
 mod uapi;
 
 use device::Shared;
-use hook::params;
+use engine::{kqueue::Kqueue, params};
 use kernel::{
     debugfs::{Dir, File},
     fmt,
     prelude::*,
     sync::Arc, //
 };
-use kqueue::Kqueue;
 use sys::{file::chardev::Registration, notify::workqueue::OwnQueue};
 
 module! {

@@ -5,7 +5,10 @@
 //! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so that
 //! the module and the header cannot drift apart; here they get Rust's types.
 
-use crate::{generated, hook::usercopy::Scratch, knote::Knote};
+use crate::{
+    engine::{knote::Knote, usercopy::Scratch},
+    generated,
+};
 use core::mem::offset_of;
 use kernel::{
     ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE, _IOR, _IOW},

@@ -28,12 +28,15 @@ use super::{
 };
 use crate::{
     device::Shared,
-    hook::{close, usercopy::Scratch},
-    knote::{Bodies, Body, Knote},
-    kqueue::Kqueue,
-    limit::{self, Charge, TimerPlace, User},
-    nesting::Edge,
-    objects::{ObjectKind, ObjectPlace},
+    engine::{
+        close,
+        knote::{Bodies, Body, Knote},
+        kqueue::Kqueue,
+        limit::{self, Charge, TimerPlace, User},
+        nesting::Edge,
+        objects::{ObjectKind, ObjectPlace},
+        usercopy::Scratch,
+    },
     sys::{
         file::{
             chardev::object_of,

@@ -27,8 +27,7 @@
 
 use super::descriptor::Direction;
 use crate::{
-    hook::usercopy::Scratch,
-    kqueue::Kqueue,
+    engine::{kqueue::Kqueue, usercopy::Scratch},
     sys::{
         file::{
             chardev::object_of,

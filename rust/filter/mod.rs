@@ -17,8 +17,11 @@ mod vnode;
 
 use crate::{
     device::Shared,
-    hook::{knote::Parts, usercopy::Scratch},
-    knote::{Bodies, Body, Knote},
+    engine::{
+        knote::{Bodies, Body, Knote},
+        knote_memory::Parts,
+        usercopy::Scratch,
+    },
     sys::{
         file::{fdtable::CurrentTable, pipe::NOT_FULL, poll::Events},
         memory::erased::Erased,

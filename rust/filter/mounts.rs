@@ -19,8 +19,10 @@
 
 use super::{check_notes, Attach, Report};
 use crate::{
-    knote::Knote,
-    objects::{ObjectKind, ObjectPlace, Objects},
+    engine::{
+        knote::Knote,
+        objects::{ObjectKind, ObjectPlace, Objects},
+    },
     sys::notify::{
         fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
         workqueue,

@@ -18,7 +18,7 @@
 //! The exit: the wait queue that pidfds are polled on, so that a process that was reported can be
 //! waited for. Forks and execs: tracepoints. A fork may not wait for the kqueue's mutex: the
 //! child's knote is made complete with its source, and handed to the kqueue, which takes it into
-//! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::kqueue::Kqueue::adopt)).
+//! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::engine::kqueue::Kqueue::adopt)).
 //!
 //! Who may be told what is asked anew at each event
 //! ([`Observer`](crate::sys::process::observer::Observer)): what a process does after it has executed a
@@ -31,11 +31,13 @@
 
 use super::{check_notes, Attach, Report};
 use crate::{
+    engine::{
+        close,
+        knote::{Bodies, Body, Knote},
+        kqueue::Kqueue,
+        objects::{ObjectKind, ObjectPlace},
+    },
     generated::kqueue_event,
-    hook::close,
-    knote::{Bodies, Body, Knote},
-    kqueue::Kqueue,
-    objects::{ObjectKind, ObjectPlace},
     sys::{
         file::poll::{Exit, ExitWatch, Wake},
         memory::{erased::Erased, memcg::Payer, slab::Memory},

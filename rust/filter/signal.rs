@@ -16,8 +16,10 @@
 
 use super::{Attach, Report};
 use crate::{
-    knote::{Bodies, Knote},
-    objects::{ObjectKind, ObjectPlace},
+    engine::{
+        knote::{Bodies, Knote},
+        objects::{ObjectKind, ObjectPlace},
+    },
     sys::{
         probe::{hook::Watch, tracepoint::Tracepoint},
         process::{

@@ -28,7 +28,11 @@
 //! its unit (the specification: one tick). What does not fit the clock is its end: it never comes.
 
 use super::{check_notes, Report};
-use crate::{hook::knote::Parts, knote::Body, sys::time::hrtimer::Clock, uapi::*};
+use crate::{
+    engine::{knote::Body, knote_memory::Parts},
+    sys::time::hrtimer::Clock,
+    uapi::*,
+};
 use kernel::prelude::*;
 
 /// All notes that there are.

@@ -10,7 +10,7 @@
 //! `data`, but not `fflags`. (`udata` is that of the last change here, as with all other filters.)
 
 use super::Report;
-use crate::{knote::Body, uapi::*};
+use crate::{engine::knote::Body, uapi::*};
 
 /// What the knote saves is the event's own, not what the change said.
 pub(super) fn touch(body: &mut Body, change: &Kevent, is_new: bool) {

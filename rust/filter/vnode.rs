@@ -46,10 +46,12 @@
 
 use super::{check_notes, mounts::MountWatch, Attach, Report, ENTRIES};
 use crate::{
-    hook::close::{self, PathCloses},
-    knote::{Bodies, Knote},
-    kqueue::Kqueue,
-    objects::{ObjectKind, ObjectPlace, Objects},
+    engine::{
+        close::{self, PathCloses},
+        knote::{Bodies, Knote},
+        kqueue::Kqueue,
+        objects::{ObjectKind, ObjectPlace, Objects},
+    },
     sys::{
         file::{chardev::object_of, contents, fdtable},
         lock::irqlock::IrqLock,

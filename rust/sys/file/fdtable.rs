@@ -16,7 +16,7 @@ use kernel::{
 
 /// The identity of a descriptor table: an address to compare, never to follow.
 ///
-/// A table's address may be used again when it is gone. [`crate::hook::close::Owner`] says how a kqueue
+/// A table's address may be used again when it is gone. [`crate::engine::close::Owner`] says how a kqueue
 /// does without more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableId(usize);

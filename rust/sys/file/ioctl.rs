@@ -10,7 +10,7 @@
 //! [`include/linux/tty.h`](srctree/include/linux/tty.h)
 
 use super::poll::{operations, PollFunction};
-use crate::{generated, hook::usercopy::Scratch};
+use crate::{engine::usercopy::Scratch, generated};
 use kernel::{
     bindings,
     error::code::EIO,

@@ -24,9 +24,8 @@
 
 use super::socket;
 use crate::{
-    hook::knote::Knote,
-    knote::Bodies,
-    sys::{probe::symbol, process::pid::Process},
+    engine::{knote::Bodies, knote_memory::Knote},
+    sys::{probe::symbol, process::pid::Process}, //
 };
 use core::{
     ffi::c_void,

@@ -12,7 +12,7 @@
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
-use crate::hook::knote::Knote;
+use crate::engine::knote_memory::Knote;
 use core::{
     cell::Cell,
     sync::atomic::{AtomicBool, Ordering},
@@ -76,7 +76,7 @@ pub(crate) unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
     unsafe { bindings::hrtimer_start_range_ns(timer, at, 0, mode) };
 }
 
-/// A timer that is a part of a knote ([`crate::hook::knote::Parts::timer`]).
+/// A timer that is a part of a knote ([`crate::engine::knote_memory::Parts::timer`]).
 ///
 /// Who has the kqueue's mutex uses it. Its function may run meanwhile, and uses `fired` only.
 ///
@@ -96,7 +96,7 @@ impl KnoteTimer {
     ///
     /// # Safety
     ///
-    /// `slot` is valid for writes, in a [`crate::hook::knote::TimerKnote`] that stays in its place. What is written there
+    /// `slot` is valid for writes, in a [`crate::engine::knote_memory::TimerKnote`] that stays in its place. What is written there
     /// is cancelled before that goes.
     pub(crate) unsafe fn write(slot: *mut Self) {
         // INVARIANT: As set up here.

@@ -6,7 +6,8 @@
 //!
 //! One that nobody traces costs a load here, not a call.
 
-use crate::{generated, knote::Knote, kqueue::Kqueue, uapi::Kevent};
+use super::{knote::Knote, kqueue::Kqueue};
+use crate::{generated, uapi::Kevent};
 use core::ptr::from_ref;
 use kernel::{bindings, prelude::*};
 

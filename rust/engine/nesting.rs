@@ -15,7 +15,7 @@
 //! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex, when an
 //! `EVFILT_READ` on a kqueue is attached or detached, and nothing is taken under it.
 
-use crate::kqueue::Kqueue;
+use super::kqueue::Kqueue;
 use core::{
     cell::Cell,
     ops::Neg,

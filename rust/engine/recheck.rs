@@ -11,7 +11,7 @@
 //!
 //! The knotes to be rechecked are in lists, one for each interval between two checks. A knote
 //! begins in the first list. It moves to the next one, which has twice the interval, each time that
-//! the check finds nothing new. The lists use the links of the ready list ([`super::queue`]): a
+//! the check finds nothing new. The lists use the links of the ready list ([`super::ready_list`]): a
 //! knote is in one of them at most, and its state says in which.
 //!
 //! # Context
@@ -20,15 +20,13 @@
 //! lock held.
 
 use super::{
-    knote::Knote,
-    queue::{links, Links},
-};
-use crate::{
+    knote_memory::Knote,
     kqueue::{Kqueue, Ready},
-    sys::{
-        file::pipe::{Pipe, Progress},
-        time::hrtimer::{self, Clock},
-    }, //
+    ready_list::{links, Links},
+};
+use crate::sys::{
+    file::pipe::{Pipe, Progress},
+    time::hrtimer::{self, Clock},
 };
 use core::{
     mem::offset_of,
@@ -136,7 +134,7 @@ impl RecheckList {
     /// removed from the ready list, and its state says that it is to be rechecked. Nobody has a
     /// reference to its links.
     #[inline(always)]
-    pub(super) unsafe fn push(&mut self, knote: *const Knote) -> *const Knote {
+    pub(in crate::engine) unsafe fn push(&mut self, knote: *const Knote) -> *const Knote {
         // INVARIANT: Its state says so, and it is in no other list.
         // SAFETY: By this function's contract and the type's invariant.
         unsafe { self.lists[0].push(knote) }
@@ -173,7 +171,7 @@ impl Ready {
     ///
     /// The knote is of this kqueue.
     #[inline(always)]
-    pub(super) unsafe fn cancel_recheck_checked(&mut self, knote: &Knote) -> bool {
+    pub(in crate::engine) unsafe fn cancel_recheck_checked(&mut self, knote: &Knote) -> bool {
         // SAFETY: The lock of its kqueue is held, and `self` is borrowed by nobody else.
         let was_scheduled = unsafe { &mut *knote.state.get() }.cancel_recheck();
         if was_scheduled {

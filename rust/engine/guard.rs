@@ -5,12 +5,8 @@
 //! Whoever releases the mutex then does what others have left to its owner ([`Kqueue::settle`]). The
 //! guard is one pointer, so that it is passed in a register: the kqueue is found from its mutex.
 
-use super::knote::Locks;
-use crate::{
-    kqueue::Kqueue,
-    sys::lock::killable::{self, Killable},
-    table::Knotes,
-};
+use super::{knote_memory::Locks, kqueue::Kqueue, table::Knotes};
+use crate::sys::lock::killable::{self, Killable};
 use core::{
     mem::ManuallyDrop,
     ops::{Deref, DerefMut},

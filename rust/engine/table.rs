@@ -8,13 +8,12 @@
 //! hash multiplies by a secret odd number, so that nobody can choose them to
 //! collide.
 
-use crate::{
-    filter::Filter,
-    hook::knote::{Key, Place},
+use super::{
     knote::{Bodies, Knote},
+    knote_memory::{Key, Place},
     limit::{Charge, User},
-    sys::memory::random::random, //
 };
+use crate::{filter::Filter, sys::memory::random::random};
 use core::{mem::ManuallyDrop, ptr};
 use kernel::{
     prelude::*,

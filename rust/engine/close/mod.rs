@@ -58,11 +58,9 @@
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
-use super::{knote::Knote, params};
+use super::{knote::Bodies, knote_memory::Knote, kqueue::Kqueue, params};
 use crate::{
     generated,
-    knote::Bodies,
-    kqueue::Kqueue,
     sys::{
         file::fdtable::{self, CurrentTable, Names, TableId},
         lock::irqlock::TaskLock,
@@ -182,7 +180,7 @@ unsafe impl Item for Knote {
 
 impl Bound {
     /// To nothing.
-    pub(super) fn none() -> Self {
+    pub(in crate::engine) fn none() -> Self {
         Bound {
             file: UnsafeCell::new(ptr::null_mut()),
             node: UnsafeCell::new(treap::Links::NONE),
@@ -190,7 +188,7 @@ impl Bound {
     }
 
     /// True if it is to a file.
-    pub(super) fn is_bound(&mut self) -> bool {
+    pub(in crate::engine) fn is_bound(&mut self) -> bool {
         !self.file.get_mut().is_null()
     }
 
@@ -201,7 +199,7 @@ impl Bound {
     /// The mutex of the knote's kqueue is held, or the knote is known to be bound; and until the result is used no
     /// more it is not unbound.
     #[inline]
-    pub(super) unsafe fn file<'a>(&self) -> Option<&'a File> {
+    pub(in crate::engine) unsafe fn file<'a>(&self) -> Option<&'a File> {
         // SAFETY: It does not change while the mutex is held, nor between binding and unbinding.
         let file = unsafe { *self.file.get() };
         // SAFETY: We own a reference by the type's invariant. An ioctl on another descriptor has
@@ -216,7 +214,7 @@ impl Bound {
     /// The mutex of the kqueue of `knote`, whose bindings those are, is held. This is its binding,
     /// and nobody has a reference to its file.
     #[inline]
-    pub(super) unsafe fn unbind(&self, knote: &Knote, bindings: &mut Bindings) {
+    pub(in crate::engine) unsafe fn unbind(&self, knote: &Knote, bindings: &mut Bindings) {
         // SAFETY: It does not change but in there.
         if unsafe { *self.file.get() }.is_null() {
             return;
@@ -232,7 +230,7 @@ impl Bound {
     ///
     /// As [`Bound::unbind`], or nobody else uses the knote; made by that hook.
     #[inline(always)]
-    pub(super) unsafe fn give_up(&self, knote: &Knote, hook: &CloseHook) {
+    pub(in crate::engine) unsafe fn give_up(&self, knote: &Knote, hook: &CloseHook) {
         // SAFETY: It does not change but here.
         let file = unsafe { *self.file.get() };
         debug_assert!(ptr::eq(self, &knote.bound));

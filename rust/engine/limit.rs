@@ -8,11 +8,8 @@
 //!
 //! What is counted is memory: a knote that takes more of it counts as several.
 
-use crate::{
-    filter::Filter,
-    hook::params,
-    objects::Objects, //
-};
+use super::{objects::Objects, params};
+use crate::filter::Filter;
 use core::{
     iter::successors,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering}, //

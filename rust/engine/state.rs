@@ -13,7 +13,7 @@
 //! * **Queued** (`KN_QUEUED`): it is in its kqueue's list of pending knotes.
 //! * **Disabled** (`KN_DISABLED`): it may be active but must not be reported.
 //! * **Recheck**: it was reported and is idle, or was when it was disabled; a timer checks now and then
-//!   whether there is more by now ([`crate::hook::recheck`]).
+//!   whether there is more by now ([`super::recheck`]).
 //! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): it is never reported or queued again; its
 //!   source is being, or was, taken away.
 //!
@@ -68,7 +68,7 @@ const ACTIVE: u8 = 1;
 const QUEUED: u8 = 2;
 const DISABLED: u8 = 4;
 const DELETING: u8 = 8;
-/// It was taken out of the tree of what is bound to descriptors (`hook::close`).
+/// It was taken out of the tree of what is bound to descriptors (`engine::close`).
 const UNLINKED: u8 = 16;
 /// It is in a list of those that are looked at now and then.
 const RECHECK: u8 = 32;

@@ -9,25 +9,27 @@
 //! that an item which is to be removed is in this list and not in another one. Here a
 //! knote is only ever in the list of its own kqueue, whose lock guards the links.)
 
-use super::knote::{Keyed, Knote};
+use super::{
+    knote::{Bodies, Body},
+    knote_memory::{Keyed, Knote},
+    kqueue::Ready,
+    state::State, //
+};
 use crate::{
     filter::FastPath,
-    knote::{Bodies, Body},
-    kqueue::Ready,
-    state::State,
-    sys::file::fdtable::{CurrentTable, Names}, //
+    sys::file::fdtable::{CurrentTable, Names},
 };
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
 /// A knote's links; both null unless it is in the list, or in one of [`super::recheck`].
-pub(super) struct Links {
-    pub(super) next: *const Knote,
-    pub(super) prev: *const Knote,
+pub(in crate::engine) struct Links {
+    pub(in crate::engine) next: *const Knote,
+    pub(in crate::engine) prev: *const Knote,
 }
 
 impl Links {
-    pub(super) const NONE: Self = Links {
+    pub(in crate::engine) const NONE: Self = Links {
         next: ptr::null(),
         prev: ptr::null(),
     };
@@ -78,7 +80,7 @@ impl Drop for Queue {
 ///
 /// `knote` is valid, the lock of its kqueue is held, and nobody has a reference to its links.
 #[inline]
-pub(super) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links {
+pub(in crate::engine) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links {
     // SAFETY: By this function's contract.
     unsafe { &mut *(*knote).links.get() }
 }
@@ -294,8 +296,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) body: &'a mut Body,
     pub(crate) fast_path: FastPath,
-    pub(super) bound: Option<&'a File>,
-    pub(super) names: &'a Names<'a>,
+    pub(in crate::engine) bound: Option<&'a File>,
+    pub(in crate::engine) names: &'a Names<'a>,
 }
 
 impl<'a> Seen<'a> {

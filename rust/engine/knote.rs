@@ -2,16 +2,16 @@
 
 //! One registered event: a (ident, filter) of a kqueue.
 
-pub(crate) use crate::hook::knote::Knote;
+pub(crate) use super::knote_memory::Knote;
+use super::{
+    close::Bindings,
+    knote_memory::{Key, Keyed},
+    sleepers::WakeFlags,
+    usercopy::Scratch, //
+};
 use crate::{
     filter::{self, FileKind, Report},
     generated::kqueue_event,
-    hook::{
-        close::Bindings,
-        knote::{Key, Keyed},
-        sleepers::WakeFlags,
-        usercopy::Scratch,
-    },
     sys::{memory::erased::Erased, process::observer::Watcher},
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
 };

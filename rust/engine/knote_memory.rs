@@ -4,7 +4,7 @@
 //!
 //! One counted object of a slab cache, which has in it all that hangs in the lists of others: the
 //! entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor ([`super::close`]),
-//! and the links of the list of what is pending ([`super::queue`]). There may be a million of
+//! and the links of the list of what is pending ([`super::ready_list`]). There may be a million of
 //! them, so no field is there that another one tells. Those of `EVFILT_TIMER` have a timer behind them
 //! ([`crate::sys::time::hrtimer`]), and a cache for that size.
 //!
@@ -14,14 +14,15 @@
 
 use super::{
     close::Bound,
-    queue::{Links, Seen},
+    knote::{Bodies, Body},
+    kqueue::{Kqueue, Ready},
+    ready_list::{Links, Seen},
     sleepers::WakeFlags,
+    state::State,
+    table::{Knotes, Table}, //
 };
 use crate::{
     filter::{FastPath, Filter},
-    knote::{Bodies, Body},
-    kqueue::{Kqueue, Ready},
-    state::State,
     sys::{
         file::{
             fdtable::{CurrentTable, Names},
@@ -30,8 +31,7 @@ use crate::{
         lock::{irqlock::IrqLock, killable::KillableMutex},
         memory::slab::{self, Memory, Slab},
         time::hrtimer::KnoteTimer,
-    },
-    table::{Knotes, Table}, //
+    }, //
 };
 use core::{
     cell::UnsafeCell,
@@ -68,7 +68,7 @@ unsafe impl<L> Send for Key<L> {}
 impl<L> Key<L> {
     /// True if the other lock is that of the same kqueue.
     #[inline]
-    pub(super) fn is_with<M>(&self, other: &Key<M>) -> bool {
+    pub(in crate::engine) fn is_with<M>(&self, other: &Key<M>) -> bool {
         ptr::eq(self.0, other.0)
     }
 }
@@ -120,16 +120,16 @@ impl Locks {
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
-    pub(super) state: UnsafeCell<State>,
+    pub(in crate::engine) state: UnsafeCell<State>,
     filter: Filter,
     /// Guarded by the mutex.
     fast_path: UnsafeCell<FastPath>,
     kqueue: Arc<Kqueue>,
     ident: u64,
     /// Guarded by the spin lock.
-    pub(super) links: UnsafeCell<Links>,
+    pub(in crate::engine) links: UnsafeCell<Links>,
     pub(crate) entry: Entry,
-    pub(super) bound: Bound,
+    pub(in crate::engine) bound: Bound,
     /// Guarded by the mutex, as the rest. (None by when the knote is dropped, so this is not.)
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
     body: UnsafeCell<Body>,
@@ -140,7 +140,7 @@ const _: () = assert!(size_of::<Knote>() <= 144);
 
 /// A knote of `EVFILT_TIMER`, with its timer.
 #[repr(C)]
-pub(super) struct TimerKnote {
+pub(in crate::engine) struct TimerKnote {
     // First, so that a pointer to it is a pointer to the whole.
     knote: Knote,
     timer: MaybeUninit<KnoteTimer>,
@@ -315,7 +315,7 @@ impl Knote {
 
     /// Panics if the lock is another kqueue's, as the `kernel` crate's `LockedBy` does.
     #[inline]
-    pub(super) fn check<L: Keyed>(&self, guarded: &L) {
+    pub(in crate::engine) fn check<L: Keyed>(&self, guarded: &L) {
         self.check_key(guarded.key());
     }
 
@@ -396,7 +396,7 @@ impl Knote {
     /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
     /// nobody else.
     #[inline]
-    pub(super) unsafe fn see<'a>(&'a self, names: &'a Names<'a>) -> Seen<'a> {
+    pub(in crate::engine) unsafe fn see<'a>(&'a self, names: &'a Names<'a>) -> Seen<'a> {
         // SAFETY: By this function's contract.
         unsafe {
             Seen {
@@ -418,7 +418,10 @@ impl Knote {
     }
 
     /// The file of its descriptor, if it is to be rechecked.
-    pub(super) fn file_to_recheck<'a>(&'a self, ready: &'a mut Ready) -> Option<&'a File> {
+    pub(in crate::engine) fn file_to_recheck<'a>(
+        &'a self,
+        ready: &'a mut Ready,
+    ) -> Option<&'a File> {
         if !self.state(ready).is_to_be_rechecked() {
             return None;
         }
@@ -435,7 +438,7 @@ impl Knote {
     }
 
     /// A reference to it, unless the last one was just dropped.
-    pub(super) fn get(&self) -> Option<ARef<Self>> {
+    pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
         let refs = self.refs.as_atomic();
         let mut count = refs.load(ordering::Relaxed);
         while count > 0 {
@@ -451,7 +454,7 @@ impl Knote {
     /// True if the close probe has taken it out of the tree of what is bound. For who has the lock
     /// of that tree, under which it is done.
     #[inline]
-    pub(super) fn is_unlinked(&self) -> bool {
+    pub(in crate::engine) fn is_unlinked(&self) -> bool {
         // SAFETY: As above.
         unsafe { &*self.state.get() }.is_unlinked()
     }

@@ -4,23 +4,24 @@
 //!
 //! The locks and what they guard are described in the crate's documentation.
 
+use super::{
+    close::{Bindings, ClosedKnote, ClosedList, Owner, Rewalk},
+    guard::KnotesGuard,
+    knote::{Bodies, Body, Knote},
+    knote_memory::{Key, Keyed, Locks, Parts},
+    limit::User,
+    nesting::{Graph, Links},
+    ready_list::{Look, Queue, Seen, Verdict, Walked},
+    recheck::{self, RecheckList, RecheckTimer},
+    sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
+    state::{State, Take},
+    table::{Knotes, Table},
+    trace,
+    usercopy::{Buffer, Scratch}, //
+};
 use crate::{
     device::Shared,
     filter::{self, Attach, FastLook, FastPath, Filter, Report},
-    hook::{
-        close::{Bindings, ClosedKnote, ClosedList, Owner, Rewalk},
-        guard::KnotesGuard,
-        knote::{Key, Keyed, Locks, Parts},
-        queue::{Look, Queue, Seen, Verdict, Walked},
-        recheck::{self, RecheckList, RecheckTimer},
-        sleepers::{self, Deadline, Sleepers, WakeFlags, Wakeup},
-        trace,
-        usercopy::{Buffer, Scratch},
-    },
-    knote::{Bodies, Body, Knote},
-    limit::User,
-    nesting::{Graph, Links},
-    state::{State, Take},
     sys::{
         file::{
             fdtable::{self, Closing, CurrentTable, FileAddress, Names, TableId, WeakFile},
@@ -34,7 +35,6 @@ use crate::{
         },
         notify::notifier::Notifier,
     },
-    table::{Knotes, Table},
     uapi::*, //
 };
 use core::{

@@ -2,17 +2,14 @@
 
 //! One `kevent()` call: changes in, then events out.
 
-use crate::{
-    hook::{
-        guard::KnotesGuard,
-        sleepers::{Deadline, Wakeup},
-        trace,
-        usercopy::{Buffer, Scratch, UserEvents},
-    },
+use super::{
+    guard::KnotesGuard,
     kqueue::{Caller, EventSink, Kqueue},
-    sys::process::signal,
-    uapi::*, //
+    sleepers::{Deadline, Wakeup},
+    trace,
+    usercopy::{Buffer, Scratch, UserEvents}, //
 };
+use crate::{sys::process::signal, uapi::*};
 use core::slice::from_ref;
 use kernel::{
     current,

@@ -5,10 +5,9 @@
 //! Who changes a file, sends a signal or mounts something pays for each watch of it. So a user has at
 //! most `max_object_watches` of each object, as inotify's number of instances has it for a file.
 
+use super::{limit::User, params};
 use crate::{
     filter::{ContentWatcher, FileWatcher, Folder, Namespace},
-    hook::params,
-    limit::User,
     sys::{
         lock::irqlock::IrqLock,
         notify::fsnotify::{Group, Shares, Sharing},

@@ -4,7 +4,8 @@
 //!
 //! They are defined in C (`rust/helpers.c`): those of the `kernel` crate are not in sysfs.
 
-use crate::{generated, limit};
+use super::limit;
+use crate::generated;
 use core::iter::successors;
 use kernel::bindings;
 

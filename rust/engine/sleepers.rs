@@ -12,10 +12,9 @@
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::knote::Key;
+use super::{knote_memory::Key, kqueue::Ready};
 use crate::{
     generated,
-    kqueue::Ready,
     sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},
 };
 use core::{cell::Cell, ptr};
@@ -65,7 +64,7 @@ pub(crate) struct WakeFlags(c_int);
 
 impl WakeFlags {
     /// Those that a wake function of a wait queue was called with.
-    pub(super) fn of_wake_function(flags: c_int) -> Self {
+    pub(in crate::engine) fn of_wake_function(flags: c_int) -> Self {
         WakeFlags(flags & SYNC)
     }
 }
