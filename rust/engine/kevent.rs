@@ -7,9 +7,12 @@ use super::{
     kqueue::{Caller, EventSink, Kqueue},
     sleepers::{Deadline, Wakeup},
     trace,
-    usercopy::{Buffer, Scratch, UserEvents}, //
+    usercopy::{Buffer, UserEvents}, //
 };
-use crate::{sys::process::signal, uapi::*};
+use crate::{
+    sys::{memory::scratch::Scratch, process::signal},
+    uapi::*,
+};
 use core::slice::from_ref;
 use kernel::{
     current,

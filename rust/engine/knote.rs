@@ -7,12 +7,14 @@ use super::{
     close::Bindings,
     knote_memory::{Key, Keyed},
     sleepers::WakeFlags,
-    usercopy::Scratch, //
 };
 use crate::{
     filter::{self, FileKind, Report},
     generated::kqueue_event,
-    sys::{memory::erased::Erased, process::observer::Watcher},
+    sys::{
+        memory::{erased::Erased, scratch::Scratch},
+        process::observer::Watcher,
+    },
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
 };
 
@@ -103,6 +105,15 @@ impl Knote {
             fflags: report.fflags,
             data: report.data,
             udata: body.udata,
+        })
+    }
+
+    /// An event with what names the knote, and no more.
+    pub(crate) fn name_event(&self) -> Kevent {
+        Kevent::new(kqueue_event {
+            ident: self.ident(),
+            filter: self.filter().raw(),
+            ..Default::default()
         })
     }
 

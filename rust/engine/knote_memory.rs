@@ -30,7 +30,7 @@ use crate::{
         },
         lock::{irqlock::IrqLock, killable::KillableMutex},
         memory::slab::{self, Memory, Slab},
-        time::hrtimer::KnoteTimer,
+        time::hrtimer::{Expire, OwnedTimer, TimerOwner},
     }, //
 };
 use core::{
@@ -145,6 +145,9 @@ pub(in crate::engine) struct TimerKnote {
     knote: Knote,
     timer: MaybeUninit<KnoteTimer>,
 }
+
+/// The timer of a knote of `EVFILT_TIMER`. Who has the kqueue's mutex uses it; its function may run meanwhile.
+pub(crate) type KnoteTimer = OwnedTimer<Knote>;
 
 /// Where knotes are made.
 pub(crate) struct Slabs {
@@ -474,23 +477,6 @@ impl Knote {
         unsafe { self.bound.unbind(self, &mut bodies.bindings) };
     }
 
-    /// The function of the timer.
-    ///
-    /// # Safety
-    ///
-    /// `timer` is that of a [`KnoteTimer`], in a `TimerKnote`.
-    pub(crate) unsafe extern "C" fn expired(
-        timer: *mut bindings::hrtimer,
-    ) -> bindings::hrtimer_restart {
-        // SAFETY: By this function's contract. It lives: its timer is cancelled before it is freed, which waits for us.
-        let knote = unsafe {
-            let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
-            &(*kernel::container_of!(timer, TimerKnote, timer)).knote
-        };
-        knote.activate();
-        bindings::hrtimer_restart::HRTIMER_NORESTART
-    }
-
     /// The function of the wait-queue entry.
     ///
     /// # Safety
@@ -512,6 +498,24 @@ impl Knote {
             });
         }
         1
+    }
+}
+
+impl Expire for Knote {
+    fn expire(&self) {
+        self.activate();
+    }
+}
+
+impl TimerOwner for Knote {
+    unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
+        // SAFETY: By this function's contract: the timer of a knote is in a `TimerKnote`. It lives: its timer is cancelled before it is freed, which waits for us.
+        let knote = unsafe {
+            let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
+            &(*kernel::container_of!(timer, TimerKnote, timer)).knote
+        };
+        knote.activate();
+        bindings::hrtimer_restart::HRTIMER_NORESTART
     }
 }
 

@@ -10,6 +10,7 @@
 
 use super::{objects::Objects, params};
 use crate::filter::Filter;
+use crate::sys::process::user;
 use core::{
     iter::successors,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering}, //
@@ -75,11 +76,11 @@ impl Users {
     /// `ENOMEM`.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Arc<User>> {
         let mut above = None;
-        for uid in params::namespace_owners().filter(|uid| *uid != 0) {
+        for uid in user::namespace_owners().filter(|uid| *uid != 0) {
             above = self.join(uid, above)?;
         }
         // It was the last, so there is one.
-        self.join(params::current_uid(), above)?.ok_or(ENOMEM)
+        self.join(user::current_uid(), above)?.ok_or(ENOMEM)
     }
 
     /// One more for whom it counts, unless it does so already.
@@ -266,7 +267,7 @@ impl User {
             self.leave_timer(units);
             return Err(ENOSPC);
         }
-        if params::may_exceed_limits() {
+        if user::may_exceed_limits() {
             return Ok(());
         }
         self.leave_timer(units);

@@ -12,6 +12,7 @@ pub(crate) mod limit;
 pub(crate) mod nesting;
 pub(crate) mod objects;
 pub(crate) mod params;
+pub(crate) mod pollwait;
 pub(crate) mod ready_list;
 pub(crate) mod recheck;
 pub(crate) mod sleepers;

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's parameters, which `/sys/module/kqueue/parameters` has too, and whom they limit.
+//! The module's parameters, which `/sys/module/kqueue/parameters` has too.
 //!
 //! They are defined in C (`rust/helpers.c`): those of the `kernel` crate are not in sysfs.
 
 use super::limit;
-use crate::generated;
-use core::iter::successors;
-use kernel::bindings;
+use crate::{generated, sys::memory::ram::total_memory};
 
 /// How many timers one user may have.
 pub(crate) fn max_user_timers() -> usize {
@@ -31,41 +29,6 @@ pub(crate) fn max_user_knotes() -> usize {
 pub(crate) fn max_object_watches() -> usize {
     // SAFETY: As above.
     unsafe { (&raw const generated::kq_max_object_watches).read_volatile() as usize }
-}
-
-/// The number of the user that the current task is of, as the initial user namespace has it.
-pub(crate) fn current_uid() -> u32 {
-    // SAFETY: No preconditions.
-    unsafe { generated::kq_current_uid() }
-}
-
-/// The numbers of those who made the user namespace that the current task is in, and each one around that, but for the
-/// initial one.
-pub(crate) fn namespace_owners() -> impl Iterator<Item = u32> {
-    // SAFETY: No preconditions.
-    let own = unsafe { generated::kq_current_user_ns() };
-    // SAFETY: The current task's credentials hold a reference to its namespace, as that does to its parent. They are
-    // changed by the task itself only. Neither the parent nor the owner of one changes.
-    let parent = |namespace: &*mut bindings::user_namespace| unsafe { (**namespace).parent };
-    // SAFETY: As above.
-    let owner = |namespace: *mut bindings::user_namespace| unsafe { (*namespace).owner.val };
-    let is_inner = move |namespace: &*mut bindings::user_namespace| !parent(namespace).is_null();
-    successors(Some(own), move |namespace| Some(parent(namespace)))
-        .take_while(is_inner)
-        .map(owner)
-}
-
-/// True if the current task is not to be limited in timers.
-#[cold]
-pub(crate) fn may_exceed_limits() -> bool {
-    // SAFETY: No preconditions.
-    unsafe { bindings::capable(bindings::CAP_SYS_RESOURCE as i32) }
-}
-
-/// Bytes of memory that the machine has.
-pub(crate) fn total_memory() -> u64 {
-    // SAFETY: No preconditions.
-    unsafe { generated::kq_total_memory() }
 }
 
 /// Sets what was not given at load to what fits this machine: a user's knotes may take a 25th of

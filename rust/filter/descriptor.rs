@@ -35,7 +35,7 @@ use crate::{
         limit::{self, Charge, TimerPlace, User},
         nesting::Edge,
         objects::{ObjectKind, ObjectPlace},
-        usercopy::Scratch,
+        pollwait::{self, Extra},
     },
     sys::{
         file::{
@@ -43,15 +43,15 @@ use crate::{
             contents,
             fdtable::CurrentTable,
             pipe::{Pipe, NOT_FULL},
-            poll::{self, Events, Extra},
+            poll::{self, Events},
         },
-        memory::erased::Erased,
+        memory::{erased::Erased, scratch::Scratch},
         notify::fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
         probe::{
             hook::Watch,
             seek::{Seek, SeekProbe},
         },
-        time::hrtimer::Retry,
+        time::hrtimer::DelayedCall,
     },
     uapi::*, //
 };
@@ -218,7 +218,7 @@ pub(super) struct DescriptorSource {
     /// For a kqueue: that it is watched by ours.
     edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
-    retry: Option<(Pin<KBox<Retry>>, TimerPlace)>,
+    retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerPlace)>,
     charge: Option<Charge>,
 }
 
@@ -253,7 +253,7 @@ pub(super) fn attach(
     }
     close::bind(knote, file, table, bodies)?;
     if direction == Direction::Read && kind.is_stream() {
-        poll::listen_to_stream(knote, bodies)?;
+        pollwait::listen_to_stream(knote, bodies)?;
         let file = knote.file(bodies).ok_or(EBADF)?;
         return Ok(Attached {
             source: None,
@@ -261,7 +261,7 @@ pub(super) fn attach(
             may_be_ready: !matches!(kind.poll_fast(file, direction, false), FastLook::Nothing),
         });
     }
-    let (events, extra) = poll::listen(knote, bodies)?;
+    let (events, extra) = pollwait::listen(knote, bodies)?;
     let source = match extra {
         None => None,
         Some(extra) => {
@@ -309,7 +309,7 @@ fn attach_other(
         // Bound before there is an edge, and unbound after that is gone: see `Nesting::with_watchers`.
         let file = knote.file(bodies).ok_or(EINVAL)?;
         rare.edge = connect(file, direction, knote, shared)?;
-        rare.extra = poll::listen(knote, bodies)?.1;
+        rare.extra = pollwait::listen(knote, bodies)?.1;
     }
     Ok(Attached {
         source: rare
@@ -363,7 +363,7 @@ fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64)
     None
 }
 
-fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
+fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a DelayedCall<Knote>>> {
     let kqueue = knote.kqueue();
     if body.source.is_none() {
         body.source = Some(keep(DescriptorSource::default(), kqueue.user()).ok()?);
@@ -375,7 +375,7 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
         .get_mut();
     if rare.retry.is_none() {
         let place = TimerPlace::new(kqueue.user()).ok()?;
-        let retry = KBox::pin_init(Retry::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
+        let retry = KBox::pin_init(DelayedCall::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
         rare.retry = Some((retry, place));
     }
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())

@@ -27,7 +27,7 @@
 
 use super::descriptor::Direction;
 use crate::{
-    engine::{kqueue::Kqueue, usercopy::Scratch},
+    engine::kqueue::Kqueue,
     sys::{
         file::{
             chardev::object_of,
@@ -37,6 +37,7 @@ use crate::{
             socket::{Count, Input, Socket, Stream},
             timerfd,
         },
+        memory::scratch::Scratch,
         process::pid::{PidfdState, Process},
     }, //
 };

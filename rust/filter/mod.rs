@@ -20,11 +20,10 @@ use crate::{
     engine::{
         knote::{Bodies, Body, Knote},
         knote_memory::Parts,
-        usercopy::Scratch,
     },
     sys::{
         file::{fdtable::CurrentTable, pipe::NOT_FULL, poll::Events},
-        memory::erased::Erased,
+        memory::{erased::Erased, scratch::Scratch},
         notify::fsnotify::fs,
     },
     uapi::*, //

@@ -39,10 +39,10 @@ use crate::{
     },
     generated::kqueue_event,
     sys::{
-        file::poll::{Exit, ExitWatch, Wake},
         memory::{erased::Erased, memcg::Payer, slab::Memory},
         probe::{hook::Watch, tracepoint::Tracepoint},
         process::{
+            exit::{Exit, ExitWatch, Wake},
             observer::{Observer, Subject},
             pid::{self, End, Exec, Execs, Fork, Forks, Life},
         },

@@ -58,9 +58,10 @@
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
-use super::{knote::Bodies, knote_memory::Knote, kqueue::Kqueue, params};
+use super::{knote::Bodies, knote_memory::Knote, kqueue::Kqueue};
 use crate::{
     generated,
+    sys::memory::ram,
     sys::{
         file::fdtable::{self, CurrentTable, Names, TableId},
         lock::irqlock::TaskLock,
@@ -854,7 +855,7 @@ impl CloseHook {
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let wanted = params::total_memory() >> MEMORY_BITS;
+        let wanted = ram::total_memory() >> MEMORY_BITS;
         let bits = wanted.checked_ilog2().unwrap_or(0);
         let bits = bits.clamp(FEWEST_BITS, MOST_BITS);
         let mut buckets = KVVec::with_capacity(1 << bits, GFP_KERNEL)?;

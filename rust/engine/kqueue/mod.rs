@@ -17,7 +17,7 @@ use super::{
     state::{State, Take},
     table::{Knotes, Table},
     trace,
-    usercopy::{Buffer, Scratch}, //
+    usercopy::Buffer, //
 };
 use crate::{
     device::Shared,
@@ -31,6 +31,7 @@ use crate::{
         memory::{
             arrayvec::{ArrayVec, Free},
             erased::Erased,
+            scratch::Scratch,
             slab::Memory,
         },
         notify::notifier::Notifier,
@@ -993,7 +994,7 @@ impl Kqueue {
         ready.adopted = Some(child);
         self.closed_or_deferred.set(true);
         drop(ready);
-        trace::attach(self, &Kevent::of_knote(knote));
+        trace::attach(self, &knote.name_event());
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 //! [`include/linux/tty.h`](srctree/include/linux/tty.h)
 
 use super::poll::{operations, PollFunction};
-use crate::{engine::usercopy::Scratch, generated};
+use crate::{generated, sys::memory::scratch::Scratch};
 use kernel::{
     bindings,
     error::code::EIO,

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Polling a file, and being woken by the wait queues it names.
+//! Polling a file, and the entry of a wait queue.
 //!
-//! [`listen`] calls the file's `->poll` with a poll table of our own, whose queue
-//! procedure puts the knote's own wait-queue entry into the queue that the file
-//! names, and another one, an [`Extra`], into each more (some name two). From then on the knote is
-//! activated whenever one of those queues is woken for something in the mask.
+//! An [`Entry`] is a part of its owner. Its owner links it into a queue that a file's `->poll` has named, and has a
+//! function called whenever that queue is woken for something in a mask.
 //!
 //! # Context
 //!
-//! `Wake::wake` runs under the lock of the source's wait queue with interrupts
+//! A wake function runs under the lock of the source's wait queue with interrupts
 //! off, on any CPU: it may take interrupt-safe spin locks only and must not poll.
 //!
 //! # `POLLFREE`
@@ -22,33 +20,23 @@
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::socket;
-use crate::{
-    engine::{knote::Bodies, knote_memory::Knote},
-    sys::{probe::symbol, process::pid::Process}, //
-};
+use crate::sys::probe::symbol;
 use core::{
     ffi::c_void,
-    marker::PhantomPinned,
     mem::offset_of,
-    ops::{BitOr, BitOrAssign, Deref},
-    pin::Pin,
+    ops::{BitOr, BitOrAssign},
     ptr,
     sync::atomic::{AtomicPtr, AtomicU32, Ordering}, //
 };
 use kernel::{
-    alloc::Flags,
     bindings,
     fs::{File, LocalFile},
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::{ordering, Atomic},
-        barrier::smp_mb,
-        rcu,
-        Arc, //
+        rcu, //
     },
-    types::Opaque,
+    types::Opaque, //
 };
 
 /// A set of poll events (`__poll_t`).
@@ -70,11 +58,16 @@ impl Events {
 
     const POLLFREE: Events = Events(0x4000);
     /// Since 7.3 a pipe wakes its reader for data added to data only if it was asked with this.
-    const EDGE: Events = Events(1 << 31);
+    pub(crate) const EDGE: Events = Events(1 << 31);
 
     /// True when any event of `other` is in this set.
     pub(crate) fn any(self, other: Events) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// What `->poll` has returned.
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Events(bits)
     }
 
     /// The set as `->poll` returns it.
@@ -97,13 +90,7 @@ impl BitOrAssign for Events {
     }
 }
 
-/// Something that wants to know when a wait queue is woken.
-pub(crate) trait Wake: Send + Sync + 'static {
-    /// It was; see the module's notes on context.
-    fn wake(&self);
-}
-
-type WakeFunction = unsafe extern "C" fn(
+pub(crate) type WakeFunction = unsafe extern "C" fn(
     *mut bindings::wait_queue_entry,
     kernel::ffi::c_uint,
     kernel::ffi::c_int,
@@ -154,7 +141,7 @@ impl Entry {
 
     /// True if it is in a queue.
     #[inline]
-    pub(in crate::sys) fn is_linked(&self) -> bool {
+    pub(crate) fn is_linked(&self) -> bool {
         !self.head().load(Ordering::Acquire).is_null()
     }
 
@@ -164,7 +151,7 @@ impl Entry {
     ///
     /// `head` is a valid queue, and stays so until the entry is detached, or it is woken with
     /// `POLLFREE`. The entry is pinned, and detached before it is freed.
-    unsafe fn link(&self, head: *mut bindings::wait_queue_head) {
+    pub(crate) unsafe fn link(&self, head: *mut bindings::wait_queue_head) {
         // INVARIANT: The entry is linked into `head` from here on.
         // SAFETY: By this function's contract; nobody else knows the entry yet.
         unsafe {
@@ -241,283 +228,8 @@ unsafe fn list_del_init(entry: *mut bindings::list_head) {
     }
 }
 
-/// An entry in memory of its own, for a knote's second queue.
-#[repr(C)]
-struct Boxed {
-    // First, so that a pointer to it is a pointer to the whole.
-    entry: Entry,
-    knote: ARef<Knote>,
-    next: Option<Pin<KBox<Boxed>>>,
-    _pin: PhantomPinned,
-}
-
-// SAFETY: The wait-queue entry is only touched under its queue's lock.
-unsafe impl Send for Boxed {}
-// SAFETY: As above.
-unsafe impl Sync for Boxed {}
-
-impl Boxed {
-    /// The wake function of the wait-queue entry.
-    ///
-    /// # Safety
-    ///
-    /// `wait` is that of a `Boxed`, and linked; called under its queue's lock.
-    unsafe extern "C" fn woken(
-        wait: *mut bindings::wait_queue_entry,
-        _mode: kernel::ffi::c_uint,
-        _sync: kernel::ffi::c_int,
-        key: *mut c_void,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: `wait` is the first field of a live `Boxed`: it is linked, and the entry is
-        // not freed before it was unlinked under the lock that our caller holds.
-        unsafe {
-            let knote = &(*wait.cast::<Boxed>()).knote;
-            Entry::woken(wait, key, knote.filter().wakes(), || knote.activate());
-        }
-        1
-    }
-}
-
-/// The queues of a knote's file but for the first, listened to for as long as this lives.
-pub(crate) struct Extra(Option<Pin<KBox<Boxed>>>);
-
-impl Extra {
-    /// Allocates an entry and links it into `head`.
-    ///
-    /// # Safety
-    ///
-    /// `head` is a valid queue, and stays so until this is dropped, or it is woken with `POLLFREE`.
-    #[cold]
-    unsafe fn link(&mut self, head: *mut bindings::wait_queue_head, knote: &Knote) -> Result {
-        let mut boxed = KBox::new(
-            Boxed {
-                entry: Entry::new(Boxed::woken),
-                knote: knote.into(),
-                next: None,
-                _pin: PhantomPinned,
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        boxed.next = self.0.take();
-        let boxed = KBox::into_pin(boxed);
-        // SAFETY: `head` is valid by this function's contract; the entry is pinned and is
-        // unlinked before it is freed, in `drop`.
-        unsafe { boxed.entry.link(head) };
-        self.0 = Some(boxed);
-        Ok(())
-    }
-}
-
-impl Drop for Extra {
-    fn drop(&mut self) {
-        let mut next = self.0.take();
-        while let Some(mut boxed) = next {
-            boxed.entry.detach();
-            // SAFETY: `next` is not structurally pinned, and nothing is moved out of the entry
-            // but its successor's box.
-            next = unsafe { boxed.as_mut().get_unchecked_mut() }.next.take();
-        }
-    }
-}
-
-/// Somebody who is told of the end of a process, with the entry for that.
-#[pin_data]
-#[repr(C)]
-pub(crate) struct ExitWatch<T> {
-    // First, so that a pointer to it is a pointer to the whole.
-    entry: Entry,
-    process: Process,
-    #[pin]
-    target: T,
-    #[pin]
-    _pin: PhantomPinned,
-}
-
-// SAFETY: The wait-queue entry is only touched under its queue's lock.
-unsafe impl<T: Send> Send for ExitWatch<T> {}
-// SAFETY: As above.
-unsafe impl<T: Sync> Sync for ExitWatch<T> {}
-
-impl<T> ExitWatch<T> {
-    /// Whose end it is.
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
-    }
-}
-
-impl<T> Deref for ExitWatch<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.target
-    }
-}
-
-impl<T> ExitWatch<T>
-where
-    ExitWatch<T>: Wake,
-{
-    /// The wake function of the wait-queue entry.
-    ///
-    /// # Safety
-    ///
-    /// `wait` is that of a `ExitWatch<T>`, and linked; called under its queue's lock.
-    unsafe extern "C" fn woken(
-        wait: *mut bindings::wait_queue_entry,
-        _mode: kernel::ffi::c_uint,
-        _sync: kernel::ffi::c_int,
-        key: *mut c_void,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: `wait` is the first field of a live `ExitWatch<T>`: it is linked, and not freed
-        // before it was unlinked under the lock that our caller holds.
-        unsafe {
-            let this = &*wait.cast::<ExitWatch<T>>();
-            Entry::woken(wait, key, Events::IN, || this.wake());
-        }
-        1
-    }
-}
-
-/// Listens to the end of a process, on behalf of a [`ExitWatch`], until it is dropped.
-///
-/// # Invariants
-///
-/// Made with the watch, whose entry nobody else links.
-pub(crate) struct Exit<T>(Arc<ExitWatch<T>>);
-
-impl<T> Exit<T>
-where
-    ExitWatch<T>: Wake,
-{
-    /// Has `target` told of the end of `process`. With `GFP_ATOMIC` from anywhere.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new(process: Process, target: impl PinInit<T>, flags: Flags) -> Result<Self> {
-        let watch = Arc::pin_init(
-            pin_init!(ExitWatch {
-                entry: Entry::new(ExitWatch::<T>::woken),
-                process,
-                target <- target,
-                _pin: PhantomPinned,
-            }),
-            flags,
-        )?;
-        // SAFETY: The queue lives as long as the process's `struct pid`, of which the watch has a
-        // reference. It is pinned, and detached in `drop`.
-        unsafe { watch.entry.link(watch.process.exit_queue()) };
-        Ok(Exit(watch))
-    }
-}
-
-impl<T> Exit<T> {
-    /// The watch.
-    pub(crate) fn watch(&self) -> &Arc<ExitWatch<T>> {
-        &self.0
-    }
-}
-
-impl<T> Drop for Exit<T> {
-    fn drop(&mut self) {
-        self.0.entry.detach();
-    }
-}
-
-/// The poll table that is handed to `->poll`.
-#[repr(C)]
-struct Queueing<'a> {
-    // First, so that a pointer to it is a pointer to the whole.
-    table: bindings::poll_table_struct,
-    knote: &'a Knote,
-    extra: Extra,
-    failed: bool,
-}
-
-impl Queueing<'_> {
-    /// The queue procedure of the poll table.
-    ///
-    /// # Safety
-    ///
-    /// Called by `->poll` with the `table` of a `Queueing` and a valid queue, or null.
-    unsafe extern "C" fn queue(
-        _file: *mut bindings::file,
-        head: *mut bindings::wait_queue_head,
-        table: *mut bindings::poll_table,
-    ) {
-        // SAFETY: `table` is the first field of the `Queueing` that `listen` passed.
-        let this = unsafe { &mut *table.cast::<Queueing<'_>>() };
-        if this.failed || head.is_null() {
-            return;
-        }
-        let knote = this.knote;
-        if !knote.entry.is_linked() {
-            // SAFETY: A queue that `->poll` names is valid for as long as its file, which the knote
-            // is bound to until the entry was detached, or until `POLLFREE`. Knotes do not move.
-            unsafe { knote.entry.link(head) };
-            return;
-        }
-        // SAFETY: As above. The source that has the `Extra` is dropped before the knote is unbound.
-        this.failed = unsafe { this.extra.link(head, knote) }.is_err();
-    }
-}
-
-/// Has `knote` activated when the file that it is bound to changes. May sleep.
-///
-/// Gives what the file is ready for now, and what listens to its second queue, which is to be
-/// dropped before the knote is unbound.
-///
-/// # Errors
-///
-/// `EINVAL` if the file cannot be polled, or the knote is not bound; `ENOMEM`.
-pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Option<Extra>)> {
-    let file = knote.parts(bodies).file.ok_or(EINVAL)?;
-    let operation = poll_operation(file).ok_or(EINVAL)?;
-    let mut queueing = Queueing {
-        table: bindings::poll_table_struct {
-            _qproc: Some(Queueing::queue),
-            _key: (knote.filter().wakes() | Events::EDGE).0,
-        },
-        knote,
-        extra: Extra(None),
-        failed: false,
-    };
-    // SAFETY: The file is valid, the table is ours and outlives the call; may sleep.
-    let ready = unsafe { operation(file.as_ptr(), &raw mut queueing.table) };
-    if queueing.failed {
-        return Err(ENOMEM);
-    }
-    let extra = queueing.extra;
-    if extra.0.is_none() {
-        // Nothing to detach.
-        core::mem::forget(extra);
-        return Ok((Events(ready), None));
-    }
-    Ok((Events(ready), Some(extra)))
-}
-
-/// The same for a stream socket, without asking it what it is ready for: there is a full barrier after that, so who
-/// looks now misses nothing. (All kinds of those queue their pollers in the same place.)
-///
-/// # Errors
-///
-/// `EINVAL` if it is no socket, or the knote is not bound.
-#[inline]
-pub(crate) fn listen_to_stream(knote: &Knote, bodies: &mut Bodies) -> Result {
-    let head = knote
-        .file(bodies)
-        .and_then(socket::wait_queue)
-        .ok_or(EINVAL)?;
-    if !knote.entry.is_linked() {
-        // SAFETY: The queue is valid for as long as the file, which the knote is bound to until the entry was
-        // detached. Knotes do not move.
-        unsafe { knote.entry.link(head) };
-    }
-    smp_mb(ordering::Full);
-    Ok(())
-}
-
-type Operation = unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
+pub(crate) type Operation =
+    unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
 
 /// A file's operations as they are now: those of one that hangs up or is unplugged are replaced at
 /// any time (`__tty_hangup`, `snd_card_disconnect`), so they are read once for all that is done
@@ -530,7 +242,7 @@ pub(in crate::sys) fn operations(file: &LocalFile) -> &bindings::file_operations
 }
 
 #[inline]
-pub(in crate::sys) fn poll_operation(file: &LocalFile) -> Option<Operation> {
+pub(crate) fn poll_operation(file: &LocalFile) -> Option<Operation> {
     operations(file).poll
 }
 

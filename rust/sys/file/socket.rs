@@ -103,7 +103,7 @@ static OPERATIONS: Atomic<usize> = Atomic::new(0);
 /// The wait queue that all of a socket's pollers are in (`sock_poll_wait`), if `file` is one. It lives as long as the
 /// file.
 #[inline]
-pub(in crate::sys) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> {
+pub(crate) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> {
     let known = is_known(operations(file));
     let file = file.as_ptr();
     // SAFETY: The file is valid. If its operations are a socket's, its private data is one.

@@ -6,6 +6,8 @@ pub(crate) mod arrayvec;
 pub(crate) mod erased;
 pub(crate) mod field;
 pub(crate) mod memcg;
+pub(crate) mod ram;
 pub(crate) mod random;
+pub(crate) mod scratch;
 pub(crate) mod slab;
 pub(crate) mod treap;

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Timers that activate a knote.
+//! Timers with nanoseconds.
 //!
 //! The `kernel` crate's timers are reference counted objects of their own, or are started for good
-//! by giving them away. One of these is a part of its knote, and is set as often as one likes; the other one is
+//! by giving them away. An [`OwnedTimer`] is a part of its owner, and is set as often as one likes; a [`DelayedCall`] is
 //! for who only seldom needs one.
 //!
 //! # Context
 //!
-//! They fire in a hard interrupt (in a thread on PREEMPT_RT), where the knote's spin lock is taken.
+//! They fire in a hard interrupt (in a thread on PREEMPT_RT).
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
-use crate::engine::knote_memory::Knote;
 use core::{
     cell::Cell,
+    marker::PhantomData,
     sync::atomic::{AtomicBool, Ordering},
 };
 use kernel::{
     bindings,
     prelude::*,
-    sync::aref::ARef,
+    sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque, //
 };
 
@@ -76,27 +76,38 @@ pub(crate) unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
     unsafe { bindings::hrtimer_start_range_ns(timer, at, 0, mode) };
 }
 
-/// A timer that is a part of a knote ([`crate::engine::knote_memory::Parts::timer`]).
+/// Who has an [`OwnedTimer`] as a part.
+pub(crate) trait TimerOwner {
+    /// The timer's function. It calls [`OwnedTimer::set_fired`].
+    ///
+    /// # Safety
+    ///
+    /// `timer` is that of an [`OwnedTimer`] of a live owner.
+    unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart;
+}
+
+/// A timer that is a part of its owner.
 ///
-/// Who has the kqueue's mutex uses it. Its function may run meanwhile, and uses `fired` only.
+/// One thread at a time uses it. Its function may run meanwhile, and uses `fired` only.
 ///
 /// # Invariants
 ///
 /// It stays in its place. The hrtimer is set up for `clock`. Unless it is `armed` it is not queued, and its function
 /// does not run; it is not before it goes.
-pub(crate) struct KnoteTimer {
+pub(crate) struct OwnedTimer<O> {
     timer: Opaque<bindings::hrtimer>,
     fired: AtomicBool,
     clock: Cell<Clock>,
     armed: Cell<bool>,
+    _owner: PhantomData<fn(O)>,
 }
 
-impl KnoteTimer {
+impl<O: TimerOwner> OwnedTimer<O> {
     /// One that is not set.
     ///
     /// # Safety
     ///
-    /// `slot` is valid for writes, in a [`crate::engine::knote_memory::TimerKnote`] that stays in its place. What is written there
+    /// `slot` is valid for writes, in an owner that stays in its place. What is written there
     /// is cancelled before that goes.
     pub(crate) unsafe fn write(slot: *mut Self) {
         // INVARIANT: As set up here.
@@ -105,18 +116,18 @@ impl KnoteTimer {
             (&raw mut (*slot).fired).write(AtomicBool::new(false));
             (&raw mut (*slot).clock).write(Cell::new(Clock::Monotonic));
             (&raw mut (*slot).armed).write(Cell::new(false));
-            set_up((*slot).timer.get(), Clock::Monotonic, Knote::expired);
+            set_up((*slot).timer.get(), Clock::Monotonic, O::expired);
         }
     }
 
     /// Has it fire, once, at that time of that clock in nanoseconds: at once if that is over. Whatever it was set to
-    /// before does not count any more. Not under a lock that [`Knote::activate`] takes.
+    /// before does not count any more. Not under a lock that its function takes.
     pub(crate) fn arm(&self, clock: Clock, at: i64) {
         self.cancel();
         if self.clock.get() != clock {
             // INVARIANT: It is set up anew.
             // SAFETY: It stays in its place, was cancelled, and will be again.
-            unsafe { set_up(self.timer.get(), clock, Knote::expired) };
+            unsafe { set_up(self.timer.get(), clock, O::expired) };
             self.clock.set(clock);
         }
         self.armed.set(true);
@@ -168,7 +179,7 @@ impl KnoteTimer {
         self.armed.get()
     }
 
-    /// It does not fire any more, nor has its function still to return. Not under a lock that [`Knote::activate`]
+    /// It does not fire any more, nor has its function still to return. Not under a lock that the function
     /// takes.
     pub(crate) fn cancel(&self) {
         if self.armed.get() {
@@ -187,41 +198,47 @@ impl KnoteTimer {
     pub(crate) unsafe fn set_fired(timer: *mut bindings::hrtimer) -> *mut Self {
         // SAFETY: By this function's contract.
         unsafe {
-            let this = kernel::container_of!(timer.cast::<Opaque<_>>(), KnoteTimer, timer);
+            let this = kernel::container_of!(timer.cast::<Opaque<_>>(), OwnedTimer<O>, timer);
             (*this).fired.store(true, Ordering::Release);
             this
         }
     }
 }
 
-/// A timer of its own, to activate a knote a little later. Dropping it cancels it and waits for its callback.
+/// Something that can be called a little later.
+pub(crate) trait Expire: AlwaysRefCounted + Send + Sync + 'static {
+    /// The time has come. In a hard interrupt.
+    fn expire(&self);
+}
+
+/// A timer of its own, to call its target a little later. Dropping it cancels it and waits for its callback.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
-pub(crate) struct Retry {
+pub(crate) struct DelayedCall<T: Expire> {
     // First, so that a pointer to it is a pointer to the whole.
     #[pin]
     timer: Opaque<bindings::hrtimer>,
-    knote: ARef<Knote>,
+    target: ARef<T>,
 }
 
 // SAFETY: The timer is only handed to functions with locks of their own.
-unsafe impl Send for Retry {}
+unsafe impl<T: Expire> Send for DelayedCall<T> {}
 // SAFETY: As above.
-unsafe impl Sync for Retry {}
+unsafe impl<T: Expire> Sync for DelayedCall<T> {}
 
-impl Retry {
+impl<T: Expire> DelayedCall<T> {
     /// One that is not set.
-    pub(crate) fn new(knote: &Knote) -> impl PinInit<Self> + '_ {
-        pin_init!(Retry {
+    pub(crate) fn new(target: &T) -> impl PinInit<Self> + '_ {
+        pin_init!(DelayedCall {
             // SAFETY: `slot` is valid for writes and stays in its place; `drop` cancels the timer.
             timer <- Opaque::ffi_init(|slot| unsafe {
                 set_up(slot, Clock::Monotonic, Self::fire)
             }),
-            knote: knote.into(),
+            target: target.into(),
         })
     }
 
-    /// Has it activate its knote in so many nanoseconds.
+    /// Has it call its target in so many nanoseconds.
     pub(crate) fn after(self: Pin<&Self>, nanos: i64) {
         let at = Clock::Monotonic.now().saturating_add(nanos);
         // SAFETY: The timer was set up, and `drop` cancels it.
@@ -232,19 +249,19 @@ impl Retry {
     ///
     /// # Safety
     ///
-    /// `timer` is that of a `Retry`.
+    /// `timer` is that of a `DelayedCall<T>`.
     unsafe extern "C" fn fire(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: `timer` is the first field of a live `Retry`, whose `drop` waits for us.
-        unsafe { &*timer.cast::<Retry>() }.knote.activate();
+        // SAFETY: `timer` is the first field of a live `DelayedCall<T>`, whose `drop` waits for us.
+        unsafe { &*timer.cast::<DelayedCall<T>>() }.target.expire();
         bindings::hrtimer_restart::HRTIMER_NORESTART
     }
 }
 
 #[pinned_drop]
-impl PinnedDrop for Retry {
+impl<T: Expire> PinnedDrop for DelayedCall<T> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: Set up in `new`. Not under a lock that `fire` takes: it is dropped in process
-        // context, with the kqueue's mutex at most.
+        // context, without a spin lock.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };
     }
 }
