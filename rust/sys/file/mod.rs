@@ -3,6 +3,7 @@
 //! Open files and descriptors: devices, tables of descriptors, polling, and what single kinds of files hold.
 
 pub(crate) mod chardev;
+pub(crate) mod closing;
 pub(crate) mod contents;
 pub(crate) mod eventfd;
 pub(crate) mod fdinfo;
