@@ -459,8 +459,9 @@ impl TriedQueue {
     /// interrupts are off.
     unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Option<Self> {
         // SAFETY: By this function's contract.
-        unsafe { generated::kq_spin_trylock(field::QUEUE_LOCK.of(queue).cast_mut()) }
-            .then_some(TriedQueue(queue))
+        let locked = unsafe { generated::kq_spin_trylock(field::QUEUE_LOCK.of(queue).cast_mut()) };
+        // Made only if it is locked: it unlocks when it is dropped.
+        locked.then(|| TriedQueue(queue))
     }
 
     /// The first message, which stays while the queue is locked.
