@@ -88,7 +88,7 @@ KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
 KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
-/* What rust/sys/file/socket.rs has copied by hand */
+/* What rust/sys/file/socket/ has copied by hand */
 static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_CLOSE_WAIT == 8 && TCP_LISTEN == 10);
 static_assert(RCV_SHUTDOWN == 1 && SEND_SHUTDOWN == 2 && TCP_URG_VALID == 0x0100);
 static_assert(SOCK_STREAM == 1 && SOCK_DGRAM == 2 && SOCK_RAW == 3 && SOCK_SEQPACKET == 5);

@@ -81,27 +81,20 @@ use crate::sys::{
     probe::hook::{hash, Presence}, //
 };
 use kernel::{
-    bindings,
-    ffi::c_ulong,
     fmt,
     prelude::*,
     static_lock_class,
     sync::{atomic::Atomic, Arc},
-    types::Opaque, //
 };
 use probe::{CloseProbe, PathProbe};
 
 /// Binary logarithm of the number of locks.
 const LOCK_BITS: u32 = 8;
-
 /// And of the number of counts of kqueues.
 const OWNER_BITS: u32 = 10;
-
 /// And of the most and fewest buckets.
 const MOST_BITS: u32 = 18;
-
 const FEWEST_BITS: u32 = 12;
-
 /// And of the memory that there is a bucket for.
 const MEMORY_BITS: u32 = 16;
 

@@ -29,13 +29,10 @@ use kernel::{
 
 /// How many knotes are looked at before the lock of their tree is released for a moment.
 const ROUND: u32 = 32;
-
 /// How many numbers that still map to the file are looked at, in a close, for one that does not.
 const MOST_MAPPED: u32 = 64;
-
 /// The same if the system call has named a number, on which there was no knote.
 const MOST_MAPPED_BESIDES: u32 = 4;
-
 /// How many knotes are ended at once.
 const MOST_ENDED: u32 = 1024;
 

@@ -1,26 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fsnotify: hearing of what happens to an inode, or to a mount namespace.
-//!
-//! A [`Mark`] has its target told of the events in its mask. There may be several on one object; how many
-//! one user may have is for the caller to see to ([`crate::engine::objects`]), since who changes the object pays for
-//! each. What may have any number of watchers has one mark for all of a user's ([`Share`]).
-//!
-//! Each user has a [`Group`] of each kind, so that none waits for another one's lock. A mark is freed some time
-//! after it was destroyed, by a worker of the kernel; [`wait_until_freed`] waits for that when the module goes.
-//!
-//! # Context
-//!
-//! `Notify::notify` runs in the task that does something to the inode, which may hold the inode's
-//! locks, under the mark's own spin lock: it must not sleep, nor take longer for more watchers.
-//!
-//! C header: [`include/linux/fsnotify_backend.h`](srctree/include/linux/fsnotify_backend.h)
+//! One mark on one object.
 
+use super::{inode_of, state_of, About, InodeLook, Notify};
 use crate::generated;
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
-};
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
@@ -29,113 +13,16 @@ use kernel::{
     new_mutex,
     new_spinlock,
     prelude::*,
-    rbtree::RBTree,
-    sync::{
-        atomic::{ordering, Atomic},
-        Arc,
-        ArcBorrow,
-        Mutex,
-        SpinLock, //
-    },
-    time::{delay::fsleep, Delta},
+    sync::{atomic::ordering, Arc, Mutex, SpinLock},
     types::Opaque, //
 };
-
-/// Events, as in the C header.
-pub(crate) mod fs {
-    pub(crate) const ACCESS: u32 = 0x1;
-    pub(crate) const MODIFY: u32 = 0x2;
-    pub(crate) const ATTRIB: u32 = 0x4;
-    pub(crate) const CLOSE_WRITE: u32 = 0x8;
-    pub(crate) const CLOSE_NOWRITE: u32 = 0x10;
-    pub(crate) const OPEN: u32 = 0x20;
-    pub(crate) const MOVED_FROM: u32 = 0x40;
-    pub(crate) const MOVED_TO: u32 = 0x80;
-    pub(crate) const CREATE: u32 = 0x100;
-    pub(crate) const DELETE: u32 = 0x200;
-    pub(crate) const DELETE_SELF: u32 = 0x400;
-    pub(crate) const MOVE_SELF: u32 = 0x800;
-    pub(crate) const UNMOUNT: u32 = 0x2000;
-    pub(crate) const MNT_ATTACH: u32 = 0x0100_0000;
-    pub(crate) const MNT_DETACH: u32 = 0x0200_0000;
-    pub(crate) const ISDIR: u32 = 0x4000_0000;
-}
-
-/// What an inode is like.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct InodeState {
-    /// Bytes.
-    pub(crate) size: i64,
-    /// How many names it has.
-    pub(crate) links: u32,
-    /// A directory that was removed.
-    pub(crate) dead: bool,
-}
-
-/// What an event is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum About {
-    /// The inode that the mark is on.
-    Inode,
-    /// One in the directory that the mark is on.
-    Entry,
-    /// The mount namespace that the mark is on.
-    Mounts,
-}
-
-/// An inode that something happened to.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct InodeLook {
-    pub(crate) address: usize,
-    pub(crate) state: InodeState,
-    /// The event tells of attributes that are set, the size and the times among them, and not of reading or writing by a
-    /// descriptor. (Only known of the inode that the mark is on.)
-    pub(crate) sets: bool,
-}
-
-/// Who wants to know of inodes, or of mount namespaces.
-pub(crate) trait Notify: Send + Sync + 'static {
-    /// What it is told of.
-    const ABOUT: About;
-
-    /// How many marks there are of this kind. (This is a function because a constant of Rust 1.85
-    /// cannot refer to a static that can change.)
-    fn marks() -> &'static MarkCount;
-
-    /// Something happened: events of [`fs`]. `inode` is what it is about, if that is one.
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook);
-}
-
-/// A number of marks, those included that wait to be freed.
-pub(crate) struct MarkCount(Atomic<usize>);
-
-impl MarkCount {
-    pub(crate) const fn new() -> Self {
-        MarkCount(Atomic::new(0))
-    }
-
-    pub(crate) fn get(&self) -> usize {
-        self.0.load(ordering::Acquire)
-    }
-}
-
-/// Waits until all marks of a kind are freed. No mark is made any more, and all were dropped.
-pub(crate) fn wait_until_freed(marks: &MarkCount) {
-    while marks.get() != 0 {
-        // SAFETY: No preconditions; may sleep.
-        unsafe { generated::fsnotify_wait_marks_destroyed() };
-        fsleep(Delta::from_millis(1));
-    }
-    // The worker that freed the last one may still be in our function.
-    // SAFETY: As above.
-    unsafe { generated::fsnotify_wait_marks_destroyed() };
-}
 
 /// A group of fsnotify's. Its marks have references of their own.
 struct RawGroup(NonNull<generated::fsnotify_group>);
 
 // SAFETY: A group has locks of its own.
 unsafe impl Send for RawGroup {}
+
 // SAFETY: As above.
 unsafe impl Sync for RawGroup {}
 
@@ -175,6 +62,7 @@ pub(crate) struct Mark<T: Notify>(NonNull<Node<T>>);
 
 // SAFETY: A mark has locks of its own; the target is `Send + Sync`.
 unsafe impl<T: Notify> Send for Mark<T> {}
+
 // SAFETY: As above.
 unsafe impl<T: Notify> Sync for Mark<T> {}
 
@@ -202,7 +90,7 @@ impl<T: Notify> Group<T> {
     }
 
     /// Calls `with` with the group.
-    fn with<R>(
+    pub(super) fn with<R>(
         &self,
         with: impl FnOnce(NonNull<generated::fsnotify_group>) -> Result<R>,
     ) -> Result<R> {
@@ -223,14 +111,14 @@ impl<T: Notify> Group<T> {
 
 /// What a mark is put on.
 #[derive(Clone, Copy)]
-enum Object {
+pub(super) enum Object {
     Inode(NonNull<bindings::inode>),
     Mounts(NonNull<generated::mnt_namespace>),
 }
 
 impl Object {
     /// As fsnotify wants it.
-    fn raw(self) -> (*mut c_void, c_uint) {
+    pub(super) fn raw(self) -> (*mut c_void, c_uint) {
         match self {
             Object::Inode(inode) => (
                 inode.as_ptr().cast(),
@@ -243,77 +131,17 @@ impl Object {
         }
     }
 
-    fn address(self) -> usize {
+    pub(super) fn address(self) -> usize {
         self.raw().0.addr()
     }
 
     /// The current task's mount namespace, which it keeps.
-    fn current_mounts() -> Result<Self> {
+    pub(super) fn current_mounts() -> Result<Self> {
         // SAFETY: No preconditions.
         NonNull::new(unsafe { generated::kq_current_mount_ns() })
             .map(Object::Mounts)
             .ok_or(EINVAL)
     }
-}
-
-/// Where the inode of `file` is, as long as the file is.
-pub(crate) fn address(file: &File) -> usize {
-    inode_of(file).as_ptr().addr()
-}
-
-/// Where the current task's mount namespace is.
-///
-/// # Errors
-///
-/// `EINVAL` for a task without one.
-pub(crate) fn address_of_mounts() -> Result<usize> {
-    Object::current_mounts().map(Object::address)
-}
-
-/// # Safety
-///
-/// `inode` is valid.
-unsafe fn state_of(inode: NonNull<bindings::inode>) -> InodeState {
-    let mut look = generated::kq_inode_look::default();
-    // SAFETY: By this function's contract.
-    unsafe { generated::kq_inode_look(inode.as_ptr(), &raw mut look) };
-    InodeState {
-        size: look.size,
-        links: look.links,
-        dead: look.dead,
-    }
-}
-
-/// What `file` is like.
-pub(crate) fn state(file: &File) -> InodeState {
-    // SAFETY: A file has an inode as long as it lives.
-    unsafe { state_of(inode_of(file)) }
-}
-
-/// True when `file` is one that has a place in a file system that is mounted: no socket, and nothing anonymous. Of
-/// those fsnotify is not told what is done through the descriptor that made them.
-pub(crate) fn has_place(file: &File) -> bool {
-    // SAFETY: The file is valid.
-    unsafe { generated::kq_file_has_place(file.as_ptr()) }
-}
-
-/// True when the current task may read what is in `file`, now and if it were opened anew.
-///
-/// May sleep.
-pub(crate) fn may_read(file: &File) -> bool {
-    // SAFETY: The file is valid.
-    unsafe { generated::kq_file_may_read(file.as_ptr()) == 0 }
-}
-
-/// True when the file system was unmounted where `file` was opened (lazily, as the file is open).
-pub(crate) fn is_unmounted(file: &File) -> bool {
-    // SAFETY: The file is valid.
-    unsafe { generated::kq_file_is_unmounted(file.as_ptr()) }
-}
-
-fn inode_of(file: &File) -> NonNull<bindings::inode> {
-    // SAFETY: A file has an inode as long as it lives; the field does not change.
-    unsafe { NonNull::new_unchecked((*file.as_ptr()).f_inode) }
 }
 
 impl<T: Notify> Node<T> {
@@ -445,7 +273,12 @@ impl<T: Notify> Mark<T> {
     /// # Safety
     ///
     /// The object is valid; if the target is told of it and it is an inode, it is until the mark is dropped.
-    unsafe fn add(group: &Group<T>, on: Object, events: u32, target: &Arc<T>) -> Result<Self> {
+    pub(super) unsafe fn add(
+        group: &Group<T>,
+        on: Object,
+        events: u32,
+        target: &Arc<T>,
+    ) -> Result<Self> {
         let inode = match (T::ABOUT, on) {
             (About::Inode, Object::Inode(inode)) => Some(inode),
             _ => None,
@@ -477,7 +310,7 @@ impl<T: Notify> Mark<T> {
         Ok(this)
     }
 
-    fn raw(&self) -> *mut generated::fsnotify_mark {
+    pub(super) fn raw(&self) -> *mut generated::fsnotify_mark {
         self.0.as_ptr().cast()
     }
 
@@ -489,7 +322,7 @@ impl<T: Notify> Mark<T> {
 
     /// False if the object has ended: the kernel then has taken the mark off it, before another one can be in its
     /// place.
-    fn is_attached(&self) -> bool {
+    pub(super) fn is_attached(&self) -> bool {
         // SAFETY: We own a reference.
         unsafe { generated::kq_fsnotify_mark_is_attached(self.raw()) }
     }
@@ -508,144 +341,5 @@ impl<T: Notify> Drop for Mark<T> {
             generated::fsnotify_destroy_mark(self.raw(), (*self.raw()).group);
             generated::fsnotify_put_mark(self.raw());
         }
-    }
-}
-
-/// Marks that many watchers of a user have in common: one for each object.
-#[pin_data]
-pub(crate) struct Shares<T: Notify> {
-    #[pin]
-    group: Group<T>,
-    /// By the object's address. One of an object that has ended may be left until another one is there.
-    #[pin]
-    marks: Mutex<RBTree<usize, Shared<T>>>,
-}
-
-struct Shared<T: Notify> {
-    mark: Mark<T>,
-    target: Arc<T>,
-    shares: usize,
-}
-
-/// Who has such marks.
-pub(crate) trait Sharing<T: Notify>: Send + Sync + 'static {
-    fn shares(&self) -> &Shares<T>;
-}
-
-/// One watcher's part in such a mark.
-pub(crate) struct Share<T: Notify, S: Sharing<T>> {
-    of: Arc<S>,
-    object: usize,
-    target: Arc<T>,
-}
-
-impl<T: Notify> Shares<T> {
-    /// No marks yet.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            group <- Group::new(),
-            marks <- new_mutex!(RBTree::new(), "kqueue_shares"),
-        })
-    }
-}
-
-impl<T: Notify, S: Sharing<T>> Share<T, S> {
-    /// A part in the mark on the folder that `file` is in now, which is told of `events` in it. `new` makes the target
-    /// if there is no such mark.
-    ///
-    /// # Errors
-    ///
-    /// What `new` fails with; `ENOENT` if the folder was removed; `EINVAL`, `ENOMEM`.
-    pub(crate) fn of_folder(
-        of: &Arc<S>,
-        file: &File,
-        events: u32,
-        new: impl FnOnce() -> Result<Arc<T>>,
-    ) -> Result<Self> {
-        // SAFETY: The file has its name; the folder is kept by the reference. The mark is not told of the folder.
-        unsafe {
-            let folder = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
-            let result = NonNull::new((*folder).d_inode)
-                .ok_or(ENOENT)
-                .and_then(|inode| Self::join(of, Object::Inode(inode), events, new));
-            bindings::dput(folder);
-            result
-        }
-    }
-
-    /// The same in the mark on the current task's mount namespace, for as long as that is.
-    ///
-    /// # Errors
-    ///
-    /// What `new` fails with; `EINVAL` for a task without one; `ENOMEM`.
-    pub(crate) fn of_mounts(
-        of: &Arc<S>,
-        events: u32,
-        new: impl FnOnce() -> Result<Arc<T>>,
-    ) -> Result<Self> {
-        let namespace = Object::current_mounts()?;
-        // SAFETY: Valid while we run.
-        unsafe { Self::join(of, namespace, events, new) }
-    }
-
-    /// # Safety
-    ///
-    /// The object is valid; the target is not told of it, if it is an inode.
-    unsafe fn join(
-        of: &Arc<S>,
-        object: Object,
-        events: u32,
-        new: impl FnOnce() -> Result<Arc<T>>,
-    ) -> Result<Self> {
-        let shares = of.shares();
-        let address = object.address();
-        let mut marks = shares.marks.lock();
-        let (target, ended) = match marks.get_mut(&address) {
-            Some(shared) if shared.mark.is_attached() => {
-                shared.shares += 1;
-                (shared.target.clone(), None)
-            }
-            _ => {
-                let target = new()?;
-                let shared = Shared {
-                    // SAFETY: By this function's contract.
-                    mark: unsafe { Mark::add(&shares.group, object, events, &target)? },
-                    target: target.clone(),
-                    shares: 1,
-                };
-                let ended = marks.try_create_and_insert(address, shared, GFP_KERNEL_ACCOUNT)?;
-                (target, ended)
-            }
-        };
-        drop(marks);
-        drop(ended);
-        Ok(Share {
-            of: of.clone(),
-            object: address,
-            target,
-        })
-    }
-
-    /// What the mark tells.
-    pub(crate) fn target(&self) -> &Arc<T> {
-        &self.target
-    }
-}
-
-impl<T: Notify, S: Sharing<T>> Drop for Share<T, S> {
-    fn drop(&mut self) {
-        let mut marks = self.of.shares().marks.lock();
-        let mut over = None;
-        if let Some(shared) = marks.get_mut(&self.object) {
-            // If it is another one, ours has ended with its object.
-            if Arc::ptr_eq(&shared.target, &self.target) {
-                shared.shares -= 1;
-                if shared.shares == 0 {
-                    over = marks.remove_node(&self.object);
-                }
-            }
-        }
-        drop(marks);
-        drop(over);
     }
 }
