@@ -108,6 +108,7 @@
 
 mod device;
 mod engine;
+mod file;
 mod filter;
 #[allow(
     clippy::all,
@@ -128,8 +129,7 @@ mod generated {
 mod sys;
 mod uapi;
 
-use device::Shared;
-use engine::{kqueue::Kqueue, params};
+use engine::{kqueue::Kqueue, params, shared::Shared};
 use kernel::{
     debugfs::{Dir, File},
     fmt,

@@ -6,10 +6,11 @@ pub(crate) use super::knote_memory::Knote;
 use super::{
     close::Bindings,
     knote_memory::{Key, Keyed},
-    sleepers::WakeFlags,
+    ops::{FileKind, Report},
+    sleepers::WakeFlags, //
 };
 use crate::{
-    filter::{self, FileKind, Report},
+    filter,
     generated::kqueue_event,
     sys::{
         memory::{erased::Erased, scratch::Scratch},

@@ -16,22 +16,20 @@ use super::{
     close::Bound,
     knote::{Bodies, Body},
     kqueue::{Kqueue, Ready},
+    ops::{FastPath, Filter},
     ready_list::{Links, Seen},
     sleepers::WakeFlags,
     state::State,
     table::{Knotes, Table}, //
 };
-use crate::{
-    filter::{FastPath, Filter},
-    sys::{
-        file::{
-            fdtable::{CurrentTable, Names},
-            poll::Entry,
-        },
-        lock::{irqlock::IrqLock, killable::KillableMutex},
-        memory::slab::{self, Memory, Slab},
-        time::hrtimer::{Expire, OwnedTimer, TimerOwner},
-    }, //
+use crate::sys::{
+    file::{
+        fdtable::{CurrentTable, Names},
+        poll::Entry,
+    },
+    lock::{irqlock::IrqLock, killable::KillableMutex},
+    memory::slab::{self, Memory, Slab},
+    time::hrtimer::{Expire, OwnedTimer, TimerOwner}, //
 };
 use core::{
     cell::UnsafeCell,

@@ -8,8 +8,7 @@
 //!
 //! What is counted is memory: a knote that takes more of it counts as several.
 
-use super::{objects::Objects, params};
-use crate::filter::Filter;
+use super::{objects::Objects, ops::Filter, params};
 use crate::sys::process::user;
 use core::{
     iter::successors,

@@ -5,14 +5,8 @@
 //! Who changes a file, sends a signal or mounts something pays for each watch of it. So a user has at
 //! most `max_object_watches` of each object, as inotify's number of instances has it for a file.
 
-use super::{limit::User, params};
-use crate::{
-    filter::{ContentWatcher, FileWatcher, Folder, Namespace},
-    sys::{
-        lock::irqlock::IrqLock,
-        notify::fsnotify::{Group, Shares, Sharing},
-    }, //
-};
+use super::{limit::User, ops::UserMarks, params};
+use crate::sys::lock::irqlock::IrqLock;
 use kernel::{
     alloc::Flags,
     prelude::*,
@@ -40,13 +34,7 @@ pub(crate) struct Objects {
     #[pin]
     watched: IrqLock<RBTree<Key, usize>>,
     #[pin]
-    pub(crate) files: Group<FileWatcher>,
-    #[pin]
-    pub(crate) contents: Group<ContentWatcher>,
-    #[pin]
-    folders: Shares<Folder>,
-    #[pin]
-    mounts: Shares<Namespace>,
+    pub(crate) marks: UserMarks,
 }
 
 /// One watch of an object; given back when dropped.
@@ -62,10 +50,7 @@ impl Objects {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             watched <- IrqLock::new(RBTree::new(), c"kqueue_objects", static_lock_class!()),
-            files <- Group::new(),
-            contents <- Group::new(),
-            folders <- Shares::new(),
-            mounts <- Shares::new(),
+            marks <- UserMarks::new(),
         })
     }
 
@@ -96,18 +81,6 @@ impl Objects {
         }
         watched.insert(node);
         Ok(())
-    }
-}
-
-impl Sharing<Folder> for Objects {
-    fn shares(&self) -> &Shares<Folder> {
-        &self.folders
-    }
-}
-
-impl Sharing<Namespace> for Objects {
-    fn shares(&self) -> &Shares<Namespace> {
-        &self.mounts
     }
 }
 

@@ -13,12 +13,10 @@ use super::{
     knote::{Bodies, Body},
     knote_memory::{Keyed, Knote},
     kqueue::Ready,
+    ops::FastPath,
     state::State, //
 };
-use crate::{
-    filter::FastPath,
-    sys::file::fdtable::{CurrentTable, Names},
-};
+use crate::sys::file::fdtable::{CurrentTable, Names};
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 

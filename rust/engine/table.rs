@@ -12,8 +12,9 @@ use super::{
     knote::{Bodies, Knote},
     knote_memory::{Key, Place},
     limit::{Charge, User},
+    ops::Filter, //
 };
-use crate::{filter::Filter, sys::memory::random::random};
+use crate::sys::memory::random::random;
 use core::{mem::ManuallyDrop, ptr};
 use kernel::{
     prelude::*,

@@ -6,8 +6,9 @@
 //! their operations run under the kqueue's mutex, in process context; [`poll_fast`] under the spin
 //! lock as well.
 
+mod contents;
 mod descriptor;
-mod file;
+mod hooks;
 mod mounts;
 mod process;
 mod signal;
@@ -15,37 +16,30 @@ mod timer;
 mod user;
 mod vnode;
 
+pub(crate) use crate::file::FileKind;
+pub(crate) use descriptor::needs_recheck_of_pipe;
+pub(crate) use hooks::{Hooks, UserMarks};
+
 use crate::{
-    device::Shared,
     engine::{
         knote::{Bodies, Body, Knote},
         knote_memory::Parts,
+        ops::{Attach, Attached, FastLook, Report},
     },
+    file::Direction,
     sys::{
-        file::{fdtable::CurrentTable, pipe::NOT_FULL, poll::Events},
+        file::{pipe::NOT_FULL, poll::Events},
         memory::{erased::Erased, scratch::Scratch},
         notify::fsnotify::fs,
     },
     uapi::*, //
 };
 use core::sync::atomic::Ordering;
-use descriptor::Direction;
-pub(crate) use descriptor::{needs_recheck_of_pipe, ContentWatcher, MARKS as CONTENT_MARKS};
-pub(crate) use file::{FastLook, FileKind};
+use kernel::{fs::File, prelude::*};
 use mounts::Mounts;
-pub(crate) use mounts::{Namespace, MARKS as MOUNT_MARKS};
 use process::Process;
-pub(crate) use process::ProcessWatcher;
 use signal::Signal;
-pub(crate) use signal::SignalWatcher;
 use vnode::Vnode;
-pub(crate) use vnode::{FileWatcher, Folder, FILE_MARKS, FOLDER_MARKS};
-
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::aref::ARef, //
-};
 
 /// What fsnotify tells of a directory whose entries change.
 const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
@@ -189,57 +183,6 @@ fn check_notes(change: &Kevent, notes: u32) -> Result {
         return Err(EINVAL);
     }
     Ok(())
-}
-
-/// What a filter has to tell when its condition holds.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Report {
-    /// Besides the knote's own: `EV_EOF` and its like.
-    pub(crate) flags: u16,
-    pub(crate) fflags: u32,
-    pub(crate) data: i64,
-}
-
-impl Report {
-    /// There is that much, and nothing else to tell.
-    #[inline(always)]
-    pub(crate) fn of(data: i64) -> Self {
-        Report {
-            data,
-            ..Report::default()
-        }
-    }
-}
-
-/// What a filter gets to attach with.
-pub(crate) struct Attach<'a> {
-    pub(crate) knote: &'a Knote,
-    pub(crate) change: &'a Kevent,
-    /// The descriptor's file, for a filter that is on descriptors.
-    pub(crate) file: Option<ARef<File>>,
-    /// The table that has it.
-    pub(crate) table: CurrentTable,
-    pub(crate) shared: &'a Shared,
-}
-
-/// What attaching has come to.
-pub(crate) struct Attached {
-    /// What the filter keeps for the knote; dropping it detaches (`f_detach`).
-    pub(crate) source: Option<Erased>,
-    /// The flags that the filter always sets.
-    pub(crate) flags: u16,
-    /// False if the condition is known not to hold yet.
-    pub(crate) may_be_ready: bool,
-}
-
-impl Attached {
-    fn new(source: Result<Erased>, flags: u16) -> Result<Self> {
-        Ok(Attached {
-            source: Some(source?),
-            flags,
-            may_be_ready: true,
-        })
-    }
 }
 
 /// `f_attach`. The knote may be activated before this returns.
@@ -434,44 +377,29 @@ fn poll_pipe_to_read(file: &File) -> FastLook {
     FileKind::Pipe.poll_fast(file, Direction::Read, true)
 }
 
+/// The direction of a knote that is evaluated by a call.
+#[inline(always)]
+fn direction_of(filter: Filter) -> Direction {
+    if filter == Filter::Write {
+        Direction::Write
+    } else {
+        Direction::Read
+    }
+}
+
 /// The same for all that has no path of its own.
 #[inline(never)]
 fn poll_fast_by_call(filter: Filter, body: &Body, file: &File) -> FastLook {
     if body.fflags & NOTE_LOWAT != 0 {
         return poll_fast_for_mark(filter, body, file);
     }
-    poll_fast_of_kind(filter, body.kind, file)
-}
-
-/// Calls the function of a kind of file.
-#[inline(always)]
-fn poll_fast_of_kind(filter: Filter, kind: FileKind, file: &File) -> FastLook {
-    if filter == Filter::Write {
-        match kind {
-            FileKind::Tcp => file::tcp_room(file),
-            FileKind::UnixStream => file::unix_stream_room(file),
-            FileKind::Pipe => file::pipe_room(file),
-            FileKind::Eventfd => file::eventfd_room(file),
-            FileKind::Socket => file::message_room(file),
-            _ => FastLook::Unknown,
-        }
-    } else if kind == FileKind::Socket {
-        file::poll_messages(file)
-    } else {
-        poll_fast_to_read(kind, file)
-    }
-}
-
-/// The part of [`poll_fast_by_call`] for readers with a low-water mark.
-#[inline(never)]
-fn poll_fast_to_read(kind: FileKind, file: &File) -> FastLook {
-    kind.poll_fast(file, Direction::Read, true)
+    body.kind.poll_by_call(file, direction_of(filter))
 }
 
 /// The same for a knote with a low-water mark.
 #[inline(never)]
 fn poll_fast_for_mark(filter: Filter, body: &Body, file: &File) -> FastLook {
-    match poll_fast_of_kind(filter, body.kind, file) {
+    match body.kind.poll_by_call(file, direction_of(filter)) {
         // A file does not tell of all the room that it comes to have.
         FastLook::Ready(data) if data < body.data && filter == Filter::Write => FastLook::Unknown,
         FastLook::Ready(data) if data < body.data => FastLook::Nothing,

@@ -17,11 +17,12 @@
 //! `fflags` of the change says which of the two are wanted, both if neither. A mount that is moved
 //! reports both. Bind mounts are mounts.
 
-use super::{check_notes, Attach, Report};
+use super::check_notes;
 use crate::{
     engine::{
         knote::Knote,
         objects::{ObjectKind, ObjectPlace, Objects},
+        ops::{Attach, Report},
     },
     sys::notify::{
         fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},

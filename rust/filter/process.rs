@@ -29,13 +29,14 @@
 //! `NOTE_CHILD` is an event of its own, as in FreeBSD: the parent's number and the wait status do
 //! not fit into one `data`. A process that already is a zombie is `ESRCH` without `NOTE_EXIT`.
 
-use super::{check_notes, Attach, Report};
+use super::check_notes;
 use crate::{
     engine::{
         close,
         knote::{Bodies, Body, Knote},
         kqueue::Kqueue,
         objects::{ObjectKind, ObjectPlace},
+        ops::{Attach, Report},
     },
     generated::kqueue_event,
     sys::{
@@ -205,10 +206,10 @@ impl Watcher {
         let deeds = Deeds {
             _place: place(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
-                .then(|| shared.forks.watch_too(child.id(), exit.watch()))
+                .then(|| shared.hooks.forks.watch_too(child.id(), exit.watch()))
                 .transpose()?,
             exec: wants_execs(wanted)
-                .then(|| shared.execs.watch_too(child.id(), exit.watch()))
+                .then(|| shared.hooks.execs.watch_too(child.id(), exit.watch()))
                 .transpose()?,
         };
         let source = Process {
@@ -396,10 +397,10 @@ impl Process {
             )?),
         };
         if forks && deeds.fork.is_none() {
-            deeds.fork = Some(shared.forks.watch(id, watcher)?);
+            deeds.fork = Some(shared.hooks.forks.watch(id, watcher)?);
         }
         if execs && deeds.exec.is_none() {
-            deeds.exec = Some(shared.execs.watch(id, watcher)?);
+            deeds.exec = Some(shared.hooks.execs.watch(id, watcher)?);
         }
         if !forks {
             deeds.fork = None;

@@ -14,11 +14,11 @@
 //! siglock held. Each number is watched by itself. After the process has executed a program that is
 //! not for who added the event to look at, it counts nothing ([`Observer`]).
 
-use super::{Attach, Report};
 use crate::{
     engine::{
         knote::{Bodies, Knote},
         objects::{ObjectKind, ObjectPlace},
+        ops::{Attach, Report},
     },
     sys::{
         probe::{hook::Watch, tracepoint::Tracepoint},
@@ -91,6 +91,7 @@ impl Signal {
             _place: place,
             _watch: attach
                 .shared
+                .hooks
                 .signals
                 .watch(process.signal_id(number), &watcher)?,
             watcher,

@@ -27,11 +27,11 @@
 //! A negative period or time and two units are `EINVAL`, as FreeBSD has it. A period of 0 is one of
 //! its unit (the specification: one tick). What does not fit the clock is its end: it never comes.
 
-use super::{check_notes, Report};
+use super::check_notes;
 use crate::{
-    engine::{knote::Body, knote_memory::Parts},
+    engine::{knote::Body, knote_memory::Parts, ops::Report},
     sys::time::hrtimer::Clock,
-    uapi::*,
+    uapi::*, //
 };
 use kernel::prelude::*;
 

@@ -9,8 +9,10 @@
 //! until it is reported with `EV_CLEAR`. `EV_CLEAR` in a modification untriggers it and resets
 //! `data`, but not `fflags`. (`udata` is that of the last change here, as with all other filters.)
 
-use super::Report;
-use crate::{engine::knote::Body, uapi::*};
+use crate::{
+    engine::{knote::Body, ops::Report},
+    uapi::*,
+};
 
 /// What the knote saves is the event's own, not what the change said.
 pub(super) fn touch(body: &mut Body, change: &Kevent, is_new: bool) {

@@ -44,13 +44,14 @@
 //! a network file system. `NOTE_DELETE` comes with the last name, not with each. To set the time of the last access alone
 //! is heard by who asked for `NOTE_READ` too: no reader is to pay for all others.
 
-use super::{check_notes, mounts::MountWatch, Attach, Report, ENTRIES};
+use super::{check_notes, mounts::MountWatch, ENTRIES};
 use crate::{
     engine::{
         close::{self, PathCloses},
         knote::{Bodies, Knote},
         kqueue::Kqueue,
         objects::{ObjectKind, ObjectPlace, Objects},
+        ops::{Attach, Report},
     },
     sys::{
         file::{chardev::object_of, contents, fdtable},
@@ -407,7 +408,7 @@ impl Vnode {
         )?;
         let events = watcher.events_for(wanted);
         let this = Vnode {
-            mark: Mark::new(&user.objects().files, file, events, &watcher)?,
+            mark: Mark::new(&user.objects().marks.files, file, events, &watcher)?,
             folder: Self::watch_folder(file, wanted, &watcher)?,
             unmounts: Self::watch_unmounts(file, wanted, &watcher)?,
             unmounted: false,

@@ -16,11 +16,12 @@ use super::{
 use crate::{
     engine::{
         knote::{Bodies, Knote},
+        ops::Filter,
         state::Take,
         table::Knotes,
         trace,
     },
-    filter::{self, Filter},
+    filter,
     sys::{
         file::fdtable::{CurrentTable, Names},
         memory::arrayvec::ArrayVec,

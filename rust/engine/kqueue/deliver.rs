@@ -4,8 +4,8 @@
 
 use super::{batch::BATCH, scan::EventSink, wakeup::Wake, Kqueue};
 use crate::{
-    engine::{table::Knotes, trace, usercopy::Buffer},
-    filter::{self, Filter},
+    engine::{ops::Filter, table::Knotes, trace, usercopy::Buffer},
+    filter,
     sys::memory::arrayvec::ArrayVec,
     uapi::*, //
 };

@@ -13,8 +13,6 @@ mod register;
 mod scan;
 mod wakeup;
 
-pub(crate) use scan::EventSink;
-
 use super::{
     close::{Bindings, ClosedList, Owner, Rewalk},
     guard::KnotesGuard,
@@ -22,28 +20,28 @@ use super::{
     knote_memory::{Key, Keyed, Locks},
     limit::User,
     nesting::{Graph, Links},
+    ops::Filter,
     ready_list::Queue,
     recheck::{RecheckList, RecheckTimer},
+    shared::Shared,
     sleepers::Sleepers,
     table::{Knotes, Table}, //
 };
-use crate::{
-    device::Shared,
-    filter::Filter,
-    sys::{
-        file::fdtable::{CurrentTable, FileAddress, TableId, WeakFile},
-        lock::{flag::Flag, irqlock::IrqSave, killable},
-        memory::{scratch::Scratch, slab::Memory},
-        notify::notifier::Notifier,
-    }, //
+use crate::sys::{
+    file::fdtable::{CurrentTable, FileAddress, TableId, WeakFile},
+    lock::{flag::Flag, irqlock::IrqSave, killable},
+    memory::{scratch::Scratch, slab::Memory},
+    notify::notifier::Notifier, //
 };
 use adopt::DeferredKnote;
+pub(crate) use scan::EventSink;
+use scan::SinkId;
+
 use core::mem::offset_of;
 use kernel::{
     prelude::*,
     sync::{aref::ARef, lock::Guard, Arc, ArcBorrow, LockedBy},
 };
-use scan::SinkId;
 
 /// What the kqueue's spin lock guards.
 pub(crate) struct Ready {

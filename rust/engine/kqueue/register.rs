@@ -10,12 +10,13 @@ use crate::{
     engine::{
         knote::{Bodies, Body, Knote},
         knote_memory::Parts,
+        ops::{Attach, FastPath, Filter},
         sleepers::WakeFlags,
         state::State,
         table::Knotes,
         trace,
     },
-    filter::{self, Attach, FastPath, Filter},
+    filter,
     sys::{
         file::fdtable::{self, CurrentTable},
         memory::slab::Memory,

@@ -11,12 +11,13 @@ use crate::{
     engine::{
         guard::KnotesGuard,
         knote::Bodies,
+        ops::{FastLook, FastPath, Report},
         ready_list::{Look, Seen, Verdict, Walked},
         sleepers::WakeFlags,
         table::Knotes,
         usercopy::Buffer,
     },
-    filter::{self, FastLook, FastPath, Report},
+    filter,
     sys::{
         file::fdtable::CurrentTable,
         memory::{arrayvec::Free, scratch::Scratch},

@@ -5,7 +5,8 @@
 //! What the kernel calls at a close is not given the number. The task's system call says it, if it is close(2), dup2(2),
 //! dup3(2) or close_range(2).
 
-use crate::{generated, sys::file::fdtable::TableId};
+use super::fdtable::TableId;
+use crate::generated;
 use kernel::ffi::c_uint;
 
 /// Which number the current task is closing, as far as its system call says.

@@ -17,13 +17,15 @@
 
 use super::{
     fprobe::FunctionProbe,
-    hook::{Hook, Presence, Probe, Watched},
+    hook::{Hook, Presence, Probe, Watch, Watched},
 };
-use crate::generated;
+use crate::{generated, sys::file::contents};
 use core::marker::PhantomData;
 use kernel::{
     bindings,
     ffi::{c_int, c_ulong, c_void},
+    fmt,
+    fs::File,
     prelude::*,
     sync::{Arc, ArcBorrow}, //
 };
@@ -34,8 +36,56 @@ pub(crate) trait Seek: Send + Sync + 'static {
     fn moved(this: ArcBorrow<'_, Self>);
 }
 
+/// Watches of open files whose offsets are told of in one way.
+type SeekHook<T> = Hook<SeekProbe<T>>;
+
 /// Watches of open files.
-pub(crate) type SeekHook<T> = Hook<SeekProbe<T>>;
+pub(crate) struct SeekHooks<T: Seek> {
+    /// Of those whose offset has a lock.
+    locked: Arc<SeekHook<T>>,
+    /// Of the other ones.
+    unlocked: Arc<SeekHook<T>>,
+}
+
+impl<T: Seek> SeekHooks<T> {
+    /// No watches yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(SeekHooks {
+            locked: Hook::new(SeekProbe::of_locked())?,
+            unlocked: Hook::new(SeekProbe::of_unlocked())?,
+        })
+    }
+
+    /// Tells `target` of moves of the offset of `file` from now on, to which the target keeps a reference.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and what registering the probe fails with.
+    pub(crate) fn watch(&self, file: &File, target: &Arc<T>) -> Result<Watch<SeekProbe<T>>> {
+        let hook = if contents::has_locked_offset(file) {
+            &self.locked
+        } else {
+            &self.unlocked
+        };
+        hook.watch(file.as_ptr().addr(), target)
+    }
+
+    /// For an administrator: which of the probes are registered, and how many watch.
+    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.locked.show("offset", f)?;
+        self.unlocked.show("seek", f)
+    }
+
+    /// Takes the probes away now. No watch is added any more.
+    pub(crate) fn stop(&self) {
+        self.locked.stop();
+        self.unlocked.stop();
+    }
+}
 
 /// A function probe.
 #[repr(C)]
@@ -66,7 +116,7 @@ impl<T: Seek> Watched for SeekProbe<T> {
 
 impl<T: Seek> SeekProbe<T> {
     /// For files whose offset has a lock. Not registered yet.
-    pub(crate) fn of_locked() -> Self {
+    fn of_locked() -> Self {
         Self::new(
             &[c"__f_unlock_pos"],
             generated::fprobe {
@@ -77,7 +127,7 @@ impl<T: Seek> SeekProbe<T> {
     }
 
     /// For the other ones. Not registered yet.
-    pub(crate) fn of_unlocked() -> Self {
+    fn of_unlocked() -> Self {
         Self::new(
             &[c"blkdev_llseek"],
             generated::fprobe {
