@@ -10,7 +10,6 @@ use super::{
     sleepers::WakeFlags, //
 };
 use crate::{
-    filter,
     generated::kqueue_event,
     sys::{
         memory::{erased::Erased, scratch::Scratch},
@@ -84,6 +83,28 @@ impl Body {
             source: None,
         }
     }
+
+    /// What the filter keeps, if it is of that type.
+    #[inline]
+    pub(crate) fn source_mut<T: Unpin + 'static>(&mut self) -> Option<&mut T> {
+        Some(self.source.as_mut()?.as_mut::<T>()?.get_mut())
+    }
+
+    /// Takes over what a change says.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, change: &Kevent) {
+        self.fflags = change.fflags;
+        self.data = change.data;
+        self.take_udata(change);
+    }
+
+    /// Takes over the program's own data, unless the change says that it stays.
+    #[inline(always)]
+    pub(crate) fn take_udata(&mut self, change: &Kevent) {
+        if !change.has(EV_KEEPUDATA) {
+            self.udata = change.udata;
+        }
+    }
 }
 
 impl Knote {
@@ -92,7 +113,7 @@ impl Knote {
     pub(crate) fn evaluate(&self, bodies: &mut Bodies) -> Option<Kevent> {
         let scratch = bodies.scratch;
         let mut parts = self.parts(bodies);
-        let report = filter::event(&mut parts, scratch)?;
+        let report = self.filter().event(&mut parts, scratch)?;
         Some(self.event(parts.body, report))
     }
 

@@ -212,6 +212,18 @@ impl<'a> Parts<'a> {
         self.knote
     }
 
+    /// The same, for a part of the time.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> Parts<'_> {
+        // INVARIANT: As for `self`, which is borrowed.
+        Parts {
+            knote: self.knote,
+            body: self.body,
+            file: self.file,
+            fast_path: self.fast_path,
+        }
+    }
+
     /// True if the number of the descriptor still refers to its file.
     #[inline]
     pub(crate) fn is_bound_by_name(&self, _: &Ready, table: CurrentTable) -> bool {
@@ -268,7 +280,7 @@ impl Knote {
             next: UnsafeCell::new(ManuallyDrop::new(None)),
             body: UnsafeCell::new(body()),
         };
-        let knote = if filter == Filter::Timer {
+        let knote = if filter.has_timer() {
             let timer = MaybeUninit::uninit();
             let make = || TimerKnote {
                 knote: make(),
@@ -305,7 +317,7 @@ impl Knote {
 
     #[inline]
     fn timer(&self) -> Option<NonNull<KnoteTimer>> {
-        if self.filter != Filter::Timer {
+        if !self.filter.has_timer() {
             return None;
         }
         let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();

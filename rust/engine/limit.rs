@@ -164,31 +164,6 @@ impl Account {
     }
 }
 
-/// What a knote takes with all that its filter keeps for it, in units: by filter.
-const WEIGHTS: [u8; 16] = {
-    let mut weights = [1; 16];
-    weights[index(Filter::Timer)] = 2;
-    weights[index(Filter::Signal)] = 3;
-    weights[index(Filter::Fs)] = 3;
-    weights[index(Filter::Proc)] = 4;
-    weights[index(Filter::Procdesc)] = 4;
-    weights[index(Filter::Vnode)] = 4;
-    weights
-};
-
-/// Where a filter is in a table of 16: `EVFILT_READ`, -1, comes first.
-const fn index(filter: Filter) -> usize {
-    !(filter as i8) as usize & 15
-}
-
-// Each filter has a place of its own.
-const _: () = assert!(crate::generated::EVFILT_SYSCOUNT <= 16);
-
-#[inline(always)]
-fn weight(filter: Filter) -> u64 {
-    WEIGHTS[index(filter)].into()
-}
-
 impl User {
     /// The objects that the user watches.
     pub(crate) fn objects(&self) -> &Arc<Objects> {
@@ -213,20 +188,20 @@ impl User {
     /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
     #[inline(always)]
     pub(crate) fn take_place(&self, filter: Filter) -> Result {
-        if filter == Filter::Timer {
-            self.take_timer(weight(filter))
+        if filter.has_timer() {
+            self.take_timer(filter.weight())
         } else {
-            self.take(weight(filter))
+            self.take(filter.weight())
         }
     }
 
     /// Gives it back.
     #[inline(always)]
     pub(crate) fn leave_place(&self, filter: Filter) {
-        if filter == Filter::Timer {
-            self.leave_timer(weight(filter));
+        if filter.has_timer() {
+            self.leave_timer(filter.weight());
         } else {
-            self.leave(weight(filter));
+            self.leave(filter.weight());
         }
     }
 

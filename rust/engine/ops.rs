@@ -1,17 +1,112 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the engine and its filters are to each other.
+//! What the engine asks of a filter, and what the two pass to each other.
 //!
-//! This is the only file of the engine that names a floor above it: the table of filters.
+//! A filter says what one kind of event source means by "ready" and by `data`. It is a [`FilterOps`], which is the
+//! specification's `struct filterops`, and a row of the table in `rust/filter/mod.rs`, which is its `sysfilt_ops[]`. The
+//! engine calls the methods of [`Filter`], which the table makes of its rows, without an indirect call.
+//!
+//! This is the only file of the engine that names a floor above it: that table.
 
 pub(crate) use crate::filter::{FastPath, FileKind, Filter, Hooks, UserMarks};
 
-use super::{knote::Knote, shared::Shared};
+use super::{
+    knote::{Bodies, Body, Knote},
+    knote_memory::Parts,
+    shared::Shared, //
+};
 use crate::{
-    sys::{file::fdtable::CurrentTable, memory::erased::Erased},
+    sys::{
+        file::{fdtable::CurrentTable, poll::Events},
+        memory::{erased::Erased, scratch::Scratch},
+    },
     uapi::Kevent, //
 };
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
+
+/// A filter (`struct filterops`).
+///
+/// Its functions are called under the kqueue's mutex, in process context, and may sleep unless it is said that they must
+/// not. There is no `f_detach`: what a filter keeps for a knote, [`Attached::source`], detaches when it is dropped.
+pub(crate) trait FilterOps {
+    /// The ident is a descriptor (`FILTEROP_ISFD`). The descriptor may be one that was opened with `O_PATH` if the filter
+    /// [takes those](Self::TAKES_PATHS).
+    const IS_DESCRIPTOR: bool = false;
+    /// See above.
+    const TAKES_PATHS: bool = false;
+    /// What a knote has to report may outlive what its ident names: the exit of a process.
+    const OUTLIVES_NAME: bool = false;
+    /// Each knote has a timer ([`Parts::timer`]).
+    const HAS_TIMER: bool = false;
+    /// A change of a knote is [`touch_knote`](Self::touch_knote) and no more.
+    const IS_PLAIN: bool = false;
+    /// The filter is told when an event was delivered ([`reported`](Self::reported)).
+    const COUNTS: bool = false;
+    /// The memory of a knote and of what the filter keeps for it, in units of [`super::limit::UNIT`].
+    const WEIGHT: u8 = 1;
+
+    /// The poll events of a descriptor's file that activate a knote.
+    fn wakes() -> Events {
+        Events::NONE
+    }
+
+    /// Attaches a new knote to its source (`f_attach`). The knote may be activated before this returns.
+    ///
+    /// # Errors
+    ///
+    /// As the filter says. Nothing stays attached.
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached>;
+
+    /// Changes the parameters of a knote (`f_touch`).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a value that the filter does not take: nothing is changed then. `ENOENT` if the knote has lost its source.
+    #[inline(always)]
+    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
+        Self::touch_knote(parts.body, change);
+        Ok(())
+    }
+
+    /// The part of that for what the knote itself keeps. Must not sleep: it is called with the kqueue's spin lock held if
+    /// the filter [is plain](Self::IS_PLAIN).
+    #[inline(always)]
+    fn touch_knote(body: &mut Body, change: &Kevent) {
+        body.take(change);
+    }
+
+    /// True if a change makes a knote forget what has happened before.
+    #[inline(always)]
+    fn starts_anew(_change: &Kevent) -> bool {
+        false
+    }
+
+    /// Does the condition hold (`f_event`)? `scratch` is memory of the program for a file's answer.
+    fn event(parts: Parts<'_>, scratch: Scratch) -> Option<Report>;
+
+    /// The knote may hear no more of its source before there is more to report, so it has to be rechecked.
+    #[inline(always)]
+    fn needs_recheck(_body: &Body) -> bool {
+        false
+    }
+
+    /// `event` was delivered. True if there is another one to report already.
+    #[inline(always)]
+    fn reported(_parts: Parts<'_>, _event: &Kevent) -> bool {
+        false
+    }
+
+    /// `event` was made without sleeping ([`FastPath`]), and was not delivered.
+    #[inline(always)]
+    fn undelivered(_body: &mut Body, _event: &Kevent) {}
+
+    /// True when `ident`, which is no descriptor, still names what the knote is about. Must not sleep: the kqueue's spin
+    /// lock is held.
+    #[inline(always)]
+    fn is_named(_body: &Body, _ident: u64) -> bool {
+        true
+    }
+}
 
 /// What a filter has to tell when its condition holds.
 #[derive(Clone, Copy, Default)]
@@ -55,9 +150,15 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    pub(crate) fn new(source: Result<Erased>, flags: u16) -> Result<Self> {
+    /// With that source. The condition may hold already.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub(crate) fn with<T: Send + Sync + 'static>(source: T, flags: u16) -> Result<Self> {
         Ok(Attached {
-            source: Some(source?),
+            source: Some(Erased::of(source, GFP_KERNEL_ACCOUNT)?),
             flags,
             may_be_ready: true,
         })

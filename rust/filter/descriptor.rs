@@ -27,6 +27,7 @@ use crate::{
     engine::{
         close,
         knote::{Bodies, Body, Knote},
+        knote_memory::Parts,
         kqueue::Kqueue,
         limit::{self, Charge, TimerPlace, User},
         nesting::Edge,
@@ -73,6 +74,8 @@ impl DescriptorSource {
     }
 }
 
+/// `f_attach` of the three filters.
+///
 /// # Errors
 ///
 /// `EINVAL` for a file that cannot be polled and is no regular one that has a place in a file system, and for writing
@@ -226,13 +229,10 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a DelayedCall
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
-/// True if it is one of a reader of a pipe who may hear no more until there is more: with `EV_CLEAR`, or
-/// below a low-water mark.
+/// True for a reader who may hear no more of a pipe until there is more: with `EV_CLEAR`, or below a low-water mark.
 #[inline(always)]
-pub(crate) fn needs_recheck_of_pipe(filter: Filter, body: &Body) -> bool {
-    body.kind == FileKind::Pipe
-        && filter != Filter::Write
-        && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
+pub(super) fn reads_pipe_in_parts(body: &Body) -> bool {
+    body.kind == FileKind::Pipe && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
 }
 
 /// What a pipe has to tell such a reader.
@@ -259,15 +259,12 @@ fn event_of_pipe(
     report
 }
 
+/// `f_event` of the three filters.
 #[inline(always)]
-pub(super) fn event(
-    knote: &Knote,
-    body: &mut Body,
-    file: &File,
-    direction: Direction,
-    scratch: Scratch,
-) -> Option<Report> {
-    if needs_recheck_of_pipe(knote.filter(), body) {
+pub(super) fn event(parts: Parts<'_>, direction: Direction, scratch: Scratch) -> Option<Report> {
+    let (knote, file) = (parts.knote(), parts.file?);
+    let body = parts.body;
+    if direction != Direction::Write && reads_pipe_in_parts(body) {
         return event_of_pipe(knote, body, file, direction, scratch);
     }
     match body.kind.poll_fast(file, direction, false) {

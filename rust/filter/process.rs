@@ -34,13 +34,14 @@ use crate::{
     engine::{
         close,
         knote::{Bodies, Body, Knote},
+        knote_memory::Parts,
         kqueue::Kqueue,
         objects::{ObjectKind, ObjectPlace},
-        ops::{Attach, Report},
+        ops::{Attach, Attached, FilterOps, Report},
     },
     generated::kqueue_event,
     sys::{
-        memory::{erased::Erased, memcg::Payer, slab::Memory},
+        memory::{erased::Erased, memcg::Payer, scratch::Scratch, slab::Memory},
         probe::{hook::Watch, tracepoint::Tracepoint},
         process::{
             exit::{Exit, ExitWatch, Wake},
@@ -57,11 +58,10 @@ use kernel::{
 };
 
 /// All notes that there are.
-pub(super) const NOTES: u32 =
-    NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
+const NOTES: u32 = NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
 
 /// Those that a process descriptor has.
-pub(super) const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
+const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
 
 /// What is known of a process, and asked of it.
 struct Heard {
@@ -307,7 +307,7 @@ impl Process {
     /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
     /// `EINVAL` for a note that is unknown; `EACCES` if it is not the caller's to watch; `ENOSPC` if
     /// the user has as many watches of it as they may; `ENOMEM`.
-    pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
+    fn of_number(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES)?;
         let process = pid::Process::find(attach.change.ident).ok_or(ESRCH)?;
         Self::new(attach.knote, attach.change, process, bodies, true)
@@ -318,7 +318,7 @@ impl Process {
     /// `EINVAL` for a descriptor that is no pidfd, and for a note that such a one does not have;
     /// `ESRCH` for one of a thread, if nothing is left of the process, or it is a zombie and
     /// `NOTE_EXIT` is not asked for; `EBADF` if there is no file; `ENOMEM`.
-    pub(super) fn attach_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
+    fn of_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
         let file = attach.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
@@ -414,7 +414,7 @@ impl Process {
     /// # Errors
     ///
     /// `EINVAL` for a note that is none of `notes`; `ENOSPC`, `ENOMEM`.
-    pub(super) fn touch(&mut self, change: &Kevent, notes: u32) -> Result {
+    fn modify(&mut self, change: &Kevent, notes: u32) -> Result {
         check_notes(change, notes)?;
         let watcher = self.exit.watch().clone();
         // One that is not needed is dropped after the lock was released.
@@ -433,11 +433,12 @@ impl Process {
     }
 
     /// True when `ident` still is the process's number, and not another's.
-    pub(super) fn has_number(&self, ident: u64) -> bool {
+    fn has_number(&self, ident: u64) -> bool {
         self.exit.watch().process().has_number(ident)
     }
 
-    pub(super) fn event(&mut self) -> Option<Report> {
+    /// What has happened and was not reported.
+    fn evaluate(&mut self) -> Option<Report> {
         if let Some(parent) = self.parent {
             return Some(Report {
                 fflags: NOTE_CHILD,
@@ -461,12 +462,104 @@ impl Process {
         }
     }
 
-    /// True if there is more to report.
-    pub(super) fn reported(&mut self) -> bool {
+    /// An event was delivered. True if there is more to report.
+    fn collected(&mut self) -> bool {
         if self.parent.take().is_some() {
-            return self.event().is_some();
+            return self.evaluate().is_some();
         }
         self.fired = 0;
         false
+    }
+}
+
+/// `f_touch` of both filters.
+#[inline(never)]
+fn touch(parts: Parts<'_>, change: &Kevent, notes: u32) -> Result {
+    let this = parts.body.source_mut::<Process>().ok_or(ENOENT)?;
+    this.modify(change, notes)?;
+    parts.body.take(change);
+    Ok(())
+}
+
+/// `f_event` of both filters.
+#[inline(never)]
+fn event(parts: Parts<'_>) -> Option<Report> {
+    parts.body.source_mut::<Process>()?.evaluate()
+}
+
+/// An event of one of the filters was delivered.
+fn reported(parts: Parts<'_>) -> bool {
+    let this = parts.body.source_mut::<Process>();
+    this.is_some_and(Process::collected)
+}
+
+/// `EVFILT_PROC`.
+pub(super) struct Proc;
+
+impl FilterOps for Proc {
+    const OUTLIVES_NAME: bool = true;
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 4;
+
+    /// # Errors
+    ///
+    /// As [`Process::of_number`].
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        Attached::with(Process::of_number(attach, bodies)?, EV_CLEAR)
+    }
+
+    /// # Errors
+    ///
+    /// As [`Process::modify`].
+    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
+        touch(parts, change, NOTES)
+    }
+
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        event(parts)
+    }
+
+    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
+        reported(parts)
+    }
+
+    #[inline]
+    fn is_named(body: &Body, ident: u64) -> bool {
+        let Some(source) = &body.source else {
+            return true;
+        };
+        let process = source.as_ref::<Process>();
+        process.is_some_and(|process| process.has_number(ident))
+    }
+}
+
+/// `EVFILT_PROCDESC`.
+pub(super) struct Procdesc;
+
+impl FilterOps for Procdesc {
+    const IS_DESCRIPTOR: bool = true;
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 4;
+
+    /// # Errors
+    ///
+    /// As [`Process::of_descriptor`].
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        Attached::with(Process::of_descriptor(attach, bodies)?, EV_CLEAR)
+    }
+
+    /// # Errors
+    ///
+    /// As [`Process::modify`].
+    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
+        touch(parts, change, NOTES_OF_DESCRIPTORS)
+    }
+
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        event(parts)
+    }
+
+    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
+        reported(parts)
     }
 }

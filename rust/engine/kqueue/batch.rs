@@ -21,7 +21,6 @@ use crate::{
         table::Knotes,
         trace,
     },
-    filter,
     sys::{
         file::fdtable::{CurrentTable, Names},
         memory::arrayvec::ArrayVec,
@@ -185,7 +184,9 @@ impl Kqueue {
                 taken.next = Disposition::Gone;
                 continue;
             }
-            let more = filter::reported(&mut knote.parts(&mut knotes.bodies), event);
+            let more = knote
+                .filter()
+                .reported(&mut knote.parts(&mut knotes.bodies), event);
             taken.next = if event.has(EV_DISPATCH) && more {
                 Disposition::DisabledActive
             } else if event.has(EV_DISPATCH) {

@@ -5,7 +5,6 @@
 use super::{batch::BATCH, scan::EventSink, wakeup::Wake, Kqueue};
 use crate::{
     engine::{ops::Filter, table::Knotes, trace, usercopy::Buffer},
-    filter,
     sys::memory::arrayvec::ArrayVec,
     uapi::*, //
 };
@@ -60,7 +59,7 @@ impl Kqueue {
             let Some(knote) = filter.and_then(|filter| table.find(event.ident, filter)) else {
                 continue;
             };
-            filter::undelivered(knote.filter(), knote.body_mut(bodies), event);
+            knote.filter().undelivered(knote.body_mut(bodies), event);
             let mut ready = self.locks.ready.lock();
             let mut due = ready.remove(knote);
             let state = knote.state(&mut ready);

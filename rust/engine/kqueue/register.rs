@@ -16,7 +16,6 @@ use crate::{
         table::Knotes,
         trace,
     },
-    filter,
     sys::{
         file::fdtable::{self, CurrentTable},
         memory::slab::Memory,
@@ -66,7 +65,7 @@ impl Kqueue {
                 this.detach(bodies, &found.remove());
                 table.free_if_empty();
                 return Ok(());
-            } else if filter::is_plain(filter) {
+            } else if filter.is_plain() {
                 if !this.modify_at_once(ready, &mut parts, change, collects) {
                     this.apply_seen(bodies, knote, change, true);
                 }
@@ -151,16 +150,16 @@ impl Kqueue {
     ) -> Result {
         let mut parts = knote.parts(bodies);
         let fflags = parts.body.fflags;
-        filter::touch(&mut parts, change)?;
+        knote.filter().touch(&mut parts, change)?;
         parts.were_touched(fflags);
-        if filter::starts_anew(knote.filter(), change) {
+        if knote.filter().starts_anew(change) {
             self.reset(knote);
         }
         self.update(bodies, knote, change, true, collects);
         Ok(())
     }
 
-    /// Does the same for a filter that keeps nothing ([`filter::is_plain`]), in one critical section of
+    /// Does the same for a filter that keeps nothing ([`FilterOps::IS_PLAIN`](crate::engine::ops::FilterOps::IS_PLAIN)), in one critical section of
     /// the spin lock, which it releases. False if the caller has to run the filter and to change the state
     /// ([`Kqueue::apply_seen`]), since it cannot be told with the spin lock held whether the knote is ready.
     #[inline(always)]
@@ -173,13 +172,13 @@ impl Kqueue {
     ) -> bool {
         let knote = parts.knote();
         let fflags = parts.body.fflags;
-        filter::touch_plain(knote.filter(), parts.body, change);
+        knote.filter().touch_knote(parts.body, change);
         let (fast_path, file) = (parts.were_touched(fflags), parts.file);
         if self.may_be_unseen(&mut ready, knote, change, collects) {
             self.activate_unseen(ready, knote, change);
             return true;
         }
-        match filter::is_ready_at_once(fast_path, knote.filter(), parts.body, file) {
+        match fast_path.is_ready(knote.filter(), parts.body, file) {
             Some(active) if !change.has(EV_DISABLE) => {
                 self.apply(ready, knote, active, change);
                 true
@@ -296,7 +295,7 @@ impl Kqueue {
         let mut ready = self.locks.ready.lock();
         if knote.state(&mut ready).resolve(is_ready) {
             ready.take_off(knote);
-            if filter::needs_recheck_of_pipe(knote.filter(), knote.body(bodies)) {
+            if knote.filter().needs_recheck(knote.body(bodies)) {
                 ready.schedule_recheck(knote);
                 self.arm_recheck(&mut ready);
             }
@@ -331,7 +330,7 @@ impl Kqueue {
         if knote.filter().is_descriptor() {
             parts.is_bound_by_name(ready, table)
         } else {
-            filter::is_named(knote.filter(), parts.body, knote.ident())
+            knote.filter().is_named(parts.body, knote.ident())
         }
     }
 
@@ -349,19 +348,14 @@ impl Kqueue {
         let bodies = &mut knotes.bodies;
         let body = || Body::new(change);
         let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;
-        let attached = if filter::is_own(filter) {
-            filter::attach_own(&knote, change, bodies)
-        } else {
-            let attach = Attach {
-                knote: &knote,
-                change,
-                file,
-                table,
-                shared: &this.shared,
-            };
-            filter::attach(filter, attach, bodies)
+        let attach = Attach {
+            knote: &knote,
+            change,
+            file,
+            table,
+            shared: &this.shared,
         };
-        let attached = attached.map(|attached| {
+        let attached = filter.attach(attach, bodies).map(|attached| {
             let Parts {
                 body, fast_path, ..
             } = knote.parts(bodies);

@@ -17,7 +17,6 @@ use crate::{
         table::Knotes,
         usercopy::Buffer,
     },
-    filter,
     sys::{
         file::fdtable::CurrentTable,
         memory::{arrayvec::Free, scratch::Scratch},
@@ -306,7 +305,7 @@ impl Look for FastScan<'_> {
         let Some(file) = seen.file() else {
             return self.decide_without_file(&mut seen);
         };
-        match filter::poll_fast(seen.fast_path, seen.knote, seen.body, file) {
+        match seen.fast_path.poll(seen.knote, seen.body, file) {
             FastLook::Ready(data) => self.report(&mut seen, Report::of(data), false),
             FastLook::Nothing => {
                 seen.state.settle(false);
@@ -314,11 +313,11 @@ impl Look for FastScan<'_> {
             }
             FastLook::Unknown => Verdict::Stop,
             FastLook::Ended(data) => {
-                let report = filter::end(seen.knote.filter(), data, false);
+                let report = FastPath::end(seen.knote.filter(), data, false);
                 self.report(&mut seen, report, true)
             }
             FastLook::HungUp(data) => {
-                let report = filter::end(seen.knote.filter(), data, true);
+                let report = FastPath::end(seen.knote.filter(), data, true);
                 self.report(&mut seen, report, true)
             }
         }
@@ -329,10 +328,10 @@ impl FastScan<'_> {
     /// Decides about a knote that is on no descriptor, or whose number refers to another file by now.
     #[inline(always)]
     fn decide_without_file(&mut self, seen: &mut Seen<'_>) -> Verdict {
-        if seen.fast_path != FastPath::User {
+        if !seen.fast_path.is_without_file() {
             return Verdict::Stop;
         }
-        match filter::take_user_event(seen.body) {
+        match FastPath::take_event(seen.body) {
             Some(report) => self.report(seen, report, false),
             None => {
                 seen.state.settle(false);
@@ -355,7 +354,7 @@ impl FastScan<'_> {
             seen.state.settle(true);
             return Verdict::Remove;
         }
-        if !is_end && seen.fast_path == FastPath::PipeEdge {
+        if !is_end && seen.fast_path.needs_recheck() {
             seen.state.settle_for_recheck();
             return Verdict::Recheck;
         }
