@@ -15,7 +15,7 @@
 #include "helpers.h"
 #include "kqueue_trace.h"
 
-/* As fs/timerfd.c has it, up to what is read of it; see hook/timerfd.rs. */
+/* As fs/timerfd.c has it, up to what is read of it; see sys/file/timerfd.rs. */
 struct kq_timerfd {
 	union {
 		struct hrtimer timer;

@@ -3,33 +3,21 @@
 //! `/dev/kqueue`: each open file is a kqueue.
 
 use crate::{
-    filter::{
-        ContentWatcher, ProcessWatcher, SignalWatcher, CONTENT_MARKS, FILE_MARKS, FOLDER_MARKS,
-        MOUNT_MARKS,
+    engine::{
+        kevent::{kevent, Request},
+        kqueue::Kqueue,
+        shared::Shared,
+        usercopy,
     },
-    hook::{
+    sys::file::{
         chardev::{self, Device, PollTable},
-        close::CloseHook,
-        eventfd,
         fdtable::{Closing, WeakFile},
-        fsnotify,
-        knote::Slabs,
-        pollwait::Events,
-        process::{ExecHook, ForkHook, SignalHook},
-        seek::{SeekHook, SeekProbe},
-        timerfd,
-        tracepoint::Tracepoint,
-        usercopy, //
+        poll::Events,
     },
-    kevent::{kevent, Request},
-    kqueue::Kqueue,
-    limit::Users,
-    nesting::Nesting,
     uapi::{kevent_args_size, short_form, KeventArgs, Short, IOC_CREATE, IOC_KEVENT}, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
-    fmt,
     fs::{
         file::flags::{O_CLOEXEC, O_NONBLOCK},
         File, //
@@ -39,69 +27,6 @@ use kernel::{
     sync::{Arc, ArcBorrow},
     uaccess::{UserPtr, UserSlice}, //
 };
-
-/// What all kqueues share.
-pub(crate) struct Shared {
-    pub(crate) closes: Arc<CloseHook>,
-    pub(crate) forks: Arc<ForkHook<ProcessWatcher>>,
-    pub(crate) execs: Arc<ExecHook<ProcessWatcher>>,
-    pub(crate) signals: Arc<SignalHook<SignalWatcher>>,
-    pub(crate) seeks: Arc<SeekHook<ContentWatcher>>,
-    pub(crate) unlocked_seeks: Arc<SeekHook<ContentWatcher>>,
-    pub(crate) nesting: Arc<Nesting>,
-    pub(crate) users: Arc<Users>,
-    /// Where knotes are made.
-    pub(crate) knotes: Slabs,
-}
-
-impl Shared {
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        let shared = Shared {
-            closes: CloseHook::new()?,
-            forks: ForkHook::new(Tracepoint::new())?,
-            execs: ExecHook::new(Tracepoint::new())?,
-            signals: SignalHook::new(Tracepoint::new())?,
-            seeks: SeekHook::new(SeekProbe::of_locked())?,
-            unlocked_seeks: SeekHook::new(SeekProbe::of_unlocked())?,
-            nesting: Nesting::new()?,
-            users: Users::new()?,
-            knotes: Slabs::new()?,
-        };
-        Ok(Arc::new(shared, GFP_KERNEL)?)
-    }
-
-    /// One line for each probe: whether it is registered, and how many watch.
-    pub(crate) fn show_hooks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.closes.show(f)?;
-        self.forks.show("fork", f)?;
-        self.execs.show("exec", f)?;
-        self.signals.show("signal", f)?;
-        self.seeks.show("offset", f)?;
-        self.unlocked_seeks.show("seek", f)?;
-        writeln!(f, "content marks: {}", CONTENT_MARKS.get())?;
-        writeln!(f, "file marks: {}", FILE_MARKS.get())?;
-        writeln!(f, "folder marks: {}", FOLDER_MARKS.get())?;
-        writeln!(f, "mount marks: {}", MOUNT_MARKS.get())?;
-        writeln!(f, "eventfd counters: {}", eventfd::state())?;
-        writeln!(f, "timerfd counts: {}", timerfd::state())
-    }
-
-    /// Takes all probes away, and waits for those that run. No kqueue is open any more.
-    pub(crate) fn stop(&self) {
-        self.closes.stop();
-        self.forks.stop();
-        self.execs.stop();
-        self.signals.stop();
-        self.seeks.stop();
-        self.unlocked_seeks.stop();
-        for marks in [&CONTENT_MARKS, &FILE_MARKS, &FOLDER_MARKS, &MOUNT_MARKS] {
-            fsnotify::wait_until_freed(marks);
-        }
-    }
-}
 
 impl Device for Kqueue {
     type Ptr = Arc<Kqueue>;

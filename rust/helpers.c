@@ -88,14 +88,14 @@ KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
 KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
-/* What rust/hook/socket.rs has copied by hand */
+/* What rust/sys/file/socket/ has copied by hand */
 static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_CLOSE_WAIT == 8 && TCP_LISTEN == 10);
 static_assert(RCV_SHUTDOWN == 1 && SEND_SHUTDOWN == 2 && TCP_URG_VALID == 0x0100);
 static_assert(SOCK_STREAM == 1 && SOCK_DGRAM == 2 && SOCK_RAW == 3 && SOCK_SEQPACKET == 5);
 static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10 && AF_NETLINK == 16 && AF_PACKET == 17);
 static_assert(IPPROTO_ICMP == 1 && IPPROTO_TCP == 6 && IPPROTO_UDP == 17 && IPPROTO_ICMPV6 == 58);
 static_assert(IPPROTO_MPTCP == 262);
-/* and rust/hook/pipe.rs */
+/* and rust/sys/file/pipe.rs */
 static_assert(S_IFMT == 0170000 && S_IFIFO == 0010000);
 /* What rust/hook has called at the kernel's tracepoints and functions */
 #define KQ_TRACEPOINT_CALLS(name, probe) \
@@ -283,7 +283,7 @@ unsigned long kq_file_count(struct file *file)
 }
 
 /*
- * data_race(READ_ONCE()) here, as in rust/hook/field.rs: a word whose owner
+ * data_race(READ_ONCE()) here, as in rust/sys/memory/field.rs: a word whose owner
  * changes it by a plain read-modify-write, under a lock that is not taken.
  */
 s64 kq_inode_size(struct inode *inode)

@@ -5,7 +5,7 @@
 //! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so that
 //! the module and the header cannot drift apart; here they get Rust's types.
 
-use crate::{generated, hook::usercopy::Scratch, knote::Knote};
+use crate::{generated, sys::memory::scratch::Scratch};
 use core::mem::offset_of;
 use kernel::{
     ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE, _IOR, _IOW},
@@ -32,15 +32,6 @@ impl Kevent {
     /// An event to report.
     pub(crate) fn new(event: generated::kqueue_event) -> Self {
         Self(event)
-    }
-
-    /// What names a knote, and no more.
-    pub(crate) fn of_knote(knote: &Knote) -> Self {
-        Self(generated::kqueue_event {
-            ident: knote.ident(),
-            filter: knote.filter().raw(),
-            ..Default::default()
-        })
     }
 
     /// Leaves what a program may set: the flags that are the kernel's own are ignored in a change.

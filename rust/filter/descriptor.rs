@@ -22,187 +22,39 @@
 //! socket wants a third of its buffer free. EXCEPT takes any file that can be polled, and reports
 //! `EPOLLPRI`; it reports `EV_EOF` too.
 
-use super::{
-    file::{FastLook, FileKind},
-    Attach, Attached, Filter, Report, ENTRIES,
-};
+use super::{contents::Contents, Filter};
 use crate::{
-    device::Shared,
-    hook::{
-        chardev::object_of,
+    engine::{
         close,
-        contents,
-        erased::Erased,
-        fdtable::CurrentTable,
-        fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
-        hrtimer::Retry,
-        pipe::{Pipe, NOT_FULL},
-        pollwait::{self, Events, Extra},
-        probe::Watch,
-        seek::{Seek, SeekProbe},
-        usercopy::Scratch, //
+        knote::{Bodies, Body, Knote},
+        knote_memory::Parts,
+        kqueue::Kqueue,
+        limit::{self, Charge, TimerPlace, User},
+        nesting::Edge,
+        ops::{Attach, Attached, FastLook, Report},
+        pollwait::{self, Extra},
+        shared::Shared, //
     },
-    knote::{Bodies, Body, Knote},
-    kqueue::Kqueue,
-    limit::{self, Charge, TimerPlace, User},
-    nesting::Edge,
-    objects::{ObjectKind, ObjectPlace},
+    file::{Direction, FileKind},
+    sys::{
+        file::{
+            chardev::object_of,
+            contents,
+            fdtable::CurrentTable,
+            pipe::{Pipe, NOT_FULL},
+            poll::{self, Events}, //
+        },
+        memory::{erased::Erased, scratch::Scratch},
+        time::hrtimer::DelayedCall,
+    },
     uapi::*, //
 };
 use core::sync::atomic::Ordering;
 use kernel::{
     fs::File,
-    new_spinlock_irq,
     prelude::*,
-    sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
+    sync::{aref::ARef, Arc},
 };
-
-/// Which of the three filters it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    Read,
-    Write,
-    Except,
-}
-
-impl Direction {
-    /// The poll events that mean "ready".
-    pub(super) fn ready(self) -> Events {
-        match self {
-            Direction::Read => Events::IN | Events::RDNORM | Events::RDBAND,
-            Direction::Write => Events::OUT | Events::WRNORM | Events::WRBAND,
-            Direction::Except => Events::PRI,
-        }
-    }
-
-    /// The poll events that mean "the other side is gone".
-    pub(super) fn gone(self) -> Events {
-        match self {
-            Direction::Read | Direction::Except => Events::RDHUP | Events::HUP | Events::ERR,
-            Direction::Write => Events::HUP | Events::ERR,
-        }
-    }
-
-    /// What to wake up for: whether EXCEPT is READ, depends on the program and may change.
-    pub(super) fn wakes(self) -> Events {
-        match self {
-            Direction::Except => self.ready() | Direction::Read.ready() | self.gone(),
-            _ => self.ready() | self.gone(),
-        }
-    }
-}
-
-pub(crate) static MARKS: MarkCount = MarkCount::new();
-
-/// What was seen of a file.
-struct Seen {
-    /// There was something between the offset and the end.
-    something: bool,
-    /// There are news since a scan has looked, and it was told.
-    told: bool,
-}
-
-/// Someone who waits for there to be something between the offset and the end of a file.
-#[pin_data]
-pub(crate) struct ContentWatcher {
-    knote: ARef<Knote>,
-    file: ARef<File>,
-    #[pin]
-    seen: SpinLockIrq<Seen>,
-}
-
-impl ContentWatcher {
-    /// A scan looks: what it sees, later news are measured by.
-    fn look(&self) {
-        let mut seen = self.seen.lock();
-        seen.told = false;
-        seen.something = contents::distance(&self.file) != 0;
-    }
-
-    /// There may be news, if it is one that there is something where there was nothing, or in any case.
-    fn hear(&self, any: bool) {
-        let news = {
-            let mut seen = self.seen.lock();
-            let before = seen.something;
-            seen.something = contents::distance(&self.file) != 0;
-            let news = (any || (seen.something && !before)) && !seen.told;
-            seen.told |= news;
-            news
-        };
-        if news {
-            self.knote.activate();
-        }
-    }
-}
-
-impl Notify for ContentWatcher {
-    const ABOUT: About = About::Inode;
-
-    fn marks() -> &'static MarkCount {
-        &MARKS
-    }
-
-    /// Written or truncated: news, whatever was there before.
-    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeLook) {
-        this.hear(true);
-    }
-}
-
-impl Seek for ContentWatcher {
-    /// Reading on is no news, going back from the end is.
-    fn moved(this: ArcBorrow<'_, Self>) {
-        this.hear(false);
-    }
-}
-
-/// What tells of a regular file.
-struct Contents {
-    _mark: Mark<ContentWatcher>,
-    _watch: Watch<SeekProbe<ContentWatcher>>,
-    watcher: Arc<ContentWatcher>,
-    _places: [ObjectPlace; 2],
-}
-
-impl Contents {
-    fn new(file: &File, knote: &Knote, shared: &Shared) -> Result<Self> {
-        // What is written to others, by the one descriptor that there is, fsnotify is not told of.
-        if !fsnotify::has_place(file) {
-            return Err(EINVAL);
-        }
-        let kqueue = knote.kqueue();
-        let user = kqueue.user();
-        let inode = (fsnotify::address(file), 0);
-        let open = (file.as_ptr().addr(), 0);
-        let places = [
-            user.watch_object(ObjectKind::Inode, inode)?,
-            user.watch_object(ObjectKind::OpenFile, open)?,
-        ];
-        let seen = Seen {
-            something: false,
-            told: false,
-        };
-        let watcher = Arc::pin_init(
-            pin_init!(ContentWatcher {
-                knote: knote.into(),
-                file: file.into(),
-                seen <- new_spinlock_irq!(seen, "kqueue_contents"),
-            }),
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        let seeks = if contents::has_locked_offset(file) {
-            &shared.seeks
-        } else {
-            &shared.unlocked_seeks
-        };
-        let marks = &user.objects().contents;
-        Ok(Contents {
-            _mark: Mark::new(marks, file, fs::MODIFY | ENTRIES, &watcher)?,
-            _watch: seeks.watch(open.0, &watcher)?,
-            watcher,
-            _places: places,
-        })
-    }
-}
 
 /// What few descriptors need besides their knote.
 #[derive(Default)]
@@ -212,7 +64,7 @@ pub(super) struct DescriptorSource {
     /// For a kqueue: that it is watched by ours.
     edge: Option<Edge>,
     /// For a low-water mark of a file that does not tell of all the room that it comes to have.
-    retry: Option<(Pin<KBox<Retry>>, TimerPlace)>,
+    retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerPlace)>,
     charge: Option<Charge>,
 }
 
@@ -222,6 +74,8 @@ impl DescriptorSource {
     }
 }
 
+/// `f_attach` of the three filters.
+///
 /// # Errors
 ///
 /// `EINVAL` for a file that cannot be polled and is no regular one that has a place in a file system, and for writing
@@ -242,7 +96,7 @@ pub(super) fn attach(
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
     knote.body_mut(bodies).kind = kind;
-    if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !pollwait::is_pollable(&file) {
+    if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !poll::is_pollable(&file) {
         return attach_other(knote, file, table, kind, shared, direction, bodies);
     }
     close::bind(knote, file, table, bodies)?;
@@ -357,7 +211,7 @@ fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64)
     None
 }
 
-fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
+fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a DelayedCall<Knote>>> {
     let kqueue = knote.kqueue();
     if body.source.is_none() {
         body.source = Some(keep(DescriptorSource::default(), kqueue.user()).ok()?);
@@ -369,19 +223,16 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a Retry>> {
         .get_mut();
     if rare.retry.is_none() {
         let place = TimerPlace::new(kqueue.user()).ok()?;
-        let retry = KBox::pin_init(Retry::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
+        let retry = KBox::pin_init(DelayedCall::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
         rare.retry = Some((retry, place));
     }
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
-/// True if it is one of a reader of a pipe who may hear no more until there is more: with `EV_CLEAR`, or
-/// below a low-water mark.
+/// True for a reader who may hear no more of a pipe until there is more: with `EV_CLEAR`, or below a low-water mark.
 #[inline(always)]
-pub(crate) fn needs_recheck_of_pipe(filter: Filter, body: &Body) -> bool {
-    body.kind == FileKind::Pipe
-        && filter != Filter::Write
-        && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
+pub(super) fn reads_pipe_in_parts(body: &Body) -> bool {
+    body.kind == FileKind::Pipe && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
 }
 
 /// What a pipe has to tell such a reader.
@@ -408,15 +259,12 @@ fn event_of_pipe(
     report
 }
 
+/// `f_event` of the three filters.
 #[inline(always)]
-pub(super) fn event(
-    knote: &Knote,
-    body: &mut Body,
-    file: &File,
-    direction: Direction,
-    scratch: Scratch,
-) -> Option<Report> {
-    if needs_recheck_of_pipe(knote.filter(), body) {
+pub(super) fn event(parts: Parts<'_>, direction: Direction, scratch: Scratch) -> Option<Report> {
+    let (knote, file) = (parts.knote(), parts.file?);
+    let body = parts.body;
+    if direction != Direction::Write && reads_pipe_in_parts(body) {
         return event_of_pipe(knote, body, file, direction, scratch);
     }
     match body.kind.poll_fast(file, direction, false) {
@@ -466,7 +314,7 @@ fn look(
             .as_mut()
             .and_then(|source| source.as_mut::<DescriptorSource>());
         if let Some(contents) = rare.and_then(|rare| rare.get_mut().contents.as_mut()) {
-            contents.watcher.look();
+            contents.look();
         }
     }
     let direction = match direction {

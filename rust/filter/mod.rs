@@ -2,176 +2,232 @@
 
 //! The filters: what each kind of event source means by "ready" and by `data`.
 //!
-//! Filters are policy; the mechanisms they hook into are in [`crate::hook`]. All
-//! their operations run under the kqueue's mutex, in process context; [`poll_fast`] under the spin
-//! lock as well.
+//! Filters are policy. The mechanisms that they use are in [`crate::sys`], what a kind of file can tell is in
+//! [`crate::file`]. Each filter is a file here and a row of the table below.
 
+mod aio;
+mod contents;
 mod descriptor;
-mod file;
+mod except;
+mod fast_path;
+mod hooks;
 mod mounts;
 mod process;
+mod read;
 mod signal;
 mod timer;
 mod user;
 mod vnode;
+mod write;
+
+pub(crate) use crate::file::FileKind;
+pub(crate) use fast_path::FastPath;
+pub(crate) use hooks::{Hooks, UserMarks};
 
 use crate::{
-    device::Shared,
-    hook::{
-        erased::Erased, fdtable::CurrentTable, fsnotify::fs, knote::Parts, pipe::NOT_FULL,
-        pollwait::Events, usercopy::Scratch,
+    engine::{
+        knote::{Bodies, Body},
+        knote_memory::Parts,
+        ops::{Attach, Attached, FilterOps, Report}, //
     },
-    knote::{Bodies, Body, Knote},
+    sys::{
+        file::poll::Events,
+        memory::scratch::Scratch,
+        notify::fsnotify::fs, //
+    },
     uapi::*, //
 };
-use core::sync::atomic::Ordering;
-use descriptor::Direction;
-pub(crate) use descriptor::{needs_recheck_of_pipe, ContentWatcher, MARKS as CONTENT_MARKS};
+use kernel::prelude::*;
 
-pub(crate) use file::{FastLook, FileKind};
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::aref::ARef, //
-};
-use mounts::Mounts;
-pub(crate) use mounts::{Namespace, MARKS as MOUNT_MARKS};
-use process::Process;
-pub(crate) use process::ProcessWatcher;
-use signal::Signal;
-pub(crate) use signal::SignalWatcher;
-use vnode::Vnode;
-pub(crate) use vnode::{FileWatcher, Folder, FILE_MARKS, FOLDER_MARKS};
+/// Makes [`Filter`] of rows `Name = EVFILT_NUMBER => type that implements FilterOps`. A method of it is the function of
+/// the row's type with that name, or its constant.
+macro_rules! filters {
+    ($($name:ident = $number:ident => $ops:ty,)*) => {
+        /// A filter of the ABI (`EVFILT_*`), whose numbers are these.
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[repr(i8)]
+        pub(crate) enum Filter {
+            $($name = $number as i8,)*
+        }
+
+        // The rows are in the order of the numbers, which begin at -1.
+        const _: () = {
+            let numbers = [$($number),*];
+            let mut row = 0;
+            while row < numbers.len() {
+                assert!(numbers[row] == !(row as i16));
+                row += 1;
+            }
+        };
+
+        #[allow(missing_docs)]
+        impl Filter {
+            /// The filter of that number, if there is one.
+            #[inline]
+            pub(crate) fn from_raw(raw: i16) -> Option<Self> {
+                match raw {
+                    $($number => Some(Filter::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The filter's number.
+            #[inline]
+            pub(crate) fn raw(self) -> i16 {
+                i16::from(self as i8)
+            }
+
+            #[inline(always)]
+            pub(crate) fn is_descriptor(self) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::IS_DESCRIPTOR,)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn takes_paths(self) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::TAKES_PATHS,)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn outlives_name(self) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::OUTLIVES_NAME,)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn has_timer(self) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::HAS_TIMER,)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn is_plain(self) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::IS_PLAIN,)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn counts(self) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::COUNTS,)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn weight(self) -> u64 {
+                match self {
+                    $(Filter::$name => <$ops>::WEIGHT.into(),)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn wakes(self) -> Events {
+                match self {
+                    $(Filter::$name => <$ops>::wakes(),)*
+                }
+            }
+
+            /// # Errors
+            ///
+            /// As the filter says.
+            #[inline(always)]
+            pub(crate) fn attach(self, attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+                // Each row gets one of its own, so that this one is in registers.
+                let Attach { knote, change, file, table, shared } = attach;
+                match self {
+                    $(Filter::$name => {
+                        <$ops>::attach(Attach { knote, change, file, table, shared }, bodies)
+                    })*
+                }
+            }
+
+            /// # Errors
+            ///
+            /// As the filter says.
+            #[inline(always)]
+            pub(crate) fn touch(self, parts: &mut Parts<'_>, change: &Kevent) -> Result {
+                match self {
+                    $(Filter::$name => <$ops>::touch(parts.reborrow(), change),)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn touch_knote(self, body: &mut Body, change: &Kevent) {
+                match self {
+                    $(Filter::$name => <$ops>::touch_knote(body, change),)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn starts_anew(self, change: &Kevent) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::starts_anew(change),)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn event(self, parts: &mut Parts<'_>, scratch: Scratch) -> Option<Report> {
+                // In parts, or all reports would be in memory.
+                let Report { flags, fflags, data } = match self {
+                    $(Filter::$name => <$ops>::event(parts.reborrow(), scratch)?,)*
+                };
+                Some(Report { flags, fflags, data })
+            }
+
+            #[inline(always)]
+            pub(crate) fn needs_recheck(self, body: &Body) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::needs_recheck(body),)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn reported(self, parts: &mut Parts<'_>, event: &Kevent) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::reported(parts.reborrow(), event),)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn undelivered(self, body: &mut Body, event: &Kevent) {
+                match self {
+                    $(Filter::$name => <$ops>::undelivered(body, event),)*
+                }
+            }
+
+            #[inline(always)]
+            pub(crate) fn is_named(self, body: &Body, ident: u64) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::is_named(body, ident),)*
+                }
+            }
+        }
+    };
+}
+
+// The table of filters (`sysfilt_ops[]`), in the order of their numbers.
+filters! {
+    Read = EVFILT_READ => read::Read,
+    Write = EVFILT_WRITE => write::Write,
+    Aio = EVFILT_AIO => aio::Aio,
+    Vnode = EVFILT_VNODE => vnode::Vnode,
+    Proc = EVFILT_PROC => process::Proc,
+    Signal = EVFILT_SIGNAL => signal::Signal,
+    Timer = EVFILT_TIMER => timer::Timer,
+    Except = EVFILT_EXCEPT => except::Except,
+    User = EVFILT_USER => user::User,
+    Fs = EVFILT_FS => mounts::Mounts,
+    Procdesc = EVFILT_PROCDESC => process::Procdesc,
+}
 
 /// What fsnotify tells of a directory whose entries change.
 const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
-
-/// A filter of the ABI (`EVFILT_*`), whose numbers are these.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(i8)]
-pub(crate) enum Filter {
-    Read = EVFILT_READ as i8,
-    Write = EVFILT_WRITE as i8,
-    Aio = EVFILT_AIO as i8,
-    Vnode = EVFILT_VNODE as i8,
-    Proc = EVFILT_PROC as i8,
-    Signal = EVFILT_SIGNAL as i8,
-    Timer = EVFILT_TIMER as i8,
-    Except = EVFILT_EXCEPT as i8,
-    User = EVFILT_USER as i8,
-    Fs = EVFILT_FS as i8,
-    Procdesc = EVFILT_PROCDESC as i8,
-}
-
-impl Filter {
-    /// The filter of that number, if there is one.
-    #[inline]
-    pub(crate) fn from_raw(raw: i16) -> Option<Self> {
-        Some(match raw {
-            EVFILT_READ => Filter::Read,
-            EVFILT_WRITE => Filter::Write,
-            EVFILT_AIO => Filter::Aio,
-            EVFILT_VNODE => Filter::Vnode,
-            EVFILT_PROC => Filter::Proc,
-            EVFILT_SIGNAL => Filter::Signal,
-            EVFILT_TIMER => Filter::Timer,
-            EVFILT_EXCEPT => Filter::Except,
-            EVFILT_USER => Filter::User,
-            EVFILT_FS => Filter::Fs,
-            EVFILT_PROCDESC => Filter::Procdesc,
-            _ => return None,
-        })
-    }
-
-    /// The filter's number.
-    #[inline]
-    pub(crate) fn raw(self) -> i16 {
-        i16::from(self as i8)
-    }
-
-    /// True when its ident is a descriptor (`FILTEROP_ISFD`).
-    #[inline]
-    pub(crate) fn is_descriptor(self) -> bool {
-        matches!(
-            self,
-            Filter::Read | Filter::Write | Filter::Except | Filter::Vnode | Filter::Procdesc
-        )
-    }
-
-    /// True when it takes a descriptor that was opened with `O_PATH`.
-    pub(crate) fn takes_paths(self) -> bool {
-        self == Filter::Vnode
-    }
-
-    /// What of a descriptor's file it wakes up for.
-    #[inline]
-    pub(crate) fn wakes(self) -> Events {
-        match self {
-            Filter::Read => Direction::Read.wakes(),
-            Filter::Write => Direction::Write.wakes(),
-            Filter::Except => Direction::Except.wakes(),
-            _ => Events::NONE,
-        }
-    }
-
-    /// True when it wants to be told that an event was reported ([`reported`]).
-    #[inline]
-    pub(crate) fn counts(self) -> bool {
-        !matches!(self, Filter::Read | Filter::Write)
-    }
-
-    /// True when what it has to report outlives what the ident names: an exit.
-    pub(crate) fn outlives_name(self) -> bool {
-        self == Filter::Proc
-    }
-}
-
-/// How a scan evaluates a knote with the spin lock held, if it can ([`poll_fast`]). A knote that ends with its report is
-/// not evaluated so, nor the reader of a pipe with a low-water mark, which may have to be rechecked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FastPath {
-    No,
-    User,
-    Eventfd,
-    Tcp,
-    UnixStream,
-    Pipe,
-    /// A pipe whose reader is told once of what there is.
-    PipeEdge,
-    /// All others, by a call: writers, readers with a low-water mark, and sockets that are no streams.
-    ByCall,
-}
-
-impl FastPath {
-    /// The one for a knote with that filter.
-    pub(crate) fn of(filter: Filter, body: &Body) -> Self {
-        if body.flags & EV_ONESHOT != 0 {
-            return FastPath::No;
-        }
-        let has_mark = body.fflags & NOTE_LOWAT != 0;
-        match (filter, body.kind) {
-            (Filter::User, _) => FastPath::User,
-            (Filter::Read, FileKind::Pipe) if has_mark => FastPath::No,
-            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => FastPath::PipeEdge,
-            (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
-            (Filter::Read, FileKind::Tcp) if !has_mark => FastPath::Tcp,
-            (Filter::Read, FileKind::UnixStream) if !has_mark => FastPath::UnixStream,
-            (Filter::Read, FileKind::Eventfd) if !has_mark => FastPath::Eventfd,
-            (
-                Filter::Read | Filter::Write,
-                FileKind::Tcp
-                | FileKind::UnixStream
-                | FileKind::Pipe
-                | FileKind::Eventfd
-                | FileKind::Socket,
-            )
-            | (Filter::Read, FileKind::Timerfd | FileKind::Pidfd | FileKind::Kqueue) => {
-                FastPath::ByCall
-            }
-            _ => FastPath::No,
-        }
-    }
-}
 
 /// Checks that a filter can answer all that is asked of it. (A change may have all notes that are in an event, as programs
 /// hand events in again. The filters for descriptors, signals and the program's own events take any `fflags`: these
@@ -185,418 +241,4 @@ fn check_notes(change: &Kevent, notes: u32) -> Result {
         return Err(EINVAL);
     }
     Ok(())
-}
-
-/// What a filter has to tell when its condition holds.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Report {
-    /// Besides the knote's own: `EV_EOF` and its like.
-    pub(crate) flags: u16,
-    pub(crate) fflags: u32,
-    pub(crate) data: i64,
-}
-
-impl Report {
-    /// There is that much, and nothing else to tell.
-    #[inline(always)]
-    pub(crate) fn of(data: i64) -> Self {
-        Report {
-            data,
-            ..Report::default()
-        }
-    }
-}
-
-/// What a filter gets to attach with.
-pub(crate) struct Attach<'a> {
-    pub(crate) knote: &'a Knote,
-    pub(crate) change: &'a Kevent,
-    /// The descriptor's file, for a filter that is on descriptors.
-    pub(crate) file: Option<ARef<File>>,
-    /// The table that has it.
-    pub(crate) table: CurrentTable,
-    pub(crate) shared: &'a Shared,
-}
-
-/// What attaching has come to.
-pub(crate) struct Attached {
-    /// What the filter keeps for the knote; dropping it detaches (`f_detach`).
-    pub(crate) source: Option<Erased>,
-    /// The flags that the filter always sets.
-    pub(crate) flags: u16,
-    /// False if the condition is known not to hold yet.
-    pub(crate) may_be_ready: bool,
-}
-
-impl Attached {
-    fn new(source: Result<Erased>, flags: u16) -> Result<Self> {
-        Ok(Attached {
-            source: Some(source?),
-            flags,
-            may_be_ready: true,
-        })
-    }
-}
-
-/// `f_attach`. The knote may be activated before this returns.
-///
-/// # Errors
-///
-/// As each filter says.
-pub(crate) fn attach(filter: Filter, attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-    match filter {
-        Filter::Read => descriptor::attach(attach, Direction::Read, bodies),
-        Filter::Write => descriptor::attach(attach, Direction::Write, bodies),
-        Filter::Except => descriptor::attach(attach, Direction::Except, bodies),
-        // The specification's has no AIO either.
-        Filter::Aio => Err(ENXIO),
-        Filter::Proc => Attached::new(keep(Process::attach(attach, bodies)), EV_CLEAR),
-        Filter::Procdesc => {
-            Attached::new(keep(Process::attach_descriptor(attach, bodies)), EV_CLEAR)
-        }
-        Filter::Signal => Attached::new(keep(Signal::attach(attach, bodies)), EV_CLEAR),
-        Filter::Timer | Filter::User => attach_own(attach.knote, attach.change, bodies),
-        Filter::Vnode => Attached::new(keep(Vnode::attach(attach, bodies)), 0),
-        Filter::Fs => Attached::new(keep(Mounts::attach(attach)), EV_CLEAR),
-    }
-}
-
-/// True if all that the filter watches is a part of the knote: a timer, the program's own event.
-#[inline(always)]
-pub(crate) fn is_own(filter: Filter) -> bool {
-    matches!(filter, Filter::Timer | Filter::User)
-}
-
-/// [`attach`] for a knote whose filter watches [its own](is_own). (It needs less than the others.)
-///
-/// # Errors
-///
-/// `EINVAL`, as the timer's filter says.
-#[inline(always)]
-pub(crate) fn attach_own(knote: &Knote, change: &Kevent, bodies: &mut Bodies) -> Result<Attached> {
-    let (flags, may_be_ready) = if knote.filter() == Filter::Timer {
-        timer::attach(&mut knote.parts(bodies), change)?;
-        (timer::flags(change), false)
-    } else {
-        user::touch(knote.body_mut(bodies), change, true);
-        (0, change.fflags & NOTE_TRIGGER != 0)
-    };
-    Ok(Attached {
-        source: None,
-        flags,
-        may_be_ready,
-    })
-}
-
-#[inline]
-fn keep<T: Send + Sync + 'static>(source: Result<T>) -> Result<Erased> {
-    Erased::of(source?, GFP_KERNEL_ACCOUNT)
-}
-
-/// What the filter keeps, if it is of that type.
-#[inline]
-fn source<T: Unpin + 'static>(body: &mut Body) -> Option<&mut T> {
-    Some(body.source.as_mut()?.as_mut::<T>()?.get_mut())
-}
-
-/// `f_touch`: the program changes the parameters of a live knote.
-///
-/// # Errors
-///
-/// `EINVAL` for a value that the filter does not take; nothing is changed then. `ENOENT` if the knote
-/// has lost its source.
-#[inline(always)]
-pub(crate) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
-    let filter = parts.knote().filter();
-    if is_plain(filter) {
-        touch_plain(filter, parts.body, change);
-        return Ok(());
-    }
-    touch_source(parts, change)?;
-    let (fflags, data) = (parts.body.fflags, parts.body.data);
-    take(parts.body, change);
-    if filter == Filter::Timer && !timer::is_armed_by(change) {
-        parts.body.fflags = fflags;
-        parts.body.data = data;
-    }
-    Ok(())
-}
-
-/// True if a change makes a knote forget what has happened.
-#[inline(always)]
-pub(crate) fn starts_anew(filter: Filter, change: &Kevent) -> bool {
-    filter == Filter::Timer && timer::is_armed_by(change)
-}
-
-/// True if the filter keeps nothing that a change is to be told to.
-#[inline(always)]
-pub(crate) fn is_plain(filter: Filter) -> bool {
-    matches!(
-        filter,
-        Filter::Read | Filter::Write | Filter::Except | Filter::Signal | Filter::Aio | Filter::User
-    )
-}
-
-/// [`touch`] for a filter that [is plain](is_plain); never sleeps.
-#[inline(always)]
-pub(crate) fn touch_plain(filter: Filter, body: &mut Body, change: &Kevent) {
-    if filter == Filter::User {
-        user::touch(body, change, false);
-        take_udata(body, change);
-    } else {
-        take(body, change);
-    }
-}
-
-/// Takes over what a change says.
-#[inline(always)]
-fn take(body: &mut Body, change: &Kevent) {
-    body.fflags = change.fflags;
-    body.data = change.data;
-    take_udata(body, change);
-}
-
-#[inline(always)]
-fn take_udata(body: &mut Body, change: &Kevent) {
-    if !change.has(EV_KEEPUDATA) {
-        body.udata = change.udata;
-    }
-}
-
-/// Tells what the filter keeps.
-#[inline(never)]
-fn touch_source(parts: &mut Parts<'_>, change: &Kevent) -> Result {
-    let (filter, file) = (parts.knote().filter(), parts.file);
-    let body = &mut *parts.body;
-    match filter {
-        Filter::Fs => source::<Mounts>(body).ok_or(ENOENT)?.touch(change)?,
-        Filter::Proc => source::<Process>(body)
-            .ok_or(ENOENT)?
-            .touch(change, process::NOTES)?,
-        Filter::Procdesc => source::<Process>(body)
-            .ok_or(ENOENT)?
-            .touch(change, process::NOTES_OF_DESCRIPTORS)?,
-        Filter::Timer => timer::touch(parts, change)?,
-        Filter::Vnode => {
-            let file = file.ok_or(ENOENT)?;
-            source::<Vnode>(body).ok_or(ENOENT)?.touch(file, change)?;
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-/// The same as [`event`] for a knote on a descriptor, without sleeping, and with a spin lock held.
-#[inline(always)]
-pub(crate) fn poll_fast(fast_path: FastPath, knote: &Knote, body: &Body, file: &File) -> FastLook {
-    match fast_path {
-        FastPath::UnixStream => FileKind::UnixStream.poll_fast(file, Direction::Read, true),
-        FastPath::Tcp => FileKind::Tcp.poll_fast(file, Direction::Read, true),
-        FastPath::Eventfd => FileKind::Eventfd.poll_fast(file, Direction::Read, true),
-        FastPath::Pipe | FastPath::PipeEdge => {
-            // Only a pipe that is reported needs the mark. To ask costs more than to store it.
-            knote.pipe_mark().store(NOT_FULL, Ordering::Relaxed);
-            poll_pipe_to_read(file)
-        }
-        FastPath::ByCall => poll_fast_by_call(knote.filter(), body, file),
-        FastPath::No | FastPath::User => FastLook::Unknown,
-    }
-}
-
-/// The report of an end with so much left, if the file [has hung up](FastLook::HungUp) or not.
-#[inline(always)]
-pub(crate) fn end(filter: Filter, left: i64, hup: bool) -> Report {
-    Report {
-        flags: descriptor::end(filter, left) | if hup { EV_HUP } else { 0 },
-        fflags: 0,
-        data: left,
-    }
-}
-
-/// The report of the program's own event, if it was triggered. It will reach the program, unless it is [`undelivered`].
-#[inline(always)]
-pub(crate) fn take_user_event(body: &mut Body) -> Option<Report> {
-    let report = user::event(body)?;
-    if body.flags & EV_CLEAR != 0 {
-        user::clear(body);
-    }
-    Some(report)
-}
-
-/// The part of [`poll_fast`] for the readers of pipes. It is not inlined, since the readers of sockets and eventfds
-/// need the registers.
-#[inline(never)]
-fn poll_pipe_to_read(file: &File) -> FastLook {
-    FileKind::Pipe.poll_fast(file, Direction::Read, true)
-}
-
-/// The same for all that has no path of its own.
-#[inline(never)]
-fn poll_fast_by_call(filter: Filter, body: &Body, file: &File) -> FastLook {
-    if body.fflags & NOTE_LOWAT != 0 {
-        return poll_fast_for_mark(filter, body, file);
-    }
-    poll_fast_of_kind(filter, body.kind, file)
-}
-
-/// Calls the function of a kind of file.
-#[inline(always)]
-fn poll_fast_of_kind(filter: Filter, kind: FileKind, file: &File) -> FastLook {
-    if filter == Filter::Write {
-        match kind {
-            FileKind::Tcp => file::tcp_room(file),
-            FileKind::UnixStream => file::unix_stream_room(file),
-            FileKind::Pipe => file::pipe_room(file),
-            FileKind::Eventfd => file::eventfd_room(file),
-            FileKind::Socket => file::message_room(file),
-            _ => FastLook::Unknown,
-        }
-    } else if kind == FileKind::Socket {
-        file::poll_messages(file)
-    } else {
-        poll_fast_to_read(kind, file)
-    }
-}
-
-/// The part of [`poll_fast_by_call`] for readers with a low-water mark.
-#[inline(never)]
-fn poll_fast_to_read(kind: FileKind, file: &File) -> FastLook {
-    kind.poll_fast(file, Direction::Read, true)
-}
-
-/// The same for a knote with a low-water mark.
-#[inline(never)]
-fn poll_fast_for_mark(filter: Filter, body: &Body, file: &File) -> FastLook {
-    match poll_fast_of_kind(filter, body.kind, file) {
-        // A file does not tell of all the room that it comes to have.
-        FastLook::Ready(data) if data < body.data && filter == Filter::Write => FastLook::Unknown,
-        FastLook::Ready(data) if data < body.data => FastLook::Nothing,
-        look => look,
-    }
-}
-
-/// True if the condition holds, false if it does not, as far as that can be told with a spin lock held
-/// and without a report.
-#[inline(always)]
-pub(crate) fn is_ready_at_once(
-    fast_path: FastPath,
-    filter: Filter,
-    body: &Body,
-    file: Option<&File>,
-) -> Option<bool> {
-    let look = match fast_path {
-        FastPath::User => return Some(user::event(body).is_some()),
-        FastPath::UnixStream => FileKind::UnixStream.poll_fast(file?, Direction::Read, true),
-        FastPath::Tcp => FileKind::Tcp.poll_fast(file?, Direction::Read, true),
-        FastPath::Eventfd => FileKind::Eventfd.poll_fast(file?, Direction::Read, true),
-        FastPath::Pipe => poll_pipe_to_read(file?),
-        FastPath::ByCall => poll_fast_by_call(filter, body, file?),
-        FastPath::PipeEdge | FastPath::No => return None,
-    };
-    match look {
-        FastLook::Ready(_) | FastLook::Ended(_) | FastLook::HungUp(_) => Some(true),
-        FastLook::Nothing => Some(false),
-        FastLook::Unknown => None,
-    }
-}
-
-/// `event`, which was told at a glance, has not reached the program.
-pub(crate) fn undelivered(filter: Filter, body: &mut Body, event: &Kevent) {
-    if filter == Filter::User && event.has(EV_CLEAR) {
-        user::restore(body, event);
-    }
-}
-
-/// `f_event`: does the condition hold?
-#[inline(always)]
-pub(crate) fn event(parts: &mut Parts<'_>, scratch: Scratch) -> Option<Report> {
-    match parts.knote().filter() {
-        Filter::Read => {
-            let (knote, file) = (parts.knote(), parts.file?);
-            return descriptor::event(knote, parts.body, file, Direction::Read, scratch);
-        }
-        Filter::Timer => return timer::event(parts),
-        Filter::User => return user::event(parts.body),
-        _ => {}
-    }
-    let Report {
-        flags,
-        fflags,
-        data,
-    } = other_event(parts.knote(), parts.body, parts.file, scratch)?;
-    Some(Report {
-        flags,
-        fflags,
-        data,
-    })
-}
-
-/// That of the filters that are less often asked.
-#[inline(never)]
-fn other_event(
-    knote: &Knote,
-    body: &mut Body,
-    file: Option<&File>,
-    scratch: Scratch,
-) -> Option<Report> {
-    let direction = match knote.filter() {
-        Filter::Read => Direction::Read,
-        Filter::Write => Direction::Write,
-        Filter::Except => Direction::Except,
-        Filter::Signal => return source::<Signal>(body)?.event(),
-        Filter::Proc | Filter::Procdesc => return source::<Process>(body)?.event(),
-        Filter::Vnode => return source::<Vnode>(body)?.event(file?),
-        Filter::Fs => return source::<Mounts>(body)?.event(),
-        Filter::User | Filter::Timer | Filter::Aio => return None,
-    };
-    descriptor::event(knote, body, file?, direction, scratch)
-}
-
-/// `event` has reached the program. True if there is another one to report already.
-#[inline]
-pub(crate) fn reported(parts: &mut Parts<'_>, event: &Kevent) -> bool {
-    let filter = parts.knote().filter();
-    let body = &mut *parts.body;
-    match filter {
-        Filter::Read | Filter::Write | Filter::Except | Filter::Aio => {}
-        Filter::User => {
-            if event.has(EV_CLEAR) {
-                user::clear(body);
-            }
-        }
-        Filter::Timer => timer::reported(parts, event),
-        Filter::Signal => {
-            if let Some(signal) = source::<Signal>(body) {
-                signal.reported();
-            }
-        }
-        Filter::Proc | Filter::Procdesc => {
-            if let Some(process) = source::<Process>(body) {
-                return process.reported();
-            }
-        }
-        Filter::Vnode => {
-            if let Some(vnode) = source::<Vnode>(body) {
-                vnode.reported(event.has(EV_CLEAR));
-            }
-        }
-        Filter::Fs => {
-            if let Some(mounts) = source::<Mounts>(body) {
-                mounts.reported();
-            }
-        }
-    }
-    false
-}
-
-/// True when `ident`, which is no descriptor, still names what the knote is about, and not something
-/// else by now.
-#[inline]
-pub(crate) fn is_named(filter: Filter, body: &Body, ident: u64) -> bool {
-    match (filter, &body.source) {
-        (Filter::Proc, Some(source)) => source
-            .as_ref::<Process>()
-            .is_some_and(|process| process.has_number(ident)),
-        _ => true,
-    }
 }

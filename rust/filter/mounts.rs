@@ -17,14 +17,21 @@
 //! `fflags` of the change says which of the two are wanted, both if neither. A mount that is moved
 //! reports both. Bind mounts are mounts.
 
-use super::{check_notes, Attach, Report};
+use super::check_notes;
 use crate::{
-    hook::{
-        fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
-        workqueue, //
+    engine::{
+        knote::{Bodies, Knote},
+        knote_memory::Parts,
+        objects::{ObjectKind, ObjectPlace, Objects},
+        ops::{Attach, Attached, FilterOps, Report},
     },
-    knote::Knote,
-    objects::{ObjectKind, ObjectPlace, Objects},
+    sys::{
+        memory::scratch::Scratch,
+        notify::{
+            fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
+            workqueue,
+        },
+    },
     uapi::*, //
 };
 use kernel::{
@@ -303,41 +310,53 @@ pub(crate) struct Mounts {
     fired: u32,
 }
 
-impl Mounts {
+impl FilterOps for Mounts {
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 3;
+
     /// # Errors
     ///
     /// `EINVAL` for a note that is unknown; `ENOMEM`; `ENOSPC` if the user watches the namespace as often as they may.
-    pub(super) fn attach(attach: Attach<'_>) -> Result<Self> {
+    fn attach(attach: Attach<'_>, _: &mut Bodies) -> Result<Attached> {
         check_notes(attach.change, NOTES)?;
         let address = fsnotify::address_of_mounts()?;
         let kqueue = attach.knote.kqueue();
         let user = kqueue.user();
         let place = user.watch_object(ObjectKind::Mounts, (address, 0))?;
-        Ok(Mounts {
+        let mounts = Mounts {
             watch: MountWatch::new(attach.knote, wanted(attach.change.fflags), None)?,
             _place: place,
             fired: 0,
-        })
+        };
+        Attached::with(mounts, EV_CLEAR)
     }
 
     /// # Errors
     ///
     /// `EINVAL` for a note that is unknown.
-    pub(super) fn touch(&mut self, change: &Kevent) -> Result {
+    #[inline(never)]
+    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
+        let this = parts.body.source_mut::<Mounts>().ok_or(ENOENT)?;
         check_notes(change, NOTES)?;
-        self.watch.want(wanted(change.fflags));
+        this.watch.want(wanted(change.fflags));
+        parts.body.take(change);
         Ok(())
     }
 
-    pub(super) fn event(&mut self) -> Option<Report> {
-        self.fired |= self.watch.take();
-        (self.fired != 0).then_some(Report {
-            fflags: self.fired,
+    #[inline(never)]
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        let this = parts.body.source_mut::<Mounts>()?;
+        this.fired |= this.watch.take();
+        (this.fired != 0).then_some(Report {
+            fflags: this.fired,
             ..Report::default()
         })
     }
 
-    pub(super) fn reported(&mut self) {
-        self.fired = 0;
+    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
+        if let Some(this) = parts.body.source_mut::<Mounts>() {
+            this.fired = 0;
+        }
+        false
     }
 }

@@ -18,10 +18,10 @@
 //! The exit: the wait queue that pidfds are polled on, so that a process that was reported can be
 //! waited for. Forks and execs: tracepoints. A fork may not wait for the kqueue's mutex: the
 //! child's knote is made complete with its source, and handed to the kqueue, which takes it into
-//! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::kqueue::Kqueue::adopt)).
+//! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::engine::kqueue::Kqueue::adopt)).
 //!
 //! Who may be told what is asked anew at each event
-//! ([`Observer`](crate::hook::observer::Observer)): what a process does after it has executed a
+//! ([`Observer`](crate::sys::process::observer::Observer)): what a process does after it has executed a
 //! set-user-ID program is no longer for those who began to watch it before.
 //!
 //! # Where we differ
@@ -29,23 +29,26 @@
 //! `NOTE_CHILD` is an event of its own, as in FreeBSD: the parent's number and the wait status do
 //! not fit into one `data`. A process that already is a zombie is `ESRCH` without `NOTE_EXIT`.
 
-use super::{check_notes, Attach, Report};
+use super::check_notes;
 use crate::{
-    generated::kqueue_event,
-    hook::{
+    engine::{
         close,
-        erased::Erased,
-        memcg::Payer,
-        observer::{Observer, Subject},
-        pollwait::{Exit, ExitWatch, Wake},
-        probe::Watch,
-        process::{self, End, Exec, Execs, Fork, Forks, Life},
-        slab::Memory,
-        tracepoint::Tracepoint, //
+        knote::{Bodies, Body, Knote},
+        knote_memory::Parts,
+        kqueue::Kqueue,
+        objects::{ObjectKind, ObjectPlace},
+        ops::{Attach, Attached, FilterOps, Report},
     },
-    knote::{Bodies, Body, Knote},
-    kqueue::Kqueue,
-    objects::{ObjectKind, ObjectPlace},
+    generated::kqueue_event,
+    sys::{
+        memory::{erased::Erased, memcg::Payer, scratch::Scratch, slab::Memory},
+        probe::{hook::Watch, tracepoint::Tracepoint},
+        process::{
+            exit::{Exit, ExitWatch, Wake},
+            observer::{Observer, Subject},
+            pid::{self, End, Exec, Execs, Fork, Forks, Life},
+        },
+    },
     uapi::*, //
 };
 use kernel::{
@@ -55,11 +58,10 @@ use kernel::{
 };
 
 /// All notes that there are.
-pub(super) const NOTES: u32 =
-    NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
+const NOTES: u32 = NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
 
 /// Those that a process descriptor has.
-pub(super) const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
+const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
 
 /// What is known of a process, and asked of it.
 struct Heard {
@@ -179,7 +181,7 @@ impl Watcher {
     }
 
     /// Gives a child a knote, as its parent has one.
-    fn track(&self, child: &process::Process, (wanted, udata, payer): Asked) -> Result {
+    fn track(&self, child: &pid::Process, (wanted, udata, payer): Asked) -> Result {
         // Charged to whoever asked for it, and not to who forks.
         let charged = payer.clone();
         let _charged = charged.as_deref().map(Payer::pays);
@@ -204,10 +206,10 @@ impl Watcher {
         let deeds = Deeds {
             _place: place(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
-                .then(|| shared.forks.watch_too(child.id(), exit.watch()))
+                .then(|| shared.hooks.forks.watch_too(child.id(), exit.watch()))
                 .transpose()?,
             exec: wants_execs(wanted)
-                .then(|| shared.execs.watch_too(child.id(), exit.watch()))
+                .then(|| shared.hooks.execs.watch_too(child.id(), exit.watch()))
                 .transpose()?,
         };
         let source = Process {
@@ -236,7 +238,7 @@ impl Wake for ProcessWatcher {
 }
 
 impl Forks for ProcessWatcher {
-    fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &process::Process, first: Subject<'_>) {
+    fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &pid::Process, first: Subject<'_>) {
         if !this.observer().may_look(parent) {
             return this.lose();
         }
@@ -266,7 +268,7 @@ impl Execs for ProcessWatcher {
 
 /// A place for one more who hears of what the process does. (Its end is told to all who ask, as it is
 /// to all who poll its pidfd: each process of a server may wait for that of the first.)
-fn place(kqueue: &Kqueue, process: &process::Process, memory: Memory) -> Result<ObjectPlace> {
+fn place(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectPlace> {
     let object = (process.id(), 0);
     kqueue
         .user()
@@ -305,9 +307,9 @@ impl Process {
     /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
     /// `EINVAL` for a note that is unknown; `EACCES` if it is not the caller's to watch; `ENOSPC` if
     /// the user has as many watches of it as they may; `ENOMEM`.
-    pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
+    fn of_number(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES)?;
-        let process = process::Process::find(attach.change.ident).ok_or(ESRCH)?;
+        let process = pid::Process::find(attach.change.ident).ok_or(ESRCH)?;
         Self::new(attach.knote, attach.change, process, bodies, true)
     }
 
@@ -316,10 +318,10 @@ impl Process {
     /// `EINVAL` for a descriptor that is no pidfd, and for a note that such a one does not have;
     /// `ESRCH` for one of a thread, if nothing is left of the process, or it is a zombie and
     /// `NOTE_EXIT` is not asked for; `EBADF` if there is no file; `ENOMEM`.
-    pub(super) fn attach_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
+    fn of_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
         let file = attach.file.ok_or(EBADF)?;
-        let process = process::Process::of_pidfd(&file).ok_or(EINVAL)?;
+        let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
         close::bind(attach.knote, file, attach.table, bodies)?;
         // Whoever has a pidfd may know of the end, as poll(2) tells it; of the status, who may wait
         // or look.
@@ -331,7 +333,7 @@ impl Process {
     fn new(
         knote: &Knote,
         change: &Kevent,
-        process: process::Process,
+        process: pid::Process,
         bodies: &mut Bodies,
         is_checked: bool,
     ) -> Result<Self> {
@@ -395,10 +397,10 @@ impl Process {
             )?),
         };
         if forks && deeds.fork.is_none() {
-            deeds.fork = Some(shared.forks.watch(id, watcher)?);
+            deeds.fork = Some(shared.hooks.forks.watch(id, watcher)?);
         }
         if execs && deeds.exec.is_none() {
-            deeds.exec = Some(shared.execs.watch(id, watcher)?);
+            deeds.exec = Some(shared.hooks.execs.watch(id, watcher)?);
         }
         if !forks {
             deeds.fork = None;
@@ -412,7 +414,7 @@ impl Process {
     /// # Errors
     ///
     /// `EINVAL` for a note that is none of `notes`; `ENOSPC`, `ENOMEM`.
-    pub(super) fn touch(&mut self, change: &Kevent, notes: u32) -> Result {
+    fn modify(&mut self, change: &Kevent, notes: u32) -> Result {
         check_notes(change, notes)?;
         let watcher = self.exit.watch().clone();
         // One that is not needed is dropped after the lock was released.
@@ -431,11 +433,12 @@ impl Process {
     }
 
     /// True when `ident` still is the process's number, and not another's.
-    pub(super) fn has_number(&self, ident: u64) -> bool {
+    fn has_number(&self, ident: u64) -> bool {
         self.exit.watch().process().has_number(ident)
     }
 
-    pub(super) fn event(&mut self) -> Option<Report> {
+    /// What has happened and was not reported.
+    fn evaluate(&mut self) -> Option<Report> {
         if let Some(parent) = self.parent {
             return Some(Report {
                 fflags: NOTE_CHILD,
@@ -459,12 +462,104 @@ impl Process {
         }
     }
 
-    /// True if there is more to report.
-    pub(super) fn reported(&mut self) -> bool {
+    /// An event was delivered. True if there is more to report.
+    fn collected(&mut self) -> bool {
         if self.parent.take().is_some() {
-            return self.event().is_some();
+            return self.evaluate().is_some();
         }
         self.fired = 0;
         false
+    }
+}
+
+/// `f_touch` of both filters.
+#[inline(never)]
+fn touch(parts: Parts<'_>, change: &Kevent, notes: u32) -> Result {
+    let this = parts.body.source_mut::<Process>().ok_or(ENOENT)?;
+    this.modify(change, notes)?;
+    parts.body.take(change);
+    Ok(())
+}
+
+/// `f_event` of both filters.
+#[inline(never)]
+fn event(parts: Parts<'_>) -> Option<Report> {
+    parts.body.source_mut::<Process>()?.evaluate()
+}
+
+/// An event of one of the filters was delivered.
+fn reported(parts: Parts<'_>) -> bool {
+    let this = parts.body.source_mut::<Process>();
+    this.is_some_and(Process::collected)
+}
+
+/// `EVFILT_PROC`.
+pub(super) struct Proc;
+
+impl FilterOps for Proc {
+    const OUTLIVES_NAME: bool = true;
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 4;
+
+    /// # Errors
+    ///
+    /// As [`Process::of_number`].
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        Attached::with(Process::of_number(attach, bodies)?, EV_CLEAR)
+    }
+
+    /// # Errors
+    ///
+    /// As [`Process::modify`].
+    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
+        touch(parts, change, NOTES)
+    }
+
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        event(parts)
+    }
+
+    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
+        reported(parts)
+    }
+
+    #[inline]
+    fn is_named(body: &Body, ident: u64) -> bool {
+        let Some(source) = &body.source else {
+            return true;
+        };
+        let process = source.as_ref::<Process>();
+        process.is_some_and(|process| process.has_number(ident))
+    }
+}
+
+/// `EVFILT_PROCDESC`.
+pub(super) struct Procdesc;
+
+impl FilterOps for Procdesc {
+    const IS_DESCRIPTOR: bool = true;
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 4;
+
+    /// # Errors
+    ///
+    /// As [`Process::of_descriptor`].
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        Attached::with(Process::of_descriptor(attach, bodies)?, EV_CLEAR)
+    }
+
+    /// # Errors
+    ///
+    /// As [`Process::modify`].
+    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
+        touch(parts, change, NOTES_OF_DESCRIPTORS)
+    }
+
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        event(parts)
+    }
+
+    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
+        reported(parts)
     }
 }

@@ -14,16 +14,22 @@
 //! siglock held. Each number is watched by itself. After the process has executed a program that is
 //! not for who added the event to look at, it counts nothing ([`Observer`]).
 
-use super::{Attach, Report};
 use crate::{
-    hook::{
-        observer::{Observer, Subject},
-        probe::Watch,
-        process::{self, Process, Signals, SIGNAL_MAX},
-        tracepoint::Tracepoint, //
+    engine::{
+        knote::{Bodies, Knote},
+        knote_memory::Parts,
+        objects::{ObjectKind, ObjectPlace},
+        ops::{Attach, Attached, FilterOps, Report},
     },
-    knote::{Bodies, Knote},
-    objects::{ObjectKind, ObjectPlace}, //
+    sys::{
+        memory::scratch::Scratch,
+        probe::{hook::Watch, tracepoint::Tracepoint},
+        process::{
+            observer::{Observer, Subject},
+            pid::{self, Process, Signals, SIGNAL_MAX},
+        },
+    },
+    uapi::*, //
 };
 use kernel::{
     prelude::*,
@@ -54,7 +60,7 @@ impl Signals for SignalWatcher {
 
 /// A counted signal.
 pub(crate) struct Signal {
-    _watch: Watch<Tracepoint<process::Signal<SignalWatcher>>>,
+    _watch: Watch<Tracepoint<pid::Signal<SignalWatcher>>>,
     _place: ObjectPlace,
     watcher: Arc<SignalWatcher>,
     /// How often it was sent and not reported.
@@ -66,7 +72,7 @@ impl Signal {
     ///
     /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of it as they
     /// may; `ENOMEM`.
-    pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
+    fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let number = i32::try_from(attach.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
             return Err(EINVAL);
@@ -88,23 +94,39 @@ impl Signal {
             _place: place,
             _watch: attach
                 .shared
+                .hooks
                 .signals
                 .watch(process.signal_id(number), &watcher)?,
             watcher,
             count: 0,
         })
     }
+}
 
-    pub(super) fn event(&mut self) -> Option<Report> {
-        let more = self.watcher.count.xchg(0, ordering::Relaxed);
-        self.count = self.count.saturating_add(more);
-        (self.count != 0).then_some(Report {
-            data: self.count,
-            ..Report::default()
-        })
+impl FilterOps for Signal {
+    const IS_PLAIN: bool = true;
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 3;
+
+    /// # Errors
+    ///
+    /// As [`Signal::new`].
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        Attached::with(Signal::new(attach, bodies)?, EV_CLEAR)
     }
 
-    pub(super) fn reported(&mut self) {
-        self.count = 0;
+    #[inline(never)]
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        let this = parts.body.source_mut::<Signal>()?;
+        let more = this.watcher.count.xchg(0, ordering::Relaxed);
+        this.count = this.count.saturating_add(more);
+        (this.count != 0).then_some(Report::of(this.count))
+    }
+
+    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
+        if let Some(this) = parts.body.source_mut::<Signal>() {
+            this.count = 0;
+        }
+        false
     }
 }

@@ -27,13 +27,14 @@
 //! A negative period or time and two units are `EINVAL`, as FreeBSD has it. A period of 0 is one of
 //! its unit (the specification: one tick). What does not fit the clock is its end: it never comes.
 
-use super::{check_notes, Report};
+use super::check_notes;
 use crate::{
-    hook::{
-        hrtimer::Clock,
-        knote::Parts, //
+    engine::{
+        knote::{Bodies, Body},
+        knote_memory::Parts,
+        ops::{Attach, Attached, FilterOps, Report}, //
     },
-    knote::Body,
+    sys::{memory::scratch::Scratch, time::hrtimer::Clock},
     uapi::*, //
 };
 use kernel::prelude::*;
@@ -45,37 +46,98 @@ const NOTES: u32 =
 /// A century and a half, in nanoseconds: a longer period would not fit the clock.
 const PERIOD_MAX: i64 = i64::MAX / 2;
 
-/// # Errors
-///
-/// `EINVAL` for a negative period or time, for more than one unit, and for a note that is unknown.
-pub(super) fn attach(parts: &mut Parts<'_>, change: &Kevent) -> Result {
-    check_notes(change, NOTES)?;
-    start(parts, change, nanos(change.fflags, change.data)?);
-    Ok(())
-}
+/// The filter.
+pub(super) struct Timer;
 
-/// Arms it anew, as if it had just been added. Without `EV_ADD` nothing changes.
-///
-/// # Errors
-///
-/// As for `attach`.
-pub(super) fn touch(parts: &mut Parts<'_>, change: &Kevent) -> Result {
-    if is_armed_by(change) {
+impl FilterOps for Timer {
+    const HAS_TIMER: bool = true;
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 2;
+
+    /// # Errors
+    ///
+    /// `EINVAL` for a negative period or time, for more than one unit, and for a note that is unknown.
+    #[inline(always)]
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        let change = attach.change;
         check_notes(change, NOTES)?;
-        start(parts, change, nanos(change.fflags, change.data)?);
+        start(
+            &mut attach.knote.parts(bodies),
+            change,
+            nanos(change.fflags, change.data)?,
+        );
+        Ok(Attached {
+            source: None,
+            flags: flags(change),
+            may_be_ready: false,
+        })
+    }
+
+    /// With `EV_ADD` it is armed anew, as if it had just been added; without, its time stays.
+    ///
+    /// # Errors
+    ///
+    /// As for `attach`.
+    #[inline(never)]
+    fn touch(mut parts: Parts<'_>, change: &Kevent) -> Result {
+        if !is_armed_by(change) {
+            parts.body.take_udata(change);
+            return Ok(());
+        }
+        check_notes(change, NOTES)?;
+        start(&mut parts, change, nanos(change.fflags, change.data)?);
         let own = change.flags & EV_CLEAR;
         parts.body.flags = parts.body.flags & !EV_CLEAR | own | flags(change);
+        parts.body.take(change);
+        Ok(())
     }
-    Ok(())
+
+    #[inline(always)]
+    fn starts_anew(change: &Kevent) -> bool {
+        is_armed_by(change)
+    }
+
+    #[inline]
+    fn event(mut parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        let period = repeats(parts.body);
+        let timer = parts.timer()?;
+        let due = timer.fired()?;
+        let data = match period {
+            Some(period) => {
+                let late = timer.now().saturating_sub(due).max(0);
+                late.checked_div(period).unwrap_or(0).saturating_add(1)
+            }
+            None => 1,
+        };
+        Some(Report::of(data))
+    }
+
+    /// What was reported is done with; what has expired since then makes the timer fire at once. (A time that has come stays
+    /// so.)
+    #[inline]
+    fn reported(mut parts: Parts<'_>, event: &Kevent) -> bool {
+        let period = repeats(parts.body);
+        let Some(timer) = parts.timer() else {
+            return false;
+        };
+        match (period, timer.fired()) {
+            (Some(period), Some(due)) => {
+                timer.rearm(due.saturating_add(event.data.saturating_mul(period)));
+            }
+            _ if event.has(EV_CLEAR) => timer.forget(),
+            _ => {}
+        }
+        false
+    }
 }
 
 /// True for a change that says when it expires.
-pub(super) fn is_armed_by(change: &Kevent) -> bool {
+fn is_armed_by(change: &Kevent) -> bool {
     change.has(EV_ADD)
 }
 
 /// What is set in any case.
-pub(super) fn flags(change: &Kevent) -> u16 {
+fn flags(change: &Kevent) -> u16 {
     if change.fflags & NOTE_ABSTIME != 0 {
         0
     } else {
@@ -100,39 +162,6 @@ fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
     };
     if let Some(timer) = parts.timer() {
         timer.arm(clock, at);
-    }
-}
-
-#[inline]
-pub(super) fn event(parts: &mut Parts<'_>) -> Option<Report> {
-    let period = repeats(parts.body);
-    let timer = parts.timer()?;
-    let due = timer.fired()?;
-    let data = match period {
-        Some(period) => {
-            let late = timer.now().saturating_sub(due).max(0);
-            late.checked_div(period).unwrap_or(0).saturating_add(1)
-        }
-        None => 1,
-    };
-    Some(Report {
-        data,
-        ..Report::default()
-    })
-}
-
-/// What was reported is done with; what has expired since then makes the timer fire at once. (A time that has come stays
-/// so.)
-#[inline]
-pub(super) fn reported(parts: &mut Parts<'_>, event: &Kevent) {
-    let period = repeats(parts.body);
-    let Some(timer) = parts.timer() else { return };
-    match (period, timer.fired()) {
-        (Some(period), Some(due)) => {
-            timer.rearm(due.saturating_add(event.data.saturating_mul(period)));
-        }
-        _ if event.has(EV_CLEAR) => timer.forget(),
-        _ => {}
     }
 }
 

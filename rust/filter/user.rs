@@ -9,11 +9,62 @@
 //! until it is reported with `EV_CLEAR`. `EV_CLEAR` in a modification untriggers it and resets
 //! `data`, but not `fflags`. (`udata` is that of the last change here, as with all other filters.)
 
-use super::Report;
-use crate::{knote::Body, uapi::*};
+use crate::{
+    engine::{
+        knote::{Bodies, Body},
+        knote_memory::Parts,
+        ops::{Attach, Attached, FilterOps, Report}, //
+    },
+    sys::memory::scratch::Scratch,
+    uapi::*, //
+};
+use kernel::prelude::*;
+
+/// The filter.
+pub(super) struct User;
+
+impl FilterOps for User {
+    const IS_PLAIN: bool = true;
+    const COUNTS: bool = true;
+
+    #[inline(always)]
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        touch(attach.knote.body_mut(bodies), attach.change, true);
+        Ok(Attached {
+            source: None,
+            flags: 0,
+            may_be_ready: attach.change.fflags & NOTE_TRIGGER != 0,
+        })
+    }
+
+    #[inline(always)]
+    fn touch_knote(body: &mut Body, change: &Kevent) {
+        touch(body, change, false);
+        body.take_udata(change);
+    }
+
+    #[inline(always)]
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        event(parts.body)
+    }
+
+    #[inline(always)]
+    fn reported(parts: Parts<'_>, event: &Kevent) -> bool {
+        if event.has(EV_CLEAR) {
+            clear(parts.body);
+        }
+        false
+    }
+
+    fn undelivered(body: &mut Body, event: &Kevent) {
+        if event.has(EV_CLEAR) {
+            restore(body, event);
+        }
+    }
+}
 
 /// What the knote saves is the event's own, not what the change said.
-pub(super) fn touch(body: &mut Body, change: &Kevent, is_new: bool) {
+fn touch(body: &mut Body, change: &Kevent, is_new: bool) {
     if is_new {
         body.fflags = 0;
     }
@@ -50,8 +101,8 @@ pub(super) fn clear(body: &mut Body) {
     body.data = 0;
 }
 
-/// It was cleared for an event that has not reached the program.
-pub(super) fn restore(body: &mut Body, event: &Kevent) {
+/// It was cleared for an event that was not delivered.
+fn restore(body: &mut Body, event: &Kevent) {
     body.triggered = true;
     body.fflags = event.fflags;
     body.data = event.data;

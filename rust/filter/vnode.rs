@@ -44,19 +44,24 @@
 //! a network file system. `NOTE_DELETE` comes with the last name, not with each. To set the time of the last access alone
 //! is heard by who asked for `NOTE_READ` too: no reader is to pay for all others.
 
-use super::{check_notes, mounts::MountWatch, Attach, Report, ENTRIES};
+use super::{check_notes, mounts::MountWatch, ENTRIES};
 use crate::{
-    hook::{
-        chardev::object_of,
+    engine::{
         close::{self, PathCloses},
-        contents,
-        fdtable,
-        fsnotify::{self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share},
-        irqlock::IrqLock, //
+        knote::{Bodies, Knote},
+        knote_memory::Parts,
+        kqueue::Kqueue,
+        objects::{ObjectKind, ObjectPlace, Objects},
+        ops::{Attach, Attached, FilterOps, Report},
     },
-    knote::{Bodies, Knote},
-    kqueue::Kqueue,
-    objects::{ObjectKind, ObjectPlace, Objects},
+    sys::{
+        file::{chardev::object_of, contents, fdtable},
+        lock::irqlock::IrqLock,
+        memory::scratch::Scratch,
+        notify::fsnotify::{
+            self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share,
+        },
+    },
     uapi::*, //
 };
 use kernel::{
@@ -369,7 +374,7 @@ impl Vnode {
     /// `EINVAL` for a note that is unknown, for a file that has no place in a file system, or one that has no fsnotify;
     /// `EACCES` for notes that only who may read the file can ask for, with `O_PATH` for any; `ENOSPC` if the user watches the file as often
     /// as they may; `ENOMEM`; `EBADF` if there is no file.
-    pub(super) fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
+    fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let file = attach.file.ok_or(EBADF)?;
         // A kqueue is one however it was made.
         if !fsnotify::has_place(&file) || object_of::<Kqueue>(&file).is_some() {
@@ -405,7 +410,7 @@ impl Vnode {
         )?;
         let events = watcher.events_for(wanted);
         let this = Vnode {
-            mark: Mark::new(&user.objects().files, file, events, &watcher)?,
+            mark: Mark::new(&user.objects().marks.files, file, events, &watcher)?,
             folder: Self::watch_folder(file, wanted, &watcher)?,
             unmounts: Self::watch_unmounts(file, wanted, &watcher)?,
             unmounted: false,
@@ -444,7 +449,7 @@ impl Vnode {
     /// # Errors
     ///
     /// `EINVAL` for a note that is unknown; `EACCES`, `ENOMEM`.
-    pub(super) fn touch(&mut self, file: &File, change: &Kevent) -> Result {
+    fn modify(&mut self, file: &File, change: &Kevent) -> Result {
         check_notes(change, NOTES)?;
         let wanted = change.fflags;
         if !may_ask(file, wanted) {
@@ -498,7 +503,8 @@ impl Vnode {
         Ok(())
     }
 
-    pub(super) fn event(&mut self, file: &File) -> Option<Report> {
+    /// Collects what has happened, and follows a directory that was moved.
+    fn evaluate(&mut self, file: &File) -> Option<Report> {
         let (moved, wanted) = {
             let mut heard = self.watcher.heard.lock();
             self.fired |= core::mem::take(&mut heard.fired);
@@ -531,10 +537,44 @@ impl Vnode {
             data: 0,
         })
     }
+}
 
-    pub(super) fn reported(&mut self, clear: bool) {
-        if clear {
-            self.fired = 0;
+impl FilterOps for Vnode {
+    const IS_DESCRIPTOR: bool = true;
+    const TAKES_PATHS: bool = true;
+    const COUNTS: bool = true;
+    const WEIGHT: u8 = 4;
+
+    /// # Errors
+    ///
+    /// As [`Vnode::new`].
+    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+        Attached::with(Vnode::new(attach, bodies)?, 0)
+    }
+
+    /// # Errors
+    ///
+    /// As [`Vnode::modify`].
+    #[inline(never)]
+    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
+        let file = parts.file.ok_or(ENOENT)?;
+        let this = parts.body.source_mut::<Vnode>().ok_or(ENOENT)?;
+        this.modify(file, change)?;
+        parts.body.take(change);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
+        parts.body.source_mut::<Vnode>()?.evaluate(parts.file?)
+    }
+
+    fn reported(parts: Parts<'_>, event: &Kevent) -> bool {
+        if event.has(EV_CLEAR) {
+            if let Some(this) = parts.body.source_mut::<Vnode>() {
+                this.fired = 0;
+            }
         }
+        false
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A binding against the close of its descriptor, as `hook/close.rs` has them: each writes, then looks for what the
+//! A binding against the close of its descriptor, as `engine/close/mod.rs` has them: each writes, then looks for what the
 //! other writes.
 
 use loom::{

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `maybe_pending` and `closed_or_deferred` of `rust/kqueue.rs`: written under the spin lock, read without it. The flag is the
+//! `maybe_pending` and `closed_or_deferred` of `rust/engine/kqueue/mod.rs`: written under the spin lock, read without it. The flag is the
 //! module's own.
 
-use crate::hook::flag::Flag;
+use crate::sys::lock::flag::Flag;
 use loom::{
     sync::{
         atomic::{

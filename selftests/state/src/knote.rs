@@ -3,9 +3,9 @@
 //! A knote's states, a scan's ways with them, and one sleeper.
 //!
 //! Around the module's own [`State`] stand the kqueue's two locks, its list and its wait, in the words of
-//! `rust/kqueue.rs`.
+//! `rust/engine/kqueue/mod.rs`.
 
-use crate::state::{State, Take};
+use crate::engine::state::{State, Take};
 use loom::{
     sync::{
         atomic::{

@@ -8,7 +8,7 @@
 //! Who has the mutex: releases it; full barrier; looks at the flag, and tries the mutex again if it is set. Who then
 //! has it clears the flag; full barrier; takes all.
 
-use crate::hook::flag::Flag;
+use crate::sys::lock::flag::Flag;
 use loom::{
     cell::UnsafeCell,
     sync::{

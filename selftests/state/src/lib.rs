@@ -3,7 +3,7 @@
 //! Protocols of the module's, checked by loom over all interleavings of two to four threads, and over all that the memory
 //! model lets them see.
 //!
-//! [`State`](state::State), [`Flag`](hook::flag::Flag) and [`Sleepers`](hook::sleepers::Sleepers) are the module's
+//! [`State`](engine::state::State), [`Flag`](sys::lock::flag::Flag) and [`Sleepers`](engine::sleepers::Sleepers) are the module's
 //! own files. Around them, and where a protocol is between pieces of the kernel, stands as much of the rest as it
 //! takes, in the words of the module. Where barriers matter a test shows that the model fails without them.
 #![cfg(test)]
@@ -11,14 +11,11 @@
 // What the module's files find by these names.
 extern crate self as kernel;
 mod bindings;
+mod engine;
 mod generated;
-mod hook;
-mod kqueue;
-#[path = "../../../rust/state.rs"]
-#[allow(dead_code)]
-mod state;
+mod sys;
 
-#[path = "../../../rust/hook/treap.rs"]
+#[path = "../../../rust/sys/memory/treap.rs"]
 #[allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 mod treap;
 mod tree;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A queue that is given up (`POLLFREE`) against who leaves it, as `Entry` of `hook/pollwait.rs` does: the entry names its
+//! A queue that is given up (`POLLFREE`) against who leaves it, as `Entry` of `sys/file/poll.rs` does: the entry names its
 //! queue until it is off it.
 
 use loom::{

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Several sleepers of one kqueue, who are woken one at a time, by the module's own `hook/sleepers.rs`.
+//! Several sleepers of one kqueue, who are woken one at a time, by the module's own `engine/sleepers.rs`.
 
 use crate::{
     bindings::Task,
-    hook::{
-        irqlock::IrqLock,
+    engine::{
+        kqueue::Ready,
         sleepers::{self, Deadline, WakeFlags, Wakeup},
     },
-    kqueue::Ready,
+    sys::lock::irqlock::IrqLock,
 };
 use loom::{sync::Arc, thread};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's search tree (`rust/hook/treap.rs`) against that of the standard library.
+//! The module's search tree (`rust/sys/memory/treap.rs`) against that of the standard library.
 
 use crate::treap::{Item, Links, Root, Treap};
 use std::{cell::UnsafeCell, cmp::Ordering, collections::BTreeMap};

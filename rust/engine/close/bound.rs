@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What binds a knote to the file of a descriptor, and what bindings a kqueue has.
+
+use super::CloseHook;
+use crate::{
+    engine::{knote::Bodies, knote_memory::Knote},
+    sys::{
+        file::fdtable::{CurrentTable, Names},
+        memory::treap::{self, Item},
+    }, //
+};
+use core::{cell::UnsafeCell, cmp::Ordering, ptr};
+use kernel::{
+    bindings,
+    fs::File,
+    prelude::*,
+    sync::{aref::ARef, atomic::ordering, barrier::smp_mb, Arc}, //
+};
+
+/// What binds a knote to the file of a descriptor.
+///
+/// # Invariants
+///
+/// `file` is null, or a reference to a file is owned. In the latter case the knote is in the tree of
+/// (file, table of its kqueue), unless it [is unlinked](Knote::is_unlinked). `file` only changes
+/// while the knote is in no tree, under the mutex.
+pub(crate) struct Bound {
+    file: UnsafeCell<*mut bindings::file>,
+    /// What links the knote in its tree, guarded by the lock of that. From when the close probe has
+    /// taken the knote out, it is the memory of a [`ClosedKnote`]: there may be a million knotes.
+    pub(super) node: UnsafeCell<treap::Links<Knote>>,
+}
+
+const _: () = assert!(
+    size_of::<bindings::callback_head>() <= size_of::<treap::Links<Knote>>()
+        && align_of::<bindings::callback_head>() <= align_of::<treap::Links<Knote>>()
+);
+
+/// What the trees are ordered by.
+pub(crate) struct Key {
+    pub(super) file: usize,
+    pub(super) table: usize,
+    pub(super) number: u64,
+    /// The address of the knote; several may be on one number.
+    pub(super) knote: usize,
+}
+
+// SAFETY: A knote has its own links.
+unsafe impl Item for Knote {
+    type Key = Key;
+
+    #[inline]
+    unsafe fn links(this: *const Self) -> *mut treap::Links<Self> {
+        // SAFETY: The knote is valid by this function's contract.
+        unsafe { (*this).bound.node.get() }
+    }
+
+    #[inline]
+    fn compare(&self, key: &Key) -> Ordering {
+        let own = self.key();
+        (own.file.cmp(&key.file))
+            .then_with(|| own.table.cmp(&key.table))
+            .then_with(|| own.number.cmp(&key.number))
+            .then_with(|| own.knote.cmp(&key.knote))
+    }
+
+    #[inline]
+    fn key(&self) -> Key {
+        Key {
+            // SAFETY: The file does not change while the knote is in a tree, or is put into one.
+            file: unsafe { *self.bound.file.get() }.addr(),
+            table: self.kqueue().table().address(),
+            number: self.ident(),
+            knote: ptr::from_ref(self).addr(),
+        }
+    }
+}
+
+impl Bound {
+    /// To nothing.
+    pub(in crate::engine) fn none() -> Self {
+        Bound {
+            file: UnsafeCell::new(ptr::null_mut()),
+            node: UnsafeCell::new(treap::Links::NONE),
+        }
+    }
+
+    /// True if it is to a file.
+    pub(in crate::engine) fn is_bound(&mut self) -> bool {
+        !self.file.get_mut().is_null()
+    }
+
+    /// The file.
+    ///
+    /// # Safety
+    ///
+    /// The mutex of the knote's kqueue is held, or the knote is known to be bound; and until the result is used no
+    /// more it is not unbound.
+    #[inline]
+    pub(in crate::engine) unsafe fn file<'a>(&self) -> Option<&'a File> {
+        // SAFETY: It does not change while the mutex is held, nor between binding and unbinding.
+        let file = unsafe { *self.file.get() };
+        // SAFETY: We own a reference by the type's invariant. An ioctl on another descriptor has
+        // no `fdget_pos` active.
+        (!file.is_null()).then(|| unsafe { File::from_raw_file(file) })
+    }
+
+    /// Ends the binding, if there is one, and drops the reference to the file.
+    ///
+    /// # Safety
+    ///
+    /// The mutex of the kqueue of `knote`, whose bindings those are, is held. This is its binding,
+    /// and nobody has a reference to its file.
+    #[inline]
+    pub(in crate::engine) unsafe fn unbind(&self, knote: &Knote, bindings: &mut Bindings) {
+        // SAFETY: It does not change but in there.
+        if unsafe { *self.file.get() }.is_null() {
+            return;
+        }
+        // SAFETY: By this function's contract.
+        unsafe { self.give_up(knote, &bindings.hook) };
+        bindings.one_less();
+    }
+
+    /// The same for one that is there, without counting it off.
+    ///
+    /// # Safety
+    ///
+    /// As [`Bound::unbind`], or nobody else uses the knote; made by that hook.
+    #[inline(always)]
+    pub(in crate::engine) unsafe fn give_up(&self, knote: &Knote, hook: &CloseHook) {
+        // SAFETY: It does not change but here.
+        let file = unsafe { *self.file.get() };
+        debug_assert!(ptr::eq(self, &knote.bound));
+        if let Some(bucket) = hook.bucket(file.addr(), knote.kqueue().table().address()) {
+            let _guard = bucket.lock.lock();
+            // The close probe may have taken it out. It does that under this lock.
+            if !knote.is_unlinked() {
+                // SAFETY: The lock is held; what is in the tree is unbound before it is freed.
+                unsafe { bucket.tree(hook) }.remove(knote);
+            }
+        }
+        // INVARIANT: In no tree, and the reference is given up.
+        // SAFETY: We are the only one to change it; the reference is ours.
+        unsafe {
+            *self.file.get() = ptr::null_mut();
+            bindings::fput(file);
+        }
+    }
+}
+
+/// How many knotes of one kqueue are bound. While there are some, the probe is there.
+pub(crate) struct Bindings {
+    hook: Arc<CloseHook>,
+    count: usize,
+}
+
+impl Bindings {
+    pub(crate) fn new(hook: &Arc<CloseHook>) -> Self {
+        Bindings {
+            hook: hook.clone(),
+            count: 0,
+        }
+    }
+
+    #[inline]
+    fn one_more(&mut self) -> Result {
+        if self.count == 0 {
+            self.hook.presence.acquire()?;
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn one_less(&mut self) {
+        self.count -= 1;
+        if self.count == 0 {
+            self.hook.presence.release();
+        }
+    }
+}
+
+impl Drop for Bindings {
+    fn drop(&mut self) {
+        // Of knotes that were not unbound, but given up.
+        if self.count > 0 {
+            self.hook.presence.release();
+        }
+    }
+}
+
+/// Binds `knote` to `file`: it hears when its number in `table`, which is its kqueue's, no longer refers to the file.
+///
+/// # Errors
+///
+/// `EBADF` if the number refers to something else by now; then it may be bound all the same. What registering the
+/// probe fails with: `EBUSY` if ftrace is switched off.
+pub(crate) fn bind(
+    knote: &Knote,
+    file: ARef<File>,
+    table: CurrentTable,
+    bodies: &mut Bodies,
+) -> Result {
+    knote.check(bodies);
+    // SAFETY: The mutex is held.
+    if unsafe { knote.bound.file() }.is_some() {
+        return Ok(());
+    }
+    bodies.bindings.one_more()?;
+    // SAFETY: As above.
+    if unsafe { bodies.bindings.hook.link(knote, file, table) } {
+        return Ok(());
+    }
+    // SAFETY: As above.
+    if unsafe { knote.bound.file() }.is_none() {
+        bodies.bindings.one_less();
+    }
+    Err(EBADF)
+}
+
+impl CloseHook {
+    /// Puts `knote`, which is bound to nothing, into the tree of `file`. True if its number in
+    /// `table`, which is its kqueue's, refers to the file after that.
+    ///
+    /// # Safety
+    ///
+    /// The mutex of its kqueue is held.
+    unsafe fn link(&self, knote: &Knote, file: ARef<File>, table: CurrentTable) -> bool {
+        let bound = &knote.bound;
+        let address = knote.kqueue().table().address();
+        let Some(bucket) = self.bucket(file.as_ptr().addr(), address) else {
+            return false;
+        };
+        let _guard = bucket.lock.lock();
+        // INVARIANT: The reference is the binding's now, and the knote is put into the tree.
+        // SAFETY: The mutex is held, and the lock. A knote is unbound before it is freed.
+        unsafe {
+            *bound.file.get() = ARef::into_raw(file).as_ptr().cast();
+            bucket.tree(self).insert(knote);
+        }
+        smp_mb(ordering::Full);
+        // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is held.
+        unsafe {
+            let names = Names::in_rcu(table);
+            bound
+                .file()
+                .is_some_and(|file| names.maps(knote.ident(), file))
+        }
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The descriptor table that a kqueue belongs to.
+
+use super::{CloseHook, OWNER_BITS};
+use crate::sys::{
+    file::fdtable::{CurrentTable, TableId},
+    probe::hook::hash,
+    process::pid::Process, //
+};
+use core::sync::atomic::{self, AtomicUsize};
+use kernel::sync::{atomic::ordering, Arc};
+
+/// The table that a kqueue belongs to: that of the task which opened it.
+///
+/// An address alone does not tell tables apart, since a kqueue may outlive its table: io_uring can
+/// open a file without giving it a number. So the first call on a kqueue must come from the process
+/// that opened it, or from one that shares the table with it at that time. That call is on a
+/// descriptor of the table, and from then on the kqueue is closed at the latest when the table goes.
+pub(crate) struct Owner {
+    hook: Arc<CloseHook>,
+    table: TableId,
+    opener: Option<Process>,
+    /// The address of the table once there was such a call, 0 until then.
+    confirmed: AtomicUsize,
+}
+
+impl Owner {
+    #[inline]
+    pub(crate) fn table(&self) -> TableId {
+        self.table
+    }
+
+    /// The table, if it is that of the current task.
+    #[inline(always)]
+    pub(crate) fn if_current(&self) -> Option<CurrentTable> {
+        let confirmed = self.confirmed.load(atomic::Ordering::Relaxed);
+        TableId::at(confirmed)
+            .if_current()
+            .or_else(|| self.confirm())
+    }
+
+    #[cold]
+    fn confirm(&self) -> Option<CurrentTable> {
+        if self.confirmed.load(atomic::Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let table = self.table.if_current()?;
+        let opener = self.opener.as_ref()?;
+        if !opener.is_current() && !opener.has_table(self.table) {
+            return None;
+        }
+        self.confirmed
+            .store(self.table.address(), atomic::Ordering::Relaxed);
+        Some(table)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let owners = &self.hook.owners;
+        if let Some(count) = owners.get(hash(self.table.address(), OWNER_BITS)) {
+            count.fetch_sub(1, ordering::Relaxed);
+        }
+    }
+}
+
+impl CloseHook {
+    /// A kqueue of that table is made, and exists for as long as the result.
+    pub(crate) fn enter(self: &Arc<Self>, table: TableId) -> Owner {
+        if let Some(count) = self.owners.get(hash(table.address(), OWNER_BITS)) {
+            count.fetch_add(1, ordering::Relaxed);
+        }
+        Owner {
+            hook: self.clone(),
+            table,
+            opener: Process::current(),
+            confirmed: AtomicUsize::new(0),
+        }
+    }
+}

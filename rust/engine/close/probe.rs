@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The probes of the functions that every close calls, and the proof that they see a close.
+
+use super::{CloseHook, OWNER_BITS};
+use crate::{
+    generated,
+    sys::{
+        file::fdtable::{self, TableId},
+        probe::{
+            fprobe::FunctionProbe,
+            hook::{hash, Presence, Probe},
+        },
+    }, //
+};
+use core::ptr;
+use kernel::{
+    bindings,
+    error::{from_err_ptr, to_result},
+    ffi::{c_int, c_ulong, c_void},
+    prelude::*,
+    sync::{atomic::ordering, barrier::smp_mb, Arc},
+    types::Opaque, //
+};
+
+/// The probe of the function.
+#[repr(C)]
+pub(crate) struct CloseProbe {
+    // First, so that a pointer to it is a pointer to the whole.
+    ops: Opaque<bindings::ftrace_ops>,
+}
+
+// SAFETY: The structure is only handed to functions with locks of their own.
+unsafe impl Send for CloseProbe {}
+
+// SAFETY: As above.
+unsafe impl Sync for CloseProbe {}
+
+// SAFETY: The structure is not the kernel's own (`FTRACE_OPS_FL_DYNAMIC`), so
+// `unregister_ftrace_function` waits for all tasks that may be in the callback or on their way.
+unsafe impl Probe for CloseProbe {
+    unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
+        let ops = self.ops.get();
+        let function = generated::locks_remove_posix as *const c_void;
+        // SAFETY: The structure is initialised, not registered, and stays in its place.
+        unsafe {
+            to_result(bindings::ftrace_set_filter_ip(
+                ops,
+                function.addr() as c_ulong,
+                0,
+                1,
+            ))?;
+            to_result(bindings::register_ftrace_function(ops))
+                .inspect_err(|_| bindings::ftrace_free_filter(ops))?;
+        }
+        // SAFETY: The presence is the first field of a hook, which is valid by this function's
+        // contract.
+        let proved = unsafe { &*presence.cast::<CloseHook>() }.prove();
+        if proved.is_err() {
+            // SAFETY: It was just registered.
+            unsafe { self.unregister(presence) };
+        }
+        proved
+    }
+
+    unsafe fn unregister(&self, _: *const Presence<Self>) {
+        let ops = self.ops.get();
+        // SAFETY: Registered, by this function's contract.
+        unsafe {
+            bindings::unregister_ftrace_function(ops);
+            bindings::ftrace_free_filter(ops);
+        }
+    }
+}
+
+impl CloseProbe {
+    /// Not registered yet.
+    pub(super) fn new() -> Self {
+        CloseProbe {
+            ops: Opaque::new(bindings::ftrace_ops {
+                func: Some(Self::closing),
+                // Whoever switches ftrace off (`kernel.ftrace_enabled`) is told that it is in use.
+                flags: (bindings::FTRACE_OPS_FL_SAVE_ARGS | bindings::FTRACE_OPS_FL_PERMANENT)
+                    as c_ulong,
+                ..Default::default()
+            }),
+        }
+    }
+
+    /// The callback: `locks_remove_posix(file, table)` is being entered.
+    ///
+    /// # Safety
+    ///
+    /// Called by the probe of a [`CloseHook`], with the registers at that function's entry.
+    unsafe extern "C" fn closing(
+        _ip: c_ulong,
+        _parent: c_ulong,
+        ops: *mut bindings::ftrace_ops,
+        regs: *mut bindings::ftrace_regs,
+    ) {
+        // SAFETY: It is the first field of the first field of the first field of a live hook, which
+        // unregisters before it goes.
+        let hook = unsafe { &*ops.cast::<CloseHook>() };
+        // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
+        let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as usize;
+        // The slot was emptied before; see the module's notes on registration.
+        smp_mb(ordering::Full);
+        // SAFETY: As above, the second argument.
+        let table = unsafe { generated::kq_ftrace_argument(regs.cast(), 1) } as usize;
+        if !hook.has_kqueue(table) {
+            return;
+        }
+        if table == hook.cookie() {
+            hook.proved.store(true, ordering::Release);
+        } else if hook.may_be_bound(file, table) {
+            // SAFETY: The caller of the probed function holds both.
+            unsafe {
+                hook.closed(
+                    file as *mut bindings::file,
+                    table as *mut bindings::files_struct,
+                )
+            };
+        }
+    }
+}
+
+/// The probe of the functions by which files go that were opened with `O_PATH`.
+#[repr(C)]
+pub(crate) struct PathProbe {
+    // First, so that a pointer to it is a pointer to the whole.
+    functions: FunctionProbe,
+}
+
+// SAFETY: `unregister` waits for the handlers.
+unsafe impl Probe for PathProbe {
+    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
+        // SAFETY: By this function's contract: the probe is in the presence, which stays in its place.
+        unsafe { self.functions.register() }
+    }
+
+    unsafe fn unregister(&self, _: *const Presence<Self>) {
+        // SAFETY: By this function's contract.
+        unsafe { self.functions.unregister() };
+    }
+}
+
+impl PathProbe {
+    pub(super) fn new() -> Self {
+        PathProbe {
+            functions: FunctionProbe::new(
+                &[c"filp_close", c"fput_close_sync"],
+                generated::fprobe {
+                    entry_handler: Some(Self::closing),
+                    ..Default::default()
+                },
+            ),
+        }
+    }
+
+    /// `filp_close(file, ..)` or `fput_close_sync(file)` is being entered.
+    ///
+    /// # Safety
+    ///
+    /// Called by the probe of a [`CloseHook`], with the registers at that function's entry.
+    unsafe extern "C" fn closing(
+        probe: *mut generated::fprobe,
+        _entry: c_ulong,
+        _ret: c_ulong,
+        regs: *mut bindings::ftrace_regs,
+        _data: *mut c_void,
+    ) -> c_int {
+        // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
+        let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as *mut bindings::file;
+        // SAFETY: The caller of the probed function has a reference to it.
+        if !unsafe { generated::kq_file_is_path(file) } {
+            return 0;
+        }
+        // SAFETY: It is the first field of all that it is in, up to the presence in a live hook, which unregisters before it
+        // goes.
+        let hook = unsafe {
+            let paths = probe.cast::<Presence<PathProbe>>();
+            &*kernel::container_of!(paths, CloseHook, paths)
+        };
+        // The slot was emptied before; see the module's notes on registration.
+        smp_mb(ordering::Full);
+        let table = TableId::current();
+        if hook.has_kqueue(table.address()) && hook.may_be_bound(file.addr(), table.address()) {
+            // SAFETY: The file as above; the table is the current task's.
+            unsafe { hook.closed(file, fdtable::current_files()) };
+        }
+        0
+    }
+}
+
+/// While there is one, a close of a descriptor that was opened with `O_PATH` ends the knotes that are bound to it.
+pub(crate) struct PathCloses(Arc<CloseHook>);
+
+impl PathCloses {
+    /// To be made before such a knote is bound.
+    ///
+    /// # Errors
+    ///
+    /// What registering the probe fails with.
+    pub(crate) fn new(hook: &Arc<CloseHook>) -> Result<Self> {
+        hook.paths.acquire()?;
+        Ok(PathCloses(hook.clone()))
+    }
+}
+
+impl Drop for PathCloses {
+    fn drop(&mut self) {
+        self.0.paths.release();
+    }
+}
+
+impl CloseHook {
+    /// What stands for a table in the close that tests the probe.
+    #[inline]
+    fn cookie(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Closes a file of our own as the kernel closes all others, and sees whether the probe was
+    /// called. A compiler that inlines across files may have left no call.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` if it was not; `ENFILE`, `ENOMEM`.
+    fn prove(&self) -> Result {
+        const OPERATIONS: &bindings::file_operations = &bindings::file_operations {
+            owner: kernel::module::this_module::<crate::LocalModule>().as_ptr(),
+            ..pin_init::zeroed()
+        };
+        // SAFETY: The name and the operations live as long as the module, which the file pins.
+        let file = from_err_ptr(unsafe {
+            generated::anon_inode_getfile(
+                c"[kqueue-probe]".as_char_ptr(),
+                OPERATIONS,
+                ptr::null_mut(),
+                bindings::O_RDONLY as c_int,
+            )
+        })?;
+        self.proved.store(false, ordering::Relaxed);
+        let count = self
+            .owners
+            .get(hash(self.cookie(), OWNER_BITS))
+            .ok_or(EINVAL)?;
+        count.fetch_add(1, ordering::Full);
+        // SAFETY: The file is ours. Its closer is only compared: no lock is anybody's of that name.
+        unsafe { bindings::filp_close(file, ptr::from_ref(self).cast_mut().cast()) };
+        count.fetch_sub(1, ordering::Full);
+        if self.proved.load(ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(EOPNOTSUPP)
+        }
+    }
+}

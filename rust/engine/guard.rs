@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guard of a kqueue's mutex.
+//!
+//! Whoever releases the mutex then does what others have left to its owner ([`Kqueue::settle`]). The
+//! guard is one pointer, so that it is passed in a register: the kqueue is found from its mutex.
+
+use super::{knote_memory::Locks, kqueue::Kqueue, table::Knotes};
+use crate::sys::lock::killable::{self, Killable};
+use core::{
+    mem::ManuallyDrop,
+    ops::{Deref, DerefMut},
+    ptr, //
+};
+use kernel::{
+    container_of,
+    sync::lock::Guard, //
+};
+
+/// The mutex of a kqueue, held.
+///
+/// # Invariants
+///
+/// The guard is that of the `locks.knotes` of a [`Kqueue`], and is dropped only by this type's `drop`.
+pub(crate) struct KnotesGuard<'a>(ManuallyDrop<Guard<'a, Knotes, Killable>>);
+
+impl<'a> KnotesGuard<'a> {
+    /// Takes over the guard of the mutex of `kqueue`. Panics if it is that of another one.
+    #[inline(always)]
+    pub(crate) fn new(kqueue: &'a Kqueue, guard: Guard<'a, Knotes, Killable>) -> Self {
+        // The compiler knows, where the mutex was just taken.
+        assert!(ptr::eq(guard.lock_ref(), &raw const kqueue.locks().knotes));
+        // INVARIANT: As was checked.
+        KnotesGuard(ManuallyDrop::new(guard))
+    }
+
+    /// The kqueue.
+    #[inline(always)]
+    fn kqueue(&self) -> &'a Kqueue {
+        let mutex = ptr::from_ref(self.0.lock_ref());
+        // SAFETY: By the type's invariant. The kqueue lives for `'a`, for which its mutex is borrowed.
+        unsafe { &*Kqueue::of_locks(container_of!(mutex, Locks, knotes)) }
+    }
+}
+
+impl Deref for KnotesGuard<'_> {
+    type Target = Knotes;
+
+    #[inline(always)]
+    fn deref(&self) -> &Knotes {
+        &self.0
+    }
+}
+
+impl DerefMut for KnotesGuard<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Knotes {
+        &mut self.0
+    }
+}
+
+impl Drop for KnotesGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let kqueue = self.kqueue();
+        // SAFETY: It is not used after this.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+        // Whoever leaves something sets the flag and then tries the mutex; we release the mutex and
+        // then look at the flag. So one of us sees the other.
+        killable::barrier_after_unlock();
+        if kqueue.is_owed() {
+            kqueue.settle();
+        }
+    }
+}

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One `kevent()` call: changes in, then events out.
+
+use super::{
+    guard::KnotesGuard,
+    kqueue::{Caller, EventSink, Kqueue},
+    sleepers::{Deadline, Wakeup},
+    trace,
+    usercopy::{Buffer, UserEvents}, //
+};
+use crate::{
+    sys::{memory::scratch::Scratch, process::signal},
+    uapi::*,
+};
+use core::slice::from_ref;
+use kernel::{
+    current,
+    prelude::*,
+    sync::ArcBorrow, //
+};
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// How long a call may wait.
+#[derive(Clone, Copy)]
+enum Timeout {
+    Poll,
+    Until(Deadline),
+}
+
+impl Timeout {
+    #[inline(always)]
+    fn of(args: &KeventArgs) -> Result<Self> {
+        if args.flags & KQUEUE_TIMEOUT == 0 {
+            return Ok(Timeout::Until(Deadline::Never));
+        }
+        if args.tv_sec < 0 || !(0..NANOS_PER_SECOND).contains(&args.tv_nsec) {
+            return Err(EINVAL);
+        }
+        let nanos = args.tv_sec.saturating_mul(NANOS_PER_SECOND);
+        Ok(match nanos.saturating_add(args.tv_nsec) {
+            0 => Timeout::Poll,
+            nanos => Timeout::Until(Deadline::after(nanos)),
+        })
+    }
+}
+
+/// The caller's eventlist.
+struct EventList {
+    list: UserEvents,
+    written: usize,
+}
+
+/// How many events' memory is faulted in at once: 64 KiB.
+const FAULT_IN: usize = 2048;
+
+/// How often memory is faulted in for the same event. It may be gone again by the time that it is
+/// written to: the kernel moves pages, and a fork takes the right to write away until the next
+/// fault. There is memory, though, where a fault succeeds and a copy never does.
+const FAULTS: u32 = 64;
+
+/// The faults of one call.
+#[derive(Default)]
+struct Faults {
+    /// For the event that comes after so many.
+    at: usize,
+    count: u32,
+}
+
+impl Faults {
+    /// Brings in the memory that the next events go to, at most so many, not under a lock, to try
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if there is none, or if that was of no use too often. `EINTR` if it was of no use
+    /// and there is a signal.
+    fn bring_in(&mut self, events: &EventList, most: usize) -> Result {
+        if self.at != events.written {
+            *self = Faults {
+                at: events.written,
+                count: 0,
+            };
+        }
+        if self.count == FAULTS {
+            return Err(EFAULT);
+        }
+        if self.count > 0 && current!().signal_pending() {
+            return Err(EINTR);
+        }
+        self.count += 1;
+        events.list.fault_in(most.clamp(1, FAULT_IN))
+    }
+}
+
+impl EventSink for EventList {
+    #[inline]
+    fn room(&self) -> usize {
+        self.list.len()
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.written == 0
+    }
+
+    #[inline]
+    fn scratch(&self) -> Scratch {
+        self.list.scratch()
+    }
+
+    #[inline(always)]
+    fn report(&mut self, events: &[Kevent]) -> (usize, Result) {
+        if self.list.write(events).is_ok() {
+            self.written += events.len();
+            return (events.len(), Ok(()));
+        }
+        self.report_some(events)
+    }
+}
+
+impl EventList {
+    /// As many as there is memory for.
+    #[cold]
+    fn report_some(&mut self, events: &[Kevent]) -> (usize, Result) {
+        for (count, event) in events.iter().enumerate() {
+            if let Err(error) = self.list.write(from_ref(event)) {
+                return (count, Err(error));
+            }
+            self.written += 1;
+        }
+        (events.len(), Ok(()))
+    }
+}
+
+/// A count among the arguments.
+fn count(count: u32) -> Result<usize> {
+    let count = i32::try_from(count).map_err(|_| EINVAL)?;
+    usize::try_from(count).map_err(|_| EINVAL)
+}
+
+/// What a call is to do.
+pub(crate) struct Request {
+    changes: UserEvents,
+    events: UserEvents,
+    timeout: Timeout,
+    scratch: Scratch,
+}
+
+impl Request {
+    /// What the arguments say. What is in the caller's `scratch` memory is lost.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: unknown flags, non-zero reserved fields, a count above `INT_MAX`, a bad timeout.
+    /// `EFAULT`: a list that is longer than all memory.
+    #[inline(always)]
+    pub(crate) fn of_args(kqueue: &Kqueue, args: &KeventArgs, scratch: Scratch) -> Result<Self> {
+        trace::enter(kqueue, args.nchanges, args.nevents);
+        if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let nchanges = count(args.nchanges)?;
+        let nevents = count(args.nevents)?;
+        Ok(Request {
+            timeout: Timeout::of(args)?,
+            changes: UserEvents::new(args.changelist as usize, nchanges)?,
+            events: UserEvents::new(args.eventlist as usize, nevents)?,
+            scratch,
+        })
+    }
+
+    /// To collect events, and to wait for them for ever, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`: a list that is longer than all memory.
+    #[inline(always)]
+    pub(crate) fn collect(kqueue: &Kqueue, list: usize, count: usize, waits: bool) -> Result<Self> {
+        trace::enter(kqueue, 0, count as u32);
+        let timeout = if waits {
+            Timeout::Until(Deadline::Never)
+        } else {
+            Timeout::Poll
+        };
+        Ok(Request {
+            changes: UserEvents::NONE,
+            events: UserEvents::new(list, count)?,
+            timeout,
+            scratch: Scratch::NONE,
+        })
+    }
+
+    /// To apply changes.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT`: a list that is longer than all memory.
+    #[inline(always)]
+    pub(crate) fn change(kqueue: &Kqueue, list: usize, count: usize) -> Result<Self> {
+        trace::enter(kqueue, count as u32, 0);
+        Ok(Request {
+            changes: UserEvents::new(list, count)?,
+            events: UserEvents::NONE,
+            timeout: Timeout::Poll,
+            scratch: Scratch::NONE,
+        })
+    }
+}
+
+/// The call. Gives the number of events in the eventlist.
+///
+/// # Errors
+///
+/// - What the request has failed with: nothing was changed.
+/// - `EBADF`: the kqueue belongs to another descriptor table, or was closed.
+/// - `EFAULT`: the lists are not in the caller's memory. Changes are read 16 at a
+///   time: those before the ones that could not be read are applied. Events that could not be
+///   written stay pending; if some could, the call gives those.
+/// - `EINTR`: a signal came before an event; the changes are applied.
+/// - That of a failed change for which there is no room in the eventlist; the ones before it are
+///   applied.
+#[inline(always)]
+pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, request: Result<Request>) -> Result<usize> {
+    let result = match request {
+        Ok(request) => call(kqueue, request),
+        Err(error) => Err(error),
+    };
+    trace::exit(&kqueue, &result);
+    result
+}
+
+#[inline(always)]
+fn call(kqueue: ArcBorrow<'_, Kqueue>, request: Request) -> Result<usize> {
+    let Request {
+        changes,
+        events: list,
+        timeout,
+        scratch,
+    } = request;
+    let mut events = EventList { list, written: 0 };
+    let caller = Caller {
+        table: kqueue.check_usable()?,
+        scratch,
+    };
+    if changes.len() > 0 {
+        change_and_collect(kqueue, changes, &mut events, timeout, caller)?;
+    } else if events.room() > 0 {
+        collect(&kqueue, None, &mut events, timeout, caller)?;
+    }
+    Ok(events.written)
+}
+
+#[inline(never)]
+fn change_and_collect(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    changes: UserEvents,
+    events: &mut EventList,
+    timeout: Timeout,
+    caller: Caller,
+) -> Result {
+    let mut buffer = Buffer::new();
+    let kept = apply(&kqueue, changes, &mut buffer, events, caller)?;
+    if events.written > 0 || events.room() == 0 {
+        return Ok(());
+    }
+    let entered = kept.map(|kept| (kept, &buffer));
+    collect(&kqueue, entered, events, timeout, caller)
+}
+
+/// The answers to some changes. They take the places of those, from the front.
+struct Answers {
+    receipts: usize,
+    /// That for which there is no room.
+    failure: Result,
+}
+
+impl Answers {
+    /// Answers the change at `at`. False if that was the last one to be applied.
+    #[cold]
+    fn add(&mut self, batch: &mut [Kevent], at: usize, result: Result, room: usize) -> bool {
+        let Some(change) = batch.get(at).copied() else {
+            return false;
+        };
+        if self.receipts == room {
+            self.failure = result;
+            return result.is_ok();
+        }
+        let errno = result.map_or_else(|error| -i64::from(error.to_errno()), |()| 0);
+        if let Some(slot) = batch.get_mut(self.receipts) {
+            *slot = change.into_receipt(errno);
+            self.receipts += 1;
+        }
+        true
+    }
+
+    /// Posts them.
+    #[cold]
+    fn post(self, batch: &[Kevent], events: &mut EventList) -> Result {
+        for receipt in batch.iter().take(self.receipts) {
+            events.list.write_waiting(from_ref(receipt))?;
+            events.written += 1;
+        }
+        self.failure
+    }
+}
+
+/// Applies all changes, and posts receipts and errors. Keeps the mutex if there is nothing to post,
+/// and the last changes in `buffer`, some of which are to be looked at by a scan.
+#[inline(always)]
+fn apply<'a>(
+    kqueue: &'a ArcBorrow<'_, Kqueue>,
+    mut changes: UserEvents,
+    buffer: &mut Buffer,
+    events: &mut EventList,
+    caller: Caller,
+) -> Result<Option<KnotesGuard<'a>>> {
+    loop {
+        let batch = changes.read(buffer)?;
+        let last = changes.len() == 0;
+        // What is pending is collected unless there is something to post.
+        let collects = last && events.written == 0;
+        let most = if collects { events.room() } else { 0 };
+
+        let mut knotes = kqueue.enter(caller)?;
+        kqueue.prepare(&mut knotes)?;
+        let mut at = 0;
+        let mut result = Ok(());
+        while let Some(change) = batch.get_mut(at) {
+            change.clear_system_flags();
+            // One test for both, which nearly no change has.
+            if change.has(EV_RECEIPT | UNKNOWN_FLAGS) {
+                break;
+            }
+            result = Kqueue::register(*kqueue, &mut knotes, change, caller, most);
+            if result.is_err() {
+                break;
+            }
+            at += 1;
+        }
+        if at == batch.len() {
+            if last {
+                return Ok(Some(knotes));
+            }
+            drop(knotes);
+        } else {
+            apply_answered(*kqueue, knotes, batch, at, result, events, most, caller)?;
+            if last {
+                return Ok(None);
+            }
+        }
+        // Two thousand million changes take long; a signal that does not kill waits for them.
+        if signal::is_being_killed() {
+            return Err(EINTR);
+        }
+    }
+}
+
+/// Applies the changes of a batch from the one at `at` on, which is the first that is to be answered,
+/// and posts the answers. If that has been applied, `failure` is what it has failed with. Those before
+/// it may have been activated unseen if `most` events would be collected: there will be no scan.
+#[cold]
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+fn apply_answered(
+    kqueue: ArcBorrow<'_, Kqueue>,
+    mut knotes: KnotesGuard<'_>,
+    batch: &mut [Kevent],
+    mut at: usize,
+    mut failure: Result,
+    events: &mut EventList,
+    most: usize,
+    caller: Caller,
+) -> Result {
+    let room = events.room();
+    let mut answers = Answers {
+        receipts: 0,
+        failure: Ok(()),
+    };
+    if most > 0 {
+        let unseen = batch.iter().take(at);
+        unseen.for_each(|change| kqueue.verify(&mut knotes, change));
+    }
+    while let Some(change) = batch.get_mut(at) {
+        let answered = change.has(EV_RECEIPT);
+        let result = match core::mem::replace(&mut failure, Ok(())) {
+            Err(error) => Err(error),
+            Ok(()) => {
+                change.clear_system_flags();
+                if change.has_unknown_flags() {
+                    Err(EINVAL)
+                } else {
+                    Kqueue::register(kqueue, &mut knotes, change, caller, 0)
+                }
+            }
+        };
+        if (result.is_err() || answered) && !answers.add(batch, at, result, room) {
+            break;
+        }
+        at += 1;
+    }
+    drop(knotes);
+    answers.post(batch, events)
+}
+
+/// Reports what is pending, or waits for it.
+#[inline(always)]
+fn collect(
+    kqueue: &Kqueue,
+    entered: Option<(KnotesGuard<'_>, &Buffer)>,
+    events: &mut EventList,
+    timeout: Timeout,
+    caller: Caller,
+) -> Result {
+    let result = if entered.is_some() || kqueue.may_be_pending() {
+        kqueue.scan(entered, events, caller)
+    } else {
+        Err(EAGAIN)
+    };
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => collect_more(kqueue, error, events, timeout, caller),
+    }
+}
+
+/// The same, after a look that has found nothing (`EAGAIN`), or has failed.
+#[inline(never)]
+fn collect_more(
+    kqueue: &Kqueue,
+    mut error: Error,
+    events: &mut EventList,
+    timeout: Timeout,
+    caller: Caller,
+) -> Result {
+    let mut wakeup = None;
+    let mut faults = Faults::default();
+    loop {
+        if error == EAGAIN && events.is_empty() {
+            // The look was the last one after a time-out or a signal.
+            match (wakeup, timeout) {
+                (Some(Wakeup::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
+                (Some(Wakeup::Signal), _) => return Err(EINTR),
+                // Events that come to nothing must not keep a signal from us, nor the end of the
+                // time.
+                (Some(Wakeup::Condition), _) if current!().signal_pending() => {
+                    wakeup = Some(Wakeup::Signal);
+                }
+                (Some(Wakeup::Condition), Timeout::Until(deadline)) if deadline.has_passed() => {
+                    kqueue.pass_on();
+                    return Ok(());
+                }
+                (_, Timeout::Until(deadline)) => wakeup = Some(kqueue.wait(deadline)),
+            }
+        } else {
+            let more = if error == EFAULT {
+                faults.bring_in(events, kqueue.pending())
+            } else {
+                Err(error)
+            };
+            if more.is_err() {
+                // Those that there are, are the caller's; the next call sees the error.
+                return if events.is_empty() { more } else { Ok(()) };
+            }
+        }
+        let result = if events.is_empty() {
+            kqueue.scan(None, events, caller)
+        } else {
+            kqueue.resume_scan(events, caller)
+        };
+        match result {
+            Ok(()) => return Ok(()),
+            Err(more) => error = more,
+        }
+    }
+}

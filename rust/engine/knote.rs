@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One registered event: a (ident, filter) of a kqueue.
+
+pub(crate) use super::knote_memory::Knote;
+use super::{
+    close::Bindings,
+    knote_memory::{Key, Keyed},
+    ops::{FileKind, Report},
+    sleepers::WakeFlags, //
+};
+use crate::{
+    generated::kqueue_event,
+    sys::{
+        memory::{erased::Erased, scratch::Scratch},
+        process::observer::Watcher,
+    },
+    uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
+};
+
+use kernel::sync::Arc;
+
+/// What a change does once; no property of the knote.
+const ACTIONS: u16 = EV_DELETE | EV_ENABLE | EV_DISABLE | EV_KEEPUDATA;
+
+/// What the kqueue's mutex guards of a knote. One bit more in here is a word in each knote.
+pub(crate) struct Body {
+    /// The filter's parameters, as the program last gave them (`kn_sfflags`, `kn_sdata`).
+    pub(crate) fflags: u32,
+    pub(crate) data: i64,
+    /// `kn_flags`: the flags it was added with, but for [`ACTIONS`], and those that its filter
+    /// always sets.
+    pub(crate) flags: u16,
+    /// What its descriptor is, if it has one.
+    pub(crate) kind: FileKind,
+    /// `EVFILT_USER`: the program has triggered it.
+    pub(crate) triggered: bool,
+    /// The program's own.
+    pub(crate) udata: u64,
+    /// What its filter keeps for it, if it needs more than there is in here and the descriptor.
+    pub(crate) source: Option<Erased>,
+}
+
+/// Who has it, may use the bodies of all knotes of a kqueue. Guarded by the mutex.
+pub(crate) struct Bodies {
+    key: Key<Bodies>,
+    /// What is bound of them.
+    pub(crate) bindings: Bindings,
+    /// Memory of the task that has the mutex.
+    pub(crate) scratch: Scratch,
+    /// The task that last began to watch a process.
+    pub(crate) watcher: Option<Arc<Watcher>>,
+}
+
+impl Keyed for Bodies {
+    #[inline]
+    fn key(&self) -> &Key<Self> {
+        &self.key
+    }
+}
+
+impl Bodies {
+    pub(crate) fn new(key: Key<Bodies>, bindings: Bindings) -> Self {
+        Bodies {
+            key,
+            bindings,
+            scratch: Scratch::NONE,
+            watcher: None,
+        }
+    }
+}
+
+impl Body {
+    /// That of a knote that is not attached yet.
+    pub(crate) fn new(change: &kqueue_event) -> Self {
+        Body {
+            fflags: change.fflags,
+            data: change.data,
+            flags: change.flags & !ACTIONS,
+            kind: FileKind::Other,
+            triggered: false,
+            udata: change.udata,
+            source: None,
+        }
+    }
+
+    /// What the filter keeps, if it is of that type.
+    #[inline]
+    pub(crate) fn source_mut<T: Unpin + 'static>(&mut self) -> Option<&mut T> {
+        Some(self.source.as_mut()?.as_mut::<T>()?.get_mut())
+    }
+
+    /// Takes over what a change says.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, change: &Kevent) {
+        self.fflags = change.fflags;
+        self.data = change.data;
+        self.take_udata(change);
+    }
+
+    /// Takes over the program's own data, unless the change says that it stays.
+    #[inline(always)]
+    pub(crate) fn take_udata(&mut self, change: &Kevent) {
+        if !change.has(EV_KEEPUDATA) {
+            self.udata = change.udata;
+        }
+    }
+}
+
+impl Knote {
+    /// Runs the filter (`f_event`): the event to report if the condition holds. May sleep.
+    #[inline(always)]
+    pub(crate) fn evaluate(&self, bodies: &mut Bodies) -> Option<Kevent> {
+        let scratch = bodies.scratch;
+        let mut parts = self.parts(bodies);
+        let report = self.filter().event(&mut parts, scratch)?;
+        Some(self.event(parts.body, report))
+    }
+
+    /// The event that tells what a filter has found.
+    #[inline(always)]
+    pub(crate) fn event(&self, body: &Body, report: Report) -> Kevent {
+        Kevent::new(kqueue_event {
+            ident: self.ident(),
+            filter: self.filter().raw(),
+            flags: body.flags | report.flags,
+            fflags: report.fflags,
+            data: report.data,
+            udata: body.udata,
+        })
+    }
+
+    /// An event with what names the knote, and no more.
+    pub(crate) fn name_event(&self) -> Kevent {
+        Kevent::new(kqueue_event {
+            ident: self.ident(),
+            filter: self.filter().raw(),
+            ..Default::default()
+        })
+    }
+
+    /// Runs the filter: does the condition hold? May sleep.
+    pub(crate) fn is_ready(&self, bodies: &mut Bodies) -> bool {
+        self.evaluate(bodies).is_some()
+    }
+
+    /// Its source fired (`KNOTE_ACTIVATE`). From any context but NMI.
+    #[inline]
+    pub(crate) fn activate(&self) {
+        self.activate_with(WakeFlags::default());
+    }
+
+    /// The same for a wake-up with those flags.
+    #[inline]
+    pub(crate) fn activate_with(&self, flags: WakeFlags) {
+        self.kqueue().activate(self, flags);
+    }
+}

@@ -1,0 +1,618 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A knote in memory.
+//!
+//! One counted object of a slab cache, which has in it all that hangs in the lists of others: the
+//! entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor ([`super::close`]),
+//! and the links of the list of what is pending ([`super::ready_list`]). There may be a million of
+//! them, so no field is there that another one tells. Those of `EVFILT_TIMER` have a timer behind them
+//! ([`crate::sys::time::hrtimer`]), and a cache for that size.
+//!
+//! What one of a kqueue's two locks guards is got by showing what that lock guards itself: its
+//! [`Bodies`] or [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
+//! [`Key`] in there proves. (The `kernel` crate's `LockedBy` has one more pointer for each.)
+
+use super::{
+    close::Bound,
+    knote::{Bodies, Body},
+    kqueue::{Kqueue, Ready},
+    ops::{FastPath, Filter},
+    ready_list::{Links, Seen},
+    sleepers::WakeFlags,
+    state::State,
+    table::{Knotes, Table}, //
+};
+use crate::sys::{
+    file::{
+        fdtable::{CurrentTable, Names},
+        poll::Entry,
+    },
+    lock::{irqlock::IrqLock, killable::KillableMutex},
+    memory::slab::{self, Memory, Slab},
+    time::hrtimer::{Expire, OwnedTimer, TimerOwner}, //
+};
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    mem::{ManuallyDrop, MaybeUninit},
+    ptr::{self, NonNull},
+    sync::atomic::AtomicU32, //
+};
+use kernel::{
+    bindings,
+    fs::File,
+    optional_name,
+    prelude::*,
+    static_lock_class,
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        atomic::ordering,
+        Arc,
+        ArcBorrow,
+        Refcount, //
+    },
+};
+
+/// Proves that a value is what the lock of that type guards in one certain kqueue.
+///
+/// # Invariants
+///
+/// No two of one type are alike.
+pub(crate) struct Key<L>(*const Locks, PhantomData<L>);
+
+// SAFETY: The address is only compared.
+unsafe impl<L> Send for Key<L> {}
+
+impl<L> Key<L> {
+    /// True if the other lock is that of the same kqueue.
+    #[inline]
+    pub(in crate::engine) fn is_with<M>(&self, other: &Key<M>) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+/// What a lock of a kqueue guards.
+pub(crate) trait Keyed: Sized {
+    /// The key that it was made with.
+    fn key(&self) -> &Key<Self>;
+}
+
+/// The two locks of a kqueue. Their order is in the crate's documentation.
+#[pin_data]
+pub(crate) struct Locks {
+    #[pin]
+    pub(crate) knotes: KillableMutex<Knotes>,
+    #[pin]
+    pub(crate) ready: IrqLock<Ready>,
+}
+
+impl Locks {
+    /// Locks around what is made with a key of each.
+    pub(crate) fn new(
+        knotes: impl FnOnce(Key<Table>, Key<Bodies>) -> Knotes,
+        ready: impl FnOnce(Key<Ready>) -> Ready,
+    ) -> impl PinInit<Self> {
+        // INVARIANT: Locks are pinned, and have one key of each type.
+        pin_init!(&this in Self {
+            knotes <- KillableMutex::new(
+                knotes(
+                    Key(this.as_ptr(), PhantomData),
+                    Key(this.as_ptr(), PhantomData),
+                ),
+                optional_name!("kqueue_knotes"),
+                static_lock_class!(),
+            ),
+            ready <- IrqLock::new(
+                ready(Key(this.as_ptr(), PhantomData)),
+                optional_name!("kqueue_ready"),
+                static_lock_class!(),
+            ),
+        })
+    }
+}
+
+/// A registered event, unique in its kqueue by (ident, filter).
+///
+/// Referenced by its kqueue's table, and by what it has hooked into its source. It references its
+/// kqueue. The circle is opened by [`Knote::detach`], which every knote ends with.
+pub(crate) struct Knote {
+    refs: Refcount,
+    /// Changed under the spin lock.
+    pub(in crate::engine) state: UnsafeCell<State>,
+    filter: Filter,
+    /// Guarded by the mutex.
+    fast_path: UnsafeCell<FastPath>,
+    kqueue: Arc<Kqueue>,
+    ident: u64,
+    /// Guarded by the spin lock.
+    pub(in crate::engine) links: UnsafeCell<Links>,
+    pub(crate) entry: Entry,
+    pub(in crate::engine) bound: Bound,
+    /// Guarded by the mutex, as the rest. (None by when the knote is dropped, so this is not.)
+    next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
+    body: UnsafeCell<Body>,
+}
+
+// There may be a million of them.
+const _: () = assert!(size_of::<Knote>() <= 144);
+
+/// A knote of `EVFILT_TIMER`, with its timer.
+#[repr(C)]
+pub(in crate::engine) struct TimerKnote {
+    // First, so that a pointer to it is a pointer to the whole.
+    knote: Knote,
+    timer: MaybeUninit<KnoteTimer>,
+}
+
+/// The timer of a knote of `EVFILT_TIMER`. Who has the kqueue's mutex uses it; its function may run meanwhile.
+pub(crate) type KnoteTimer = OwnedTimer<Knote>;
+
+/// Where knotes are made.
+pub(crate) struct Slabs {
+    knotes: Slab<Knote>,
+    timers: Slab<TimerKnote>,
+}
+
+impl Slabs {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Slabs {
+            knotes: Slab::new(c"kqueue_knote")?,
+            timers: Slab::new(c"kqueue_timer")?,
+        })
+    }
+}
+
+// SAFETY: All parts may be used from any thread, each under its lock.
+unsafe impl Send for Knote {}
+// SAFETY: As above.
+unsafe impl Sync for Knote {}
+
+// SAFETY: As above; the timer is used by who has the mutex, and by its function, which only tells that it has fired.
+unsafe impl Send for TimerKnote {}
+
+// SAFETY: The count is one of the references that there are; the last one frees.
+unsafe impl AlwaysRefCounted for Knote {
+    #[inline]
+    fn inc_ref(&self) {
+        self.refs.inc();
+    }
+
+    #[inline]
+    unsafe fn dec_ref(this: NonNull<Self>) {
+        // SAFETY: The caller has a reference.
+        if unsafe { this.as_ref() }.refs.dec_and_test() {
+            // SAFETY: That was the last one; knotes come from their slabs, be it with a timer behind them, which needs
+            // no dropping.
+            unsafe { slab::free(this) };
+        }
+    }
+}
+
+/// What the mutex guards of a knote.
+///
+/// # Invariants
+///
+/// The mutex is held, and what it guards is borrowed by nobody else.
+pub(crate) struct Parts<'a> {
+    knote: &'a Knote,
+    pub(crate) body: &'a mut Body,
+    /// That of its descriptor.
+    pub(crate) file: Option<&'a File>,
+    /// How a scan looks at it.
+    pub(crate) fast_path: &'a mut FastPath,
+}
+
+impl<'a> Parts<'a> {
+    /// The knote.
+    #[inline]
+    pub(crate) fn knote(&self) -> &'a Knote {
+        self.knote
+    }
+
+    /// The same, for a part of the time.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> Parts<'_> {
+        // INVARIANT: As for `self`, which is borrowed.
+        Parts {
+            knote: self.knote,
+            body: self.body,
+            file: self.file,
+            fast_path: self.fast_path,
+        }
+    }
+
+    /// True if the number of the descriptor still refers to its file.
+    #[inline]
+    pub(crate) fn is_bound_by_name(&self, _: &Ready, table: CurrentTable) -> bool {
+        // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
+        let names = unsafe { Names::in_rcu(table) };
+        self.file
+            .is_some_and(|file| names.maps(self.knote.ident, file))
+    }
+
+    /// The timer of one of `EVFILT_TIMER`.
+    #[inline]
+    pub(crate) fn timer(&mut self) -> Option<&KnoteTimer> {
+        let timer = self.knote.timer()?;
+        // SAFETY: It lives as its knote does. By the type's invariant the mutex is held, and nobody else has this.
+        Some(unsafe { timer.as_ref() })
+    }
+}
+
+/// A count of one. (`Refcount::new` makes it by a call of C.)
+#[inline(always)]
+fn one_reference() -> Refcount {
+    let one = bindings::refcount_t {
+        refs: bindings::atomic_t { counter: 1 },
+    };
+    // SAFETY: A `Refcount` is a transparent wrapper of this, and may have any value.
+    unsafe { core::mem::transmute::<bindings::refcount_t, Refcount>(one) }
+}
+
+impl Knote {
+    /// A knote of `kqueue` that is not in its table yet, and has no source.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub(crate) fn alloc(
+        slabs: &Slabs,
+        kqueue: ArcBorrow<'_, Kqueue>,
+        ident: u64,
+        filter: Filter,
+        body: impl FnOnce() -> Body,
+        memory: Memory,
+    ) -> Result<ARef<Self>> {
+        let make = || Knote {
+            refs: one_reference(),
+            state: UnsafeCell::new(State::default()),
+            filter,
+            fast_path: UnsafeCell::new(FastPath::No),
+            kqueue: kqueue.into(),
+            ident,
+            links: UnsafeCell::new(Links::NONE),
+            entry: Entry::new(Self::woken),
+            bound: Bound::none(),
+            next: UnsafeCell::new(ManuallyDrop::new(None)),
+            body: UnsafeCell::new(body()),
+        };
+        let knote = if filter.has_timer() {
+            let timer = MaybeUninit::uninit();
+            let make = || TimerKnote {
+                knote: make(),
+                timer,
+            };
+            let whole = slabs.timers.alloc(memory, make)?;
+            // SAFETY: It is in its place, and ours. `detach` cancels it, or `drop`.
+            unsafe { KnoteTimer::write((&raw mut (*whole.as_ptr()).timer).cast()) };
+            whole.cast()
+        } else {
+            slabs.knotes.alloc(memory, make)?
+        };
+        // SAFETY: The reference that it was made with is the caller's.
+        Ok(unsafe { ARef::from_raw(knote) })
+    }
+
+    /// What is watched: for a descriptor's filter, its number.
+    #[inline]
+    pub(crate) fn ident(&self) -> u64 {
+        self.ident
+    }
+
+    /// The kind of event.
+    #[inline]
+    pub(crate) fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    /// The kqueue that it belongs to.
+    #[inline]
+    pub(crate) fn kqueue(&self) -> ArcBorrow<'_, Kqueue> {
+        self.kqueue.as_arc_borrow()
+    }
+
+    #[inline]
+    fn timer(&self) -> Option<NonNull<KnoteTimer>> {
+        if !self.filter.has_timer() {
+            return None;
+        }
+        let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();
+        // SAFETY: One with that filter is the first part of a `TimerKnote`. (That it may be left by this pointer is what
+        // `container_of!` relies on too.)
+        NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
+    }
+
+    /// Panics if the lock is another kqueue's, as the `kernel` crate's `LockedBy` does.
+    #[inline]
+    pub(in crate::engine) fn check<L: Keyed>(&self, guarded: &L) {
+        self.check_key(guarded.key());
+    }
+
+    #[inline]
+    fn check_key<L>(&self, key: &Key<L>) {
+        assert!(ptr::eq(key.0, self.kqueue.locks()));
+    }
+
+    /// What the mutex guards.
+    #[inline]
+    pub(crate) fn body<'a>(&'a self, bodies: &'a Bodies) -> &'a Body {
+        self.check(bodies);
+        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `bodies` is
+        // borrowed: without the mutex only `drop` has, once there are no references.
+        unsafe { &*self.body.get() }
+    }
+
+    /// What the mutex guards, to change it.
+    #[inline]
+    pub(crate) fn body_mut<'a>(&'a self, bodies: &'a mut Bodies) -> &'a mut Body {
+        self.check(bodies);
+        // SAFETY: As above, and `bodies` is borrowed by nobody else.
+        unsafe { &mut *self.body.get() }
+    }
+
+    /// The next one in its chain of the table.
+    #[inline]
+    pub(crate) fn next<'a>(&'a self, table: &'a Key<Table>) -> Option<&'a ARef<Knote>> {
+        self.check_key(table);
+        // SAFETY: The mutex is held, and nobody has `&mut` while the key is borrowed.
+        unsafe { &*self.next.get() }.as_ref()
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub(crate) fn next_mut<'a>(&'a self, table: &'a mut Key<Table>) -> &'a mut Option<ARef<Knote>> {
+        self.check_key(table);
+        // SAFETY: As above, and the key is borrowed by nobody else.
+        unsafe { &mut *self.next.get() }
+    }
+
+    /// What the mutex guards and the file of its descriptor.
+    #[inline]
+    pub(crate) fn parts<'a>(&'a self, bodies: &'a mut Bodies) -> Parts<'a> {
+        self.check(bodies);
+        // INVARIANT: The mutex is held, and `bodies` is borrowed by nobody else.
+        Parts {
+            knote: self,
+            // SAFETY: As just said.
+            body: unsafe { &mut *self.body.get() },
+            // SAFETY: The mutex is held, and nobody can unbind while `bodies` is borrowed.
+            file: unsafe { self.bound.file() },
+            // SAFETY: As for the body.
+            fast_path: unsafe { &mut *self.fast_path.get() },
+        }
+    }
+
+    /// The file of its descriptor.
+    #[inline]
+    pub(crate) fn file<'a>(&'a self, bodies: &'a Bodies) -> Option<&'a File> {
+        self.check(bodies);
+        // SAFETY: As in `parts`.
+        unsafe { self.bound.file() }
+    }
+
+    /// Its state.
+    #[inline]
+    pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
+        self.check(ready);
+        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
+        unsafe { &mut *self.state.get() }
+    }
+
+    /// What a scan looks at, for who knows already that it is of this kqueue.
+    ///
+    /// # Safety
+    ///
+    /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
+    /// nobody else.
+    #[inline]
+    pub(in crate::engine) unsafe fn see<'a>(&'a self, names: &'a Names<'a>) -> Seen<'a> {
+        // SAFETY: By this function's contract.
+        unsafe {
+            Seen {
+                knote: self,
+                state: &mut *self.state.get(),
+                body: &mut *self.body.get(),
+                fast_path: *self.fast_path.get(),
+                bound: self.bound.file(),
+                names,
+            }
+        }
+    }
+
+    /// The mark that its pipe had when the knote was last reported ([`crate::sys::file::pipe`]). It has no meaning
+    /// before that.
+    #[inline]
+    pub(crate) fn pipe_mark(&self) -> &AtomicU32 {
+        self.entry.spare()
+    }
+
+    /// The file of its descriptor, if it is to be rechecked.
+    pub(in crate::engine) fn file_to_recheck<'a>(
+        &'a self,
+        ready: &'a mut Ready,
+    ) -> Option<&'a File> {
+        if !self.state(ready).is_to_be_rechecked() {
+            return None;
+        }
+        // SAFETY: It was bound by whoever scheduled the recheck under this lock, and is not retired, which
+        // comes before it is unbound and needs this lock: it is bound for as long as `ready` is borrowed.
+        unsafe { self.bound.file() }
+    }
+
+    /// True if it was retired; without the lock, so it may be by now even if not.
+    #[inline]
+    pub(crate) fn is_retired(&self) -> bool {
+        // SAFETY: Valid; it is atomic, and may be seen by others while it is mutable.
+        unsafe { &*self.state.get() }.is_deleting()
+    }
+
+    /// A reference to it, unless the last one was just dropped.
+    pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
+        let refs = self.refs.as_atomic();
+        let mut count = refs.load(ordering::Relaxed);
+        while count > 0 {
+            match refs.cmpxchg(count, count.checked_add(1)?, ordering::Relaxed) {
+                // SAFETY: The reference was just taken.
+                Ok(_) => return Some(unsafe { ARef::from_raw(NonNull::from(self)) }),
+                Err(other) => count = other,
+            }
+        }
+        None
+    }
+
+    /// True if the close probe has taken it out of the tree of what is bound. For who has the lock
+    /// of that tree, under which it is done.
+    #[inline]
+    pub(in crate::engine) fn is_unlinked(&self) -> bool {
+        // SAFETY: As above.
+        unsafe { &*self.state.get() }.is_unlinked()
+    }
+
+    /// Takes away what it hears of its source by, once it is retired: no callback comes after that.
+    pub(crate) fn detach(&self, bodies: &mut Bodies) {
+        debug_assert!(self.is_retired());
+        let mut parts = self.parts(bodies);
+        // First, since the queue is the file's.
+        self.entry.detach();
+        if let Some(timer) = parts.timer() {
+            timer.cancel();
+        }
+        // Then the source, which may use the file as well.
+        drop(parts.body.source.take());
+        // SAFETY: The mutex is held, and there is no reference to the file.
+        unsafe { self.bound.unbind(self, &mut bodies.bindings) };
+    }
+
+    /// The function of the wait-queue entry.
+    ///
+    /// # Safety
+    ///
+    /// `wait` is that of a knote, and linked; called under its queue's lock.
+    unsafe extern "C" fn woken(
+        wait: *mut bindings::wait_queue_entry,
+        _mode: kernel::ffi::c_uint,
+        flags: kernel::ffi::c_int,
+        key: *mut core::ffi::c_void,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: By this function's contract. The knote lives: it is unlinked before it is freed,
+        // under the lock that our caller holds.
+        let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
+        // SAFETY: As above; the entry is touched no more after this.
+        unsafe {
+            Entry::woken(wait, key, this.filter.wakes(), || {
+                this.activate_with(WakeFlags::of_wake_function(flags));
+            });
+        }
+        1
+    }
+}
+
+impl Expire for Knote {
+    fn expire(&self) {
+        self.activate();
+    }
+}
+
+impl TimerOwner for Knote {
+    unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
+        // SAFETY: By this function's contract: the timer of a knote is in a `TimerKnote`. It lives: its timer is cancelled before it is freed, which waits for us.
+        let knote = unsafe {
+            let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
+            &(*kernel::container_of!(timer, TimerKnote, timer)).knote
+        };
+        knote.activate();
+        bindings::hrtimer_restart::HRTIMER_NORESTART
+    }
+}
+
+/// A knote's place in a chain of its table.
+///
+/// # Invariants
+///
+/// `slot` has a knote. It and all behind it are borrowed for `'a`, with the key.
+pub(crate) struct Place<'a> {
+    slot: NonNull<Option<ARef<Knote>>>,
+    key: &'a mut Key<Table>,
+}
+
+impl<'a> Place<'a> {
+    /// The first place in `chain`, which is of that table, whose knote `is` the one.
+    #[inline]
+    pub(crate) fn find(
+        chain: &'a mut Option<ARef<Knote>>,
+        key: &'a mut Key<Table>,
+        mut is: impl FnMut(&Knote) -> bool,
+    ) -> Option<Self> {
+        let mut slot = NonNull::from(chain);
+        loop {
+            // SAFETY: It is the chain, or within the knote before, which is in the chain; nobody else uses
+            // those, who would need the key for that.
+            let knote = unsafe { slot.as_ref() }.as_ref()?;
+            if is(knote) {
+                // INVARIANT: As above.
+                return Some(Place { slot, key });
+            }
+            slot = NonNull::from(knote.next_mut(key));
+        }
+    }
+
+    /// The knote.
+    #[inline]
+    pub(crate) fn knote(&self) -> &Knote {
+        // SAFETY: By the type's invariant.
+        unsafe { self.slot.as_ref().as_ref().unwrap_unchecked() }
+    }
+
+    /// Takes it out.
+    #[inline]
+    pub(crate) fn take(self) -> ARef<Knote> {
+        let slot = self.slot.as_ptr();
+        // SAFETY: By the type's invariant; the slot gets what was behind the knote.
+        unsafe {
+            let knote = slot.read().unwrap_unchecked();
+            slot.write(knote.next_mut(self.key).take());
+            knote
+        }
+    }
+}
+
+impl Drop for Knote {
+    #[inline]
+    fn drop(&mut self) {
+        // The entry is only linked, and a timer only armed, while the knote is attached.
+        let timer = self.timer();
+        // SAFETY: The timer is there still, and nobody else has a reference to the knote.
+        let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
+        if !self.is_retired() || self.bound.is_bound() || is_armed {
+            self.end();
+        }
+        self.kqueue.leave_place(self.filter);
+    }
+}
+
+impl Knote {
+    /// Does what a knote ends with, for one that is dropped without.
+    #[cold]
+    #[inline(never)]
+    fn end(&mut self) {
+        // In this order: nobody looks at it any more who finds it in the list, and nothing puts it
+        // there again.
+        if !self.is_retired() {
+            self.kqueue.retire(self);
+        }
+        if self.bound.is_bound() {
+            self.entry.detach();
+            drop(self.body.get_mut().source.take());
+            // SAFETY: Nobody else has a reference to the knote.
+            unsafe { self.bound.give_up(self, &self.kqueue.shared().closes) };
+        }
+        if let Some(timer) = self.timer() {
+            // SAFETY: It is there still, and nobody else has a reference to the knote.
+            unsafe { timer.as_ref() }.cancel();
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Knotes that are made where the mutex cannot be had: those of a process's children, in the middle of a fork.
+//!
+//! Such a knote is complete with its source, and can be activated at once. It comes into the table when somebody next has
+//! the mutex.
+
+use super::{Kqueue, ReadyGuard};
+use crate::{
+    engine::{knote::Knote, table::Knotes, trace},
+    sys::memory::{erased::Erased, slab::Memory}, //
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// A knote that was made where the mutex cannot be had, with its source: the head of a list.
+pub(super) struct DeferredKnote {
+    pub(super) knote: ARef<Knote>,
+    pub(super) source: Erased,
+    pub(super) next: Option<KBox<DeferredKnote>>,
+}
+
+impl Kqueue {
+    /// Takes a knote in that was made, with its source, where the mutex cannot be had: its children
+    /// get one in the middle of a process's fork. It can be activated at once; it comes into the
+    /// table when somebody next has the mutex, before anything is looked for or reported.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the kqueue was closed, `ENOMEM`.
+    pub(crate) fn adopt(&self, knote: &ARef<Knote>, source: Erased) -> Result {
+        let child = DeferredKnote {
+            knote: knote.clone(),
+            source,
+            next: None,
+        };
+        // Dropped after the lock was released if it is not taken.
+        let mut child = KBox::new(child, Memory::Atomic.flags())?;
+        let mut ready = self.locks.ready.lock();
+        if ready.closed {
+            return Err(EBADF);
+        }
+        child.next = ready.adopted.take();
+        ready.adopted = Some(child);
+        self.closed_or_deferred.set(true);
+        drop(ready);
+        trace::attach(self, &knote.name_event());
+        Ok(())
+    }
+
+    /// Takes the spin lock, when all adopted knotes are in the table.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if the kqueue was closed. `ENOMEM`, then they wait on.
+    #[inline]
+    pub(super) fn ready_for(&self, knotes: &mut Knotes) -> Result<ReadyGuard<'_>> {
+        loop {
+            let ready = self.locks.ready.lock();
+            if ready.closed {
+                return Err(EBADF);
+            }
+            if ready.adopted.is_none() {
+                return Ok(ready);
+            }
+            drop(ready);
+            self.admit(knotes)?;
+        }
+    }
+
+    /// Takes an adopted knote into the table, if there is one.
+    #[cold]
+    fn admit(&self, knotes: &mut Knotes) -> Result {
+        knotes.table.reserve(&self.user)?;
+        let mut ready = self.locks.ready.lock();
+        let Some(mut child) = ready.adopted.take() else {
+            return Ok(());
+        };
+        ready.adopted = child.next.take();
+        let closed_or_deferred = ready.closed || ready.adopted.is_some();
+        self.closed_or_deferred.set(closed_or_deferred);
+        drop(ready);
+        let DeferredKnote { knote, source, .. } = KBox::into_inner(child);
+        knote.body_mut(&mut knotes.bodies).source = Some(source);
+        knotes.table.insert(knote);
+        Ok(())
+    }
+}

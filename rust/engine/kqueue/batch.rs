@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The part of a scan for knotes whose filters may sleep.
+//!
+//! A batch is taken off the list, evaluated without the spin lock, reported, and put back as each knote's [`Disposition`]
+//! says. A source that fires meanwhile queues its knote again, and nothing is lost.
+
+use super::{
+    deliver::Events,
+    scan::{EventSink, LOOKS},
+    wakeup::Wake, //
+    Kqueue,
+    Ready,
+    ReadyGuard,
+};
+use crate::{
+    engine::{
+        knote::{Bodies, Knote},
+        ops::Filter,
+        state::Take,
+        table::Knotes,
+        trace,
+    },
+    sys::{
+        file::fdtable::{CurrentTable, Names},
+        memory::arrayvec::ArrayVec,
+    },
+    uapi::*, //
+};
+use kernel::{
+    prelude::*,
+    sync::{aref::ARef, rcu},
+};
+
+/// How many events a scan reports at once, and how many knotes it takes off the list: one round of the spin
+/// lock, one copy to the program.
+pub(super) const BATCH: usize = 16;
+
+/// What becomes of a knote that a scan took off the list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disposition {
+    /// It had nothing to report, and waits until its source fires again.
+    Nothing,
+    /// It was reported, and waits until its source fires again.
+    Idle,
+    /// It is pending still: others are first.
+    AtTail,
+    /// The same, but for something new.
+    Again,
+    /// It could not be reported: it is first.
+    AtHead,
+    /// It waits to be enabled.
+    Disabled,
+    /// The same, and there is something already.
+    DisabledActive,
+    /// That is for its filter to say, when the event has reached the program.
+    AskFilter,
+    /// Its descriptor was closed, or stands for another file now, or it has ended with its report: it
+    /// is removed.
+    Gone,
+}
+
+/// A knote in a scan's hands.
+struct Taken {
+    knote: ARef<Knote>,
+    next: Disposition,
+}
+
+/// Those that were taken at once, in the order of the list.
+type Batch = ArrayVec<Taken, BATCH>;
+
+/// Of what was put back: is any pending again for what a scan has just told, or for news?
+#[derive(Clone, Copy, Default)]
+struct PutBack {
+    level: bool,
+    news: bool,
+    /// The news are all that is pending.
+    signals: bool,
+}
+
+impl Kqueue {
+    /// Takes a batch off the list, and reports those of it whose condition holds. Gives whether there are
+    /// surely no others to see.
+    #[inline(never)]
+    pub(super) fn scan_batch(
+        &self,
+        mut ready: ReadyGuard<'_>,
+        knotes: &mut Knotes,
+        table: CurrentTable,
+        sink: &mut impl EventSink,
+        wake: &mut Wake,
+    ) -> (bool, Result) {
+        let mut batch = Batch::new();
+        ready.take(&knotes.bodies, table, sink.room(), &mut batch);
+        drop(ready);
+        knotes.bodies.scratch = sink.scratch();
+        let result = self.report(knotes, &mut batch, sink);
+        let mut ready = self.locks.ready.lock();
+        let put_back = ready.put_back(&batch, result.is_err());
+        wake.pollers |= put_back.news && ready.has_pollers;
+        wake.signals |= put_back.signals && ready.has_pollers;
+        let pending = ready.pending() > 0;
+        self.maybe_pending.set(pending);
+        let shared = put_back.news || put_back.level || (pending && sink.room() == 0);
+        wake.sleeper |= shared && !ready.sleepers.is_empty();
+        let done = ready.unseen == 0 && !ready.retired_during_scan;
+        wake.signals |= done && pending && ready.news;
+        drop(ready);
+        (done, result)
+    }
+
+    /// Reports those of the batch whose condition holds, and decides what becomes of each.
+    #[inline]
+    fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
+        let mut events = Events::new();
+        let mut asks_filter = false;
+        let mut free = events.free(BATCH);
+        for taken in batch.iter_mut() {
+            let knote = &*taken.knote;
+            if taken.next == Disposition::Gone {
+                self.remove(knotes, knote);
+                continue;
+            }
+            let Some(event) = knote.evaluate(&mut knotes.bodies) else {
+                continue;
+            };
+            // A close in the meantime has ended it.
+            if knote.is_retired() {
+                continue;
+            }
+            taken.next = Self::after(knote.filter(), event.flags);
+            asks_filter |= taken.next == Disposition::AskFilter;
+            // There is room.
+            free.push(event);
+        }
+        drop(free);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let (delivered, result) = sink.report(&events);
+        if asks_filter || delivered < events.len() {
+            self.reported(knotes, batch, &events, delivered);
+        }
+        if trace::wants_deliveries() {
+            self.trace_deliveries(&events, delivered);
+        }
+        result
+    }
+
+    /// What becomes of a knote whose event has those flags, once that has reached the program.
+    #[inline]
+    fn after(filter: Filter, flags: u16) -> Disposition {
+        if filter.counts() {
+            return Disposition::AskFilter;
+        }
+        match flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH) {
+            0 => Disposition::AtTail,
+            EV_CLEAR => Disposition::Idle,
+            flags if flags & EV_ONESHOT == 0 => Disposition::Disabled,
+            _ => Disposition::AskFilter,
+        }
+    }
+
+    /// The first so many events have reached the program: tells the filters, and decides about those
+    /// that had to wait for that.
+    #[inline(never)]
+    fn reported(&self, knotes: &mut Knotes, batch: &mut Batch, events: &Events, delivered: usize) {
+        let mut events = events.iter().take(delivered);
+        for taken in batch.iter_mut() {
+            // Those without an event.
+            if matches!(taken.next, Disposition::Gone | Disposition::Nothing) {
+                continue;
+            }
+            let Some(event) = events.next() else {
+                taken.next = Disposition::AtHead;
+                continue;
+            };
+            if taken.next != Disposition::AskFilter {
+                continue;
+            }
+            let knote = &*taken.knote;
+            if event.has(EV_ONESHOT) {
+                self.remove(knotes, knote);
+                taken.next = Disposition::Gone;
+                continue;
+            }
+            let more = knote
+                .filter()
+                .reported(&mut knote.parts(&mut knotes.bodies), event);
+            taken.next = if event.has(EV_DISPATCH) && more {
+                Disposition::DisabledActive
+            } else if event.has(EV_DISPATCH) {
+                Disposition::Disabled
+            } else if more {
+                Disposition::Again
+            } else if event.has(EV_CLEAR) {
+                Disposition::Idle
+            } else {
+                Disposition::AtTail
+            };
+        }
+    }
+}
+
+impl Ready {
+    /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
+    /// here on.
+    #[inline]
+    fn take(&mut self, bodies: &Bodies, table: CurrentTable, room: usize, batch: &mut Batch) {
+        let rcu = rcu::read_lock();
+        let names = Names::of(table, &rcu);
+        for _ in 0..self.unseen.min(LOOKS) {
+            if batch.len() == room.min(BATCH) {
+                break;
+            }
+            let Some(knote) = self.pop_front() else {
+                break;
+            };
+            self.unseen -= 1;
+            if knote.state(self).take() == Take::Skip {
+                // The table has a reference too, so this is not the last one.
+                drop(knote);
+                continue;
+            }
+            let bound = match knote.file(bodies) {
+                Some(file) => names.maps(knote.ident(), file),
+                None => true,
+            };
+            let next = if bound {
+                Disposition::Nothing
+            } else {
+                Disposition::Gone
+            };
+            // There is room.
+            let _ = batch.push(Taken { knote, next });
+        }
+        self.in_flight += batch.len();
+    }
+
+    /// Does with the knotes of a batch what was decided. One sleeper is to be woken if some stay
+    /// pending: what is true for us is true for others, and each of them wakes the next. Pollers know
+    /// of those already; they are told of what is new, and of what should have been reported and was
+    /// not, which there is if it has `failed`.
+    #[inline]
+    fn put_back(&mut self, batch: &[Taken], failed: bool) -> PutBack {
+        let mut result = PutBack::default();
+        self.in_flight -= batch.len();
+        if failed {
+            self.put_back_at_head(batch);
+            result.news = true;
+        }
+        for Taken { knote, next } in batch {
+            if *next == Disposition::Gone {
+                continue;
+            }
+            let state = knote.state(self);
+            let due = match next {
+                Disposition::AtTail => {
+                    result.level = true;
+                    state.activate()
+                }
+                Disposition::Again => {
+                    result.news = true;
+                    state.activate()
+                }
+                Disposition::Disabled => {
+                    state.disable();
+                    false
+                }
+                Disposition::DisabledActive => {
+                    state.disable();
+                    state.activate()
+                }
+                Disposition::Nothing
+                | Disposition::Idle
+                | Disposition::Gone
+                | Disposition::AtHead
+                | Disposition::AskFilter => false,
+            };
+            if knote.state(self).is_disabled() && self.remove(knote) {
+                // Its source has fired while it was in the scan's hands. A disabled one is not pending.
+                let _ = knote.state(self).take();
+            }
+            if due {
+                result.signals |= *next == Disposition::Again && self.queue.len() == 0;
+                self.push_back(knote);
+            }
+        }
+        result
+    }
+
+    #[cold]
+    fn put_back_at_head(&mut self, batch: &[Taken]) {
+        let unreported = batch.iter().rev();
+        for taken in unreported.filter(|taken| taken.next == Disposition::AtHead) {
+            if taken.knote.state(self).activate() {
+                self.push_front(&taken.knote);
+                self.unseen += 1;
+            }
+        }
+    }
+}

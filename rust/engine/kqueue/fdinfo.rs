@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `/proc/PID/fdinfo` says of a kqueue.
+
+use super::Kqueue;
+use crate::{
+    engine::{guard::KnotesGuard, knote::Knote},
+    sys::{file::seqfile, lock::killable}, //
+};
+use kernel::{prelude::*, seq_file::SeqFile, seq_print};
+
+/// The length of a line for a knote, at least.
+const SHORTEST_LINE: usize =
+    "knote filter: -1 ident: 0 flags: 0 fflags: 0 data: 0 udata: 0 state: idle\n".len();
+
+impl Kqueue {
+    /// One line for the kqueue, and one for each knote, by filter and ident: the order tells
+    /// nothing of the table's secret.
+    pub(crate) fn show(&self, m: &SeqFile) {
+        let Ok(guard) = killable::lock(&self.locks.knotes) else {
+            return;
+        };
+        let mut knotes = KnotesGuard::new(self, guard);
+        // What cannot be admitted is not shown.
+        let _ = self.ready_for(&mut knotes);
+        let pending = self.locks.ready.lock().pending();
+        seq_print!(
+            m,
+            "kqueue knotes: {} pending: {}\n",
+            knotes.table.len(),
+            pending
+        );
+        let len = knotes.table.len();
+        if !seqfile::has_room(m, len.saturating_mul(SHORTEST_LINE)) {
+            return;
+        }
+        let Ok(mut sorted) = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT) else {
+            return;
+        };
+        knotes.table.for_each(|knote| {
+            // There is room.
+            let _ = sorted.push_within_capacity(&**knote);
+        });
+        sorted.sort_unstable_by_key(|knote: &&Knote| (-knote.filter().raw(), knote.ident()));
+        for knote in sorted {
+            if seqfile::has_overflowed(m) {
+                return;
+            }
+            let state = knote.state(&mut self.locks.ready.lock()).name();
+            let body = knote.body(&knotes.bodies);
+            seq_print!(
+                m,
+                "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \
+                 state: {}\n",
+                knote.filter().raw(),
+                knote.ident(),
+                body.flags,
+                body.fflags,
+                body.data,
+                body.udata,
+                state,
+            );
+        }
+    }
+}

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registration and modification: what a change does (`kqueue_register`).
+//!
+//! All of it runs under the mutex. A change that is followed by a scan of the same call may mark its knote active without
+//! running the filter, since the scan runs it: see [`Kqueue::may_be_unseen`].
+
+use super::{Caller, Kqueue, Ready, ReadyGuard};
+use crate::{
+    engine::{
+        knote::{Bodies, Body, Knote},
+        knote_memory::Parts,
+        ops::{Attach, FastPath, Filter},
+        sleepers::WakeFlags,
+        state::State,
+        table::Knotes,
+        trace,
+    },
+    sys::{
+        file::fdtable::{self, CurrentTable},
+        memory::slab::Memory,
+    },
+    uapi::*, //
+};
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::{aref::ARef, ArcBorrow},
+};
+
+impl Kqueue {
+    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. A caller that collects so
+    /// many of what is pending right after that (or none) has the filter run then, and not twice.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: unknown filter, or a value that the filter does not take.
+    /// - `EBADF`: no such descriptor, or the kqueue was closed.
+    /// - `ENOENT`: no such knote, and `EV_ADD` is not given.
+    /// - `ENOSPC`: the user has as many knotes as they may.
+    /// - `ENOMEM`; and what attaching to the source fails with.
+    #[inline(always)]
+    pub(crate) fn register(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        caller: Caller,
+        collects: usize,
+    ) -> Result {
+        let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
+        let Knotes { table, bodies } = &mut *knotes;
+        if let Some(found) = table.find_mut(change.ident, filter) {
+            let knote = found.knote();
+            let mut ready = this.locks.ready.lock();
+            let mut parts = knote.parts(bodies);
+            if !Self::is_current(&mut ready, &parts, caller.table) {
+                drop(ready);
+                let knote: ARef<Knote> = knote.into();
+                if this.change_other(knotes, &knote, change)? {
+                    return Ok(());
+                }
+            } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
+                ready.retire(knote);
+                drop(ready);
+                this.detach(bodies, &found.remove());
+                table.free_if_empty();
+                return Ok(());
+            } else if filter.is_plain() {
+                if !this.modify_at_once(ready, &mut parts, change, collects) {
+                    this.apply_seen(bodies, knote, change, true);
+                }
+                return Ok(());
+            } else {
+                drop(ready);
+                return this.modify(bodies, knote, change, collects);
+            }
+        }
+        Self::register_new(this, knotes, change, filter, caller.table, collects)
+    }
+
+    /// The same, if there is no such knote.
+    #[inline(never)]
+    fn register_new(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        filter: Filter,
+        table: CurrentTable,
+        collects: usize,
+    ) -> Result {
+        let file = if filter.is_descriptor() {
+            Some(Self::file_of(change, filter)?)
+        } else {
+            None
+        };
+        if !change.has(EV_ADD) {
+            return Err(ENOENT);
+        }
+        let (knote, may_be_ready) = Self::add(this, knotes, change, filter, file, table)?;
+        this.update(&mut knotes.bodies, &knote, change, may_be_ready, collects);
+        knotes.table.insert(knote);
+        Ok(())
+    }
+
+    /// The file of the descriptor that a change is for.
+    #[inline(always)]
+    fn file_of(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
+        fdtable::get(change.ident).or_else(|error| {
+            if filter.takes_paths() {
+                fdtable::get_path(change.ident)
+            } else {
+                Err(error)
+            }
+        })
+    }
+
+    /// The change is for a knote that was retired, or whose ident names something else by now. True if
+    /// that is all there is to do.
+    #[cold]
+    fn change_other(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
+        let filter = knote.filter();
+        if !knote.is_retired() && filter.outlives_name() {
+            if change.has(EV_ADD) {
+                // It stays until it is reported, behind the new one.
+                return Ok(false);
+            }
+            if change.has(EV_DELETE) {
+                self.remove(knotes, knote);
+            } else {
+                self.modify(&mut knotes.bodies, knote, change, 0)?;
+            }
+            return Ok(true);
+        }
+        if filter.is_descriptor() {
+            // If there is none, all stays as it is.
+            drop(Self::file_of(change, filter)?);
+        }
+        self.remove(knotes, knote);
+        Ok(false)
+    }
+
+    /// Changes the parameters and the state of a knote.
+    #[inline(always)]
+    fn modify(
+        &self,
+        bodies: &mut Bodies,
+        knote: &Knote,
+        change: &Kevent,
+        collects: usize,
+    ) -> Result {
+        let mut parts = knote.parts(bodies);
+        let fflags = parts.body.fflags;
+        knote.filter().touch(&mut parts, change)?;
+        parts.were_touched(fflags);
+        if knote.filter().starts_anew(change) {
+            self.reset(knote);
+        }
+        self.update(bodies, knote, change, true, collects);
+        Ok(())
+    }
+
+    /// Does the same for a filter that keeps nothing ([`FilterOps::IS_PLAIN`](crate::engine::ops::FilterOps::IS_PLAIN)), in one critical section of
+    /// the spin lock, which it releases. False if the caller has to run the filter and to change the state
+    /// ([`Kqueue::apply_seen`]), since it cannot be told with the spin lock held whether the knote is ready.
+    #[inline(always)]
+    fn modify_at_once(
+        &self,
+        mut ready: ReadyGuard<'_>,
+        parts: &mut Parts<'_>,
+        change: &Kevent,
+        collects: usize,
+    ) -> bool {
+        let knote = parts.knote();
+        let fflags = parts.body.fflags;
+        knote.filter().touch_knote(parts.body, change);
+        let (fast_path, file) = (parts.were_touched(fflags), parts.file);
+        if self.may_be_unseen(&mut ready, knote, change, collects) {
+            self.activate_unseen(ready, knote, change);
+            return true;
+        }
+        match fast_path.is_ready(knote.filter(), parts.body, file) {
+            Some(active) if !change.has(EV_DISABLE) => {
+                self.apply(ready, knote, active, change);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Brings the state of a knote up to date with a change that was made.
+    #[inline(always)]
+    fn update(
+        &self,
+        bodies: &mut Bodies,
+        knote: &Knote,
+        change: &Kevent,
+        may_be_ready: bool,
+        collects: usize,
+    ) {
+        if may_be_ready && collects > 0 && self.apply_unseen(knote, change, collects) {
+            return;
+        }
+        if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
+            self.apply_seen(bodies, knote, change, may_be_ready);
+        }
+    }
+
+    /// Marks a knote active without running its filter, if that [may be unseen](Self::may_be_unseen). False if
+    /// not.
+    #[inline(always)]
+    fn apply_unseen(&self, knote: &Knote, change: &Kevent, collects: usize) -> bool {
+        let mut ready = self.locks.ready.lock();
+        let unseen = self.may_be_unseen(&mut ready, knote, change, collects);
+        if unseen {
+            self.activate_unseen(ready, knote, change);
+        }
+        unseen
+    }
+
+    /// True if a change may mark a knote active without running its filter: nobody but the caller
+    /// would wake up for that, and its scan takes it off again if it is not ready. (Each one before
+    /// it takes the room of one event at most, so the scan comes to it; one that is stopped short
+    /// [verifies](Kqueue::verify).)
+    #[inline(always)]
+    fn may_be_unseen(
+        &self,
+        ready: &mut Ready,
+        knote: &Knote,
+        change: &Kevent,
+        collects: usize,
+    ) -> bool {
+        // One that stays disabled is not seen by the scan, and would be thought ready.
+        let stays_disabled =
+            change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
+        ready.queue.len() < collects
+            && !stays_disabled
+            && !ready.has_pollers
+            && ready.sleepers.is_empty()
+    }
+
+    #[inline(always)]
+    fn activate_unseen(&self, mut ready: ReadyGuard<'_>, knote: &Knote, change: &Kevent) {
+        if Self::apply_to_state(knote.state(&mut ready), true, change) {
+            self.queue(&mut ready, knote);
+            drop(ready);
+            trace::activate(self, knote);
+        }
+    }
+
+    /// Runs the filter, if the knote may be ready, and changes its state as that and the change say.
+    #[inline(never)]
+    fn apply_seen(&self, bodies: &mut Bodies, knote: &Knote, change: &Kevent, may_be_ready: bool) {
+        if may_be_ready && change.has(EV_DISABLE) {
+            // It may be pending only because it was not looked at.
+            self.take_off(knote);
+        }
+        let active = may_be_ready && knote.is_ready(bodies);
+        if active || change.has(EV_DISABLE | EV_ENABLE) {
+            self.apply(self.locks.ready.lock(), knote, active, change);
+        }
+    }
+
+    /// Takes a knote off the list, and makes it inactive, be it disabled or not: its filter is asked after that.
+    #[inline(never)]
+    fn reset(&self, knote: &Knote) {
+        let mut ready = self.locks.ready.lock();
+        ready.remove(knote);
+        let state = knote.state(&mut ready);
+        let disabled = state.is_disabled();
+        state.settle(disabled);
+    }
+
+    /// Takes a knote off the list, as a scan does before it runs the filter.
+    fn take_off(&self, knote: &Knote) {
+        let mut ready = self.locks.ready.lock();
+        if ready.take_off(knote) {
+            // A disabled one stays active.
+            let _ = knote.state(&mut ready).take();
+        }
+    }
+
+    /// Runs the filter of the knote that a change was for, which may have been marked active
+    /// without that: there will be no scan. It keeps its place if it is ready.
+    #[cold]
+    pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
+        let Knotes { table, bodies } = knotes;
+        let filter = Filter::from_raw(change.filter);
+        let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) else {
+            return;
+        };
+        if !knote.state(&mut self.locks.ready.lock()).doubt() {
+            return;
+        }
+        let is_ready = knote.is_ready(bodies);
+        let mut ready = self.locks.ready.lock();
+        if knote.state(&mut ready).resolve(is_ready) {
+            ready.take_off(knote);
+            if knote.filter().needs_recheck(knote.body(bodies)) {
+                ready.schedule_recheck(knote);
+                self.arm_recheck(&mut ready);
+            }
+        }
+    }
+
+    /// True if the knote must now be put into the list.
+    #[inline(always)]
+    fn apply_to_state(state: &mut State, active: bool, change: &Kevent) -> bool {
+        state.change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
+    }
+
+    /// Marks a knote active if it is, then disables or enables it as the change says.
+    fn apply(&self, mut ready: ReadyGuard<'_>, knote: &Knote, active: bool, change: &Kevent) {
+        if Self::apply_to_state(knote.state(&mut ready), active, change) {
+            ready.push_back(knote);
+            self.announce(ready, knote, WakeFlags::default());
+        } else if knote.state(&mut ready).is_disabled() && ready.take_off(knote) {
+            // Its source has fired after it was taken off. A disabled one is not pending.
+            let _ = knote.state(&mut ready).take();
+        }
+    }
+
+    /// True when the knote was not retired, and its ident still names what it is about, and not something else by
+    /// now.
+    #[inline(always)]
+    fn is_current(ready: &mut Ready, parts: &Parts<'_>, table: CurrentTable) -> bool {
+        let knote = parts.knote();
+        if knote.state(ready).is_deleting() {
+            return false;
+        }
+        if knote.filter().is_descriptor() {
+            parts.is_bound_by_name(ready, table)
+        } else {
+            knote.filter().is_named(parts.body, knote.ident())
+        }
+    }
+
+    /// Gives the new knote, for which there is room in the table, and whether it may be ready already.
+    #[inline]
+    fn add(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        filter: Filter,
+        file: Option<ARef<File>>,
+        table: CurrentTable,
+    ) -> Result<(ARef<Knote>, bool)> {
+        knotes.table.reserve(&this.user)?;
+        let bodies = &mut knotes.bodies;
+        let body = || Body::new(change);
+        let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;
+        let attach = Attach {
+            knote: &knote,
+            change,
+            file,
+            table,
+            shared: &this.shared,
+        };
+        let attached = filter.attach(attach, bodies).map(|attached| {
+            let Parts {
+                body, fast_path, ..
+            } = knote.parts(bodies);
+            body.source = attached.source;
+            body.flags |= attached.flags;
+            *fast_path = FastPath::of(filter, body);
+            attached.may_be_ready
+        });
+        match attached {
+            Ok(may_be_ready) => {
+                trace::attach(&this, change);
+                Ok((knote, may_be_ready))
+            }
+            Err(error) => {
+                // It may have fired already.
+                this.retire(&knote);
+                knote.detach(bodies);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Parts<'_> {
+    /// The parameters of their knote were changed; its `fflags` were those.
+    /// Gives how a scan looks at it now.
+    #[inline(always)]
+    fn were_touched(&mut self, fflags: u32) -> FastPath {
+        if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
+            *self.fast_path = FastPath::of(self.knote().filter(), self.body);
+        }
+        *self.fast_path
+    }
+}
+
+impl Ready {
+    /// Takes a knote off the list while no scan has the mutex; one that was stopped may go on after
+    /// that. True if it was there.
+    fn take_off(&mut self, knote: &Knote) -> bool {
+        let held = self.remove(knote);
+        if held {
+            self.unseen = self.unseen.saturating_sub(1);
+            self.retired_during_scan = true;
+        }
+        held
+    }
+}

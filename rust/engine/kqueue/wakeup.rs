@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Activation, and who is woken by it.
+//!
+//! An activation puts a knote into the ready list and wakes one sleeper, in one critical section of the spin lock. Pollers
+//! and SIGIO are notified after that, from an irq_work ([`crate::sys::notify::notifier`]). A scan, which has the mutex that
+//! a sleeper will want, wakes when it has released the spin lock.
+
+use super::{Kqueue, Ready, ReadyGuard};
+use crate::engine::{
+    knote::Knote,
+    recheck,
+    sleepers::{self, Deadline, WakeFlags, Wakeup},
+    trace, //
+};
+use core::ops::BitOrAssign;
+
+/// Whom a scan has to wake, once it has released the spin lock.
+#[derive(Clone, Copy, Default)]
+#[must_use]
+pub(super) struct Wake {
+    pub(super) sleeper: bool,
+    pub(super) pollers: bool,
+    /// SIGIO is to be sent.
+    pub(super) signals: bool,
+}
+
+impl BitOrAssign for Wake {
+    fn bitor_assign(&mut self, other: Self) {
+        self.sleeper |= other.sleeper;
+        self.pollers |= other.pollers;
+        self.signals |= other.signals;
+    }
+}
+
+impl Kqueue {
+    /// Marks a knote active, queues it if it is due, and wakes who waits for that.
+    #[inline(never)]
+    pub(crate) fn activate(&self, knote: &Knote, flags: WakeFlags) {
+        let mut ready = self.locks.ready.lock();
+        if ready.activate(knote) {
+            self.announce(ready, knote, flags);
+        }
+    }
+
+    /// Wakes who waits for a knote that was put into the list.
+    #[inline(always)]
+    pub(super) fn announce(&self, mut ready: ReadyGuard<'_>, knote: &Knote, flags: WakeFlags) {
+        self.maybe_pending.set(true);
+        ready.sleepers.wake_one(flags);
+        if ready.has_pollers {
+            return self.announce_watched(ready, knote);
+        }
+        drop(ready);
+        trace::activate(self, knote);
+    }
+
+    /// Does the rest of that if somebody polls the kqueue, or wants SIGIO.
+    #[inline(never)]
+    fn announce_watched(&self, mut ready: ReadyGuard<'_>, knote: &Knote) {
+        let signals = ready.is_news();
+        drop(ready);
+        trace::activate(self, knote);
+        self.notifier.notify(signals);
+    }
+
+    /// Puts a knote into the list that is due.
+    #[inline(always)]
+    pub(super) fn queue(&self, ready: &mut Ready, knote: &Knote) {
+        ready.push_back(knote);
+        self.maybe_pending.set(true);
+    }
+
+    /// Has a knote, whose pipe may get more data without a wake-up, checked again later.
+    pub(crate) fn recheck_later(&self, knote: &Knote) {
+        let mut ready = self.locks.ready.lock();
+        ready.schedule_recheck(knote);
+        self.arm_recheck(&mut ready);
+    }
+
+    /// Arms the timer if knotes have come that are to be checked again.
+    #[inline(always)]
+    pub(super) fn arm_recheck(&self, ready: &mut Ready) {
+        if ready.rechecks.needs_timer() {
+            self.arm_first_recheck(&mut ready.rechecks);
+        }
+    }
+
+    /// Checks some of the knotes that are due for it, and activates those that have more to report. In a
+    /// hard interrupt.
+    pub(crate) fn recheck_next(&self, now: i64) {
+        let mut ready = self.locks.ready.lock();
+        let mut signals = false;
+        let mut news = false;
+        for _ in 0..recheck::LOOKS {
+            let Some(looked) = ready.recheck_next(now) else {
+                break;
+            };
+            let Some(knote) = looked else {
+                continue;
+            };
+            if ready.activate(&knote) {
+                self.maybe_pending.set(true);
+                ready.sleepers.wake_one(WakeFlags::default());
+                news |= ready.has_pollers;
+                signals |= ready.has_pollers && ready.is_news();
+                trace::activate(self, &knote);
+            }
+        }
+        self.arm_next_recheck(&mut ready.rechecks, now);
+        drop(ready);
+        if news {
+            self.notifier.notify(signals);
+        }
+    }
+
+    /// False if there is nothing for a scan to find, nor was the kqueue closed. Both flags were written before
+    /// the spin lock was released, so what has been made pending is seen by whoever knows of it; for what comes
+    /// meanwhile one has to ask again, under the lock.
+    #[inline]
+    pub(crate) fn may_be_pending(&self) -> bool {
+        self.maybe_pending.is_set() || self.closed_or_deferred.is_set()
+    }
+
+    #[inline]
+    pub(super) fn wake(&self, wake: Wake) {
+        if wake.sleeper || wake.pollers || wake.signals {
+            self.wake_some(wake);
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn wake_some(&self, wake: Wake) {
+        if wake.sleeper {
+            self.locks
+                .ready
+                .lock()
+                .sleepers
+                .wake_one(WakeFlags::default());
+        }
+        if wake.pollers || wake.signals {
+            self.notifier.notify(wake.signals);
+        }
+    }
+
+    /// Wakes another sleeper for what is pending: the one that was woken cannot collect it.
+    pub(crate) fn pass_on(&self) {
+        let mut ready = self.locks.ready.lock();
+        if ready.pending() > 0 {
+            ready.sleepers.wake_one(WakeFlags::default());
+        }
+    }
+
+    /// Sleeps until something is pending or the kqueue is closed.
+    pub(crate) fn wait(&self, deadline: Deadline) -> Wakeup {
+        sleepers::sleep(&self.locks.ready, deadline, |ready| {
+            ready.pending() > 0 || ready.closed
+        })
+    }
+}
+
+impl Ready {
+    /// Something was made pending for somebody who watches: true if whoever wants SIGIO is to be
+    /// told.
+    fn is_news(&mut self) -> bool {
+        let first = self.queue.len() == 1;
+        self.news |= !first;
+        first
+    }
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How many knotes and timers a user may have.
+//!
+//! A kqueue counts for the user who opened it, as a file counts for its opener. In a user namespace it counts for
+//! whoever made that as well, and those around it: one who has a range of numbers for users of their own has no more
+//! by that. (Not for root, whose namespaces are the system's.)
+//!
+//! What is counted is memory: a knote that takes more of it counts as several.
+
+use super::{objects::Objects, ops::Filter, params};
+use crate::sys::process::user;
+use core::{
+    iter::successors,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering}, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNode},
+    sync::{Arc, Mutex}, //
+};
+
+/// What a knote and its file's bookkeeping take, in bytes: the unit of what is counted.
+pub(crate) const UNIT: usize = 160;
+
+/// All users for whom a kqueue counts, by number, with for how many places in chains of [`User`]s.
+#[pin_data]
+pub(crate) struct Users {
+    #[pin]
+    users: Mutex<RBTree<u32, Entry>>,
+}
+
+/// What is known of a user.
+struct Entry {
+    members: usize,
+    account: Arc<Account>,
+}
+
+/// What a user has. (Numbers of Rust's own: those of the `kernel` crate are calls, and nothing but Rust sees them.)
+struct Account {
+    /// The units of memory that count for the user, and above them, in steps of [`TIMER`], the
+    /// timers. A timer takes a place among both, and one atomic operation counts both.
+    held: AtomicU64,
+    /// The objects that the user watches.
+    objects: Arc<Objects>,
+}
+
+/// A user for whom a kqueue counts.
+pub(crate) struct User {
+    users: Arc<Users>,
+    uid: u32,
+    account: Arc<Account>,
+    /// For whom else it does.
+    above: Option<Arc<User>>,
+}
+
+impl Users {
+    /// Nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Users { users <- new_mutex!(RBTree::new()) }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The current task opens a kqueue.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Arc<User>> {
+        let mut above = None;
+        for uid in user::namespace_owners().filter(|uid| *uid != 0) {
+            above = self.join(uid, above)?;
+        }
+        // It was the last, so there is one.
+        self.join(user::current_uid(), above)?.ok_or(ENOMEM)
+    }
+
+    /// One more for whom it counts, unless it does so already.
+    fn join(self: &Arc<Self>, uid: u32, above: Option<Arc<User>>) -> Result<Option<Arc<User>>> {
+        if User::chain(above.as_deref()).any(|user| user.uid == uid) {
+            return Ok(above);
+        }
+        let account = self.account(uid)?;
+        // Dropped, it leaves again.
+        let user = User {
+            users: self.clone(),
+            uid,
+            account,
+            above,
+        };
+        Ok(Some(Arc::new(user, GFP_KERNEL_ACCOUNT)?))
+    }
+
+    /// That of the user of that number, who has one member more.
+    fn account(&self, uid: u32) -> Result<Arc<Account>> {
+        if let Some(account) = Self::known(&mut self.users.lock(), uid) {
+            return Ok(account);
+        }
+        // Memory may be long in coming, and others wait for the mutex.
+        let account = Account {
+            held: AtomicU64::new(0),
+            objects: Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?,
+        };
+        let account = Arc::new(account, GFP_KERNEL_ACCOUNT)?;
+        let entry = Entry {
+            members: 1,
+            account: account.clone(),
+        };
+        let node = RBTreeNode::new(uid, entry, GFP_KERNEL_ACCOUNT)?;
+        let mut users = self.users.lock();
+        if let Some(account) = Self::known(&mut users, uid) {
+            return Ok(account);
+        }
+        users.insert(node);
+        Ok(account)
+    }
+
+    fn known(users: &mut RBTree<u32, Entry>, uid: u32) -> Option<Arc<Account>> {
+        let entry = users.get_mut(&uid)?;
+        entry.members += 1;
+        Some(entry.account.clone())
+    }
+}
+
+/// The timers of all users (`kq_ncallouts`).
+static TIMERS: AtomicUsize = AtomicUsize::new(0);
+
+/// One timer, as it counts in [`Account::held`]. The units below it stand for memory that exists,
+/// so there are never as many as that: 2^40 of them are 160 TiB. If somebody whom no limit holds
+/// has 2^24 timers, their number wraps; the units do not change by that, and it comes back.
+const TIMER: u64 = 1 << 40;
+
+/// What of an account is within its limits.
+#[derive(Clone, Copy)]
+struct Fits {
+    units: bool,
+    timers: bool,
+}
+
+impl Account {
+    /// Counts so much more.
+    #[inline(always)]
+    fn add(&self, amount: u64) -> Fits {
+        let held = self
+            .held
+            .fetch_add(amount, Ordering::Relaxed)
+            .wrapping_add(amount);
+        Fits {
+            units: held & (TIMER - 1) <= params::max_user_knotes() as u64,
+            timers: held / TIMER <= params::max_user_timers() as u64,
+        }
+    }
+
+    #[inline(always)]
+    fn subtract(&self, amount: u64) {
+        self.held.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+impl User {
+    /// The objects that the user watches.
+    pub(crate) fn objects(&self) -> &Arc<Objects> {
+        &self.account.objects
+    }
+
+    /// It and all others for whom the same kqueue counts.
+    pub(crate) fn with_owners(&self) -> impl Iterator<Item = &User> {
+        Self::chain(Some(self))
+    }
+
+    /// The same, of none as well.
+    #[inline]
+    fn chain(user: Option<&User>) -> impl Iterator<Item = &User> {
+        successors(user, |user| user.above.as_deref())
+    }
+
+    /// Takes a place for one more knote of that filter.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
+    #[inline(always)]
+    pub(crate) fn take_place(&self, filter: Filter) -> Result {
+        if filter.has_timer() {
+            self.take_timer(filter.weight())
+        } else {
+            self.take(filter.weight())
+        }
+    }
+
+    /// Gives it back.
+    #[inline(always)]
+    pub(crate) fn leave_place(&self, filter: Filter) {
+        if filter.has_timer() {
+            self.leave_timer(filter.weight());
+        } else {
+            self.leave(filter.weight());
+        }
+    }
+
+    /// Takes places for that many units of memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the user has as many as they may.
+    #[inline(always)]
+    fn take(&self, units: u64) -> Result {
+        if self.add(units).units {
+            return Ok(());
+        }
+        self.leave(units);
+        Err(ENOSPC)
+    }
+
+    /// Takes a place for a timer and that many units of memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`User::take_place`].
+    #[inline]
+    fn take_timer(&self, units: u64) -> Result {
+        let fits = self.add(units + TIMER);
+        let timers = TIMERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if fits.units & fits.timers & (timers <= params::max_timers()) {
+            return Ok(());
+        }
+        self.exceed_timers(units, fits)
+    }
+
+    /// There are too many timers, or units. The administrator may have more timers.
+    #[cold]
+    fn exceed_timers(&self, units: u64, fits: Fits) -> Result {
+        if !fits.units {
+            self.leave_timer(units);
+            return Err(ENOSPC);
+        }
+        if user::may_exceed_limits() {
+            return Ok(());
+        }
+        self.leave_timer(units);
+        Err(ENOMEM)
+    }
+
+    #[inline(always)]
+    fn leave_timer(&self, units: u64) {
+        self.leave(units + TIMER);
+        TIMERS.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn add(&self, amount: u64) -> Fits {
+        let fits = self.account.add(amount);
+        match &self.above {
+            None => fits,
+            Some(above) => above.add_to_all(amount, fits),
+        }
+    }
+
+    /// For this one and those above. All of them are counted, since all are given back.
+    #[cold]
+    fn add_to_all(&self, amount: u64, below: Fits) -> Fits {
+        Self::chain(Some(self)).fold(below, |so_far, user| {
+            let fits = user.account.add(amount);
+            Fits {
+                units: so_far.units && fits.units,
+                timers: so_far.timers && fits.timers,
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn leave(&self, amount: u64) {
+        self.account.subtract(amount);
+        if let Some(above) = &self.above {
+            above.leave_all(amount);
+        }
+    }
+
+    #[cold]
+    fn leave_all(&self, amount: u64) {
+        for user in Self::chain(Some(self)) {
+            user.account.subtract(amount);
+        }
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut users = self.users.users.lock();
+        let is_last = users.get_mut(&self.uid).is_some_and(|entry| {
+            entry.members -= 1;
+            entry.members == 0
+        });
+        let gone = if is_last {
+            users.remove_node(&self.uid)
+        } else {
+            None
+        };
+        // Its memory is given back without the mutex.
+        drop(users);
+        drop(gone);
+    }
+}
+
+/// Memory that counts for a user and is not a knote; given back when dropped.
+pub(crate) struct Charge {
+    user: Arc<User>,
+    units: u64,
+}
+
+impl Charge {
+    /// So many bytes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the user has as much as they may.
+    pub(crate) fn new(user: &Arc<User>, bytes: usize) -> Result<Self> {
+        let units = (bytes / UNIT) as u64;
+        // Nothing fits always, even if the limit was made lower than what there is.
+        if units > 0 {
+            user.take(units)?;
+        }
+        Ok(Charge {
+            user: user.clone(),
+            units,
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.user.leave(self.units);
+    }
+}
+
+/// A timer that counts for a user and is no knote's of `EVFILT_TIMER`; given back when dropped.
+pub(crate) struct TimerPlace(Arc<User>);
+
+impl TimerPlace {
+    /// # Errors
+    ///
+    /// `ENOMEM` if there are as many timers as there may be.
+    pub(crate) fn new(user: &Arc<User>) -> Result<Self> {
+        user.take_timer(0)?;
+        Ok(TimerPlace(user.clone()))
+    }
+}
+
+impl Drop for TimerPlace {
+    fn drop(&mut self) {
+        self.0.leave_timer(0);
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kqueues that watch kqueues: no circles, and not too many ways.
+//!
+//! An event of a kqueue goes up all *paths*: to who watches it, and to who watches those. Whoever triggers it pays for
+//! that, maybe a bystander, so a kqueue has [`PATHS_MAX`] of them at most. To see to that when one is added below, all
+//! kqueues are visited that are further down; so one that is watched may not have more paths down, either. (One that
+//! nobody watches may: it is no way to anywhere.) Each kqueue knows how many it has of both, so that adding and removing
+//! an edge visits no more than these.
+//!
+//! So a chain has [`PATHS_MAX`] links at most. Its length costs no more than other paths do: each kqueue on it is told in an
+//! interrupt of its own ([`crate::sys::notify::notifier`]), a look at one looks into no other, and none is released within the
+//! release of another. The walks keep their way in memory, and do not recur.
+//!
+//! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex, when an
+//! `EVFILT_READ` on a kqueue is attached or detached, and nothing is taken under it.
+
+use super::kqueue::Kqueue;
+use core::{
+    cell::Cell,
+    ops::Neg,
+    sync::atomic::{AtomicUsize, Ordering}, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNodeReservation},
+    sync::{Arc, Mutex}, //
+};
+
+/// How many paths may lead up from a kqueue, and down from one that is watched. A path ends anywhere, so there are no
+/// more edges on them than that.
+const PATHS_MAX: usize = 512;
+
+/// What the mutex guards, besides every kqueue's `Links`.
+pub(crate) struct Graph {
+    /// The number of the next edge.
+    next: u64,
+    /// Memory for the way of a walk, with room for the longest. Empty between walks.
+    way: Cell<KVec<Step>>,
+}
+
+/// A kqueue on the way of a walk.
+struct Step {
+    at: Arc<Kqueue>,
+    /// The edge that comes next has this number, or a higher one.
+    next: u64,
+}
+
+/// All edges.
+#[pin_data]
+pub(crate) struct Nesting {
+    #[pin]
+    pub(crate) graph: Mutex<Graph>,
+}
+
+/// A kqueue's edges, by number.
+pub(crate) struct Links {
+    up: Side,
+    down: Side,
+}
+
+/// Those in one direction: to its watchers, or to what it watches.
+struct Side {
+    edges: RBTree<u64, Arc<Kqueue>>,
+    /// How many paths there are. Only written by who has the mutex.
+    paths: AtomicUsize,
+}
+
+/// One kqueue watches another; ends when dropped.
+pub(crate) struct Edge {
+    nesting: Arc<Nesting>,
+    number: u64,
+    watcher: Arc<Kqueue>,
+    watched: Arc<Kqueue>,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn back(self) -> Self {
+        match self {
+            Way::Up => Way::Down,
+            Way::Down => Way::Up,
+        }
+    }
+}
+
+/// What was seen on a walk.
+#[derive(Default)]
+struct Seen {
+    /// It came to where it must not.
+    circle: bool,
+    /// One has too many paths now.
+    too_many: bool,
+}
+
+impl Side {
+    fn new() -> Self {
+        Side {
+            edges: RBTree::new(),
+            paths: AtomicUsize::new(0),
+        }
+    }
+
+    fn paths(&self) -> usize {
+        self.paths.load(Ordering::Relaxed)
+    }
+}
+
+impl Links {
+    /// No edges.
+    pub(crate) fn new() -> Self {
+        Links {
+            up: Side::new(),
+            down: Side::new(),
+        }
+    }
+
+    fn side(&self, way: Way) -> &Side {
+        match way {
+            Way::Up => &self.up,
+            Way::Down => &self.down,
+        }
+    }
+
+    fn has_too_many_paths(&self) -> bool {
+        let (up, down) = (self.up.paths(), self.down.paths());
+        up > PATHS_MAX || (up > 0 && down > PATHS_MAX)
+    }
+}
+
+/// A walk from a kqueue along all paths in one direction.
+struct Walk<'a> {
+    graph: &'a Graph,
+    way: Way,
+    /// How many paths backwards each kqueue on them, the first too, gets with each path that leads there. May be
+    /// negative.
+    change: isize,
+    /// Who must not be met.
+    other: &'a Kqueue,
+}
+
+impl Walk<'_> {
+    /// There are no more paths than [`PATHS_MAX`], so that no way is longer.
+    fn go(&self, from: &Arc<Kqueue>) -> Seen {
+        let mut seen = Seen::default();
+        let mut way = self.graph.way.take();
+        let mut at = Some(from.clone());
+        loop {
+            if let Some(at) = at {
+                self.visit(&at, &mut seen);
+                // There is room.
+                let _ = way.push_within_capacity(Step { at, next: 0 });
+            }
+            let Some(step) = way.last_mut() else {
+                break;
+            };
+            let edges = &step.at.links.access(self.graph).side(self.way).edges;
+            at = edges.cursor_lower_bound(&step.next).map(|cursor| {
+                let (number, kqueue) = cursor.current();
+                step.next = number + 1;
+                kqueue.clone()
+            });
+            if at.is_none() {
+                way.pop();
+            }
+        }
+        self.graph.way.set(way);
+        seen
+    }
+
+    fn visit(&self, at: &Kqueue, seen: &mut Seen) {
+        let links = at.links.access(self.graph);
+        let backwards = &links.side(self.way.back()).paths;
+        let paths = backwards
+            .load(Ordering::Relaxed)
+            .saturating_add_signed(self.change);
+        backwards.store(paths, Ordering::Relaxed);
+        seen.circle |= core::ptr::eq(at, self.other);
+        seen.too_many |= links.has_too_many_paths();
+    }
+}
+
+/// How many paths an edge adds: up from the watched, and down from the watcher.
+#[derive(Clone, Copy)]
+struct Change {
+    up: isize,
+    down: isize,
+}
+
+impl Graph {
+    fn change(&self, watcher: &Kqueue, watched: &Kqueue) -> Change {
+        let paths = |side: &Side| side.paths().saturating_add(1) as isize;
+        Change {
+            up: paths(&watcher.links.access(self).up),
+            down: paths(&watched.links.access(self).down),
+        }
+    }
+
+    /// Counts them, all along the way. What was seen above the edge, and below.
+    fn apply(&self, watcher: &Arc<Kqueue>, watched: &Arc<Kqueue>, change: Change) -> (Seen, Seen) {
+        let walk = |from: &Arc<Kqueue>, way, change, other| {
+            let walk = Walk {
+                graph: self,
+                way,
+                change,
+                other,
+            };
+            walk.go(from)
+        };
+        (
+            walk(watcher, Way::Up, change.down, watched),
+            walk(watched, Way::Down, change.up, watcher),
+        )
+    }
+}
+
+impl Neg for Change {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Change {
+            up: self.up.saturating_neg(),
+            down: self.down.saturating_neg(),
+        }
+    }
+}
+
+impl Nesting {
+    /// No edges.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let way = Cell::new(KVec::with_capacity(PATHS_MAX + 1, GFP_KERNEL)?);
+        Arc::pin_init(
+            pin_init!(Nesting { graph <- new_mutex!(Graph { next: 0, way }) }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Calls `with` with how many edges lead up from that kqueue: so many knotes have a reference to its file, at
+    /// least, for as long as the call takes. (Of those whose descriptor is closed one is given up after the edge.)
+    pub(crate) fn with_watchers<R>(&self, kqueue: &Kqueue, with: impl FnOnce(usize) -> R) -> R {
+        let graph = self.graph.lock();
+        with(kqueue.links.access(&*graph).up.edges.values().count())
+    }
+
+    /// `watcher` begins to watch `watched`.
+    ///
+    /// # Errors
+    ///
+    /// `ELOOP` if that closed a circle; `ENOSPC` for too many paths; `ENOMEM`.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        watcher: Arc<Kqueue>,
+        watched: Arc<Kqueue>,
+    ) -> Result<Edge> {
+        let up = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let down = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let mut graph = self.graph.lock();
+        // So it can be walked.
+        if watched.links.access(&*graph).down.paths() > PATHS_MAX {
+            return Err(ENOSPC);
+        }
+        let change = graph.change(&watcher, &watched);
+        let (above, below) = graph.apply(&watcher, &watched, change);
+        let error = if above.circle || below.circle {
+            Some(ELOOP)
+        } else if above.too_many || below.too_many {
+            Some(ENOSPC)
+        } else {
+            None
+        };
+        if let Some(error) = error {
+            let _ = graph.apply(&watcher, &watched, -change);
+            return Err(error);
+        }
+        let number = graph.next;
+        graph.next += 1;
+        let links = watched.links.access_mut(&mut graph);
+        links.up.edges.insert(up.into_node(number, watcher.clone()));
+        let links = watcher.links.access_mut(&mut graph);
+        links
+            .down
+            .edges
+            .insert(down.into_node(number, watched.clone()));
+        Ok(Edge {
+            nesting: self.clone(),
+            number,
+            watcher,
+            watched,
+        })
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let mut graph = self.nesting.graph.lock();
+        let links = self.watched.links.access_mut(&mut graph);
+        let up = links.up.edges.remove_node(&self.number);
+        let links = self.watcher.links.access_mut(&mut graph);
+        let down = links.down.edges.remove_node(&self.number);
+        let change = graph.change(&self.watcher, &self.watched);
+        let _ = graph.apply(&self.watcher, &self.watched, -change);
+        // References are dropped without the lock: they may be the last.
+        drop(graph);
+        drop((up, down));
+    }
+}

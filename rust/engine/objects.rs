@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The objects that a user watches: how often they may, and with what marks.
+//!
+//! Who changes a file, sends a signal or mounts something pays for each watch of it. So a user has at
+//! most `max_object_watches` of each object, as inotify's number of instances has it for a file.
+
+use super::{limit::User, ops::UserMarks, params};
+use crate::sys::lock::irqlock::IrqLock;
+use kernel::{
+    alloc::Flags,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNode},
+    static_lock_class,
+    sync::Arc, //
+};
+
+/// What is watched.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ObjectKind {
+    Inode,
+    OpenFile,
+    Mounts,
+    Process,
+}
+
+/// An address, and a number for what is watched of it.
+type Key = (ObjectKind, usize, u32);
+
+/// The objects that the kqueues of one user watch.
+#[pin_data]
+pub(crate) struct Objects {
+    /// With the number of watches, which is not 0.
+    #[pin]
+    watched: IrqLock<RBTree<Key, usize>>,
+    #[pin]
+    pub(crate) marks: UserMarks,
+}
+
+/// One watch of an object; given back when dropped.
+pub(crate) struct ObjectPlace {
+    objects: Arc<Objects>,
+    key: Key,
+    /// The same of the owner of the user's namespace.
+    _owner: Option<KBox<ObjectPlace>>,
+}
+
+impl Objects {
+    /// None yet.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            watched <- IrqLock::new(RBTree::new(), c"kqueue_objects", static_lock_class!()),
+            marks <- UserMarks::new(),
+        })
+    }
+
+    /// Counts one more, if that is not too many.
+    fn count(&self, key: Key, flags: Flags) -> Result {
+        let most = params::max_object_watches();
+        if most == 0 {
+            return Err(ENOSPC);
+        }
+        let more = |count: &mut usize| {
+            if *count >= most {
+                return Err(ENOSPC);
+            }
+            *count += 1;
+            Ok(())
+        };
+        if let Some(count) = self.watched.lock().get_mut(&key) {
+            return more(count);
+        }
+        let node = RBTreeNode::new(key, 1, flags)?;
+        let mut watched = self.watched.lock();
+        // Somebody may have been faster; then the node is not needed.
+        if let Some(count) = watched.get_mut(&key) {
+            let result = more(count);
+            drop(watched);
+            drop(node);
+            return result;
+        }
+        watched.insert(node);
+        Ok(())
+    }
+}
+
+impl User {
+    /// Takes a place for one more watch of an object. Who has it sees to it that the address is not
+    /// another object's meanwhile; if it becomes one, that has a place less. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if the user, or the owner of a user namespace that the user is in, has as many of that
+    /// object as they may; `ENOMEM`.
+    pub(crate) fn watch_object(
+        &self,
+        kind: ObjectKind,
+        object: (usize, u32),
+    ) -> Result<ObjectPlace> {
+        self.watch_object_with(kind, object, GFP_KERNEL_ACCOUNT)
+    }
+
+    /// The same with memory that `flags` say where to take from, in any context that they allow.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(crate) fn watch_object_with(
+        &self,
+        kind: ObjectKind,
+        (address, number): (usize, u32),
+        flags: Flags,
+    ) -> Result<ObjectPlace> {
+        let key = (kind, address, number);
+        let mut place = None;
+        for user in self.with_owners() {
+            // The order does not matter.
+            let owner = place.map(|place| KBox::new(place, flags));
+            let owner = owner.transpose()?;
+            user.objects().count(key, flags)?;
+            place = Some(ObjectPlace {
+                objects: user.objects().clone(),
+                key,
+                _owner: owner,
+            });
+        }
+        place.ok_or(ENOSPC)
+    }
+}
+
+impl Drop for ObjectPlace {
+    fn drop(&mut self) {
+        let mut watched = self.objects.watched.lock();
+        let over = match watched.get_mut(&self.key) {
+            Some(1) => watched.remove_node(&self.key),
+            Some(count) => {
+                *count -= 1;
+                None
+            }
+            None => None,
+        };
+        drop(watched);
+        drop(over);
+    }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Being woken by the wait queues of a knote's file.
+//!
+//! [`listen`] calls the file's `->poll` with a poll table of our own, whose queue
+//! procedure puts the knote's own wait-queue entry into the queue that the file
+//! names, and another one, an [`Extra`], into each more (some name two). From then on the knote is
+//! activated whenever one of those queues is woken for something in its filter's mask. The wake function runs in the
+//! context that [`crate::sys::file::poll`] describes.
+
+use super::{knote::Bodies, knote_memory::Knote};
+use crate::sys::file::{
+    poll::{poll_operation, Entry, Events},
+    socket,
+};
+use core::{
+    ffi::c_void,
+    marker::PhantomPinned,
+    pin::Pin, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::ordering,
+        barrier::smp_mb, //
+    }, //
+};
+
+/// An entry in memory of its own, for a knote's second queue.
+#[repr(C)]
+struct Boxed {
+    // First, so that a pointer to it is a pointer to the whole.
+    entry: Entry,
+    knote: ARef<Knote>,
+    next: Option<Pin<KBox<Boxed>>>,
+    _pin: PhantomPinned,
+}
+
+// SAFETY: The wait-queue entry is only touched under its queue's lock.
+unsafe impl Send for Boxed {}
+
+// SAFETY: As above.
+unsafe impl Sync for Boxed {}
+
+impl Boxed {
+    /// The wake function of the wait-queue entry.
+    ///
+    /// # Safety
+    ///
+    /// `wait` is that of a `Boxed`, and linked; called under its queue's lock.
+    unsafe extern "C" fn woken(
+        wait: *mut bindings::wait_queue_entry,
+        _mode: kernel::ffi::c_uint,
+        _sync: kernel::ffi::c_int,
+        key: *mut c_void,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: `wait` is the first field of a live `Boxed`: it is linked, and the entry is
+        // not freed before it was unlinked under the lock that our caller holds.
+        unsafe {
+            let knote = &(*wait.cast::<Boxed>()).knote;
+            Entry::woken(wait, key, knote.filter().wakes(), || knote.activate());
+        }
+        1
+    }
+}
+
+/// The queues of a knote's file but for the first, listened to for as long as this lives.
+pub(crate) struct Extra(Option<Pin<KBox<Boxed>>>);
+
+impl Extra {
+    /// Allocates an entry and links it into `head`.
+    ///
+    /// # Safety
+    ///
+    /// `head` is a valid queue, and stays so until this is dropped, or it is woken with `POLLFREE`.
+    #[cold]
+    unsafe fn link(&mut self, head: *mut bindings::wait_queue_head, knote: &Knote) -> Result {
+        let mut boxed = KBox::new(
+            Boxed {
+                entry: Entry::new(Boxed::woken),
+                knote: knote.into(),
+                next: None,
+                _pin: PhantomPinned,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        boxed.next = self.0.take();
+        let boxed = KBox::into_pin(boxed);
+        // SAFETY: `head` is valid by this function's contract; the entry is pinned and is
+        // unlinked before it is freed, in `drop`.
+        unsafe { boxed.entry.link(head) };
+        self.0 = Some(boxed);
+        Ok(())
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut boxed) = next {
+            boxed.entry.detach();
+            // SAFETY: `next` is not structurally pinned, and nothing is moved out of the entry
+            // but its successor's box.
+            next = unsafe { boxed.as_mut().get_unchecked_mut() }.next.take();
+        }
+    }
+}
+
+/// The poll table that is handed to `->poll`.
+#[repr(C)]
+struct Queueing<'a> {
+    // First, so that a pointer to it is a pointer to the whole.
+    table: bindings::poll_table_struct,
+    knote: &'a Knote,
+    extra: Extra,
+    failed: bool,
+}
+
+impl Queueing<'_> {
+    /// The queue procedure of the poll table.
+    ///
+    /// # Safety
+    ///
+    /// Called by `->poll` with the `table` of a `Queueing` and a valid queue, or null.
+    unsafe extern "C" fn queue(
+        _file: *mut bindings::file,
+        head: *mut bindings::wait_queue_head,
+        table: *mut bindings::poll_table,
+    ) {
+        // SAFETY: `table` is the first field of the `Queueing` that `listen` passed.
+        let this = unsafe { &mut *table.cast::<Queueing<'_>>() };
+        if this.failed || head.is_null() {
+            return;
+        }
+        let knote = this.knote;
+        if !knote.entry.is_linked() {
+            // SAFETY: A queue that `->poll` names is valid for as long as its file, which the knote
+            // is bound to until the entry was detached, or until `POLLFREE`. Knotes do not move.
+            unsafe { knote.entry.link(head) };
+            return;
+        }
+        // SAFETY: As above. The source that has the `Extra` is dropped before the knote is unbound.
+        this.failed = unsafe { this.extra.link(head, knote) }.is_err();
+    }
+}
+
+/// Has `knote` activated when the file that it is bound to changes. May sleep.
+///
+/// Gives what the file is ready for now, and what listens to its second queue, which is to be
+/// dropped before the knote is unbound.
+///
+/// # Errors
+///
+/// `EINVAL` if the file cannot be polled, or the knote is not bound; `ENOMEM`.
+pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Option<Extra>)> {
+    let file = knote.parts(bodies).file.ok_or(EINVAL)?;
+    let operation = poll_operation(file).ok_or(EINVAL)?;
+    let mut queueing = Queueing {
+        table: bindings::poll_table_struct {
+            _qproc: Some(Queueing::queue),
+            _key: (knote.filter().wakes() | Events::EDGE).bits(),
+        },
+        knote,
+        extra: Extra(None),
+        failed: false,
+    };
+    // SAFETY: The file is valid, the table is ours and outlives the call; may sleep.
+    let ready = unsafe { operation(file.as_ptr(), &raw mut queueing.table) };
+    if queueing.failed {
+        return Err(ENOMEM);
+    }
+    let extra = queueing.extra;
+    if extra.0.is_none() {
+        // Nothing to detach.
+        core::mem::forget(extra);
+        return Ok((Events::from_bits(ready), None));
+    }
+    Ok((Events::from_bits(ready), Some(extra)))
+}
+
+/// The same for a stream socket, without asking it what it is ready for: there is a full barrier after that, so who
+/// looks now misses nothing. (All kinds of those queue their pollers in the same place.)
+///
+/// # Errors
+///
+/// `EINVAL` if it is no socket, or the knote is not bound.
+#[inline]
+pub(crate) fn listen_to_stream(knote: &Knote, bodies: &mut Bodies) -> Result {
+    let head = knote
+        .file(bodies)
+        .and_then(socket::wait_queue)
+        .ok_or(EINVAL)?;
+    if !knote.entry.is_linked() {
+        // SAFETY: The queue is valid for as long as the file, which the knote is bound to until the entry was
+        // detached. Knotes do not move.
+        unsafe { knote.entry.link(head) };
+    }
+    smp_mb(ordering::Full);
+    Ok(())
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The list of a kqueue's pending knotes.
+//!
+//! Doubly linked through the knotes themselves. It owns no references: that would be two atomic
+//! operations for each event. A knote is retired before its last reference goes, and a retired one is
+//! in no list, for good; should one not be, it retires itself before it is freed. So one that is in the
+//! list is valid for whoever has the lock. (The `kernel` crate's `List` owns what is in it, and cannot check
+//! that an item which is to be removed is in this list and not in another one. Here a
+//! knote is only ever in the list of its own kqueue, whose lock guards the links.)
+
+use super::{
+    knote::{Bodies, Body},
+    knote_memory::{Keyed, Knote},
+    kqueue::Ready,
+    ops::FastPath,
+    state::State, //
+};
+use crate::sys::file::fdtable::{CurrentTable, Names};
+use core::ptr;
+use kernel::{fs::File, sync::aref::ARef};
+
+/// A knote's links; both null unless it is in the list, or in one of [`super::recheck`].
+pub(in crate::engine) struct Links {
+    pub(in crate::engine) next: *const Knote,
+    pub(in crate::engine) prev: *const Knote,
+}
+
+impl Links {
+    pub(in crate::engine) const NONE: Self = Links {
+        next: ptr::null(),
+        prev: ptr::null(),
+    };
+}
+
+/// A first-in first-out list of knotes, with their number.
+///
+/// # Invariants
+///
+/// All knotes in it are valid and belong to the kqueue whose [`Ready`] this is a field of; `len` is their
+/// number. `next` of the last and `prev` of the first are null.
+pub(crate) struct Queue {
+    head: *const Knote,
+    tail: *const Knote,
+    len: usize,
+}
+
+// SAFETY: Knotes may be used from any thread.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    /// An empty list.
+    pub(crate) fn new() -> Self {
+        Queue {
+            head: ptr::null(),
+            tail: ptr::null(),
+            len: 0,
+        }
+    }
+
+    /// How many knotes are in the list.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // A kqueue has no knotes any more when it is dropped, since each has a reference to it.
+        debug_assert!(self.head.is_null());
+    }
+}
+
+/// The links of a knote.
+///
+/// # Safety
+///
+/// `knote` is valid, the lock of its kqueue is held, and nobody has a reference to its links.
+#[inline]
+pub(in crate::engine) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links {
+    // SAFETY: By this function's contract.
+    unsafe { &mut *(*knote).links.get() }
+}
+
+impl Ready {
+    /// True if the knote, which is not to be rechecked, is in the ready list.
+    #[inline]
+    fn holds(&self, knote: &Knote) -> bool {
+        // SAFETY: Our caller has found that the lock of the knote's kqueue is held.
+        let links = unsafe { links(knote) };
+        !links.prev.is_null() || ptr::eq(self.queue.head, knote)
+    }
+
+    /// Marks a knote of this kqueue active, and puts it at the tail if it is due then. True if it was
+    /// put there.
+    #[inline(always)]
+    pub(crate) fn activate(&mut self, knote: &Knote) -> bool {
+        let due = knote.state(self).activate();
+        if due {
+            // SAFETY: `state` has checked that it is of this kqueue.
+            unsafe { self.push_checked(knote) };
+        }
+        due
+    }
+
+    /// Puts a knote of this kqueue at the tail, unless it is in the list.
+    #[inline(always)]
+    pub(crate) fn push_back(&mut self, knote: &Knote) {
+        knote.check(self);
+        // SAFETY: Just checked.
+        unsafe { self.push_checked(knote) };
+    }
+
+    /// # Safety
+    ///
+    /// The knote is of this kqueue.
+    #[inline(always)]
+    unsafe fn push_checked(&mut self, knote: &Knote) {
+        // SAFETY: By this function's contract.
+        unsafe { self.cancel_recheck_checked(knote) };
+        if self.holds(knote) {
+            return;
+        }
+        let queue = &mut self.queue;
+        // INVARIANT: It is this kqueue's, and is retired before it is freed.
+        // SAFETY: The lock is held. The knote is not in the list, the tail is, and valid.
+        unsafe {
+            *links(knote) = Links {
+                next: ptr::null(),
+                prev: queue.tail,
+            };
+            if queue.tail.is_null() {
+                queue.head = knote;
+            } else {
+                links(queue.tail).next = knote;
+            }
+        }
+        queue.tail = knote;
+        queue.len = queue.len.wrapping_add(1);
+    }
+
+    /// Puts a knote of this kqueue at the head, unless it is in the list.
+    pub(crate) fn push_front(&mut self, knote: &Knote) {
+        self.cancel_recheck(knote);
+        if self.holds(knote) {
+            return;
+        }
+        let queue = &mut self.queue;
+        // INVARIANT: As above.
+        // SAFETY: The lock is held. The knote is not in the list, the head is, and valid.
+        unsafe {
+            *links(knote) = Links {
+                next: queue.head,
+                prev: ptr::null(),
+            };
+            if queue.head.is_null() {
+                queue.tail = knote;
+            } else {
+                links(queue.head).prev = knote;
+            }
+        }
+        queue.head = knote;
+        queue.len = queue.len.wrapping_add(1);
+    }
+
+    /// Takes the knote that has waited longest, and a reference to it.
+    #[inline]
+    pub(crate) fn pop_front(&mut self) -> Option<ARef<Knote>> {
+        // SAFETY: It is in the list of this `Ready`, which the lock guards, hence valid.
+        let front = unsafe { self.queue.head.as_ref() }?;
+        // SAFETY: As above.
+        unsafe { self.unlink(front) };
+        Some(front.into())
+    }
+
+    /// Removes a knote of this kqueue from the ready list, or from that of rechecks. True if it was in
+    /// the ready list.
+    pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
+        self.cancel_recheck(knote);
+        let held = self.holds(knote);
+        if held {
+            // SAFETY: It is in the list of this `Ready`, which the lock guards.
+            unsafe { self.unlink(knote) };
+        }
+        held
+    }
+
+    /// # Safety
+    ///
+    /// The item is in the list.
+    #[inline]
+    unsafe fn unlink(&mut self, item: *const Knote) {
+        let queue = &mut self.queue;
+        // SAFETY: The lock is held; the item and its neighbours are in the list, hence valid.
+        unsafe {
+            let Links { next, prev } = core::mem::replace(links(item), Links::NONE);
+            if prev.is_null() {
+                queue.head = next;
+            } else {
+                links(prev).next = next;
+            }
+            if next.is_null() {
+                queue.tail = prev;
+            } else {
+                links(next).prev = prev;
+            }
+        }
+        queue.len = queue.len.wrapping_sub(1);
+    }
+
+    /// Goes through the list from its head, past at most so many knotes, and does what is decided about each. Those
+    /// that are kept become the last ones, in their order.
+    ///
+    /// Their descriptors are in `table`. Panics if the bodies are another kqueue's.
+    #[inline(always)]
+    pub(crate) fn walk(
+        &mut self,
+        bodies: &mut Bodies,
+        table: CurrentTable,
+        most: usize,
+        mut look: impl Look,
+    ) -> Walked {
+        assert!(self.key().is_with(bodies.key()));
+        // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
+        let names = unsafe { Names::in_rcu(table) };
+        let most = most.min(self.queue.len);
+        let mut left = most;
+        let mut at = self.queue.head;
+        // The first and the last of the knotes that are kept. `first` has a meaning only if there is a last one.
+        let mut first = at;
+        let mut last: *const Knote = ptr::null();
+        // SAFETY: `at` is not null while `left` is not zero: by the invariant of the list there are that many knotes
+        // at least from `at` on. All knotes of the list are valid and of this kqueue, both of whose locks are held;
+        // nobody else has borrowed what those guard.
+        unsafe {
+            while left != 0 {
+                let verdict = look.decide((*at).see(&names));
+                let links = links(at);
+                match verdict {
+                    Verdict::Stop => break,
+                    Verdict::Keep => {
+                        if !ptr::eq(links.prev, last) {
+                            // The knotes in between were removed.
+                            links.prev = last;
+                            if last.is_null() {
+                                first = at;
+                            } else {
+                                self::links(last).next = at;
+                            }
+                        }
+                        last = at;
+                        at = links.next;
+                    }
+                    Verdict::Remove => {
+                        self.queue.len = self.queue.len.wrapping_sub(1);
+                        at = core::mem::replace(links, Links::NONE).next;
+                    }
+                    Verdict::Recheck => {
+                        self.queue.len = self.queue.len.wrapping_sub(1);
+                        at = self.rechecks.push(at);
+                    }
+                }
+                left = left.wrapping_sub(1);
+            }
+            // INVARIANT: The list has the knotes that were not seen, then those that were kept.
+            let queue = &mut self.queue;
+            if at.is_null() {
+                queue.head = if last.is_null() { at } else { first };
+                queue.tail = last;
+            } else {
+                queue.head = at;
+                links(at).prev = ptr::null();
+                if !last.is_null() {
+                    links(queue.tail).next = first;
+                    links(first).prev = queue.tail;
+                    queue.tail = last;
+                }
+            }
+            if !last.is_null() {
+                links(last).next = ptr::null();
+            }
+        }
+        Walked {
+            seen: most.wrapping_sub(left),
+            kept: !last.is_null(),
+        }
+    }
+}
+
+/// What there is to see of a knote.
+pub(crate) struct Seen<'a> {
+    pub(crate) knote: &'a Knote,
+    pub(crate) state: &'a mut State,
+    pub(crate) body: &'a mut Body,
+    pub(crate) fast_path: FastPath,
+    pub(in crate::engine) bound: Option<&'a File>,
+    pub(in crate::engine) names: &'a Names<'a>,
+}
+
+impl<'a> Seen<'a> {
+    /// The file of its descriptor, unless the number refers to another file by now, or to none.
+    #[inline(always)]
+    pub(crate) fn file(&self) -> Option<&'a File> {
+        self.bound
+            .filter(|file| self.names.maps(self.knote.ident(), file))
+    }
+}
+
+/// What a walk is for. (A closure would not be inlined into each of several walks.)
+pub(crate) trait Look {
+    /// Decides about a knote.
+    fn decide(&mut self, seen: Seen<'_>) -> Verdict;
+}
+
+/// What becomes of a knote in a walk.
+pub(crate) enum Verdict {
+    /// It stays where it is, and the walk ends.
+    Stop,
+    Keep,
+    Remove,
+    /// The same, and it goes to the list of rechecks, as its state says.
+    Recheck,
+}
+
+/// What a walk has come to.
+pub(crate) struct Walked {
+    /// How many were kept or removed.
+    pub(crate) seen: usize,
+    /// Some were kept.
+    pub(crate) kept: bool,
+}

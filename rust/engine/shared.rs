@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all kqueues share.
+
+use super::{
+    close::CloseHook,
+    knote_memory::Slabs,
+    limit::Users,
+    nesting::Nesting,
+    ops::Hooks, //
+};
+use kernel::{fmt, prelude::*, sync::Arc};
+
+/// What all kqueues share.
+pub(crate) struct Shared {
+    pub(crate) closes: Arc<CloseHook>,
+    pub(crate) nesting: Arc<Nesting>,
+    pub(crate) users: Arc<Users>,
+    /// Where knotes are made.
+    pub(crate) knotes: Slabs,
+    /// What the filters share.
+    pub(crate) hooks: Hooks,
+}
+
+impl Shared {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let shared = Shared {
+            closes: CloseHook::new()?,
+            nesting: Nesting::new()?,
+            users: Users::new()?,
+            knotes: Slabs::new()?,
+            hooks: Hooks::new()?,
+        };
+        Ok(Arc::new(shared, GFP_KERNEL)?)
+    }
+
+    /// One line for each probe: whether it is registered, and how many watch.
+    pub(crate) fn show_hooks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.closes.show(f)?;
+        self.hooks.show(f)
+    }
+
+    /// Takes all probes away, and waits for those that run. No kqueue is open any more.
+    pub(crate) fn stop(&self) {
+        self.closes.stop();
+        self.hooks.stop();
+    }
+}

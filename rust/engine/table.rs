@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The knotes of one kqueue by (ident, filter).
+//!
+//! A hash table that grows by four when it is full, so that a lookup costs the same
+//! with ten knotes and with a million. One that got sparse shrinks when a knote is added, and is freed when it is empty;
+//! meanwhile its memory counts for the user ([`Charge`]). Idents are the program's to choose; the
+//! hash multiplies by a secret odd number, so that nobody can choose them to
+//! collide.
+
+use super::{
+    knote::{Bodies, Knote},
+    knote_memory::{Key, Place},
+    limit::{Charge, User},
+    ops::Filter, //
+};
+use crate::sys::memory::random::random;
+use core::{mem::ManuallyDrop, ptr};
+use kernel::{
+    prelude::*,
+    sync::{aref::ARef, Arc}, //
+};
+
+/// Binary logarithm of what it grows by.
+const GROWTH_BITS: u32 = 2;
+
+/// The same of how many buckets a knote may have: four times what they are when it has just grown.
+const SPARSE_BITS: u32 = 4;
+
+/// One with no more buckets than that stays as it is.
+const SMALL: usize = 256;
+
+/// All that a kqueue's mutex guards.
+pub(crate) struct Knotes {
+    pub(crate) table: Table,
+    pub(crate) bodies: Bodies,
+}
+
+/// Where the knotes are. It has a reference to each.
+pub(crate) struct Table {
+    key: Key<Table>,
+    /// Chains, linked by [`Knote::next`]. Empty, or a power of two of them.
+    /// (None needs dropping: knotes are taken out before a kqueue is released.)
+    buckets: KVVec<ManuallyDrop<Option<ARef<Knote>>>>,
+    /// What a hash is shifted by to be the number of one.
+    shift: u32,
+    len: usize,
+    /// With fewer knotes than that it shrinks.
+    low: usize,
+    /// With so many more than that it grows.
+    span: usize,
+    charge: Option<Charge>,
+    multiplier: u64,
+}
+
+/// A knote that was found in a table.
+pub(crate) struct Found<'a> {
+    place: Place<'a>,
+    len: &'a mut usize,
+}
+
+impl Found<'_> {
+    #[inline]
+    pub(crate) fn knote(&self) -> &Knote {
+        self.place.knote()
+    }
+
+    /// Takes it out.
+    #[inline]
+    pub(crate) fn remove(self) -> ARef<Knote> {
+        *self.len -= 1;
+        self.place.take()
+    }
+}
+
+/// Puts a value into a slot that has none, so that there is nothing to drop.
+#[inline]
+fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
+    let before = core::mem::replace(slot, value);
+    debug_assert!(before.is_none());
+    core::mem::forget(before);
+}
+
+impl Table {
+    /// No knotes; allocates nothing.
+    pub(crate) fn new(key: Key<Table>) -> Self {
+        Table {
+            key,
+            buckets: KVVec::new(),
+            shift: u64::BITS,
+            len: 0,
+            low: 0,
+            span: 0,
+            charge: None,
+            multiplier: random() | 1,
+        }
+    }
+
+    /// How many knotes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn bucket(&self, ident: u64) -> usize {
+        // If there are none, it is nobody's number.
+        ident.wrapping_mul(self.multiplier).wrapping_shr(self.shift) as usize
+    }
+
+    /// The knote of (ident, filter); the newest, if there is another one that outlives what it was about.
+    #[inline]
+    pub(crate) fn find(&self, ident: u64, filter: Filter) -> Option<&Knote> {
+        let mut at = self.buckets.get(self.bucket(ident))?.as_ref();
+        while let Some(knote) = at {
+            if knote.ident() == ident && knote.filter() == filter {
+                return Some(knote);
+            }
+            at = knote.next(&self.key);
+        }
+        None
+    }
+
+    /// Makes room for one more knote.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` or `ENOSPC`, if there is no room at all; a table that could not grow only gets slower.
+    #[inline]
+    pub(crate) fn reserve(&mut self, user: &Arc<User>) -> Result {
+        if self.len.wrapping_sub(self.low) < self.span {
+            return Ok(());
+        }
+        let bits = if self.len < self.low {
+            // Not again at once, if that fails.
+            self.set_low(0);
+            self.len.max(1).ilog2() + GROWTH_BITS
+        } else {
+            u64::BITS - self.shift + GROWTH_BITS
+        };
+        match self.resize(bits, user) {
+            Err(error) if self.buckets.is_empty() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn resize(&mut self, bits: u32, user: &Arc<User>) -> Result {
+        let size = 1 << bits;
+        let charge = Charge::new(user, size * size_of::<Option<ARef<Knote>>>())?;
+        let mut buckets = KVVec::new();
+        buckets.extend_with(size, ManuallyDrop::new(None), GFP_KERNEL_ACCOUNT)?;
+        self.charge = Some(charge);
+        let mut old = core::mem::replace(&mut self.buckets, buckets);
+        self.set_low(if size > SMALL { size >> SPARSE_BITS } else { 0 });
+        self.shift = u64::BITS - bits;
+        for slot in old.iter_mut() {
+            let mut chain = slot.take();
+            // Backwards, so that each chain keeps its order; most have one knote at most.
+            let mut backwards = None;
+            while let Some(knote) = chain {
+                chain = knote.next_mut(&mut self.key).take();
+                if chain.is_none() && backwards.is_none() {
+                    self.link(knote);
+                    break;
+                }
+                fill(knote.next_mut(&mut self.key), backwards);
+                backwards = Some(knote);
+            }
+            while let Some(knote) = backwards {
+                backwards = knote.next_mut(&mut self.key).take();
+                self.link(knote);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn link(&mut self, knote: ARef<Knote>) {
+        let bucket = self.bucket(knote.ident());
+        if let Some(slot) = self.buckets.get_mut(bucket) {
+            fill(knote.next_mut(&mut self.key), slot.take());
+            fill(slot, Some(knote));
+        }
+    }
+
+    /// Gives its memory back if nothing is in it.
+    #[inline]
+    pub(crate) fn free_if_empty(&mut self) {
+        if self.len == 0 && self.buckets.len() > SMALL {
+            self.free();
+        }
+    }
+
+    #[inline(never)]
+    fn free(&mut self) {
+        self.buckets = KVVec::new();
+        self.shift = u64::BITS;
+        self.set_low(0);
+        self.charge = None;
+    }
+
+    fn set_low(&mut self, low: usize) {
+        self.low = low;
+        self.span = self.buckets.len() - low;
+    }
+
+    /// Adds a knote, for which [`Table::reserve`] has made room.
+    #[inline]
+    pub(crate) fn insert(&mut self, knote: ARef<Knote>) {
+        self.link(knote);
+        self.len += 1;
+    }
+
+    /// The same, to take it out perhaps.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, ident: u64, filter: Filter) -> Option<Found<'_>> {
+        self.search(ident, |knote| {
+            knote.ident() == ident && knote.filter() == filter
+        })
+    }
+
+    #[inline]
+    fn search(&mut self, ident: u64, is: impl FnMut(&Knote) -> bool) -> Option<Found<'_>> {
+        let bucket = self.bucket(ident);
+        let chain = self.buckets.get_mut(bucket)?;
+        Some(Found {
+            place: Place::find(chain, &mut self.key, is)?,
+            len: &mut self.len,
+        })
+    }
+
+    /// Takes a knote out; false if it is not in the table.
+    pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
+        let found = self.search(knote.ident(), |other| ptr::eq(other, knote));
+        let removed = found.map(Found::remove).is_some();
+        self.free_if_empty();
+        removed
+    }
+
+    /// Takes any knote out, to take all. Frees the table when it was the last.
+    pub(crate) fn pop(&mut self, from: &mut usize) -> Option<ARef<Knote>> {
+        while let Some(slot) = self.buckets.get_mut(*from) {
+            if let Some(knote) = slot.take() {
+                fill(slot, knote.next_mut(&mut self.key).take());
+                self.len -= 1;
+                return Some(knote);
+            }
+            *from += 1;
+        }
+        self.free();
+        None
+    }
+
+    /// Calls `each` with every knote.
+    pub(crate) fn for_each<'a>(&'a self, mut each: impl FnMut(&'a ARef<Knote>)) {
+        for slot in self.buckets.iter() {
+            let mut at = slot.as_ref();
+            while let Some(knote) = at {
+                each(knote);
+                at = knote.next(&self.key);
+            }
+        }
+    }
+}

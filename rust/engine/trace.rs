@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's own tracepoints, `kqueue:*` (`rust/kqueue_trace.h`).
+//!
+//! A kqueue is told from others by its address, which traces show hashed. Any context.
+//!
+//! One that nobody traces costs a load here, not a call.
+
+use super::{knote::Knote, kqueue::Kqueue};
+use crate::{generated, uapi::Kevent};
+use core::ptr::from_ref;
+use kernel::{bindings, prelude::*};
+
+/// True if somebody traces that.
+#[inline(always)]
+fn is_traced(tracepoint: *const bindings::tracepoint) -> bool {
+    // SAFETY: One of the module's own. The count of its static key (`static_key_enabled`) is read at once.
+    unsafe { (&raw const (*tracepoint).key.key.enabled.counter).read_volatile() != 0 }
+}
+
+/// A kevent() call begins.
+#[inline]
+pub(crate) fn enter(kqueue: &Kqueue, nchanges: u32, nevents: u32) {
+    if !is_traced(&raw const generated::__tracepoint_kqueue_enter) {
+        return;
+    }
+    // SAFETY: The address is only printed.
+    unsafe { generated::kq_trace_enter(from_ref(kqueue).cast(), nchanges, nevents) };
+}
+
+/// It ends.
+#[inline]
+pub(crate) fn exit(kqueue: &Kqueue, result: &Result<usize>) {
+    if !is_traced(&raw const generated::__tracepoint_kqueue_exit) {
+        return;
+    }
+    let ret = match result {
+        Ok(count) => *count as i64,
+        Err(error) => error.to_errno().into(),
+    };
+    // SAFETY: The address is only printed.
+    unsafe { generated::kq_trace_exit(from_ref(kqueue).cast(), ret) };
+}
+
+/// A knote was made by that change.
+#[inline]
+pub(crate) fn attach(kqueue: &Kqueue, change: &Kevent) {
+    if !is_traced(&raw const generated::__tracepoint_kqueue_attach) {
+        return;
+    }
+    // SAFETY: The kqueue's address is only printed; the event is valid.
+    unsafe { generated::kq_trace_attach(from_ref(kqueue).cast(), &raw const **change) };
+}
+
+/// A knote became pending.
+#[inline]
+pub(crate) fn activate(kqueue: &Kqueue, knote: &Knote) {
+    if !is_traced(&raw const generated::__tracepoint_kqueue_activate) {
+        return;
+    }
+    let (ident, filter) = (knote.ident(), knote.filter().raw());
+    // SAFETY: The address is only printed.
+    unsafe { generated::kq_trace_activate(from_ref(kqueue).cast(), ident, filter) };
+}
+
+/// True if somebody traces deliveries.
+#[inline]
+pub(crate) fn wants_deliveries() -> bool {
+    is_traced(&raw const generated::__tracepoint_kqueue_deliver)
+}
+
+/// An event has reached the program.
+pub(crate) fn deliver(kqueue: &Kqueue, event: &Kevent) {
+    // SAFETY: The kqueue's address is only printed; the event is valid.
+    unsafe { generated::kq_trace_deliver(from_ref(kqueue).cast(), &raw const **event) };
+}
+
+/// A knote ended.
+#[inline]
+pub(crate) fn detach(kqueue: &Kqueue, knote: &Knote) {
+    if !is_traced(&raw const generated::__tracepoint_kqueue_detach) {
+        return;
+    }
+    let (ident, filter) = (knote.ident(), knote.filter().raw());
+    // SAFETY: The address is only printed.
+    unsafe { generated::kq_trace_detach(from_ref(kqueue).cast(), ident, filter) };
+}

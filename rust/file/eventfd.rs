@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Eventfds: the counter, and what can be added to it.
+
+use super::Direction;
+use crate::{engine::ops::FastLook, sys::file::eventfd};
+use kernel::fs::File;
+
+#[inline(never)]
+pub(super) fn room(file: &File) -> FastLook {
+    match eventfd::count_at_once(file) {
+        Some(count) if count < EVENTFD_MOST => FastLook::Ready(room_of_counter(count)),
+        _ => FastLook::Unknown,
+    }
+}
+
+/// The largest value that the counter of an eventfd can have.
+const EVENTFD_MOST: u64 = u64::MAX - 1;
+
+fn room_of_counter(count: u64) -> i64 {
+    i64::try_from(EVENTFD_MOST.saturating_sub(count)).unwrap_or(i64::MAX)
+}
+
+pub(super) fn count(file: &File, direction: Direction) -> Option<i64> {
+    let count = eventfd::count(file)?;
+    match direction {
+        Direction::Read => Some(i64::try_from(count).unwrap_or(i64::MAX)),
+        Direction::Write => Some(room_of_counter(count)),
+        Direction::Except => None,
+    }
+}
+
+/// The counter of an eventfd.
+#[inline(always)]
+pub(super) fn poll_to_read(file: &File) -> FastLook {
+    match eventfd::count_at_once(file).map(i64::try_from) {
+        Some(Ok(count)) => FastLook::ready_if(count != 0, || count),
+        // One that has overflowed is in error.
+        _ => FastLook::Unknown,
+    }
+}

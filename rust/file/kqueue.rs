@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kqueues: the events that wait.
+
+use crate::{
+    engine::{kqueue::Kqueue, ops::FastLook},
+    sys::file::chardev::object_of,
+};
+use kernel::fs::File;
+
+/// The events that wait in a kqueue, unless its lock is not free.
+#[inline(always)]
+pub(super) fn poll_to_read(file: &File) -> FastLook {
+    match object_of::<Kqueue>(file).and_then(|kqueue| kqueue.pending_at_once()) {
+        Some(count) => FastLook::ready_if(count != 0, || count as i64),
+        None => FastLook::Unknown,
+    }
+}
+
+/// The same, waiting for the lock.
+pub(super) fn count(file: &File) -> Option<i64> {
+    Some(object_of::<Kqueue>(file)?.poll_state().0 as i64)
+}

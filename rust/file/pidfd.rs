@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pidfds: readable once the process has ended.
+
+use crate::{
+    engine::ops::FastLook,
+    sys::process::pid::{PidfdState, Process},
+};
+use kernel::fs::File;
+
+/// Whether the process of a pidfd has ended.
+#[inline(always)]
+pub(super) fn poll_to_read(file: &File) -> FastLook {
+    match Process::poll_pidfd(file) {
+        PidfdState::Running => FastLook::Nothing,
+        PidfdState::Exited => FastLook::Ready(1),
+        PidfdState::Gone => FastLook::HungUp(1),
+        PidfdState::Other => FastLook::Unknown,
+    }
+}

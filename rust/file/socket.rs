@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sockets.
+
+use super::{poll, Direction, Look};
+use crate::{
+    engine::ops::FastLook,
+    sys::file::{
+        poll::Events,
+        socket::{Count, Input, Socket, Stream},
+    },
+};
+use kernel::fs::{file::flags::O_NONBLOCK, File};
+
+/// What there is to read from a socket that is no stream. Interrupts are off.
+#[inline(never)]
+pub(super) fn poll_messages(file: &File) -> FastLook {
+    let blocks = file.flags() & O_NONBLOCK == 0;
+    Socket::of(file).map_or(FastLook::Unknown, |socket| {
+        fast_look(socket.messages_at_once(blocks))
+    })
+}
+
+#[inline(never)]
+pub(super) fn tcp_room(file: &File) -> FastLook {
+    fast_look(Stream::Tcp.room(file))
+}
+
+#[inline(never)]
+pub(super) fn unix_stream_room(file: &File) -> FastLook {
+    fast_look(Stream::Unix.room(file))
+}
+
+#[inline(never)]
+pub(super) fn message_room(file: &File) -> FastLook {
+    Socket::of(file).map_or(FastLook::Unknown, |socket| fast_look(socket.room_at_once()))
+}
+
+pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
+    let events = poll(file, direction);
+    let socket = Socket::of(file)?;
+    // For poll(2) a socket that never was connected has hung up.
+    if socket.is_unconnected() {
+        return None;
+    }
+    let error = socket.error();
+    let hup = events.any(Events::HUP);
+    let (no_more_in, no_more_out) = socket.shutdown();
+    let over = match direction {
+        Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
+        Direction::Write => no_more_out,
+    };
+    // An error ends a connection, but not a socket for datagrams. A message in the error queue
+    // ends nothing.
+    let eof = over || hup || (error != 0 && socket.is_connection());
+    let ready = match direction {
+        Direction::Read => (events.any(direction.ready()) && socket.has_low_water()) || error != 0,
+        Direction::Write => events.any(direction.ready()) || error != 0,
+        Direction::Except => events.any(direction.ready()),
+    };
+    (ready || eof).then(|| {
+        let count = match direction {
+            Direction::Read => socket.readable(),
+            Direction::Write => socket.writable().map(Count::Exactly),
+            // At the mark there is nothing before it.
+            Direction::Except => socket.urgent().map(|count| Count::Exactly(count.max(1))),
+        };
+        let (data, more) = match count {
+            // The one that was there is with another thread by now.
+            Some(Count::Exactly(0)) if ready && !eof && socket.is_listening() => (1, false),
+            Some(Count::Exactly(data)) => (data, false),
+            Some(Count::AtLeast(data)) => (data, true),
+            None => (ready.into(), true),
+        };
+        Look {
+            ready,
+            eof,
+            hup,
+            data,
+            more,
+            error,
+        }
+    })
+}
+
+/// What a look at a stream or at the messages of a socket tells.
+#[inline(always)]
+fn fast_look(input: Input) -> FastLook {
+    match input {
+        Input::Bytes(count) => FastLook::Ready(count),
+        Input::Ended(count) => FastLook::Ended(count),
+        Input::HungUp(count) => FastLook::HungUp(count),
+        Input::Nothing => FastLook::Nothing,
+        Input::Other => FastLook::Unknown,
+    }
+}
+
+/// What there is to read from a stream socket.
+#[inline(always)]
+pub(super) fn poll_stream(stream: Stream, file: &File) -> FastLook {
+    fast_look(stream.input(file))
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Terminals, ptys and inotify, which say what there is to read when they are asked by ioctl(2).
+
+use super::{poll, Direction, Look};
+use crate::sys::{
+    file::{ioctl, poll::PollFunction},
+    memory::scratch::Scratch,
+};
+use kernel::fs::{File, LocalFile};
+
+static INOTIFY_POLL: PollFunction = PollFunction::new(c"inotify_poll");
+
+pub(super) fn is(file: &LocalFile) -> bool {
+    ioctl::is_terminal(file) || INOTIFY_POLL.is_of(file)
+}
+
+pub(super) fn look(file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
+    let events = poll(file, direction);
+    match direction {
+        Direction::Read => Look::of(events, direction, || ioctl::readable(file, scratch)),
+        // What has hung up is ready, and takes nothing.
+        Direction::Write => Look::of(events, direction, || ioctl::room(file)).map(|look| Look {
+            data: if look.hup { 0 } else { look.data },
+            ..look
+        }),
+        Direction::Except => Look::of(events, direction, || None),
+    }
+}

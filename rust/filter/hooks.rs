@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What filters share that is in no knote: the probes of all kqueues, and the marks of one user.
+
+use super::{
+    contents::{self, ContentWatcher},
+    mounts::{self, Namespace},
+    process::ProcessWatcher,
+    signal::SignalWatcher,
+    vnode::{self, FileWatcher, Folder}, //
+};
+use crate::{
+    engine::objects::Objects,
+    sys::{
+        file::{eventfd, timerfd},
+        notify::fsnotify::{self, Group, MarkCount, Shares, Sharing},
+        probe::{hook::Hook, seek::SeekHooks, tracepoint::Tracepoint},
+        process::pid::{ExecHook, ForkHook, SignalHook},
+    }, //
+};
+use kernel::{fmt, prelude::*, sync::Arc};
+
+/// The probes, each of which exists while somebody needs it.
+pub(crate) struct Hooks {
+    pub(super) forks: Arc<ForkHook<ProcessWatcher>>,
+    pub(super) execs: Arc<ExecHook<ProcessWatcher>>,
+    pub(super) signals: Arc<SignalHook<SignalWatcher>>,
+    pub(super) seeks: SeekHooks<ContentWatcher>,
+}
+
+/// The marks of each kind that there are, with their names for an administrator.
+fn marks() -> [(&'static str, &'static MarkCount); 4] {
+    [
+        ("content", &contents::MARKS),
+        ("file", &vnode::FILE_MARKS),
+        ("folder", &vnode::FOLDER_MARKS),
+        ("mount", &mounts::MARKS),
+    ]
+}
+
+impl Hooks {
+    /// Nobody needs any yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Hooks {
+            forks: Hook::new(Tracepoint::new())?,
+            execs: Hook::new(Tracepoint::new())?,
+            signals: Hook::new(Tracepoint::new())?,
+            seeks: SeekHooks::new()?,
+        })
+    }
+
+    /// For an administrator: a line for each probe, and for each kind of marks.
+    pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.forks.show("fork", f)?;
+        self.execs.show("exec", f)?;
+        self.signals.show("signal", f)?;
+        self.seeks.show(f)?;
+        for (name, marks) in marks() {
+            writeln!(f, "{name} marks: {}", marks.get())?;
+        }
+        writeln!(f, "eventfd counters: {}", eventfd::state())?;
+        writeln!(f, "timerfd counts: {}", timerfd::state())
+    }
+
+    /// Takes all probes away, and waits for those that run, and until all marks are freed. No kqueue is open any more.
+    pub(crate) fn stop(&self) {
+        self.forks.stop();
+        self.execs.stop();
+        self.signals.stop();
+        self.seeks.stop();
+        for (_, marks) in marks() {
+            fsnotify::wait_until_freed(marks);
+        }
+    }
+}
+
+/// The marks of one user.
+#[pin_data]
+pub(crate) struct UserMarks {
+    #[pin]
+    pub(super) files: Group<FileWatcher>,
+    #[pin]
+    pub(super) contents: Group<ContentWatcher>,
+    #[pin]
+    folders: Shares<Folder>,
+    #[pin]
+    mounts: Shares<Namespace>,
+}
+
+impl UserMarks {
+    /// None yet.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            files <- Group::new(),
+            contents <- Group::new(),
+            folders <- Shares::new(),
+            mounts <- Shares::new(),
+        })
+    }
+}
+
+impl Sharing<Folder> for Objects {
+    fn shares(&self) -> &Shares<Folder> {
+        &self.marks.folders
+    }
+}
+
+impl Sharing<Namespace> for Objects {
+    fn shares(&self) -> &Shares<Namespace> {
+        &self.marks.mounts
+    }
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files and descriptors: devices, tables of descriptors, polling, and what single kinds of files hold.
+
+pub(crate) mod chardev;
+pub(crate) mod closing;
+pub(crate) mod contents;
+pub(crate) mod eventfd;
+pub(crate) mod fdinfo;
+pub(crate) mod fdtable;
+pub(crate) mod ioctl;
+pub(crate) mod pipe;
+pub(crate) mod poll;
+pub(crate) mod proof;
+pub(crate) mod seqfile;
+pub(crate) mod socket;
+pub(crate) mod timerfd;
+pub(crate) mod waitqueue;

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory: caches, containers, and words that others write.
+
+pub(crate) mod arrayvec;
+pub(crate) mod erased;
+pub(crate) mod field;
+pub(crate) mod memcg;
+pub(crate) mod ram;
+pub(crate) mod random;
+pub(crate) mod scratch;
+pub(crate) mod slab;
+pub(crate) mod treap;

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Probes into the kernel: function probes, tracepoints, and the objects that are watched by them.
+
+pub(crate) mod fprobe;
+pub(crate) mod hook;
+pub(crate) mod seek;
+pub(crate) mod symbol;
+pub(crate) mod tracepoint;
