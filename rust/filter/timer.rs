@@ -145,7 +145,7 @@ fn flags(change: &Kevent) -> u16 {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
     let is_time = change.fflags & NOTE_ABSTIME != 0;
     let clock = if change.fflags & NOTE_BOOTTIME != 0 {

@@ -64,6 +64,7 @@ impl FilterOps for User {
 }
 
 /// What the knote saves is the event's own, not what the change said.
+#[inline(always)]
 fn touch(body: &mut Body, change: &Kevent, is_new: bool) {
     if is_new {
         body.fflags = 0;
