@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 
-# The kernel to build the module for: its configured build tree.
+# The configured build tree of the kernel for which the module is built.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall deb demo test test-hostile test-race fuzz bench check check-programs clean help
+.PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall \
+	deb demo test test-hostile test-race fuzz bench check check-programs clean help
 
 all: modules userspace
 
@@ -17,7 +18,7 @@ lib:
 userspace: lib
 	cargo build --release
 
-# Builds nothing, since it runs as root.
+# These targets run as root, so they build nothing.
 install install-lib uninstall dkms-install dkms-uninstall:
 	@KDIR="$(KDIR)" scripts/install.sh $@
 
@@ -55,19 +56,19 @@ clean:
 		-o -name bindings_generated.rs \) -delete
 
 help:
-	@echo 'make                 the module for the running kernel, library and samples'
-	@echo 'make KDIR=TREE       the module for the kernel of that build tree'
-	@echo 'make lib             the C library alone, without cargo (CC, CFLAGS, LDFLAGS); make install-lib installs it'
-	@echo 'make install         library, headers, kqtrace, and the module if it was built (PREFIX, DESTDIR)'
-	@echo 'make dkms-install    the module, built again for each kernel'
-	@echo 'make uninstall       takes that away; so does make dkms-uninstall'
-	@echo 'make deb             Debian packages of module (DKMS), library and kqtrace, in build/deb'
-	@echo 'make demo            an echo server on kqueue, in a virtual machine'
-	@echo 'make test            all tests, in a virtual machine; ONLY=NAME: those with that name'
-	@echo 'make fuzz            random calls in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug or race, ARGS of its own'
-	@echo 'make test-hostile    what a user who means harm costs others; QUICK=1, ONLY=NAMES'
-	@echo 'make test-race       data races, on a kernel that looks for them; SECONDS=N of stress, and of the fuzzer; ONLY=NAME'
-	@echo 'make bench           what things cost, against epoll and others, in a virtual machine; QUICK=1, ONLY=LETTERS'
-	@echo 'make check-programs  tests of programs that others wrote, on kqueue, in a virtual machine; PROGRAMS="NAMES"'
-	@echo 'make check           formatting and lints of module and userspace'
-	@echo 'make clean           takes away what was built here (not the cached kernels)'
+	@echo 'make                 build the module for the running kernel, the library and the samples'
+	@echo 'make KDIR=TREE       build the module for the kernel of that build tree'
+	@echo 'make lib             build only the C library, without cargo (CC, CFLAGS, LDFLAGS); make install-lib installs it'
+	@echo 'make install         install library, headers, kqtrace, and the module if built (PREFIX, DESTDIR)'
+	@echo 'make dkms-install    have DKMS build and install the module for each kernel'
+	@echo 'make uninstall       remove what make install installed; make dkms-uninstall removes the module'
+	@echo 'make deb             build Debian packages of module (DKMS), library and kqtrace in build/deb'
+	@echo 'make demo            run an echo server that uses kqueue, in a virtual machine'
+	@echo 'make test            run all tests in a virtual machine; ONLY=NAME: only those whose names match'
+	@echo 'make fuzz            run the fuzzer in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug|race, ARGS'
+	@echo 'make test-hostile    measure what an attacker can make other users pay; QUICK=1, ONLY=NAMES'
+	@echo 'make test-race       search for data races; SECONDS=N for the stress test and the fuzzer; ONLY=NAME'
+	@echo 'make bench           compare costs with epoll and others in a virtual machine; QUICK=1, ONLY=LETTERS'
+	@echo 'make check-programs  run the tests of other programs with kqueue; PROGRAMS="NAMES"'
+	@echo 'make check           check formatting and lints of the module and of userspace'
+	@echo 'make clean           remove what was built here, except the cached kernels'

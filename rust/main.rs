@@ -2,107 +2,136 @@
 
 //! kqueue: the BSD event interface.
 //!
-//! `/dev/kqueue` is a misc device; each open file of it is a [`Kqueue`](kqueue::Kqueue), and one
-//! ioctl is `kevent()`. `Documentation/design.md` tells the story of a call and of an event; this
-//! is what the code relies on.
+//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`](engine::kqueue::Kqueue), and one ioctl is
+//! `kevent()`. `Documentation/design.md` shows the floors of the crate and the path of a call and of
+//! an event. This page lists what the code relies on.
+//!
+//! # Vocabulary
+//!
+//! | Term | Meaning |
+//! |---|---|
+//! | knote | one registered event, unique in its kqueue by (ident, filter) |
+//! | filter | what one kind of event source means by "ready" and by `data`; a row of the table in `filter` |
+//! | source | what a filter keeps for a knote; dropping it detaches the knote |
+//! | register | apply a change: add, modify or delete a knote |
+//! | attach, detach | connect a knote with its event source, and disconnect it |
+//! | activate | mark a knote active because its source fired, and queue it if it is due |
+//! | ready list | the knotes that are pending, in the order in which they are reported |
+//! | pending | in the ready list, or taken off it by a scan that has not decided yet (in flight) |
+//! | scan | go through the ready list, evaluate the knotes and deliver events |
+//! | evaluate | run the filter, or do the same under the spin lock (fast path) |
+//! | deliver | copy an event to the program |
+//! | requeue | put a knote back into the ready list after a scan has evaluated it |
+//! | recheck | evaluate a knote again after some time, because its source may not fire |
+//! | retire, remove | take a knote off the ready list for good; then take it out of the table and detach it |
+//! | bind | tie a knote to a descriptor of a table, so that the close of the descriptor removes it |
 //!
 //! # Locking
 //!
-//! From the outermost in:
+//! The order, from the outermost to the innermost lock:
 //!
-//! 1. `Locks::knotes`, a mutex. Held by who registers, scans or removes. Filters run under it, and
-//!    they call `->poll` and `->unlocked_ioctl`, which may sleep as long as it likes: who is being killed waits for the
-//!    mutex no longer (`sys::lock::killable`), and what such a task had to remove is done by the owner of the mutex when it
-//!    releases that (`Kqueue::settle`). Events are copied out under it, but with page faults off
-//!    (`engine::usercopy`).
-//!    Under it, but not under each other: the mutex of all edges between kqueues (`nesting`), that
-//!    of all users (`limit`), that of a probe's registration (`sys::probe::hook`), and those of a user's marks
-//!    (`sys::notify::fsnotify`), with fsnotify's own in them.
-//! 2. The locks of event sources: a wait queue's (for processes under tasklist_lock), siglock.
-//!    Not ours, but their wake-ups run under them and go on to 3 and 4.
-//! 3. The lock of a part of the bindings (`engine::close`) or of a shard of watches (`sys::probe::hook`), or of a mark's
-//!    target (`sys::notify::fsnotify`), in that a folder's or a mount namespace's watchers; in it that of what was heard of a
-//!    process, a file, its contents or mounts (`filter`). Spin locks, all but those of bindings and marks with interrupts off. By itself,
-//!    that of a user's watched objects (`objects`).
-//! 4. `Locks::ready`, a spin lock, interrupts off. No reference is dropped under it. A scan polls many kinds of files
-//!    under it (`filter::poll_fast`). Some of these have a lock of 2, or one under which a lock of 2 may be taken: the
-//!    wait queue's of a pipe (`sys::file::pipe`), those of a socket's queues (`sys::file::socket`), and the lock of this kind of a
-//!    kqueue in a kqueue. A scan tries such a lock and does not wait for it; while it has the lock it takes no other one
-//!    but the second queue's of a UDP socket, which it tries as well. Sleepers are woken under it (`engine::sleepers`): the
-//!    scheduler's locks nest in it.
-//!    The kqueue's timer is set under it (`engine::recheck`): the lock of an hrtimer base nests in it, under which no
-//!    timer's function runs.
+//! 1. `Locks::knotes`, a mutex. A task holds it while it registers, scans or removes. It is a mutex
+//!    because filters run under it and call `->poll` and `->unlocked_ioctl`, which may sleep. A task
+//!    that is being killed stops waiting for it (`sys::lock::killable`); the owner removes what that
+//!    task had to remove when it unlocks the mutex (`Kqueue::settle`). Events are copied out under the
+//!    mutex with page faults disabled (`engine::usercopy`).
+//!    These mutexes nest in it, but not in each other: that of all edges between kqueues
+//!    (`engine::nesting`), that of all users (`engine::limit`), that of a probe's registration
+//!    (`sys::probe::hook`), and those of a user's marks (`sys::notify::fsnotify`), in which fsnotify's
+//!    own locks nest.
+//! 2. The locks of event sources: of a wait queue (for processes under tasklist_lock), and siglock.
+//!    They belong to the kernel. Wake-up functions run under them and take 3 and 4.
+//! 3. The spin locks that find knotes: of a part of the bindings (`engine::close`), of a shard of
+//!    watches (`sys::probe::hook`), and of a mark's target (`sys::notify::fsnotify`), in which the lock
+//!    of the watchers of a directory or a mount namespace nests. In each of them nests the lock of what a
+//!    filter has recorded of a process, a file, its contents or mounts (`filter`). Interrupts are
+//!    disabled under all of them except those of bindings and marks, which no interrupt takes. The lock
+//!    of a user's watched objects (`engine::objects`) nests in none of the others.
+//! 4. `Locks::ready`, a spin lock with interrupts disabled. It is the innermost lock of an activation,
+//!    so that a source can activate a knote from any context. No reference is dropped under it, since
+//!    the last one would detach. These locks nest in it:
+//!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a lock
+//!      that a wake-up may hold: the wait queue of a pipe (`sys::file::pipe`), the queues of a socket
+//!      (`sys::file::socket`), and this same lock of an inner kqueue. A scan tries such a lock and does
+//!      not wait for it, which would be the wrong order. While it holds one, it takes no other lock
+//!      except the second queue of a UDP socket, which it tries as well.
+//!    - Sleepers are woken under it (`engine::sleepers`), so the scheduler's locks nest in it.
+//!    - The timer of rechecks is armed under it (`engine::recheck`), so the lock of an hrtimer base
+//!      nests in it. No function of a timer runs under that lock.
 //!
-//! Who sleeps looks whether something is pending, and queues, in one round of 4; who makes something pending wakes
-//! one in the same round. A scan, which has the mutex that the other one will want, wakes when it is done with 4.
-//! Pollers and SIGIO are told from an irq_work, under nothing (`sys::notify::notifier`); so a kqueue in a kqueue nests no
-//! locks of one kind.
+//! A sleeper checks whether a knote is pending and queues itself in one critical section of 4. An
+//! activation makes a knote pending and wakes one sleeper in one critical section of 4. So no wake-up
+//! is lost. A scan wakes sleepers after it has released 4, because the sleeper needs the mutex next.
+//! Pollers are woken, and SIGIO is sent, from an irq_work without any lock (`sys::notify::notifier`).
+//! So no two locks of one kind nest when a kqueue watches a kqueue.
 //!
-//! Who has 3 or 4 is in an RCU read-side critical section. Some of what is read under them relies on that: the table of
-//! descriptors (`sys::file::fdtable`), a sleeper's task.
+//! The holder of 3 or 4 is in an RCU read-side critical section. The descriptor table
+//! (`sys::file::fdtable`) and the task of a sleeper are read under that protection.
 //!
-//! # State of others
+//! # State of other subsystems
 //!
-//! What is private to another subsystem is read only of what is positively known to be of a kind
-//! (by its family, type and protocol, by its operations or what it is polled with) whose locking
-//! rule is named where it is read, and was checked against that subsystem's source. All else is
-//! asked by its public operations, `->poll`, or `FIONREAD` where those who answer take their own
-//! locks and cannot be kept waiting, or counts as 1. That holds for sockets (`sys::file::socket` has the
-//! list), pipes (`sys::file::pipe`), eventfds (`sys::file::eventfd`), timerfds (`sys::file::timerfd`), terminals and inotify
-//! (`sys::file::ioctl`), and pidfds, whose process is in their inode as long as that is there (`sys::process::pid`). A file's
-//! operations are read once for what is done with them, as a hang-up or a hot unplug may replace them
-//! (`sys::file::poll::operations`). How much is looked at under a lock is bounded, as others may choose how much there is:
-//! a scan counts four messages of each socket under the spin lock, and 32 without it.
+//! Private state of another subsystem is read only of a file whose kind was positively identified: by
+//! family, type and protocol, by its operations, or by its poll function. The locking rule of that
+//! kind is named where the state is read, and was checked against the source of the subsystem. This
+//! holds for sockets (`sys::file::socket` has the list), pipes, eventfds, timerfds (the files of these
+//! names in `sys::file`) and pidfds (`sys::process::pid`). Everything else is asked through public
+//! operations: `->poll`, and `FIONREAD` of terminals and inotify (`sys::file::ioctl`), which take
+//! their own locks and do not wait for other tasks. What is not counted reports 1.
+//!
+//! The operations of a file are read once for what is done with them, since a hang-up or a hot unplug
+//! may replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded, since
+//! others may choose how much there is: a scan counts four messages of a socket under the spin lock,
+//! and 32 without it.
 //!
 //! # Field protection
 //!
-//! | What | By |
+//! | What | Protected by |
 //! |---|---|
-//! | `Table`, every knote's place in it, and its `Body` | the mutex |
+//! | `Table`, the place of each knote in it, and `Body` | the mutex |
 //! | the mark of a knote's pipe (`pipe_mark`) | atomic; written under the mutex, read while the knote is to be rechecked |
-//! | `Ready` and every knote's state and links | the spin lock. Who has it, and finds a knote in the list, may use that. That a knote is retired or unlinked may be seen without it: the state is atomic |
-//! | a knote's links in a tree of bindings (`engine::close`) | the lock of that tree, until the close probe has taken it out; then they are the memory of a task work |
-//! | the file that a knote is bound to | the mutex, or the spin lock while the knote is to be rechecked; does not change while it is in a tree |
-//! | a knote's timer | the mutex; that it has fired, its function tells without |
-//! | a knote's wait-queue entry | the source's wait-queue lock; linked and unlinked under the mutex |
+//! | `Ready`, and the state and the links of each knote | the spin lock. Its holder may use any knote that is in the list. The state is atomic, so that a task without the lock may ask whether a knote is retired or unlinked |
+//! | the links of a knote in a tree of bindings (`engine::close`) | the lock of that tree, until the close probe has taken the knote out. Then they are the memory of a task work |
+//! | the file that a knote is bound to | the mutex, or the spin lock while the knote is to be rechecked. It does not change while the knote is in a tree |
+//! | the timer of a knote | the mutex. Its function reports without the mutex that it has fired |
+//! | the wait-queue entry of a knote | the wait-queue lock of the source. It is linked and unlinked under the mutex |
 //! | `Knote::ident`, `filter`, `kqueue` | never change |
 //!
 //! # Contexts
 //!
-//! | Callback | Context | Does |
+//! | Callback | Context | What it does |
 //! |---|---|---|
-//! | wake function of a wait-queue entry | under the source's wait-queue lock, interrupts off | activates |
+//! | wake function of a wait-queue entry | under the wait-queue lock of the source, interrupts disabled | activates |
 //! | timer | hard interrupt | activates |
-//! | exit of a process | its last thread, under tasklist_lock and the wait queue's, interrupts off | activates |
-//! | fork probe | the forking task, before the child runs, no locks | makes a child's knote, activates |
-//! | exec probe | the task, under a shard's lock | activates |
-//! | signal probe | the sender, maybe an interrupt, under siglock and a shard's | counts, activates |
-//! | mark of a file | who changes it, maybe under the inode's locks, and the mark's | activates |
-//! | mark of mounts | who mounts, under the mark's lock | activates a few, queues `telling` |
-//! | `telling` work | kernel thread | activates the others, in rounds |
-//! | probe of offsets | who moves it, preemption off, under a shard's lock | activates |
-//! | close probes, that of descriptors opened with `O_PATH` too | the closing task, maybe with preemption off, under a lock of the bindings | retires, queues the knote as task work |
+//! | exit of a process | its last thread, under tasklist_lock and the wait-queue lock, interrupts disabled | activates |
+//! | fork probe | the forking task, before the child runs, no locks | makes the knote of a child, activates |
+//! | exec probe | the task, under the lock of a shard | activates |
+//! | signal probe | the sender, maybe an interrupt, under siglock and the lock of a shard | counts, activates |
+//! | mark of a file | the task that changes the file, maybe under the inode's locks, and under the lock of the mark | activates |
+//! | mark of a mount namespace | the task that mounts, under the lock of the mark | activates a few knotes, queues a work |
+//! | that work | kernel thread | activates the other knotes, in bounded steps |
+//! | probe of offsets | the task that moves the offset, preemption disabled, under the lock of a shard | activates |
+//! | close probes | the closing task, maybe with preemption disabled, under a lock of the bindings | retires, queues the knote as task work |
 //! | task work | the closing task, before it returns to userspace | removes; finishes a walk of the probe |
-//! | release of the mutex | its owner | removes what a task that was killed has left |
-//! | irq_work | hard interrupt, no locks | wakes pollers, SIGIO |
+//! | unlock of the mutex | its owner | removes what a killed task has left |
+//! | irq_work | hard interrupt, no locks | wakes pollers, sends SIGIO |
 //!
 //! # Removal
 //!
-//! A knote ends in two steps. It is *retired* under the spin lock: off the list, never queued
-//! again (`State::delete`). Then, under the mutex, it is *removed*: out of the table, and its source
-//! is detached or dropped, which waits for callbacks in flight. Both may be done twice.
+//! A knote ends in two steps. It is *retired* under the spin lock: it leaves the ready list and is
+//! never queued again (`State::delete`). Then it is *removed* under the mutex: it leaves the table, and
+//! its source is dropped, which waits for running callbacks. Both steps may be done twice.
 //!
-//! - Path A, `EV_DELETE`: both at once.
-//! - Path B, `EV_ONESHOT` was reported: both at once, within the scan.
-//! - Path C, the descriptor was closed: retired by the close probe, removed by task work. A scan
-//!   or a registration that comes between finds the number unbound, and removes it itself.
-//! - Path D, the kqueue's last descriptor in its table was closed (`->flush`), or its file was
+//! - Path A, `EV_DELETE`: both steps at once.
+//! - Path B, `EV_ONESHOT` was delivered: both steps at once, in the scan.
+//! - Path C, the descriptor was closed: the close probe retires, a task work removes. A scan or a
+//!   registration that comes in between finds that the number is unbound, and removes the knote.
+//! - Path D, the last descriptor of the kqueue in its table was closed (`->flush`), or its file was
 //!   released: the table is emptied.
 //!
 //! | | A | B | C | D |
 //! |---|---|---|---|---|
-//! | A, B | the mutex | the mutex | retire: the spin lock; removed by whoever is first | the mutex |
-//! | C | | | the spin lock, then the mutex | D finds it in the table, or C comes later and finds no source |
+//! | A, B | the mutex | the mutex | the spin lock orders the retirement; the first one removes | the mutex |
+//! | C | | | the spin lock, then the mutex | D finds the knote in the table, or C comes later and finds no source |
 #![warn(clippy::incompatible_msrv)]
 #![crate_name = "kqueue"]
 

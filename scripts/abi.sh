@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# abi.sh [--check]: makes lib/src/abi.rs from include/uapi/linux/kqueue.h, or
-# checks that it is what the header says.
+# abi.sh [--check]: generates lib/src/abi.rs from include/uapi/linux/kqueue.h. With --check,
+# compares the existing file with the header.
 source "$(dirname "$0")/common.sh"
 assignments=$("$top/scripts/toolchain.sh")
 eval "$assignments"
@@ -17,7 +17,7 @@ trap 'rm -f "$made"' EXIT
 } >"$made"
 rustfmt --edition 2021 "$made"
 if [ "${1:-}" = --check ]; then
-	diff -u "$top/lib/src/abi.rs" "$made" || die "lib/src/abi.rs is not what the header says: run scripts/abi.sh"
+	diff -u "$top/lib/src/abi.rs" "$made" || die "lib/src/abi.rs does not match the header: run scripts/abi.sh"
 else
 	cp "$made" "$top/lib/src/abi.rs"
 fi

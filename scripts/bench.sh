@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# bench.sh [--quick] [LETTERS]: what things cost through kqueue and through what one would use
-# instead, on the plain kernel: once by the clock, once counting instructions. With LETTERS, only
-# those workloads. Leaves JSON and a chart in build/bench.
+# bench.sh [--quick] [LETTERS]: measures workloads with kqueue and with other interfaces on the
+# plain kernel, first in nanoseconds and then in instructions. LETTERS selects workloads. The
+# results, as JSON and as a chart, are stored in build/bench.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 quick=()
@@ -21,9 +21,9 @@ cargo build --quiet --release -p kqueue-bench
 out=$top/build/bench
 mkdir -p "$out"
 
-# measure UNIT: one boot.
+# measure UNIT: boots the kernel once and measures in that unit.
 measure() {
-	say "booting the plain kernel, to count $1"
+	say "booting the plain kernel to measure in $1"
 	rm -f "$out/$1.json"
 	scripts/guest.sh "$tree" 3600 "$out/$1" scripts/bench-guest.sh "$module" target/release/kqueue-bench \
 		run "${quick[@]}" "${only[@]}" --unit "$1" --module "$module" --emulation "$emulation" \
@@ -31,7 +31,8 @@ measure() {
 }
 
 KQUEUE_GUEST_MEMORY=3G measure ns
-# On one processor, whose clock counts what it does. (Hardware counts elsewhere: perf stat.)
+# The clock of this machine, which has one processor, counts instructions. (On hardware, use
+# perf stat.)
 KQUEUE_GUEST_MEMORY=3G KQUEUE_GUEST_CPUS=1 KQUEUE_GUEST_QEMU="-icount shift=0,sleep=off" measure instructions
 target/release/kqueue-bench report --chart "$out/ratios.svg" "$out"/ns/results.json "$out"/instructions/results.json
 say "the results: $out/{ns,instructions}/results.json; the chart: $out/ratios.svg"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# check-programs.sh [--kernel plain|debug] [NAME...]: builds programs written for kqueue, runs their
-# own tests in a guest on it and on what they use on Linux otherwise, and prints a table. Fails if
-# one fails on kqueue. What there is of them: selftests/programs/NAME.sh.
+# check-programs.sh [--kernel plain|debug] [NAME...]: builds programs that support kqueue, runs
+# their own tests in a guest with kqueue and with the interface that they use on Linux otherwise,
+# and prints a table. Fails if a test fails with kqueue. selftests/programs/NAME.sh describes each
+# program.
 source "$(dirname "$0")/common.sh"
 source "$top/selftests/programs/tools.sh"
 cd "$top"
@@ -35,7 +36,7 @@ say "booting the $kernel kernel, to run the tests of: $*"
 status=0
 scripts/guest.sh "$tree" "$seconds" "$out" selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
 
-# row WHICH: its counts, for the table.
+# row WHICH: prints the counts of one backend for the table.
 row() { sed 's/ /, /g' "$out/$name.$1.counts" 2>/dev/null || echo none; }
 {
 	echo "| Program | Built for kqueue by | On kqueue | Instead | | What is run |"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# check-tree.sh [--headers] TREE: says in one line why a module in Rust cannot be built for
-# the kernel of that build tree, if that is so. --headers: what a distribution's header package leaves
-# out does not count, since distro-tree.sh makes it.
+# check-tree.sh [--headers] TREE: checks whether a module in Rust can be built for the kernel of
+# that build tree. If not, it fails and prints the reason in one line. With --headers, it ignores
+# the files that the header packages of distributions lack, because distro-tree.sh generates them.
 top=$(cd "$(dirname "$0")/.." && pwd)
 headers=
 if [ "$1" = --headers ]; then
@@ -27,7 +27,8 @@ for option in MODULES FPROBE TRACEPOINTS FILE_LOCKING FSNOTIFY KALLSYMS HIGH_RES
 	has $option || missing+=("CONFIG_$option")
 done
 [ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable and rebuild"
-# Probes of functions run with preemption off, where the spin locks of such a kernel may not be taken: they sleep.
+# Function probes run with preemption disabled. There the spin locks of a real-time kernel must not
+# be taken, because they sleep.
 ! has PREEMPT_RT || no "a kernel with CONFIG_PREEMPT_RT is not supported: what hears of closes may not sleep, its locks do"
 [ -n "$headers" ] || [ -f "$tree/rust/libkernel.rmeta" ] ||
 	no "rust/libkernel.rmeta is missing, as in header packages: 'scripts/distro-tree.sh $release' makes it from linux-source"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Formatting and lints, of the module with the kernel's settings and of
-# userspace; warnings are errors.
+# check.sh: checks formatting and runs lints on the module, with the kernel's settings, and on the
+# userspace code. Warnings are errors.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 source=$(scripts/kernel-source.sh)
@@ -17,17 +17,17 @@ scripts/module.sh debug clippy >/dev/null
 say "clippy, userspace"
 cargo clippy --quiet --workspace --all-targets -- -D warnings
 
-say "the Rust ABI is the header's"
+say "lib/src/abi.rs agrees with the header"
 scripts/abi.sh --check
 
-say "the table of differences is the tests'"
+say "the table of differences agrees with the tests"
 scripts/compatibility.sh --check
 
-say "the crate's documentation, and its examples"
+say "documentation and examples of the crate"
 RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --no-deps -p kqueue
 cargo test --quiet --doc -p kqueue >/dev/null
 
-say "the manual, and its examples"
+say "manual and its examples"
 mandoc -Tlint -W warning Documentation/man/*
 scripts/manual.sh build/manual
 

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Common to all scripts: where things are, how to speak, how to fail.
+# Definitions for all scripts: paths, messages, and failure.
 
 set -euo pipefail
 
 # shellcheck disable=SC2034 # Used by the scripts that source this one.
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# Everything that is costly to make lives here, outside the clone.
+# The cache is outside the clone. It contains everything that takes long to build.
 cache=${KQUEUE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kqueue-dev}
 mkdir -p "$cache"
 
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# Runs a command with its output in a log; shows the end of the log only when it fails.
+# Runs a command with its output in a log. Prints the end of the log if the command fails.
 logged() {
 	local log=$1
 	shift
 	if ! "$@" >"$log" 2>&1; then
 		tail -n 40 "$log" >&2
-		die "failed: $* (whole log: $log)"
+		die "failed: $* (complete log: $log)"
 	fi
 }
 
-# The device node may be there on a machine whose processor has no virtualization.
+# The device node can exist on a machine whose processor does not support virtualization.
 has_kvm() { grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; }

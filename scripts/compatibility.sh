@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# compatibility.sh [--check]: makes the table of Documentation/compatibility.md from the tests that
-# say "Differs from WHOM: WHAT" and "Because WHY" above them, or checks that it is what they say.
+# compatibility.sh [--check]: generates the table of Documentation/compatibility.md from the tests
+# whose comments contain "Differs from WHOM: WHAT" and "Because WHY". With --check, compares the
+# existing table with the tests.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 page=Documentation/compatibility.md
@@ -36,9 +37,9 @@ awk '/^<!-- begin/ { print; exit } { print }' "$page" >"$made"
 	awk '/^<!-- end/ { found = 1 } found' "$page"
 } >>"$made"
 [ "$(rows | wc -l)" = "$(grep -c '^/// Differs from' -r selftests/src --include='*.rs' -h | awk '{ n += $1 } END { print n }')" ] ||
-	die "a test says how it differs, but not in the way that the table is made from"
+	die "a comment \"Differs from\" is not in the form from which the table is generated"
 if [ "${1:-}" = --check ]; then
-	diff -u "$page" "$made" || die "$page is not what the tests say: run scripts/compatibility.sh"
+	diff -u "$page" "$made" || die "$page does not match the tests: run scripts/compatibility.sh"
 else
 	cp "$made" "$page"
 fi

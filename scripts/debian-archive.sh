@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Packages of suites that the machine itself does not follow, through an apt
-# of our own: its lists and its sources are in the cache, so that nothing of
-# the system's configuration changes and nothing is upgraded.
+# Fetches packages of suites that the machine's own configuration does not include. The lists and
+# sources of apt are in the cache, so the configuration of the system does not change and nothing is
+# upgraded.
 
 archive=$cache/apt
 suites='trixie trixie-backports'
 types=deb
 
-# archive_apt TOOL ARGUMENTS...: apt-get or apt-cache, with that configuration.
+# archive_apt TOOL ARGUMENTS...: runs apt-get or apt-cache with this configuration.
 archive_apt() {
 	"$@" -o Dir::Etc::SourceList="$archive/suites.sources" \
 		-o Dir::Etc::SourceParts=/dev/null \
@@ -18,14 +18,14 @@ archive_apt() {
 		-o Acquire::Languages=none
 }
 
-# Refreshes the lists, at most once a run of the scripts.
+# Updates the lists, at most once per run of the scripts.
 archive_update() {
 	[ -z "${KQUEUE_ARCHIVE_FRESH:-}" ] || return 0
 	local uri keys
-	# The mirror is whichever one this machine already uses.
+	# Use the mirror that this machine already uses.
 	uri=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' |
 		sed -n 's/^Debian|Debian|//p' | sort -u | head -n 1)
-	[ -n "$uri" ] || die "apt follows no Debian archive; run 'apt-get update' first"
+	[ -n "$uri" ] || die "apt has no lists of a Debian archive: run 'apt-get update' first"
 	keys=$(printf '%s ' /usr/share/keyrings/debian-archive-*-automatic.gpg)
 	mkdir -p "$archive/lists/partial" "$archive/cache/archives/partial"
 	cat >"$archive/suites.sources" <<-SOURCES
@@ -39,7 +39,7 @@ archive_update() {
 	export KQUEUE_ARCHIVE_FRESH=1
 }
 
-# archive_unpack PACKAGE=VERSION DIR: the package's files below DIR.
+# archive_unpack PACKAGE=VERSION DIR: unpacks the files of the package into DIR.
 archive_unpack() {
 	local dir=$2
 	mkdir -p "$dir/deb"

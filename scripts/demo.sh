@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# The main job, from nothing: a TCP server on kqueue, serving on Debian's stock kernel.
+# demo.sh: builds everything from scratch, boots Debian's stock kernel, and runs a TCP server that
+# uses kqueue.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 scripts/host-packages.sh

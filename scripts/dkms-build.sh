@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# dkms-build.sh TREE [VARIABLE=VALUE...]: what DKMS runs to build the module. The compilers that it
-# names are guesses; the kernel's build tree says itself what it was built with. Headers without the
-# Rust part are completed on the way, by distro-tree.sh.
+# dkms-build.sh TREE [VARIABLE=VALUE...]: builds the module for DKMS. The compilers that DKMS passes
+# are guesses, so they are ignored: the build tree of the kernel states what it was built with. If
+# the headers lack the Rust part, distro-tree.sh generates it.
 exec make -C "$(dirname "$0")/.." KDIR="$1" modules

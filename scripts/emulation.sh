@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# emulation.sh: fetches the userspace emulation of kqueue, to compare with, and
-# prints the path of its library. The system is left alone.
+# emulation.sh: fetches the userspace emulation of kqueue, which the benchmarks use for comparison,
+# and prints the path of its library. It does not change the system.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
-# Lists of its own: the kernel must not come from that suite.
+# The lists are separate, because the kernel must not be taken from this suite.
 archive=$cache/apt-experimental
 suites=experimental
 unset KQUEUE_ARCHIVE_FRESH

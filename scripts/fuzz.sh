@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# fuzz.sh KERNEL SECONDS [SEED] [ARGUMENT...]: the fuzzer (selftests/fuzz) in a guest with the kernel `debug` or
-# `race`, for so long; with that seed if it is not empty, and other arguments of the fuzzer's.
+# fuzz.sh KERNEL SECONDS [SEED] [ARGUMENT...]: runs the fuzzer (selftests/fuzz) for that time in a
+# guest with the kernel `debug` or `race`. A SEED that is not empty, and the ARGUMENTs, are passed
+# to the fuzzer.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 kernel=$1 time=$2 seed=${3:-}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# fuzzer.sh: builds the fuzzer, statically linked, and prints its path.
+# fuzzer.sh: builds the fuzzer as a statically linked program and prints its path.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 target=$(rustc -vV | sed -n 's/^host: //p')

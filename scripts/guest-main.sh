@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# guest-main.sh OUT: what guest.sh runs in the guest. OUT is shared with the host.
+# guest-main.sh OUT: runs in the guest, started by guest.sh. The host can read OUT.
 out=$1
 
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
 mountpoint -q /dev/shm || { mkdir -p /dev/shm && mount -t tmpfs none /dev/shm; }
 ip link set lo up
-# What leaked before we came is not ours.
+# Ignore what leaked before the command was started.
 leaks=/sys/kernel/debug/kmemleak
 if [ -w $leaks ]; then
 	echo scan >$leaks
@@ -17,8 +17,8 @@ fi
 bash -c "$(cat "$out/command")" >>"$out/output" 2>&1 </dev/null
 status=$?
 
-# An object is suspected once it is older than five seconds; one scan may be
-# misled by a stale pointer.
+# kmemleak suspects only objects that are older than five seconds. There are two scans, because a
+# stale pointer can mislead one of them.
 if [ -w $leaks ]; then
 	sleep 6
 	echo scan >$leaks

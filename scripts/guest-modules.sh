@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# guest-modules.sh [FLAVOUR]: builds the modules that the tests need besides our own
-# (selftests/guest) for that kernel, debug by default, and prints the folder they are in.
+# guest-modules.sh [FLAVOUR]: builds the auxiliary modules of the tests (selftests/guest) for that
+# kernel, by default debug, and prints the directory that contains them.
 source "$(dirname "$0")/common.sh"
 flavour=${1:-debug}
 tree=$("$top/scripts/kernel.sh" "$flavour")

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh KERNEL SECONDS OUT COMMAND...: boots the kernel of that build tree, or that folder of
-# a distribution's (usr/lib/modules/RELEASE, with vmlinuz and modules), under virtme-ng and runs
-# the command in it, as root, on this machine's file system (read-only but for the folder OUT). The command's output comes out
-# here. Fails if the command fails, if the time is over, if the guest dies, and
-# if the kernel has anything to report: OUT keeps output, dmesg and console.
+# guest.sh KERNEL SECONDS OUT COMMAND...: boots a kernel under virtme-ng and runs the command in it
+# as root. KERNEL is a build tree, or the directory of a distribution's kernel
+# (usr/lib/modules/RELEASE, with vmlinuz and modules). The guest uses the file system of this
+# machine, read-only except for the directory OUT. The output of the command is printed. Fails if
+# the command fails, if the time is over, if the guest dies, or if the kernel reports anything. The
+# files output, dmesg and console remain in OUT.
 source "$(dirname "$0")/common.sh"
 
 tree=$1
@@ -30,8 +31,9 @@ has_kvm || accelerator=(--disable-kvm)
 tail -n +1 -s 0.2 -f "$out/output" &
 tail_pid=$!
 set +e
-# With five levels of page tables KASAN takes all memory for wild if an interrupt comes in the moment at boot in
-# which the kernel has cleared, and not yet found again, what its first processor can do.
+# no5lvl: with five levels of page tables KASAN regards every access as wild if an interrupt occurs
+# at boot between the point where the kernel clears the capabilities of the boot processor and the
+# point where it detects them again.
 PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$image" \
 	"${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root --cwd "$top" \
 	--rwdir "$out" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \
@@ -60,7 +62,7 @@ elif [ "$(cat "$out/status")" != 0 ]; then
 	complain "the command failed with status $(cat "$out/status")"
 fi
 
-# What the kernel says when something is wrong.
+# Patterns of the kernel's reports of faults.
 reports='WARNING: |BUG: |BUG kmalloc|Oops|KASAN|UBSAN|KFENCE|ODEBUG|kernel BUG at|cut here'
 reports+='|general protection fault|Kernel panic|unable to handle|refcount_t: |list_(add|del) corruption'
 reports+='|possible (recursive|circular)|possible irq lock inversion|inconsistent lock state|lock held when|bad unlock balance'
@@ -68,14 +70,14 @@ reports+='|suspicious RCU usage|rcu.*(stall|self-detected)|sleeping function cal
 reports+='|DEBUG_LOCKS_WARN|task .* blocked for more than|soft lockup|hard LOCKUP|MAX_LOCKDEP_[A-Z]* too low|lockdep is turned off'
 reports+='|unreferenced object|new suspected memory leaks|Objects remaining|bad page state|double free'
 touch "$out/dmesg"
-# heard FILE: the log, without data races between functions of the kernel's own.
+# heard FILE: prints the log without the data races of the kernel itself.
 heard() { awk -f "$top/scripts/kcsan-filter.awk" "$1"; }
 if heard "$out/dmesg" | grep -E "$reports" >/dev/null || heard "$out/console" | grep -E "$reports" >/dev/null; then
 	complain "the kernel reports:"
 	heard "$out/dmesg" | grep -a -E -m 1 -A 60 "$reports" | sed 's/^/  | /' || true
 	[ -s "$out/dmesg" ] || heard "$out/console" | grep -a -E -m 1 -A 60 "$reports" | sed 's/^/  | /' || true
 fi
-# A module from outside the tree (bit 12) that is not signed (bit 13) is no fault.
+# The taints of an out-of-tree module (bit 12) that is not signed (bit 13) are expected.
 tainted=$(cat "$out/tainted" 2>/dev/null || echo 0)
 if [ $((tainted & ~(1 << 12 | 1 << 13))) != 0 ]; then
 	complain "the kernel is tainted: $tainted (Documentation/admin-guide/tainted-kernels.rst)"

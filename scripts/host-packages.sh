@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# host-packages.sh [PACKAGE...]: installs the Debian packages that building and booting a dev kernel
-# takes, and the named ones. Does nothing when all of them are there.
+# host-packages.sh [PACKAGE...]: installs the Debian packages that are required to build and boot a
+# development kernel, and the named packages. Does nothing if all of them are installed.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 
-# The first of these that this Debian has. 17 is the kernel's minimum; bindgen
-# misreads the C of releases much newer than itself, so newest is not best.
+# Prints the first of these versions that this Debian has. The kernel requires 17 or later. The
+# newest is not preferred, because bindgen misreads the C of releases that are much newer than
+# itself.
 llvm_version() {
 	local version
 	for version in 19 20 21 18 17; do
@@ -18,7 +19,7 @@ llvm_version() {
 }
 
 command -v apt-get >/dev/null ||
-	die "only Debian and its derivatives are set up by script; Documentation/testing.md lists what is needed"
+	die "this script supports only Debian and its derivatives; on other systems install the packages of its list"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok'; }
@@ -28,7 +29,7 @@ if [ -z "$llvm" ]; then
 	as_root apt-get -qq update
 	llvm=$(llvm_version)
 fi
-[ -n "$llvm" ] || die "no clang at or above 17 in this Debian's archive"
+[ -n "$llvm" ] || die "the Debian archive has no clang 17 or later"
 
 want=(
 	"clang-$llvm" "lld-$llvm" "llvm-$llvm" "libclang-$llvm-dev"
@@ -50,8 +51,9 @@ if [ ${#missing[@]} -gt 0 ]; then
 		apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
-# An emulator before 8.1 loses a write to code that another processor is just translating: a kernel
-# that patches itself, as ftrace does, then dies of a breakpoint that is long gone ("Oops: int3").
+# QEMU before 8.1 loses a write to code that another processor is translating at that moment. A
+# kernel that patches itself, as ftrace does, then dies at a breakpoint that no longer exists
+# ("Oops: int3").
 qemu_is_sound() {
 	local version
 	version=$(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
@@ -65,6 +67,6 @@ if ! has_kvm && ! qemu_is_sound; then
 	archive_update
 	logged "$cache/apt-qemu.log" archive_apt as_root env DEBIAN_FRONTEND=noninteractive \
 		apt-get install -t "$codename-backports" -y --no-install-recommends qemu-system-x86
-	qemu_is_sound || die "QEMU 8.1 or later is needed where there is no KVM; see $cache/apt-qemu.log"
+	qemu_is_sound || die "QEMU 8.1 or later is required without KVM; see $cache/apt-qemu.log"
 fi
 echo "$llvm" >"$cache/llvm-version"

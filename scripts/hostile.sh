@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# hostile.sh [--quick] [NAMES]: what an unprivileged user costs others, through kqueue and through what there
-# is otherwise, in instructions, on the plain kernel (selftests/hostile). Prints the table that
-# Documentation/security.md has, and fails if a cost is beyond its bound. With NAMES, which commas
-# separate, only attacks that have one of them in their names. Leaves the log in build/hostile.
+# hostile.sh [--quick] [NAMES]: measures what an unprivileged user can make others pay through
+# kqueue and through other interfaces, in instructions on the plain kernel (selftests/hostile).
+# Prints the table of Documentation/security.md, and fails if a cost exceeds its limit. NAMES are
+# separated by commas and select the attacks whose names contain one of them. The log is stored in
+# build/hostile.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 options=()
@@ -20,9 +21,9 @@ cargo build --quiet --release -p kqueue-hostile
 out=$top/build/hostile
 mkdir -p "$out"
 
-say "booting the plain kernel, to count instructions"
-# One processor, whose clock counts what it does, as for the benchmarks. Where inotify's limit is the judge, it is
-# the usual one.
+say "booting the plain kernel to count instructions"
+# As for the benchmarks, the machine has one processor, and its clock counts instructions. Where the
+# limit of inotify is the standard of comparison, it has its default value.
 KQUEUE_GUEST_MEMORY=3G KQUEUE_GUEST_CPUS=1 KQUEUE_GUEST_QEMU="-icount shift=0,sleep=off" \
 	scripts/guest.sh "$tree" 3600 "$out" scripts/bench-guest.sh "$module" \
 	target/release/kqueue-hostile "${options[@]}"

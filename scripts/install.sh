@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# install.sh install|install-lib|uninstall|dkms-install|dkms-uninstall: what `make` of that name does.
-# PREFIX (/usr/local), LIBDIR (PREFIX/lib), DESTDIR, KDIR; EMULATION=1 also answers to the name
-# of the userspace emulation, libkqueue, when programs ask pkg-config or link with -lkqueue. install-lib: the C
-# library with its headers and manual, alone.
+# install.sh install|install-lib|uninstall|dkms-install|dkms-uninstall: implements the `make`
+# targets of these names. install-lib installs only the C library, its headers and its manual.
+#
+# Variables: PREFIX (default /usr/local), LIBDIR (default PREFIX/lib), DESTDIR, KDIR. With
+# EMULATION=1 the library is also installed under the name of the userspace emulation, libkqueue,
+# for programs that ask pkg-config for it or link with -lkqueue.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 prefix=${PREFIX:-/usr/local}
@@ -11,7 +13,7 @@ libdir=${LIBDIR:-$prefix/lib}
 root=${DESTDIR:-}
 version=$(scripts/version.sh)
 source_tree=$root/usr/src/kqueue-$version
-# Where DKMS keeps things, when that is not where it always does.
+# With DESTDIR, the directories of DKMS are below it.
 dkms_places=()
 dkms_modules=()
 if [ -n "$root" ]; then
@@ -53,7 +55,7 @@ install_library() {
 	fill packaging/kqueue.pc.in >build/kqueue.pc
 	put 644 build/kqueue.pc "$libdir/pkgconfig/kqueue.pc"
 	if [ -n "${EMULATION:-}" ]; then
-		# Programs ask for 2.0 of the emulation, or later.
+		# Programs require version 2.0 or later of the emulation.
 		sed "s/^Name: .*/Name: libkqueue/; s/^Version: .*/Version: 2.6.3/" build/kqueue.pc >build/libkqueue.pc
 		put 644 build/libkqueue.pc "$libdir/pkgconfig/libkqueue.pc"
 		ln -sf libkqueue_c.so.0 "$root$libdir/libkqueue.so"
@@ -80,7 +82,7 @@ install)
 		depmod -a
 		ldconfig
 	else
-		say "the module is not installed: not built here, or DESTDIR is given; see 'make dkms-install'"
+		say "the module was not installed, because it was not built or DESTDIR is set; see 'make dkms-install'"
 	fi
 	;;
 install-lib)
@@ -88,7 +90,7 @@ install-lib)
 	[ -n "$root" ] || ldconfig
 	;;
 uninstall)
-	# Where earlier versions had them.
+	# Earlier versions installed these two files.
 	rm -f "$root/etc/udev/rules.d/60-kqueue.rules" "$root/etc/modules-load.d/kqueue.conf"
 	for file in "${files[@]}"; do
 		rm -f "$root$file"
@@ -96,11 +98,12 @@ uninstall)
 	rmdir -p --ignore-fail-on-non-empty "$root$prefix"/include/kqueue/{sys,linux} 2>/dev/null || true
 	;;
 dkms-install)
-	command -v dkms >/dev/null || die "no dkms: install the package of that name"
-	# Better said now than at the next update of the kernel, which root does, without your PATH.
+	command -v dkms >/dev/null || die "dkms is missing: install the package dkms"
+	# Check the tools with the PATH of root too. Otherwise the build would fail at the next
+	# update of the kernel, which does not use the PATH of the caller.
 	scripts/check-tree.sh --headers "$KDIR"
 	PATH=${DKMS_PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} scripts/check-tree.sh --headers "$KDIR" ||
-		die "rustc and bindgen must be where everybody finds them, as in /usr/local/bin, for DKMS to build it"
+		die "DKMS needs rustc and bindgen in a directory of the default PATH, such as /usr/local/bin"
 	rm -rf "$source_tree"
 	mkdir -p "$source_tree"
 	cp -r Kbuild Makefile Cargo.toml COPYING rust include scripts "$source_tree/"
@@ -115,5 +118,5 @@ dkms-uninstall)
 	rm -rf "$source_tree"
 	[ -n "$root" ] || rm -rf /var/cache/kqueue
 	;;
-*) die "install, install-lib, uninstall, dkms-install or dkms-uninstall?" ;;
+*) die "usage: install.sh install|install-lib|uninstall|dkms-install|dkms-uninstall" ;;
 esac

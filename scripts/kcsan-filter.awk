@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-# kcsan-filter.awk: a kernel log without those reports of KCSAN that are about races of the kernel's
-# own: no function of the module's is in the title or in one of the two stacks. What an interrupt
-# has interrupted, be it the module, is no part of its stack. Without those, too, of lists that the
-# kernel itself walks without RCU's protection, as SCTP does when an association is aborted under
-# its socket's lock (CONFIG_PROVE_RCU_LIST).
+# kcsan-filter.awk: copies a kernel log without the reports of KCSAN about races of the kernel
+# itself. In such a report neither the title nor one of the two stacks has a function of the module.
+# The code that an interrupt has interrupted does not belong to the stack, even if it is the module.
+# The filter also removes reports of lists that the kernel itself walks without the protection of
+# RCU, as SCTP does when an association is aborted under the lock of its socket
+# (CONFIG_PROVE_RCU_LIST).
 
-# A report has ended: it is printed if it is the module's.
+# Called when a report has ended. Prints the report if it is about the module.
 function end_report(  i) {
 	if (ours && !of_spinners) {
 		for (i = 1; i <= length_of_report; i++)
@@ -18,10 +19,10 @@ function end_report(  i) {
 	sub(/\r$/, "", text)
 	sub(/^\[ *[0-9]+\.[0-9]+\](\[[^]]*\])? /, "", text)
 }
-# Its last line may be lost.
+# The last line of a report can be lost.
 in_report && text ~ /BUG: |WARNING: / { end_report() }
 text ~ /^BUG: KCSAN: / { in_report = 1 }
-# It counts unless its stack ends, and has no function of the module in it.
+# The report is printed unless its stack is complete and has no function of the module.
 text ~ /^WARNING: suspicious RCU usage/ { in_report = of_list = ours = 1 }
 !in_report { print; next }
 { report[++length_of_report] = $0 }
@@ -36,9 +37,11 @@ of_list {
 	}
 	next
 }
-# The title, and a line of a stack. (Held locks are listed too, with who has taken them.)
+# Match the title and the lines of the stacks. (A report also lists held locks and the functions
+# that took them, which must not match.)
 text ~ /^BUG: KCSAN: .*\[kqueue\]/ { ours = 1 }
-# The queue of those who spin for a mutex, whoever's that is: osq_wait_next() reads it plainly.
+# osq_wait_next() reads the queue of the tasks that spin for a mutex without annotation. All mutexes
+# of the kernel use this queue.
 text ~ /^BUG: KCSAN: data-race in osq_(un)?lock[^ ]*( \/ osq_(un)?lock[^ ]*)?$/ { of_spinners = 1 }
 text ~ / of [0-9]+ bytes by / { interrupted = 0 }
 text ~ /^ +(asm_[a-z_]+|handle_softirqs)\+0x/ { interrupted = 1 }

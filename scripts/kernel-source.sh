@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Fetches Debian's newest kernel source package of the 7.x series at or above
-# the minimum that the project declares. Prints the unpacked tree's path.
+# kernel-source.sh [--update]: fetches Debian's newest kernel source package of the 7.x series,
+# which must not be older than scripts/minimum-kernel. Prints the path of the unpacked tree.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 

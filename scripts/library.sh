@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# library.sh [--32]: builds the C library, shared and static, in build/lib, with CC, AR, CPPFLAGS, CFLAGS and
-# LDFLAGS if they are given. WERROR=1: warnings are errors. --32: where the compiler can, the static one for
-# 32-bit programs too, in build/lib32, which only the tests use. Needs no cargo.
+# library.sh [--32]: builds the shared and the static C library in build/lib, without cargo. Uses
+# CC, AR, CPPFLAGS, CFLAGS and LDFLAGS. With WERROR=1 warnings are errors. With --32 it also builds
+# the static library for 32-bit programs in build/lib32, if the compiler can; only the tests use it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(scripts/version.sh)

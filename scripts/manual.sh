@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# manual.sh OUT: builds the example programs of the manual and of README.md, statically linked, as
-# OUT/manual-NAME. In a page the comment `.\" Example: NAME` stands before the display that is the
-# program NAME; in README.md the program is the block of C. An example without a name is an error.
+# manual.sh OUT: builds the example programs of the manual and of README.md as statically linked
+# programs OUT/manual-NAME. In a manual page, the comment `.\" Example: NAME` precedes the display
+# that contains the program NAME. In README.md, the program is the block of C. An example without a
+# name is an error.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 out=$1
@@ -21,7 +22,7 @@ awk -v dir="$sources" '
 		if (name != "") program = dir "/" name ".c"
 	}
 	program != "" {
-		# What a page writes for the characters that mean something to it.
+		# Replaces the escape sequences of the page.
 		gsub(/\\e/, "\001"); gsub(/\\\(aq/, "\x27"); gsub(/\\\(ti/, "~"); gsub(/\\-/, "-")
 		if (/\\/) fail("an escape that is not known here")
 		gsub("\001", "\\")

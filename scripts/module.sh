@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# module.sh plain|debug|race [clippy]: builds the module for that dev kernel in
-# build/FLAVOUR, and prints its path.
+# module.sh plain|debug|race [clippy]: builds the module for that development kernel in
+# build/FLAVOUR and prints its path.
 source "$(dirname "$0")/common.sh"
 flavour=$1
 tree=$("$top/scripts/kernel.sh" "$flavour")
@@ -12,16 +12,16 @@ eval "$assignments"
 out=$top/build/$flavour
 flags=()
 if [ "${2:-}" = clippy ]; then
-	# Clippy's result is thrown away; warnings are errors.
+	# The output files of clippy are discarded. Warnings are errors.
 	out=$top/build/clippy
 	flags=(CLIPPY=1 KRUSTFLAGS=-Dwarnings)
 	rm -rf "$out"
 fi
 mkdir -p "$out"
 logged "$out/log" make -C "$tree" M="$top" MO="$out" LLVM="$LLVM" "${flags[@]}" modules
-# The kernel's makefiles print clippy's findings without failing for all of them.
+# The kernel's makefiles print the warnings of clippy, and do not fail for all of them.
 if grep -qE '^(warning|error)' "$out/log"; then
 	grep -vE '^make' "$out/log" >&2
-	die "warnings"
+	die "clippy printed warnings"
 fi
 echo "$out/kqueue.ko"

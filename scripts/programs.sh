@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# programs.sh NAME...: fetches the sources of these programs from Debian and builds them, each with
-# its kqueue backend on our library and with what it uses on Linux otherwise; prints the folder
-# that they are in: NAME/kqueue and NAME/native. How each is built and tested is said in
-# selftests/programs/NAME.sh; nothing in their event code is changed.
+# programs.sh NAME...: fetches the sources of these programs from Debian and builds each program
+# twice: with its kqueue backend and this library, and with the interface that it uses on Linux
+# otherwise. Prints the directory that contains them as NAME/kqueue and NAME/native.
+# selftests/programs/NAME.sh defines how each program is built and tested. The event code of the
+# programs is not changed.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 source "$top/selftests/programs/tools.sh"
@@ -13,19 +14,19 @@ out=$top/build/programs
 log=$out/log
 mkdir -p "$out" "$log" "$cache/programs"
 scripts/library.sh
-# For the files of the programs: what a compiler and a linker need. The object is for those that
-# name their own libraries last.
+# Options of the compiler and the linker, for the files of the programs. The object file is for
+# programs that name their own libraries last.
 include="-I$top/include -I$top/include/uapi"
 library="$top/build/lib/libkqueue_c.a"
 # shellcheck disable=SC2034 # Used by the programs' files.
 object="$top/build/lib/kqueue.o"
 
-# fetch PACKAGE SUITE: the path of the program's own source, as its authors released it.
+# fetch PACKAGE SUITE: fetches the original source of the program and prints its path.
 fetch() (
 	dir=$cache/programs/$1
 	if [ ! -f "$dir/.fetched" ]; then
 		say "fetching the source of $1"
-		# Lists of its own for each suite, of sources.
+		# Each suite has its own lists of source packages.
 		archive=$cache/apt-source suites=$2 types=deb-src
 		[ "$2" = trixie ] || archive=$cache/apt-source-$2
 		unset KQUEUE_ARCHIVE_FRESH
@@ -38,7 +39,7 @@ fetch() (
 	find "$dir" -name "${1}_*.orig.tar.*" ! -name '*.asc'
 )
 
-# step NAME COMMAND...: a command of a build, with a log.
+# step NAME COMMAND...: runs one command of a build with a log.
 step() {
 	local step=$1
 	shift
@@ -54,7 +55,7 @@ build_program() (
 	mkdir -p "$out/$name"
 	for which in kqueue native; do
 		dir=$out/$name/$which
-		# One that has all backends is built once.
+		# A program that contains both backends is built once.
 		if [ $which = native ] && [ $builds = 1 ]; then
 			ln -sfnT kqueue "$dir"
 			continue
@@ -64,7 +65,8 @@ build_program() (
 		say "building $name ($which)"
 		rm -rf "$dir"
 		mkdir -p "$dir"
-		tar -x -f "$(fetch "$package" "$suite")" -C "$dir" --strip-components 1
+		# One without a package fetches its sources itself.
+		[ -z "$package" ] || tar -x -f "$(fetch "$package" "$suite")" -C "$dir" --strip-components 1
 		(cd "$dir" && build "$which")
 		echo "$recipe" >"$dir/.built"
 	done

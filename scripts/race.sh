@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# race.sh [SECONDS]: looks for data races: boots the race kernel with four processors, runs the tests of
-# threads, the stress test for that long, and then the fuzzer for as long with each of its kinds of rounds. A report
-# that is about the module fails it, those of the kernel's own races do not (scripts/kcsan-filter.awk).
-# The last line counts.
+# race.sh [SECONDS]: searches for data races. Boots the race kernel with four processors and runs
+# the tests with concurrency, the stress test for SECONDS, and the fuzzer for SECONDS with each of
+# its kinds of rounds. A report about the module makes the run fail; scripts/kcsan-filter.awk
+# removes the reports of races of the kernel itself. The last line of the output is the result.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 seconds=${1:-60}
@@ -12,7 +12,7 @@ out=$top/build/guest/race
 passed=0
 failed=0
 
-# count STATUS NAME
+# count STATUS NAME: prints and counts one result.
 count() {
 	if [ "$1" = 0 ]; then
 		echo "ok $2"
@@ -33,19 +33,19 @@ cargo build --quiet --release -p kqueue-samples
 fuzzer=$(scripts/fuzzer.sh)
 mkdir -p "$out"
 
-# Of Rust and of C: an option that a compiler no longer has would find nothing without a word.
+# Check one object of Rust and one of C. If a compiler ignored the options, no race would be found.
 for object in main helpers; do
 	status=0
 	nm "$top/build/race/rust/$object.o" | grep ' U __tsan_read_write' >/dev/null || status=1
 	count $status "race::${object}_is_instrumented"
 done
 
-# Where a guest is emulated its processors take turns on the host's, so an access has to be watched for
-# longer than a turn to meet one of another processor.
+# The processors of an emulated guest take turns on those of the host. A watchpoint therefore has to
+# last longer than one turn to observe an access by another processor.
 parameters=()
 has_kvm || parameters=(udelay_task=1000 udelay_interrupt=200)
 
-# run NAME SECONDS COMMAND...: one boot.
+# run NAME SECONDS COMMAND...: boots the race kernel once and runs the command.
 run() {
 	local name=$1 limit=$2 status=0
 	shift 2
@@ -57,7 +57,7 @@ run() {
 	count $status "race::$name"
 }
 
-say "the tests of threads, on the race kernel"
+say "the tests with concurrency, on the race kernel"
 rm -f "$out/tests/counts"
 run tests $((3600 + 4 * seconds)) env KQUEUE_STRESS_SECONDS="$seconds" selftests/run.sh "$module" "$out/tests" \
 	"$tests" "$c_tests" target/release/echo-server "$helpers/slowpoll.ko" "$only"

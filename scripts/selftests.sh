@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# selftests.sh: builds the selftests, statically linked, and prints shell
-# assignments: tests=PATH c_tests=FOLDER.
+# selftests.sh: builds the selftests as statically linked programs, and prints the shell assignments
+# tests=PATH c_tests=DIRECTORY.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 target=$(rustc -vV | sed -n 's/^host: //p')
@@ -11,9 +11,9 @@ export "$variable=-C target-feature=+crt-static"
 mkdir -p build
 cargo test --quiet --no-run --target "$target" -p kqueue-selftests --message-format json >build/selftests.json
 tests=$(sed -n 's/.*"name":"kqueue_selftests".*"executable":"\([^"]*\)".*/\1/p' build/selftests.json)
-[ -x "$tests" ] || die "cargo named no test binary"
+[ -x "$tests" ] || die "cargo did not print the path of the test binary"
 
-# The C programs, as each standard has C, and for 32-bit processes too where the compiler can.
+# The C programs are built for each standard of C, and for 32-bit processes if the compiler can.
 WERROR=1 scripts/library.sh --32
 c_tests=$top/build/c-tests
 rm -rf "$c_tests"
@@ -23,7 +23,7 @@ for standard in c89 c99 c11; do
 		library=build/lib${bits/64/}
 		[ -f "$library/libkqueue_c.a" ] || continue
 		for test in selftests/header selftests/library samples/sandbox; do
-			# The sample is not for the oldest C.
+			# The sample requires a newer standard than the oldest one.
 			[ "$test$standard" != samples/sandboxc89 ] || continue
 			cc "-m$bits" "-std=$standard" -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror -static -pthread \
 				-Iinclude -Iinclude/uapi -o "$c_tests/${test#*/}$bits" \
@@ -31,7 +31,7 @@ for standard in c89 c99 c11; do
 		done
 	done
 done
-# 32-bit programs with 64-bit time.
+# Build 32-bit programs with 64-bit time too.
 if [ -f build/lib32/libkqueue_c.a ]; then
 	for test in header library; do
 		cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror \
@@ -39,7 +39,8 @@ if [ -f build/lib32/libkqueue_c.a ]; then
 			"selftests/$test.c" build/lib32/libkqueue_c.a
 	done
 fi
-# The header alone, and behind others: strict ISO C has no struct timespec of its own, and C++ has other rules.
+# Compile the header alone and after other headers. Strict ISO C may not define struct timespec, and
+# C++ has different rules.
 compiles() {
 	local include
 	for include in stdint.h fcntl.h sys/types.h; do
@@ -59,8 +60,8 @@ for bits in 64 32; do
 		compiles c++ "-m$bits" "-std=$standard" -xc++
 	done
 done
-# The examples of the manual are run too.
+# The examples of the manual are built as tests too.
 scripts/manual.sh "$c_tests"
-# With them goes the fuzzer, which is no test of cargo's.
+# The fuzzer is not a test of cargo; it is added to the directory of the C programs.
 cp "$(scripts/fuzzer.sh)" "$c_tests/"
 echo "tests=$tests c_tests=$c_tests"

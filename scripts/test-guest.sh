@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Shows that the guest runner can fail: a run in which the kernel warns, one in
-# which it dies, and one that takes too long must all be red, and say why.
-# Prints "ok NAME" or "not ok NAME" for each.
+# test-guest.sh: checks that the guest runner can fail. A run in which the kernel warns, a run in
+# which it panics, and a run that takes too long must fail, and must print the reason. Prints "ok
+# NAME" or "not ok NAME" for each.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 tree=$(scripts/kernel.sh debug)
@@ -10,14 +10,14 @@ out=$top/build/guest-test
 mkdir -p "$out"
 modules=$(scripts/guest-modules.sh)
 
-# red NAME SECONDS WORDS COMMAND...: the run fails, and its output has the words.
+# red NAME SECONDS WORDS COMMAND...: checks that the run fails and that its output contains WORDS.
 red() {
 	local name=$1 limit=$2 words=$3
 	shift 3
 	if scripts/guest.sh "$tree" "$limit" "$out/$name" "$@" >"$out/$name.log" 2>&1; then
-		echo "not ok guest::$name (the run is green)"
+		echo "not ok guest::$name (the run did not fail)"
 	elif ! grep -qF "$words" "$out/$name.log"; then
-		echo "not ok guest::$name (no '$words')"
+		echo "not ok guest::$name (the output lacks '$words')"
 		sed 's/^/  | /' "$out/$name.log"
 	else
 		echo "ok guest::$name"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test-install.sh TREE: installs library and headers into a folder, builds programs against them as
-# one would, and uninstalls; has DKMS build and install the module for the kernel of that build
-# tree. Prints "ok ..." and "not ok ..." lines.
+# test-install.sh TREE: installs the library and the headers into a directory, builds programs
+# against them, and uninstalls them. Then DKMS builds and installs the module for the kernel of that
+# build tree. Prints "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 tree=$1
@@ -25,7 +25,7 @@ check() {
 }
 
 run() { DESTDIR=$place PREFIX=/usr EMULATION=1 scripts/install.sh "$1"; }
-# As pkg-config has it, of a root that is somewhere else.
+# Asks pkg-config for the options, with the root directory of the installation.
 flags() {
 	PKG_CONFIG_LIBDIR=$place/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$place \
 		PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 pkg-config --cflags --libs "$@"
@@ -42,7 +42,7 @@ symbols() {
 }
 soname() { readelf -d "$place/usr/lib/libkqueue_c.so" | grep -q 'SONAME.*libkqueue_c\.so\.0'; }
 needs_it() { build kqueue && readelf -d "$place/program" | grep -q 'NEEDED.*libkqueue_c\.so\.0'; }
-# Without the module a kqueue cannot be had; nothing worse happens.
+# Without the module, kqueue() must fail, and nothing else may happen.
 fails_cleanly() {
 	[ ! -e /dev/kqueue ] || return 0
 	printf '%s\n' '#include <sys/event.h>' '#include <errno.h>' \
@@ -51,7 +51,7 @@ fails_cleanly() {
 	cc -o "$place/program" "$place/no-module.c" $(flags kqueue) &&
 		LD_LIBRARY_PATH=$place/usr/lib "$place/program"
 }
-# What programs run when they are built answers by the emulation, where there is no module.
+# Configure scripts run programs on machines without the module; there the emulation must work.
 configures() {
 	[ ! -e /dev/kqueue ] || return 0
 	local emulation which
@@ -66,13 +66,13 @@ configures() {
 		LD_PRELOAD=$emulation LD_LIBRARY_PATH=$place/usr/lib timeout 60 "$place/program" $which || return
 	done
 }
-# As configure scripts look for it: by version, and by -lkqueue.
+# Configure scripts search by version and by -lkqueue.
 is_the_emulation() {
 	PKG_CONFIG_LIBDIR=$place/usr/lib/pkgconfig pkg-config --atleast-version=2.0 libkqueue && build libkqueue &&
 		cc -D_GNU_SOURCE -I"$place/usr/include/kqueue" -o "$place/program" selftests/header.c "-L$place/usr/lib" -lkqueue &&
 		readelf -d "$place/program" | grep -q 'NEEDED.*libkqueue_c\.so\.0'
 }
-# Only the C library, by another compiler's name and flags, where there is no cargo.
+# Install only the C library, with another compiler and other flags, and without cargo.
 library_alone() {
 	local tools=$place/tools
 	mkdir "$tools"
@@ -86,7 +86,7 @@ library_alone() {
 		[ -f "$place/alone/usr/share/man/man2/kevent.2" ] && [ ! -e "$place/alone/usr/lib/udev" ] &&
 		make lib && rm -r "$place/alone" "$tools"
 }
-# Nothing is placed outside PREFIX and /usr/lib.
+# No file is installed outside PREFIX and /usr/lib.
 only_in_usr() { [ "$(ls "$place" | grep -vE '^program$|^no-module.c$')" = usr ]; }
 nothing_left() { run uninstall && [ -z "$(find "$place" ! -type d ! -name program ! -name no-module.c)" ]; }
 compiles_as() {

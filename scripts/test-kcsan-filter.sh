@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Shows which reports of data races, and of lists without RCU's protection, fail a guest's run. Prints "ok NAME" or "not ok NAME" for each.
+# test-kcsan-filter.sh: checks which reports of data races, and of lists that are walked without the
+# protection of RCU, make a run fail. Prints "ok NAME" or "not ok NAME" for each.
 source "$(dirname "$0")/common.sh"
 line="=================================================================="
 
-# report TITLE [LINE]: as KCSAN prints it, with that line in it.
+# report TITLE [LINE]: prints a report as KCSAN does, with that line in it.
 report() {
 	printf '[  %s.000001] %s\n' 12 "$line" 12 "BUG: KCSAN: $1" 12 ""
 	printf '[  %s.000001] %s\n' 12 "read to 0xffff888004b0a0a8 of 8 bytes by task 91 on cpu 2:" \
 		12 " somewhere+0x12/0x40" 12 "${2:- elsewhere+0x1/0x20}" 12 "" 12 "$line"
 }
 
-# left NAME WANTED: of a log, that many reports are left, and all that is around them.
+# left NAME WANTED: filters a log, and checks that WANTED reports and all lines around them are
+# left.
 left() {
 	local name=$1 wanted=$2 log rest
 	log=$(cat)
@@ -45,13 +47,14 @@ left of_who_spins_with_others 0 < <(report "data-race in osq_lock / osq_unlock" 
 left of_what_the_mutex_guards 1 < <(report "data-race in osq_lock / a [kqueue]")
 left of_unknown_origin 1 < <(report "data-race in a+0x12/0x40 [kqueue]")
 left one_after_the_other 1 < <(echo before; of_kernel; of_module; of_kernel; echo after)
-# Reports of others come in between, and the last line of one may be lost.
+# Other reports can interrupt a report, and its last line can be lost.
 left a_warning_inside 1 < <(of_kernel | head -4; echo "[   12.000001] WARNING: CPU: 1 PID: 12 at mm/slub.c:1"; echo after)
 left without_an_end 1 < <(of_kernel | head -4; of_module)
 left on_a_console 0 < <(of_kernel | sed 's/$/\r/'; echo after)
 left another_module_of_that_name 0 < <(report "data-race in kqueue_like [other] / b")
 
-# list FUNCTION [TITLE]: as lockdep reports a list that was walked outside of RCU's read-side critical sections.
+# list FUNCTION [TITLE]: prints lockdep's report of a list that was walked outside of an RCU
+# read-side critical section.
 list() {
 	printf '[  %s.000001] %s\n' 12 "WARNING: suspicious RCU usage" 12 "${2:-net/a.c:7 RCU-list traversed in non-reader section!!}" \
 		12 "Call Trace:" 12 " <TASK>" 12 " $1+0x12/0x40" 12 " </TASK>"

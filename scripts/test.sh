@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# All tests: of the guest runner itself, of what runs on the host, of programs on the module, and of
-# the module in a guest with the debug kernel. The last line counts them.
-# ONLY=NAME runs just the module's tests whose name matches it.
+# test.sh: runs all tests. These are the tests of the guest runner, those that run on the host,
+# those of programs that use the module, and those of the module in a guest with the debug kernel.
+# The last line of the output is the result. With ONLY=NAME, only the module's tests whose names
+# match are run.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 only=${ONLY:-}
@@ -10,7 +11,7 @@ out=$top/build/guest/selftests
 passed=0
 failed=0
 
-# count "ok ..." and "not ok ..." lines of a file.
+# count FILE: adds the "ok ..." and "not ok ..." lines of the file to the counts.
 count() {
 	passed=$((passed + $(grep -c '^ok ' "$1" || true)))
 	failed=$((failed + $(grep -c '^not ok ' "$1" || true)))
@@ -33,7 +34,7 @@ if [ -z "$only" ]; then
 	} | tee "$out/runner"
 	count "$out/runner"
 
-	say "the library and its headers, installed"
+	say "the installation"
 	cargo build --quiet --release -p kqueue-samples
 	{
 		scripts/test-install.sh "$tree"
@@ -46,7 +47,7 @@ if [ -z "$only" ]; then
 	} | tee "$out/install"
 	count "$out/install"
 
-	say "the state machine, on the host"
+	say "the lock-free protocols, on the host"
 	cargo test --quiet --release -p kqueue-state 2>&1 | tee "$out/state.log" || true
 	sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$out/state.log" >"$out/state"
 	[ -s "$out/state" ] || { echo "not ok state (no result)"; failed=$((failed + 1)); }
@@ -62,19 +63,19 @@ if [ -z "$only" ]; then
 	good=1
 	scripts/check-programs.sh "${programs[@]}" >"$out/program.log" 2>&1 || good=0
 	for program in "${programs[@]}"; do
-		# Passed, failed and skipped; what failed is in the log.
+		# The counts are: passed, failed, skipped. The log has the details.
 		if read -r _ bad _ <"build/guest/programs/$program.kqueue.counts" && [ "$bad" = 0 ]; then
 			echo "ok program::$program"
 		else
 			echo "not ok program::$program"
 		fi
 	done 2>/dev/null | tee "$out/programs"
-	# The guest may have something to say besides.
+	# The guest can fail although all programs pass.
 	[ $good = 1 ] || echo "not ok program::guest" | tee -a "$out/programs"
 	[ $good = 1 ] || sed 's/^/  | /' "$out/program.log"
 	count "$out/programs"
 
-	say "the benchmarks, to see that they run"
+	say "the benchmarks, to check that they run"
 	if scripts/bench.sh --quick >"$out/bench.log" 2>&1; then
 		echo "ok bench::quick"
 		passed=$((passed + 1))

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# Finds or fetches what the kernel needs to build Rust: the standard library's
-# source of exactly rustc's version, bindgen, and virtme-ng to boot the result.
-# Prints shell assignments: eval "$(scripts/toolchain.sh)". --vng: virtme-ng alone.
+# toolchain.sh [--vng]: finds or fetches the tools that the kernel needs to build Rust code: the
+# source of the standard library of exactly the version of rustc, bindgen, and virtme-ng, which
+# boots the result. Prints shell assignments for eval "$(scripts/toolchain.sh)". With --vng, only
+# virtme-ng.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 
@@ -10,7 +11,7 @@ bindgen_version=0.72.1
 virtme_version=1.42
 
 command -v rustc >/dev/null && command -v cargo >/dev/null ||
-	die "rustc and cargo (1.85 or later) are needed: install them with rustup or from Debian"
+	die "rustc and cargo 1.85 or later are required: install them with rustup or from Debian"
 rustc_version=$(rustc --version | awk '{print $2}')
 
 library_source() {

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE OUT TEST-BINARY C-TESTS ECHO-SERVER SLOWPOLL-MODULE [NAME]: in a guest, runs every test in a
-# process of its own; with NAME, those whose name matches it. Leaves
-# "PASSED FAILED" in OUT/counts.
+# run.sh MODULE OUT TEST-BINARY C-TESTS ECHO-SERVER SLOWPOLL-MODULE [NAME]: runs in a guest. Runs
+# each test in a process of its own; with NAME, only the tests whose names match. Writes "PASSED
+# FAILED" to OUT/counts.
 out=$2 server=$(realpath "$5") only=${7:-}
 here=$(cd "$(dirname "$0")" && pwd)
 passed=0 failed=0
 
-# From memory: the guest's file system is slow. All of it is linked statically.
+# The file system of the guest is slow, so everything is copied to memory. All programs are linked
+# statically.
 stage=$(mktemp -d /dev/shm/kqueue.XXXXXX)
 cp "$1" "$stage/kqueue.ko"
 cp "$6" "$stage/slowpoll.ko"
@@ -15,11 +16,11 @@ cp "$3" "$stage/tests"
 cp "$4"/* "$stage/"
 cp "$(command -v busybox)" "$stage/busybox"
 cd "$stage" || exit
-# A folder of another machine, by 9p.
+# This directory of the host is mounted by 9p.
 export KQUEUE_SHARED_FOLDER=$out
 log=$stage/log
 
-# result NAME STATUS [REMARK]
+# result NAME STATUS [REMARK]: prints and counts one result.
 result() {
 	if [ "$2" = 0 ]; then
 		passed=$((passed + 1))
@@ -32,12 +33,12 @@ result() {
 	echo "$passed $failed" >"$out/counts"
 }
 
-# run NAME COMMAND...: fails also if it takes longer than anything does.
+# run NAME COMMAND...: runs one test with a timeout that no working test reaches.
 run() {
 	local name=$1 start=$SECONDS
 	shift
 	[[ $name =~ $only ]] || return 0
-	# What the kernel reports can be told by it to be of this test.
+	# This line in the kernel log shows to which test a report belongs.
 	echo "kqueue-selftest: $name" >/dev/kmsg
 	./busybox timeout -k 5 $((300 + ${KQUEUE_STRESS_SECONDS:-0})) "$@" >"$log" 2>&1
 	local status=$? remark=
@@ -45,12 +46,12 @@ run() {
 	result "$name" "$status" "$remark"
 }
 
-# Opened, used and closed, 50 times, with the module loaded and unloaded around it.
+# Loads the module, opens, uses and closes a kqueue, and unloads the module, 50 times.
 cat >load-and-unload <<'SCRIPT'
 for i in $(./busybox seq 50); do
 	./busybox insmod kqueue.ko || exit
 	./header64 || exit
-	# A module in use stays.
+	# A module in use cannot be unloaded.
 	exec 9<>/dev/kqueue || exit
 	if ./busybox rmmod kqueue 2>/dev/null; then exit 1; fi
 	exec 9<&-
@@ -74,10 +75,11 @@ run sample::sandbox ./sandbox64 empty
 for program in manual-*; do
 	run "manual::${program#manual-}" "$here/manual.sh" "${program#manual-}" "./$program"
 done
-# Other calls each time. What fails is printed with the seed of its round, which is enough to do it again.
+# The seed is different in each run. A failure is printed with the seed of its round, which repeats
+# it.
 printf -v seed '0x%08x%08x' "$SRANDOM" "$SRANDOM"
 if [[ fuzz::random_calls =~ $only ]]; then
-	echo "# fuzz::random_calls: the same again by: make fuzz SECONDS=60 SEED=$seed"
+	echo "# fuzz::random_calls: to repeat this run: make fuzz SECONDS=60 SEED=$seed"
 fi
 run fuzz::random_calls ./kqueue-fuzz --seconds 60 --seed "$seed"
 ./busybox rmmod kqueue >"$log" 2>&1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE FUZZER [ARGUMENT...]: in a guest, runs the fuzzer on the module.
-# From memory: the guest's file system is slow.
+# run.sh MODULE FUZZER [ARGUMENT...]: runs in a guest. Loads the module and runs the fuzzer.
+# The file system of the guest is slow, so both are copied to memory.
 stage=$(mktemp -d /dev/shm/kqueue.XXXXXX)
 chmod 755 "$stage"
 cp "$1" "$stage/kqueue.ko"

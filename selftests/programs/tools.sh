@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 # What the files of the programs, selftests/programs/NAME.sh, are made of. Each sets
 #   version    what it is called in the table
-#   package    Debian's source package, NAME unless said; suite: of which suite, trixie unless said
+#   package    Debian's source package, NAME unless said; empty if build() fetches the source; suite: of which
+#              suite, trixie unless said
 #   switch     by what it is built for kqueue, for the table
 #   native     what it uses on Linux otherwise
 #   what       what is run, and why there are differences
@@ -90,4 +91,25 @@ libevent_backend() {
 		export "EVENT_NO$other=yes"
 	done
 	if [ "$1" = kqueue ]; then unset EVENT_NOKQUEUE; else unset EVENT_NOEPOLL; fi
+}
+
+# rust_constants: those of our header, as the libc crate would have them.
+rust_constants() {
+	awk '/^#define (EVFILT_|EV_|NOTE_)[A-Z0-9_]*[ \t]/ {
+		type = $2 ~ /^EVFILT_/ ? "c_short" : $2 ~ /^EV_/ ? "c_ushort" : "c_uint"
+		gsub(/[()U]/, "", $3)
+		printf "pub const %s: %s = %s;\n", $2, type, $3
+	}' "$top/include/uapi/linux/kqueue.h"
+}
+
+# rust_tests NAME PROGRAM: runs the tests of a program that cargo has built, and tells the results of each.
+rust_tests() {
+	local status
+	timeout 600 "$2" --test-threads 2 >log 2>&1
+	status=$?
+	cat log
+	sed -nE "s/^test (.*) \.\.\. ok\$/ok $1::\1/p; s/^test (.*) \.\.\. ignored.*/skip $1::\1/p
+		s/^test (.*) \.\.\. FAILED\$/not ok $1::\1/p" log >results
+	cat results
+	[ $status = 0 ] || grep -q '^not ok' results || echo "not ok $1: $status"
 }

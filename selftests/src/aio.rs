@@ -13,7 +13,7 @@ use std::{
 /// Because the specification does not implement AIO either. EVFILT_READ on an eventfd or on the
 /// ring's descriptor reports completions of Linux AIO and io_uring.
 #[test]
-fn there_is_no_aio() {
+fn evfilt_aio_is_refused() {
     let kqueue = kqueue();
     let event = Event::new(1, Filter::AIO, ev::ADD);
     assert_eq!(change_error(&kqueue, event), libc::ENXIO);
@@ -54,7 +54,7 @@ struct Iocb {
 
 #[test]
 fn a_completion_of_linux_aio_reaches_an_eventfd() {
-    /// `IOCB_FLAG_RESFD`: the completion is told to `result_fd`.
+    /// `IOCB_FLAG_RESFD`: the completion is reported to `result_fd`.
     const RESULT_FD: u32 = 1;
     let kqueue = kqueue();
     let file = File::open("/proc/self/exe").unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bad input gets its errno, and changes nothing.
+//! Invalid arguments fail with the documented errno and change nothing.
 
 use crate::common::*;
 use kqueue::{
@@ -155,7 +155,7 @@ fn other_ioctls() {
     }
 }
 
-/// One of the ioctls without arguments in memory, whose argument is that address.
+/// Calls one of the ioctls without arguments in memory. `address` is its argument.
 fn short(kqueue: &Kqueue, command: u64, address: usize) -> std::io::Result<usize> {
     // SAFETY: The callers give a list as long as the number says, or an address that is not mapped.
     let ret = unsafe { libc::ioctl(kqueue.as_raw_fd(), command as _, address) };
@@ -290,7 +290,7 @@ fn a_later_version_of_the_arguments() {
 }
 
 #[test]
-fn a_descriptor_that_is_no_kqueue() {
+fn a_descriptor_that_is_not_a_kqueue() {
     let file = std::fs::File::open("/dev/null").unwrap();
     let on = |fd| {
         // SAFETY: No lists.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Each bit of `flags` and `fflags`, with each filter: it is taken, ignored, or refused.
+//! Each bit of `flags` and `fflags` is accepted, ignored or refused, with each filter.
 
 use crate::common::*;
 use kqueue::{abi, ev, note, Event, Filter, Kqueue};
@@ -11,12 +11,12 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-/// No bit of the ABI.
+/// The bits that the ABI does not define.
 const UNKNOWN: [u16; 2] = [0x0100, 0x0400];
-/// The kernel's own, which a change may have from an event.
+/// The flags that the kernel sets. A change can have them if it was an event before.
 const SYSTEM: u16 = abi::EV_SYSFLAGS as u16;
 
-/// What there is to watch: an ident for each filter.
+/// Objects that can be watched, with an ident for each filter.
 struct Watched {
     pipe: (OwnedFd, OwnedFd),
     socket: TcpStream,
@@ -52,7 +52,7 @@ impl Watched {
         }
     }
 
-    /// What adds an event of each filter.
+    /// Returns a change for each filter that adds a knote.
     fn adds(&self) -> Vec<Event> {
         let add = |ident: u64, filter| Event::new(ident, filter, ev::ADD);
         let of = |fd: &dyn AsRawFd, filter| Event::fd(fd.as_raw_fd(), filter, ev::ADD);
@@ -86,7 +86,7 @@ fn connection() -> (TcpStream, TcpStream) {
     (socket, peer)
 }
 
-/// True if there is that event, which is taken away.
+/// Returns true if the knote exists, and deletes it.
 fn is_there(kqueue: &Kqueue, add: &Event) -> bool {
     let delete = Event {
         flags: ev::DELETE,
@@ -114,7 +114,7 @@ fn with(event: &Event, flags: u16) -> Event {
 /// macOS, EV_FORCEONESHOT of FreeBSD. The flags that the kernel sets in an event are ignored in a
 /// change, since programs pass events as changes.
 #[test]
-fn flags_that_are_unknown() {
+fn unknown_flags_are_refused() {
     let watched = Watched::new();
     let kqueue = kqueue();
     for add in watched.adds() {
@@ -147,9 +147,9 @@ fn flags_that_are_unknown() {
     }
 }
 
-/// All others are taken, alone and with those of the kernel.
+/// All other flags are accepted, alone and together with those that the kernel sets.
 #[test]
-fn flags_that_are_known() {
+fn known_flags_are_accepted() {
     let watched = Watched::new();
     let kqueue = kqueue();
     for add in watched.adds() {
@@ -175,7 +175,7 @@ fn flags_that_are_known() {
 /// of timers.) The fflags of the other filters do not select what is reported, and an event that is
 /// passed as a change may have an error number in them.
 #[test]
-fn notes() {
+fn unknown_notes_are_refused() {
     const VNODE: u32 = 0x7ff;
     const PROC: u32 =
         note::EXIT | note::FORK | note::EXEC | note::TRACK | note::TRACKERR | note::CHILD;
@@ -221,9 +221,9 @@ fn notes() {
     }
 }
 
-/// Programs keep the event that they got, and hand it in again with another action.
+/// Programs keep an event and pass it as a change with another action.
 #[test]
-fn an_event_is_a_change() {
+fn an_event_can_be_passed_as_a_change() {
     let watched = Watched::new();
     let kqueue = kqueue();
     // One that was reset, with its error.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EV_CLEAR`, `EV_ONESHOT` and `EV_DISPATCH` under threads: nothing is lost, nothing is doubled.
+//! `EV_CLEAR`, `EV_ONESHOT` and `EV_DISPATCH` with several threads: no event is lost or reported
+//! twice.
 
 use crate::{common::*, socket::tcp};
 use kqueue::{ev, Event, Filter, Kqueue};
@@ -18,7 +19,7 @@ use std::{
     thread,
 };
 
-/// Reads all there is of a non-blocking descriptor; how many bytes that was.
+/// Reads a non-blocking descriptor until it is empty. Returns the number of bytes.
 fn drain(fd: &impl AsRawFd) -> usize {
     let mut buffer = [0u8; 4096];
     let mut all = 0;
@@ -32,8 +33,8 @@ fn drain(fd: &impl AsRawFd) -> usize {
     }
 }
 
-/// One thread writes bytes one by one, the other drains whenever it is told: between a read that
-/// drains and the next wait nothing gets lost.
+/// One thread writes single bytes, and the other one reads all bytes at each event. No byte that is
+/// written between the last read and the next wait may be lost.
 fn loses_nothing(mut writer: impl Write + Send, reader: impl AsRawFd) {
     const BYTES: usize = 20_000;
     // SAFETY: No pointers.
@@ -77,7 +78,7 @@ fn clear_loses_nothing_of_a_pipe() {
 }
 
 #[test]
-fn clear_takes_the_end_away_until_it_comes_again() {
+fn clear_reports_each_eof_once() {
     let (reader, writer) = pipe();
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
@@ -94,8 +95,9 @@ fn clear_takes_the_end_away_until_it_comes_again() {
     }
 }
 
-/// Threads share a queue of sockets; each event is one thread's until that thread enables it
-/// again. What is sent is counted; two threads never have the same socket.
+/// Several threads share one kqueue of sockets. A socket whose event a thread has collected belongs
+/// to that thread until the thread enables the knote again. No two threads may have the same
+/// socket, and all bytes that are sent must be received.
 #[test]
 fn dispatch_gives_a_descriptor_to_one_thread() {
     const SOCKETS: usize = 8;
@@ -160,7 +162,7 @@ fn worker(
     }
 }
 
-/// Of many threads that wait, each one-shot event reaches one.
+/// Each one-shot event reaches exactly one of many waiting threads.
 #[test]
 fn oneshot_reaches_one_thread() {
     const PIPES: usize = 500;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Closing a descriptor ends its events, whoever else has the file open.
+//! Closing a descriptor ends its events, even if the file is open elsewhere.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-/// The kqueue's knotes, as /proc tells them.
+/// Returns the number of the kqueue's knotes, from `/proc`.
 fn knotes(kqueue: &Kqueue) -> usize {
     let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
     let text = std::fs::read_to_string(path).unwrap();
@@ -35,7 +35,8 @@ fn dup2(fd: &impl AsRawFd, number: RawFd) {
     assert_eq!(unsafe { libc::dup2(fd.as_raw_fd(), number) }, number);
 }
 
-/// Ends the events of a pipe's read end by `close`, with a dup open: none may come any more.
+/// Closes the read end of a pipe by `close` while a duplicate is open, and checks that no event is
+/// reported any more.
 #[track_caller]
 fn ends_events(close: impl FnOnce(OwnedFd)) {
     let kqueue = kqueue();
@@ -66,7 +67,7 @@ fn close_with_a_dup_open() {
 /// copy of it.
 /// Because the BSDs do the same.
 #[test]
-fn close_with_a_fork_s_copy_open() {
+fn close_with_a_copy_open_in_a_child() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     change(&kqueue, &[add_read(&reader, 0), add_write(&writer, 0)]);
@@ -81,7 +82,7 @@ fn close_with_a_fork_s_copy_open() {
 }
 
 #[test]
-fn dup2_over_it() {
+fn dup2_onto_a_watched_descriptor() {
     let (other, _writer) = pipe();
     ends_events(|reader| {
         dup2(&other, reader.as_raw_fd());
@@ -93,7 +94,7 @@ fn dup2_over_it() {
 /// Because the number refers to the same open file before and after the call, so the kernel cannot
 /// tell the two apart.
 #[test]
-fn dup2_of_the_same_file_is_not_seen() {
+fn dup2_of_the_same_file_does_not_end_the_knote() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     let same = reader.try_clone().unwrap();
@@ -105,7 +106,7 @@ fn dup2_of_the_same_file_is_not_seen() {
 }
 
 #[test]
-fn dup3_over_it() {
+fn dup3_onto_a_watched_descriptor() {
     let (other, _writer) = pipe();
     ends_events(|reader| {
         // SAFETY: Both descriptors are ours.
@@ -125,7 +126,7 @@ fn close_range() {
 }
 
 #[test]
-fn exit_of_a_child_leaves_ours_alone() {
+fn exit_of_a_child_does_not_end_the_knote() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     change(&kqueue, &[add_read(&reader, 0)]);
@@ -135,7 +136,7 @@ fn exit_of_a_child_leaves_ours_alone() {
 }
 
 #[test]
-fn close_of_a_dup_leaves_ours_alone() {
+fn close_of_a_dup_does_not_end_the_knote() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     change(&kqueue, &[add_read(&reader, 0)]);
@@ -177,7 +178,7 @@ fn the_peer_sees_the_end_when_close_returns() {
 }
 
 #[test]
-fn a_number_used_again_is_another_descriptor() {
+fn a_reused_number_is_another_descriptor() {
     let kqueue = kqueue();
     let (reader, _writer) = pipe();
     let (other, other_writer) = pipe();
@@ -248,7 +249,7 @@ fn closing_the_kqueue_wakes_its_sleepers() {
 }
 
 #[test]
-fn a_dup_keeps_the_kqueue() {
+fn a_dup_keeps_the_kqueue_open() {
     let kqueue = kqueue();
     let other = Kqueue::from(dup(&kqueue));
     change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD)]);
@@ -261,7 +262,7 @@ fn a_dup_keeps_the_kqueue() {
 }
 
 #[test]
-fn a_fork_s_copy_keeps_no_event_of_a_closed_kqueue() {
+fn a_copy_in_a_child_keeps_no_knote_of_a_closed_kqueue() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     change(&kqueue, &[add_write(&writer, 0)]);
@@ -307,7 +308,7 @@ fn killed_at_any_moment() {
 }
 
 #[test]
-fn a_poll_that_sleeps_keeps_nobody_from_being_killed() {
+fn threads_behind_a_sleeping_poll_can_be_killed() {
     let kqueue = kqueue();
     let slow = std::fs::File::options()
         .read(true)
@@ -345,9 +346,10 @@ fn a_poll_that_sleeps_keeps_nobody_from_being_killed() {
     one(&kqueue);
 }
 
-/// Closes in the middle of a scan that has reported something: it ends, and the others are there.
+/// Descriptors are closed in the middle of a scan that has already reported events. The scan must
+/// end and the events of the other descriptors must remain.
 #[test]
-fn closing_what_is_pending_while_another_thread_collects() {
+fn closing_pending_descriptors_while_another_thread_collects() {
     const COUNT: usize = 40;
     const ROUNDS: usize = 400;
     let kqueue = kqueue();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests share.
+//! Functions that several tests use.
 
 use kqueue::{ev, Event, Filter, Kqueue};
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Longer than anything takes that is going to happen.
+/// A timeout for events that must come. It is longer than any of them can take.
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// A new kqueue.
@@ -18,20 +18,20 @@ pub fn kqueue() -> Kqueue {
     Kqueue::new().expect("open /dev/kqueue")
 }
 
-/// Applies changes, collecting nothing.
+/// Applies changes and collects no events.
 #[track_caller]
 pub fn change(kqueue: &Kqueue, changes: &[Event]) {
     let count = kqueue.kevent(changes, &mut [], None).expect("change");
     assert_eq!(count, 0);
 }
 
-/// The errno with which one change fails.
+/// Returns the errno with which a change fails.
 #[track_caller]
 pub fn change_error(kqueue: &Kqueue, change: Event) -> i32 {
     errno(kqueue.kevent(&[change], &mut [], None))
 }
 
-/// The errno of a failed call.
+/// Returns the errno of a failed call.
 #[track_caller]
 pub fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
     result
@@ -40,13 +40,13 @@ pub fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
         .expect("errno")
 }
 
-/// At most 64 events that are pending now.
+/// Returns at most 64 pending events, without waiting.
 #[track_caller]
 pub fn pending(kqueue: &Kqueue) -> Vec<Event> {
     wait(kqueue, Duration::ZERO)
 }
 
-/// What is pending after a change that the same call applies.
+/// Applies a change and returns the pending events, in one call.
 #[track_caller]
 pub fn collect(kqueue: &Kqueue, change: Event) -> Vec<Event> {
     let mut events = [Event::default(); 64];
@@ -54,7 +54,7 @@ pub fn collect(kqueue: &Kqueue, change: Event) -> Vec<Event> {
     events[..count.unwrap()].to_vec()
 }
 
-/// At most 64 events, as soon as there is one.
+/// Waits for events and returns at most 64.
 #[track_caller]
 pub fn soon(kqueue: &Kqueue) -> Vec<Event> {
     let events = wait(kqueue, SOON);
@@ -62,7 +62,7 @@ pub fn soon(kqueue: &Kqueue) -> Vec<Event> {
     events
 }
 
-/// The one event that comes.
+/// Waits for an event and checks that it is the only one.
 #[track_caller]
 pub fn one(kqueue: &Kqueue) -> Event {
     let events = soon(kqueue);
@@ -80,7 +80,7 @@ fn wait(kqueue: &Kqueue, timeout: Duration) -> Vec<Event> {
     events
 }
 
-/// A pipe: (read end, write end), both non-blocking.
+/// Creates a pipe. Both ends, the read end and the write end, are non-blocking.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
     // SAFETY: The array has room for two descriptors, which are new and ours.
@@ -93,7 +93,7 @@ pub fn pipe() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// Writes all of it.
+/// Writes all bytes with one call.
 #[track_caller]
 pub fn write(fd: &impl AsRawFd, bytes: &[u8]) {
     // SAFETY: The buffer is valid for its length.
@@ -125,7 +125,7 @@ pub fn add_write(fd: &impl AsRawFd, flags: u16) -> Event {
     Event::fd(fd.as_raw_fd(), Filter::WRITE, ev::ADD | flags)
 }
 
-/// Runs `child` in a forked process and waits; true if it returned true.
+/// Runs `child` in a forked process and waits for it. Returns true if `child` returned true.
 pub fn in_child(child: impl FnOnce() -> bool) -> bool {
     // SAFETY: The tests run one a process; the child leaves with `_exit`.
     match unsafe { libc::fork() } {
@@ -144,14 +144,14 @@ pub fn in_child(child: impl FnOnce() -> bool) -> bool {
     }
 }
 
-/// A forked process that keeps copies of our descriptors until this is dropped.
+/// A forked process that has copies of the caller's descriptors until this is dropped.
 pub struct Holder {
     pid: libc::pid_t,
     stop: Option<OwnedFd>,
 }
 
 impl Holder {
-    /// Forks; the child first does what `before` says, then waits.
+    /// Forks a child, which calls `before` and then waits.
     pub fn fork(before: impl FnOnce()) -> Self {
         let (wait, stop) = pipe();
         // SAFETY: The child only closes, waits and exits.
@@ -186,7 +186,8 @@ impl Drop for Holder {
     }
 }
 
-/// Runs this test program again, for that test only, with `KQUEUE_FD` in its environment.
+/// Returns a command that runs only the given test of this program, with `KQUEUE_FD` in its
+/// environment.
 pub fn again(test: &str, fd: i32) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
@@ -195,11 +196,11 @@ pub fn again(test: &str, fd: i32) -> Command {
     command
 }
 
-/// A small generator, so that a run can be told apart from another by its seed.
+/// A generator of pseudo-random numbers, which is initialised with a seed.
 pub struct Random(pub u64);
 
 impl Random {
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -208,7 +209,7 @@ impl Random {
     }
 }
 
-/// A parameter with another value; the old one comes back when dropped.
+/// Changes a parameter of the module. The old value is restored when this is dropped.
 pub struct Parameter {
     path: String,
     old: String,
@@ -229,7 +230,7 @@ impl Drop for Parameter {
     }
 }
 
-/// Forks a process that runs `child` and exits with what it gives. The caller waits for it.
+/// Forks a process that runs `child` and exits with its result. The caller has to wait for it.
 pub fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
     // SAFETY: The tests run one a process; the child leaves with `_exit`.
     match unsafe { libc::fork() } {
@@ -243,7 +244,7 @@ pub fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
     }
 }
 
-/// Waits for a child; its wait status.
+/// Waits for a child and returns its wait status.
 #[track_caller]
 pub fn reap(pid: libc::pid_t) -> i32 {
     let mut status = 0;
@@ -252,22 +253,22 @@ pub fn reap(pid: libc::pid_t) -> i32 {
     status
 }
 
-/// Something that one process waits for and another does.
+/// A gate that one process opens and another process waits for.
 pub struct Gate(OwnedFd, OwnedFd);
 
 impl Gate {
-    /// Closed.
+    /// Creates a closed gate.
     pub fn new() -> Self {
         let (wait, open) = pipe();
         Gate(wait, open)
     }
 
-    /// Lets the other side go on.
+    /// Opens the gate once.
     pub fn open(&self) {
         write(&self.1, b"x");
     }
 
-    /// Waits until it is opened; each opening lets one through.
+    /// Waits until the gate is opened. Each opening ends one wait.
     pub fn wait(&self) {
         let mut poll = libc::pollfd {
             fd: self.0.as_raw_fd(),

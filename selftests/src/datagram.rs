@@ -20,7 +20,7 @@ pub fn udp(address: IpAddr) -> (UdpSocket, UdpSocket) {
     (a, b)
 }
 
-/// A UNIX socket pair that keeps messages apart, and is a connection.
+/// Creates a pair of UNIX seqpacket sockets.
 pub fn seqpacket() -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
     // SAFETY: Room for two descriptors, which are new and ours.
@@ -32,7 +32,7 @@ pub fn seqpacket() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// `data` is the sum of all that was sent and not received.
+/// Checks that `data` is the number of bytes that were sent and not received.
 #[track_caller]
 fn counts_all_that_is_queued(from: &impl AsRawFd, to: &impl AsRawFd) {
     let kqueue = kqueue();
@@ -60,7 +60,7 @@ fn counts_all_that_is_queued(from: &impl AsRawFd, to: &impl AsRawFd) {
 }
 
 #[test]
-fn udp_tells_the_bytes() {
+fn udp_reports_the_number_of_bytes() {
     for address in [
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -71,21 +71,19 @@ fn udp_tells_the_bytes() {
 }
 
 #[test]
-fn unix_datagrams_tell_the_bytes() {
+fn unix_datagrams_report_the_number_of_bytes() {
     let (a, b) = UnixDatagram::pair().unwrap();
     counts_all_that_is_queued(&a, &b);
     let (a, b) = seqpacket();
     counts_all_that_is_queued(&a, &b);
 }
 
-/// How many messages wait, a stranger chooses; each look counts as many as make no difference.
-///
 /// Differs from DragonFly, FreeBSD: The payload of at most 32 datagrams is counted. If more than
 /// that wait, every low-water mark is reached.
 /// Because the sender chooses how many datagrams wait, and each evaluation would go through all of
 /// them.
 #[test]
-fn no_more_than_so_many_are_counted() {
+fn at_most_32_datagrams_are_counted() {
     const COUNTED: usize = 32;
     let check = |from: &dyn AsRawFd, to: &dyn AsRawFd| {
         let (from, to) = (&from.as_raw_fd(), &to.as_raw_fd());
@@ -118,10 +116,9 @@ fn no_more_than_so_many_are_counted() {
     check(&a, &b);
 }
 
-/// A reader that takes what it was told of, message by message, is told of all, in whatever
-/// portions.
+/// A reader that reads single messages until it has read `data` bytes is notified of all messages.
 #[test]
-fn all_of_many_are_told() {
+fn many_datagrams_are_all_reported() {
     const MANY: usize = 150;
     let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
     let kqueue = kqueue();
@@ -154,7 +151,7 @@ fn an_empty_datagram_is_an_event() {
 }
 
 #[test]
-fn write_tells_the_room() {
+fn write_reports_the_room() {
     let (a, b) = UnixDatagram::pair().unwrap();
     a.set_nonblocking(true).unwrap();
     let (c, _d) = udp(Ipv4Addr::LOCALHOST.into());
@@ -177,13 +174,11 @@ fn write_tells_the_room() {
     assert!(one(&kqueue).data > 0);
 }
 
-/// An error is an event, but the socket goes on.
-///
 /// Differs from DragonFly: An error of a datagram socket is an event that has the error in fflags
 /// and does not have EV_EOF.
 /// Because the next datagram may succeed. (The specification does not set fflags.)
 #[test]
-fn a_refused_datagram_is_an_error_and_no_end() {
+fn a_refused_datagram_is_an_error_without_eof() {
     let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&a, 0)]);
@@ -203,7 +198,7 @@ fn a_refused_datagram_is_an_error_and_no_end() {
 }
 
 #[test]
-fn shutdown_of_udp_is_an_end() {
+fn shutdown_of_udp_is_eof() {
     let (a, _b) = udp(Ipv4Addr::LOCALHOST.into());
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&a, 0), add_write(&a, ev::DISABLE)]);
@@ -226,7 +221,7 @@ fn shutdown_of_udp_is_an_end() {
 }
 
 #[test]
-fn seqpacket_at_its_end() {
+fn seqpacket_eof() {
     let (a, b) = seqpacket();
     write(&a, &[0; 10]);
     drop(a);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Closes of many descriptors of one open file: each ends just its own events, whatever closes it,
-//! and takes no memory.
+//! Closing one of many descriptors of an open file ends only the events of that descriptor,
+//! whatever closes it, and allocates no memory.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -10,7 +10,7 @@ use std::os::{
     unix::{fs::OpenOptionsExt, process::CommandExt},
 };
 
-/// The idents of the kqueue's knotes, as /proc tells them, in ascending order.
+/// Returns the idents of the kqueue's knotes from `/proc`, in ascending order.
 fn idents(kqueue: &Kqueue) -> Vec<u64> {
     let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
     let text = std::fs::read_to_string(path).unwrap();
@@ -28,7 +28,7 @@ fn idents(kqueue: &Kqueue) -> Vec<u64> {
     idents
 }
 
-/// Lets the process have that many descriptors.
+/// Raises the limit of descriptors of the process.
 fn allow_descriptors(count: u64) {
     let limit = libc::rlimit {
         rlim_cur: count,
@@ -38,7 +38,7 @@ fn allow_descriptors(count: u64) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-/// A duplicate at the lowest number from `from` on.
+/// Duplicates a descriptor to the lowest free number that is not below `from`.
 fn dup_above(fd: &impl AsRawFd, from: RawFd) -> RawFd {
     // SAFETY: The result is new.
     let fd = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, from) };
@@ -57,7 +57,8 @@ fn close_range(first: RawFd, last: RawFd) {
     assert_eq!(ret, 0);
 }
 
-/// A descriptor of what is only named, and what watches its duplicates.
+/// Returns a descriptor that was opened with `O_PATH`, and a function that makes a change for one
+/// of its duplicates.
 fn named() -> (OwnedFd, fn(RawFd) -> Event) {
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -68,12 +69,13 @@ fn named() -> (OwnedFd, fn(RawFd) -> Event) {
     (file.into(), watch)
 }
 
-/// What any of these tests needs.
+/// Raises the limits that these tests exceed.
 fn allow_watches() -> Parameter {
     Parameter::set("max_object_watches", 10_000)
 }
 
-/// The same of a pipe and of what is only named: they are closed by other functions of the kernel.
+/// Runs `ends_just_one` with a pipe and with an `O_PATH` descriptor, which the kernel closes in
+/// different functions.
 fn ends_just_its_own(mut close: impl FnMut(RawFd)) {
     let _watches = allow_watches();
     let (reader, _writer) = pipe();
@@ -83,8 +85,8 @@ fn ends_just_its_own(mut close: impl FnMut(RawFd)) {
     ends_just_one(file, watch, &mut close);
 }
 
-/// Closes one after the other in an order that is neither ascending nor descending, and looks after
-/// each whether just that one's knotes are gone, from two kqueues.
+/// Closes duplicates in an order that is neither ascending nor descending. After each close,
+/// exactly the knotes of that duplicate must be gone from two kqueues.
 fn ends_just_one(reader: OwnedFd, watch: fn(RawFd) -> Event, mut close: impl FnMut(RawFd)) {
     const COUNT: usize = 200;
     let kqueues = [kqueue(), kqueue()];
@@ -146,7 +148,7 @@ fn close_range_of_one() {
     ends_just_its_own(|fd| close_range(fd, fd));
 }
 
-/// The task's system call does not say which number is closed, and most are still open.
+/// The arguments of the task's system call do not contain the number of the closed descriptor.
 #[test]
 fn io_uring() {
     let mut ring = io_uring::IoUring::new(2).unwrap();
@@ -159,7 +161,7 @@ fn io_uring() {
     });
 }
 
-/// A range in which some are watched and some are not.
+/// Some descriptors of the range are watched and some are not.
 #[test]
 fn close_range_of_many() {
     allow_descriptors(20_000);
@@ -191,7 +193,8 @@ fn close_range_of_many() {
     assert_eq!(written, -1, "a knote has the read end open");
 }
 
-/// Of those that are only named, what a range closes is released; so a file system can be unmounted.
+/// Closing a range of `O_PATH` descriptors releases their file, so its file system can be
+/// unmounted.
 #[test]
 fn close_range_of_many_names() {
     let _watches = allow_watches();
@@ -261,10 +264,10 @@ fn exec_ends_those_that_it_closes() {
     }));
 }
 
-/// Thousands at once, in several kqueues, by exit and by close_range: with memory in proportion to the
-/// square of their number there would be none left.
+/// Thousands of duplicates in several kqueues are closed by exit and by close_range(2). If the
+/// memory grew with the square of their number, it would be exhausted.
 #[test]
-fn thousands_at_once() {
+fn thousands_of_dups_closed_at_once() {
     const COUNT: usize = 8000;
     allow_descriptors(20_000);
     for exits in [true, false] {
@@ -295,8 +298,8 @@ fn thousands_at_once() {
     }
 }
 
-/// A kqueue that was opened by io_uring without a number is that of the table which it was opened in,
-/// and of no other one that comes to be in the same place.
+/// A kqueue that io_uring opened without a descriptor belongs to the table in which it was opened.
+/// It does not belong to a later table at the same address.
 #[test]
 fn a_kqueue_without_a_number() {
     let mut ring = io_uring::IoUring::new(4).unwrap();
@@ -348,7 +351,7 @@ fn a_kqueue_without_a_number() {
     }
 }
 
-/// Submits entries that refer to no memory.
+/// Submits entries that contain no pointers.
 fn submit(ring: &mut io_uring::IoUring, entries: &[io_uring::squeue::Entry], wait: usize) {
     // SAFETY: The entries refer to no memory of ours.
     unsafe { ring.submission().push_multiple(entries).unwrap() };
@@ -359,7 +362,7 @@ fn close_entry(fd: RawFd) -> io_uring::squeue::Entry {
     io_uring::opcode::Close::new(io_uring::types::Fd(fd)).build()
 }
 
-/// Duplicates of `fd` from `from` on, each of them watched.
+/// Duplicates `fd` to numbers from `from` on, and watches each duplicate.
 fn watched_dups(kqueue: &Kqueue, fd: &impl AsRawFd, from: RawFd) -> Vec<RawFd> {
     let dups: Vec<_> = (0..200).map(|_| dup_above(fd, from)).collect();
     for fd in &dups {
@@ -371,7 +374,7 @@ fn watched_dups(kqueue: &Kqueue, fd: &impl AsRawFd, from: RawFd) -> Vec<RawFd> {
     dups
 }
 
-/// Nobody has the other end of the pipe open, neither the program nor a knote.
+/// Checks that neither the program nor a knote keeps the other end of the pipe open.
 #[track_caller]
 fn assert_broken(writer: &impl AsRawFd) {
     // SAFETY: One byte. The standard library ignores SIGPIPE.
@@ -379,7 +382,8 @@ fn assert_broken(writer: &impl AsRawFd) {
     assert_eq!(written, -1, "a knote has the read end open");
 }
 
-/// What io_uring closes at the end of a close(2) is not what that call names.
+/// io_uring can close a descriptor at the end of a close(2) call. The argument of the call is then
+/// not the number of that descriptor.
 #[test]
 fn io_uring_at_the_end_of_another_close() {
     let kqueue = kqueue();
@@ -407,7 +411,7 @@ fn io_uring_at_the_end_of_another_close() {
     assert_broken(&writer);
 }
 
-/// One call closes descriptors of two files, each behind many that stay open.
+/// One call closes descriptors of two files, each of which has many more open descriptors.
 #[test]
 fn io_uring_of_two_files_at_once() {
     let kqueue = kqueue();

@@ -78,7 +78,7 @@ fn with_read_on_the_same_socket() {
 /// polled.
 /// Because macOS does the same.
 #[test]
-fn the_end_is_reported() {
+fn eof_is_reported() {
     let (client, server) = tcp();
     let kqueue = kqueue();
     change(&kqueue, &[except(&server, 0, note::OOB)]);
@@ -87,9 +87,9 @@ fn the_end_is_reported() {
     assert!(event.has(ev::EOF) && event.fflags == 0, "{event:?}");
 }
 
-/// The specification's filter is the one of `EVFILT_READ` but for that note.
+/// In the specification the filter is that of `EVFILT_READ`, apart from `NOTE_OOB`.
 #[test]
-fn without_the_note_it_is_as_read() {
+fn without_note_oob_it_reports_what_read_reports() {
     let (mut client, server): (TcpStream, TcpStream) = tcp();
     let kqueue = kqueue();
     change(&kqueue, &[except(&server, 0, 0)]);
@@ -105,7 +105,7 @@ fn without_the_note_it_is_as_read() {
 }
 
 #[test]
-fn not_of_a_kqueue() {
+fn a_kqueue_is_refused() {
     let (a, b) = (kqueue(), kqueue());
     assert_eq!(change_error(&a, except(&b, 0, note::OOB)), libc::EOPNOTSUPP);
 }

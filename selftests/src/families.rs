@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sockets of families that guard what they hold in ways of their own, and files whose operations
-//! are replaced, all looked at while there is traffic, by a user without privileges. What is read
-//! that must not be, KASAN sees.
+//! Sockets of families that use their own locks, and files whose operations are replaced. An
+//! unprivileged user evaluates them while there is traffic. KASAN detects reads of freed memory.
 
 use crate::{common::*, datagram, socket};
 use kqueue::{ev, note, Event, Filter};
@@ -21,7 +20,7 @@ const AF_KCM: i32 = 41;
 const AF_QIPCRTR: i32 = 42;
 const AF_TIPC: i32 = 30;
 
-/// Runs `test` as a user who may do nothing.
+/// Runs `test` as an unprivileged user.
 #[track_caller]
 fn as_nobody(test: impl FnOnce()) {
     let passed = in_child(|| {
@@ -54,7 +53,7 @@ fn new(family: i32, kind: i32, protocol: i32) -> OwnedFd {
     owned(unsafe { libc::socket(family, kind, protocol) }.into())
 }
 
-/// An address as the kernel has it.
+/// A socket address in the form that the kernel uses.
 type Address = Vec<u8>;
 
 fn address_of<T>(value: &T) -> Address {
@@ -70,7 +69,7 @@ fn inet() -> Address {
     bytes
 }
 
-/// A service on this node alone, with a type of that number.
+/// Returns the address of a TIPC service of that type, on this node only.
 fn tipc(service: u32) -> Address {
     #[repr(C)]
     struct Tipc {
@@ -127,7 +126,7 @@ fn connect(fd: &OwnedFd, address: &Address) {
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
 }
 
-/// What a socket is bound to.
+/// Returns the address to which a socket is bound.
 #[track_caller]
 fn name(fd: &OwnedFd) -> Address {
     let mut address = vec![0; 128];
@@ -159,7 +158,8 @@ fn receive(fd: &OwnedFd, bytes: &mut [u8]) -> isize {
     }
 }
 
-/// Two threads send and receive while two others look. `check` sees all that is told of reading.
+/// Two threads send and receive while two others collect events. `check` checks each `EVFILT_READ`
+/// event.
 #[track_caller]
 fn traffic(from: &OwnedFd, to: &OwnedFd, sizes: &[usize], check: impl Fn(Event) + Sync) {
     const LOOKS: usize = 1000;
@@ -217,12 +217,13 @@ fn uncounted(event: Event) {
     assert_eq!(event.data, 1, "{event:?}");
 }
 
-/// No more than the buffers hold.
+/// Checks that `data` is not more than the buffers can hold.
 fn counted(event: Event) {
     assert!(event.data < 1 << 24, "{event:?}");
 }
 
-/// What a connection of a family that is only polled tells, from before it is one to its end.
+/// Checks the events of a connection whose family is only polled, from before the connection to its
+/// end.
 fn connection(family: i32, kind: i32, protocol: i32, address: &Address) {
     let listener = new(family, kind, protocol);
     bind(&listener, address);
@@ -294,7 +295,7 @@ fn mptcp() {
     as_nobody(|| connection(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_MPTCP, &inet()));
 }
 
-/// One that was not begun says nothing, as that of TCP; poll(2) says that it has hung up.
+/// An unconnected MPTCP socket has no event, as with TCP, although poll(2) reports `POLLHUP`.
 #[test]
 fn mptcp_before_the_connection() {
     as_nobody(|| {
@@ -310,7 +311,7 @@ fn sctp() {
     as_nobody(|| connection(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP, &inet()));
 }
 
-/// One socket for many associations is no connection, and what listens is what receives.
+/// A one-to-many socket is not a connection. The listening socket itself receives the messages.
 #[test]
 fn sctp_one_to_many() {
     as_nobody(|| {
@@ -374,7 +375,7 @@ fn qrtr() {
     });
 }
 
-/// One that was opened, on no interface.
+/// The socket is not bound to an interface.
 #[test]
 fn can() {
     as_nobody(|| {
@@ -386,7 +387,7 @@ fn can() {
     });
 }
 
-/// The kernel's ciphers as sockets: what has been put in comes out.
+/// The kernel's ciphers as sockets return the data that is written to them.
 #[test]
 fn algorithms() {
     let mut address = vec![0; 88];
@@ -424,13 +425,13 @@ fn option(fd: &OwnedFd, level: i32, name: i32, value: &[u8]) {
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
 }
 
-/// Both ends of a TCP connection over loopback.
+/// Returns both ends of a TCP connection over loopback.
 fn tcp() -> (OwnedFd, OwnedFd) {
     let (client, server) = socket::tcp();
     (client.into(), server.into())
 }
 
-/// What TLS has decrypted is not counted by TCP, and a part of a record is nothing yet.
+/// TCP does not count the bytes that TLS has decrypted. A part of a record is not readable yet.
 #[test]
 fn tls() {
     as_nobody(|| {
@@ -471,7 +472,7 @@ fn bpf(command: libc::c_int, words: &[u64]) -> libc::c_long {
     ret
 }
 
-/// A program of that type that returns that number.
+/// Loads a program of that type that returns a constant.
 fn program(kind: u32, returns: u32) -> OwnedFd {
     // `r0 = returns; exit`
     let code = [0xb7 | u64::from(returns) << 32, 0x95];
@@ -490,7 +491,7 @@ fn program(kind: u32, returns: u32) -> OwnedFd {
     owned(bpf(5, &words))
 }
 
-/// A sockmap with one place.
+/// Creates a sockmap with one entry.
 fn sockmap() -> OwnedFd {
     // Type, sizes of key and value, entries.
     owned(bpf(0, &[15 | 4 << 32, 4 | 1 << 32, 0, 0, 0, 0, 0, 0, 0]))
@@ -505,7 +506,7 @@ fn put(map: &OwnedFd, socket: &OwnedFd) {
     bpf(2, &[map.as_raw_fd() as u64, pointers[0], pointers[1], 0]);
 }
 
-/// Without a program TCP keeps its bytes; with one they are taken from it.
+/// Without a program the bytes stay in the queue of TCP. With one they are taken from it.
 #[test]
 fn socket_of_a_sockmap() {
     const SK_SKB: u32 = 14;
@@ -566,9 +567,9 @@ fn kcm() {
     });
 }
 
-/// Those whose messages are counted, by the lock of their queue.
+/// The messages of these families are counted under the lock of their queue.
 #[test]
-fn counted_ones_under_traffic() {
+fn counted_families_under_traffic() {
     as_nobody(|| {
         let (a, b) = datagram::udp(std::net::Ipv4Addr::LOCALHOST.into());
         traffic(&a.into(), &b.into(), &[1, 100, 1000], counted);
@@ -583,7 +584,7 @@ fn counted_ones_under_traffic() {
     });
 }
 
-/// Line disciplines come and go, and terminals hang up, while two threads ask for bytes and room.
+/// Line disciplines change and terminals hang up while two threads evaluate reading and writing.
 #[test]
 fn terminals_that_hang_up() {
     const ROUNDS: usize = 150;
@@ -660,9 +661,9 @@ fn terminals_that_hang_up() {
     });
 }
 
-/// A sound card is taken out while its mixer is watched: the file gets other operations.
+/// A sound card is removed while its mixer is watched, which replaces the file's operations.
 #[test]
-fn a_device_that_is_unplugged() {
+fn a_device_is_unplugged() {
     const DRIVER: &str = "/sys/bus/platform/drivers/snd_dummy";
     const CARD: &str = "snd_dummy.0";
     // `_IOWR('U', 0x16, int)`

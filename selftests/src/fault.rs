@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every allocation of a call fails in turn: it gives ENOMEM, and leaves no half-made knote.
+//! Each allocation of a call is made to fail. The call must then return `ENOMEM` and leave no
+//! incomplete knote.
 //!
-//! With the kernel's fault injection: `/proc/thread-self/fail-nth` makes the thread's n-th
-//! allocation from then on fail.
+//! The tests use the kernel's fault injection: `/proc/thread-self/fail-nth` makes the n-th
+//! allocation of the thread fail.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -30,14 +31,14 @@ fn prepare() {
     fs::write("/sys/kernel/debug/fail_page_alloc/min-order", "0").unwrap();
 }
 
-/// What the kqueue holds, as /proc tells it.
+/// Returns the number of the kqueue's knotes, from `/proc`.
 fn knotes(kqueue: &Kqueue) -> usize {
     let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
     let text = fs::read_to_string(path).unwrap();
     text.lines().filter(|l| l.starts_with("knote ")).count()
 }
 
-/// The thread's `fail-nth`, opened while nothing fails yet.
+/// The thread's `fail-nth` file, which is opened while no allocation fails.
 struct FailNth(fs::File);
 
 impl FailNth {
@@ -47,12 +48,12 @@ impl FailNth {
         FailNth(options.read(true).write(true).open(FAIL_NTH).unwrap())
     }
 
-    /// The `nth` allocation from now on fails; none if 0.
+    /// Makes the `nth` allocation from now on fail, or none if `nth` is 0.
     fn set(&self, nth: u32) {
         self.0.write_all_at(nth.to_string().as_bytes(), 0).unwrap();
     }
 
-    /// Ends it; true if an allocation was made to fail.
+    /// Stops the injection. Returns true if an allocation has failed.
     fn has_failed(&self) -> bool {
         let mut text = [0; 16];
         let count = self.0.read_at(&mut text, 0).unwrap();
@@ -61,8 +62,8 @@ impl FailNth {
     }
 }
 
-/// Runs `call` with its first, second, ... allocation failing, until none fails any more.
-/// Gives how many failed.
+/// Runs `call` with a failure of its first allocation, then of its second one, and so on, until no
+/// allocation fails. Returns the number of failures.
 fn each_failing(
     mut call: impl FnMut() -> std::io::Result<usize>,
     mut check: impl FnMut(bool),
@@ -87,7 +88,7 @@ fn each_failing(
     unreachable!()
 }
 
-/// `EV_ADD` of `change` with each allocation failing; it must work in the end.
+/// Adds `change` with each allocation failing in turn. The last call must succeed.
 fn add(change: Event) {
     let kqueue = kqueue();
     let delete = Event {
@@ -245,7 +246,8 @@ fn collecting_and_deleting_need_no_memory() {
     assert_eq!(failed, 0);
 }
 
-/// Makes kqueues under failures until one succeeds untouched; those that were made work.
+/// Creates kqueues with each allocation failing in turn, until no allocation fails. Each kqueue
+/// that was created must work.
 fn each_made(make: impl Fn() -> io::Result<Kqueue>) {
     let mut made = Vec::new();
     let failed = each_failing(
@@ -301,7 +303,7 @@ fn closing_a_watched_descriptor() {
     }
 }
 
-/// Work in a close needs no memory, so that it can neither fail nor be put off for want of it.
+/// A close allocates no memory, so a lack of memory can neither make it fail nor delay it.
 #[test]
 fn close_allocates_nothing() {
     let kqueue = kqueue();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kqueue as a file.
+//! File operations of a kqueue.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -55,7 +55,7 @@ fn read_write_seek() {
 /// Because this is what Linux reports for anonymous files. The specification reports S_IFIFO, and
 /// the number of pending events as size; EVFILT_READ on the kqueue has that number as data.
 #[test]
-fn stat_and_proc_tell_of_its_making() {
+fn stat_and_proc_show_how_it_was_created() {
     let mode = |fd: &dyn AsRawFd| {
         let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
         // SAFETY: The structure is initialised if the call succeeds.
@@ -77,7 +77,7 @@ fn stat_and_proc_tell_of_its_making() {
 }
 
 #[test]
-fn poll_tells_that_something_is_pending() {
+fn poll_reports_pending_events() {
     let kqueue = kqueue();
     assert_eq!(poll(&kqueue, 0), 0);
     trigger(&kqueue);
@@ -86,9 +86,9 @@ fn poll_tells_that_something_is_pending() {
     assert_eq!(poll(&kqueue, 0), 0);
 }
 
-/// A call that changes and collects looks at what it has changed only when it collects.
+/// A call that changes and collects evaluates its new knotes only when it collects.
 #[test]
-fn poll_tells_nothing_of_what_is_not_ready() {
+fn poll_does_not_report_unready_knotes() {
     let user = |flags| Event::new(1, Filter::USER, flags);
     let (reader, writer) = pipe();
     let read = |flags| Event::fd(reader.as_raw_fd(), Filter::READ, flags);
@@ -127,7 +127,7 @@ fn poll_is_woken() {
 }
 
 #[test]
-fn select_tells_that_something_is_pending() {
+fn select_reports_pending_events() {
     let kqueue = kqueue();
     let select = || {
         let fd = kqueue.as_raw_fd();
@@ -206,12 +206,12 @@ extern "C" fn remember(number: libc::c_int, info: *mut libc::siginfo_t, _: *mut 
 }
 
 #[test]
-fn another_signal_in_sigio_s_place() {
+fn f_setsig_replaces_sigio() {
     let kqueue = kqueue();
     let fd = kqueue.as_raw_fd();
     let number = libc::SIGRTMIN() + 2;
     let on: libc::c_int = 1;
-    /// Of `asm-generic/fcntl.h`; the libc crate lacks it.
+    /// Defined in `asm-generic/fcntl.h`; the libc crate lacks it.
     const F_SETSIG: libc::c_int = 10;
     // F_SETSIG and FIOASYNC, as a BSD program would say it.
     // SAFETY: The handler only stores; the descriptor is ours.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A kqueue belongs to a descriptor table: it is not inherited over fork.
+//! A kqueue belongs to a descriptor table, and a forked child cannot use it.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter};

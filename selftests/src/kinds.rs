@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_READ` and `EVFILT_WRITE` on all the other kinds of descriptors.
+//! `EVFILT_READ` and `EVFILT_WRITE` on kinds of descriptors that have no test file of their own.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// A new descriptor that a system call gave.
+/// Takes ownership of a descriptor that a system call returned.
 #[track_caller]
 fn owned(fd: libc::c_long) -> OwnedFd {
     assert!(fd >= 0, "{}", io::Error::last_os_error());
@@ -28,7 +28,7 @@ fn add_to(eventfd: &OwnedFd, count: u64) {
 }
 
 #[test]
-fn eventfd_tells_its_counter() {
+fn eventfd_reports_its_counter() {
     let fd = eventfd(0, 0);
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&fd, 0)]);
@@ -41,7 +41,7 @@ fn eventfd_tells_its_counter() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Whoever is asked first tells in words; from then on the counters themselves are read.
+/// The counter of the first eventfd is read as text. After that the counters are read directly.
 #[test]
 fn eventfd_counters_are_read() {
     // One of them has a number that is not 0.
@@ -61,7 +61,7 @@ fn eventfd_counters_are_read() {
 }
 
 #[test]
-fn eventfd_tells_the_room() {
+fn eventfd_reports_the_room() {
     let fd = eventfd(0, 0);
     let kqueue = kqueue();
     change(&kqueue, &[add_write(&fd, 0)]);
@@ -89,7 +89,7 @@ fn eventfd_low_water_mark() {
 }
 
 #[test]
-fn timerfd_tells_the_expirations() {
+fn timerfd_reports_the_expirations() {
     // SAFETY: No pointers.
     let fd =
         owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK) }.into());
@@ -149,10 +149,10 @@ fn signalfd_is_ready_with_a_signal() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// What a signalfd was polled on goes with the process that polled it: `POLLFREE`. The
-/// descriptors live on in another one, which shares the table.
+/// The wait queue of a signalfd belongs to the process that polled it, and is freed with that
+/// process (`POLLFREE`). The descriptors remain in another process, which shares the table.
 #[test]
-fn signalfd_outlives_what_it_was_polled_on() {
+fn signalfd_outlives_the_process_that_polled_it() {
     extern "C" fn register(argument: *mut libc::c_void) -> libc::c_int {
         // SAFETY: The caller passes these, and shares its memory.
         let (kqueue, fd) = unsafe { &*argument.cast::<(Kqueue, OwnedFd)>() };
@@ -217,7 +217,7 @@ fn readable(fd: &OwnedFd) -> i64 {
 }
 
 #[test]
-fn inotify_tells_the_bytes() {
+fn inotify_reports_the_number_of_bytes() {
     // SAFETY: No pointers.
     let fd = owned(unsafe { libc::inotify_init1(libc::IN_NONBLOCK) }.into());
     let folder = format!("/dev/shm/kqueue-inotify-{}", std::process::id());
@@ -239,7 +239,7 @@ fn inotify_tells_the_bytes() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
-/// Both sides of a pty, raw: (master, slave).
+/// Creates a pty in raw mode. Returns the master and the slave.
 pub fn pty() -> (OwnedFd, OwnedFd) {
     let (mut master, mut slave) = (-1, -1);
     // SAFETY: Room for both descriptors; no name, no settings.
@@ -262,7 +262,7 @@ pub fn pty() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn pty_tells_the_bytes_both_ways() {
+fn pty_reports_the_number_of_bytes_in_both_directions() {
     let (master, slave) = pty();
     let kqueue = kqueue();
     for (from, to) in [(&master, &slave), (&slave, &master)] {
@@ -282,7 +282,7 @@ fn pty_tells_the_bytes_both_ways() {
 }
 
 #[test]
-fn pty_tells_the_room() {
+fn pty_reports_the_room() {
     let (master, slave) = pty();
     let kqueue = kqueue();
     change(&kqueue, &[add_write(&slave, 0)]);
@@ -305,7 +305,7 @@ fn pty_tells_the_room() {
 }
 
 #[test]
-fn terminal_tells_whole_lines() {
+fn terminal_reports_whole_lines() {
     let (master, slave) = pty();
     // SAFETY: Valid settings.
     unsafe {
@@ -362,7 +362,7 @@ fn packet_mode_of_a_pty_is_an_exception() {
 }
 
 #[test]
-fn epoll_is_ready_when_something_in_it_is() {
+fn epoll_is_ready_when_a_descriptor_in_it_is() {
     // SAFETY: No pointers.
     let epoll = owned(unsafe { libc::epoll_create1(0) }.into());
     let (reader, writer) = pipe();
@@ -437,7 +437,7 @@ fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> Owne
 
 /// The kernel answers with the list of its interfaces.
 #[test]
-fn netlink_tells_the_bytes() {
+fn netlink_reports_the_number_of_bytes() {
     let fd = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE);
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&fd, 0)]);
@@ -459,7 +459,7 @@ fn netlink_tells_the_bytes() {
 }
 
 #[test]
-fn raw_and_packet_sockets_tell_the_bytes() {
+fn raw_and_packet_sockets_report_the_number_of_bytes() {
     let loopback = {
         // SAFETY: Zeroes are a valid address; port and address are set.
         let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };

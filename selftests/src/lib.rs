@@ -2,10 +2,10 @@
 
 //! Tests of the module, written from kqueue(2) and the specification.
 //!
-//! They run in a guest that has loaded the module, one process a test
-//! (`selftests/run.sh`), so that signals, forks and descriptors cannot leak from
-//! one into another. No test asserts how long something takes: `SOON` is how
-//! long one waits for what must happen, on a slow machine.
+//! The tests run in a guest that has loaded the module. `selftests/run.sh` runs each test in a
+//! process of its own, so signals, forks and descriptors of one test cannot affect another one. No
+//! test asserts how long an operation takes. Tests wait at most `SOON` for an event that must come,
+//! which is long enough for a slow machine.
 #![cfg(test)]
 
 mod aio;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Rust crate: typed changes and reports, iterators, making kqueues.
+//! The Rust crate: typed changes and reports, iterators, and creating kqueues.
 
 use crate::common::{pipe, read, write, SOON};
 use kqueue::{ev, Change, Event, Events, FileNotes, Kqueue, MountNotes, ProcessNotes, Report};
@@ -72,7 +72,7 @@ fn descriptors() {
 }
 
 #[test]
-fn all_but_one_applied() {
+fn changes_other_than_the_failing_one_are_applied() {
     let kqueue = Kqueue::new().unwrap();
     let (reader, writer) = pipe();
     let number = reader.as_raw_fd();
@@ -95,7 +95,7 @@ fn all_but_one_applied() {
 }
 
 #[test]
-fn answers() {
+fn receipts() {
     let kqueue = Kqueue::new().unwrap();
     let mut event = Change::user(1).event();
     event.flags |= ev::RECEIPT;
@@ -214,7 +214,7 @@ fn files_and_mounts() {
 }
 
 #[test]
-fn as_they_come() {
+fn iterating_over_events() {
     let kqueue = Kqueue::new().unwrap();
     let changes: Vec<_> = (0..200)
         .flat_map(|id| [Change::user(id), Change::trigger(id)])

@@ -33,7 +33,7 @@ fn knotes_of_a_user() {
 }
 
 #[test]
-fn another_user_has_knotes_of_their_own() {
+fn another_user_has_a_limit_of_their_own() {
     let _limit = Parameter::set("max_user_knotes", 1);
     let ours = kqueue();
     change(&ours, &[user(1, ev::ADD)]);
@@ -48,13 +48,13 @@ fn another_user_has_knotes_of_their_own() {
 }
 
 #[test]
-fn a_user_s_default_is_not_nothing() {
+fn the_default_limit_is_not_zero() {
     let path = "/sys/module/kqueue/parameters/max_user_knotes";
     let limit: u32 = fs::read_to_string(path).unwrap().trim().parse().unwrap();
     assert!(limit > 10_000, "{limit}");
 }
 
-/// As another user, who has nothing else.
+/// Continues as another user, who holds no other resources.
 fn become_user(uid: libc::uid_t) {
     // SAFETY: No preconditions.
     assert_eq!(unsafe { libc::setuid(uid) }, 0);
@@ -64,7 +64,7 @@ fn timer(ident: u64) -> Event {
     Event::new(ident, Filter::TIMER, ev::ADD).data(86_400_000)
 }
 
-/// Adds events until there is an error; how many, and the error.
+/// Adds events until one fails. Returns their number and the error.
 fn fill(kqueue: &Kqueue, event: impl Fn(u64) -> Event) -> (u64, i32) {
     let mut added = 0;
     loop {
@@ -135,7 +135,7 @@ fn timers_in_the_system() {
     assert_eq!(reap(pid), 0);
 }
 
-/// A low-water mark of a pipe's room is waited for by a timer.
+/// A low-water mark of a pipe's room uses a timer.
 #[test]
 fn timers_of_low_water_marks_count() {
     let _limit = Parameter::set("max_user_timers", 1);
@@ -160,9 +160,9 @@ fn timers_of_low_water_marks_count() {
     }));
 }
 
-/// What takes more memory counts as several.
+/// A knote that takes more memory counts as several.
 #[test]
-fn knotes_are_weighed() {
+fn larger_knotes_count_as_several() {
     let _limit = Parameter::set("max_user_knotes", 12);
     assert!(in_child(|| {
         become_user(12345);
@@ -208,7 +208,7 @@ fn delete(kqueue: &Kqueue, idents: std::ops::Range<u64>) {
     change(kqueue, &changes);
 }
 
-/// The table of a kqueue keeps no memory that nobody counts.
+/// The table of a kqueue keeps no memory that the limit does not count.
 #[test]
 fn empty_tables_are_freed() {
     const COUNT: u64 = 20_000;
@@ -250,9 +250,9 @@ fn sparse_tables_count_and_shrink() {
     }));
 }
 
-/// Who has a range of numbers for users has no more by that.
+/// A range of subordinate user IDs does not give a user more knotes.
 #[test]
-fn a_user_namespace_counts_for_its_maker() {
+fn a_user_namespace_counts_for_its_owner() {
     let _limit = Parameter::set("max_user_knotes", 10);
     let _limit = Parameter::set("max_user_timers", 1);
     let unshared = Gate::new();
@@ -302,7 +302,7 @@ fn a_user_namespace_counts_for_its_maker() {
 }
 
 #[test]
-fn parameters_are_root_s_to_change() {
+fn only_root_can_change_parameters() {
     assert!(in_child(|| {
         // SAFETY: No preconditions.
         assert_eq!(unsafe { libc::setuid(12345) }, 0);

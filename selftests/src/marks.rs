@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What others pay for watches of files and mounts, who may have them, and of what.
+//! Watches of files and mounts: what they cost other processes, who may have them, and which files
+//! can be watched.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -17,10 +18,10 @@ use std::{
     time::Instant,
 };
 
-/// Somebody without rights.
+/// An unprivileged user.
 const NOBODY: u32 = 65534;
 
-/// An empty folder in memory, removed with all that is in it when dropped.
+/// An empty directory in memory, which is removed with its contents when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -34,7 +35,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// A file with ten bytes in it.
+    /// Creates a file of ten bytes.
     fn file(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, b"0123456789").unwrap();
@@ -52,7 +53,7 @@ fn watch(file: &impl AsRawFd, fflags: u32) -> Event {
     Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD | ev::CLEAR).fflags(fflags)
 }
 
-/// How many marks there are of a kind, those left out that are about to be freed.
+/// Checks the number of marks of a kind. Marks that are about to be freed do not count.
 #[track_caller]
 fn marks(kind: &str, expected: usize) {
     let line = format!("{kind} marks: {expected}\n");
@@ -84,7 +85,7 @@ fn become_user(uid: u32) {
     }
 }
 
-/// All that comes, each no later than `SOON` after the other, up to that many.
+/// Collects up to `count` events. Each must come within `SOON` of the one before.
 fn all(kqueue: &Kqueue, count: usize) -> Vec<Event> {
     let mut got = vec![];
     while got.len() < count {
@@ -156,7 +157,8 @@ fn watches_of_one_object() {
     assert_eq!(change_error(last, namespace), libc::ENOSPC);
 }
 
-/// The owner of a user namespace has the numbers of many users in it, but not the watches of as many.
+/// The owner of a user namespace has many user IDs in it, and the limit of one user for all of
+/// them.
 #[test]
 fn users_of_a_user_namespace_count_for_its_owner() {
     let _limit = Parameter::set("max_object_watches", 5);
@@ -199,10 +201,10 @@ fn users_of_a_user_namespace_count_for_its_owner() {
     assert_eq!(libc::WEXITSTATUS(status), 5, "{status:x}");
 }
 
-/// A program like Python's watchdog asks for NOTE_REVOKE of each of thousands of files: the one who mounts and unmounts
-/// has one mark to tell.
+/// Programs like Python's watchdog ask for `NOTE_REVOKE` of thousands of files. A process that
+/// mounts or unmounts has only one mark to call.
 #[test]
-fn thousands_of_files_are_revoked() {
+fn one_mark_revokes_thousands_of_files() {
     const FILES: usize = 1500;
     more_descriptors();
     let folder = new_namespace();
@@ -236,9 +238,9 @@ fn thousands_of_files_are_revoked() {
     marks("mount", 0);
 }
 
-/// More watchers of mounts than are told at once.
+/// There are more watchers of mounts than one batch notifies.
 #[test]
-fn many_watch_one_namespace() {
+fn many_watchers_of_one_mount_namespace() {
     const WATCHERS: u64 = 120;
     let folder = new_namespace();
     let place = folder.path("mounted");
@@ -271,7 +273,8 @@ fn many_watch_one_namespace() {
     }
 }
 
-/// Waits until it is told. What ends has its mounts unmounted, of which the others tell.
+/// Waits until `fflags` are reported. The end of another namespace unmounts its mounts, which
+/// causes other events.
 #[track_caller]
 fn told(kqueue: &Kqueue, ident: u64, fflags: u32) {
     loop {
@@ -285,9 +288,9 @@ fn told(kqueue: &Kqueue, ident: u64, fflags: u32) {
     }
 }
 
-/// A namespace may be where another one was: it has a mark of its own.
+/// A namespace can have the address of an earlier one. It must get a mark of its own.
 #[test]
-fn one_namespace_after_the_other() {
+fn a_new_namespace_at_the_address_of_an_old_one() {
     assert!(in_child(|| {
         let folder = new_namespace();
         let place = folder.path("mounted");
@@ -307,9 +310,10 @@ fn one_namespace_after_the_other() {
     marks("mount", 0);
 }
 
-/// Whoever removes one of many folders that are watched has one mark to tell, and one of them is told.
+/// A process that removes one of many watched directories has one mark to call, and only the
+/// watcher of that directory is notified.
 #[test]
-fn one_mark_for_all_folders_in_one() {
+fn one_mark_for_all_directories_in_one() {
     const FOLDERS: usize = 2000;
     more_descriptors();
     let folder = Folder::new();
@@ -340,9 +344,9 @@ fn one_mark_for_all_folders_in_one() {
     marks("file", 0);
 }
 
-/// Two kqueues, two descriptors: all that watch the folder are told.
+/// Two kqueues watch the directory by two descriptors, and all knotes report the event.
 #[test]
-fn a_folder_that_is_watched_twice() {
+fn a_directory_watched_by_two_kqueues() {
     let folder = Folder::new();
     let inner = folder.path("inner");
     fs::create_dir(&inner).unwrap();
@@ -360,9 +364,9 @@ fn a_folder_that_is_watched_twice() {
     }
 }
 
-/// A folder that moves is heard of in the one that it is in: told of it or not.
+/// The removal of a directory is reported in its new parent, whether or not the move was reported.
 #[test]
-fn a_folder_removed_where_it_has_moved_to() {
+fn a_directory_removed_after_a_move() {
     for told in [true, false] {
         let folder = Folder::new();
         let (here, there) = (folder.path("here"), folder.path("there"));
@@ -409,7 +413,7 @@ fn a_folder_removed_where_it_has_moved_to() {
 /// events. Security modules are asked as for reading, since the hook that inotify calls is not
 /// available to modules.)
 #[test]
-fn what_others_do_is_for_who_may_read() {
+fn notes_of_others_require_the_right_to_read() {
     let folder = Folder::new();
     let path = folder.file("a");
     fs::set_permissions(&folder.0, Permissions::from_mode(0o777)).unwrap();
@@ -460,9 +464,9 @@ fn what_others_do_is_for_who_may_read() {
     }));
 }
 
-/// A directory's count of names changes with what is in it, of which nothing was asked.
+/// The number of links of a directory changes with the directories in it, which are not watched.
 #[test]
-fn attributes_of_a_directory_in_which_folders_come_and_go() {
+fn attributes_of_a_directory_with_changing_entries() {
     let folder = Folder::new();
     let (path, other) = (folder.path("d"), folder.path("other"));
     fs::create_dir(&path).unwrap();
@@ -513,9 +517,10 @@ fn attributes_of_a_directory_in_which_folders_come_and_go() {
     );
 }
 
-/// What is compared with what was seen last, is seen when it is asked for.
+/// Notes that are found by comparison with an earlier state use the state at the time of the change
+/// that adds them.
 #[test]
-fn notes_asked_for_later() {
+fn notes_added_by_a_later_change() {
     let folder = Folder::new();
     // (size, where three bytes are written, notes)
     for (size, at, expected) in [
@@ -571,7 +576,7 @@ fn notes_asked_for_later() {
 /// Because fsnotify does not report what is done to these files, or would report what unrelated
 /// processes do. FreeBSD refuses shared memory objects too.
 #[test]
-fn what_has_no_place() {
+fn files_outside_of_file_systems_are_refused() {
     // SAFETY: New descriptors, which are ours.
     let new = |fd: libc::c_int| unsafe {
         assert!(fd >= 0, "{}", std::io::Error::last_os_error());
@@ -634,9 +639,9 @@ fn what_has_no_place() {
     assert_eq!(one(&kqueue).fflags, note::OPEN);
 }
 
-/// A namespace's file that is mounted somewhere is still that.
+/// A namespace file that is mounted is refused like every other namespace file.
 #[test]
-fn a_namespace_s_file_that_is_mounted() {
+fn a_mounted_namespace_file_is_refused() {
     let folder = new_namespace();
     let path = folder.file("ns");
     let name = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
@@ -658,9 +663,10 @@ fn a_namespace_s_file_that_is_mounted() {
     assert_eq!(error, libc::EINVAL);
 }
 
-/// Each is told once what has happened since it was told last, however many there are.
+/// Each watcher is notified once of what has happened since its last event, however many watchers
+/// there are.
 #[test]
-fn as_many_as_may_watch_one_file() {
+fn the_largest_number_of_watchers_of_one_file() {
     let folder = Folder::new();
     let path = folder.file("a");
     let kqueue = kqueue();
@@ -689,7 +695,7 @@ fn as_many_as_may_watch_one_file() {
     }
 }
 
-/// A mount namespace of our own, and a folder.
+/// Creates a mount namespace and a directory.
 fn new_namespace() -> Folder {
     // SAFETY: All strings end in 0.
     unsafe {

@@ -15,7 +15,7 @@ use std::{
 const MOUNT: u32 = note::VQ_MOUNT;
 const UNMOUNT: u32 = note::VQ_UNMOUNT;
 
-/// A mount namespace of our own, and a folder to mount on.
+/// Creates a mount namespace and a directory to mount on.
 fn new_namespace() -> PathBuf {
     // SAFETY: All strings end in 0.
     unsafe {
@@ -81,7 +81,7 @@ fn mounts_and_unmounts() {
 /// mount is a mount, and moving a mount is an unmount and a mount.
 /// Because Linux has one list of mounts for each namespace.
 #[test]
-fn another_namespace_is_not_ours() {
+fn another_mount_namespace_is_not_reported() {
     let path = new_namespace();
     let kqueue = kqueue();
     change(&kqueue, &[add(0)]);
@@ -100,7 +100,7 @@ fn another_namespace_is_not_ours() {
 }
 
 #[test]
-fn a_namespace_that_ends_with_knotes_on_it() {
+fn a_mount_namespace_that_ends_while_watched() {
     assert!(in_child(|| {
         let path = new_namespace();
         let kqueue = kqueue();
@@ -127,7 +127,7 @@ fn a_namespace_that_ends_with_knotes_on_it() {
 /// which the file was opened.
 /// Because an open file keeps its file system mounted, and Linux does not have revoke(2).
 #[test]
-fn a_file_whose_file_system_is_unmounted_is_revoked() {
+fn a_lazy_unmount_revokes_a_file() {
     let path = new_namespace();
     mount(&path);
     fs::write(path.join("a"), b"1").unwrap();

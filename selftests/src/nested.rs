@@ -31,7 +31,7 @@ fn epoll_of(kqueue: &Kqueue) -> OwnedFd {
 }
 
 #[test]
-fn a_kqueue_tells_how_many_are_pending() {
+fn a_kqueue_reports_the_number_of_pending_events() {
     let (inner, outer) = (kqueue(), kqueue());
     change(&outer, &[add_read(&inner, 0)]);
     assert!(pending(&outer).is_empty());
@@ -46,9 +46,9 @@ fn a_kqueue_tells_how_many_are_pending() {
     assert_eq!(one(&outer).data, 1);
 }
 
-/// Who was told of an event and has not collected it is told of the next one all the same.
+/// A watcher with `EV_CLEAR` that has not collected the first event is notified of the next one.
 #[test]
-fn each_event_is_told_to_who_asks_for_edges() {
+fn clear_reports_each_event() {
     let (inner, outer) = (kqueue(), kqueue());
     let fd = inner.as_raw_fd();
     // SAFETY: The descriptor is new and ours; one event.
@@ -92,7 +92,7 @@ fn a_kqueue_cannot_be_written_to() {
 /// Because each event would cause another one. FreeBSD refuses only a kqueue that watches itself,
 /// with EINVAL; epoll returns ELOOP.
 #[test]
-fn a_kqueue_of_itself_is_refused() {
+fn a_kqueue_cannot_watch_itself() {
     let kqueue = kqueue();
     assert_eq!(change_error(&kqueue, add_read(&kqueue, 0)), libc::ELOOP);
     trigger(&kqueue);
@@ -100,7 +100,7 @@ fn a_kqueue_of_itself_is_refused() {
 }
 
 #[test]
-fn circles_are_refused() {
+fn cycles_are_refused() {
     let queues: Vec<_> = (0..3).map(|_| kqueue()).collect();
     change(&queues[0], &[add_read(&queues[1], 0)]);
     change(&queues[1], &[add_read(&queues[2], 0)]);
@@ -117,8 +117,8 @@ fn circles_are_refused() {
     one(&queues[1]);
 }
 
-/// The longest that there may be, made from both ends, from one, and from the other: it passes events on, and can be taken
-/// apart in any order.
+/// The longest permitted chain is built from both ends, from one end, and from the other end. It
+/// passes events on, and its links can be deleted in any order.
 #[test]
 fn long_chains() {
     raise_descriptor_limit();
@@ -161,9 +161,9 @@ fn long_chains() {
     }
 }
 
-/// What the last program of a chain leaves behind is released link by link.
+/// When a program exits and leaves a chain of kqueues, the chain is released link by link.
 #[test]
-fn a_long_chain_that_is_left_behind() {
+fn a_long_chain_is_released_at_exit() {
     assert!(in_child(|| {
         raise_descriptor_limit();
         // All but the outermost are kept by the next one alone.
@@ -194,7 +194,7 @@ fn layers_pass_an_event_on() {
     }
 }
 
-/// How many paths may lead up from a kqueue, and down from one that is watched.
+/// The largest number of paths up from a kqueue, and down from a kqueue that is watched.
 const PATHS: usize = 512;
 
 fn duplicates(kqueue: &Kqueue, count: usize) -> Vec<OwnedFd> {
@@ -220,7 +220,7 @@ fn raise_descriptor_limit() {
 /// EV_ADD fails with ENOSPC. So a chain has at most 513 kqueues.
 /// Because a process that triggers an event pays for all of these paths; epoll has such limits too.
 #[test]
-fn watchers_are_bounded() {
+fn the_number_of_paths_is_limited() {
     let inner = kqueue();
     let again = duplicates(&inner, PATHS + 1);
     let outers: Vec<_> = (0..10).map(|_| kqueue()).collect();
@@ -257,7 +257,7 @@ fn watchers_are_bounded() {
 }
 
 #[test]
-fn one_that_watches_many_is_not_watched() {
+fn a_kqueue_that_watches_many_cannot_be_watched() {
     raise_descriptor_limit();
     let (outer, outermost) = (kqueue(), kqueue());
     let inners: Vec<_> = (0..10_000).map(|_| kqueue()).collect();
@@ -281,12 +281,12 @@ fn one_that_watches_many_is_not_watched() {
 
 const KQUEUES: usize = 7;
 
-/// A model of who watches whom: how often the first does the second.
+/// A model of the graph: how often the first kqueue watches the second one.
 #[derive(Default)]
 struct Model([[usize; KQUEUES]; KQUEUES]);
 
 impl Model {
-    /// The paths from one in a direction.
+    /// Returns the number of paths from a kqueue in one direction.
     fn paths(&self, from: usize, up: bool) -> usize {
         let edges = |to: usize| {
             if up {
@@ -303,7 +303,7 @@ impl Model {
         from == to || (0..KQUEUES).any(|next| self.0[from][next] > 0 && self.reaches(next, to))
     }
 
-    /// What adding one must come to; it is there if that is well.
+    /// Returns the expected result of adding an edge. The edge is added if that is a success.
     fn add(&mut self, watcher: usize, watched: usize) -> Option<i32> {
         // What cannot be walked is not looked at further.
         if self.paths(watched, false) > PATHS {
@@ -326,7 +326,7 @@ impl Model {
 }
 
 #[test]
-fn graphs_are_as_a_model_has_them() {
+fn random_graphs_agree_with_a_model() {
     const DUPLICATES: usize = 8;
     let seed = 0x9e37_79b9_7f4a_7c15;
     let mut random = Random(seed);
@@ -406,7 +406,8 @@ fn a_dup_keeps_a_kqueue_that_is_watched() {
         let (reader, writer) = pipe();
         change(&inner, &[add_write(&writer, ev::DISABLE)]);
         drop(writer);
-        // Neither the dup's close, nor that of the number that is watched, while the other one is there.
+        // Neither the dup's close, nor that of the number that is watched, while the other one is
+        // there.
         drop(Kqueue::from(dup(&other)));
         trigger(&inner);
         for outer in &outers {
@@ -451,7 +452,7 @@ fn a_kqueue_of_an_epoll_of_a_kqueue() {
 }
 
 #[test]
-fn a_circle_through_an_epoll_does_no_harm() {
+fn a_cycle_through_an_epoll_is_harmless() {
     let kqueue = kqueue();
     let epoll = epoll_of(&kqueue);
     change(&kqueue, &[add_read(&epoll, 0)]);

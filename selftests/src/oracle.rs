@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random operations on both ends of each kind of channel. After each, what `EVFILT_READ` and
-//! `EVFILT_WRITE` say is compared with poll(2), `FIONREAD`, `SIOCOUTQ` and `SO_MEMINFO`.
+//! Random operations on both ends of each kind of channel. After each operation the events of
+//! `EVFILT_READ` and `EVFILT_WRITE` are compared with poll(2), `FIONREAD`, `SIOCOUTQ` and
+//! `SO_MEMINFO`.
 
 use crate::{
     common::*,
@@ -20,31 +21,31 @@ use std::{
 
 const OPERATIONS: usize = 3000;
 
-/// How the true number of bytes to read is had.
+/// The source of the true number of readable bytes.
 #[derive(Clone, Copy, PartialEq)]
 enum Bytes {
-    /// `FIONREAD` says.
+    /// `FIONREAD`.
     Asked,
-    /// It is the sum of the messages that were sent and not received.
+    /// The sum of the messages that were sent and not received.
     Messages,
 }
 
-/// How the true room is had.
+/// The source of the true room.
 #[derive(Clone, Copy, PartialEq)]
 enum Room {
     /// `SO_MEMINFO`: the send buffer less what is queued in it.
     Queued,
-    /// That, less what is allocated in it, which `SIOCOUTQ` says too.
+    /// The same, less the memory that is allocated in the buffer, which `SIOCOUTQ` reports too.
     Allocated,
-    /// A pipe's: whole buffers, no more than it has space for.
+    /// The room of a pipe in whole buffers.
     Buffers,
-    /// Only whether there is room, when it is told.
+    /// Only whether there is room.
     Some,
 }
 
 struct End {
     fd: OwnedFd,
-    /// Sizes of the messages on their way to this end.
+    /// The sizes of the messages that are queued for this end.
     queued: std::collections::VecDeque<usize>,
     was_shut: bool,
 }
@@ -54,14 +55,14 @@ struct Channel {
     ends: [End; 2],
     bytes: Bytes,
     room: Room,
-    /// The ends that can be read from, and written to.
+    /// The ends that can be read and those that can be written.
     reads: [bool; 2],
     writes: [bool; 2],
     shutdown: bool,
     kqueue: Kqueue,
 }
 
-/// What the oracle says of one end.
+/// The expected events of one end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Truth {
     poll: i16,
@@ -118,7 +119,7 @@ impl Channel {
         self.name != "udp" || (queued.len() < 20 && queued.iter().sum::<usize>() < 40_000)
     }
 
-    /// Writes or reads at random; sometimes shuts an end down.
+    /// Writes or reads at random, and sometimes shuts an end down.
     fn operate(&mut self, random: &mut Random) {
         let index = random.below(2) as usize;
         let size = 1 + match random.below(4) {
@@ -211,7 +212,7 @@ impl Channel {
         }
     }
 
-    /// Compares; false if something was on its way meanwhile.
+    /// Compares the events. Returns false if data arrived meanwhile.
     fn compare(&self) -> bool {
         let before = [self.truth(0), self.truth(1)];
         let events = pending(&self.kqueue);

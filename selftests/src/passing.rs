@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Descriptors that are passed on: exec, SCM_RIGHTS, io_uring.
+//! Descriptors that are passed by exec, `SCM_RIGHTS` and io_uring.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -61,7 +61,7 @@ fn a_received_file_is_a_descriptor_of_its_own() {
 }
 
 #[test]
-fn a_file_on_its_way_keeps_no_event() {
+fn a_file_in_a_socket_queue_keeps_no_knote() {
     let (a, b) = UnixStream::pair().unwrap();
     let (reader, writer) = pipe();
     let kqueue = kqueue();
@@ -89,7 +89,7 @@ fn a_kqueue_received_by_its_owner_works() {
 /// socket.
 /// Because a kqueue belongs to one descriptor table; the BSDs refuse to send one.
 #[test]
-fn a_kqueue_received_by_another_does_not() {
+fn a_kqueue_received_by_another_process_fails() {
     let (a, b) = UnixStream::pair().unwrap();
     let kqueue = kqueue();
     change(&kqueue, &[user()]);
@@ -102,7 +102,7 @@ fn a_kqueue_received_by_another_does_not() {
 }
 
 #[test]
-fn a_kqueue_that_was_only_on_its_way_is_closed() {
+fn a_kqueue_left_in_a_socket_queue_is_closed() {
     let (a, b) = UnixStream::pair().unwrap();
     let kqueue = kqueue();
     change(&kqueue, &[user()]);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A scan has two ways to evaluate a knote on a descriptor: with the spin lock held, which a knote with `EV_ONESHOT` never
-//! takes, and by running its filter, which may sleep. Both have to say the same of every kind of descriptor in every state.
+//! A scan can evaluate a knote on a descriptor in two ways: with the spin lock held, or by running
+//! its filter, which may sleep. A knote with `EV_ONESHOT` is always evaluated in the second way.
+//! Each test checks that both ways report the same for a kind of descriptor in all of its states.
 
 use crate::{
     common::*,
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-/// What an event says besides its flags of registration.
+/// Returns the parts of an event that do not depend on the flags of the registration.
 fn told(events: &[Event]) -> Option<(u16, u32, i64)> {
     let mask = !(ev::ADD | ev::ONESHOT | ev::CLEAR | ev::DISPATCH | ev::ENABLE);
     match events {
@@ -36,7 +37,7 @@ fn with(event: Event, flags: u16) -> Event {
     }
 }
 
-/// What is reported of `event`'s descriptor in each way.
+/// Compares the events of `event`'s descriptor in both ways.
 #[track_caller]
 fn compare(state: &str, event: Event) {
     let slow = kqueue();
@@ -74,7 +75,7 @@ fn compare(state: &str, event: Event) {
     }
 }
 
-/// The same in both directions, with low-water marks about what there is.
+/// Compares both directions, with low-water marks around the actual value.
 #[track_caller]
 fn both(state: &str, fd: &impl AsRawFd) {
     for (direction, add) in [("read", add_read(fd, 0)), ("write", add_write(fd, 0))] {
@@ -92,7 +93,8 @@ fn both(state: &str, fd: &impl AsRawFd) {
     }
 }
 
-/// Until as much has arrived as was sent: loopback delivers at once, but the acknowledgement of an end may come later.
+/// Waits until everything that was sent has arrived. Loopback delivers data at once, but the
+/// acknowledgement of a shutdown can come later.
 fn settle() {
     std::thread::sleep(Duration::from_millis(50));
 }
@@ -109,7 +111,7 @@ fn set_nonblocking(fd: &impl AsRawFd) {
 }
 
 #[test]
-fn tcp_says_the_same() {
+fn tcp_connections() {
     let (mut one, other) = tcp();
     both("nothing", &other);
     one.write_all(b"abc").unwrap();
@@ -128,7 +130,7 @@ fn tcp_says_the_same() {
 }
 
 #[test]
-fn tcp_with_an_error_says_the_same() {
+fn tcp_with_an_error() {
     let (one, mut other) = tcp();
     other.write_all(b"unread").unwrap();
     settle();
@@ -139,7 +141,7 @@ fn tcp_with_an_error_says_the_same() {
 }
 
 #[test]
-fn tcp_out_of_room_says_the_same() {
+fn tcp_out_of_room() {
     let (mut one, other) = tcp();
     one.set_nonblocking(true).unwrap();
     while one.write(&[0; 65536]).is_ok() {}
@@ -150,7 +152,7 @@ fn tcp_out_of_room_says_the_same() {
 }
 
 #[test]
-fn tcp_before_and_while_it_listens_says_the_same() {
+fn tcp_before_and_while_listening() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     both("nobody", &listener);
     let clients: Vec<_> = (0..3)
@@ -165,7 +167,7 @@ fn tcp_before_and_while_it_listens_says_the_same() {
 }
 
 #[test]
-fn unix_streams_say_the_same() {
+fn unix_streams() {
     let (mut one, other) = UnixStream::pair().unwrap();
     both("nothing", &other);
     one.write_all(b"abc").unwrap();
@@ -193,7 +195,7 @@ fn unix_streams_say_the_same() {
 }
 
 #[test]
-fn unix_listeners_say_the_same() {
+fn unix_listeners() {
     let path = format!("/tmp/paths.{}", std::process::id());
     let listener = UnixListener::bind(&path).unwrap();
     both("nobody", &listener);
@@ -204,9 +206,9 @@ fn unix_listeners_say_the_same() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// As many as are counted with the spin lock held, and more than that.
+/// There are as many datagrams as are counted with the spin lock held, and more.
 #[test]
-fn datagrams_say_the_same() {
+fn datagrams() {
     for count in [1, 2, 4, 5, 40] {
         let (one, other) = UnixDatagram::pair().unwrap();
         both("UNIX datagram, nothing", &other);
@@ -253,7 +255,7 @@ fn datagrams_say_the_same() {
 }
 
 #[test]
-fn netlink_says_the_same() {
+fn netlink() {
     // SAFETY: No pointers.
     let fd = unsafe {
         OwnedFd::from_raw_fd(libc::socket(
@@ -271,7 +273,7 @@ fn netlink_says_the_same() {
 }
 
 #[test]
-fn pipes_say_the_same() {
+fn pipes() {
     let (reader, writer) = pipe();
     both("empty", &reader);
     both("writer of an empty one", &writer);
@@ -300,7 +302,7 @@ fn pipes_say_the_same() {
 }
 
 #[test]
-fn fifos_say_the_same() {
+fn fifos() {
     let path = format!("/tmp/paths.{}.fifo", std::process::id());
     let name = std::ffi::CString::new(path.clone()).unwrap();
     // SAFETY: A valid name.
@@ -326,7 +328,7 @@ fn fifos_say_the_same() {
 }
 
 #[test]
-fn counters_say_the_same() {
+fn counters() {
     // SAFETY: No pointers.
     let fd = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_NONBLOCK)) };
     both("eventfd, nothing", &fd);
@@ -375,7 +377,7 @@ fn counters_say_the_same() {
 }
 
 #[test]
-fn pidfds_say_the_same() {
+fn pidfds() {
     let gate = Gate::new();
     let child = fork(|| {
         gate.wait();
@@ -396,7 +398,7 @@ fn pidfds_say_the_same() {
 }
 
 #[test]
-fn kqueues_say_the_same() {
+fn kqueues() {
     let inner = kqueue();
     compare("nothing", add_read(&inner, 0));
     let (reader, writer) = pipe();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Clients on a kqueue of servers that nobody here wrote: Python's `http.server` and
-//! `socketserver`.
+//! Clients that use a kqueue and communicate with servers of another project: Python's
+//! `http.server` and `socketserver`.
 
 use crate::common::*;
 use kqueue::{ev, Event, Filter};
@@ -16,7 +16,7 @@ use std::{
 
 const CLIENTS: usize = 20;
 
-/// A server of Python's; ends with this.
+/// A server written in Python. It is killed when this is dropped.
 struct Server {
     child: Child,
     port: u16,
@@ -46,18 +46,18 @@ impl Drop for Server {
     }
 }
 
-/// One conversation: what to say, how much of it was said, what was heard.
+/// One connection: the request, how much of it was sent, and the response.
 struct Client {
     stream: TcpStream,
     request: Vec<u8>,
     said: usize,
     heard: Vec<u8>,
-    /// Says nothing more afterwards.
+    /// True if the client shuts down writing after the request.
     ends: bool,
 }
 
-/// Has them all talk at once, each until the server ends it. `data` is checked against what there
-/// is to read.
+/// Runs all connections at the same time until the server closes each of them. Checks that `data`
+/// is the number of readable bytes.
 fn talk(server: &Server, requests: Vec<Vec<u8>>, ends: bool) -> Vec<Vec<u8>> {
     let kqueue = kqueue();
     let mut clients = HashMap::new();
@@ -94,8 +94,8 @@ fn talk(server: &Server, requests: Vec<Vec<u8>>, ends: bool) -> Vec<Vec<u8>> {
             assert!(event.data > 0 || event.has(ev::EOF), "{event:?}");
             let mut bytes = vec![0; event.data as usize];
             let got = client.stream.read(&mut bytes).unwrap();
-            // The end of the stream has a place in TCP's numbers: it is counted if it comes just when
-            // the bytes are, and is reported right after that.
+            // The end of the stream has a place in TCP's numbers: it is counted if it comes just
+            // when the bytes are, and is reported right after that.
             let short = bytes.len() - got;
             assert!(
                 short == 0 || (short == 1 && !event.has(ev::EOF)),

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `EVFILT_READ` and `EVFILT_WRITE` on pipes.
+//!
+//! The tests whose writers block move the read ends into the scope of the threads. If such a test
+//! fails, its read ends are closed, and the blocked writers return with `EPIPE` instead of keeping
+//! the scope waiting for them.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -17,7 +21,7 @@ use std::{
 const PAGE: i64 = 4096;
 
 #[test]
-fn read_tells_the_bytes() {
+fn read_reports_the_number_of_bytes() {
     let (reader, writer) = pipe();
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&reader, 0)]);
@@ -33,7 +37,7 @@ fn read_tells_the_bytes() {
 }
 
 #[test]
-fn read_of_what_was_there_before() {
+fn read_reports_bytes_written_before_ev_add() {
     let (reader, writer) = pipe();
     write(&writer, b"abc");
     let kqueue = kqueue();
@@ -53,7 +57,7 @@ fn clear_reports_data_added_to_data() {
     }
 }
 
-/// Bytes in a pipe.
+/// Returns the number of bytes in a pipe.
 fn waiting(reader: &impl AsRawFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: A pointer to an int.
@@ -62,7 +66,7 @@ fn waiting(reader: &impl AsRawFd) -> usize {
     bytes as usize
 }
 
-/// A pipe whose writer waits for room, from the start.
+/// Creates a pipe whose write end blocks when the pipe is full.
 fn blocking_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe();
     // SAFETY: No pointers.
@@ -71,8 +75,8 @@ fn blocking_pipe() -> (OwnedFd, OwnedFd) {
     (reader, writer)
 }
 
-/// A writer who has to wait in the middle of a write does not tell of what it has written, unless
-/// there was nothing before.
+/// A writer that has to wait in the middle of a write wakes readers only if the pipe was empty
+/// before. All of its data must be reported nevertheless.
 ///
 /// Differs from DragonFly, FreeBSD: Data that are added to a pipe which is not empty are reported,
 /// with EV_CLEAR or below a low-water mark, when write(2) has finished. If the writer has to wait
@@ -81,7 +85,7 @@ fn blocking_pipe() -> (OwnedFd, OwnedFd) {
 /// Because a writer that waits does not wake readers, so the module has to check the pipe
 /// repeatedly.
 #[test]
-fn clear_reports_what_a_writer_left_who_waits_for_room() {
+fn clear_reports_data_of_a_blocked_writer() {
     const MUCH: usize = 300_000;
     // With one slot the byte count changes and the number of slots in use does not.
     for size in [16 * PAGE, PAGE] {
@@ -92,36 +96,41 @@ fn clear_reports_what_a_writer_left_who_waits_for_room() {
         let kqueue = kqueue();
         change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
         write(&writer, &[0; 100]);
-        let mut told = one(&kqueue).data as usize;
-        assert_eq!(told, 100);
-        thread::scope(|scope| {
-            // So that it fits on the end of what is there.
-            scope.spawn(|| write(&writer, &vec![0; MUCH + 96]));
+        let mut reported = one(&kqueue).data as usize;
+        assert_eq!(reported, 100);
+        let (kqueue, writer) = (&kqueue, &writer);
+        let _reader = thread::scope(move |scope| {
+            // The first 96 bytes are appended to the last buffer in use.
+            scope.spawn(move || write(writer, &vec![0; MUCH + 96]));
             while waiting(&reader) as i64 <= (size - PAGE).max(100) {
                 thread::yield_now();
             }
             let mut left = MUCH + 96 + 100;
             loop {
-                read(&reader, told);
-                left -= told;
+                read(&reader, reported);
+                left -= reported;
                 if left == 0 {
-                    break;
+                    break reader;
                 }
-                told = one(&kqueue).data as usize;
-                assert!(told > 0 && told <= left, "{told} of {left}");
+                reported = one(kqueue).data as usize;
+                assert!(
+                    reported > 0 && reported <= left,
+                    "{reported} bytes were reported, {left} are left"
+                );
             }
         });
-        assert!(pending(&kqueue).is_empty());
+        assert!(pending(kqueue).is_empty());
     }
 }
 
-/// The same of more pipes than are looked at in one go, some of which are not asked for any more.
+/// As above, with more pipes than the module checks in one batch. Some knotes are deleted before
+/// their pipes are checked.
 #[test]
-fn clear_reports_what_many_writers_left_who_wait_for_room() {
+fn clear_reports_data_of_many_blocked_writers() {
     const PIPES: usize = 150;
-    let pipes: Vec<(OwnedFd, OwnedFd)> = (0..PIPES).map(|_| blocking_pipe()).collect();
+    let (readers, writers): (Vec<_>, Vec<_>) = (0..PIPES).map(|_| blocking_pipe()).unzip();
     let kqueue = kqueue();
-    for (reader, writer) in &pipes {
+    for (reader, writer) in readers.iter().zip(&writers) {
         // SAFETY: No pointers.
         let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PAGE) };
         assert_eq!(i64::from(got), PAGE);
@@ -129,28 +138,29 @@ fn clear_reports_what_many_writers_left_who_wait_for_room() {
         change(&kqueue, &[add_read(reader, ev::CLEAR)]);
         assert_eq!(one(&kqueue).data, 100);
     }
-    thread::scope(|scope| {
-        for (_, writer) in &pipes {
-            // So that some fits on the end of what is there.
-            scope.spawn(|| write(writer, &[0; PAGE as usize + 96]));
+    let (kqueue, writers) = (&kqueue, &writers);
+    thread::scope(move |scope| {
+        for writer in writers {
+            // The first 96 bytes are appended to the buffer in use.
+            scope.spawn(move || write(writer, &[0; PAGE as usize + 96]));
         }
-        // Every third one goes, one way or the other, with what there may be to tell of it.
+        // Every third knote is deleted, whether its event is pending or not.
         let mut left: Vec<&OwnedFd> = Vec::new();
-        for (index, (reader, _)) in pipes.iter().enumerate() {
+        for (index, reader) in readers.iter().enumerate() {
             if index % 3 == 0 {
                 let fd = reader.as_raw_fd();
-                change(&kqueue, &[Event::fd(fd, Filter::READ, ev::DELETE)]);
+                change(kqueue, &[Event::fd(fd, Filter::READ, ev::DELETE)]);
             } else {
                 left.push(reader);
             }
         }
         while !left.is_empty() {
-            for event in soon(&kqueue) {
+            for event in soon(kqueue) {
                 assert_eq!(event.data, 196);
                 left.retain(|reader| reader.as_raw_fd() as u64 != event.ident);
             }
         }
-        for (reader, _) in &pipes {
+        for reader in &readers {
             read(reader, 196);
             while waiting(reader) < PAGE as usize {
                 thread::yield_now();
@@ -159,9 +169,9 @@ fn clear_reports_what_many_writers_left_who_wait_for_room() {
     });
 }
 
-/// The same below a low-water mark.
+/// A low-water mark is reached by a writer that is still waiting for room.
 #[test]
-fn low_water_mark_that_is_reached_while_the_writer_waits_for_room() {
+fn low_water_mark_is_reached_while_the_writer_is_blocked() {
     const MARK: i64 = 50_000;
     let (reader, writer) = blocking_pipe();
     let kqueue = kqueue();
@@ -171,9 +181,10 @@ fn low_water_mark_that_is_reached_while_the_writer_waits_for_room() {
     );
     write(&writer, &[0; 100]);
     assert!(pending(&kqueue).is_empty());
-    thread::scope(|scope| {
-        scope.spawn(|| write(&writer, &vec![0; 100_000]));
-        assert!(one(&kqueue).data >= MARK);
+    let (kqueue, writer) = (&kqueue, &writer);
+    thread::scope(move |scope| {
+        scope.spawn(move || write(writer, &vec![0; 100_000]));
+        assert!(one(kqueue).data >= MARK);
         let mut left = 100_100;
         while left > 0 {
             let some = waiting(&reader).min(4096);
@@ -183,9 +194,10 @@ fn low_water_mark_that_is_reached_while_the_writer_waits_for_room() {
     });
 }
 
-/// What a reader leaves there is not news, however often it is looked at.
+/// Bytes that a reader leaves in the pipe are not reported again, however often the module checks
+/// the pipe.
 #[test]
-fn clear_is_silent_about_what_was_left() {
+fn clear_does_not_report_bytes_left_by_the_reader() {
     let (reader, writer) = pipe();
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
@@ -200,7 +212,8 @@ fn clear_is_silent_about_what_was_left() {
     assert_eq!(one(&kqueue).data, 1001);
 }
 
-/// A pipe with room for so many pages, which an `EPOLLET` watches as a kqueue with `EV_CLEAR` watches its twin.
+/// Two pipes of the same size. A kqueue watches the first one with `EV_CLEAR`, and an epoll watches
+/// the second one with `EPOLLET`.
 struct Twins {
     ends: [(OwnedFd, OwnedFd); 2],
     kqueue: Kqueue,
@@ -236,11 +249,12 @@ impl Twins {
         }
     }
 
-    /// Does the same to both, and looks that the same is told of both, once, and with all that is there.
+    /// Applies an operation to both pipes. Checks that both interfaces report it (or that neither
+    /// does, if not `expected`), that they report it once, and that the kqueue reports all bytes.
     #[track_caller]
-    fn both(&self, deed: impl Fn(&OwnedFd, &OwnedFd), is_told: bool) {
+    fn both(&self, operation: impl Fn(&OwnedFd, &OwnedFd), expected: bool) {
         for (reader, writer) in &self.ends {
-            deed(reader, writer);
+            operation(reader, writer);
         }
         for again in [false, true] {
             // SAFETY: All zeroes are a valid event, for which there is room.
@@ -248,7 +262,7 @@ impl Twins {
                 let mut event: libc::epoll_event = std::mem::zeroed();
                 libc::epoll_wait(self.epoll.as_raw_fd(), &raw mut event, 1, 0)
             };
-            assert_eq!(edges, i32::from(is_told && !again), "epoll");
+            assert_eq!(edges, i32::from(expected && !again), "epoll");
             let bytes: Vec<i64> = pending(&self.kqueue)
                 .iter()
                 .map(|event| event.data)
@@ -258,15 +272,15 @@ impl Twins {
         }
     }
 
-    /// Nor is it after the time at which pipes are looked at whose readers were told.
+    /// Checks that nothing more is reported after the module has checked the pipe again.
     #[track_caller]
-    fn rests(&self) {
+    fn stays_silent(&self) {
         thread::sleep(Duration::from_millis(25));
         self.both(|_, _| (), false);
     }
 }
 
-/// Writes as many whole pages as there is room for.
+/// Writes whole pages until the pipe is full.
 fn fill(writer: &OwnedFd) {
     let page = [0u8; PAGE as usize];
     // SAFETY: The buffer is valid for its length.
@@ -277,54 +291,56 @@ fn fill(writer: &OwnedFd) {
     );
 }
 
-/// With one slot in use or with many, of which a look without waiting counts 32: what was written is news, also on the
-/// end of what is there; what was read is none, nor is time. A write without room is, as the kernel wakes the readers
-/// after each write, whatever has come of it.
+/// Every write is reported, also one that is appended to the last buffer in use, and a read is not.
+/// A write that finds no room is reported too, because the kernel wakes the readers after every
+/// write, whatever its result. This holds with one buffer in use and with many: an evaluation that
+/// must not wait counts at most 32 buffers.
 #[test]
 fn clear_reports_as_edge_triggered_epoll_does() {
     const MOST: i64 = 64;
     for pages in [1, 2, 15, 16, 31, 32, 33, 34, 63, 64] {
         let twins = Twins::new(if pages <= 16 { 16 } else { MOST });
-        // All slots but the last one are full.
+        // All buffers in use are full, except the last one.
         let start = (pages - 1) * PAGE + 100;
         twins.both(|_, writer| write(writer, &vec![0; start as usize]), true);
-        twins.rests();
-        // It is put on the end of what is there.
+        twins.stays_silent();
+        // The bytes are appended to the last buffer.
         twins.both(|_, writer| write(writer, &[0; 600]), true);
-        twins.rests();
-        // A part of a slot, a whole one, and several.
+        twins.stays_silent();
+        // Less than a buffer, up to a whole one, and several.
         for count in [50, PAGE - 50, 3 * PAGE + 1] {
             if count + PAGE < start {
                 twins.both(|reader, _| read(reader, count as usize), false);
-                twins.rests();
+                twins.stays_silent();
             }
         }
         twins.both(|_, writer| write(writer, &[0; 1]), true);
         twins.both(|_, writer| fill(writer), true);
-        twins.rests();
+        twins.stays_silent();
         for _ in 0..2 {
             twins.both(|_, writer| fill(writer), true);
         }
-        twins.rests();
-        // A slot is free, and filled again, while as many are in use as when it was told.
+        twins.stays_silent();
+        // A buffer is freed and another one is filled. The number of buffers in use is the same as
+        // at the last report.
         let both = |reader: &OwnedFd, writer: &OwnedFd| {
             read(reader, PAGE as usize);
             write(writer, &[0; PAGE as usize]);
         };
         if pages > 2 {
             twins.both(both, true);
-            twins.rests();
+            twins.stays_silent();
         }
         let rest = waiting(&twins.ends[0].0);
         twins.both(|reader, _| read(reader, rest), false);
-        twins.rests();
+        twins.stays_silent();
         twins.both(|_, writer| write(writer, &[0; 1]), true);
-        twins.rests();
+        twins.stays_silent();
     }
 }
 
 #[test]
-fn eof_when_the_last_writer_goes() {
+fn eof_when_the_last_writer_closes() {
     let (reader, writer) = pipe();
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&reader, 0)]);
@@ -342,7 +358,7 @@ fn eof_when_the_last_writer_goes() {
 /// Differs from DragonFly, FreeBSD: The room in a pipe is counted in whole buffers (pages).
 /// Because a write may not be able to use the rest of a buffer.
 #[test]
-fn write_tells_the_room() {
+fn write_reports_the_room() {
     let (_reader, writer) = pipe();
     let kqueue = kqueue();
     change(&kqueue, &[add_write(&writer, 0)]);
@@ -357,7 +373,7 @@ fn write_tells_the_room() {
 }
 
 #[test]
-fn write_eof_when_the_last_reader_goes() {
+fn write_eof_when_the_last_reader_closes() {
     let (reader, writer) = pipe();
     let kqueue = kqueue();
     change(&kqueue, &[add_write(&writer, 0)]);
@@ -379,23 +395,23 @@ fn low_water_mark() {
     assert!(pending(&kqueue).is_empty());
     write(&writer, &[0; 1]);
     assert_eq!(one(&kqueue).data, 10);
-    // A live knote takes another mark.
+    // EV_ADD replaces the mark of an existing knote.
     change(
         &kqueue,
         &[add_read(&reader, 0).fflags(note::LOWAT).data(11)],
     );
     assert!(pending(&kqueue).is_empty());
-    // The end of file reports whatever there is.
+    // EV_EOF is reported below the mark too.
     drop(writer);
     assert!(one(&kqueue).has(ev::EOF));
 }
 
-/// A pipe tells its writers of the first room after none, and of no more.
+/// A pipe wakes its writers when there is room after there was none, and not when there is more.
 ///
-/// Differs from DragonFly, FreeBSD: While a program waits for NOTE_LOWAT of the room in a pipe or
-/// terminal, the module checks the room every 10 ms.
+/// Differs from DragonFly, FreeBSD: While a program waits for NOTE_LOWAT of the room in a pipe,
+/// terminal or eventfd, the module checks the room every 10 ms.
 /// Because pipes and terminals wake writers when there is room after there was none, and not when
-/// there is more.
+/// there is more. (An eventfd is checked in the same way.)
 #[test]
 fn low_water_mark_of_room() {
     let (reader, writer) = pipe();
@@ -455,7 +471,8 @@ fn fifo_reopened_by_a_new_writer() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// F_SETPIPE_SZ replaces the buffers that are counted, and other threads write and read meanwhile.
+/// The bytes are counted while `F_SETPIPE_SZ` replaces the buffers, and while another thread writes
+/// and reads.
 #[test]
 fn counting_while_the_ring_is_replaced() {
     const ROUNDS: usize = 400;
@@ -480,7 +497,7 @@ fn counting_while_the_ring_is_replaced() {
         });
         while !(resizing.is_finished() && busy.is_finished()) {
             let event = one(&kqueue);
-            // Some buffers may be counted before a round of the other thread, and some after it.
+            // Some buffers may be counted before the other thread writes or reads, and some after.
             assert!(
                 event.data > 0 && event.data % 10 == 0 && !event.has(ev::EOF),
                 "{event:?}"
@@ -490,9 +507,9 @@ fn counting_while_the_ring_is_replaced() {
     assert_eq!(one(&kqueue).data, 100);
 }
 
-/// While a byte comes and goes: what is reported is there, and no end.
+/// While another thread writes and reads one byte, each event has data and no `EV_EOF`.
 #[test]
-fn never_ready_with_nothing() {
+fn no_event_without_data() {
     const ROUNDS: usize = 2000;
     let (reader, writer) = pipe();
     let kqueue = kqueue();

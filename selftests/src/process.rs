@@ -25,7 +25,7 @@ fn own_pid() -> i32 {
     std::process::id() as i32
 }
 
-/// A process made by the system call itself; the child leaves at once with `code`.
+/// Creates a process by the system call itself. The child exits at once with `code`.
 fn clone(flags: i32, code: i32) -> i32 {
     // SAFETY: As fork(2): no new stack is given, and memory is not shared.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32 } {
@@ -51,7 +51,7 @@ struct CloneArgs {
     set_tid_size: u64,
 }
 
-/// clone3(2) with a number of our choice, or 0; the child leaves at once with `code`.
+/// Calls clone3(2) with a chosen process ID, or with 0. The child exits at once with `code`.
 fn clone3(number: i32, code: i32) -> i32 {
     let args = CloneArgs {
         exit_signal: libc::SIGCHLD as u64,
@@ -115,7 +115,7 @@ fn death_by_a_signal() {
 }
 
 #[test]
-fn the_end_is_told_even_unasked() {
+fn the_exit_is_reported_without_note_exit() {
     let kqueue = kqueue();
     let gate = Gate::new();
     let pid = fork(|| {
@@ -129,7 +129,7 @@ fn the_end_is_told_even_unasked() {
     reap(pid);
 }
 
-/// Waits until a child is a zombie, and leaves it so.
+/// Waits until a child is a zombie, and does not reap it.
 fn wait_for_zombie(pid: i32) {
     // SAFETY: Our own child, and room for what is said of it.
     unsafe {
@@ -143,7 +143,7 @@ fn wait_for_zombie(pid: i32) {
 /// for, and not before. Adding a zombie without NOTE_EXIT fails with ESRCH.
 /// Because waitpid(pid, WNOHANG) succeeds after the event.
 #[test]
-fn a_zombie_reports_at_once() {
+fn a_zombie_is_reported_at_once() {
     let kqueue = kqueue();
     let pid = fork(|| 3);
     wait_for_zombie(pid);
@@ -172,8 +172,8 @@ fn reap_now(pid: i32) -> Option<i32> {
     (waited == pid).then_some(status)
 }
 
-/// Who watches a child that another process traces is told of its end when it can be waited for,
-/// and the tracer before that; `late` if both begin when it has ended already.
+/// The parent of a child that another process traces receives its exit when the child can be waited
+/// for, and the tracer receives it before that. With `late`, both start watching after the exit.
 fn end_of_a_traced_child(late: bool) {
     let kqueue = kqueue();
     let (go, traced, watched) = (Gate::new(), Gate::new(), Gate::new());
@@ -232,17 +232,17 @@ fn wait_for_traced_zombie(pid: i32) {
 }
 
 #[test]
-fn a_child_that_another_traces_ends_when_it_can_be_waited_for() {
+fn a_child_traced_by_another_is_reported_when_it_can_be_waited_for() {
     end_of_a_traced_child(false);
 }
 
 #[test]
-fn the_same_when_it_has_ended_before() {
+fn a_traced_zombie_is_reported_when_it_can_be_waited_for() {
     end_of_a_traced_child(true);
 }
 
 #[test]
-fn a_child_that_its_parent_traces_ends_at_once() {
+fn a_child_traced_by_its_parent_is_reported_at_once() {
     let kqueue = kqueue();
     let gate = Gate::new();
     let child = fork(|| {
@@ -257,7 +257,7 @@ fn a_child_that_its_parent_traces_ends_at_once() {
 }
 
 #[test]
-fn a_tracer_that_ends_lets_its_zombies_go() {
+fn zombies_are_reported_when_their_tracer_exits() {
     let kqueue = kqueue();
     let (go, traced, end) = (Gate::new(), Gate::new(), Gate::new());
     let child = fork(|| {
@@ -281,9 +281,9 @@ fn a_tracer_that_ends_lets_its_zombies_go() {
     reap(tracer);
 }
 
-/// Whether NOTE_EXIT is in the event is decided at the exit, by what was asked for then.
+/// The notes of the knote at the time of the exit decide whether the event has `NOTE_EXIT`.
 #[test]
-fn an_exit_is_what_was_asked_for_then() {
+fn notes_at_the_time_of_the_exit_decide() {
     const NOTES: [(u32, u32, u32); 4] = [
         (note::EXIT, 0, note::EXIT),
         (note::EXIT, note::EXEC, note::EXIT),
@@ -387,7 +387,7 @@ fn a_process_that_is_no_child() {
 /// end. A caller can find out that a process ID is in use, as with kill(2).
 /// Because what another user's processes do is private to that user.
 #[test]
-fn others_processes_are_not_ours_to_watch() {
+fn processes_of_other_users_cannot_be_watched() {
     let root = own_pid();
     assert!(in_child(|| {
         // SAFETY: No preconditions.
@@ -406,7 +406,7 @@ fn others_processes_are_not_ours_to_watch() {
 }
 
 #[test]
-fn a_child_that_changes_its_user_stays_ours() {
+fn a_child_that_changes_its_user_can_be_watched() {
     let kqueue = kqueue();
     let (ready, gate) = (Gate::new(), Gate::new());
     assert!(in_child(|| {
@@ -509,7 +509,7 @@ fn vfork_is_a_fork() {
     assert_eq!(of_child & note::CHILD, note::CHILD);
 }
 
-/// A bit of no note, if the event was the process's last.
+/// Returns a bit that no note uses if the event is the last one of the process, else 0.
 fn ev_end(flags: u16) -> u32 {
     const END: u32 = 1 << 20;
     if flags == 0 || flags & ev::EOF != 0 {
@@ -520,7 +520,7 @@ fn ev_end(flags: u16) -> u32 {
 }
 
 #[test]
-fn a_sibling_is_a_fork_of_who_made_it() {
+fn clone_parent_is_a_fork_of_the_caller() {
     let kqueue = kqueue();
     let gate = Gate::new();
     let child = fork(|| {
@@ -575,7 +575,7 @@ fn exec_of_a_program() {
 }
 
 #[test]
-fn exec_by_a_thread_is_no_exit() {
+fn exec_by_a_thread_is_not_an_exit() {
     let kqueue = kqueue();
     let gate = Gate::new();
     let pid = fork(|| {
@@ -678,7 +678,7 @@ fn notes_can_be_changed() {
 /// its own. The knote of the former process stays until its exit is reported.
 /// Because a process ID does not identify one process for ever.
 #[test]
-fn a_number_used_again_is_another_process() {
+fn a_reused_process_id_is_another_process() {
     let kqueue = kqueue();
     let first = fork(|| 1);
     wait_for_zombie(first);
@@ -788,10 +788,10 @@ fn a_tracked_child_can_be_deleted_before_it_is_reported() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// A scan lets its lock go again and again: a child may be born just then, and be pending before its
-/// knote is complete.
+/// A scan releases its lock again and again. A child that is created at that moment can become
+/// pending before its knote is complete.
 #[test]
-fn children_that_are_born_during_a_scan() {
+fn children_created_during_a_scan() {
     const CHILDREN: usize = 100;
     let kqueue = kqueue();
     // Always ready, so that each scan takes several rounds.
@@ -829,7 +829,7 @@ fn children_that_are_born_during_a_scan() {
 }
 
 #[test]
-fn a_kqueue_closed_with_children_unseen() {
+fn a_kqueue_closed_with_unreported_children() {
     let kqueue = kqueue();
     let gate = Gate::new();
     change(
@@ -867,9 +867,9 @@ fn a_child_that_cannot_be_tracked() {
     assert_eq!(one(&kqueue).fflags, note::CHILD);
 }
 
-/// Who makes processes pays for each of those who are told.
+/// A process that forks pays for each watcher.
 #[test]
-fn so_many_hear_of_a_process() {
+fn watches_of_one_process_are_limited() {
     let _limit = Parameter::set("max_object_watches", 2);
     let kqueues = [kqueue(), kqueue(), kqueue()];
     let [first, second, third] = &kqueues;
@@ -897,9 +897,9 @@ fn so_many_hear_of_a_process() {
     reap(pid);
 }
 
-/// A child counts as its parent does.
+/// The watch of a tracked child counts like that of its parent.
 #[test]
-fn so_many_hear_of_a_child() {
+fn watches_of_tracked_children_are_limited() {
     let limit = Parameter::set("max_object_watches", 2);
     let kqueues = [kqueue(), kqueue(), kqueue()];
     for kqueue in &kqueues[..2] {
@@ -925,14 +925,14 @@ fn so_many_hear_of_a_child() {
     }
 }
 
-/// The kernel memory of a cgroup, in bytes.
+/// Returns the kernel memory of a cgroup in bytes.
 fn kernel_memory(group: &str) -> i64 {
     let stat = std::fs::read_to_string(format!("{group}/memory.stat")).unwrap();
     let line = stat.lines().find_map(|line| line.strip_prefix("kernel "));
     line.unwrap().parse().unwrap()
 }
 
-/// Whoever asked for them, and not who forks, is charged for the events of tracked children.
+/// The events of tracked children are charged to the watcher, and not to the process that forks.
 #[test]
 fn tracked_children_are_charged_to_the_watcher() {
     const CHILDREN: i64 = 2000;
@@ -976,8 +976,8 @@ fn tracked_children_are_charged_to_the_watcher() {
     assert_eq!(status, 0);
 }
 
-/// Collects from a kqueue until as many tracked processes have ended as are expected; their
-/// parents.
+/// Collects events until the expected number of tracked processes has ended. Returns the parent of
+/// each process.
 fn collect_tracked(kqueue: &Kqueue, expected: usize) -> HashMap<u64, u64> {
     let mut parents = HashMap::new();
     let mut ended = HashMap::new();
@@ -1004,7 +1004,7 @@ fn collect_tracked(kqueue: &Kqueue, expected: usize) -> HashMap<u64, u64> {
     parents
 }
 
-/// A process that makes `width` others, each of which goes on so `depth` times.
+/// Forks `width` children, each of which does the same until the depth is `depth`.
 fn tree(width: usize, depth: usize) {
     if depth == 0 {
         return;
@@ -1071,7 +1071,7 @@ fn a_storm_of_forks_to_any_depth() {
 }
 
 #[test]
-fn thousands_of_short_lives() {
+fn thousands_of_short_lived_processes() {
     const COUNT: usize = 2000;
     let kqueue = kqueue();
     change(&kqueue, &[watch(own_pid(), note::TRACK | note::EXIT)]);
@@ -1114,7 +1114,7 @@ fn tracking_while_the_knote_comes_and_goes() {
 }
 
 #[test]
-fn numbers_are_those_of_the_caller_s_namespace() {
+fn process_ids_are_those_of_the_caller_s_namespace() {
     // SAFETY: No preconditions. Children of this process go into a new namespace from here on.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
     let outer = kqueue();
@@ -1221,7 +1221,7 @@ fn a_process_descriptor() {
 }
 
 #[test]
-fn what_is_no_process_descriptor() {
+fn other_descriptors_are_refused_by_procdesc() {
     let kqueue = kqueue();
     let (reader, _writer) = pipe();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
@@ -1286,7 +1286,7 @@ fn a_process_descriptor_that_is_closed() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// Who has the descriptor of another user's process is told of its end, and no more.
+/// A caller that has a pidfd of another user's process receives its end and nothing else.
 #[test]
 fn a_process_descriptor_of_another_user() {
     let gate = Gate::new();

@@ -13,7 +13,7 @@ fn user(ident: u64, flags: u16) -> Event {
 }
 
 #[test]
-fn receipt_answers_a_change_that_worked() {
+fn a_successful_change_returns_a_receipt() {
     let kqueue = kqueue();
     let mut events = [Event::default(); 4];
     let add = user(1, ev::ADD | ev::RECEIPT)
@@ -66,7 +66,7 @@ fn a_receipt_is_its_change() {
 /// Because FreeBSD and NetBSD silently skip the changes that follow, and the specification writes
 /// receipts beyond the end of the list.
 #[test]
-fn a_success_needs_no_room() {
+fn a_receipt_is_omitted_without_room() {
     let add = |i| user(i, ev::ADD | ev::RECEIPT).fflags(note::TRIGGER);
     for room in 0..4 {
         let kqueue = kqueue();
@@ -89,7 +89,7 @@ fn a_success_needs_no_room() {
 }
 
 #[test]
-fn errors_are_posted_and_the_rest_is_applied() {
+fn errors_are_reported_and_later_changes_are_applied() {
     let kqueue = kqueue();
     let mut events = [Event::default(); 8];
     let changes = [
@@ -201,7 +201,7 @@ fn modify_and_delete_need_a_knote() {
 }
 
 #[test]
-fn udata_is_kept_when_that_is_asked_for() {
+fn keepudata_keeps_udata() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     write(&writer, b"x");
@@ -221,7 +221,7 @@ fn udata_is_kept_when_that_is_asked_for() {
 }
 
 #[test]
-fn descriptors_that_are_none() {
+fn invalid_descriptors() {
     let kqueue = kqueue();
     for ident in [
         CLOSED as u64,
@@ -240,7 +240,7 @@ fn descriptors_that_are_none() {
 }
 
 #[test]
-fn filters_that_are_none() {
+fn invalid_filters() {
     let kqueue = kqueue();
     for filter in [0, 1, -12, i16::MIN, i16::MAX] {
         let event = Event::new(1, Filter(filter), ev::ADD);
@@ -288,10 +288,10 @@ fn threads_register_at_once() {
     change(&kqueue, &[user(8499, ev::DELETE)]);
 }
 
-/// A call that changes and collects need not look twice; but what it has not looked at must not be
-/// taken for ready after that.
+/// A call that changes and collects evaluates a new knote once. A knote that it has not evaluated
+/// must not be regarded as ready afterwards.
 #[test]
-fn a_change_makes_nothing_ready() {
+fn a_change_does_not_make_a_knote_ready() {
     let (reader, _writer) = pipe();
     let histories: [&[u16]; 4] = [
         &[0, 0],
@@ -318,7 +318,7 @@ fn a_change_makes_nothing_ready() {
     }
 }
 
-/// One that exists or can be made, of each filter. What they watch goes with the second value.
+/// Returns a change for each filter, and the objects that the changes refer to.
 fn one_of_each_filter() -> (Vec<Event>, impl Sized) {
     let (reader, writer) = pipe();
     let sockets = UnixStream::pair().unwrap();
@@ -341,7 +341,7 @@ fn one_of_each_filter() -> (Vec<Event>, impl Sized) {
     (events, (reader, writer, sockets, file))
 }
 
-/// The lines of the kqueue's knotes in /proc.
+/// Returns the lines of the kqueue's knotes in `/proc`.
 fn lines(kqueue: &kqueue::Kqueue) -> Vec<String> {
     let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
     let text = fs::read_to_string(path).unwrap();
@@ -349,7 +349,7 @@ fn lines(kqueue: &kqueue::Kqueue) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// The value behind `name` in a line, in hexadecimal if it is printed so.
+/// Returns the value after `name` in a line. `radix` is the base in which it is printed.
 fn value(line: &str, name: &str, radix: u32) -> i128 {
     let mut words = line.split(' ');
     words.find(|word| *word == name).unwrap();
@@ -357,7 +357,7 @@ fn value(line: &str, name: &str, radix: u32) -> i128 {
 }
 
 #[test]
-fn every_filter_takes_the_udata_of_a_change() {
+fn every_filter_replaces_udata() {
     let (events, _files) = one_of_each_filter();
     for event in events {
         let kqueue = kqueue();
@@ -386,7 +386,7 @@ fn every_filter_takes_the_udata_of_a_change() {
 /// Because an event that is passed as a change must not undo what another change has done. (FreeBSD
 /// and macOS leave out EV_ADD too, and the specification leaves out nothing.)
 #[test]
-fn events_carry_no_actions() {
+fn events_lack_flags_that_act_once() {
     let (events, _files) = one_of_each_filter();
     let actions = ev::ENABLE | ev::DISABLE | ev::DELETE | ev::KEEPUDATA;
     for event in events {
@@ -417,10 +417,10 @@ fn events_carry_no_actions() {
     assert_eq!(one(&kqueue).flags, ev::ADD);
 }
 
-/// By filter and ident, so that it cannot be learnt from /proc which of them collide in the
-/// kernel's table. And all of them, however many there are.
+/// `/proc` lists all knotes, however many there are, in the order of filter and ident. So it does
+/// not reveal which of them collide in the kernel's table.
 #[test]
-fn proc_lists_knotes_in_an_order_that_tells_nothing() {
+fn proc_lists_knotes_in_sorted_order() {
     let kqueue = kqueue();
     let mut random = Random(0x1234_5678_9abc_def1);
     for count in [1, 30, 100, 3000, 20_000] {
@@ -457,7 +457,7 @@ fn proc_lists_knotes_in_an_order_that_tells_nothing() {
 /// Because the specification has these flags and the others do not. A program that compares all
 /// bits of flags has to mask them.
 #[test]
-fn flags_of_the_end() {
+fn flags_that_accompany_eof() {
     const END: u16 = ev::EOF | ev::NODATA | ev::HUP;
     let kqueue = kqueue();
     let (reader, writer) = pipe();

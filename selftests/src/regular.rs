@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-/// A file of that many bytes in memory; its name is gone when dropped.
+/// A file in memory, which is removed when dropped.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -42,7 +42,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Follows what `data` says through all that moves the end or the offset.
+/// Checks `data` after each operation that moves the end or the offset of the file.
 #[track_caller]
 fn follows_the_end_and_the_offset(temporary: &Temporary) {
     let mut file = temporary.open();
@@ -75,13 +75,13 @@ fn follows_the_end_and_the_offset(temporary: &Temporary) {
 /// reports the distance from the offset to the end.
 /// Because the BSDs do the same; epoll returns EPERM.
 #[test]
-fn read_tells_the_distance_to_the_end() {
+fn read_reports_the_distance_to_the_end() {
     follows_the_end_and_the_offset(&Temporary::new(10));
 }
 
-/// Of another machine, by 9p.
+/// The file is on the host, mounted by 9p.
 #[test]
-fn on_a_shared_folder() {
+fn on_9p() {
     let folder = PathBuf::from(std::env::var("KQUEUE_SHARED_FOLDER").unwrap());
     follows_the_end_and_the_offset(&Temporary::new_in(&folder, 10));
 }
@@ -127,7 +127,7 @@ fn clear_reports_growth_and_going_back_once() {
 }
 
 #[test]
-fn the_offset_is_the_open_file_s() {
+fn duplicates_share_the_offset() {
     let temporary = Temporary::new(10);
     let mut file = temporary.open();
     let mut dup = file.try_clone().unwrap();
@@ -270,13 +270,13 @@ fn files_without_a_name() {
 }
 
 #[test]
-fn except_is_not_for_them() {
+fn except_is_refused() {
     let file = Temporary::new(1).open();
     let event = Event::fd(file.as_raw_fd(), Filter::EXCEPT, ev::ADD).fflags(note::OOB);
     assert_eq!(change_error(&kqueue(), event), libc::EOPNOTSUPP);
 }
 
-/// A program that reads its input to the end by a kqueue.
+/// Reads a file to its end as a program that uses a kqueue does.
 fn read_all(path: &str) -> Vec<u8> {
     let mut file = File::open(path).unwrap();
     let kqueue = kqueue();
@@ -298,7 +298,7 @@ fn read_all(path: &str) -> Vec<u8> {
 /// Because its size is 0 and tells nothing. poll(2) reports it as ready too, and a program reads
 /// until read(2) returns 0.
 #[test]
-fn files_that_are_generated() {
+fn generated_files() {
     for path in [
         // Without a function for poll(2), as a sequence and as one piece.
         "/proc/self/maps",
@@ -340,9 +340,9 @@ fn files_that_are_generated() {
     }
 }
 
-/// One that is empty, and has pages, is not ready, whatever it is in.
+/// An empty file that is not generated is not ready, on any file system.
 #[test]
-fn files_that_are_empty() {
+fn empty_files() {
     for place in ["/dev/shm", "/tmp", "/var/tmp"] {
         let path = format!("{place}/kqueue-empty-{}", std::process::id());
         let Ok(file) = File::create_new(&path) else {
@@ -358,13 +358,11 @@ fn files_that_are_empty() {
     }
 }
 
-/// Files of procfs and sysfs that can be polled tell of a change by an exception.
-///
 /// Differs from the BSDs: A file of procfs or sysfs that can be polled reports a change by
 /// EVFILT_EXCEPT.
 /// Because poll(2) reports the change as POLLPRI.
 #[test]
-fn files_that_are_polled() {
+fn pollable_files_of_procfs_and_sysfs() {
     let mut mounts = File::open("/proc/self/mounts").unwrap();
     let kqueue = kqueue();
     let except = Event::fd(mounts.as_raw_fd(), Filter::EXCEPT, ev::ADD | ev::CLEAR);
@@ -388,7 +386,7 @@ fn files_that_are_polled() {
     fs::remove_dir(&path).unwrap();
 }
 
-/// One appends, one reads to the end whenever it is told: nothing is left unread.
+/// One thread appends, and the other one reads to the end at each event. No byte may remain unread.
 #[test]
 fn clear_loses_no_growth() {
     const ROUNDS: usize = 3000;
@@ -412,9 +410,9 @@ fn clear_loses_no_growth() {
     });
 }
 
-/// Who reads pays for each of them.
+/// A process that reads pays for each watcher.
 #[test]
-fn so_many_hear_of_an_offset() {
+fn watches_of_one_offset_are_limited() {
     let _limit = Parameter::set("max_object_watches", 2);
     let temporary = Temporary::new(5);
     let file = temporary.open();

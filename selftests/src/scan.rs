@@ -45,7 +45,8 @@ fn level_triggered_go_to_the_tail() {
     assert_eq!(collect(&kqueue, 2), [2, 3]);
 }
 
-/// What a filter can tell at a glance and what takes it longer: the order is that of the events.
+/// Some filters are evaluated under the spin lock and others are not. Events are reported in the
+/// order in which they became pending.
 #[test]
 fn all_filters_share_one_order() {
     const COUNT: u64 = 60;
@@ -95,10 +96,10 @@ fn all_filters_share_one_order() {
     assert_eq!(collect(100), expected);
 }
 
-/// Those at the head are not ready any more, or are removed or disabled meanwhile: the others come, and
-/// come in order.
+/// The knotes at the head of the ready list are not ready any more, or are deleted or disabled
+/// meanwhile. The others must be reported in order.
 #[test]
-fn what_comes_to_nothing_hides_no_other() {
+fn unready_knotes_do_not_hide_others() {
     let kqueue = kqueue();
     let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
     for (number, (reader, writer)) in pairs.iter().enumerate() {
@@ -148,7 +149,7 @@ fn one_call_reports_no_event_twice() {
 /// the knote stays.
 /// Because the program would act on a condition that does not hold.
 #[test]
-fn a_condition_that_is_gone_is_not_reported() {
+fn a_oneshot_condition_that_is_gone_is_not_reported() {
     for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
         let (reader, writer) = pipe();
         let kqueue = kqueue();
@@ -171,7 +172,7 @@ fn no_room_for_events_never_waits() {
 }
 
 #[test]
-fn a_timeout_gives_nothing_and_no_error() {
+fn a_timeout_returns_no_event_and_no_error() {
     let kqueue = kqueue();
     let start = Instant::now();
     let mut events = [Event::default(); 1];
@@ -181,7 +182,7 @@ fn a_timeout_gives_nothing_and_no_error() {
 }
 
 #[test]
-fn a_huge_timeout_is_no_short_one() {
+fn a_huge_timeout_does_not_overflow() {
     let kqueue = kqueue();
     change(&kqueue, &[Event::new(1, Filter::TIMER, ev::ADD).data(50)]);
     let mut events = [Event::default(); 1];
@@ -266,7 +267,8 @@ fn one_event_wakes_one_sleeper() {
     });
 }
 
-/// Whoever gives up, first, last or in between, leaves the others where they are, and takes no event with it.
+/// A waiting thread whose timeout expires, at any place in the list, must not affect the others and
+/// must not consume an event.
 #[test]
 fn a_sleeper_that_gives_up_leaves_the_others_asleep() {
     const SLEEPERS: usize = 3;
@@ -307,7 +309,7 @@ fn a_sleeper_that_gives_up_leaves_the_others_asleep() {
     }
 }
 
-/// A time-out and an event at the same time: the event is reported, now or by the next call.
+/// An event that comes when the timeout expires is reported by this call or by the next one.
 #[test]
 fn an_event_at_the_time_out_is_not_lost() {
     const ROUNDS: u64 = 500;
@@ -338,7 +340,7 @@ fn an_event_at_the_time_out_is_not_lost() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// What stays true is true for all who wait.
+/// A level-triggered condition that persists is reported to all waiting threads.
 #[test]
 fn a_level_triggered_event_reaches_every_sleeper() {
     let kqueue = kqueue();
@@ -363,7 +365,7 @@ fn a_level_triggered_event_reaches_every_sleeper() {
 }
 
 #[test]
-fn a_sleeper_that_is_killed_swallows_no_wake_up() {
+fn a_killed_sleeper_loses_no_wake_up() {
     const ROUNDS: u64 = 300;
     let kqueue = kqueue();
     let seen = AtomicUsize::new(0);
@@ -413,7 +415,7 @@ fn a_sleeper_that_is_killed_swallows_no_wake_up() {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// Sends this thread a signal after a while, whose handler was set with `flags`.
+/// Sends this thread a signal after a while. `flags` are those of its handler.
 fn interrupt(flags: libc::c_int) -> impl FnOnce() {
     // SAFETY: The handler does nothing, the structures are plain data; the thread is ours.
     let thread = unsafe {
@@ -456,7 +458,8 @@ fn changes_are_applied_before_an_interrupted_wait() {
     one(&kqueue);
 }
 
-/// Two pages, of which the second is not accessible, and a list that ends `fit` events into it.
+/// Maps two pages, of which the second one is not accessible. Returns a list of which `fit` events
+/// are in the first page.
 fn guarded(fit: usize) -> *mut Event {
     const PAGE: usize = 4096;
     // SAFETY: New mappings of our own.
@@ -476,7 +479,7 @@ fn guarded(fit: usize) -> *mut Event {
     }
 }
 
-/// Asks for `count` events, of which the list has memory for `fit`.
+/// Collects `count` events into a list that has memory for `fit` events.
 fn collect_guarded(kqueue: &Kqueue, fit: usize, count: u32) -> std::io::Result<Vec<Event>> {
     let list = guarded(fit);
     let mut args = abi::kqueue_kevent {
@@ -485,8 +488,8 @@ fn collect_guarded(kqueue: &Kqueue, fit: usize, count: u32) -> std::io::Result<V
         flags: abi::KQUEUE_TIMEOUT,
         ..Default::default()
     };
-    // SAFETY: The kernel may write what it can; the list is used by nobody else. As many as it says were
-    // written.
+    // SAFETY: The kernel may write what it can; the list is used by nobody else. As many as it says
+    // were written.
     unsafe {
         let count = kqueue::kevent_raw(kqueue.as_raw_fd(), &mut args)?;
         Ok(std::slice::from_raw_parts(list, count).to_vec())
@@ -517,9 +520,10 @@ fn a_fault_while_copying_out_loses_nothing() {
     }
 }
 
-/// What reporting it with EV_CLEAR would have reset is there still, and what came meanwhile is added.
+/// After a fault, the values that `EV_CLEAR` would have reset are still there, and values that came
+/// meanwhile are added.
 #[test]
-fn a_fault_while_copying_out_keeps_what_the_events_say() {
+fn a_fault_while_copying_out_keeps_the_contents_of_events() {
     let kqueue = kqueue();
     let (reader, writer) = UnixStream::pair().unwrap();
     let trigger = |ident, data| {
@@ -555,7 +559,7 @@ fn a_fault_while_copying_out_keeps_what_the_events_say() {
 
 const PAGE: usize = 4096;
 
-/// New memory of our own, which nobody has touched, or may not touch.
+/// Maps memory that has not been touched, or that must not be accessed.
 fn map(bytes: usize, protection: libc::c_int) -> *mut u8 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: A new mapping.
@@ -566,12 +570,12 @@ fn map(bytes: usize, protection: libc::c_int) -> *mut u8 {
 
 const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 
-/// Collects into memory that may not be there.
+/// Collects events into memory that may be inaccessible.
 fn collect_into(kqueue: &Kqueue, list: *mut u8, room: usize) -> std::io::Result<Vec<Event>> {
     change_and_collect_into(kqueue, &[], list, room)
 }
 
-/// The same after some changes, in one call.
+/// Applies changes and collects events into such memory, in one call.
 fn change_and_collect_into(
     kqueue: &Kqueue,
     changes: &[Event],
@@ -594,8 +598,8 @@ fn change_and_collect_into(
     }
 }
 
-/// As the kernel counts them: by its number of events for a kqueue that watches it. From then on it
-/// is watched.
+/// Returns the number of pending events that the kernel reports to a kqueue that watches this one.
+/// The kqueue is watched from then on.
 fn count_pending(kqueue: &Kqueue) -> i64 {
     let outer = self::kqueue();
     change(&outer, &[add_read(kqueue, 0)]);
@@ -613,8 +617,8 @@ fn poll(kqueue: &Kqueue) -> i32 {
     unsafe { libc::poll(&mut poll, 1, 0) }
 }
 
-/// Changes that make `count` events pending: some of them a filter tells at a glance, others not.
-/// Each has its number in `udata`.
+/// Returns changes that make `count` events pending. Some of them are evaluated under the spin lock
+/// and some are not. `udata` is the index of the change.
 fn ready_ones(count: usize, flags: u16, sockets: &[(UnixStream, UnixStream)]) -> Vec<Event> {
     let mut sockets = sockets.iter();
     let mut change = |number: u64| {
@@ -636,9 +640,9 @@ fn sockets() -> Vec<(UnixStream, UnixStream)> {
     (0..40).map(|_| UnixStream::pair().unwrap()).collect()
 }
 
-/// The memory is there as soon as it is touched: the kernel touches it.
+/// The kernel allocates the memory of the list when it writes to it.
 #[test]
-fn an_eventlist_that_was_never_touched_is_filled() {
+fn an_untouched_eventlist_is_faulted_in() {
     let sockets = sockets();
     for count in [1, 129, 4096] {
         let offsets = [1001, PAGE - 24, 0, 8, 500, PAGE - 32, PAGE - 1];
@@ -671,9 +675,9 @@ fn an_eventlist_that_was_never_touched_is_filled() {
     }
 }
 
-/// The same in a call that changes and collects, and of what it has changed.
+/// The same in a call that also applies the changes.
 #[test]
-fn a_call_that_changes_fills_an_eventlist_that_was_never_touched() {
+fn a_call_with_changes_faults_in_an_untouched_eventlist() {
     let sockets = sockets();
     for (before, after) in [(0, 16), (120, 16), (126, 5), (200, 100), (4000, 90)] {
         for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
@@ -689,7 +693,7 @@ fn a_call_that_changes_fills_an_eventlist_that_was_never_touched() {
     }
 }
 
-/// Memory that is not there whatever one does, behind `fit` events: an address within.
+/// Returns the address of a list whose memory is inaccessible after `fit` events.
 fn bad_memory(kind: usize, fit: usize) -> *mut u8 {
     let map = map(3 * PAGE, READ_WRITE);
     let bad = map.wrapping_add(PAGE);
@@ -716,9 +720,9 @@ fn bad_memory(kind: usize, fit: usize) -> *mut u8 {
     bad.wrapping_sub(fit * 32)
 }
 
-/// The call ends there, with the events for which there was memory, and nothing is lost.
+/// The call returns the events for which there was memory, and no event is lost.
 #[test]
-fn memory_that_cannot_be_had_ends_the_call() {
+fn inaccessible_memory_ends_the_call() {
     const COUNT: usize = 150;
     let sockets = sockets();
     for kind in 0..4 {
@@ -755,9 +759,9 @@ fn memory_that_cannot_be_had_ends_the_call() {
     }
 }
 
-/// Who sleeps into a fault takes no wake-up with it.
+/// A woken thread that faults while copying must not consume the wake-up.
 #[test]
-fn a_sleeper_that_faults_swallows_no_wake_up() {
+fn a_faulting_sleeper_loses_no_wake_up() {
     const ROUNDS: u64 = 300;
     let kqueue = kqueue();
     let (seen, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -810,10 +814,10 @@ fn a_sleeper_that_faults_swallows_no_wake_up() {
     });
 }
 
-/// What a call has changed and not looked at, as its list was full or ended, is not pending unless
+/// A knote that a call has added and not evaluated, because its list was full, is pending only if
 /// it is ready.
 #[test]
-fn what_was_not_looked_at_is_not_thought_ready() {
+fn knotes_that_were_not_evaluated_are_not_ready() {
     let (reader, writer) = pipe();
     let other = UnixStream::pair().unwrap();
     let kinds: [&dyn Fn(u16) -> Event; 3] = [
@@ -855,7 +859,7 @@ fn what_was_not_looked_at_is_not_thought_ready() {
 }
 
 #[test]
-fn what_was_not_looked_at_for_a_fault_is_not_thought_ready() {
+fn knotes_that_were_not_evaluated_after_a_fault_are_not_ready() {
     let (reader, _writer) = pipe();
     for fit in [0usize, 1, 16, 20] {
         let kqueue = kqueue();
@@ -876,9 +880,9 @@ fn what_was_not_looked_at_for_a_fault_is_not_thought_ready() {
     }
 }
 
-/// A time-out is kept though knotes are activated all the time, by what is not enough for them.
+/// A timeout expires although knotes are activated all the time by too little data.
 #[test]
-fn a_timeout_is_kept_under_what_comes_to_nothing() {
+fn a_timeout_expires_while_unready_knotes_are_activated() {
     let kqueue = kqueue();
     let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
     for (reader, _) in &pairs {
@@ -919,9 +923,9 @@ extern "C" fn count_signal(_: libc::c_int) {
     SIGNALS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Asks for a signal that is queued, so that each one counts.
+/// Selects a real-time signal, which is queued, so that each one is counted.
 fn ask_for_signals(kqueue: &Kqueue) {
-    /// Of `asm-generic/fcntl.h`; the libc crate lacks it.
+    /// Defined in `asm-generic/fcntl.h`; the libc crate lacks it.
     const F_SETSIG: libc::c_int = 10;
     let fd = kqueue.as_raw_fd();
     // SAFETY: The handler only counts; the descriptor is ours.
@@ -934,8 +938,8 @@ fn ask_for_signals(kqueue: &Kqueue) {
     }
 }
 
-/// Signals since the last time; waits for the first of as many as are expected, and then a while
-/// for more.
+/// Returns the number of signals since the last call. Waits for the expected signals, and then a
+/// while for more.
 fn signals(expected: usize) -> usize {
     let end = Instant::now() + SOON;
     while SIGNALS.load(Ordering::SeqCst) < expected && Instant::now() < end {
@@ -945,9 +949,9 @@ fn signals(expected: usize) -> usize {
     SIGNALS.swap(0, Ordering::SeqCst)
 }
 
-/// As in the specification: a signal when something is pending after nothing was.
+/// As in the specification, a signal is sent when an event becomes pending and none was before.
 #[test]
-fn a_signal_for_the_first_that_is_pending() {
+fn sigio_is_sent_for_the_first_pending_event() {
     let kqueue = kqueue();
     ask_for_signals(&kqueue);
     for flags in [ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {

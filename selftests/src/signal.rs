@@ -37,7 +37,7 @@ extern "C" fn count(_: libc::c_int) {
 }
 
 #[test]
-fn counts_beside_a_handler() {
+fn counts_signals_that_have_a_handler() {
     // SAFETY: The handler is async-signal-safe.
     unsafe { libc::signal(libc::SIGUSR1, count as *const () as usize) };
     let kqueue = kqueue();
@@ -58,7 +58,7 @@ fn counts_beside_a_handler() {
 }
 
 #[test]
-fn counts_what_is_ignored() {
+fn counts_ignored_signals() {
     ignore(libc::SIGUSR2);
     let kqueue = kqueue();
     change(&kqueue, &[signal(libc::SIGUSR2)]);
@@ -68,7 +68,7 @@ fn counts_what_is_ignored() {
 }
 
 #[test]
-fn counts_what_is_ignored_by_default() {
+fn counts_signals_ignored_by_default() {
     let kqueue = kqueue();
     change(&kqueue, &[signal(libc::SIGCHLD)]);
     reap(fork(|| 0));
@@ -81,7 +81,7 @@ fn counts_what_is_ignored_by_default() {
 /// Because Linux does not send the signal to a parent that ignores it. EVFILT_PROC reports the
 /// child.
 #[test]
-fn no_signal_of_a_child_is_sent_to_who_ignores_it() {
+fn an_ignored_sigchld_of_a_child_is_not_counted() {
     let kqueue = kqueue();
     change(&kqueue, &[signal(libc::SIGCHLD)]);
     let ends = || {
@@ -133,7 +133,7 @@ fn no_signal_of_a_child_is_sent_to_who_ignores_it() {
 /// Because the BSDs do the same; a signalfd reports one signal for all that are pending, and only
 /// if they are blocked.
 #[test]
-fn counts_what_is_blocked_and_pending_already() {
+fn counts_blocked_and_pending_signals() {
     // In a process of one thread, as the signal would go to another that does not block it.
     assert!(in_child(|| {
         // SAFETY: The set is initialised.
@@ -153,7 +153,7 @@ fn counts_what_is_blocked_and_pending_already() {
 }
 
 #[test]
-fn counts_real_time_and_thread_directed_ones() {
+fn counts_real_time_and_thread_directed_signals() {
     let number = libc::SIGRTMIN() + 3;
     ignore(number);
     ignore(64);
@@ -191,7 +191,7 @@ fn other_signals_are_not_counted() {
 }
 
 #[test]
-fn other_processes_signals_are_not_counted() {
+fn signals_of_other_processes_are_not_counted() {
     ignore(libc::SIGUSR1);
     let kqueue = kqueue();
     change(&kqueue, &[signal(libc::SIGUSR1)]);
@@ -214,7 +214,7 @@ fn other_processes_signals_are_not_counted() {
 }
 
 #[test]
-fn it_is_the_process_that_added_it_which_counts() {
+fn the_process_that_adds_the_knote_is_watched() {
     ignore(libc::SIGUSR1);
     let kqueue = kqueue();
     let (ready, gate) = (Gate::new(), Gate::new());
@@ -244,7 +244,7 @@ fn it_is_the_process_that_added_it_which_counts() {
 /// EINVAL.
 /// Because no such signal exists.
 #[test]
-fn numbers_that_are_no_signals() {
+fn invalid_signal_numbers() {
     let kqueue = kqueue();
     for ident in [0, 65, 1 << 32 | 10, u64::MAX] {
         let event = Event::new(ident, Filter::SIGNAL, ev::ADD);
@@ -278,7 +278,7 @@ fn oneshot_and_disable() {
 }
 
 #[test]
-fn several_kqueues_count_each() {
+fn each_of_several_kqueues_counts() {
     ignore(libc::SIGUSR1);
     let (first, second) = (kqueue(), kqueue());
     change(&first, &[signal(libc::SIGUSR1)]);
@@ -295,7 +295,7 @@ fn several_kqueues_count_each() {
 /// that EV_ADD fails with ENOSPC.
 /// Because the process that sends the signal, forks or reads pays for each watch.
 #[test]
-fn so_many_count_a_signal() {
+fn watches_of_one_signal_are_limited() {
     ignore(libc::SIGUSR1);
     ignore(libc::SIGUSR2);
     let limit = Parameter::set("max_object_watches", 2);
@@ -326,9 +326,9 @@ fn so_many_count_a_signal() {
     assert_eq!(soon(&third).len(), 2);
 }
 
-/// As many as a user may have, and who sends the signal goes on.
+/// A user has the largest number of watches, and the sender of the signal is not blocked.
 #[test]
-fn many_count_each() {
+fn the_largest_number_of_watches_counts() {
     ignore(libc::SIGUSR1);
     let kqueues: Vec<_> = (0..128).map(|_| kqueue()).collect();
     let all: Vec<_> = (1..=64).map(signal).collect();
@@ -367,7 +367,7 @@ fn an_alarm_counts() {
 }
 
 #[test]
-fn it_stays_over_exec() {
+fn a_knote_survives_exec() {
     if let Ok(fd) = std::env::var("KQUEUE_FD") {
         // SAFETY: The program that called exec has left it to us.
         let kqueue = kqueue::Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) });
@@ -385,7 +385,7 @@ fn it_stays_over_exec() {
         kill(own_pid(), libc::SIGUSR1);
         panic!(
             "{}",
-            again("signal::it_stays_over_exec", kqueue.as_raw_fd()).exec()
+            again("signal::a_knote_survives_exec", kqueue.as_raw_fd()).exec()
         );
     }));
 }

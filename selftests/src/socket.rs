@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-/// Both ends of a TCP connection over loopback.
+/// Returns both ends of a TCP connection over loopback.
 pub fn tcp() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -21,7 +21,8 @@ pub fn tcp() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// Waits until an event's `data` is `bytes`: what is sent arrives in its own time.
+/// Waits until the `data` of an event is `bytes`, because bytes arrive some time after they are
+/// sent.
 #[track_caller]
 pub fn until_data(kqueue: &Kqueue, bytes: i64) {
     loop {
@@ -34,7 +35,7 @@ pub fn until_data(kqueue: &Kqueue, bytes: i64) {
 }
 
 #[test]
-fn tcp_read_tells_the_bytes() {
+fn tcp_read_reports_the_number_of_bytes() {
     let (mut client, server) = tcp();
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&server, 0)]);
@@ -85,7 +86,7 @@ fn tcp_hup_when_both_directions_are_down() {
 }
 
 #[test]
-fn tcp_reset_tells_the_error() {
+fn tcp_reset_reports_the_error() {
     let (client, server) = tcp();
     let kqueue = kqueue();
     // SAFETY: Plain data of the right size.
@@ -116,7 +117,7 @@ fn tcp_reset_tells_the_error() {
 }
 
 #[test]
-fn listening_tells_the_backlog() {
+fn a_listener_reports_the_number_of_connections() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let kqueue = kqueue();
@@ -137,7 +138,7 @@ fn listening_tells_the_backlog() {
 /// buffer is free.
 /// Because Linux wakes writers at that point.
 #[test]
-fn tcp_write_tells_the_room() {
+fn tcp_write_reports_the_room() {
     let (client, server) = tcp();
     client.set_nonblocking(true).unwrap();
     let kqueue = kqueue();
@@ -160,7 +161,7 @@ fn tcp_write_tells_the_room() {
 /// message takes additional memory.
 /// Because Linux wakes writers at that point, and counts memory.
 #[test]
-fn unix_write_tells_the_room() {
+fn unix_write_reports_the_room() {
     let sockets = [
         UnixStream::pair().map(|(a, b)| (OwnedFd::from(a), OwnedFd::from(b))),
         UnixDatagram::pair().map(|(a, b)| (OwnedFd::from(a), OwnedFd::from(b))),
@@ -211,7 +212,7 @@ fn unix_write_tells_the_room() {
     }
 }
 
-/// Begins to connect a non-blocking socket.
+/// Starts to connect a non-blocking socket.
 fn connect(socket: &TcpStream, to: SocketAddr) {
     let SocketAddr::V4(to) = to else {
         unreachable!()
@@ -229,7 +230,7 @@ fn connect(socket: &TcpStream, to: SocketAddr) {
     unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size) };
 }
 
-/// A non-blocking connection attempt.
+/// Starts a non-blocking connection attempt.
 fn connecting(to: SocketAddr) -> TcpStream {
     // SAFETY: The descriptor is new and ours.
     let socket = unsafe {
@@ -280,7 +281,7 @@ fn unix_stream() {
 }
 
 #[test]
-fn unix_listening_tells_the_backlog() {
+fn a_unix_listener_reports_the_number_of_connections() {
     let path = std::env::temp_dir().join(format!("kqueue-unix-{}", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
     let kqueue = kqueue();
@@ -344,12 +345,10 @@ fn tcp_over_ipv6() {
     while !one(&kqueue).has(ev::EOF) {}
 }
 
-/// A socket that was not connected yet is neither ready nor at its end, as in BSD.
-///
 /// Differs from epoll: A stream socket that was never connected has no event.
 /// Because the BSDs do the same; poll(2) reports POLLHUP.
 #[test]
-fn nothing_before_the_connection() {
+fn no_event_before_the_connection() {
     let sockets = [
         (libc::AF_INET, libc::SOCK_STREAM),
         (libc::AF_INET6, libc::SOCK_STREAM),
@@ -390,7 +389,7 @@ fn connect_after_it_was_registered() {
     }
 }
 
-/// Who drops what comes for it lets the other side time out.
+/// The peer drops all packets, so the connection attempt times out.
 #[test]
 fn connect_that_times_out() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -496,8 +495,8 @@ fn receive_low_water_of_the_socket() {
     while !ended(&kqueue) {}
 }
 
-/// TCP tells of more room only those whom it has told that there was none; who asks for more than
-/// that must be told too.
+/// TCP wakes a writer only if the writer has found no room before. A writer with a higher low-water
+/// mark must be woken too.
 #[test]
 fn write_low_water_mark() {
     let (client, server) = tcp();
@@ -529,13 +528,11 @@ fn write_low_water_mark() {
     reader.join().unwrap();
 }
 
-/// A message in the error queue, here the time at which a byte was sent, ends no connection.
-///
 /// Differs from epoll: A message in the error queue of a socket (MSG_ERRQUEUE) is not an event of
 /// EVFILT_READ or EVFILT_WRITE. With SO_SELECT_ERR_QUEUE it is an event of EVFILT_EXCEPT.
 /// Because the message does not end the connection; poll(2) reports POLLERR.
 #[test]
-fn the_error_queue_is_no_end() {
+fn the_error_queue_is_not_eof() {
     let (mut client, _server) = tcp();
     let software = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     set_option(
@@ -561,7 +558,7 @@ fn the_error_queue_is_no_end() {
 }
 
 #[test]
-fn a_live_knote_takes_other_values() {
+fn ev_add_replaces_values_of_an_existing_knote() {
     let (mut a, b) = UnixStream::pair().unwrap();
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&b, 0).udata(1)]);
@@ -587,9 +584,9 @@ fn a_live_knote_takes_other_values() {
     }
 }
 
-/// Reading skips an urgent byte that nobody took; the kernel counts it as waiting all the same.
+/// read(2) skips an urgent byte that was not received, but the kernel still counts it as queued.
 #[test]
-fn a_skipped_urgent_byte_of_a_unix_socket_is_not_there() {
+fn a_skipped_urgent_byte_of_a_unix_socket_is_not_counted() {
     let (reader, writer) = UnixStream::pair().unwrap();
     reader.set_nonblocking(true).unwrap();
     let kqueue = kqueue();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What may be seen of a process, by whom, and until when.
+//! What is reported of a process, to whom, and until when.
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -18,9 +18,9 @@ use std::{
 
 const USER: libc::uid_t = 65534;
 const ALL: u32 = note::FORK | note::EXEC | note::TRACK | note::EXIT;
-/// With what the program that is watched exits.
+/// The exit code of the watched program.
 const SECRET: i32 = 42;
-/// How many signals it sends to itself.
+/// The number of signals that the program sends to itself.
 const SIGNALS: i64 = 5;
 
 fn own_pid() -> i32 {
@@ -31,14 +31,15 @@ fn watch(pid: i32, fflags: u32) -> Event {
     Event::new(pid as u64, Filter::PROC, ev::ADD).fflags(fflags)
 }
 
-/// Makes this process one of a user without any rights, as a login does.
+/// Continues as an unprivileged user, as login(1) does.
 fn become_user() {
     give_up_rights();
     // SAFETY: No preconditions.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
 }
 
-/// The same, but nobody may look at it (as it may have secrets from before).
+/// Continues as an unprivileged user without being dumpable, because the process can have secrets
+/// from before.
 fn give_up_rights() {
     // SAFETY: No groups.
     unsafe {
@@ -48,14 +49,14 @@ fn give_up_rights() {
     }
 }
 
-/// A copy of this test program, in a file system where rights of files count.
+/// A copy of this test program, in a file system that honours set-user-ID bits and capabilities.
 struct Program {
     folder: PathBuf,
     path: PathBuf,
 }
 
 impl Program {
-    /// Root's, with that mode.
+    /// Creates a copy that belongs to root and has that mode.
     fn new(mode: u32) -> Self {
         let folder = PathBuf::from(format!("/dev/shm/spy-{}-{mode:o}", own_pid()));
         fs::create_dir(&folder).unwrap();
@@ -71,7 +72,7 @@ impl Program {
         Program { folder, path }
     }
 
-    /// Executes it in this process, to do that.
+    /// Executes the program in this process with that task.
     fn exec(&self, what: &str) -> ! {
         let error = Command::new(&self.path)
             .args(["--exact", "spy::program", "--test-threads", "1"])
@@ -91,7 +92,7 @@ impl Drop for Program {
     }
 }
 
-/// What is executed by those that are watched; of itself it does nothing.
+/// The program that the watched processes execute. When run as a test it does nothing.
 #[test]
 fn program() {
     let Ok(what) = std::env::var("KQUEUE_SPIED") else {
@@ -129,21 +130,21 @@ fn program() {
     unsafe { libc::_exit(SECRET) };
 }
 
-/// What one was told of the process.
+/// The events of the process that one watcher received.
 #[derive(Debug, Default)]
 struct Told {
-    /// All notes of it.
+    /// All notes that were reported.
     notes: u32,
-    /// How often that it could not be tracked.
+    /// The number of `NOTE_TRACKERR` events.
     errors: usize,
     children: usize,
     signals: i64,
-    /// The last event's notes and data.
+    /// The notes and the data of the last event.
     end: (u32, i64),
 }
 
 impl Told {
-    /// Collects until the process has ended, and nothing else is left.
+    /// Collects events until the process has ended and none is pending.
     fn until_end(kqueue: &Kqueue, pid: i32) -> Self {
         let mut told = Told::default();
         let mut ended = false;
@@ -157,7 +158,7 @@ impl Told {
         told
     }
 
-    /// Counts an event; true if it is the end of the process.
+    /// Records an event. Returns true if it is the end of the process.
     fn add(&mut self, event: Event, pid: i32) -> bool {
         if event.filter == Filter::SIGNAL {
             self.signals += event.data;
@@ -176,9 +177,9 @@ impl Told {
     }
 }
 
-/// What three are told of a process that executes `program` to do `what`: its parent; another
-/// process of the same user; and who shares a kqueue with the process itself, which has added
-/// events of its own.
+/// Runs a process that executes `program` to do `what`. Returns the events that three watchers
+/// received: its parent, another process of the same user, and a process that shares the kqueue to
+/// which the watched process itself has added events.
 fn spy(program: &Program, what: &str) -> [Told; 3] {
     let (parents, own) = (kqueue(), kqueue());
     let (ready, gate) = (Gate::new(), Gate::new());
@@ -241,7 +242,7 @@ fn spy(program: &Program, what: &str) -> [Told; 3] {
     [parent, other, Told::until_end(&own, pid)]
 }
 
-/// The same by a user without any rights.
+/// The same, with watchers that are unprivileged.
 fn spy_as_user(program: &Program, what: &str, right: impl FnOnce([Told; 3])) {
     assert!(in_child(|| {
         become_user();
@@ -276,7 +277,7 @@ fn nothing_was_told([parent, other, own]: [Told; 3]) {
 }
 
 #[test]
-fn a_program_of_the_user_s_is_seen() {
+fn an_ordinary_program_is_reported() {
     let program = Program::new(0o755);
     spy_as_user(&program, "be busy", all_was_told);
 }
@@ -288,32 +289,32 @@ fn a_program_of_the_user_s_is_seen() {
 /// Because what a program does with other rights is private to the owner of those rights. Security
 /// modules cannot be asked about a task other than the current one.
 #[test]
-fn a_set_user_id_program_is_not() {
+fn a_set_user_id_program_is_not_reported() {
     let program = Program::new(0o4755);
     spy_as_user(&program, "be busy", nothing_was_told);
 }
 
 #[test]
-fn nor_is_a_set_group_id_program() {
+fn a_set_group_id_program_is_not_reported() {
     let program = Program::new(0o2755);
     spy_as_user(&program, "be busy", nothing_was_told);
 }
 
-/// One that its user cannot read.
+/// The user cannot read the program.
 #[test]
-fn nor_is_a_program_that_cannot_be_read() {
+fn an_unreadable_program_is_not_reported() {
     let program = Program::new(0o711);
     spy_as_user(&program, "be busy", nothing_was_told);
 }
 
 #[test]
-fn root_sees_all() {
+fn everything_is_reported_to_root() {
     let program = Program::new(0o4755);
     all_was_told(spy(&program, "be busy"));
 }
 
 #[test]
-fn it_is_seen_again_when_it_is_the_user_s_again() {
+fn a_process_is_reported_again_after_an_ordinary_exec() {
     let (program, own) = (Program::new(0o4755), Program::new(0o755));
     let what = format!("give up, then {}", own.path.display());
     spy_as_user(&program, &what, |[parent, other, own]| {
@@ -328,9 +329,9 @@ fn it_is_seen_again_when_it_is_the_user_s_again() {
     });
 }
 
-/// Children are tracked; one of them executes a program that is not to be seen.
+/// A tracked child executes a set-user-ID program.
 #[test]
-fn nor_a_tracked_child() {
+fn a_tracked_child_with_other_rights_is_not_reported() {
     let program = Program::new(0o4755);
     assert!(in_child(|| {
         become_user();
@@ -346,7 +347,7 @@ fn nor_a_tracked_child() {
     }));
 }
 
-/// A process that nobody but root may look at, and which ends when told.
+/// Starts a process that only root may trace, and which ends when the gate is opened.
 fn unreadable(gate: &Gate, ready: &Gate) -> i32 {
     fork(|| {
         give_up_rights();
@@ -358,7 +359,7 @@ fn unreadable(gate: &Gate, ready: &Gate) -> i32 {
 }
 
 #[test]
-fn one_that_is_not_to_be_looked_at_cannot_be_watched() {
+fn an_undumpable_process_cannot_be_watched() {
     let (ready, gate) = (Gate::new(), Gate::new());
     let pid = unreadable(&gate, &ready);
     ready.wait();
@@ -386,7 +387,7 @@ fn one_that_is_not_to_be_looked_at_cannot_be_watched() {
 }
 
 #[test]
-fn a_parent_may_wait_for_it() {
+fn a_parent_can_watch_the_exit_of_an_undumpable_child() {
     assert!(in_child(|| {
         become_user();
         let (ready, gate) = (Gate::new(), Gate::new());
@@ -409,10 +410,10 @@ fn a_parent_may_wait_for_it() {
     }));
 }
 
-/// A server that has given up its rights knows what it does itself, and its children that are the
-/// same program.
+/// A server that has given up its rights can watch itself, and its children that run the same
+/// program.
 #[test]
-fn a_process_may_always_look_at_itself() {
+fn a_process_can_always_watch_itself() {
     assert!(in_child(|| {
         give_up_rights();
         let kqueue = kqueue();
@@ -435,9 +436,9 @@ fn a_process_may_always_look_at_itself() {
     }));
 }
 
-/// A watcher has the rights that it had when it began.
+/// The rights of the watcher are those at the time of the registration.
 #[test]
-fn rights_are_those_of_the_beginning() {
+fn the_rights_at_registration_apply() {
     let kqueue = kqueue();
     assert!(in_child(|| {
         let kqueue = self::kqueue();
@@ -454,9 +455,10 @@ fn rights_are_those_of_the_beginning() {
     assert!(pending(&kqueue).is_empty());
 }
 
-/// In a user namespace of its own a process has all rights, but it is the user's who made that.
+/// A process has all rights in a user namespace that it has created, and it still belongs to the
+/// user who created the namespace.
 #[test]
-fn a_user_namespace_of_one_s_own_is_one_s_own() {
+fn a_user_can_watch_their_own_user_namespace() {
     assert!(in_child(|| {
         become_user();
         let (ready, gate) = (Gate::new(), Gate::new());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything at once, for `KQUEUE_STRESS_SECONDS`, with the books kept.
+//! Random operations of several threads for `KQUEUE_STRESS_SECONDS`, with an exact count of events.
 
 use crate::{common::*, datagram::udp, kinds::pty, socket::tcp};
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -18,10 +18,10 @@ use std::{
 
 const QUEUES: usize = 4;
 
-/// Ident of the user events that are counted; the others are noise.
+/// The ident of the user events that are counted. The other events are not.
 const COUNTED: u64 = 1 << 40;
 
-/// New descriptors of one kind or another, all of which never block.
+/// Opens non-blocking descriptors of a random kind.
 fn open(random: &mut Random) -> Vec<OwnedFd> {
     let pair = |(a, b): (OwnedFd, OwnedFd)| vec![a, b];
     let new = match random.below(7) {
@@ -58,7 +58,7 @@ fn open(random: &mut Random) -> Vec<OwnedFd> {
     new
 }
 
-/// Does something to a descriptor, which may work or not.
+/// Applies a random operation to a descriptor. It may fail.
 fn use_it(fd: &OwnedFd, random: &mut Random) {
     let mut buffer = [1u8; 600];
     let size = [8, 600][random.below(2) as usize];
@@ -74,7 +74,7 @@ fn use_it(fd: &OwnedFd, random: &mut Random) {
     };
 }
 
-/// Noise: changes at random, most of which work; which errors may come is listed.
+/// Applies random changes, most of which succeed. Only the listed errors may occur.
 fn disturb(queues: &[Kqueue], random: &mut Random, files: &mut Vec<OwnedFd>) {
     let kqueue = &queues[random.below(QUEUES as u64) as usize];
     let apply = |event: Event| {
@@ -133,7 +133,7 @@ fn disturb(queues: &[Kqueue], random: &mut Random, files: &mut Vec<OwnedFd>) {
     }
 }
 
-/// Collects until told to stop; counts the counted.
+/// Collects events until `stop` is set, and counts those that must be reported exactly once.
 fn scan(kqueue: &Kqueue, stop: &AtomicBool, seen: &AtomicU64) {
     let mut events = [Event::default(); 16];
     while !stop.load(Ordering::Relaxed) {

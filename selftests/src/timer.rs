@@ -14,7 +14,7 @@ fn timer(flags: u16, millis: i64) -> Event {
     Event::new(1, Filter::TIMER, flags).data(millis)
 }
 
-/// What poll(2) says.
+/// Returns whether poll(2) reports the kqueue as readable.
 fn is_readable(kqueue: &kqueue::Kqueue) -> bool {
     let mut poll = libc::pollfd {
         fd: kqueue.as_raw_fd(),
@@ -25,7 +25,7 @@ fn is_readable(kqueue: &kqueue::Kqueue) -> bool {
     unsafe { libc::poll(&mut poll, 1, 0) == 1 }
 }
 
-/// Counts expirations until there were `count`.
+/// Collects events until `count` expirations were reported.
 fn collect(kqueue: &kqueue::Kqueue, count: i64) {
     let mut seen = 0;
     while seen < count {
@@ -110,7 +110,7 @@ fn delete_drains_a_pending_expiration() {
 /// time on, and forgets expirations that were not collected.
 /// Because programs put off a time-out in this way, and all other systems do the same.
 #[test]
-fn adding_again_arms_it_anew() {
+fn adding_again_restarts_the_period() {
     const A_DAY: i64 = 86_400_000;
     let kqueue = kqueue();
     // Nothing of what has expired is left, be it disabled or not.
@@ -133,7 +133,7 @@ fn adding_again_arms_it_anew() {
 }
 
 #[test]
-fn one_that_is_put_off_again_and_again_never_comes() {
+fn a_timer_restarted_in_time_never_expires() {
     const PERIOD: Duration = Duration::from_millis(3000);
     let kqueue = kqueue();
     let add = timer(ev::ADD | ev::ONESHOT, PERIOD.as_millis() as i64);
@@ -330,7 +330,7 @@ fn alarm(flags: u16, millis: i64) -> Event {
 }
 
 #[test]
-fn a_time_comes_and_stays() {
+fn a_passed_time_stays_pending() {
     let kqueue = kqueue();
     let at = now() + 300;
     change(&kqueue, &[alarm(ev::ADD, at)]);
@@ -351,7 +351,7 @@ fn a_time_comes_and_stays() {
 }
 
 #[test]
-fn a_time_is_told_once_to_who_asks_for_that() {
+fn a_time_is_reported_once_with_clear_dispatch_or_oneshot() {
     let kqueue = kqueue();
     change(&kqueue, &[alarm(ev::ADD | ev::CLEAR, now() - 1000)]);
     assert!(one(&kqueue).has(ev::CLEAR));
@@ -370,7 +370,7 @@ fn a_time_is_told_once_to_who_asks_for_that() {
 }
 
 #[test]
-fn a_time_can_be_put_off_and_become_a_period() {
+fn a_time_can_be_changed_and_become_a_period() {
     let kqueue = kqueue();
     change(&kqueue, &[alarm(ev::ADD, now() + 200)]);
     change(&kqueue, &[alarm(ev::ADD, now() + 86_400_000)]);
@@ -384,9 +384,10 @@ fn a_time_can_be_put_off_and_become_a_period() {
     assert_eq!(change_error(&kqueue, alarm(ev::ADD, -1)), libc::EINVAL);
 }
 
-/// What it was set to before does not count from then on, were it firing at that moment.
+/// An expiration of the former period is not reported after the change, even if the timer fires at
+/// the moment of the change.
 #[test]
-fn what_is_put_off_while_it_fires_is_not_reported() {
+fn a_timer_restarted_while_it_fires_is_not_reported() {
     let kqueue = kqueue();
     let micros = |fflags, count| timer(ev::ADD, count).fflags(fflags | note::USECONDS);
     let far = alarm(ev::ADD, now() + 86_400_000);

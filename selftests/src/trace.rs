@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's own tracepoints, in an instance of tracefs.
+//! The tracepoints of the module, in an instance of tracefs.
 
 use crate::common::{errno, SOON};
 use kqueue::{ev, note, Event, Filter, Kqueue};
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// What this process's kqueues did, from the first call that was traced.
+/// The trace of this process's kqueues, from the first traced call on.
 struct Trace(PathBuf);
 
 impl Trace {
@@ -32,7 +32,8 @@ impl Trace {
         fs::write(self.0.join(file), value).unwrap();
     }
 
-    /// The events since it was asked last: name, and fields without the kqueue's address.
+    /// Returns the events since the last call: the name, and the fields without the kqueue's
+    /// address.
     fn take(&self) -> Vec<String> {
         let text = fs::read_to_string(self.0.join("trace")).unwrap();
         self.set("trace", "");
@@ -120,9 +121,9 @@ fn life_of_a_knote() {
     );
 }
 
-/// Each end of a knote is told, once.
+/// Each end of a knote is traced exactly once.
 #[test]
-fn ends() {
+fn each_end_of_a_knote_is_traced_once() {
     let kqueue = Kqueue::new().unwrap();
     let trace = Trace::begin("events/kqueue/kqueue_detach");
     let (reader, writer) = crate::common::pipe();
@@ -144,9 +145,9 @@ fn ends() {
     drop(writer);
 }
 
-/// From an interrupt, and for a child that is tracked.
+/// Events from an interrupt and of a tracked child are traced.
 #[test]
-fn other_contexts() {
+fn interrupts_and_tracked_children_are_traced() {
     let kqueue = Kqueue::new().unwrap();
     let trace = Trace::begin("events/kqueue");
     let timer = Event::new(3, Filter::TIMER, ev::ADD | ev::ONESHOT).data(1);
@@ -180,9 +181,9 @@ fn other_contexts() {
     );
 }
 
-/// All of it switched on and off while kqueues are busy.
+/// All tracepoints are switched on and off while kqueues are in use.
 #[test]
-fn switched_under_load() {
+fn tracing_is_switched_under_load() {
     let busy = thread::spawn(|| {
         let kqueue = Kqueue::new().unwrap();
         for ident in 0..5000 {

@@ -103,7 +103,7 @@ fn data_and_udata_come_back() {
 /// Because FreeBSD, NetBSD, OpenBSD and macOS do the same, and programs give udata with each
 /// NOTE_TRIGGER.
 #[test]
-fn a_change_takes_its_udata() {
+fn a_change_replaces_udata() {
     let changes = [
         (0, 2, 2),
         (ev::KEEPUDATA, 3, 2),
@@ -133,7 +133,7 @@ fn a_change_takes_its_udata() {
 }
 
 #[test]
-fn delete_takes_it_away() {
+fn delete_removes_a_pending_knote() {
     let kqueue = kqueue();
     change(&kqueue, &[user(ev::ADD), user(ev::DELETE)]);
     assert_eq!(
@@ -173,7 +173,7 @@ fn add_again_does_not_enable() {
 }
 
 #[test]
-fn oneshot_is_gone_after_its_report() {
+fn oneshot_is_deleted_when_reported() {
     let kqueue = kqueue();
     change(
         &kqueue,
@@ -185,7 +185,7 @@ fn oneshot_is_gone_after_its_report() {
 }
 
 #[test]
-fn dispatch_disables_after_its_report() {
+fn dispatch_disables_when_reported() {
     let kqueue = kqueue();
     change(
         &kqueue,
@@ -213,7 +213,7 @@ fn dispatch_with_clear_waits_for_both() {
 }
 
 #[test]
-fn idents_are_any_number() {
+fn any_number_is_a_valid_ident() {
     let kqueue = kqueue();
     for ident in [0, 1, u64::from(u32::MAX), 1 << 63, u64::MAX] {
         change(

@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-/// All notes but those of opening, closing and reading.
+/// All notes except those of opening, closing and reading.
 const CHANGES: u32 = note::DELETE
     | note::WRITE
     | note::EXTEND
@@ -25,7 +25,7 @@ const CHANGES: u32 = note::DELETE
     | note::RENAME
     | note::REVOKE;
 
-/// An empty folder in memory, removed with all that is in it when dropped.
+/// An empty directory in memory, which is removed with its contents when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -43,7 +43,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// A file with four bytes in it.
+    /// Creates a file of four bytes.
     fn file(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, b"1234").unwrap();
@@ -61,7 +61,7 @@ fn watch(file: &File, fflags: u32) -> Event {
     Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD | ev::CLEAR).fflags(fflags)
 }
 
-/// A kqueue that has `path` watched for all changes.
+/// Returns a kqueue that watches `path` for all changes.
 fn watching(path: &Path) -> (Kqueue, File) {
     let file = File::open(path).unwrap();
     let kqueue = kqueue();
@@ -70,7 +70,7 @@ fn watching(path: &Path) -> (Kqueue, File) {
     (kqueue, file)
 }
 
-/// What has happened, in one event.
+/// Returns the notes of the one pending event.
 #[track_caller]
 fn notes(kqueue: &Kqueue) -> u32 {
     one(kqueue).fflags
@@ -138,9 +138,9 @@ fn set_time(file: &File, accessed: Option<i64>, modified: Option<i64>) {
 
 const NOW: Option<i64> = Some(i64::MAX);
 
-/// Whatever it is set to, and of whatever kind the file is.
+/// This holds for every value and for every type of file.
 #[test]
-fn the_time_of_the_last_change_is_an_attribute() {
+fn a_change_of_the_modification_time_is_note_attrib() {
     let folder = Folder::new();
     let path = folder.file("a");
     let (kqueue, file) = watching(&path);
@@ -202,7 +202,7 @@ fn the_time_of_the_last_change_is_an_attribute() {
     assert_eq!(notes(&kqueue), note::ATTRIB);
 }
 
-/// A kqueue that has `file` watched for those notes.
+/// Returns a kqueue that watches `file` for those notes.
 fn kqueue_for(file: &File, fflags: u32) -> Kqueue {
     let kqueue = kqueue();
     change(&kqueue, &[watch(file, fflags)]);
@@ -215,7 +215,7 @@ fn kqueue_for(file: &File, fflags: u32) -> Kqueue {
 /// Because fsnotify reports these as reading and writing, so each reader and writer would pay for
 /// those who watch attributes. (FreeBSD reports NOTE_ATTRIB for every truncation.)
 #[test]
-fn the_time_of_the_last_access_is_told_with_reading() {
+fn a_change_of_the_access_time_needs_note_read() {
     let folder = Folder::new();
     let path = folder.file("a");
     let (kqueue, file) = watching(&path);
@@ -230,9 +230,9 @@ fn the_time_of_the_last_access_is_told_with_reading() {
     assert_eq!(notes(&only), note::READ);
 }
 
-/// While others set times.
+/// Other processes set times meanwhile.
 #[test]
-fn no_truncation_is_taken_for_an_attribute() {
+fn a_truncation_is_not_mistaken_for_an_attribute() {
     const ROUNDS: u64 = 300;
     let folder = Folder::new();
     let path = folder.file("a");
@@ -259,7 +259,7 @@ fn no_truncation_is_taken_for_an_attribute() {
 /// reported.
 /// Because the file exists as long as it has a name, and the number of names changes each time.
 #[test]
-fn names_made_and_removed() {
+fn names_created_and_removed() {
     let folder = Folder::new();
     let path = folder.file("a");
     let (kqueue, mut file) = watching(&path);
@@ -372,7 +372,7 @@ fn opening_reading_closing() {
 }
 
 #[test]
-fn only_what_was_asked_for() {
+fn only_requested_notes_are_reported() {
     let folder = Folder::new();
     let path = folder.file("a");
     let file = File::open(&path).unwrap();
@@ -418,7 +418,7 @@ fn many_watch_one_file() {
     }
 }
 
-/// A descriptor of the file of that name, and not of one that it leads to.
+/// Opens a file with `O_PATH`, without following a symbolic link.
 fn named(path: &Path) -> File {
     let mut options = OpenOptions::new();
     let flags = libc::O_PATH | libc::O_NOFOLLOW;
@@ -431,7 +431,7 @@ fn named(path: &Path) -> File {
 /// Because opening a file in this way requires no right to it, and a process that changes the file
 /// pays for each watch.
 #[test]
-fn of_what_is_only_named() {
+fn o_path_descriptors() {
     let folder = Folder::new();
     let (file, directory) = (folder.file("a"), folder.path("d"));
     fs::create_dir(&directory).unwrap();
@@ -484,9 +484,9 @@ fn of_what_is_only_named() {
     assert_ne!(notes(&removed) & note::DELETE, 0);
 }
 
-/// The number may be another file's at once; that is not what is told of.
+/// The number can refer to another file at once, whose events are not reported.
 #[test]
-fn what_was_only_named_is_closed() {
+fn an_o_path_descriptor_is_closed() {
     let folder = Folder::new();
     let (first, second) = (folder.file("a"), folder.file("b"));
     let kqueue = kqueue();
@@ -515,7 +515,7 @@ fn what_was_only_named_is_closed() {
 }
 
 #[test]
-fn what_is_only_named_and_cannot_be_read() {
+fn an_o_path_descriptor_of_an_unreadable_file() {
     let folder = Folder::new();
     let path = folder.file("a");
     fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).unwrap();
@@ -536,7 +536,7 @@ fn what_is_only_named_and_cannot_be_read() {
 }
 
 #[test]
-fn closing_ends_it() {
+fn closing_ends_the_knote() {
     let folder = Folder::new();
     let path = folder.file("a");
     let (kqueue, file) = watching(&path);
@@ -549,7 +549,7 @@ fn closing_ends_it() {
 }
 
 #[test]
-fn what_has_no_file_is_refused() {
+fn descriptors_without_a_file_are_refused() {
     let kqueue = kqueue();
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     // SAFETY: A new descriptor, which is ours.
@@ -563,7 +563,7 @@ fn what_has_no_file_is_refused() {
 }
 
 #[test]
-fn of_an_overlay() {
+fn overlayfs() {
     let folder = Folder::new();
     for name in ["lower", "upper", "work", "merged"] {
         fs::create_dir(folder.path(name)).unwrap();
@@ -689,7 +689,8 @@ fn no_mark_without_a_knote() {
     assert!(!functions().contains("locks_remove_posix"));
 }
 
-/// What inotify has seen, by watch descriptor; of a directory, not what happened to what is in it.
+/// Returns the events of inotify for each watch descriptor, without those of the entries of a
+/// directory.
 fn inotify_events(inotify: &OwnedFd) -> HashMap<i32, u32> {
     const ENTRIES: u32 = libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVE;
     const HEADER: usize = size_of::<libc::inotify_event>();
@@ -829,7 +830,7 @@ fn a_tree_under_churn_is_seen_as_inotify_sees_it() {
     assert!(told > ROUNDS / 2);
 }
 
-/// Truncations, and times that are set, of a file of five bytes.
+/// Checks truncations and changes of the times of a file of five bytes.
 fn sizes_and_times(kqueue: &Kqueue, path: &Path) {
     let file = writable(path);
     for (size, expected) in [(2, note::WRITE), (9, note::WRITE | note::EXTEND)] {
@@ -842,7 +843,8 @@ fn sizes_and_times(kqueue: &Kqueue, path: &Path) {
     assert_eq!(notes(kqueue), note::WRITE);
 }
 
-/// What any file system tells; `removed` is what it says when a file's last name goes.
+/// Checks the notes of a file system. `removed` are the notes for the removal of the last name of a
+/// file.
 fn of_a_file_system(place: &Path, removed: u32) {
     let folder = Folder::new_in(place);
     let (of_folder, _folder) = watching(&folder.0);
@@ -868,7 +870,7 @@ fn of_a_file_system(place: &Path, removed: u32) {
 }
 
 #[test]
-fn of_ext4() {
+fn ext4() {
     let folder = Folder::new();
     let run = |program: &str, arguments: &[&str]| {
         let output = std::process::Command::new(program)
@@ -892,14 +894,14 @@ fn of_ext4() {
 /// removal of the last name is NOTE_ATTRIB.
 /// Because the kernel does not know that number.
 #[test]
-fn of_9p() {
+fn on_9p() {
     let place = std::env::var_os("KQUEUE_SHARED_FOLDER").expect("selftests/run.sh sets it");
     // How many names there are is the server's to know.
     of_a_file_system(Path::new(&place), note::ATTRIB);
 }
 
 #[test]
-fn of_procfs() {
+fn procfs() {
     let path = Path::new("/proc/self/comm");
     let file = File::open(path).unwrap();
     let kqueue = kqueue();

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random calls of a kqueue, in rounds.
+//! A fuzzer, which makes random calls of kqueues in rounds.
 //!
-//! A round is a process, or several, that do what follows from one seed. In a *checked* round one
-//! thread does operations whose outcome a model knows: which events must come, which must not, and
-//! with what data. In a *compared* round it plays with descriptors of all kinds, of which there is
-//! no model: the kernel's other interfaces must say the same. In a *wild* round several threads and
-//! processes do anything at all, with memory that is not there and allocations that fail; there the
-//! kernel's own checkers are the judge, and that everything ends.
+//! A round consists of one or several processes, whose operations follow from one seed. There are
+//! three kinds of rounds:
 //!
-//! The first round has the seed of the run. So `--seed N --steps K` does again what the round with
-//! that seed did.
+//! * In a *checked* round one thread does operations whose outcome a model knows: which events must
+//!   come, which must not, and with what data.
+//! * In a *compared* round one thread uses descriptors of all kinds, for which there is no model.
+//!   The kernel's other interfaces must report the same as the kqueue.
+//! * In a *wild* round several threads and processes do anything, with unmapped memory and with
+//!   allocations that fail. The round passes if the kernel's checkers report nothing and if
+//!   everything ends.
+//!
+//! The first round has the seed of the run, so `--seed N --steps K` repeats the round of that seed.
 
 mod board;
 mod chaos;
 mod compare;
 mod minimise;
 mod model;
+mod operation;
 mod random;
 mod sys;
 mod watch;
@@ -24,6 +28,7 @@ mod watch;
 use board::Board;
 use clap::{Parser, ValueEnum};
 use model::op::{Change, Op};
+use operation::Operation;
 use std::{
     ffi::CString,
     fs,
@@ -193,8 +198,8 @@ fn main() -> ExitCode {
         rounds[round as usize] += 1;
         let steps = options.steps.unwrap_or(STEPS);
         let list = match round {
-            Rounds::Checked => List::Checked(model::op::generate(seed, steps)),
-            Rounds::Compared => List::Compared(compare::op::generate(seed, steps)),
+            Rounds::Checked => List::Checked(Operation::generate(seed, steps)),
+            Rounds::Compared => List::Compared(Operation::generate(seed, steps)),
             Rounds::Wild | Rounds::All => List::Wild,
         };
         let outcome = match &list {

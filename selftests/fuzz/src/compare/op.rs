@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The operations of a compared round, and where they come from.
+//! The operations of a compared round, and how they are chosen.
 
 use super::{
     exchange::{Crowd, Exchange, STREAMS},
     kin::{Deed, Kin},
 };
-use crate::{chaos::kinds::KINDS, random::Random};
+use crate::{chaos::kinds::KINDS, operation::Operation, random::Random};
 use kqueue::note;
 
-/// How many descriptors a round plays with.
+/// The number of descriptors that a round uses.
 pub const SLOTS: u8 = 12;
 
-/// Kinds that are not compared: what poll(2) says of them changes by being asked, or they need a
-/// server.
+/// Kinds that are not compared, because a call of poll(2) changes its own result, or because they
+/// need a server.
 const LEFT_OUT: [&str; 8] = [
     "procfs",
     "sysfs",
@@ -25,7 +25,7 @@ const LEFT_OUT: [&str; 8] = [
     "perf",
 ];
 
-/// What is done with a descriptor.
+/// An action on a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Write,
@@ -40,9 +40,9 @@ pub enum Act {
     Mode,
     Seek,
     Truncate,
-    /// Writes until there is no more room.
+    /// Writes until no room is left.
     Fill,
-    /// Reads until there is nothing left.
+    /// Reads until no data is left.
     Drain,
     Timer,
     Flush,
@@ -67,19 +67,19 @@ const ACTS: [Act; 16] = [
     Act::Flush,
 ];
 
-/// One operation. What it cannot be applied to is skipped, so that any part of a list is one as
-/// well.
+/// One operation. An operation that cannot be applied is skipped, so any part of a list is a valid
+/// list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Descriptors of that kind, opened as the seed says, at those places.
+    /// Opens descriptors of one kind. The seed determines how, and `at` are their slots.
     Open {
         kind: usize,
         seed: u64,
         at: [u8; 3],
     },
-    /// A socket that is not bound and not connected.
+    /// Opens a socket that is not bound and not connected.
     Bare(u8, u8),
-    /// Opens the file of a descriptor again, in another way.
+    /// Opens the file of a descriptor again, with other flags.
     Reopen(u8, u8, i32),
     Dup(u8, u8),
     Close(u8),
@@ -87,7 +87,8 @@ pub enum Op {
     Sleep(u8),
     Exchange(Exchange),
     Crowd(Crowd),
-    /// Waits for so many milliseconds while a knote is activated all the time that is not ready.
+    /// Waits for a number of milliseconds. Meanwhile a knote that is not ready is activated all the
+    /// time.
     Wait(u8),
     Kin(Kin),
 }
@@ -121,7 +122,7 @@ fn op(random: &mut Random) -> Op {
         }
         6 => Op::Sleep(random.below(8) as u8),
         7 => Op::Exchange(Exchange {
-            // What tells its readers least is tried most.
+            // Pipes wake their readers least often, so they are used most often.
             kind: if random.chance(40) {
                 0
             } else {
@@ -149,10 +150,10 @@ fn op(random: &mut Random) -> Op {
     }
 }
 
-/// So many operations.
-pub fn generate(seed: u64, steps: usize) -> Vec<Op> {
-    let mut random = Random::new(seed);
-    (0..steps).map(|_| op(&mut random)).collect()
+impl Operation for Op {
+    fn random(random: &mut Random) -> Self {
+        op(random)
+    }
 }
 
 #[cfg(test)]
@@ -160,17 +161,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_a_list() {
-        assert_eq!(generate(3, 500), generate(3, 500));
-        assert_eq!(generate(3, 500)[..100], generate(3, 100)[..]);
-        assert_ne!(generate(3, 100), generate(4, 100));
-    }
-
-    #[test]
-    fn all_kinds_of_operations_come() {
-        let list = generate(1, 20_000);
-        let kinds: std::collections::HashSet<_> = list.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 11);
+    fn lists_follow_from_their_seed() {
+        crate::operation::tests::check::<Op>(11);
     }
 
     #[test]

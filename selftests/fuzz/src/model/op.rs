@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The operations of a checked round, and where they come from.
+//! The operations of a checked round, and how they are chosen.
 
-use crate::random::Random;
+use crate::{operation::Operation, random::Random};
 use kqueue::{ev, note, Filter};
 
-/// How many descriptors a round plays with.
+/// The number of descriptors that a round uses.
 pub const SLOTS: usize = 12;
-/// How many kqueues. The last one watches the others.
+/// The number of kqueues. The last one watches the others.
 pub const QUEUES: usize = 3;
-/// How many children.
+/// The number of children.
 pub const CHILDREN: usize = 2;
-/// Signals that are blocked, so that they are counted and no more: two that are merged, and one that is queued.
+/// Blocked signals, which are only counted: two standard signals and one real-time signal, which is
+/// queued.
 pub const SIGNALS: [i32; 3] = [libc::SIGUSR1, libc::SIGUSR2, 40];
 
-/// What a change is about.
+/// The object of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Fd(u8),
@@ -23,7 +24,7 @@ pub enum Target {
     Signal(u8),
     Child(u8),
     Queue(u8),
-    /// There is no such filter.
+    /// The filter does not exist.
     Nothing,
 }
 
@@ -40,40 +41,41 @@ pub struct Change {
 /// How a call with changes is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// Each is answered.
+    /// Each change has `EV_RECEIPT`.
     Receipts,
-    /// The same call collects at most so many events.
+    /// The same call collects at most this number of events.
     Collect(u8),
-    /// There is no room for an answer.
+    /// The event list is empty.
     Silent,
 }
 
-/// Where events are to go.
+/// The memory of the event list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     Good,
-    /// Memory that was never touched, but for the page of the first so many.
+    /// Memory that was never touched, except the page of the first events, which are this number.
     Fresh(u8),
-    /// The memory ends after so many.
+    /// The memory ends after this number of events.
     Short(u8),
-    /// It cannot be written to.
+    /// The memory is read-only.
     ReadOnly,
 }
 
-/// Who closes a descriptor.
+/// The way in which a descriptor is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closer {
     Close,
     Range,
-    /// A child that shares the descriptors.
+    /// A child that shares the descriptor table closes it.
     Sharer,
-    /// io_uring.
+    /// io_uring closes it.
     Ring,
-    /// dup2(2) of something else, which is closed in turn.
+    /// dup2(2) replaces it by another file, which is closed afterwards.
     Dup,
 }
 
-/// One operation. What it cannot be applied to is skipped, so that any part of a list is one as well.
+/// One operation. An operation that cannot be applied is skipped, so any part of a list is a valid
+/// list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Pipe(u8, u8),
@@ -85,26 +87,26 @@ pub enum Op {
     CloseRange(u8, u8),
     Write(u8, u16),
     Read(u8, u16),
-    /// Until there is no more room.
+    /// Writes until no room is left.
     Fill(u8),
     Seek(u8, u16),
     Chmod(u8),
-    /// A child with copies of all descriptors, until released.
+    /// Forks a child, which keeps copies of all descriptors until `Release`.
     Hold,
     Release,
-    /// A child closes its own copies.
+    /// A child closes its copies of the descriptors.
     ChildCloses,
     /// A child tries to use the kqueue.
     ChildUses(u8),
-    /// Closes it, and opens another one.
+    /// Closes a kqueue and opens another one.
     Reopen(u8),
-    /// Opens and closes a copy of it.
+    /// Opens and closes a duplicate of the kqueue's descriptor.
     Copy(u8),
     Changes(u8, How, Vec<Change>),
-    /// So many one-shot user events.
+    /// Adds a number of one-shot user events.
     Burst(u8, u16),
     Collect(u8, u16, Memory),
-    /// With room for so many at a time, until all have come that must.
+    /// Collects events, at most this number per call, until all events that must come have come.
     CollectAll(u8, u8),
     Signal(u8),
     Spawn(u8),
@@ -261,27 +263,18 @@ fn op(random: &mut Random) -> Op {
     }
 }
 
-/// So many operations.
-pub fn generate(seed: u64, steps: usize) -> Vec<Op> {
-    let mut random = Random::new(seed);
-    (0..steps).map(|_| op(&mut random)).collect()
+impl Operation for Op {
+    fn random(random: &mut Random) -> Self {
+        op(random)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Op;
 
     #[test]
-    fn a_seed_is_a_list() {
-        assert_eq!(generate(3, 500), generate(3, 500));
-        assert_eq!(generate(3, 500)[..100], generate(3, 100)[..]);
-        assert_ne!(generate(3, 100), generate(4, 100));
-    }
-
-    #[test]
-    fn all_kinds_of_operations_come() {
-        let list = generate(1, 20_000);
-        let kinds: std::collections::HashSet<_> = list.iter().map(std::mem::discriminant).collect();
-        assert_eq!(kinds.len(), 29);
+    fn lists_follow_from_their_seed() {
+        crate::operation::tests::check::<Op>(29);
     }
 }
