@@ -50,6 +50,7 @@ const PERIOD_MAX: i64 = i64::MAX / 2;
 pub(super) struct Timer;
 
 impl FilterOps for Timer {
+    const IS_OWN: bool = true;
     const HAS_TIMER: bool = true;
     const COUNTS: bool = true;
     const WEIGHT: u8 = 2;

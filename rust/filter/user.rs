@@ -24,6 +24,7 @@ use kernel::prelude::*;
 pub(super) struct User;
 
 impl FilterOps for User {
+    const IS_OWN: bool = true;
     const IS_PLAIN: bool = true;
     const COUNTS: bool = true;
 
