@@ -13,7 +13,6 @@ pub(crate) use crate::filter::{FastPath, FileKind, Filter, Hooks, UserMarks};
 use super::{
     knote::{Bodies, Body, Knote},
     knote_memory::Parts,
-    shared::Shared, //
 };
 use crate::{
     sys::{
@@ -36,6 +35,8 @@ pub(crate) trait FilterOps {
     const TAKES_PATHS: bool = false;
     /// What a knote has to report may outlive what its ident names: the exit of a process.
     const OUTLIVES_NAME: bool = false;
+    /// All that the filter watches is a part of the knote.
+    const IS_OWN: bool = false;
     /// Each knote has a timer ([`Parts::timer`]).
     const HAS_TIMER: bool = false;
     /// A change of a knote is [`touch_knote`](Self::touch_knote) and no more.
@@ -136,7 +137,6 @@ pub(crate) struct Attach<'a> {
     pub(crate) file: Option<ARef<File>>,
     /// The table that has it.
     pub(crate) table: CurrentTable,
-    pub(crate) shared: &'a Shared,
 }
 
 /// What attaching has come to.

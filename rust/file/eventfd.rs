@@ -29,13 +29,3 @@ pub(super) fn count(file: &File, direction: Direction) -> Option<i64> {
         Direction::Except => None,
     }
 }
-
-/// The counter of an eventfd.
-#[inline(always)]
-pub(super) fn poll_to_read(file: &File) -> FastLook {
-    match eventfd::count_at_once(file).map(i64::try_from) {
-        Some(Ok(count)) => FastLook::ready_if(count != 0, || count),
-        // One that has overflowed is in error.
-        _ => FastLook::Unknown,
-    }
-}

@@ -8,7 +8,6 @@ use crate::{
     engine::{
         knote::Knote,
         objects::{ObjectKind, ObjectPlace},
-        shared::Shared,
     },
     sys::{
         file::contents,
@@ -103,7 +102,7 @@ impl Contents {
         self.watcher.look();
     }
 
-    pub(super) fn new(file: &File, knote: &Knote, shared: &Shared) -> Result<Self> {
+    pub(super) fn new(file: &File, knote: &Knote) -> Result<Self> {
         // What is written to others, by the one descriptor that there is, fsnotify is not told of.
         if !fsnotify::has_place(file) {
             return Err(EINVAL);
@@ -131,7 +130,7 @@ impl Contents {
         let marks = &user.objects().marks.contents;
         Ok(Contents {
             _mark: Mark::new(marks, file, fs::MODIFY | ENTRIES, &watcher)?,
-            _watch: shared.hooks.seeks.watch(file, &watcher)?,
+            _watch: kqueue.shared().hooks.seeks.watch(file, &watcher)?,
             watcher,
             _places: places,
         })

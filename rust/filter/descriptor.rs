@@ -33,7 +33,6 @@ use crate::{
         nesting::Edge,
         ops::{Attach, Attached, FastLook, Report},
         pollwait::{self, Extra},
-        shared::Shared, //
     },
     file::{Direction, FileKind},
     sys::{
@@ -87,17 +86,13 @@ pub(super) fn attach(
     bodies: &mut Bodies,
 ) -> Result<Attached> {
     let Attach {
-        knote,
-        file,
-        table,
-        shared,
-        ..
+        knote, file, table, ..
     } = attach;
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
     knote.body_mut(bodies).kind = kind;
     if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !poll::is_pollable(&file) {
-        return attach_other(knote, file, table, kind, shared, direction, bodies);
+        return attach_other(knote, file, table, kind, direction, bodies);
     }
     close::bind(knote, file, table, bodies)?;
     if direction == Direction::Read && kind.is_stream() {
@@ -135,14 +130,13 @@ fn attach_other(
     file: ARef<File>,
     table: CurrentTable,
     kind: FileKind,
-    shared: &Shared,
     direction: Direction,
     bodies: &mut Bodies,
 ) -> Result<Attached> {
     let mut rare = DescriptorSource::default();
     match kind {
         FileKind::Contents => match direction {
-            Direction::Read => rare.contents = Some(Contents::new(&file, knote, shared)?),
+            Direction::Read => rare.contents = Some(Contents::new(&file, knote)?),
             Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
@@ -156,7 +150,7 @@ fn attach_other(
     if kind == FileKind::Kqueue {
         // Bound before there is an edge, and unbound after that is gone: see `Nesting::with_watchers`.
         let file = knote.file(bodies).ok_or(EINVAL)?;
-        rare.edge = connect(file, direction, knote, shared)?;
+        rare.edge = connect(file, direction, knote)?;
         rare.extra = pollwait::listen(knote, bodies)?.1;
     }
     Ok(Attached {
@@ -178,20 +172,16 @@ fn keep(mut rare: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
 }
 
 #[cold]
-fn connect(
-    file: &File,
-    direction: Direction,
-    knote: &Knote,
-    shared: &Shared,
-) -> Result<Option<Edge>> {
+fn connect(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Edge>> {
     let Some(kqueue) = object_of::<Kqueue>(file) else {
         return Ok(None);
     };
     if direction != Direction::Read {
         return Err(EOPNOTSUPP);
     }
-    let watcher = knote.kqueue().into();
-    shared.nesting.connect(watcher, kqueue.into()).map(Some)
+    let watcher = knote.kqueue();
+    let nesting = &watcher.shared().nesting;
+    nesting.connect(watcher.into(), kqueue.into()).map(Some)
 }
 
 /// There is that much `room` in `file`, which is not the `mark`. Gives it if it is by now; if not, it

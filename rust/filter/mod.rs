@@ -77,6 +77,12 @@ macro_rules! filters {
                 i16::from(self as i8)
             }
 
+            /// Where the filter's row is.
+            #[inline(always)]
+            const fn row(self) -> usize {
+                !(self as i8) as usize & 15
+            }
+
             #[inline(always)]
             pub(crate) fn is_descriptor(self) -> bool {
                 match self {
@@ -119,11 +125,15 @@ macro_rules! filters {
                 }
             }
 
+            // A table in memory, since the compiler makes comparisons of a match with many results.
             #[inline(always)]
             pub(crate) fn weight(self) -> u64 {
-                match self {
-                    $(Filter::$name => <$ops>::WEIGHT.into(),)*
-                }
+                const WEIGHTS: [u8; 16] = {
+                    let mut weights = [0; 16];
+                    $(weights[Filter::$name.row()] = <$ops>::WEIGHT;)*
+                    weights
+                };
+                WEIGHTS[self.row()].into()
             }
 
             #[inline(always)]
@@ -139,10 +149,13 @@ macro_rules! filters {
             #[inline(always)]
             pub(crate) fn attach(self, attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
                 // Each row gets one of its own, so that this one is in registers.
-                let Attach { knote, change, file, table, shared } = attach;
+                let Attach { knote, change, file, table } = attach;
                 match self {
+                    $(Filter::$name if <$ops>::IS_OWN => {
+                        <$ops>::attach(Attach { knote, change, file, table }, bodies)
+                    })*
                     $(Filter::$name => {
-                        <$ops>::attach(Attach { knote, change, file, table, shared }, bodies)
+                        <$ops>::attach(Attach { knote, change, file, table }, bodies)
                     })*
                 }
             }

@@ -92,8 +92,8 @@ impl Signal {
         let place = kqueue.user().watch_object(ObjectKind::Process, object)?;
         Ok(Signal {
             _place: place,
-            _watch: attach
-                .shared
+            _watch: kqueue
+                .shared()
                 .hooks
                 .signals
                 .watch(process.signal_id(number), &watcher)?,

@@ -50,6 +50,7 @@ const PERIOD_MAX: i64 = i64::MAX / 2;
 pub(super) struct Timer;
 
 impl FilterOps for Timer {
+    const IS_OWN: bool = true;
     const HAS_TIMER: bool = true;
     const COUNTS: bool = true;
     const WEIGHT: u8 = 2;
@@ -145,7 +146,7 @@ fn flags(change: &Kevent) -> u16 {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
     let is_time = change.fflags & NOTE_ABSTIME != 0;
     let clock = if change.fflags & NOTE_BOOTTIME != 0 {

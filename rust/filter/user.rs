@@ -24,6 +24,7 @@ use kernel::prelude::*;
 pub(super) struct User;
 
 impl FilterOps for User {
+    const IS_OWN: bool = true;
     const IS_PLAIN: bool = true;
     const COUNTS: bool = true;
 
@@ -64,6 +65,7 @@ impl FilterOps for User {
 }
 
 /// What the knote saves is the event's own, not what the change said.
+#[inline(always)]
 fn touch(body: &mut Body, change: &Kevent, is_new: bool) {
     if is_new {
         body.fflags = 0;

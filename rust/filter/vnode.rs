@@ -386,7 +386,7 @@ impl Vnode {
             return Err(EACCES);
         }
         let closes = fdtable::is_path(&file)
-            .then(|| PathCloses::new(&attach.shared.closes))
+            .then(|| PathCloses::new(&attach.knote.kqueue().shared().closes))
             .transpose()?;
         close::bind(attach.knote, file, attach.table, bodies)?;
         let file = attach.knote.file(bodies).ok_or(EBADF)?;

@@ -353,7 +353,6 @@ impl Kqueue {
             change,
             file,
             table,
-            shared: &this.shared,
         };
         let attached = filter.attach(attach, bodies).map(|attached| {
             let Parts {
