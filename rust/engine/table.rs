@@ -2,11 +2,10 @@
 
 //! The knotes of one kqueue by (ident, filter).
 //!
-//! A hash table that grows by four when it is full, so that a lookup costs the same
-//! with ten knotes and with a million. One that got sparse shrinks when a knote is added, and is freed when it is empty;
-//! meanwhile its memory counts for the user ([`Charge`]). Idents are the program's to choose; the
-//! hash multiplies by a secret odd number, so that nobody can choose them to
-//! collide.
+//! A hash table that grows by four when it is full, so that a lookup costs the same with ten knotes and with a
+//! million. A sparse table shrinks when a knote is added. An empty table is freed. Until then the memory
+//! of the table counts for the user ([`Charge`]). The program chooses the idents. The hash multiplies by a secret odd
+//! number, so that no program can choose idents that collide.
 
 use super::{
     knote::{Bodies, Knote},
@@ -21,7 +20,7 @@ use kernel::{
     sync::{aref::ARef, Arc}, //
 };
 
-/// Binary logarithm of what it grows by.
+/// Binary logarithm of the factor by which a table grows.
 const GROWTH_BITS: u32 = 2;
 
 /// The same of how many buckets a knote may have: four times what they are when it has just grown.
