@@ -29,4 +29,3 @@ extern "C" {
         timeout: *const timespec,
     ) -> c_int;
 }
-
