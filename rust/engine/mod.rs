@@ -9,6 +9,7 @@ pub(crate) mod knote;
 pub(crate) mod knote_memory;
 pub(crate) mod kqueue;
 pub(crate) mod limit;
+pub(crate) mod locks;
 pub(crate) mod nesting;
 pub(crate) mod objects;
 pub(crate) mod ops;

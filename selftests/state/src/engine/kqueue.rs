@@ -2,7 +2,7 @@
 
 //! What a kqueue's spin lock guards, as far as sleepers care.
 
-use super::{knote_memory::Key, sleepers::Sleepers};
+use super::{locks::Key, sleepers::Sleepers};
 use std::marker::PhantomData;
 
 pub(crate) struct Ready {
