@@ -29,7 +29,7 @@ finds() {
 }
 
 fresh
-if output=$(scripts/floors.sh "$copy"); then
+if output=$("$top/scripts/floors.sh" "$copy"); then
 	echo "ok floors::as_it_is"
 else
 	echo "not ok floors::as_it_is"
@@ -64,7 +64,7 @@ finds knote_in_sys sys/lock/flag.rs "speaks of kqueues or knotes" <<<'struct Kno
 finds long_file filter/aio.rs "has $(($(wc -l <"$top/rust/filter/aio.rs") + 600)) lines, more than 600" <<<"$(yes '// Line.' | head -n 600)"
 fresh
 sed -i 's/\bunsafe\b/safe/' "$copy/engine/params.rs"
-if [ "$(scripts/floors.sh "$copy")" = "engine/params: has no unsafe code, and is in the list of engine/mod.rs" ]; then
+if [ "$("$top/scripts/floors.sh" "$copy")" = "engine/params: has no unsafe code, and is in the list of engine/mod.rs" ]; then
 	echo "ok floors::listed_without_unsafe"
 else
 	echo "not ok floors::listed_without_unsafe"
@@ -73,7 +73,7 @@ fi
 # What is no violation: comments, and the engine's name for the table.
 fresh
 cat >>"$copy/engine/state.rs" <<<'// An unsafe block, and crate::filter::Filter.'
-if [ -z "$(scripts/floors.sh "$copy")" ]; then
+if [ -z "$("$top/scripts/floors.sh" "$copy")" ]; then
 	echo "ok floors::comments"
 else
 	echo "not ok floors::comments"
