@@ -14,7 +14,7 @@ trap 'rm -f "$made"' EXIT
 	bindgen "$top/include/uapi/linux/kqueue.h" --rust-target 1.85 --use-core --no-layout-tests \
 		--ctypes-prefix libc --with-derive-default --with-derive-partialeq \
 		--allowlist-type 'kqueue_.*' --allowlist-var '(EVFILT|EV|NOTE|VQ|KQUEUE)_.*'
-} >"$made"
+} | sed -E '/^ *#\[doc = "/ { s|#\[doc = "(.*)"\]$|///\1|; s|\\n|\n///|g }' >"$made"
 rustfmt --edition 2021 "$made"
 if [ "${1:-}" = --check ]; then
 	diff -u "$top/lib/src/abi.rs" "$made" || die "lib/src/abi.rs does not match the header: run scripts/abi.sh"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# kill-server.sh ECHO-SERVER: kills the echo server in the middle of its work,
-# then its clients. What they leave behind is for the kernel log to tell.
+# kill-server.sh ECHO-SERVER: kills the echo server in the middle of its work, and then its clients.
+# The kernel log shows whether they leave anything behind.
 server=$1
 clients=$(dirname "$0")/../samples/demo/clients.py
 log=$(mktemp)
@@ -20,7 +20,7 @@ bytes=20000000
 start_clients() {
 	python3 "$clients" "$port" 50 $bytes 2>/dev/null &
 	clients_pid=$!
-	# They are connected, and it has begun.
+	# Wait until the clients are connected and the server has started to reply.
 	until ss -Htn state established "sport = :$port" | grep -q .; do
 		if ! kill -0 $clients_pid 2>/dev/null; then
 			# Done before anybody looked, if they did not fail.
@@ -33,7 +33,7 @@ start_clients() {
 	done
 }
 
-# A server that is left behind would keep the module.
+# A server that is left behind would keep the module in use.
 trap 'kill -KILL $server_pid $clients_pid 2>/dev/null' EXIT
 
 for delay in 0 0.5 2; do
@@ -47,7 +47,7 @@ done
 start_server && start_clients || exit 1
 kill -KILL $clients_pid
 wait $clients_pid
-# Their connections end, and the server goes on.
+# The connections of the clients end, and the server continues.
 while ss -Htn state established "sport = :$port" | grep -q .; do sleep 0.2; done
 kill -TERM $server_pid
 wait $server_pid && grep -q ' 0 open at the end$' "$log"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# kqtrace.sh KQTRACE: in a guest, what it prints of each kind of event.
+# kqtrace.sh KQTRACE: runs in a guest. Checks what kqtrace prints for each kind of event.
 kqtrace=$1
 here=$(mktemp -d /dev/shm/kqtrace.XXXXXX)
 trap 'kill "$watcher" 2>/dev/null; rm -rf "$here"' EXIT
 cd "$here" || exit
 
 fail() { echo "$*"; cat out; exit 1; }
-# Starts it, and waits until it has registered with its kqueue.
+# Starts kqtrace, and waits until it has registered its knotes.
 start() {
 	"$kqtrace" "$@" >out 2>&1 &
 	watcher=$!
@@ -44,7 +44,7 @@ mount -t tmpfs none "$here" && umount "$here"
 finish mounts
 expect 'mounts: (mount|unmount|mount unmount)'
 
-# A tree of processes, to the last.
+# kqtrace watches a tree of processes until the last one exits.
 start --run sh -c 'sleep 0 & sleep 0 & wait; exit 3'
 finish run
 [ "$(grep -c 'child of' out)" = 2 ] || fail "two children"

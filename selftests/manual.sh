@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# manual.sh NAME PROGRAM: in a guest, runs the example of that name from the manual or from README.md
-# as its text describes it, and checks what it prints. Each program has to end by itself.
+# manual.sh NAME PROGRAM: runs in a guest. Runs the example of that name from the manual or from
+# README.md as the text describes it, and checks its output. Each program has to exit by itself.
 name=$1 program=$(realpath "$2")
 here=$(mktemp -d /dev/shm/manual.XXXXXX)
 trap 'kill $example $other 2>/dev/null; rm -rf "$here"' EXIT
@@ -14,14 +14,14 @@ launch() {
 	"$program" "$@" <&3 >out 2>&1 &
 	example=$!
 }
-# Waits for something that the program does: a command that succeeds then.
+# Waits for an effect of the program: repeats a command until it succeeds.
 await() {
 	until "$@"; do
 		kill -0 $example 2>/dev/null || fail "ended before: $*"
 		sleep 0.1
 	done
 }
-# Its kqueue has that many knotes, and nothing is pending.
+# Checks that the kqueue has that many knotes and that none is pending.
 is_settled() { grep -qsx "kqueue knotes: $1 pending: 0" /proc/$example/fdinfo/*; }
 is_printed() { grep -qE "$1" out; }
 finish() {
@@ -65,7 +65,7 @@ server)
 	[ "$answer" = two ] || fail "answer: $answer"
 	read -r answer <&4
 	[ "$answer" = one ] || fail "answer: $answer"
-	# More than the buffers hold, from one who reads only when the server does not read any more.
+	# The client sends more than the buffers hold, and reads only when the server stops reading.
 	head -c 20000000 /dev/zero >&4 &
 	other=$!
 	await grep -qs '^knote filter: -1 .* state: disabled' /proc/$example/fdinfo/*
@@ -114,7 +114,7 @@ timers)
 	expect 'idle'
 	expect '[0-9]+ half seconds'
 	kill $other
-	# There is always input, so that the time comes.
+	# Input is always available; the timer must expire nevertheless.
 	exec 3< <(yes)
 	other=$!
 	launch

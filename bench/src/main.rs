@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make bench`: what things cost through kqueue, divided by what they cost otherwise.
+//! `make bench`: compares the cost of operations with kqueue and with other interfaces.
 //!
-//! Run in a guest by `scripts/bench.sh`, or on a machine that has the module, as root.
+//! `scripts/bench.sh` runs it in a guest. It can also be run as root on a machine with the module.
 
 mod measure;
 mod queue;
@@ -21,7 +21,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// `full`, or `quick` if one only wants to know that it runs.
+    /// `full`, or `quick` to check that the benchmark runs.
     pub fn pick(self, full: usize, quick: usize) -> usize {
         if self.quick {
             quick
@@ -40,41 +40,41 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measures, on this machine.
+    /// Measures on this machine.
     Run {
-        /// Only these workloads, by their letters.
+        /// Runs only the workloads with these letters.
         #[arg(long)]
         only: Option<String>,
-        /// Only cases that have this in their titles.
+        /// Runs only the cases whose titles contain this.
         #[arg(long)]
         title: Option<String>,
-        /// Only the sides of that name, to profile them.
+        /// Runs only the sides of that name, for profiling.
         #[arg(long)]
         side: Option<String>,
-        /// Rounds of each side: 11, or 2 if it is to be quick.
+        /// The number of rounds of each side: by default 11, or 2 with `--quick`.
         #[arg(long)]
         rounds: Option<usize>,
-        /// Small sizes and few rounds, to see that it runs.
+        /// Uses small sizes and few rounds, to check that the benchmark runs.
         #[arg(long)]
         quick: bool,
-        /// What the clock counts: `ns`, or `instructions` where the guest's clock does.
+        /// The unit of the clock: `ns`, or `instructions` if the guest's clock counts them.
         #[arg(long, default_value = "ns")]
         unit: String,
-        /// The userspace emulation's library.
+        /// The library of the userspace emulation.
         #[arg(long)]
         emulation: Option<PathBuf>,
-        /// The module, to load and unload it for (k), which measures without it too.
+        /// The module file. Workload (k) loads and unloads it, since it also measures without it.
         #[arg(long)]
         module: Option<PathBuf>,
-        /// Where the results go, as JSON.
+        /// The output file for the results as JSON.
         #[arg(long)]
         json: Option<PathBuf>,
     },
-    /// Prints the results of some runs as a table, and draws them.
+    /// Prints the results of several runs as a table, and draws a chart.
     Report {
         /// Files that `run --json` has written.
         results: Vec<PathBuf>,
-        /// Where the chart goes, as SVG.
+        /// The output file for the chart as SVG.
         #[arg(long)]
         chart: Option<PathBuf>,
     },

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cases with two or more sides, and how they are measured: A B A B, in one process.
+//! Cases with two or more sides, which are measured alternately (A B A B) in one process.
 
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 /// One round of one side: nanoseconds (or bytes) for each operation.
 type Round = Box<dyn FnMut() -> f64>;
 
-/// One thing to do, in several ways.
+/// One operation, done in several ways.
 pub struct Case {
     /// The workload's letter in `Documentation/performance.md`.
     pub workload: char,
-    /// What is done, and what it is counted by.
+    /// The operation, and the unit in which it is counted.
     pub title: String,
-    /// The ratio to beat: the first side's cost divided by the second's.
+    /// The target ratio: the cost of the first side divided by that of the second side.
     pub target: Option<f64>,
     sides: Vec<(String, Round)>,
     rounds: Option<usize>,
@@ -31,13 +31,13 @@ impl Case {
         }
     }
 
-    /// Another way to do it. The first is ours.
+    /// Adds a side. The first side is this module.
     pub fn side(mut self, name: &str, round: impl FnMut() -> f64 + 'static) -> Self {
         self.sides.push((name.into(), Box::new(round)));
         self
     }
 
-    /// Leaves the sides with other names out, if there is one.
+    /// Removes the sides with other names, if a name is given.
     pub fn only(mut self, name: Option<&str>) -> Self {
         if let Some(name) = name {
             self.sides.retain(|(side, _)| side == name);
@@ -45,13 +45,13 @@ impl Case {
         self
     }
 
-    /// For what takes long, or is the same each time.
+    /// Sets a smaller number of rounds, for cases that take long or do not vary.
     pub fn rounds(mut self, rounds: usize) -> Self {
         self.rounds = Some(rounds);
         self
     }
 
-    /// Runs all sides in turn, that many times, after once for nothing.
+    /// Runs all sides in turn, that many times, after one round whose result is discarded.
     pub fn run(mut self, rounds: usize) -> Measured {
         let rounds = self.rounds.map_or(rounds, |most| most.min(rounds));
         let mut costs = vec![Vec::with_capacity(rounds); self.sides.len()];
@@ -75,7 +75,7 @@ impl Case {
     }
 }
 
-/// What a case has come to.
+/// The result of a case.
 #[derive(Serialize, Deserialize, Clone)]
 pub struct Measured {
     pub workload: char,
@@ -85,7 +85,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// The first side's cost divided by that of each other one.
+    /// The cost of the first side divided by that of each other side.
     pub fn ratios(&self) -> impl Iterator<Item = (&Cost, f64)> {
         let ours = self.sides[0].median;
         self.sides[1..]
@@ -117,12 +117,12 @@ impl Cost {
     }
 }
 
-/// Adds up the time of the parts that count.
+/// Adds up the time of the measured parts.
 #[derive(Default)]
 pub struct Stopwatch(Duration);
 
 impl Stopwatch {
-    /// Does it, and counts its time.
+    /// Runs `work` and adds its time.
     pub fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         let result = work();
@@ -130,13 +130,13 @@ impl Stopwatch {
         result
     }
 
-    /// Nanoseconds for each of that many operations.
+    /// Returns the nanoseconds of each of that many operations.
     pub fn each(&self, operations: usize) -> f64 {
         self.0.as_nanos() as f64 / operations as f64
     }
 }
 
-/// Nanoseconds for each of `operations` that `work` does.
+/// Returns the nanoseconds of each of the `operations` that `work` does.
 pub fn each(operations: usize, work: impl FnOnce()) -> f64 {
     let mut watch = Stopwatch::default();
     watch.time(work);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The sides: our kqueue, the userspace emulation of it, and epoll.
+//! The sides: the module's kqueue, its userspace emulation, and epoll.
 
 use kqueue::{Event, Filter, Kqueue};
 use libloading::{Library, Symbol};
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// Whatever has kevent(2).
+/// An implementation of kevent(2).
 pub trait Kevents {
     /// The number of events.
     fn kevent(&self, changes: &[Event], events: &mut [Event], timeout: Option<Duration>) -> usize;
@@ -21,7 +21,7 @@ pub trait Kevents {
         self.kevent(changes, &mut [], None);
     }
 
-    /// Waits for events; how many came.
+    /// Waits for events and returns their number.
     fn wait(&self, events: &mut [Event]) -> usize {
         self.kevent(&[], events, None)
     }
@@ -30,7 +30,8 @@ pub trait Kevents {
 impl Kevents for Kqueue {
     fn kevent(&self, changes: &[Event], events: &mut [Event], timeout: Option<Duration>) -> usize {
         match Kqueue::kevent(self, changes, events, timeout) {
-            // What a ring leaves to be done when it ends interrupts who sleeps. The changes are made.
+            // What a ring leaves to be done when it ends interrupts who sleeps. The changes are
+            // made.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 Kevents::kevent(self, &[], events, timeout)
             }
@@ -39,7 +40,7 @@ impl Kevents for Kqueue {
     }
 }
 
-/// A kqueue of the module's. Nothing else of it stays open, since (k) unloads it.
+/// A kqueue of the module. Nothing else of the module stays open, since (k) unloads it.
 pub fn kqueue() -> Kqueue {
     let opened = kqueue::open(libc::O_CLOEXEC).expect("/dev/kqueue");
     OwnedFd::from(opened).into()
@@ -57,20 +58,20 @@ type KeventCall = unsafe extern "C" fn(
 
 static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
 
-/// Loads the emulation; without it there are no such sides.
+/// Loads the emulation. Without it the sides of the emulation are left out.
 pub fn load_emulation(path: Option<&std::path::Path>) -> anyhow::Result<()> {
     // SAFETY: The library is what it says; its constructor may run.
     let library = path.map(|path| unsafe { Library::new(path) }).transpose()?;
     let _ = LIBRARY.set(library);
-    // With its first kqueue it starts a thread, and ends it with the last; two threads that do so
-    // at once wait for each other for ever. So there is always one.
+    // The emulation starts a thread with its first kqueue and ends it with the last one. Two
+    // threads that do this at the same time deadlock, so one kqueue always stays open.
     if has_emulation() {
         std::mem::forget(Emulation::new());
     }
     Ok(())
 }
 
-/// True when there is an emulation to compare with.
+/// Returns true if the emulation is loaded.
 pub fn has_emulation() -> bool {
     LIBRARY.get().is_some_and(Option::is_some)
 }
@@ -78,7 +79,7 @@ pub fn has_emulation() -> bool {
 /// The emulation's number of `EVFILT_USER`.
 const EMULATED_USER: Filter = Filter(-11);
 
-/// A kqueue of the emulation's.
+/// A kqueue of the emulation.
 pub struct Emulation {
     fd: RawFd,
     call: Symbol<'static, KeventCall>,
@@ -186,7 +187,7 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), 0);
     }
 
-    /// How many events came; `timeout` in milliseconds, -1 for ever.
+    /// Returns the number of events. `timeout` is in milliseconds, or -1 for no limit.
     pub fn wait(&self, events: &mut [EpollEvent], timeout: libc::c_int) -> usize {
         // SAFETY: Room for that many.
         let count = unsafe {

@@ -8,15 +8,15 @@ use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::{fmt::Write, path::Path};
 
-/// All that one run has measured.
+/// The results of one run.
 #[derive(Serialize, Deserialize)]
 pub struct Results {
-    /// What is counted: `ns` or `instructions`.
+    /// The unit: `ns` or `instructions`.
     pub unit: String,
     pub cases: Vec<Measured>,
 }
 
-/// One line a case and peer: costs with quartiles, the ratio, and the ratio to beat.
+/// Prints one line for each case and side: the costs with quartiles, the ratio, and its target.
 pub fn table(results: &Results) -> String {
     let mut text = String::new();
     let _ = writeln!(
@@ -59,7 +59,7 @@ pub fn table(results: &Results) -> String {
     text
 }
 
-/// Bars of all ratios, and a line at 1.
+/// Draws bars of all ratios, and a line at 1.
 pub fn chart(all: &[Results], path: &Path) -> anyhow::Result<()> {
     let mut bars = Vec::new();
     for results in all {

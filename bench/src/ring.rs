@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! io_uring with multishot polls: each tells of its descriptor until it is cancelled, as edge-triggered.
+//! io_uring with multishot polls. Each poll reports its descriptor, edge-triggered, until it is
+//! cancelled.
 
 use io_uring::{cqueue, opcode, types::Fd, IoUring};
 use std::{io::ErrorKind, os::fd::AsRawFd};
@@ -8,11 +9,12 @@ use std::{io::ErrorKind, os::fd::AsRawFd};
 /// Room for requests that are not submitted yet.
 const REQUESTS: u32 = 256;
 
-/// A ring for one thread, which does its work when that waits: what is advised for programs of that kind.
+/// A ring for one thread, which does its work when the thread waits. This is the recommended mode
+/// for such programs.
 pub struct Ring(IoUring);
 
 impl Ring {
-    /// A ring for so many descriptors; `None` where there is no io_uring.
+    /// Creates a ring for that many descriptors, or returns `None` if io_uring is not available.
     pub fn new(descriptors: usize) -> Option<Self> {
         let events = descriptors.next_power_of_two() as u32;
         IoUring::builder()
@@ -35,7 +37,7 @@ impl Ring {
         }
     }
 
-    /// Waits for events; how many came.
+    /// Waits for events and returns their number.
     pub fn wait(&mut self) -> usize {
         while let Err(error) = self.0.submit_and_wait(1) {
             assert_eq!(
@@ -53,7 +55,7 @@ impl Ring {
     }
 }
 
-/// True where there is io_uring.
+/// Returns true if io_uring is available.
 pub fn has_ring() -> bool {
     Ring::new(1).is_some()
 }

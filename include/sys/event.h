@@ -86,7 +86,7 @@ int kqueuex(unsigned int flags);
  * NULL. Returns the number of events, or -1 and errno.
  */
 #if defined(__GLIBC__) && defined(__USE_TIME_BITS64) && __TIMESIZE == 32
-/* For a 32-bit program with 64-bit time (_TIME_BITS), as the C library does it. */
+/* A 32-bit program with 64-bit time (_TIME_BITS) is redirected, as the C library does. */
 int __REDIRECT(kevent, (int kq, const struct kevent *changelist, int nchanges,
 			struct kevent *eventlist, int nevents,
 			const struct timespec *timeout), __kevent_time64);

@@ -2,13 +2,13 @@
 /*
  * kqueue(), kqueue1(), kqueuex() and kevent() for C programs, over /dev/kqueue.
  *
- * The device is opened once; every kqueue is made from that control descriptor, so a program can
- * go where there is no /dev (chroot, a sandbox) and still make more. There are no locks and no
- * memory of our own: all of it may be called from a signal handler once the first call is through,
- * and in the child of a fork.
+ * The library opens the device once and creates every kqueue from that control descriptor. So a
+ * program can create more kqueues after it has lost access to /dev (chroot, a sandbox). The library
+ * has no locks and allocates no memory. After the first call has returned, its functions can be
+ * called from a signal handler, and in the child of a fork.
  */
 #define _GNU_SOURCE
-/* Both forms of kevent() are made here, however the library is built. */
+/* Both forms of kevent() are defined here, whatever options the library is built with. */
 #undef _TIME_BITS
 #include <errno.h>
 #include <fcntl.h>
@@ -20,11 +20,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Above what programs count on to be given, within what every table has room for. */
+/* This number is above those that programs expect to get, and within the size of every table. */
 #define CONTROL_LOWEST 48
 
 static atomic_int control = -1;
-/* Which device the control descriptor is of: its number may come to be another file's. */
+/* The device of the control descriptor, since the program can reuse its number for another file. */
 static atomic_ullong control_device;
 
 static int is_control(int fd)
@@ -35,7 +35,7 @@ static int is_control(int fd)
 	       status.st_rdev == atomic_load(&control_device);
 }
 
-/* The control descriptor, or -1 and errno. A program may have closed the one before. */
+/* Returns the control descriptor, or -1 and errno. The program may have closed the previous one. */
 static int get_control(void)
 {
 	int known = atomic_load(&control);
@@ -58,7 +58,7 @@ static int get_control(void)
 	}
 	atomic_store(&control_device, status.st_rdev);
 	if (!atomic_compare_exchange_strong(&control, &known, fd)) {
-		/* Another thread, or the handler of a signal, was first. */
+		/* Another thread or a signal handler has opened it meanwhile. */
 		close(fd);
 		fd = known;
 	}
@@ -95,7 +95,7 @@ int kqueuex(unsigned int flags)
 	return kqueue();
 }
 
-/* A timeout, whatever the program's struct timespec is. */
+/* A timeout that does not depend on the program's struct timespec. */
 struct timeout {
 	int64_t sec, nsec;
 };
@@ -106,7 +106,7 @@ static int call(int kq, const struct kevent *changelist, int nchanges,
 	struct kqueue_kevent args = {
 		.changelist = (uintptr_t)changelist,
 		.eventlist = (uintptr_t)eventlist,
-		/* A negative count is above INT_MAX as the kernel sees it: EINVAL. */
+		/* The kernel sees a negative count as one above INT_MAX and returns EINVAL. */
 		.nchanges = nchanges,
 		.nevents = nevents,
 	};
@@ -131,7 +131,7 @@ static int call(int kq, const struct kevent *changelist, int nchanges,
 		pthread_testcancel();
 		return ioctl(kq, request, argument);
 	}
-	/* It may wait: as in any such call of the C library, the thread can be cancelled there. */
+	/* The call can wait, so it is a cancellation point, as such calls of the C library are. */
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 	count = ioctl(kq, request, argument);
 	pthread_setcanceltype(type, NULL);
@@ -162,7 +162,7 @@ struct timespec_time64 {
 #endif
 };
 
-/* What the header makes of kevent() in such a program. */
+/* The header redirects kevent() to this function in such a program. */
 int __kevent_time64(int kq, const struct kevent *changelist, int nchanges,
 		    struct kevent *eventlist, int nevents,
 		    const struct timespec_time64 *timeout);

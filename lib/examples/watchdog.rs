@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! Runs a program, tells of all processes that it makes, and ends it after a minute.
+//! Runs a program, prints all processes that it creates, and kills it after a minute.
 
 use kqueue::{Change, Kqueue, ProcessNotes, Report};
 use std::{env, io, process::Command, time::Duration};

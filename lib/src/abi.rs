@@ -73,7 +73,13 @@ pub type __u16 = libc::c_ushort;
 pub type __u32 = libc::c_uint;
 pub type __s64 = libc::c_longlong;
 pub type __u64 = libc::c_ulonglong;
-#[doc = " struct kqueue_event - a change that is passed in, or an event that is passed out\n @ident: what is watched: a descriptor, a process, a signal, or any number\n @filter: EVFILT_*\n @flags: EV_*\n @fflags: the filter's own flags, NOTE_*\n @data: the filter's own value\n @udata: the program's own value; returned as it was given"]
+/// struct kqueue_event - a change that is passed in, or an event that is passed out
+/// @ident: what is watched: a descriptor, a process, a signal, or any number
+/// @filter: EVFILT_*
+/// @flags: EV_*
+/// @fflags: the filter's own flags, NOTE_*
+/// @data: the filter's own value
+/// @udata: the program's own value; returned as it was given
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct kqueue_event {
@@ -84,7 +90,20 @@ pub struct kqueue_event {
     pub data: __s64,
     pub udata: __u64,
 }
-#[doc = " struct kqueue_kevent - the arguments of one kevent() call\n @changelist: address of the changes, @nchanges struct kqueue_event\n @eventlist: address of the room for events, @nevents struct kqueue_event\n @nchanges: number of changes; above INT_MAX is EINVAL\n @nevents: room for events; above INT_MAX is EINVAL; 0 never waits\n @flags: KQUEUE_TIMEOUT, or 0 to wait for ever; any other bit is EINVAL\n @scratch: ignored; the kernel may store anything in it\n @tv_sec: timeout in seconds, not negative; if both are zero the call does not wait\n @tv_nsec: and nanoseconds, 0 to 999999999\n @reserved: zero\n\n All fields have one layout for 32-bit and 64-bit programs. The structure may\n grow at its end. Its size is part of the ioctl number. A larger structure is\n accepted if all bytes that this kernel does not know are zero (else E2BIG)."]
+/// struct kqueue_kevent - the arguments of one kevent() call
+/// @changelist: address of the changes, @nchanges struct kqueue_event
+/// @eventlist: address of the room for events, @nevents struct kqueue_event
+/// @nchanges: number of changes; above INT_MAX is EINVAL
+/// @nevents: room for events; above INT_MAX is EINVAL; 0 never waits
+/// @flags: KQUEUE_TIMEOUT, or 0 to wait for ever; any other bit is EINVAL
+/// @scratch: ignored; the kernel may store anything in it
+/// @tv_sec: timeout in seconds, not negative; if both are zero the call does not wait
+/// @tv_nsec: and nanoseconds, 0 to 999999999
+/// @reserved: zero
+///
+/// All fields have one layout for 32-bit and 64-bit programs. The structure may
+/// grow at its end. Its size is part of the ioctl number. A larger structure is
+/// accepted if all bytes that this kernel does not know are zero (else E2BIG).
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct kqueue_kevent {

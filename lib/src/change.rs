@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! What to watch.
+//! Changes: what a kqueue watches.
 
 use crate::{abi, ev, note, Event, FileNotes, Filter, MountNotes, ProcessNotes};
 use std::{
@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-/// One change: something to be watched, or not any more.
+/// One change: adds, modifies or deletes a knote.
 ///
-/// A new one is level-triggered: reported for as long as it is true. Timers and what is counted
-/// start anew once they were reported, as files, processes, signals and mounts do.
+/// A new knote of a descriptor is level-triggered: it is reported for as long as its condition
+/// holds. Timers, signals, user events, files, processes and mounts are reset when they are
+/// reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change(Event);
 
@@ -25,43 +26,43 @@ impl Change {
         Change(Event::fd(fd.as_fd().as_raw_fd(), filter, ev::ADD))
     }
 
-    /// `fd` has something to read. It may be closed whenever one likes; that ends its events.
+    /// `fd` can be read. It can be closed at any time, which ends its events.
     pub fn readable(fd: impl AsFd) -> Self {
         Self::descriptor(&fd, Filter::READ)
     }
 
-    /// `fd` has room to write.
+    /// `fd` can be written.
     pub fn writable(fd: impl AsFd) -> Self {
         Self::descriptor(&fd, Filter::WRITE)
     }
 
-    /// `fd` has an exceptional condition; for a socket, urgent data.
+    /// `fd` has an exceptional condition; for a socket that is urgent data.
     pub fn exceptional(fd: impl AsFd) -> Self {
         let mut change = Self::descriptor(&fd, Filter::EXCEPT);
         change.0.fflags = note::OOB;
         change
     }
 
-    /// Something happens to the file behind `fd`. Each thing is reported once.
+    /// The file of `fd` changes. Each change is reported once.
     pub fn file(fd: impl AsFd, notes: FileNotes) -> Self {
         let mut change = Self::descriptor(&fd, Filter::VNODE).edge();
         change.0.fflags = notes.bits();
         change
     }
 
-    /// Something happens to a process. Each thing is reported once.
+    /// A process forks, executes a program or exits. Each of these is reported once.
     pub fn process(pid: u32, notes: ProcessNotes) -> Self {
         let mut change = Self::new(pid.into(), Filter::PROC).edge();
         change.0.fflags = notes.bits();
         change
     }
 
-    /// A signal is sent to this process, whatever becomes of it.
+    /// A signal is sent to this process, even if it is blocked or ignored.
     pub fn signal(number: i32) -> Self {
         Self::new(number as u64, Filter::SIGNAL)
     }
 
-    /// Each time that `period` is over; `id` tells timers apart.
+    /// A timer expires each time that `period` is over. `id` identifies the timer.
     pub fn timer(id: u64, period: Duration) -> Self {
         let mut change = Self::new(id, Filter::TIMER);
         change.0.fflags = abi::NOTE_NSECONDS;
@@ -69,19 +70,19 @@ impl Change {
         change
     }
 
-    /// Once, when `delay` is over.
+    /// A timer expires once, when `delay` is over.
     pub fn timeout(id: u64, delay: Duration) -> Self {
         Self::timer(id, delay).once()
     }
 
-    /// The program triggers it itself, with [`trigger`](Self::trigger). It is reported once for
-    /// however many triggers.
+    /// The program triggers the event itself with [`trigger`](Self::trigger). Several triggers
+    /// before the event is collected are reported as one event.
     pub fn user(id: u64) -> Self {
         Self::new(id, Filter::USER).edge()
     }
 
-    /// Triggers what [`user`](Self::user) has made; from whatever thread. It keeps its token, unless
-    /// this has one.
+    /// Triggers an event that [`user`](Self::user) has added, from any thread. The event keeps its
+    /// token unless this change has one.
     pub fn trigger(id: u64) -> Self {
         Change(Event::new(id, Filter::USER, ev::KEEPUDATA).fflags(note::TRIGGER))
     }
@@ -93,50 +94,50 @@ impl Change {
         change
     }
 
-    /// With [`readable`](Self::readable) and [`writable`](Self::writable): not below that many
-    /// bytes.
+    /// Sets a low-water mark for [`readable`](Self::readable) and [`writable`](Self::writable): the
+    /// event is reported if there are at least that many bytes.
     pub fn low_water(mut self, bytes: u32) -> Self {
         self.0.fflags = abi::NOTE_LOWAT;
         self.0.data = bytes.into();
         self
     }
 
-    /// What events of it carry, to be known by ([`Event::udata`]).
+    /// Sets the token that identifies the events ([`Event::udata`]).
     pub fn token(mut self, token: u64) -> Self {
         self.0.udata = token;
         self.0.flags &= !ev::KEEPUDATA;
         self
     }
 
-    /// Reported when it becomes true, not for as long as it is (`EV_CLEAR`).
+    /// Reports the event when its condition arises, and not for as long as it holds (`EV_CLEAR`).
     pub fn edge(mut self) -> Self {
         self.0.flags |= ev::CLEAR;
         self
     }
 
-    /// Not watched any more once it was reported (`EV_ONESHOT`).
+    /// Deletes the knote when it is reported (`EV_ONESHOT`).
     pub fn once(mut self) -> Self {
         self.0.flags |= ev::ONESHOT;
         self
     }
 
-    /// Disabled once it was reported (`EV_DISPATCH`), so that one thread has it.
+    /// Disables the knote when it is reported (`EV_DISPATCH`), so that only one thread handles it.
     pub fn dispatch(mut self) -> Self {
         self.0.flags |= ev::DISPATCH;
         self
     }
 
-    /// Instead: what is watched is reported again.
+    /// Turns the change into one that enables the knote.
     pub fn enable(self) -> Self {
         self.instead(ev::ENABLE)
     }
 
-    /// Instead: what is watched is not reported until it is enabled.
+    /// Turns the change into one that disables the knote.
     pub fn disable(self) -> Self {
         self.instead(ev::DISABLE)
     }
 
-    /// Instead: it is not watched any more.
+    /// Turns the change into one that deletes the knote.
     pub fn delete(self) -> Self {
         self.instead(ev::DELETE)
     }
@@ -146,7 +147,7 @@ impl Change {
         self
     }
 
-    /// As C has it.
+    /// Returns the change in its C form.
     pub fn event(&self) -> Event {
         self.0
     }
@@ -155,9 +156,9 @@ impl Change {
 /// A change that was refused.
 #[derive(Debug)]
 pub struct Rejected {
-    /// Its place among the changes.
+    /// The index of the change in the list.
     pub index: usize,
-    /// Why: an error of `kevent(2)`.
+    /// The error of `kevent(2)`.
     pub error: io::Error,
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! Room for events, and iterators over them.
+//! Event lists, and iterators over events.
 
 use crate::{Event, Kqueue};
 use std::{io, slice};
 
-/// Room for what [`Kqueue::wait`] reports at once.
+/// An event list for [`Kqueue::wait`].
 #[derive(Clone, Debug)]
 pub struct Events {
     room: Vec<Event>,
@@ -13,7 +13,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Room for that many.
+    /// Creates a list with room for that many events.
     pub fn with_capacity(capacity: usize) -> Self {
         Events {
             room: vec![Event::default(); capacity],
@@ -30,12 +30,12 @@ impl Events {
         Ok(self.as_slice())
     }
 
-    /// Those that were reported last.
+    /// The events of the last call.
     pub fn as_slice(&self) -> &[Event] {
         &self.room[..self.used]
     }
 
-    /// The same, one by one.
+    /// Iterates over the events of the last call.
     pub fn iter(&self) -> slice::Iter<'_, Event> {
         self.as_slice().iter()
     }
@@ -50,7 +50,7 @@ impl<'a> IntoIterator for &'a Events {
     }
 }
 
-/// Events as they come; see [`Kqueue::incoming`].
+/// An iterator that waits for events; see [`Kqueue::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
     kqueue: &'a Kqueue,
@@ -59,7 +59,7 @@ pub struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// How many are collected at once.
+    /// The number of events that one call collects.
     const CAPACITY: usize = 64;
 
     pub(crate) fn new(kqueue: &'a Kqueue) -> Self {

@@ -26,9 +26,9 @@
 //! # }
 //! ```
 //!
-//! [`Change`] says what to watch, [`Event::report`] what has happened. Below them are [`Event`],
-//! which is C's `struct kevent`, and [`Kqueue::kevent`], which is kevent(2). Closing a descriptor
-//! ends its events: nothing here needs to outlive anything else.
+//! A [`Change`] says what to watch, and [`Event::report`] what has happened. The lower level
+//! consists of [`Event`], which is the `struct kevent` of C, and [`Kqueue::kevent`], which is
+//! kevent(2). Closing a descriptor ends its events, so there are no lifetimes to observe.
 
 #[allow(missing_docs, non_camel_case_types)]
 pub mod abi;
@@ -54,7 +54,7 @@ use std::{
     time::Duration,
 };
 
-/// What kind of event source an ident names (`EVFILT_*`).
+/// The filter of an event, which determines the meaning of its ident (`EVFILT_*`).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Filter(pub i16);
@@ -65,21 +65,21 @@ pub mod ev {
 
     /// Add the event, or change it.
     pub const ADD: u16 = abi::EV_ADD as u16;
-    /// Take the event away.
+    /// Delete the event.
     pub const DELETE: u16 = abi::EV_DELETE as u16;
     /// Report it again.
     pub const ENABLE: u16 = abi::EV_ENABLE as u16;
-    /// Keep it, but do not report it.
+    /// Keep the event and do not report it.
     pub const DISABLE: u16 = abi::EV_DISABLE as u16;
-    /// Delete it when it was reported.
+    /// Delete the event when it is reported.
     pub const ONESHOT: u16 = abi::EV_ONESHOT as u16;
-    /// Reset its state when it was reported.
+    /// Reset the state of the event when it is reported.
     pub const CLEAR: u16 = abi::EV_CLEAR as u16;
-    /// Leave the `udata` of an event that exists as it is.
+    /// Do not change the `udata` of an existing event.
     pub const KEEPUDATA: u16 = abi::EV_KEEPUDATA as u16;
-    /// Answer the change with `ERROR`, data 0.
+    /// Return a receipt for the change: `ERROR` with a `data` of 0.
     pub const RECEIPT: u16 = abi::EV_RECEIPT as u16;
-    /// Disable it when it was reported.
+    /// Disable the event when it is reported.
     pub const DISPATCH: u16 = abi::EV_DISPATCH as u16;
     /// Reported: both directions of a socket are shut down.
     pub const HUP: u16 = abi::EV_HUP as u16;
@@ -127,23 +127,23 @@ pub mod note {
     pub const REVOKE: u32 = abi::NOTE_REVOKE;
     /// VNODE: it was opened.
     pub const OPEN: u32 = abi::NOTE_OPEN;
-    /// VNODE: it was closed by one who could not write to it.
+    /// VNODE: a descriptor without write access was closed.
     pub const CLOSE: u32 = abi::NOTE_CLOSE;
-    /// VNODE: it was closed by one who could write to it.
+    /// VNODE: a descriptor with write access was closed.
     pub const CLOSE_WRITE: u32 = abi::NOTE_CLOSE_WRITE;
     /// VNODE: it was read.
     pub const READ: u32 = abi::NOTE_READ;
     /// PROC: the process exited; `data` is the wait status.
     pub const EXIT: u32 = abi::NOTE_EXIT;
-    /// PROC: it made another process.
+    /// PROC: it forked.
     pub const FORK: u32 = abi::NOTE_FORK;
     /// PROC: it executed a program.
     pub const EXEC: u32 = abi::NOTE_EXEC;
-    /// PROC: its children get an event like this one.
+    /// PROC: its descendants are watched in the same way.
     pub const TRACK: u32 = abi::NOTE_TRACK;
-    /// PROC, reported: a child could not get one.
+    /// PROC, reported: a child could not be tracked.
     pub const TRACKERR: u32 = abi::NOTE_TRACKERR;
-    /// PROC, reported by a child: `data` is the parent's number.
+    /// PROC, reported for a child: `data` is the process ID of the parent.
     pub const CHILD: u32 = abi::NOTE_CHILD;
     /// TIMER: `data` is in seconds.
     pub const SECONDS: u32 = abi::NOTE_SECONDS;
@@ -155,7 +155,7 @@ pub mod note {
     pub const NSECONDS: u32 = abi::NOTE_NSECONDS;
     /// TIMER: `data` is a time since the epoch, not a period.
     pub const ABSTIME: u32 = abi::NOTE_ABSTIME;
-    /// TIMER: it goes by the clock that goes on while the machine is suspended; an extra of Linux.
+    /// TIMER: use the clock that continues while the machine is suspended; only on Linux.
     pub const BOOTTIME: u32 = abi::NOTE_BOOTTIME;
     /// FS: a file system was mounted.
     pub const VQ_MOUNT: u32 = abi::VQ_MOUNT;
@@ -184,7 +184,7 @@ impl Filter {
     pub const PROCDESC: Filter = Filter(abi::EVFILT_PROCDESC as i16);
     /// A period of `data` milliseconds; reported `data` is how often it has expired.
     pub const TIMER: Filter = Filter(abi::EVFILT_TIMER as i16);
-    /// The program's own event.
+    /// An event that the program triggers.
     pub const USER: Filter = Filter(abi::EVFILT_USER as i16);
 }
 
@@ -207,7 +207,7 @@ impl fmt::Debug for Filter {
     }
 }
 
-/// One event: a change on the way in, a report on the way out (`struct kevent`).
+/// One event (`struct kevent`). It is a change on input and a report on output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
@@ -219,16 +219,16 @@ pub struct Event {
     pub flags: u16,
     /// [`note`].
     pub fflags: u32,
-    /// The filter's own value.
+    /// A value whose meaning depends on the filter.
     pub data: i64,
-    /// The program's own; comes back as it was given.
+    /// A value of the program, which is returned unchanged.
     pub udata: u64,
 }
 
 const _: () = assert!(size_of::<Event>() == size_of::<abi::kqueue_event>());
 
 impl Event {
-    /// A change with no more than flags.
+    /// Creates a change that has only flags.
     pub const fn new(ident: u64, filter: Filter, flags: u16) -> Self {
         Event {
             ident,
@@ -240,24 +240,24 @@ impl Event {
         }
     }
 
-    /// A change for a descriptor. A negative number is the kernel's to refuse.
+    /// Creates a change for a descriptor. The kernel refuses a negative number.
     pub const fn fd(fd: RawFd, filter: Filter, flags: u16) -> Self {
         Event::new(fd as u64, filter, flags)
     }
 
-    /// The same with `fflags`.
+    /// Sets `fflags`.
     pub const fn fflags(mut self, fflags: u32) -> Self {
         self.fflags = fflags;
         self
     }
 
-    /// The same with `data`.
+    /// Sets `data`.
     pub const fn data(mut self, data: i64) -> Self {
         self.data = data;
         self
     }
 
-    /// The same with `udata`.
+    /// Sets `udata`.
     pub const fn udata(mut self, udata: u64) -> Self {
         self.udata = udata;
         self
@@ -274,10 +274,10 @@ impl Event {
 pub struct Kqueue(OwnedFd);
 
 impl Kqueue {
-    /// A new kqueue; its descriptor is closed on exec.
+    /// Creates a kqueue. Its descriptor is closed on exec.
     ///
-    /// The first one that a process makes opens the device; those after it need no `/dev`, and a
-    /// forked child's neither.
+    /// The first call in a process opens the device. Later calls, also those in a forked child, do
+    /// not need `/dev`.
     ///
     /// # Errors
     ///
@@ -305,7 +305,8 @@ impl Kqueue {
     ///
     /// # Errors
     ///
-    /// [`Rejected`]: the first that was refused, and why. All others are applied.
+    /// [`Rejected`] has the first change that was refused, and the error. All other changes are
+    /// applied.
     pub fn apply(&self, changes: &[Change]) -> Result<(), Rejected> {
         let rejected = |(index, error)| Rejected { index, error };
         let mut events: Vec<Event> = changes.iter().map(Change::event).collect();
@@ -327,8 +328,8 @@ impl Kqueue {
         }
     }
 
-    /// Waits until something has happened, or `timeout` is over; for ever without one. What was in
-    /// `events` before is forgotten.
+    /// Waits until an event is pending or `timeout` is over, or without a limit if that is `None`.
+    /// The new events replace those in `events`.
     ///
     /// # Errors
     ///
@@ -341,18 +342,18 @@ impl Kqueue {
         events.fill(|room| self.kevent(&[], room, timeout))
     }
 
-    /// What happens, as it comes; waits for it. It ends at no time by itself.
+    /// Returns an iterator that waits for events. It never ends by itself.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming::new(self)
     }
 
-    /// Applies `changes`, then reports into `events`: waits until there is one, or `timeout` is
-    /// over. Gives the number of events.
+    /// Applies `changes`, waits until an event is pending or `timeout` is over, and stores the
+    /// events in `events`. Returns their number.
     ///
     /// # Errors
     ///
-    /// Those of `kevent(2)`. A failed change is reported as an event with [`ev::ERROR`] while
-    /// there is room.
+    /// Those of `kevent(2)`. A failed change is reported as an event with [`ev::ERROR`] while there
+    /// is room.
     pub fn kevent(
         &self,
         changes: &[Event],
@@ -420,7 +421,7 @@ impl From<Kqueue> for OwnedFd {
     }
 }
 
-/// Opens the device itself with the given `O_*` flags: a new kqueue.
+/// Creates a kqueue by opening the device with the given `O_*` flags.
 ///
 /// # Errors
 ///
@@ -441,7 +442,7 @@ pub fn open(flags: i32) -> io::Result<File> {
     Ok(file)
 }
 
-/// The number of the ioctl that makes a kqueue: `_IO(KQUEUE_IOC_MAGIC, 1)`.
+/// The number of the ioctl that creates a kqueue: `_IO(KQUEUE_IOC_MAGIC, 1)`.
 pub const KQUEUE_IOC_CREATE: u64 = (abi::KQUEUE_IOC_MAGIC as u64) << 8 | 1;
 
 /// The number of the ioctl that is `kevent()`: `_IOW(KQUEUE_IOC_MAGIC, 0, struct kqueue_kevent)`.
@@ -452,7 +453,7 @@ pub const KQUEUE_IOC_KEVENT: u64 = {
         | (abi::KQUEUE_IOC_MAGIC as u64) << 8
 };
 
-/// The ioctl itself.
+/// Calls the ioctl.
 ///
 /// # Errors
 ///
@@ -470,7 +471,7 @@ fn result(result: libc::c_int) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// How many entries a list may have for the ioctls that have no arguments in memory.
+/// The largest number of entries of a list for the ioctls without arguments in memory.
 pub const IOC_MOST: usize = abi::KQUEUE_IOC_MOST as usize;
 
 const fn short_form(direction: u64, number: u64, count: usize) -> u64 {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! What can happen to files, processes and mounts.
+//! Notes of files, processes and mounts.
 
 use crate::abi;
 use bitflags::bitflags;
 
 bitflags! {
-    /// What can happen to a file (`EVFILT_VNODE`).
+    /// Changes of a file (`EVFILT_VNODE`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct FileNotes: u32 {
         /// Its last name was removed.
@@ -25,32 +25,32 @@ bitflags! {
         const REVOKE = abi::NOTE_REVOKE;
         /// It was opened.
         const OPEN = abi::NOTE_OPEN;
-        /// It was closed by one who could not write to it.
+        /// A descriptor without write access was closed.
         const CLOSE = abi::NOTE_CLOSE;
-        /// It was closed by one who could.
+        /// A descriptor with write access was closed.
         const CLOSE_WRITE = abi::NOTE_CLOSE_WRITE;
         /// It was read.
         const READ = abi::NOTE_READ;
     }
 
-    /// What can happen to a process (`EVFILT_PROC`).
+    /// Events of a process (`EVFILT_PROC`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct ProcessNotes: u32 {
         /// It exited, and can be waited for.
         const EXIT = abi::NOTE_EXIT;
-        /// It made another process.
+        /// It forked.
         const FORK = abi::NOTE_FORK;
         /// It executed a program.
         const EXEC = abi::NOTE_EXEC;
-        /// Its children are watched like it, and theirs.
+        /// Its descendants are watched in the same way.
         const TRACK = abi::NOTE_TRACK;
         /// Reported: a child could not be watched.
         const TRACKERR = abi::NOTE_TRACKERR;
-        /// Reported: it is the child of a process that is tracked.
+        /// Reported: it is a new child of a tracked process.
         const CHILD = abi::NOTE_CHILD;
     }
 
-    /// What can happen to file systems (`EVFILT_FS`).
+    /// Changes of mounts (`EVFILT_FS`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct MountNotes: u32 {
         /// One was mounted.

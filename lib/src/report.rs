@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! What has happened.
+//! Reports: what an event means.
 
 use crate::{ev, Event, FileNotes, Filter, MountNotes, ProcessNotes};
 use std::{io, os::fd::RawFd, os::unix::process::ExitStatusExt, process::ExitStatus};
 
-/// What an event tells; see [`Event::report`].
+/// The meaning of an event; see [`Event::report`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Report {
-    /// There is something to read.
+    /// A descriptor can be read.
     Readable(Descriptor),
-    /// There is room to write.
+    /// A descriptor can be written.
     Writable(Descriptor),
-    /// There is an exceptional condition.
+    /// A descriptor has an exceptional condition.
     Exceptional(Descriptor),
-    /// Something happened to a file.
+    /// A file changed.
     File {
-        /// The descriptor it was watched through.
+        /// The descriptor through which the file is watched.
         fd: RawFd,
         /// What.
         notes: FileNotes,
     },
-    /// Something happened to a process.
+    /// A process forked, executed a program or exited.
     Process(Process),
     /// A signal was sent.
     Signal {
@@ -38,38 +38,39 @@ pub enum Report {
         /// How often since it was last reported.
         expirations: i64,
     },
-    /// The program triggered it.
+    /// The program triggered a user event.
     User {
         /// Which one.
         id: u64,
-        /// The 24 bits that are the program's own.
+        /// The 24 bits of `fflags` that belong to the program.
         flags: u32,
     },
     /// File systems were mounted or unmounted.
     Mounts(MountNotes),
-    /// The answer to a change, when it was asked for or failed.
+    /// The result of a change that has `EV_RECEIPT` or that failed.
     Change(io::Result<()>),
-    /// Of a filter that this crate does not know.
+    /// An event of a filter that this crate does not know.
     Other(Event),
 }
 
-/// What is told of a descriptor.
+/// The state of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// Which one.
     pub fd: RawFd,
-    /// How many bytes there are to read, or is room for; connections of a listening socket. Of a
-    /// regular file: from its offset to its end, negative beyond it.
+    /// The number of bytes that can be read or written; for a listening socket, the number of
+    /// connections; for a regular file, the distance from its offset to its end, which is negative
+    /// if the offset is beyond the end.
     pub bytes: i64,
-    /// The other side ends it; what is there can still be read.
+    /// The peer has closed its side. Data that has arrived can still be read.
     pub end: bool,
     /// Both directions have ended.
     pub hung_up: bool,
-    /// The errno of what it ended with, 0 if in peace.
+    /// The error that ended the connection, or 0.
     pub error: i32,
 }
 
-/// What is told of a process.
+/// An event of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Which one.
@@ -80,13 +81,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// How it exited, if it did.
+    /// Returns the exit status if the process has exited.
     pub fn status(&self) -> Option<ExitStatus> {
         let exited = self.notes.contains(ProcessNotes::EXIT);
         exited.then(|| ExitStatus::from_raw(self.data as i32))
     }
 
-    /// Whose child it is, if it is reported as one of a process that is tracked.
+    /// Returns the parent if this is the first event of a child of a tracked process.
     pub fn parent(&self) -> Option<u32> {
         let child = self.notes.contains(ProcessNotes::CHILD);
         child.then_some(self.data as u32)
@@ -94,7 +95,7 @@ impl Process {
 }
 
 impl Event {
-    /// What it tells.
+    /// Returns the meaning of the event.
     pub fn report(&self) -> Report {
         if self.has(ev::ERROR) {
             return Report::Change(match self.data {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE ECHO-SERVER: in a guest, loads the module, has the echo server
-# serve real clients, and unloads the module. Fails unless all of it is right.
+# run.sh MODULE ECHO-SERVER: runs in a guest. Loads the module, runs the echo server with real
+# clients, and unloads the module. Fails if any step fails.
 set -euo pipefail
 connections=200
 bytes=$((10 * 1024 * 1024))

@@ -12,15 +12,15 @@ build() {
 		step make sh -c './configure && make'
 		return
 	fi
-	# As on FreeBSD, but for awk, which is Linux's; and the C library may lack strlcpy.
+	# Build it as on FreeBSD, with the awk of Linux. The C library may lack strlcpy.
 	step status make -f Makefile.freebsd EXTRA_SRC=missing/strlcpy.c \
 		CPPFLAGS="-D_GNU_SOURCE -D_LINUX_PORT $include" status.o
 	step make make -f Makefile.freebsd EXTRA_SRC=missing/strlcpy.c \
 		CPPFLAGS="-D_GNU_SOURCE $include" LDFLAGS="$library"
 }
 
-# Its tests give everything a quarter of a second, which may be too little here: three tries, each
-# slower, of which one must be right from beginning to end.
+# The tests of entr wait a quarter of a second for each event, which can be too short here. There
+# are three attempts with longer waits, and one of them must pass completely.
 run() {
 	local pause status passed
 	for pause in 0.25 1 4; do
@@ -33,7 +33,7 @@ run() {
 		cat log
 		[ $status != 0 ] || break
 	done
-	# It ends at the first that fails.
+	# The script ends at the first failure.
 	passed=$(sed -n 's/^\([0-9]*\) tests PASSED$/\1/p' log)
 	counted "${passed:-0}" $((status != 0)) "$(grep -oE '^\.[.s]*|^[.s]+$' log | tr -dc s | wc -c)"
 }

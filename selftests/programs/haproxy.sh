@@ -116,8 +116,8 @@ run() {
 	expect "reload under load" requests_while_reloading
 	expect "end" end
 
-	# Its own tests, of a program that has that option. Some are about time: those that fail are run
-	# once more, alone.
+	# Its own tests, of a program that has that option. Some are about time: those that fail are
+	# run once more, alone.
 	printf '#!/bin/sh\nexec %s %s "$@"\n' "$built/haproxy" $option >haproxy
 	chmod +x haproxy
 	export HAPROXY_PROGRAM=$PWD/haproxy TMPDIR=$PWD

@@ -6,8 +6,8 @@ what='`regress`, `test-*`, `bench`; eight tests are of `EV_CLOSED`, which its kq
 builds=1
 minutes=60
 
-# Its configure runs a program to see if kqueue works, which it cannot on the machine that builds;
-# that program is run in the guest.
+# The configure script runs a program to check that kqueue works. That is impossible on the build
+# machine, so the program is run in the guest.
 build() {
 	step configure ./configure --disable-shared --disable-openssl --disable-mbedtls \
 		CPPFLAGS="$include -DEVENT__HAVE_WORKING_KQUEUE=1" LIBS="$library" \

@@ -34,7 +34,7 @@ configuration() {
 	CONF
 }
 
-# Its cache is told that a file has changed.
+# The stat cache is notified when a file changes.
 changes() {
 	local round
 	for round in 1 2 3 4 5; do

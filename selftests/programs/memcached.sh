@@ -14,10 +14,11 @@ build() {
 	step make make -j "$(nproc)" memcached memcached-debug sizes testapp timedrun
 }
 
-# uses METHOD: libevent says so.
+# uses METHOD: checks the method that libevent reports.
 uses() { EVENT_SHOW_METHOD=1 timeout 10 ./memcached -u root -p 11999 2>&1 | grep -q "using: $1"; }
 
-# Those of connections. The others are about what is kept and for how long, and start it time after time.
+# Run the tests of connections. The others test storage and expiry, and restart the server each
+# time.
 tests="ascii-auth binary-get cas conn-limits daemonize idle-timeout incrdecr line-lengths malicious-commands maxconns
 multiversioning noreply quit stats stats-conns touch udp unixsocket"
 

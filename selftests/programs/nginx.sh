@@ -7,8 +7,8 @@ host=(libssl-dev openssl)
 
 build() {
 	local options=()
-	# Whether the timer works it would find out by running a program. The header is for its check
-	# for kqueue(), which comes after Linux's own.
+	# Whether the timer works it would find out by running a program. The header is for its
+	# check for kqueue(), which comes after Linux's own.
 	[ "$1" = native ] ||
 		options=(--with-cc-opt="$include -D_GNU_SOURCE -include sys/event.h -DNGX_HAVE_TIMER_EVENT=1 -DNGX_EXCLUSIVE_EVENT=0"
 			--with-ld-opt="$object" --with-poll_module)
@@ -89,7 +89,7 @@ workers() { pgrep -P "$(cat pid)" | sort; }
 same_workers() { [ "$(workers)" = "$1" ]; }
 other_workers() { [ -n "$(workers)" ] && [ "$(workers)" != "$1" ]; }
 
-# While requests are made, the configuration is read again, time after time.
+# The configuration is reloaded again and again while requests are made.
 requests_while_reloading() {
 	local load round before
 	requests 400 8 http://127.0.0.1:8080/small &
@@ -102,7 +102,7 @@ requests_while_reloading() {
 	wait "$load"
 }
 
-# A new program takes over, while requests are made.
+# A new program takes over while requests are made.
 requests_while_upgrading() {
 	local load old
 	old=$(cat pid)

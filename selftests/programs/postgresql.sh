@@ -9,7 +9,7 @@ sessions wait for each other; of its regression tests those of transactions, loc
 minutes=20
 host=(bison flex perl util-linux)
 
-# What it waits with is chosen in one file; the second server differs in that alone.
+# The wait method is selected in one file. The second server differs only in that file.
 build() {
 	step configure ./configure --prefix="$PWD/kqueue" --without-readline --without-icu --without-zlib \
 		CFLAGS=-O1 CPPFLAGS="$include" LDFLAGS_EX="$object"
@@ -26,7 +26,7 @@ build() {
 	cp src/backend/postgres native/bin/
 }
 
-# It does not run as root.
+# The server refuses to run as root.
 as_user() { setpriv --reuid nobody --regid nogroup --clear-groups env HOME="$PWD" TMPDIR="$PWD" "$@"; }
 sql() { as_user timeout 600 psql -X -q -A -t -h "$PWD" -d postgres "$@"; }
 server() { as_user timeout 600 pg_ctl -D "$PWD/data" -w -t 300 -l "$PWD/data/log" -o "-k $PWD -c listen_addresses=" "$@"; }
@@ -39,11 +39,11 @@ notified() {
 	local client=$! round
 	exec 7>commands
 	echo "listen channel; select 'listens';" >&7
-	# What is told before that is for nobody.
+	# Notifications that are sent before that are lost.
 	eventually grep -q listens told || return
 	for round in 1 2 3 4 5; do
 		sql -c "notify channel, 'round $round'"
-		# psql tells of what came when it has done a command.
+		# psql prints notifications after it has executed a command.
 		eventually notification "$round" || return
 	done
 	exec 7>&-
@@ -54,7 +54,7 @@ notification() {
 	grep -q "round $1" told
 }
 
-# One that sleeps is woken by another's end.
+# A waiting process is woken when another process exits.
 cancelled() {
 	sql -c 'select pg_sleep(1000)' >slept 2>&1 &
 	local client=$!
@@ -65,7 +65,7 @@ cancelled() {
 }
 sleeper() { sql -c "select 1 from pg_stat_activity where query ~ '^select pg_sleep' and wait_event = 'PgSleep'" | grep -q 1; }
 
-# All of them end when the postmaster is killed, those that wait for a client too.
+# All processes exit when the postmaster is killed, also those that wait for a client.
 orphans() {
 	mkfifo idle
 	sql -f - <idle &
@@ -77,12 +77,13 @@ orphans() {
 	local status=$?
 	exec 7>&-
 	wait
-	# If nobody has waited for it, the next one would take it for a server that runs.
+	# Reap the process. Otherwise the next postmaster would regard it as a running server.
 	rm -f data/postmaster.pid .s.PGSQL.5432.lock
 	return $status
 }
 
-# tests PROGRAM SCHEDULE-OR-TESTS...: pg_regress of a server of its own; in its lines, ok and not ok.
+# tests PROGRAM SCHEDULE-OR-TESTS...: runs pg_regress with a server of its own, and prints its "ok"
+# and "not ok" lines.
 tests() {
 	local program=$1
 	shift

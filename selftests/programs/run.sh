@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE PROGRAMS OUT NAME...: in a guest, runs the tests of each program twice, on kqueue and
-# on what it uses on Linux otherwise (selftests/programs/NAME.sh). Leaves OUT/NAME.WHICH.log and
-# OUT/NAME.WHICH.counts: PASSED FAILED SKIPPED.
+# run.sh MODULE PROGRAMS OUT NAME...: runs in a guest. Runs the tests of each program twice, with
+# kqueue and with the interface that it uses on Linux otherwise (selftests/programs/NAME.sh). Writes
+# OUT/NAME.WHICH.log, and "PASSED FAILED SKIPPED" to OUT/NAME.WHICH.counts.
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/tools.sh"
 
-# run.sh --one NAME WHICH: one of them, in a process that can be ended.
+# run.sh --one NAME WHICH: runs one of them in a process that can be killed.
 if [ "$1" = --one ]; then
 	describe "$2"
 	run "$3"
@@ -15,7 +15,7 @@ fi
 
 insmod "$1" || exit
 work=$(mktemp -d /dev/shm/programs.XXXXXX)
-# Under names that stay when /tmp, which programs count on, is mounted.
+# Use paths that stay valid when /tmp, which the programs need, is mounted.
 export programs=$work/programs out=$work/out TMPDIR=$work HOME=$work TERM=linux
 mkdir "$programs" "$out"
 mount --bind "$2" "$programs" && mount --bind "$3" "$out" || exit
@@ -25,7 +25,7 @@ mount -t tmpfs none /tmp
 chmod 1777 /tmp
 chmod 755 "$work"
 
-# Tests that fail leave some running, which would keep the module in use.
+# Failed tests can leave processes running, which would keep the module in use.
 end_programs() {
 	local exe
 	for exe in /proc/[0-9]*/exe; do
@@ -33,7 +33,7 @@ end_programs() {
 	done
 }
 
-# tally: how many lines of a log say ok, not ok, and skip; "ok ... # skip" is the latter.
+# tally: counts the lines "ok", "not ok" and "skip" of a log; "ok ... # skip" is a skip.
 tally() {
 	awk '/^ok .*# *[Ss][Kk][Ii][Pp]/ || /^skip / { skipped++; next }
 		/^ok / { passed++ }
@@ -41,7 +41,7 @@ tally() {
 		END { print passed + 0, failed + 0, skipped + 0 }'
 }
 
-# as_known FAILED LOG: those that failed are all among those of which we know why.
+# as_known FAILED LOG: checks that all failed tests are in the list of known failures.
 as_known() {
 	local failed
 	failed=$(sed -nE 's/^not ok ([0-9]+ - )?//p' "$2")
@@ -65,7 +65,7 @@ for name in "$@"; do
 		rm -rf "$work/run"
 		[ -f "$counts" ] || tally <"$log" >"$counts"
 		read -r passed failed skipped <"$counts"
-		# One that stops short has failed, whatever it said until then.
+		# A run that stops early has failed, whatever it printed before.
 		if [ $status = 124 ] || [ $status = 137 ] || [ "$passed$failed" = 00 ]; then
 			failed=$((failed + 1))
 			echo "$passed $failed $skipped" >"$counts"

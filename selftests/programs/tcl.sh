@@ -20,7 +20,7 @@ build() {
 
 tests="event notify unixNotfy unixForkEvent socket chan io ioCmd exec async unixInit http"
 
-# uses WHICH: a shell that waits for events does so with that.
+# uses WHICH: checks that a shell waits for events with that interface.
 uses() {
 	local shell status
 	echo 'vwait forever' >waits.tcl
@@ -49,7 +49,7 @@ run() {
 		timeout 1200 ./tcltest ../tests/all.tcl -singleproc 0 -file "$test.test" -verbose bpse >log 2>&1
 		sed 's/^ok/  ok/; s/^not ok/  not ok/' log
 		sed -nE 's/^==== ([^ ]+) FAILED$/not ok \1/p' log
-		# One that does not come to its end counts as a failure.
+		# A test file that does not finish counts as a failure.
 		awk '/^all.tcl:\tTotal/ { print $5, $9, $7; ended = 1 } END { if (!ended) print 0, 1, 0 }' log >>sums
 	done
 	counted "$(awk '{ p += $1; f += $2; s += $3 } END { print p, f, s }' sums)"

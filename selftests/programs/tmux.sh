@@ -30,7 +30,7 @@ many_windows() {
 	done
 }
 
-# Their programs end, and so do they.
+# When the programs in the panes exit, the panes are closed.
 windows_end() {
 	local i
 	for i in $(seq 20); do
@@ -70,7 +70,7 @@ waits() {
 
 shell() { [ "$(tmux run-shell 'echo from a shell')" = 'from a shell' ]; }
 
-# A client that speaks its protocol is told what happens.
+# A client in control mode receives notifications.
 control() {
 	mkfifo commands
 	tmux -C attach -t a <commands >told &
@@ -86,7 +86,7 @@ control() {
 	grep -q '^%exit' told
 }
 
-# A client on a terminal shows what its pane shows, and ends when it is told to.
+# A client on a terminal shows the contents of its pane, and exits on request.
 terminal() {
 	tmux send-keys -t a:0 'clear; echo on-the''-terminal' Enter
 	mkfifo keys

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What the files of the programs, selftests/programs/NAME.sh, are made of. Each sets
-#   version    what it is called in the table
-#   package    Debian's source package, NAME unless said; empty if build() fetches the source; suite: of which
-#              suite, trixie unless said
-#   switch     by what it is built for kqueue, for the table
-#   native     what it uses on Linux otherwise
-#   what       what is run, and why there are differences
-#   builds     2 if it is built twice, 1 if it has all backends and chooses when it runs
+# Functions for the files of the programs, selftests/programs/NAME.sh. Each of these files sets
+#   version    the name of the program in the table
+#   package    the source package of Debian, by default NAME; empty if build() fetches the source;
+#              suite: its suite, by default trixie
+#   switch     how the program is built for kqueue, for the table
+#   native     the interface that it uses on Linux otherwise
+#   what       which tests are run, and the reasons for differences
+#   builds     2 if it is built twice, 1 if it contains all backends and selects one when it runs
 #   needs      other programs that it is built with
-#   host       Debian packages that building and running it take
-#   known      tests that fail on kqueue, of which "what" says why
-#   own        files of ours that are compiled with it
-#   minutes    how long one run may take
-# and has two functions:
-#   build WHICH    in a folder with its source; WHICH is kqueue or native. There are $include,
-#                  $library and $object, and step STEP COMMAND...
-#   run WHICH      in the guest, in an empty folder; the build is in $built. Prints the log of its
-#                  tests. If that has no lines "ok NAME", "not ok NAME" and "skip NAME" (or those of TAP), it calls
-#                  counted PASSED FAILED SKIPPED.
+#   host       Debian packages that are required to build and run it
+#   known      tests that fail with kqueue; "what" gives the reasons
+#   own        files of this project that are compiled with it
+#   minutes    the time limit of one run
+# and defines two functions:
+#   build WHICH    builds it in a directory with its source; WHICH is kqueue or native. It can use
+#                  $include, $library, $object, and step STEP COMMAND...
+#   run WHICH      runs its tests in the guest, in an empty directory; $built is the build. It prints
+#                  the log of the tests. If the log has no lines "ok NAME", "not ok NAME" and
+#                  "skip NAME" (or those of TAP), it calls counted PASSED FAILED SKIPPED.
 
-# describe NAME: reads the file of that program.
+# describe NAME: reads the file of the program.
 describe() {
 	package=$1 suite=trixie version=$1 switch= native=epoll what= builds=2 minutes=30
 	needs=() host=() own=() known=()
@@ -30,7 +30,7 @@ describe() {
 
 counted() { echo "$*" >"$counts"; }
 
-# expect NAME COMMAND...: a test of ours. Where it is not done after ten minutes it has failed.
+# expect NAME COMMAND...: runs a test of this project. It fails if it takes more than ten minutes.
 expect() {
 	local name=$1
 	shift
@@ -41,7 +41,7 @@ expect() {
 	fi
 }
 
-# eventually COMMAND...: waits until it succeeds, for two minutes at most.
+# eventually COMMAND...: repeats the command until it succeeds, for two minutes at most.
 eventually() {
 	local end=$((SECONDS + 120))
 	until "$@"; do
@@ -50,7 +50,7 @@ eventually() {
 	done
 }
 
-# requests COUNT AT-A-TIME URL [OPTION...]: all are answered, and well.
+# requests COUNT AT-A-TIME URL [OPTION...]: checks that all requests are answered successfully.
 requests() {
 	local count=$1 load=$2 url=$3
 	shift 3
@@ -59,13 +59,13 @@ requests() {
 		! grep -q '^Non-2xx' load || { cat load; false; }
 }
 
-# same URL FILE: the answer is what is in that file.
+# same URL FILE: checks that the response is the contents of the file.
 same() { timeout 300 busybox wget -q -O - "$1" | cmp - "$2"; }
 
-# listens PORT: somebody does.
+# listens PORT: checks that a process listens on the port.
 listens() { ss -Hltn "sport = :$1" | grep -q .; }
 
-# watches_with kqueue|epoll PID...: one of them has such a descriptor.
+# watches_with kqueue|epoll PID...: checks that one of the processes has such a descriptor.
 watches_with() {
 	local pid kind=/dev/kqueue
 	[ "$1" = kqueue ] || kind=eventpoll
@@ -76,7 +76,7 @@ watches_with() {
 	return 1
 }
 
-# gone PID...: they have ended, be it that nobody has waited for them.
+# gone PID...: checks that the processes have exited. They can be zombies.
 gone() {
 	local pid
 	for pid in "$@"; do
@@ -84,7 +84,7 @@ gone() {
 	done
 }
 
-# libevent_backend WHICH: what programs on libevent are to use.
+# libevent_backend WHICH: selects the backend of programs that use libevent.
 libevent_backend() {
 	local other
 	for other in EVPORT KQUEUE EPOLL DEVPOLL POLL SELECT; do

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (k) What those pay who have nothing to do with it: without the module, with it loaded, and with
-//! another process using all of its filters.
+//! (k) The cost for processes that do not use kqueues: without the module, with the module loaded,
+//! and while another process uses all of its filters.
 
 use crate::{
     measure::{Case, Stopwatch},
@@ -21,7 +21,7 @@ use std::{
     rc::Rc,
 };
 
-/// What a bystander does; called with a number of times.
+/// An operation of a bystander. It is called with the number of repetitions.
 type Deed = fn(usize);
 
 fn close(times: usize) {
@@ -43,7 +43,8 @@ fn fork(times: usize) {
     }
 }
 
-/// A program in memory that only exits: an ELF header, one segment that is all of it, and code.
+/// Creates a program in memory that only exits. It consists of an ELF header, one segment that
+/// covers the file, and code.
 const PROGRAM: &str = "/dev/shm/kqueue-bench-exit";
 
 #[cfg(target_arch = "x86_64")]
@@ -97,7 +98,7 @@ fn pipe(times: usize) {
     }
 }
 
-/// A process with a kqueue and something of each filter in it, while this lives.
+/// A process that has a kqueue with a knote of each filter, until this is dropped.
 struct Busy {
     pid: libc::pid_t,
     gate: Option<OwnedFd>,
@@ -125,7 +126,8 @@ fn everything() -> (Kqueue, Channel, File) {
 impl Busy {
     fn new() -> Self {
         let (ready, gate) = (Kind::Pipe.pair(), Kind::Pipe.pair());
-        // SAFETY: There is one thread. The child does as it does until it is told to end, and exits.
+        // SAFETY: There is one thread. The child does as it does until it is told to end, and
+        // exits.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let _kept = everything();

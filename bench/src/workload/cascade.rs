@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (e) Many pipes; each event of one passes a byte on to the next, as a server's clients would.
+//! (e) Many pipes. Each event of a pipe passes a byte on to the next pipe.
 
 use crate::{
     measure::{Case, Stopwatch},
@@ -30,7 +30,8 @@ fn index(pipes: &[Channel]) -> Index {
     Rc::new(index)
 }
 
-/// Nanoseconds for each byte that was passed on. `collect` calls with each reader that is ready.
+/// Returns the nanoseconds of each byte that was passed on. `collect` calls its argument with each
+/// reader that is ready.
 fn cascade(
     pipes: &[Channel],
     index: &Index,
@@ -76,7 +77,7 @@ fn by_kevent(queue: impl Kevents, pipes: Rc<Vec<Channel>>, writes: usize) -> imp
     }
 }
 
-/// No events: the program knows which pipe is next.
+/// Passes the bytes without events, since the program knows which pipe is next.
 pub(super) fn by_bytes(pipes: Rc<Vec<Channel>>, writes: usize) -> impl FnMut() -> f64 {
     let index = index(&pipes);
     move || {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (c) Collect what is ready among 10,000 that are not.
+//! (c) Collect ready descriptors among 10,000 that are not ready.
 
 use crate::{
     measure::{Case, Stopwatch},
@@ -12,7 +12,7 @@ use crate::{
 use kqueue::{ev, Event, Filter};
 use std::{os::fd::AsRawFd, rc::Rc};
 
-/// How often the ready ones are collected in one round.
+/// The number of collections in one round.
 const TIMES: usize = 50;
 
 fn by_kevent(
@@ -57,7 +57,7 @@ fn by_ring(channels: Rc<Vec<Channel>>, ready: usize) -> impl FnMut() -> f64 {
     move || collect(&channels[..ready], true, || ring.wait())
 }
 
-/// Nanoseconds for each event. Only the collecting counts.
+/// Returns the nanoseconds of each event. Only the collection is measured.
 fn collect(ready: &[Channel], edge: bool, mut wait: impl FnMut() -> usize) -> f64 {
     let mut watch = Stopwatch::default();
     if !edge {
@@ -84,7 +84,7 @@ fn collect(ready: &[Channel], edge: bool, mut wait: impl FnMut() -> usize) -> f6
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     for kind in Kind::ALL {
         let idle = scale.pick(10_000, 300);
-        // Not the system's first eventfd: of that one alone our counter is not sure yet.
+        // Not the first eventfd of the system, whose counter the module still reads as text.
         let _first = kind.pair();
         let channels: Rc<Vec<_>> = Rc::new((0..idle).map(|_| kind.pair()).collect());
         for edge in [false, true] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (f) An echo server: one thread serves, another has many connections and asks on all of them.
+//! (f) An echo server. One thread serves, and another one sends requests on many connections.
 
 use crate::{
     measure::{each, Case},
@@ -13,7 +13,8 @@ use std::{os::fd::AsRawFd, thread};
 
 const EVENTS: usize = 64;
 
-/// Nanoseconds for each request. `serve` waits, and calls with each connection that has one.
+/// Returns the nanoseconds of each request. `serve` waits, and calls its argument with each
+/// connection that has a request.
 fn echo(
     connections: usize,
     rounds: usize,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (m) Floors: what of the other side's cost is not its own, so that nobody can be below it. What is
-//! measured first is not kqueue here, but the same program with no events at all.
+//! (m) Lower bounds: the part of the cost that does not belong to the interface, so that no
+//! implementation can be below it. The first side is not kqueue here, but the same program without
+//! events.
 
 use super::{cascade, collect, pingpong};
 use crate::{
@@ -13,14 +14,14 @@ use crate::{
 use kqueue::{Event, Kqueue};
 use std::{os::fd::AsRawFd, rc::Rc, time::Duration};
 
-/// The least that an ioctl(2) takes: an unknown one, which the module refuses at once.
+/// The lower bound of an ioctl(2): an unknown one, which the module refuses at once.
 fn refused(kqueue: &Kqueue) {
     // SAFETY: No pointers.
     let ret = unsafe { libc::ioctl(kqueue.as_raw_fd(), 0) };
     assert_eq!(ret, -1);
 }
 
-/// The least that an epoll_wait(2) takes: one with no room, which the kernel refuses at once.
+/// The lower bound of an epoll_wait(2): one without room, which the kernel refuses at once.
 fn refused_wait(epoll: &Epoll) {
     // SAFETY: There is no room.
     let ret = unsafe { libc::epoll_wait(epoll.as_raw_fd(), std::ptr::null_mut(), 0, 0) };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (l) What one operation costs when there are many knotes.
+//! (l) The cost of one operation with many knotes.
 
 use crate::{
     measure::{each, Case},
@@ -10,7 +10,7 @@ use crate::{
 };
 use kqueue::{ev, note, Event, Filter, Kqueue};
 
-/// A kqueue with that many user events.
+/// Creates a kqueue with that many user events.
 fn with(count: usize) -> Kqueue {
     let queue = kqueue();
     let idents: Vec<_> = (0..count as u64).collect();
@@ -22,7 +22,7 @@ fn with(count: usize) -> Kqueue {
     queue
 }
 
-/// Triggers and collects some of them, far from each other.
+/// Triggers and collects some of the events, which are far from each other.
 fn trigger(queue: &Kqueue, count: usize, times: usize) -> f64 {
     let step = (count / 1000).max(1);
     each(times, || {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (n) Collect descriptors of every kind, in every state that is ready and stays so.
+//! (n) Collect descriptors of every kind, in every state that stays ready.
 
 use crate::{
     measure::{Case, Stopwatch},
@@ -21,10 +21,10 @@ use std::{
     rc::Rc,
 };
 
-/// How often the ready ones are collected in one round.
+/// The number of collections in one round.
 const TIMES: usize = 20;
 
-/// One descriptor that is ready, and what keeps it so.
+/// A ready descriptor, and the objects that keep it ready.
 struct Ready {
     watched: OwnedFd,
     _others: Vec<OwnedFd>,
@@ -293,7 +293,7 @@ fn by_epoll(all: Rc<Vec<Ready>>, what: For) -> impl FnMut() -> f64 {
 
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     for (state, what, make) in STATES {
-        // Not the system's first eventfd: of that one alone our counter is not sure yet.
+        // Not the first eventfd of the system, whose counter the module still reads as text.
         let _first = Kind::Eventfd.pair();
         for ready in [1, 16, scale.pick(256, 64)] {
             let all: Rc<Vec<Ready>> = Rc::new((0..ready).map(|_| make()).collect());

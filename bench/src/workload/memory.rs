@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (j) Memory of registrations that nothing happens to, in bytes.
+//! (j) Memory of idle registrations, in bytes.
 
 use crate::{
     measure::Case,
@@ -11,7 +11,8 @@ use crate::{
 use kqueue::{ev, Event, Filter};
 use std::{fs, os::fd::AsRawFd, rc::Rc, thread::sleep, time::Duration};
 
-/// Bytes that the kernel has allocated, when what is only cached is gone, and what goes later has gone.
+/// Returns the bytes that the kernel has allocated, after caches were dropped and deferred frees
+/// were done.
 fn allocated() -> i64 {
     let mut before = i64::MAX;
     loop {
@@ -47,7 +48,8 @@ fn allocated_now() -> i64 {
     of("Slab:") + of("VmallocUsed:") + of("Percpu:")
 }
 
-/// Bytes for each of `count` that `register` makes; what it gives is kept until then.
+/// Returns the bytes of each of the `count` registrations that `register` makes. Its result is kept
+/// until the measurement.
 fn bytes<R>(count: usize, register: impl FnOnce() -> R) -> f64 {
     let before = allocated();
     let kept = register();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The workloads, by the letters that `Documentation/performance.md` calls them.
+//! The workloads. Their letters are those of `Documentation/performance.md`.
 
 mod bystander;
 mod cascade;
@@ -20,8 +20,8 @@ mod timers;
 use crate::{measure::Case, Scale};
 use std::path::Path;
 
-/// Calls `run` with each case, one workload after the other, so that nothing of one is there when
-/// the next is measured.
+/// Calls `run` with each case, one workload after the other. Each workload has released everything
+/// before the next one is measured.
 pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: impl FnMut(Case)) {
     let wanted = |letter: char| only.is_none_or(|only| only.contains(letter));
     type Workload = fn(Scale, &mut dyn FnMut(Case));

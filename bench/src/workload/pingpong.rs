@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (d) Two threads wake each other, each through a queue of its own.
+//! (d) Two threads wake each other. Each waits on a queue of its own.
 
 use crate::{
     measure::{each, Case},
@@ -12,7 +12,7 @@ use crate::{
 use kqueue::{ev, Event, Filter};
 use std::{os::fd::AsRawFd, thread};
 
-/// Nanoseconds for a byte there and one back.
+/// Returns the nanoseconds of a byte in each direction.
 fn ping_pong(rounds: usize, waiter: impl Fn(&Channel) -> Box<dyn FnMut()> + Sync) -> f64 {
     let (there, back) = (Kind::Unix.pair(), Kind::Unix.pair());
     thread::scope(|scope| {
@@ -47,7 +47,7 @@ fn by_kevent<Q: Kevents + 'static>(rounds: usize, edge: bool, make: impl Fn() ->
     })
 }
 
-/// No events: who reads waits.
+/// Uses no events: the readers block in read(2).
 pub(super) fn by_bytes(rounds: usize) -> f64 {
     ping_pong(rounds, |_| Box::new(|| {}))
 }

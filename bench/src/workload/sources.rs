@@ -102,7 +102,7 @@ fn signals_by_signalfd(times: usize) -> impl FnMut() -> f64 {
     }
 }
 
-/// Processes that wait for a byte; all end when this is told to.
+/// Processes that wait for a byte and then exit.
 struct Children {
     pids: Vec<libc::pid_t>,
     gate: Option<OwnedFd>,
@@ -132,7 +132,7 @@ impl Children {
         }
     }
 
-    /// Has them end, and waits until they have, without reaping.
+    /// Makes the processes exit, and waits until they have, without reaping them.
     fn end(&mut self) {
         self.gate = None;
         for pid in &self.pids {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (i) Many threads wait on one queue; each event is for one of them.
+//! (i) Many threads wait on one queue. Each event is for one of them.
 
 use crate::{
     measure::{each, Case},
@@ -17,7 +17,7 @@ use std::{
 
 const CHANNELS: usize = 64;
 
-/// Nanoseconds for each event, all threads together. `work` serves until it is told to end.
+/// Returns the nanoseconds of each event over all threads. `work` serves until it is told to end.
 fn threads(
     threads: usize,
     events: usize,

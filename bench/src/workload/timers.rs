@@ -12,7 +12,7 @@ use kqueue::{ev, Event, Filter};
 use std::{os::fd::OwnedFd, thread::sleep, time::Duration};
 
 const EVENTS: usize = 256;
-/// They fire while nobody looks, all before the time that is slept.
+/// The timers fire while the program sleeps, all before the end of the sleep.
 const PERIOD: Duration = Duration::from_millis(1);
 const ALL_FIRED: Duration = Duration::from_millis(50);
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! A TCP echo server driven by nothing but a kqueue.
+//! A TCP echo server that uses only a kqueue.
 //!
-//! One `kevent()` call does all of a turn: it hands in the changes that the last
-//! events have led to, and brings the next events.
+//! Each turn of the loop is one `kevent()` call. It applies the changes that result from the last
+//! events, and returns the next events.
 //!
 //! - `EVFILT_READ` accepts connections and reads;
-//! - `EVFILT_WRITE` is added when a client does not take what is written, and
-//!   reading from it stops until it does;
-//! - `EVFILT_TIMER` closes a connection on which nothing moved for a whole period;
+//! - `EVFILT_WRITE` is added when a client does not read the replies, and reading
+//!   from that client stops until it does;
+//! - `EVFILT_TIMER` closes a connection that was idle for a whole period;
 //! - `EVFILT_USER` stops the server: SIGINT and SIGTERM trigger it.
 
 use anyhow::{Context, Result};
@@ -25,16 +25,16 @@ use std::{
 
 /// The ident of the user event that stops the server.
 const STOP: u64 = 0;
-/// How much of a client's data is kept before reading from it stops.
+/// The number of bytes that are buffered for a client before reading from it stops.
 const BUFFER: usize = 64 * 1024;
 
 #[derive(Parser)]
 #[command(about = "TCP echo server on a kqueue")]
 struct Options {
-    /// Port on 127.0.0.1; 0 takes any, and says which.
+    /// Port on 127.0.0.1; with 0 a free port is used and printed.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Closes a connection on which nothing moves for that many milliseconds.
+    /// Closes a connection that is idle for that many milliseconds.
     #[arg(long, default_value_t = 60_000)]
     idle: u32,
 }
@@ -42,11 +42,11 @@ struct Options {
 /// One client.
 struct Connection {
     stream: TcpStream,
-    /// Read, but not taken by the client yet.
+    /// Data that was read and not yet sent back.
     buffer: Vec<u8>,
-    /// It has sent all it will.
+    /// The client has shut down its sending side.
     ended: bool,
-    /// Something moved since the timer last expired.
+    /// Data was transferred since the timer expired last.
     active: bool,
 }
 
@@ -55,7 +55,7 @@ impl Connection {
         !self.buffer.is_empty()
     }
 
-    /// Writes what the client takes. False when the connection is over.
+    /// Writes as much as possible. Returns false when the connection is over.
     fn write(&mut self, stats: &mut Statistics) -> bool {
         while !self.buffer.is_empty() {
             match self.stream.write(&self.buffer) {
@@ -71,7 +71,8 @@ impl Connection {
         self.is_stalled() || !self.ended
     }
 
-    /// Reads and echoes until there is no more or the client stalls. False when it is over.
+    /// Reads and echoes until no data is left or the client stalls. Returns false when the
+    /// connection is over.
     fn read(&mut self, stats: &mut Statistics) -> bool {
         let mut chunk = vec![0; BUFFER];
         while !self.is_stalled() {
@@ -138,7 +139,7 @@ impl Server {
         }
     }
 
-    /// The descriptor's own events end with it; its timer is deleted.
+    /// Closing the descriptor ends its events. The timer has to be deleted.
     fn close(&mut self, fd: RawFd) {
         self.connections.remove(&fd);
         // What was to change for it is void: the number may be another's soon.
@@ -202,7 +203,7 @@ impl Server {
     }
 }
 
-/// Blocks the signals that stop the server, and has a thread wait for them.
+/// Blocks the signals that stop the server, and starts a thread that waits for them.
 fn trigger_on_signal(kqueue: Arc<Kqueue>) -> Result<()> {
     let mut signals = std::mem::MaybeUninit::uninit();
     // SAFETY: The set is initialised by `sigemptyset` before it is used.

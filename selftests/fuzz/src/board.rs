@@ -95,8 +95,8 @@ impl Board {
             ],
         );
         let memory = memory.expect("shared memory") as *const Board;
-        // SAFETY: New memory of that size, page-aligned, never unmapped; all of it is atomic numbers, for which zero
-        // is a value.
+        // SAFETY: New memory of that size, page-aligned, never unmapped; all of it is atomic
+        // numbers, for which zero is a value.
         unsafe { &*memory }
     }
 

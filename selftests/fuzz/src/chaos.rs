@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Wild rounds: threads and processes that do anything, and memory, descriptors and allocations that fail.
+//! Wild rounds: threads and processes that do anything, and memory, descriptors and allocations
+//! that fail.
 
 mod actor;
 mod fuse;
@@ -162,7 +163,8 @@ pub fn handle_signals() {
     let handler = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
     let actions = handled.iter().map(|&number| (number, handler));
     for (number, handler) in actions.chain(ignored.iter().map(|&n| (n, libc::SIG_IGN))) {
-        // SAFETY: A function that does nothing may run at any time. All-zero flags and mask are values.
+        // SAFETY: A function that does nothing may run at any time. All-zero flags and mask are
+        // values.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler;

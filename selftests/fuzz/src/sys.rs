@@ -9,8 +9,8 @@ pub type Fd = i32;
 
 /// Makes a system call; gives its result or the errno.
 ///
-/// A fuzzer passes what comes. What the kernel is to write to must be memory that is the caller's own, or nobody's;
-/// that is not for the compiler to check.
+/// A fuzzer passes what comes. What the kernel is to write to must be memory that is the caller's
+/// own, or nobody's; that is not for the compiler to check.
 pub fn call(number: libc::c_long, args: &[usize]) -> Result<usize, i32> {
     let arg = |at: usize| args.get(at).copied().unwrap_or(0);
     // SAFETY: As said above.

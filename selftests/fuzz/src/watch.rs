@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A round in processes of its own, which end with it, and somebody who waits no longer than so long for that.
+//! A round in processes of its own, which end with it, and somebody who waits no longer than so
+//! long for that.
 
 use crate::{board::Board, sys};
 use std::{fs, io::Read, os::unix::fs::OpenOptionsExt};
@@ -49,7 +50,8 @@ fn last_number(status: &str, name: &str) -> Option<i32> {
     line.split_whitespace().last()?.parse().ok()
 }
 
-/// What all threads of the process and of its descendants do: by what they said, and by what the kernel says.
+/// What all threads of the process and of its descendants do: by what they said, and by what the
+/// kernel says.
 fn describe(root: i32, board: &Board) -> String {
     let mut family = vec![root];
     let numbers = |path: &str| -> Vec<i32> {
@@ -100,8 +102,8 @@ fn tell_kernel(path: &str, text: String) {
     let _ = fs::write(path, text);
 }
 
-/// Runs `round` in a new process, which has process and mount namespaces of its own if that is possible, and waits
-/// for it. Nothing of it is left afterwards.
+/// Runs `round` in a new process, which has process and mount namespaces of its own if that is
+/// possible, and waits for it. Nothing of it is left afterwards.
 pub fn run(board: &Board, round: impl FnOnce() -> i32) -> Outcome {
     let is_root = sys::call(libc::SYS_geteuid, &[]) == Ok(0);
     let own = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
@@ -254,8 +256,8 @@ impl Log {
 #[derive(Default)]
 struct Found {
     reports: Vec<String>,
-    /// One of a list that was walked without RCU's protection: it counts if the module has a part in it, which the
-    /// stack tells that follows.
+    /// One of a list that was walked without RCU's protection: it counts if the module has a part
+    /// in it, which the stack tells that follows.
     unprotected: Option<String>,
 }
 

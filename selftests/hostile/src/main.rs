@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make test-hostile`: what an unprivileged user who means harm costs others.
+//! `make test-hostile`: measures the cost that an unprivileged attacker causes for other users.
 //!
-//! Each attack is made by a process of nobody's, once through kqueue and once through what Linux has
-//! anyway (epoll, inotify, signalfd, timerfd), with as much of it as that user may have. A bystander,
-//! root, does the same thing before it and during it. What that costs through kqueue must be at most a
-//! constant times the other.
+//! A process of user nobody makes each attack twice: through kqueue, and through another interface
+//! of Linux (epoll, inotify, signalfd, timerfd). It uses as much of each resource as the user may
+//! have. A bystander, which is root, does the same operation before and during the attack. The cost
+//! of the operation during the attack through kqueue must be at most a constant times the other
+//! cost.
 //!
-//! Run in a guest by `scripts/hostile.sh`, whose clock counts instructions, or on a machine that has
-//! the module and is there to be attacked, as root.
+//! `scripts/hostile.sh` runs this in a guest whose clock counts instructions. It can also be run as
+//! root on a test machine that has the module.
 
 mod attack;
 mod report;
@@ -18,14 +19,14 @@ mod sys;
 use clap::Parser;
 use report::Report;
 
-/// How large the attacks are.
+/// The size of the attacks.
 #[derive(Clone, Copy)]
 pub struct Scale {
     quick: bool,
 }
 
 impl Scale {
-    /// `full`, or a tenth of it if one only wants to know that it runs.
+    /// `full`, or a tenth of it to check that the attacks run.
     pub fn of(self, full: usize) -> usize {
         if self.quick {
             full.div_ceil(10)
@@ -38,10 +39,10 @@ impl Scale {
 #[derive(Parser)]
 #[command(about = "What a user who means harm costs others, through kqueue and without it")]
 struct Arguments {
-    /// Only attacks that have one of these in their names.
+    /// Runs only the attacks whose names contain one of these.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Small attacks, to see that it runs. Those that grow with their size are not found so.
+    /// Uses small attacks, to check that they run. They are too small to find costs that grow.
     #[arg(long)]
     quick: bool,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was measured, and what is allowed.
+//! The measurements, and their limits.
 
 use crate::{
     siege::{Assault, Attacker},
@@ -12,14 +12,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a bystander pays through kqueue at most, as a multiple of what the same user can make them pay without
-/// it; and what it pays at most if nothing else has such a thing, as a multiple of its cost alone.
+/// The largest permitted cost for a bystander, as a multiple of the cost through the other
+/// interface. If no such interface exists, it is a multiple of the cost without the attack.
 const FACTOR: f64 = 4.0;
 
-/// How much more each of twice as many costs, at most: linear, and the caches' part.
+/// The largest permitted ratio of the costs of each one among twice as many. It is above 1 because
+/// of the caches.
 const GROWTH: f64 = 1.5;
 
-/// The cost of a deed: the median of some times, and the worst.
+/// The cost of an operation: the median of several measurements, and the worst one.
 #[derive(Clone, Copy)]
 pub struct Cost {
     pub median: f64,
@@ -27,7 +28,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of what was measured.
+    /// Computes the cost from measurements.
     pub fn of(mut costs: Vec<f64>) -> Self {
         costs.sort_by(f64::total_cmp);
         Cost {
@@ -36,7 +37,7 @@ impl Cost {
         }
     }
 
-    /// Of doing something so many times, for who does it.
+    /// Measures an operation that is repeated, for the process that does it.
     pub fn of_deed(mut deed: impl FnMut()) -> Self {
         deed();
         Cost::of((0..TIMES).map(|_| time_of(&mut deed)).collect())
@@ -60,21 +61,21 @@ struct Row {
     most: f64,
 }
 
-/// An attack and what it is held against.
+/// An attack, and the attack with which it is compared.
 pub struct Siege<'a> {
-    /// What is attacked with, as a sentence's subject.
+    /// The objects of the attack, as a noun.
     pub attack: &'a str,
-    /// What the bystander does.
+    /// The operation of the bystander, as a verb.
     pub bystander: &'a str,
     /// The attack through kqueue.
     pub kqueue: &'a dyn Fn() -> Assault,
-    /// The same through what there is otherwise.
+    /// The attack through the other interface.
     pub native: Option<&'a dyn Fn() -> Assault>,
-    /// A cost that does not matter.
+    /// A cost that is always permitted.
     pub floor: f64,
 }
 
-/// How often a bystander does its deed.
+/// The number of times that a bystander does its operation.
 const TIMES: usize = 31;
 
 /// All results.
@@ -85,11 +86,11 @@ pub struct Report {
     name: &'static str,
 }
 
-/// An attack: it is given a folder, and reports.
+/// An attack. It gets a directory and the report.
 pub type Attack = fn(&mut Report, &Path, Scale);
 
 impl Report {
-    /// Makes one attack, and survives its failure.
+    /// Makes one attack. A failure of the attack does not end the program.
     pub fn attack(
         &mut self,
         name: &'static str,
@@ -147,7 +148,8 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// A bystander does something alone, and under each attack. Before it does so the attacker acts.
+    /// Measures an operation of a bystander alone and under each attack. The attacker acts before
+    /// each operation.
     pub fn besiege(&mut self, siege: &Siege<'_>, mut deed: impl FnMut(&mut Attacker)) {
         let mut measure = |assault: &dyn Fn() -> Assault| {
             let mut attacker = Attacker::start(assault);
@@ -169,7 +171,7 @@ impl Report {
         self.add(texts, Some(alone), kqueue, native, siege.floor);
     }
 
-    /// An attacker does something that others wait for, as they wait for a lock or an interrupt.
+    /// Measures an operation of the attacker for which others wait, as for a lock or an interrupt.
     pub fn hold_up(&mut self, siege: &Siege<'_>) {
         let measure = |assault: &dyn Fn() -> Assault| {
             let mut attacker = Attacker::start(assault);
@@ -185,7 +187,7 @@ impl Report {
         self.add(texts, None, kqueue, native, siege.floor);
     }
 
-    /// What something costs of `size`, and of twice as many: each of them the same.
+    /// Measures the cost of each one among `size`, and among twice as many. Both must be the same.
     pub fn growth(
         &mut self,
         (attack, bystander): (&str, &str),
@@ -213,14 +215,14 @@ impl Report {
         });
     }
 
-    /// Fails if an attacker has kept a bystander from something.
+    /// Fails if an attacker has prevented an operation of a bystander.
     pub fn require(&mut self, what: &str, holds: bool) {
         if !holds {
             self.failures.push(format!("{}: {what}", self.name));
         }
     }
 
-    /// As `Documentation/security.md` has it.
+    /// Prints the table of `Documentation/security.md`.
     pub fn table(&self) -> String {
         let mut text = String::new();
         text += "| Attack | Bystander | Alone | kqueue | Otherwise | Ratio | At most |\n";
@@ -245,7 +247,8 @@ impl Report {
         text
     }
 
-    /// Says what was too much, in the words of the other tests; true if there was something.
+    /// Prints the costs that exceed their limits in the format of the other tests. Returns true if
+    /// there are any.
     pub fn print_failures(&self) -> bool {
         for failure in &self.failures {
             println!("not ok hostile::{failure}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The attacker: a process of nobody's.
+//! The attacker, which is a process of user nobody.
 
 use crate::sys;
 use kqueue::{Event, Kqueue};
@@ -13,19 +13,19 @@ use std::{
     time::Duration,
 };
 
-/// A signal that attackers do nothing about.
+/// A signal that attackers ignore.
 pub const SIGNAL: i32 = libc::SIGUSR2;
 
-/// What an attacker has come to.
+/// The result of an assault.
 pub struct Assault {
     /// How many it has.
     made: usize,
-    /// What it does when it is told to, and what that has cost.
+    /// The operation that the attacker does when requested, which returns its cost.
     act: Box<dyn FnMut() -> f64>,
 }
 
 impl Assault {
-    /// It has so many, and keeps them.
+    /// The attacker has that many objects and keeps them.
     pub fn of(made: usize, kept: impl Any) -> Self {
         Assault {
             made,
@@ -36,7 +36,7 @@ impl Assault {
         }
     }
 
-    /// It has so many, and does that when it is told to.
+    /// The attacker has that many objects, and does an operation when requested.
     pub fn acting(made: usize, act: impl FnMut() -> f64 + 'static) -> Self {
         Assault {
             made,
@@ -46,8 +46,8 @@ impl Assault {
 }
 
 impl Assault {
-    /// It has so many in those kqueues, and collects all events of them when it is told to, so that what is watched
-    /// is news again. They are not level-triggered.
+    /// The attacker has that many knotes in those kqueues. When requested it collects all events,
+    /// so that the knotes report again. They are not level-triggered.
     pub fn collecting(made: usize, kqueues: Vec<Kqueue>, kept: impl Any) -> Self {
         let mut events = vec![Event::default(); 256];
         Assault::acting(made, move || {
@@ -63,7 +63,7 @@ impl Assault {
         })
     }
 
-    /// The same of descriptors that events are read from, and which do not block.
+    /// The same with non-blocking descriptors from which events are read.
     pub fn reading(made: usize, descriptors: Vec<OwnedFd>) -> Self {
         let mut files: Vec<File> = descriptors.into_iter().map(File::from).collect();
         let mut bytes = vec![0; 1 << 16];
@@ -76,7 +76,7 @@ impl Assault {
     }
 }
 
-/// Makes up to `most` of something, until it is refused: those that were made.
+/// Creates up to `most` objects until one is refused. Returns those that were created.
 pub fn as_many<T>(most: usize, make: impl FnMut(usize) -> std::io::Result<T>) -> Vec<T> {
     (0..most).map(make).map_while(Result::ok).collect()
 }
@@ -98,7 +98,7 @@ fn pipe() -> (File, File) {
     (reader.into(), writer.into())
 }
 
-/// The child: makes its assault, and acts once for each order until there are no more.
+/// The child makes its assault, and then acts once for each request until there are no more.
 fn serve(mut orders: File, mut answers: File, prepare: impl FnOnce() -> Assault) {
     let mut assault = prepare();
     let mut answer = assault.made as f64;
@@ -118,7 +118,7 @@ fn serve(mut orders: File, mut answers: File, prepare: impl FnOnce() -> Assault)
 }
 
 impl Attacker {
-    /// Starts one, and waits until it has all it can have.
+    /// Starts an attacker, and waits until it has everything that it can have.
     pub fn start(prepare: impl FnOnce() -> Assault) -> Self {
         let (orders, give_orders) = pipe();
         let (get_answers, answers) = pipe();
@@ -153,13 +153,13 @@ impl Attacker {
         f64::from_ne_bytes(bytes)
     }
 
-    /// Has it act: what that has cost.
+    /// Makes the attacker act, and returns the cost.
     pub fn act(&mut self) -> f64 {
         self.orders.write_all(&[0]).expect("the attacker");
         self.answer()
     }
 
-    /// Has it end: how long until it has, with all that it had.
+    /// Ends the attacker. Returns the time until it and all of its objects are gone.
     pub fn end(self) -> f64 {
         let Attacker { pid, orders, .. } = self;
         let start = sys::time();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! System calls, and where the attacks take place.
+//! System calls, and the directory of the attacks.
 
 use kqueue::{Event, Kqueue};
 use std::{
@@ -11,13 +11,13 @@ use std::{
     path::PathBuf,
 };
 
-/// The attacker's user and group: nobody.
+/// The user and the group of the attacker: nobody.
 const NOBODY: u32 = 65534;
 
-/// As many descriptors as a process of an ordinary user may have where systemd sets that.
+/// The limit of descriptors of an ordinary user's process under systemd.
 const DESCRIPTORS: u64 = 1 << 19;
 
-/// What a system call gave.
+/// Returns the result of a system call.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn checked(result: impl Into<i64>) -> io::Result<i64> {
     }
 }
 
-/// A new descriptor that a system call gave.
+/// Takes ownership of a descriptor that a system call returned.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub fn owned(result: impl Into<i64>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A pipe: where bytes come out, and where they go in.
+/// Creates a pipe. Returns its read end and its write end.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
     // SAFETY: Room for two descriptors.
@@ -52,13 +52,13 @@ pub fn pipe() -> (OwnedFd, OwnedFd) {
     )
 }
 
-/// Another descriptor of the same open file.
+/// Duplicates a descriptor.
 pub fn dup(fd: &impl AsRawFd) -> OwnedFd {
     // SAFETY: The arguments are numbers.
     owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 64) }).expect("dup")
 }
 
-/// A kqueue, and nothing else that stays open.
+/// Creates a kqueue by opening the device, so that no other descriptor stays open.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn kqueue() -> io::Result<Kqueue> {
     Ok(OwnedFd::from(opened).into())
 }
 
-/// Makes one change; gives why it is refused.
+/// Applies one change, and returns the error if it is refused.
 ///
 /// # Errors
 ///

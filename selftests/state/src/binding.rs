@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A binding against the close of its descriptor, as `engine/close/mod.rs` has them: each writes, then looks for what the
-//! other writes.
+//! A binding and the close of its descriptor, as in the module's `engine/close`. Each side writes its
+//! own word, and then reads the word of the other side.
 
 use loom::{
     sync::{
@@ -14,13 +14,13 @@ use loom::{
     thread,
 };
 
-/// A descriptor, and a bucket for its file.
+/// A descriptor, and the hash bucket of its file.
 struct World {
-    /// The slot of the table has the file.
+    /// True while the slot of the table has the file.
     slot: AtomicBool,
-    /// What the probe looks at without the lock: the bucket is not empty.
+    /// True while the bucket is not empty. The probe reads this without the lock.
     bucket: AtomicBool,
-    /// A knote is in the bucket, under its lock.
+    /// True while a knote is in the bucket. The lock of the bucket protects this.
     bound: Mutex<bool>,
     retired: AtomicBool,
     barriers: bool,
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// `EV_ADD`: false is `EBADF`.
+    /// `EV_ADD`. Returns false for `EBADF`.
     fn bind(&self) -> bool {
         let mut bound = self.bound.lock().unwrap();
         *bound = true;
@@ -42,7 +42,7 @@ impl World {
         self.slot.load(Relaxed)
     }
 
-    /// close(2): the slot is emptied (`rcu_assign_pointer`), then the probe runs.
+    /// close(2): clears the slot (`rcu_assign_pointer`), then runs the probe.
     fn close(&self) {
         self.slot.store(false, Release);
         self.barrier();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A scheduler: tasks that run or do not, and wake-ups.
+//! A model of the scheduler: tasks, their states, and wake-ups.
 
 use core::ffi::{c_int, c_void};
 use loom::{
@@ -15,11 +15,11 @@ struct Run {
     running: bool,
     /// A signal is pending.
     signal: bool,
-    /// The sleep's time is over.
+    /// The timeout of the sleep has expired.
     timed_out: bool,
 }
 
-/// A task, which is there for as long as somebody has a reference: the test, until all is over.
+/// A task. The test holds a reference until all threads have ended.
 #[allow(non_camel_case_types)]
 pub(crate) struct task_struct {
     pub(crate) timer_slack_ns: u64,
@@ -27,7 +27,7 @@ pub(crate) struct task_struct {
     woken: Condvar,
 }
 
-/// A handle of one.
+/// A reference to a task.
 #[derive(Clone)]
 pub(crate) struct Task(Arc<task_struct>);
 
@@ -47,7 +47,7 @@ impl Task {
         }))
     }
 
-    /// This thread is that task from here on.
+    /// Makes the calling thread this task.
     pub(crate) fn enter(&self) {
         CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
     }
@@ -64,12 +64,13 @@ impl Task {
         self.0.run.lock().unwrap().running = running;
     }
 
-    /// Sends it a signal.
+    /// Sends the task a signal.
     pub(crate) fn signal(&self) {
         self.wake(|run| run.signal = true);
     }
 
-    /// Its timer fires, if it sleeps; else it finds the time over when it does.
+    /// Fires the task's timer. If the task does not sleep, its next sleep finds the timeout
+    /// expired.
     pub(crate) fn time_out(&self) {
         self.wake(|run| run.timed_out = true);
     }
@@ -106,7 +107,8 @@ pub(crate) unsafe fn ktime_get() -> i64 {
     0
 }
 
-/// `schedule_hrtimeout_range()`: sleeps unless woken since the state was set, or a signal is pending.
+/// `schedule_hrtimeout_range()`: sleeps, unless the task was woken since it set its state or a
+/// signal is pending.
 ///
 /// # Safety
 ///
@@ -125,7 +127,7 @@ pub(crate) unsafe fn schedule_hrtimeout_range(_at: *mut i64, _slack: u64, _mode:
     }
 }
 
-/// The part of a wait queue's entry that its wake function looks at.
+/// The part of a wait queue entry that its wake function uses.
 #[allow(non_camel_case_types)]
 pub(crate) struct wait_queue_entry {
     pub(crate) private: *mut c_void,

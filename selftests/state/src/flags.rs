@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `maybe_pending` and `closed_or_deferred` of `rust/engine/kqueue/mod.rs`: written under the spin lock, read without it. The flag is the
-//! module's own.
+//! `maybe_pending` and `closed_or_deferred` of `engine::kqueue`: written under the spin lock, read
+//! without it. The flag is the module's own.
 
 use crate::sys::lock::flag::Flag;
 use loom::{
@@ -15,7 +15,7 @@ use loom::{
     thread,
 };
 
-/// What the spin lock guards.
+/// The data that the spin lock protects.
 #[derive(Default)]
 struct Ready {
     in_list: bool,
@@ -30,9 +30,9 @@ impl Ready {
     }
 }
 
-/// A kqueue with one level-triggered knote, which is ready once it has fired.
+/// A kqueue with one level-triggered knote, which is ready once its source has fired.
 struct Kqueue {
-    /// The mutex: how many knotes there are in the table.
+    /// The number of knotes in the table. The mutex protects it.
     table: Mutex<u32>,
     ready: Mutex<Ready>,
     maybe_pending: Flag,
@@ -59,7 +59,7 @@ impl Kqueue {
         self.maybe_pending.is_set() || self.closed_or_deferred.is_set()
     }
 
-    /// A scan that takes the knote off the list, runs its filter, reports it, and puts it back.
+    /// A scan that removes the knote from the list, runs its filter, reports it, and requeues it.
     fn scan(&self) -> u32 {
         let _table = self.table.lock().unwrap();
         {
@@ -78,7 +78,8 @@ impl Kqueue {
         1
     }
 
-    /// The same at a glance, of one that is not ready any more: it is taken off.
+    /// A scan that evaluates the knote under the spin lock, finds it not ready, and removes it from
+    /// the list.
     fn glance_at_nothing(&self) {
         let _table = self.table.lock().unwrap();
         let mut ready = self.ready.lock().unwrap();
@@ -86,7 +87,7 @@ impl Kqueue {
         self.maybe_pending.set(ready.pending());
     }
 
-    /// Adds a knote, if the kqueue was not closed.
+    /// Adds a knote unless the kqueue was closed.
     fn register(&self) -> bool {
         let mut table = self.table.lock().unwrap();
         if self.closed_or_deferred.is_set() && !self.admit(&mut table) {
@@ -96,7 +97,7 @@ impl Kqueue {
         true
     }
 
-    /// Takes adopted knotes into the table; false if the kqueue was closed.
+    /// Adds deferred knotes to the table. Returns false if the kqueue was closed.
     fn admit(&self, table: &mut u32) -> bool {
         let mut ready = self.ready.lock().unwrap();
         if ready.closed {
@@ -107,7 +108,7 @@ impl Kqueue {
         true
     }
 
-    /// A fork makes a knote.
+    /// A fork creates a knote.
     fn adopt(&self) -> bool {
         let mut ready = self.ready.lock().unwrap();
         if ready.closed {
@@ -118,7 +119,7 @@ impl Kqueue {
         true
     }
 
-    /// Ends all knotes.
+    /// Deletes all knotes.
     fn terminate(&self) {
         {
             let mut ready = self.ready.lock().unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the module has bindgen make of its own C.
+//! The functions that bindgen generates from the C code of the module.
 
 use crate::bindings::Task;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A knote's states, a scan's ways with them, and one sleeper.
+//! The states of a knote, the operations of a scan on them, and one waiting thread.
 //!
-//! Around the module's own [`State`] stand the kqueue's two locks, its list and its wait, in the words of
-//! `rust/engine/kqueue/mod.rs`.
+//! [`State`] is the module's own. The two locks of the kqueue, its ready list and its wait are modelled
+//! in the terms of the module.
 
 use crate::engine::state::{State, Take};
 use loom::{
@@ -17,12 +17,12 @@ use loom::{
     thread,
 };
 
-/// What the spin lock guards: one knote's state and the list, which holds it or not.
+/// The data that the spin lock protects: the state of one knote, and whether it is in the list.
 #[derive(Default)]
 struct Ready {
     state: State,
     in_list: bool,
-    /// The scan has yet to see it: it was in the list when that began.
+    /// True if the knote was in the list when the scan began, and the scan has not reached it yet.
     unseen: bool,
     in_flight: u32,
     wake_ups: u32,
@@ -39,7 +39,7 @@ impl Ready {
     }
 }
 
-/// What the mutex guards.
+/// The data that the mutex protects.
 #[derive(Default)]
 struct Table {
     removed: bool,
@@ -53,15 +53,16 @@ enum Kind {
     Dispatch,
 }
 
-/// A kqueue with one knote, whose source counts how often it fired.
+/// A kqueue with one knote. The source of the knote counts how often it has fired.
 struct Kqueue {
     kind: Kind,
     table: Mutex<Table>,
     ready: Mutex<Ready>,
-    /// Who is in the queue of sleepers, which has another lock. Whoever gets in looks at the list after
-    /// that, and who changes the list asks for sleepers after that, both under the spin lock.
+    /// The waiting threads, which another lock protects. A thread checks the list after it has
+    /// queued itself. A thread that changes the list checks for waiting threads afterwards. Both
+    /// hold the spin lock.
     sleepers: AtomicU32,
-    /// Fired and not reported; as a timer's expirations.
+    /// The number of events that were not reported, like the expirations of a timer.
     count: AtomicU32,
     reported: AtomicU32,
 }
@@ -78,7 +79,7 @@ impl Kqueue {
         })
     }
 
-    /// The source fires, in any context: no mutex.
+    /// The source fires. This happens in any context, so it does not take the mutex.
     fn fire(&self) {
         self.count.fetch_add(1, SeqCst);
         self.activate();
@@ -98,7 +99,7 @@ impl Kqueue {
         }
     }
 
-    /// Gives how often the knote was reported: by one scan, at most once.
+    /// Returns how often the knote was reported, which is at most once for one scan.
     fn scan(&self) -> u32 {
         let mut table = self.table.lock().unwrap();
         {
@@ -119,7 +120,7 @@ impl Kqueue {
         reports
     }
 
-    /// The same for a filter that tells at a glance: all of it under the spin lock.
+    /// A scan of a filter that is evaluated under the spin lock.
     fn glance(&self) -> u32 {
         let _table = self.table.lock().unwrap();
         let mut ready = self.ready.lock().unwrap();
@@ -142,7 +143,8 @@ impl Kqueue {
         1
     }
 
-    /// A glance whose event cannot be copied out: taken back, all under one round of the mutex.
+    /// Such a scan whose event cannot be copied out. It puts the event back before it releases the
+    /// mutex.
     fn glance_that_faults(&self) {
         let _table = self.table.lock().unwrap();
         let dispatched = self.kind == Kind::Dispatch;
@@ -205,7 +207,7 @@ impl Kqueue {
         }
     }
 
-    /// The descriptor was closed: no mutex.
+    /// The descriptor is closed. This does not take the mutex.
     fn retire(&self) {
         let mut ready = self.ready.lock().unwrap();
         if ready.state.delete() {
@@ -233,7 +235,7 @@ impl Kqueue {
         }
     }
 
-    /// A change marks the knote active without a look; there is no scan after all.
+    /// A change marks the knote active without an evaluation, and no scan follows.
     fn change_unseen(&self) {
         let _table = self.table.lock().unwrap();
         {
@@ -261,7 +263,7 @@ impl Kqueue {
         self.change(false, true);
     }
 
-    /// kevent() with no time limit, up to where it would sleep: true if it does.
+    /// kevent() without a timeout, up to the point where it sleeps. Returns true if it sleeps.
     fn scan_or_sleep(&self) -> bool {
         if self.scan() > 0 {
             return false;
@@ -274,7 +276,7 @@ impl Kqueue {
         sleeps
     }
 
-    /// Nobody may sleep while something is pending and no wake-up is on its way.
+    /// Checks that no thread sleeps while an event is pending and no wake-up has been sent.
     fn check_sleepers(&self) {
         let ready = self.ready.lock().unwrap();
         if ready.pending() && self.sleepers.load(Relaxed) > 0 {
@@ -283,7 +285,7 @@ impl Kqueue {
     }
 }
 
-/// Runs two or three threads in all orders, then `check`.
+/// Runs two or three threads in all interleavings, and then `check`.
 fn model(kind: Kind, threads: &'static [fn(&Kqueue)], check: fn(&Kqueue)) {
     loom::model(move || {
         let kqueue = Kqueue::new(kind);

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is left to the owner of the mutex by those who may not wait for it, as a closing task that cannot remove a
-//! knote: it is put into a list without a lock, and taken out by who has the mutex. The flag that says so is the
-//! module's own, `Kqueue::owed`.
+//! Work that is left to the owner of the mutex by a thread that must not wait for it, such as a
+//! closing task that has to remove a knote. The thread adds the work to a lock-free list, and the
+//! owner of the mutex takes it from there. The flag is the module's own.
 //!
-//! Who leaves it: adds to the list; sets the flag; full barrier; tries the mutex once, and does it if that is free.
-//! Who has the mutex: releases it; full barrier; looks at the flag, and tries the mutex again if it is set. Who then
-//! has it clears the flag; full barrier; takes all.
+//! The thread that leaves work adds it to the list, sets the flag, executes a full barrier, and
+//! tries the mutex once. If the mutex is free, the thread does the work itself.
+//!
+//! The owner releases the mutex, executes a full barrier, and reads the flag. If the flag is set,
+//! it tries the mutex again. The thread that then has the mutex clears the flag, executes a full
+//! barrier, and takes everything from the list.
 
 use crate::sys::lock::flag::Flag;
 use loom::{
@@ -21,12 +24,12 @@ use loom::{
     thread,
 };
 
-/// What a variant of the protocol has.
+/// A variant of the protocol.
 #[derive(Clone, Copy)]
 struct Variant {
-    /// Full barriers where the text above has them.
+    /// True if the variant has the full barriers of the description above.
     barriers: bool,
-    /// And one between the list and the flag.
+    /// True if the variant also has a barrier between the list and the flag.
     barrier_of_list: bool,
 }
 
@@ -36,11 +39,11 @@ const RIGHT: Variant = Variant {
 };
 
 struct Kqueue {
-    /// The mutex; taken to begin with.
+    /// The mutex, which is held at the beginning.
     locked: AtomicBool,
-    /// Under it: how many knotes were removed.
+    /// The number of removed knotes. The mutex protects it.
     removed: UnsafeCell<usize>,
-    /// The list: how many are in it.
+    /// The number of entries of the list.
     left: AtomicUsize,
     owed: Flag,
     variant: Variant,
@@ -64,7 +67,7 @@ impl Kqueue {
         self.locked.store(false, Release);
     }
 
-    /// Does what was left, unless somebody else has the mutex.
+    /// Does the remaining work, unless another thread has the mutex.
     fn settle(&self) {
         while self.try_lock() {
             self.owed.set(false);
@@ -82,7 +85,7 @@ impl Kqueue {
         }
     }
 
-    /// Every release of the mutex.
+    /// Releases the mutex. Every release is done by this function.
     fn release(&self) {
         self.unlock();
         self.barrier();
@@ -91,7 +94,7 @@ impl Kqueue {
         }
     }
 
-    /// A closed descriptor's knote is to be removed, without waiting.
+    /// Removes the knote of a closed descriptor without waiting.
     fn leave(&self) {
         self.left.fetch_add(1, Release);
         if self.variant.barrier_of_list {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Protocols of the module's, checked by loom over all interleavings of two to four threads, and over all that the memory
-//! model lets them see.
+//! Protocols of the module, which loom checks over all interleavings of two to four threads, and
+//! over all values that the memory model allows them to read.
 //!
 //! [`State`](engine::state::State), [`Flag`](sys::lock::flag::Flag) and [`Sleepers`](engine::sleepers::Sleepers) are the module's
-//! own files. Around them, and where a protocol is between pieces of the kernel, stands as much of the rest as it
-//! takes, in the words of the module. Where barriers matter a test shows that the model fails without them.
+//! own files. The rest that a protocol needs, such as parts of the kernel, is modelled in the terms
+//! of the module. Where barriers matter, a test shows that the model fails without them.
 #![cfg(test)]
 
 // What the module's files find by these names.
@@ -28,11 +28,11 @@ mod pollfree;
 mod sleeping;
 
 mod ffi {
-    //! C's types.
+    //! The types of C.
     pub(crate) use core::ffi::c_int;
 }
 
-/// The current task, as the `kernel` crate has it.
+/// The current task, with the interface of the `kernel` crate.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! current {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A queue that is given up (`POLLFREE`) against who leaves it, as `Entry` of `sys/file/poll.rs` does: the entry names its
-//! queue until it is off it.
+//! A wait queue that is freed (`POLLFREE`) while a thread removes its entry, as `Entry` of the
+//! module's `sys/file/poll.rs` does. The entry points to its queue until it is removed from it.
 
 use loom::{
     cell::UnsafeCell,
@@ -15,16 +15,16 @@ use loom::{
     thread,
 };
 
-/// A wait queue, which is freed by RCU once it was given up.
+/// A wait queue, which is freed by RCU after `POLLFREE`.
 struct Queue {
-    /// Its lock; the entry is in the list.
+    /// True while the entry is in the list. The lock of the queue protects this.
     linked: Mutex<bool>,
     freed: AtomicBool,
 }
 
-/// The entry. Its links are in memory that its owner frees once it is detached.
+/// The entry. Its owner frees the memory of its links after it is detached.
 struct Entry {
-    /// It names a queue.
+    /// True while the entry points to a queue.
     head: AtomicBool,
     links: UnsafeCell<()>,
 }
@@ -32,13 +32,13 @@ struct Entry {
 struct World {
     queue: Queue,
     entry: Entry,
-    /// RCU: how many are in a read-side critical section that began before the grace period.
+    /// The number of RCU read-side critical sections that began before the grace period.
     readers: AtomicUsize,
     given_up: Ordering,
 }
 
 impl World {
-    /// The source wakes its queue for the last time, then waits for a grace period and frees it.
+    /// The source wakes its queue for the last time, waits for a grace period, and frees the queue.
     fn give_up(&self) {
         {
             let mut linked = self.queue.linked.lock().unwrap();
@@ -50,14 +50,14 @@ impl World {
                 self.entry.head.store(false, self.given_up);
             }
         }
-        // The grace period: a reader that came before is waited for, one that comes later sees what was written before
-        // it. (If there is one the queue stays, in that order of events.)
+        // The grace period: a reader that came before is waited for, one that comes later sees what
+        // was written before it. (If there is one the queue stays, in that order of events.)
         if self.readers.fetch_add(0, Ordering::AcqRel) == 0 {
             self.queue.freed.store(true, Ordering::Relaxed);
         }
     }
 
-    /// `Entry::detach`, then the entry is freed.
+    /// Runs `Entry::detach` and then frees the entry.
     fn detach(&self) {
         if self.entry.head.load(Acquire) {
             self.readers.fetch_add(1, Ordering::AcqRel);

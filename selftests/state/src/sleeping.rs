@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Several sleepers of one kqueue, who are woken one at a time, by the module's own `engine/sleepers.rs`.
+//! Several threads wait for one kqueue and are woken one at a time by the module's own
+//! `engine/sleepers.rs`.
 
 use crate::{
     bindings::Task,
@@ -14,7 +15,7 @@ use loom::{sync::Arc, thread};
 
 type Lock = Arc<IrqLock<Ready>>;
 
-/// An event comes.
+/// Makes an event pending.
 fn fire(lock: &Lock) {
     let mut ready = lock.lock();
     ready.pending += 1;
@@ -45,7 +46,7 @@ fn collect(lock: &Lock, deadline: Deadline) -> Wakeup {
     }
 }
 
-/// A thread that is that task, and collects.
+/// Starts a thread that is that task and collects an event.
 fn collector(lock: &Lock, task: &Task, deadline: Deadline) -> thread::JoinHandle<Wakeup> {
     let (lock, task) = (lock.clone(), task.clone());
     thread::spawn(move || {
@@ -82,7 +83,8 @@ fn each_event_ends_a_sleep() {
     });
 }
 
-/// One of two sleepers leaves, as something else wakes it; the one event that comes meanwhile is for whoever is left.
+/// One of two waiting threads leaves because it is woken by something else. An event that comes
+/// meanwhile must be collected by the other thread.
 fn one_leaves(wake: fn(&Task), deadline: Deadline) {
     model(move |lock, tasks| {
         let [leaves, stays] = tasks.each_ref();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's search tree (`rust/sys/memory/treap.rs`) against that of the standard library.
+//! The module's search tree (`sys/memory/treap.rs`), compared with that of the standard library.
 
 use crate::treap::{Item, Links, Root, Treap};
 use std::{cell::UnsafeCell, cmp::Ordering, collections::BTreeMap};
@@ -28,7 +28,7 @@ unsafe impl Item for Number {
     }
 }
 
-/// Adds, removes and finds at random; then takes all out from the front.
+/// Adds, removes and finds entries at random, and then removes all entries from the front.
 #[test]
 fn against_a_b_tree() {
     let root = Root::new();

@@ -2,7 +2,8 @@
 
 //! One thread of a wild round, or a child that it makes.
 //!
-//! A child is a copy of one thread among several: what it does needs no lock of the C library's, so no memory.
+//! A child is a copy of one thread among several: what it does needs no lock of the C library's, so
+//! no memory.
 
 use super::{
     kinds::KINDS,
@@ -57,7 +58,8 @@ const OF_CHILDREN: usize = 13;
 pub struct Profile([u32; ACTS.len()]);
 
 impl Profile {
-    /// That of the thread of this number: one makes traffic, one asks kqueues, others do what comes.
+    /// That of the thread of this number: one makes traffic, one asks kqueues, others do what
+    /// comes.
     pub fn of(number: u64, random: &mut Random) -> Self {
         let mut weights = [
             60, 12, 12, 4, 4, 1, 3, 2, 3, 2, 2, 2, 2, 6, 1, 1, 1, 2, 3, 4, 2, 2, 8,

@@ -106,7 +106,8 @@ impl Server {
         let mut words: Vec<u64> = Vec::new();
         let attributes = |node: u64| {
             let mode = if node == 1 { 0o040_777 } else { 0o100_666 };
-            // ino, size, blocks, three times, three fractions and the mode, links and uid, gid and rdev, block size.
+            // ino, size, blocks, three times, three fractions and the mode, links and uid, gid and
+            // rdev, block size.
             [node, SIZE, 1, 0, 0, 0, 0, mode << 32, 1, 0, 4096]
         };
         match code {

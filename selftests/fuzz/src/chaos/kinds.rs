@@ -116,7 +116,8 @@ pub const KINDS: &[(&str, Open)] = &[
     }),
 ];
 
-/// Sockets that are connected before they are used, and have not been: their name, family, type and protocol.
+/// Sockets that are connected before they are used, and have not been: their name, family, type and
+/// protocol.
 pub const BARE: [(&str, i32, i32, i32); 8] = [
     ("bare tcp", libc::AF_INET, libc::SOCK_STREAM, 0),
     ("bare tcp6", libc::AF_INET6, libc::SOCK_STREAM, 0),

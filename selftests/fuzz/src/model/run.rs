@@ -419,8 +419,8 @@ impl<'a> Run<'a> {
 
     /// The list where events go, `count` of them.
     fn list(&mut self, at: usize, count: usize) -> &mut [Event] {
-        // SAFETY: All lists are in memory of ours, which is large enough; there is no other reference to it. Any
-        // bits are events.
+        // SAFETY: All lists are in memory of ours, which is large enough; there is no other
+        // reference to it. Any bits are events.
         unsafe { std::slice::from_raw_parts_mut(at as *mut Event, count) }
     }
 

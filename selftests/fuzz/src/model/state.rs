@@ -2,7 +2,8 @@
 
 //! What a program may rely on: which events must come, which may, and which must not.
 //!
-//! Of what the kernel leaves open, such as when a pipe with half-used buffers has room again, the answer is
+//! Of what the kernel leaves open, such as when a pipe with half-used buffers has room again, the
+//! answer is
 //! [`Tri::Maybe`]. The manual is the judge, not the module's code.
 
 use super::op::{Change, Target, QUEUES, SLOTS};
@@ -224,7 +225,8 @@ impl Model {
         self.closes();
     }
 
-    /// Knotes whose number stands for another file, or for none, end; then files without a descriptor.
+    /// Knotes whose number stands for another file, or for none, end; then files without a
+    /// descriptor.
     fn closes(&mut self) {
         let slots = self.slots;
         for queue in &mut self.queues {
@@ -331,8 +333,8 @@ impl Model {
         }
     }
 
-    /// A write has found no room. Who writes to a pipe wakes its readers in any case, once they have asked to be told
-    /// of each write; `EPOLLET` reports the same.
+    /// A write has found no room. Who writes to a pipe wakes its readers in any case, once they
+    /// have asked to be told of each write; `EPOLLET` reports the same.
     pub fn refused(&mut self, slot: u8) {
         let Some(id) = self.file(slot) else { return };
         let File { object, .. } = self.files[id];
@@ -449,7 +451,8 @@ impl Model {
 
     // Changes.
 
-    /// The ident of a target, and whether it is one that the filter can be asked about in this model.
+    /// The ident of a target, and whether it is one that the filter can be asked about in this
+    /// model.
     pub fn ident(&self, change: &Change) -> Option<u64> {
         let first_queue = self.first_queue;
         match change.target {
@@ -483,7 +486,8 @@ impl Model {
         }
     }
 
-    /// Applies a change that was made between those times; the errno that it must give, 0 if it must work.
+    /// Applies a change that was made between those times; the errno that it must give, 0 if it
+    /// must work.
     pub fn apply(&mut self, queue: u8, change: &Change, event: &Event, times: (i64, i64)) -> i32 {
         let at = usize::from(queue);
         let target_file = match change.target {
@@ -754,8 +758,8 @@ impl Model {
         names.map(|knote| (knote.ident, knote.filter)).collect()
     }
 
-    /// A call has reported those events, between those times; `complete` if there was room for more. What is wrong
-    /// with that.
+    /// A call has reported those events, between those times; `complete` if there was room for
+    /// more. What is wrong with that.
     pub fn reported(
         &mut self,
         queue: u8,

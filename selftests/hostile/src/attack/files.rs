@@ -169,7 +169,8 @@ pub fn siblings(report: &mut Report, folder: &Path, scale: Scale) {
     });
 }
 
-/// Descriptors of the list of mounts, polled by an epoll: as many as there may be inotify instances.
+/// Descriptors of the list of mounts, polled by an epoll: as many as there may be inotify
+/// instances.
 fn mount_lists() -> Assault {
     let epoll = sys::epoll().expect("epoll");
     let lists = as_many(128, |_| {

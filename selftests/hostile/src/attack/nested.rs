@@ -140,7 +140,8 @@ fn epoll_add_to_top(width: usize) -> Assault {
     })
 }
 
-/// A dense graph, and what others wait for while it is checked for circles; and others' own nesting.
+/// A dense graph, and what others wait for while it is checked for circles; and others' own
+/// nesting.
 pub fn add(report: &mut Report, _: &Path, scale: Scale) {
     let width = scale.of(60);
     let through_kqueue = || add_to_top(width);

@@ -33,8 +33,8 @@ fn of_signal(signal: i32) -> Event {
     Event::new(signal as u64, Filter::SIGNAL, ev::ADD | ev::CLEAR)
 }
 
-/// Descriptors that tell of the attacker's signals, polled by an epoll: as many as there may be inotify
-/// instances.
+/// Descriptors that tell of the attacker's signals, polled by an epoll: as many as there may be
+/// inotify instances.
 fn signalfds() -> Assault {
     let epoll = sys::epoll().expect("epoll");
     let made = as_many(128, |_| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kqueue's spin lock guards, as far as sleepers care.
+//! A model of the data under the spin lock of a kqueue that waiting threads use.
 
 use super::{locks::Key, sleepers::Sleepers};
 use std::marker::PhantomData;

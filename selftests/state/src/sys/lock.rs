@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Locks.
+//! The files of the module that are checked, and models of the items that they import.
 
 #[path = "../../../../rust/sys/lock/flag.rs"]
 pub(crate) mod flag;
 
 pub(crate) mod irqlock {
-    //! A lock.
+    //! A model of a lock.
 
     use loom::sync::{Mutex, MutexGuard};
 
-    /// One that is not poisoned, since loom ends at the first panic.
+    /// A mutex without poisoning, since loom ends at the first panic.
     pub(crate) struct IrqLock<T>(Mutex<T>);
 
     impl<T> IrqLock<T> {
