@@ -31,8 +31,5 @@ say "manual and its examples"
 mandoc -Tlint -W warning Documentation/man/*
 scripts/manual.sh build/manual
 
-# Unsafe code is where STYLE of the folder says: hooks, and the ABI's transmutes.
-say "unsafe stays at the edge"
-strays=$(grep -rlE 'unsafe (\{|fn|extern)' rust --include='*.rs' |
-	grep -vE '^rust/(sys/|engine/|bindings_generated)' || true)
-[ -z "$strays" ] || die "unsafe code outside rust/sys and rust/engine: $strays"
+say "structure of the module: imports, unsafe code, size of files"
+scripts/floors.sh

@@ -27,8 +27,9 @@ eval "$assignments"
 mkdir -p "$out"
 
 if [ -z "$only" ]; then
-	say "the guest runner"
+	say "the checkers and the guest runner"
 	{
+		scripts/test-floors.sh
 		scripts/test-kcsan-filter.sh
 		scripts/test-guest.sh
 	} | tee "$out/runner"

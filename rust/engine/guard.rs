@@ -5,7 +5,7 @@
 //! Whoever releases the mutex then does what others have left to its owner ([`Kqueue::settle`]). The
 //! guard is one pointer, so that it is passed in a register: the kqueue is found from its mutex.
 
-use super::{knote_memory::Locks, kqueue::Kqueue, table::Knotes};
+use super::{kqueue::Kqueue, locks::Locks, table::Knotes};
 use crate::sys::lock::killable::{self, Killable};
 use core::{
     mem::ManuallyDrop,

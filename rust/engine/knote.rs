@@ -5,7 +5,7 @@
 pub(crate) use super::knote_memory::Knote;
 use super::{
     close::Bindings,
-    knote_memory::{Key, Keyed},
+    locks::{Key, Keyed},
     ops::{FileKind, Report},
     sleepers::WakeFlags, //
 };

@@ -10,30 +10,29 @@
 //!
 //! What one of a kqueue's two locks guards is got by showing what that lock guards itself: its
 //! [`Bodies`] or [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
-//! [`Key`] in there proves. (The `kernel` crate's `LockedBy` has one more pointer for each.)
+//! [`Key`](super::locks::Key) in there proves. (The `kernel` crate's `LockedBy` has one more pointer for each.)
 
 use super::{
     close::Bound,
     knote::{Bodies, Body},
     kqueue::{Kqueue, Ready},
+    locks::{Key, Keyed},
     ops::{FastPath, Filter},
     ready_list::{Links, Seen},
     sleepers::WakeFlags,
     state::State,
-    table::{Knotes, Table}, //
+    table::Table, //
 };
 use crate::sys::{
     file::{
         fdtable::{CurrentTable, Names},
         poll::Entry,
     },
-    lock::{irqlock::IrqLock, killable::KillableMutex},
     memory::slab::{self, Memory, Slab},
     time::hrtimer::{Expire, OwnedTimer, TimerOwner}, //
 };
 use core::{
     cell::UnsafeCell,
-    marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
     ptr::{self, NonNull},
     sync::atomic::AtomicU32, //
@@ -41,9 +40,7 @@ use core::{
 use kernel::{
     bindings,
     fs::File,
-    optional_name,
     prelude::*,
-    static_lock_class,
     sync::{
         aref::{ARef, AlwaysRefCounted},
         atomic::ordering,
@@ -52,64 +49,6 @@ use kernel::{
         Refcount, //
     },
 };
-
-/// Proves that a value is what the lock of that type guards in one certain kqueue.
-///
-/// # Invariants
-///
-/// No two of one type are alike.
-pub(crate) struct Key<L>(*const Locks, PhantomData<L>);
-
-// SAFETY: The address is only compared.
-unsafe impl<L> Send for Key<L> {}
-
-impl<L> Key<L> {
-    /// True if the other lock is that of the same kqueue.
-    #[inline]
-    pub(in crate::engine) fn is_with<M>(&self, other: &Key<M>) -> bool {
-        ptr::eq(self.0, other.0)
-    }
-}
-
-/// What a lock of a kqueue guards.
-pub(crate) trait Keyed: Sized {
-    /// The key that it was made with.
-    fn key(&self) -> &Key<Self>;
-}
-
-/// The two locks of a kqueue. Their order is in the crate's documentation.
-#[pin_data]
-pub(crate) struct Locks {
-    #[pin]
-    pub(crate) knotes: KillableMutex<Knotes>,
-    #[pin]
-    pub(crate) ready: IrqLock<Ready>,
-}
-
-impl Locks {
-    /// Locks around what is made with a key of each.
-    pub(crate) fn new(
-        knotes: impl FnOnce(Key<Table>, Key<Bodies>) -> Knotes,
-        ready: impl FnOnce(Key<Ready>) -> Ready,
-    ) -> impl PinInit<Self> {
-        // INVARIANT: Locks are pinned, and have one key of each type.
-        pin_init!(&this in Self {
-            knotes <- KillableMutex::new(
-                knotes(
-                    Key(this.as_ptr(), PhantomData),
-                    Key(this.as_ptr(), PhantomData),
-                ),
-                optional_name!("kqueue_knotes"),
-                static_lock_class!(),
-            ),
-            ready <- IrqLock::new(
-                ready(Key(this.as_ptr(), PhantomData)),
-                optional_name!("kqueue_ready"),
-                static_lock_class!(),
-            ),
-        })
-    }
-}
 
 /// A registered event, unique in its kqueue by (ident, filter).
 ///
@@ -334,7 +273,7 @@ impl Knote {
 
     #[inline]
     fn check_key<L>(&self, key: &Key<L>) {
-        assert!(ptr::eq(key.0, self.kqueue.locks()));
+        assert!(key.is_of(self.kqueue.locks()));
     }
 
     /// What the mutex guards.

@@ -11,8 +11,9 @@
 
 use super::{
     knote::{Bodies, Body},
-    knote_memory::{Keyed, Knote},
+    knote_memory::Knote,
     kqueue::Ready,
+    locks::Keyed,
     ops::FastPath,
     state::State, //
 };

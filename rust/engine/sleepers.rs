@@ -12,7 +12,7 @@
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{knote_memory::Key, kqueue::Ready};
+use super::{kqueue::Ready, locks::Key};
 use crate::{
     generated,
     sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},

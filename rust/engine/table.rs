@@ -9,8 +9,9 @@
 
 use super::{
     knote::{Bodies, Knote},
-    knote_memory::{Key, Place},
+    knote_memory::Place,
     limit::{Charge, User},
+    locks::Key,
     ops::Filter, //
 };
 use crate::sys::memory::random::random;

@@ -2,7 +2,7 @@
 
 //! What the `kernel` crate lacks: one file for each mechanism of the kernel.
 //!
-//! Nothing here knows what a kqueue is. Each file offers a safe interface over one mechanism, generic over its user. A
+//! Nothing here knows what the module is for. Each file offers a safe interface over one mechanism, generic over its user. A
 //! handle detaches when it is dropped, and waits for callbacks that are running: no callback comes after that.
 //!
 //! This is the lowest floor: it imports the `kernel` crate, the generated bindings, and itself.

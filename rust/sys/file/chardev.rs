@@ -305,7 +305,7 @@ impl<T: Device> VTable<T> {
         }
     }
 
-    /// A kqueue has no bytes: read(2) and write(2) fail as the specification's do.
+    /// There are no bytes to read or write.
     ///
     /// # Safety
     ///

@@ -16,8 +16,8 @@ use kernel::{
 
 /// The identity of a descriptor table: an address to compare, never to follow.
 ///
-/// A table's address may be used again when it is gone. [`crate::engine::close::Owner`] says how a kqueue
-/// does without more.
+/// A table's address may be used again when it is gone. Who keeps one for long needs
+/// something else that tells the tables apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableId(usize);
 

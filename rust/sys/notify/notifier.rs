@@ -3,10 +3,10 @@
 //! Telling poll(2), epoll and SIGIO, outside all locks of the event's source.
 //!
 //! An event arrives in the middle of somebody else's wake-up, under locks of
-//! theirs. Waking pollers there would nest wait queues of one kind (a kqueue in
-//! a kqueue in an epoll), and SIGIO would take signal locks under whatever is
+//! theirs. Waking pollers there would nest wait queues of one kind (of objects
+//! that watch each other, as epolls do), and SIGIO would take signal locks under whatever is
 //! held. So both are done from an [`irq_work`](srctree/include/linux/irq_work.h):
-//! a moment later, on the same CPU, holding nothing. A chain of kqueues is then
+//! a moment later, on the same CPU, holding nothing. A chain of such objects is then
 //! a sequence of such steps, with no recursion, however deep it is.
 
 use crate::{
@@ -23,7 +23,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The pollers and the SIGIO listeners of one kqueue.
+/// The pollers and the SIGIO listeners of one object.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Notifier {
@@ -50,7 +50,7 @@ impl Notifier {
             work <- Opaque::ffi_init(|slot| unsafe {
                 generated::kq_init_irq_work(slot, Some(Self::run))
             }),
-            pollers <- WaitQueue::new(c"kqueue_pollers", static_lock_class!()),
+            pollers <- WaitQueue::new(c"notifier_pollers", static_lock_class!()),
             fasync: Opaque::new(core::ptr::null_mut()),
             signals: AtomicBool::new(false),
         })
@@ -119,7 +119,7 @@ impl Notifier {
 #[pinned_drop]
 impl PinnedDrop for Notifier {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Initialised in `new`. A kqueue is dropped in process context.
+        // SAFETY: Initialised in `new`. Its owner drops it in process context.
         unsafe { bindings::irq_work_sync(self.work.get()) };
     }
 }

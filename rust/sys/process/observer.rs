@@ -80,7 +80,7 @@ pub(crate) struct Observer {
 pub(crate) struct Watcher {
     credentials: ARef<Credential>,
     /// False if a security module keeps it from using `CAP_SYS_PTRACE`. The module is asked once, until
-    /// the credentials change or another task watches something by the same kqueue.
+    /// the credentials change or another task watches something with the same `last`.
     may_use_capability: bool,
     /// Its process.
     process: Process,

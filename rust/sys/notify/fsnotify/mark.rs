@@ -84,7 +84,7 @@ impl<T: Notify> Group<T> {
     /// No marks yet.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            group <- new_mutex!(None, "kqueue_group"),
+            group <- new_mutex!(None, "fsnotify_group"),
             _target: PhantomData,
         })
     }
@@ -287,7 +287,7 @@ impl<T: Notify> Mark<T> {
             pin_init!(Node {
                 mark: Opaque::uninit(),
                 inode,
-                target <- new_spinlock!(Some(target.clone()), "kqueue_mark"),
+                target <- new_spinlock!(Some(target.clone()), "fsnotify_mark"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;

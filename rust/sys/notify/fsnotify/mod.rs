@@ -3,7 +3,7 @@
 //! fsnotify: hearing of what happens to an inode, or to a mount namespace.
 //!
 //! A [`Mark`] has its target told of the events in its mask. There may be several on one object; how many
-//! one user may have is for the caller to see to ([`crate::engine::objects`]), since who changes the object pays for
+//! one user may have is for the caller to see to, since who changes the object pays for
 //! each. What may have any number of watchers has one mark for all of a user's ([`Share`]).
 //!
 //! Each user has a [`Group`] of each kind, so that none waits for another one's lock. A mark is freed some time

@@ -49,7 +49,7 @@ impl<T: Notify> Shares<T> {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             group <- Group::new(),
-            marks <- new_mutex!(RBTree::new(), "kqueue_shares"),
+            marks <- new_mutex!(RBTree::new(), "fsnotify_shares"),
         })
     }
 }

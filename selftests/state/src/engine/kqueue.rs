@@ -2,7 +2,7 @@
 
 //! A model of the data under the spin lock of a kqueue that waiting threads use.
 
-use super::{knote_memory::Key, sleepers::Sleepers};
+use super::{locks::Key, sleepers::Sleepers};
 use std::marker::PhantomData;
 
 pub(crate) struct Ready {

@@ -10,7 +10,7 @@ pub(crate) mod sleepers;
 #[allow(dead_code)]
 pub(crate) mod state;
 
-pub(crate) mod knote_memory {
+pub(crate) mod locks {
     //! Keys, which prove nothing here.
 
     use std::marker::PhantomData;
