@@ -2,8 +2,9 @@
 
 //! The guard of a kqueue's mutex.
 //!
-//! Whoever releases the mutex then does what others have left to its owner ([`Kqueue::settle`]). The
-//! guard is one pointer, so that it is passed in a register: the kqueue is found from its mutex.
+//! A task that releases the mutex then does the work that others have left to the owner
+//! ([`Kqueue::settle`]). The guard is one pointer, so that it is passed in a register: the kqueue
+//! is found from its mutex.
 
 use super::{kqueue::Kqueue, locks::Locks, table::Knotes};
 use crate::sys::lock::killable::{self, Killable};
@@ -17,7 +18,7 @@ use kernel::{
     sync::lock::Guard, //
 };
 
-/// The mutex of a kqueue, held.
+/// The guard of a kqueue's mutex.
 ///
 /// # Invariants
 ///
@@ -25,10 +26,10 @@ use kernel::{
 pub(crate) struct KnotesGuard<'a>(ManuallyDrop<Guard<'a, Knotes, Killable>>);
 
 impl<'a> KnotesGuard<'a> {
-    /// Takes over the guard of the mutex of `kqueue`. Panics if it is that of another one.
+    /// Takes over the guard of the mutex of `kqueue`. Panics if it is the guard of another mutex.
     #[inline(always)]
     pub(crate) fn new(kqueue: &'a Kqueue, guard: Guard<'a, Knotes, Killable>) -> Self {
-        // The compiler knows, where the mutex was just taken.
+        // The compiler knows this where the mutex was just taken.
         assert!(ptr::eq(guard.lock_ref(), &raw const kqueue.locks().knotes));
         // INVARIANT: As was checked.
         KnotesGuard(ManuallyDrop::new(guard))
@@ -65,8 +66,8 @@ impl Drop for KnotesGuard<'_> {
         let kqueue = self.kqueue();
         // SAFETY: It is not used after this.
         unsafe { ManuallyDrop::drop(&mut self.0) };
-        // Whoever leaves something sets the flag and then tries the mutex; we release the mutex and
-        // then look at the flag. So one of us sees the other.
+        // A task that leaves work sets the flag and then tries the mutex. This task releases the
+        // mutex and then reads the flag. So one of the two sees the other.
         killable::barrier_after_unlock();
         if kqueue.is_owed() {
             kqueue.settle();

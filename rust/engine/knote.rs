@@ -20,31 +20,32 @@ use crate::{
 
 use kernel::sync::Arc;
 
-/// What a change does once; no property of the knote.
+/// The flags of a change that act once, and are no property of the knote.
 const ACTIONS: u16 = EV_DELETE | EV_ENABLE | EV_DISABLE | EV_KEEPUDATA;
 
-/// What the kqueue's mutex guards of a knote. One bit more in here is a word in each knote.
+/// What the kqueue's mutex guards of a knote. One more bit in here would take a word in each knote.
 pub(crate) struct Body {
     /// The filter's parameters, as the program last gave them (`kn_sfflags`, `kn_sdata`).
     pub(crate) fflags: u32,
     pub(crate) data: i64,
-    /// `kn_flags`: the flags it was added with, but for [`ACTIONS`], and those that its filter
-    /// always sets.
+    /// `kn_flags`: the flags of the change that added the knote, without [`ACTIONS`], and the flags
+    /// that its filter always sets.
     pub(crate) flags: u16,
-    /// What its descriptor is, if it has one.
+    /// The kind of its descriptor's file, if it has one.
     pub(crate) kind: FileKind,
     /// `EVFILT_USER`: the program has triggered it.
     pub(crate) triggered: bool,
-    /// The program's own.
+    /// The program's own data.
     pub(crate) udata: u64,
-    /// What its filter keeps for it, if it needs more than there is in here and the descriptor.
+    /// The source: what its filter keeps for it, if that is more than the descriptor and the fields
+    /// here.
     pub(crate) source: Option<Erased>,
 }
 
-/// Who has it, may use the bodies of all knotes of a kqueue. Guarded by the mutex.
+/// Gives access to the bodies of all knotes of a kqueue. Guarded by the mutex.
 pub(crate) struct Bodies {
     key: Key<Bodies>,
-    /// What is bound of them.
+    /// The knotes that are bound to descriptors.
     pub(crate) bindings: Bindings,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
@@ -71,7 +72,7 @@ impl Bodies {
 }
 
 impl Body {
-    /// That of a knote that is not attached yet.
+    /// The body of a knote that is not attached yet.
     pub(crate) fn new(change: &kqueue_event) -> Self {
         Body {
             fflags: change.fflags,
@@ -84,13 +85,13 @@ impl Body {
         }
     }
 
-    /// What the filter keeps, if it is of that type.
+    /// The source, if it is of that type.
     #[inline]
     pub(crate) fn source_mut<T: Unpin + 'static>(&mut self) -> Option<&mut T> {
         Some(self.source.as_mut()?.as_mut::<T>()?.get_mut())
     }
 
-    /// Takes over what a change says.
+    /// Takes over the parameters of a change.
     #[inline(always)]
     pub(crate) fn take(&mut self, change: &Kevent) {
         self.fflags = change.fflags;
@@ -117,7 +118,7 @@ impl Knote {
         Some(self.event(parts.body, report))
     }
 
-    /// The event that tells what a filter has found.
+    /// The event for the report of a filter.
     #[inline(always)]
     pub(crate) fn event(&self, body: &Body, report: Report) -> Kevent {
         Kevent::new(kqueue_event {
@@ -130,7 +131,7 @@ impl Knote {
         })
     }
 
-    /// An event with what names the knote, and no more.
+    /// An event with the names of the knote, and no more.
     pub(crate) fn name_event(&self) -> Kevent {
         Kevent::new(kqueue_event {
             ident: self.ident(),
@@ -144,13 +145,13 @@ impl Knote {
         self.evaluate(bodies).is_some()
     }
 
-    /// Its source fired (`KNOTE_ACTIVATE`). From any context but NMI.
+    /// The source of the knote fired (`KNOTE_ACTIVATE`). From any context but NMI.
     #[inline]
     pub(crate) fn activate(&self) {
         self.activate_with(WakeFlags::default());
     }
 
-    /// The same for a wake-up with those flags.
+    /// [`Knote::activate`] for a wake-up with those flags.
     #[inline]
     pub(crate) fn activate_with(&self, flags: WakeFlags) {
         self.kqueue().activate(self, flags);

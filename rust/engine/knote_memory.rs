@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A knote in memory.
+//! The memory of a knote.
 //!
-//! One counted object of a slab cache, which has in it all that hangs in the lists of others: the
-//! entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor ([`super::close`]),
-//! and the links of the list of what is pending ([`super::ready_list`]). There may be a million of
-//! them, so no field is there that another one tells. Those of `EVFILT_TIMER` have a timer behind them
-//! ([`crate::sys::time::hrtimer`]), and a cache for that size.
+//! A knote is one counted object of a slab cache. It contains all that is linked into the lists of
+//! others: the entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor
+//! ([`super::close`]), and the links of the ready list ([`super::ready_list`]). There may be a
+//! million knotes, so no field repeats what another one says. A knote of `EVFILT_TIMER` has a timer
+//! behind it ([`crate::sys::time::hrtimer`]), and a cache for that size.
 //!
-//! What one of a kqueue's two locks guards is got by showing what that lock guards itself: its
-//! [`Bodies`] or [`Table`] for the mutex, its [`Ready`] for the spin lock. That it is the right kqueue's, the
-//! [`Key`](super::locks::Key) in there proves. (The `kernel` crate's `LockedBy` has one more pointer for each.)
+//! A caller gets at what a lock guards in a knote by showing the value that the lock itself guards:
+//! the [`Bodies`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
+//! [`Key`](super::locks::Key) in that value proves that it is that of the knote's kqueue. (The
+//! `kernel` crate's `LockedBy` has one more pointer for each.)
 
 use super::{
     close::Bound,
@@ -52,8 +53,8 @@ use kernel::{
 
 /// A registered event, unique in its kqueue by (ident, filter).
 ///
-/// Referenced by its kqueue's table, and by what it has hooked into its source. It references its
-/// kqueue. The circle is opened by [`Knote::detach`], which every knote ends with.
+/// It is referenced by its kqueue's table, and by what it has attached to its source. It references
+/// its kqueue. [`Knote::detach`], with which every knote ends, breaks this circle.
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
@@ -67,7 +68,8 @@ pub(crate) struct Knote {
     pub(in crate::engine) links: UnsafeCell<Links>,
     pub(crate) entry: Entry,
     pub(in crate::engine) bound: Bound,
-    /// Guarded by the mutex, as the rest. (None by when the knote is dropped, so this is not.)
+    /// Guarded by the mutex, as the rest. (It is `None` when the knote is dropped, so it is not
+    /// dropped.)
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
     body: UnsafeCell<Body>,
 }
@@ -78,15 +80,16 @@ const _: () = assert!(size_of::<Knote>() <= 144);
 /// A knote of `EVFILT_TIMER`, with its timer.
 #[repr(C)]
 pub(in crate::engine) struct TimerKnote {
-    // First, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is a pointer to the whole.
     knote: Knote,
     timer: MaybeUninit<KnoteTimer>,
 }
 
-/// The timer of a knote of `EVFILT_TIMER`. Who has the kqueue's mutex uses it; its function may run meanwhile.
+/// The timer of a knote of `EVFILT_TIMER`. The owner of the kqueue's mutex uses it; its function
+/// may run meanwhile.
 pub(crate) type KnoteTimer = OwnedTimer<Knote>;
 
-/// Where knotes are made.
+/// The slab caches of knotes.
 pub(crate) struct Slabs {
     knotes: Slab<Knote>,
     timers: Slab<TimerKnote>,
@@ -138,9 +141,9 @@ unsafe impl AlwaysRefCounted for Knote {
 pub(crate) struct Parts<'a> {
     knote: &'a Knote,
     pub(crate) body: &'a mut Body,
-    /// That of its descriptor.
+    /// The file of its descriptor.
     pub(crate) file: Option<&'a File>,
-    /// How a scan looks at it.
+    /// How a scan evaluates it under the spin lock.
     pub(crate) fast_path: &'a mut FastPath,
 }
 
@@ -151,7 +154,7 @@ impl<'a> Parts<'a> {
         self.knote
     }
 
-    /// The same, for a part of the time.
+    /// The same parts, for a shorter time.
     #[inline(always)]
     pub(crate) fn reborrow(&mut self) -> Parts<'_> {
         // INVARIANT: As for `self`, which is borrowed.
@@ -172,7 +175,7 @@ impl<'a> Parts<'a> {
             .is_some_and(|file| names.maps(self.knote.ident, file))
     }
 
-    /// The timer of one of `EVFILT_TIMER`.
+    /// The timer of a knote of `EVFILT_TIMER`.
     #[inline]
     pub(crate) fn timer(&mut self) -> Option<&KnoteTimer> {
         let timer = self.knote.timer()?;
@@ -236,7 +239,7 @@ impl Knote {
         Ok(unsafe { ARef::from_raw(knote) })
     }
 
-    /// What is watched: for a descriptor's filter, its number.
+    /// What the knote is about: the number of the descriptor for a filter of descriptors.
     #[inline]
     pub(crate) fn ident(&self) -> u64 {
         self.ident
@@ -265,7 +268,7 @@ impl Knote {
         NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
     }
 
-    /// Panics if the lock is another kqueue's, as the `kernel` crate's `LockedBy` does.
+    /// Panics if the lock is that of another kqueue, as the `kernel` crate's `LockedBy` does.
     #[inline]
     pub(in crate::engine) fn check<L: Keyed>(&self, guarded: &L) {
         self.check_key(guarded.key());
@@ -285,7 +288,7 @@ impl Knote {
         unsafe { &*self.body.get() }
     }
 
-    /// What the mutex guards, to change it.
+    /// What the mutex guards, for a change.
     #[inline]
     pub(crate) fn body_mut<'a>(&'a self, bodies: &'a mut Bodies) -> &'a mut Body {
         self.check(bodies);
@@ -293,7 +296,7 @@ impl Knote {
         unsafe { &mut *self.body.get() }
     }
 
-    /// The next one in its chain of the table.
+    /// The next knote in its chain of the table.
     #[inline]
     pub(crate) fn next<'a>(&'a self, table: &'a Key<Table>) -> Option<&'a ARef<Knote>> {
         self.check_key(table);
@@ -301,7 +304,7 @@ impl Knote {
         unsafe { &*self.next.get() }.as_ref()
     }
 
-    /// The same, to change it.
+    /// The next knote in its chain, for a change.
     #[inline]
     pub(crate) fn next_mut<'a>(&'a self, table: &'a mut Key<Table>) -> &'a mut Option<ARef<Knote>> {
         self.check_key(table);
@@ -341,7 +344,7 @@ impl Knote {
         unsafe { &mut *self.state.get() }
     }
 
-    /// What a scan looks at, for who knows already that it is of this kqueue.
+    /// What a walk of the ready list needs, for a caller that knows the knote to be of this kqueue.
     ///
     /// # Safety
     ///
@@ -362,8 +365,8 @@ impl Knote {
         }
     }
 
-    /// The mark that its pipe had when the knote was last reported ([`crate::sys::file::pipe`]). It has no meaning
-    /// before that.
+    /// The mark that its pipe had when the knote was last reported ([`crate::sys::file::pipe`]). It
+    /// has no meaning before that.
     #[inline]
     pub(crate) fn pipe_mark(&self) -> &AtomicU32 {
         self.entry.spare()
@@ -382,14 +385,15 @@ impl Knote {
         unsafe { self.bound.file() }
     }
 
-    /// True if it was retired; without the lock, so it may be by now even if not.
+    /// True if it was retired. It is read without the lock, so the knote may be retired after a
+    /// false result.
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         // SAFETY: Valid; it is atomic, and may be seen by others while it is mutable.
         unsafe { &*self.state.get() }.is_deleting()
     }
 
-    /// A reference to it, unless the last one was just dropped.
+    /// A reference to the knote, unless the last one was just dropped.
     pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
         let refs = self.refs.as_atomic();
         let mut count = refs.load(ordering::Relaxed);
@@ -403,24 +407,24 @@ impl Knote {
         None
     }
 
-    /// True if the close probe has taken it out of the tree of what is bound. For who has the lock
-    /// of that tree, under which it is done.
+    /// True if the close probe has taken the knote out of its tree of bound knotes. For the owner
+    /// of the lock of that tree, under which that is done.
     #[inline]
     pub(in crate::engine) fn is_unlinked(&self) -> bool {
         // SAFETY: As above.
         unsafe { &*self.state.get() }.is_unlinked()
     }
 
-    /// Takes away what it hears of its source by, once it is retired: no callback comes after that.
+    /// Detaches a retired knote from its source: no callback comes after that.
     pub(crate) fn detach(&self, bodies: &mut Bodies) {
         debug_assert!(self.is_retired());
         let mut parts = self.parts(bodies);
-        // First, since the queue is the file's.
+        // The entry goes first, since the queue is the file's.
         self.entry.detach();
         if let Some(timer) = parts.timer() {
             timer.cancel();
         }
-        // Then the source, which may use the file as well.
+        // Then the source is dropped, which may use the file as well.
         drop(parts.body.source.take());
         // SAFETY: The mutex is held, and there is no reference to the file.
         unsafe { self.bound.unbind(self, &mut bodies.bindings) };
@@ -468,7 +472,7 @@ impl TimerOwner for Knote {
     }
 }
 
-/// A knote's place in a chain of its table.
+/// The place of a knote in a chain of its table.
 ///
 /// # Invariants
 ///
@@ -479,7 +483,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// The first place in `chain`, which is of that table, whose knote `is` the one.
+    /// The first place in `chain`, a chain of the table of `key`, whose knote satisfies `is`.
     #[inline]
     pub(crate) fn find(
         chain: &'a mut Option<ARef<Knote>>,
@@ -506,7 +510,7 @@ impl<'a> Place<'a> {
         unsafe { self.slot.as_ref().as_ref().unwrap_unchecked() }
     }
 
-    /// Takes it out.
+    /// Takes the knote out of the chain.
     #[inline]
     pub(crate) fn take(self) -> ARef<Knote> {
         let slot = self.slot.as_ptr();
@@ -534,12 +538,12 @@ impl Drop for Knote {
 }
 
 impl Knote {
-    /// Does what a knote ends with, for one that is dropped without.
+    /// Ends a knote that is dropped without having been detached.
     #[cold]
     #[inline(never)]
     fn end(&mut self) {
-        // In this order: nobody looks at it any more who finds it in the list, and nothing puts it
-        // there again.
+        // In this order: a task that finds the knote in the list does not use it any more, and
+        // nothing puts it there again.
         if !self.is_retired() {
             self.kqueue.retire(self);
         }

@@ -11,24 +11,24 @@ use crate::sys::lock::{irqlock::IrqLock, killable::KillableMutex};
 use core::{marker::PhantomData, ptr};
 use kernel::{optional_name, prelude::*, static_lock_class};
 
-/// Proves that a value is what the lock of that type guards in one certain kqueue.
+/// Proves that a value is what the lock of that type guards in one particular kqueue.
 ///
 /// # Invariants
 ///
-/// No two of one type are alike.
+/// No two keys of one type are alike.
 pub(crate) struct Key<L>(*const Locks, PhantomData<L>);
 
 // SAFETY: The address is only compared.
 unsafe impl<L> Send for Key<L> {}
 
 impl<L> Key<L> {
-    /// True if the lock is one of those.
+    /// True if the key belongs to `locks`.
     #[inline]
     pub(super) fn is_of(&self, locks: &Locks) -> bool {
         ptr::eq(self.0, locks)
     }
 
-    /// True if the other lock is that of the same kqueue.
+    /// True if both keys belong to the locks of one kqueue.
     #[inline]
     pub(super) fn is_with<M>(&self, other: &Key<M>) -> bool {
         ptr::eq(self.0, other.0)
@@ -37,7 +37,7 @@ impl<L> Key<L> {
 
 /// What a lock of a kqueue guards.
 pub(crate) trait Keyed: Sized {
-    /// The key that it was made with.
+    /// The key that the value was made with.
     fn key(&self) -> &Key<Self>;
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    /// Locks around what is made with a key of each.
+    /// Locks around values that are made with a key of each.
     pub(crate) fn new(
         knotes: impl FnOnce(Key<Table>, Key<Bodies>) -> Knotes,
         ready: impl FnOnce(Key<Ready>) -> Ready,

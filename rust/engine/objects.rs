@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The objects that a user watches: how often they may, and with what marks.
+//! The objects that a user watches: how often the user may watch them, and the marks for that.
 //!
-//! Who changes a file, sends a signal or mounts something pays for each watch of it. So a user has at
-//! most `max_object_watches` of each object, as inotify's number of instances has it for a file.
+//! A task that changes a file, sends a signal or mounts a file system pays for each watch of it. So
+//! a user has at most `max_object_watches` of each object, as inotify's limit of instances bounds
+//! it for a file.
 
 use super::{limit::User, ops::UserMarks, params};
 use crate::sys::lock::irqlock::IrqLock;
@@ -15,7 +16,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// What is watched.
+/// The kind of object that is watched.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ObjectKind {
     Inode,
@@ -24,13 +25,13 @@ pub(crate) enum ObjectKind {
     Process,
 }
 
-/// An address, and a number for what is watched of it.
+/// The kind, the address, and a number for what is watched of the object.
 type Key = (ObjectKind, usize, u32);
 
 /// The objects that the kqueues of one user watch.
 #[pin_data]
 pub(crate) struct Objects {
-    /// With the number of watches, which is not 0.
+    /// The number of watches of each object, which is not 0.
     #[pin]
     watched: IrqLock<RBTree<Key, usize>>,
     #[pin]
@@ -41,7 +42,7 @@ pub(crate) struct Objects {
 pub(crate) struct ObjectPlace {
     objects: Arc<Objects>,
     key: Key,
-    /// The same of the owner of the user's namespace.
+    /// The place of the owner of the user's namespace.
     _owner: Option<KBox<ObjectPlace>>,
 }
 
@@ -54,7 +55,7 @@ impl Objects {
         })
     }
 
-    /// Counts one more, if that is not too many.
+    /// Counts one more watch, if that is not too many.
     fn count(&self, key: Key, flags: Flags) -> Result {
         let most = params::max_object_watches();
         if most == 0 {
@@ -72,7 +73,7 @@ impl Objects {
         }
         let node = RBTreeNode::new(key, 1, flags)?;
         let mut watched = self.watched.lock();
-        // Somebody may have been faster; then the node is not needed.
+        // Another task may have been faster. Then the node is not needed.
         if let Some(count) = watched.get_mut(&key) {
             let result = more(count);
             drop(watched);
@@ -85,8 +86,9 @@ impl Objects {
 }
 
 impl User {
-    /// Takes a place for one more watch of an object. Who has it sees to it that the address is not
-    /// another object's meanwhile; if it becomes one, that has a place less. May sleep.
+    /// Takes a place for one more watch of an object. The owner of the place ensures that the
+    /// address is not that of another object meanwhile. If it becomes one, the other object has one
+    /// place less. May sleep.
     ///
     /// # Errors
     ///
@@ -100,7 +102,8 @@ impl User {
         self.watch_object_with(kind, object, GFP_KERNEL_ACCOUNT)
     }
 
-    /// The same with memory that `flags` say where to take from, in any context that they allow.
+    /// [`User::watch_object`] with memory that is allocated with `flags`, in any context that they
+    /// allow.
     ///
     /// # Errors
     ///

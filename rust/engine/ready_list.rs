@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The list of a kqueue's pending knotes.
+//! The ready list: the pending knotes of a kqueue.
 //!
-//! Doubly linked through the knotes themselves. It owns no references: that would be two atomic
-//! operations for each event. A knote is retired before its last reference goes, and a retired one is
-//! in no list, for good; should one not be, it retires itself before it is freed. So one that is in the
-//! list is valid for whoever has the lock. (The `kernel` crate's `List` owns what is in it, and cannot check
-//! that an item which is to be removed is in this list and not in another one. Here a
-//! knote is only ever in the list of its own kqueue, whose lock guards the links.)
+//! The list is doubly linked through the knotes. It owns no references, since those would cost two
+//! atomic operations for each event. A knote is retired before its last reference is dropped, and a
+//! retired knote is in no list for good. If a knote is dropped without that, it retires itself
+//! before it is freed. So a knote that is in the list is valid for the owner of the lock. (The
+//! `kernel` crate's `List` owns its items, and cannot check that an item which is to be removed is
+//! in this list and not in another one. A knote is only ever in the list of its own kqueue, whose
+//! lock guards the links.)
 
 use super::{
     knote::{Bodies, Body},
@@ -21,7 +22,8 @@ use crate::sys::file::fdtable::{CurrentTable, Names};
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
-/// A knote's links; both null unless it is in the list, or in one of [`super::recheck`].
+/// The links of a knote; both are null unless it is in the ready list, or in a list of
+/// [`super::recheck`].
 pub(in crate::engine) struct Links {
     pub(in crate::engine) next: *const Knote,
     pub(in crate::engine) prev: *const Knote,
@@ -175,8 +177,8 @@ impl Ready {
         Some(front.into())
     }
 
-    /// Removes a knote of this kqueue from the ready list, or from that of rechecks. True if it was in
-    /// the ready list.
+    /// Removes a knote of this kqueue from the ready list, or from the list of rechecks. True if it
+    /// was in the ready list.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
         self.cancel_recheck(knote);
         let held = self.holds(knote);
@@ -210,10 +212,11 @@ impl Ready {
         queue.len = queue.len.wrapping_sub(1);
     }
 
-    /// Goes through the list from its head, past at most so many knotes, and does what is decided about each. Those
-    /// that are kept become the last ones, in their order.
+    /// Walks the list from its head, past at most `most` knotes, and does what `look` decides about
+    /// each. The knotes that are kept become the last ones, in their order.
     ///
-    /// Their descriptors are in `table`. Panics if the bodies are another kqueue's.
+    /// The descriptors of the knotes are in `table`. Panics if the bodies are those of another
+    /// kqueue.
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
@@ -228,7 +231,8 @@ impl Ready {
         let most = most.min(self.queue.len);
         let mut left = most;
         let mut at = self.queue.head;
-        // The first and the last of the knotes that are kept. `first` has a meaning only if there is a last one.
+        // The first and the last of the knotes that are kept. `first` is valid only if `last` is
+        // not null.
         let mut first = at;
         let mut last: *const Knote = ptr::null();
         // SAFETY: `at` is not null while `left` is not zero: by the invariant of the list there are that many knotes
@@ -264,7 +268,8 @@ impl Ready {
                 }
                 left = left.wrapping_sub(1);
             }
-            // INVARIANT: The list has the knotes that were not seen, then those that were kept.
+            // INVARIANT: The list has the knotes that the walk has not reached, then those that
+            // were kept.
             let queue = &mut self.queue;
             if at.is_null() {
                 queue.head = if last.is_null() { at } else { first };
@@ -289,7 +294,7 @@ impl Ready {
     }
 }
 
-/// What there is to see of a knote.
+/// What a walk passes of a knote.
 pub(crate) struct Seen<'a> {
     pub(crate) knote: &'a Knote,
     pub(crate) state: &'a mut State,
@@ -300,7 +305,7 @@ pub(crate) struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// The file of its descriptor, unless the number refers to another file by now, or to none.
+    /// The file of its descriptor, unless the number refers to another file or to none.
     #[inline(always)]
     pub(crate) fn file(&self) -> Option<&'a File> {
         self.bound
@@ -308,7 +313,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// What a walk is for. (A closure would not be inlined into each of several walks.)
+/// The purpose of a walk. (A closure would not be inlined into each of several walks.)
 pub(crate) trait Look {
     /// Decides about a knote.
     fn decide(&mut self, seen: Seen<'_>) -> Verdict;
@@ -316,15 +321,15 @@ pub(crate) trait Look {
 
 /// What becomes of a knote in a walk.
 pub(crate) enum Verdict {
-    /// It stays where it is, and the walk ends.
+    /// The knote stays where it is, and the walk ends.
     Stop,
     Keep,
     Remove,
-    /// The same, and it goes to the list of rechecks, as its state says.
+    /// It is removed and goes to the list of rechecks, as its state says.
     Recheck,
 }
 
-/// What a walk has come to.
+/// The result of a walk.
 pub(crate) struct Walked {
     /// How many were kept or removed.
     pub(crate) seen: usize,

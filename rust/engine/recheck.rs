@@ -3,11 +3,11 @@
 //! Pipes whose reader may have missed a write.
 //!
 //! A writer wakes the reader of a pipe when it is done, since the reader has asked for that
-//! (`EPOLLET`). But a writer that has to wait for room in the middle of a write wakes the reader only
-//! if the pipe was empty before. So a reader that was told of a part of the data (with `EV_CLEAR`), or
-//! that waits for more (`NOTE_LOWAT`), may never hear of the rest. No other part of the kernel tells
-//! of it. Therefore a timer of the kqueue checks such pipes again, less and less often, until the
-//! pipe is empty or the knote is pending.
+//! (`EPOLLET`). But a writer that waits for room during a write wakes the reader only if the pipe
+//! was empty before. So a reader to which a part of the data was reported (with `EV_CLEAR`), or
+//! that waits for more (`NOTE_LOWAT`), may never be woken for the rest. No other part of the kernel
+//! notifies of it. Therefore a timer of the kqueue checks such pipes again, less and less often,
+//! until the pipe is empty or the knote is pending.
 //!
 //! The knotes to be rechecked are in lists, one for each interval between two checks. A knote
 //! begins in the first list. It moves to the next one, which has twice the interval, each time that
@@ -41,8 +41,9 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The number of lists. Knotes stay in the first one for [`FIRST`] nanoseconds, and in each other
-/// one for twice as long as in the one before; in the last one, ten seconds, they stay over and over.
+/// The number of lists. Knotes stay in the first list for [`FIRST`] nanoseconds, and in each other
+/// list for twice as long as in the one before. In the last one, ten seconds long, they stay again
+/// and again.
 const LISTS: usize = 11;
 const FIRST: i64 = 10_000_000;
 
@@ -142,8 +143,8 @@ impl RecheckList {
 }
 
 impl Ready {
-    /// Has a knote of this kqueue checked again later, from the first interval on, unless it is pending
-    /// or retired.
+    /// Schedules a recheck of a knote of this kqueue, from the first interval on, unless it is
+    /// pending or retired.
     pub(crate) fn schedule_recheck(&mut self, knote: &Knote) {
         self.cancel_recheck(knote);
         self.schedule_recheck_in(knote, 0);
@@ -158,8 +159,8 @@ impl Ready {
         }
     }
 
-    /// Removes a knote of this kqueue from the list that it is in, if it is to be rechecked. True if it
-    /// was.
+    /// Removes a knote of this kqueue from the list of rechecks that it is in, if it is in one.
+    /// True if it was.
     #[inline(always)]
     pub(crate) fn cancel_recheck(&mut self, knote: &Knote) -> bool {
         knote.check(self);
@@ -215,7 +216,7 @@ impl Ready {
         let (knote, number) = self.due(now)?;
         let mark = knote.pipe_mark().load(Ordering::Relaxed);
         let file = knote.file_to_recheck(self);
-        // Interrupts are off, as the lock is held.
+        // Interrupts are disabled, as the lock is held.
         let progress = file
             .and_then(Pipe::of)
             .map_or(Progress::Empty, |pipe| pipe.progress(mark));

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who sleeps until something is pending, with a timeout in nanoseconds; woken one at a time.
+//! The tasks that sleep until something is pending, with a timeout in nanoseconds. They are woken
+//! one at a time.
 //!
-//! A list under the lock of what is waited for ([`Ready`]), as `kernel/locking/semaphore.c` has one: a sleeper looks
-//! and queues in one round of that lock, and who makes something pending wakes in the round that it needs anyway.
-//! With a wait queue (or the `kernel` crate's `CondVar`, which has one, and counts its timeouts in jiffies) each would
-//! need one more round, of another lock.
+//! The list is under the lock of the [`Ready`] that they wait for, as in
+//! `kernel/locking/semaphore.c`. A sleeper checks the condition and queues in one critical section
+//! of that lock, and an activation wakes a sleeper in the critical section that it needs anyway. A
+//! wait queue (or the `kernel` crate's `CondVar`, which has one, and counts its timeouts in
+//! jiffies) would need one more critical section of another lock on each side.
 //!
-//! `selftests/state` has this file too, over a scheduler of its own.
+//! `selftests/state` includes this file, with a scheduler of its own.
 //!
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
@@ -20,7 +22,7 @@ use crate::{
 use core::{cell::Cell, ptr};
 use kernel::{bindings, ffi::c_int};
 
-/// When a sleep ends at the latest.
+/// The latest end of a sleep.
 #[derive(Clone, Copy)]
 pub(crate) enum Deadline {
     /// Only an event or a signal ends it.
@@ -36,7 +38,7 @@ impl Deadline {
         Deadline::At(unsafe { bindings::ktime_get() }.saturating_add(nanos))
     }
 
-    /// True if it is over.
+    /// True if the time has passed.
     pub(crate) fn has_passed(self) -> bool {
         match self {
             Deadline::Never => false,
@@ -49,7 +51,7 @@ impl Deadline {
 /// How a sleep ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wakeup {
-    /// What was waited for has happened, though it may be over again.
+    /// The condition was true, though it may be false again.
     Condition,
     Signal,
     Timeout,
@@ -58,28 +60,28 @@ pub(crate) enum Wakeup {
 /// `WF_SYNC` of `kernel/sched/sched.h`.
 const SYNC: c_int = 0x10;
 
-/// What a source says of its wake-up: `WF_SYNC` if who wakes is about to sleep itself, or nothing.
+/// The flags of a wake-up: `WF_SYNC` if the task that wakes is about to sleep itself, or none.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct WakeFlags(c_int);
 
 impl WakeFlags {
-    /// Those that a wake function of a wait queue was called with.
+    /// The flags that a wake function of a wait queue was called with.
     pub(in crate::engine) fn of_wake_function(flags: c_int) -> Self {
         WakeFlags(flags & SYNC)
     }
 }
 
-/// One task that sleeps, on its stack.
+/// One sleeping task. It is on the stack of the task.
 struct Sleeper {
     /// Guarded by the lock, as is `prev`.
     next: Cell<*const Sleeper>,
     prev: Cell<*const Sleeper>,
     task: *mut bindings::task_struct,
-    /// It was taken off the list; the last access of whoever did that.
+    /// It was taken off the list. The task that wakes it stores this as its last access.
     woken: AtomicBool,
 }
 
-/// All that sleep, those that have slept longest first.
+/// All sleepers, in the order in which they have queued.
 ///
 /// # Invariants
 ///
@@ -94,16 +96,16 @@ pub(crate) struct Sleepers {
 unsafe impl Send for Sleepers {}
 
 impl Sleepers {
-    /// Nobody, for the `Ready` with that key.
+    /// No sleepers, for the `Ready` with that key.
     pub(crate) fn new(_: &Key<Ready>) -> Self {
-        // INVARIANT: There is nobody yet.
+        // INVARIANT: There are no sleepers yet.
         Sleepers {
             first: ptr::null(),
             last: ptr::null(),
         }
     }
 
-    /// True if somebody sleeps who was not woken yet.
+    /// True if no task sleeps that was not woken yet.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_null()
@@ -140,7 +142,7 @@ impl Sleepers {
         }
     }
 
-    /// Ends the sleep of the one that has slept longest, if there is one. From any context but NMI.
+    /// Wakes the task that has slept longest, if there is one. From any context but NMI.
     #[inline]
     pub(crate) fn wake_one(&mut self, flags: WakeFlags) {
         if !self.is_empty() {
@@ -148,7 +150,7 @@ impl Sleepers {
         }
     }
 
-    /// Ends all sleeps.
+    /// Wakes all tasks.
     pub(crate) fn wake_all(&mut self) {
         while !self.is_empty() {
             self.wake_first(WakeFlags::default());
@@ -167,7 +169,7 @@ impl Sleepers {
             let task = sleeper.task;
             self.unlink(sleeper);
             sleeper.woken.store(true, Ordering::Release);
-            // What a wait queue would do.
+            // This is what a wait queue would do.
             let mut entry = bindings::wait_queue_entry {
                 private: task.cast(),
                 ..Default::default()
@@ -182,8 +184,9 @@ impl Sleepers {
     }
 }
 
-/// Sleeps until `condition` holds, a wake-up, a signal or the deadline. What [`Sleepers::wake_one`] wakes has slept,
-/// and gives `Condition`, whatever else has come meanwhile: a sleeper that leaves for a signal takes no wake-up with it.
+/// Sleeps until `condition` holds, a wake-up, a signal or the deadline. A task that
+/// [`Sleepers::wake_one`] has woken returns `Condition` even if a signal has come meanwhile: a
+/// sleeper that leaves for a signal takes no wake-up with it.
 pub(crate) fn sleep(
     lock: &IrqLock<Ready>,
     deadline: Deadline,

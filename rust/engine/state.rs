@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The states of a knote, and the only ways between them.
+//! The states of a knote, and the only transitions between them.
 //!
-//! Nothing here calls the kernel, so that the file compiles and is tested on the
-//! host as well.
+//! Nothing here calls the kernel, so that the file can be compiled and tested on the host as well.
 //!
 //! # Vocabulary
 //!
 //! States, as in `kern_event.c`:
 //!
-//! * **Active** (`KN_ACTIVE`): its source has reported something that was not collected yet.
+//! * **Active** (`KN_ACTIVE`): its source has fired, and that was not reported yet.
 //! * **Queued** (`KN_QUEUED`): it is in its kqueue's list of pending knotes.
 //! * **Disabled** (`KN_DISABLED`): it may be active but must not be reported.
 //! * **Recheck**: it was reported and is idle, or was when it was disabled; a timer checks now and then
@@ -17,10 +16,10 @@
 //! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): it is never reported or queued again; its
 //!   source is being, or was, taken away.
 //!
-//! `KN_PROCESSING`, `KN_WAITING` and `KN_REPROCESS` have no counterpart: who processes a knote
-//! holds the kqueue's mutex, and a source that fires meanwhile simply queues it again, because a
-//! scan takes a knote off the list *before* it runs the filter. (Or it does all of that under the
-//! spin lock: then a source fires before or after it.)
+//! `KN_PROCESSING`, `KN_WAITING` and `KN_REPROCESS` have no counterpart. A task that processes a
+//! knote holds the kqueue's mutex. A source that fires meanwhile simply queues the knote again,
+//! because a scan takes a knote off the list *before* it runs the filter. (Or the scan does all of
+//! that under the spin lock: then a source fires before or after it.)
 //!
 //! # Invariants
 //!
@@ -47,20 +46,22 @@ use core::{
     sync::atomic::{AtomicU8, Ordering}, //
 };
 
-/// What a scan does with the knote that it took off the list.
+/// What a scan does with a knote that it has taken off the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Take {
     /// Run its filter, and report it if the condition still holds.
     Evaluate,
-    /// It was disabled while queued: leave it, active as it is.
+    /// It was disabled while it was queued: the scan leaves it, and it stays active.
     Skip,
 }
 
-/// The state of one knote; guarded by its kqueue's spin lock. A byte, as there may be a million.
+/// The state of one knote, guarded by its kqueue's spin lock. It is a byte, as there may be a
+/// million knotes.
 ///
-/// Who has the lock has it mutable, reads it as it likes and changes it by one atomic store. So whether the knote is
-/// deleting or unlinked may be asked without the lock, by an atomic load (`WRITE_ONCE` and `READ_ONCE`: that orders
-/// nothing). As it is seen by others while it is mutable it is not `Unpin`.
+/// The owner of the lock has it mutable, reads it freely and changes it by one atomic store. So any
+/// task may find out without the lock whether the knote is deleting or unlinked, by an atomic load
+/// (`WRITE_ONCE` and `READ_ONCE`, which order nothing). It is not `Unpin`, as others read it while
+/// it is mutable.
 #[derive(Debug, Default)]
 pub(crate) struct State(AtomicU8, PhantomPinned);
 
@@ -68,9 +69,9 @@ const ACTIVE: u8 = 1;
 const QUEUED: u8 = 2;
 const DISABLED: u8 = 4;
 const DELETING: u8 = 8;
-/// It was taken out of the tree of what is bound to descriptors (`engine::close`).
+/// It was taken out of its tree of bound knotes (`engine::close`).
 const UNLINKED: u8 = 16;
-/// It is in a list of those that are looked at now and then.
+/// It is in a list of knotes that are rechecked.
 const RECHECK: u8 = 32;
 
 impl State {
@@ -90,7 +91,7 @@ impl State {
         self.0.load(Ordering::Relaxed) & bit != 0
     }
 
-    /// The source fired, or a level-triggered condition was reported and holds on.
+    /// The source fired, or a level-triggered condition was reported and still holds.
     ///
     /// True if the knote must now be put into the list.
     #[must_use]
@@ -102,8 +103,8 @@ impl State {
         self.enqueue_if_due(bits | ACTIVE)
     }
 
-    /// A change: activates, then `EV_DISABLE`, then `EV_ENABLE`, as it says. True if the knote must now be put
-    /// into the list.
+    /// A change: activates, then disables (`EV_DISABLE`), then enables (`EV_ENABLE`), as it says.
+    /// True if the knote must now be put into the list.
     #[must_use]
     pub(crate) fn change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
         let mut bits = self.bits();
@@ -122,22 +123,23 @@ impl State {
         self.enqueue_if_due(bits)
     }
 
-    /// It has those bits from here on, and `QUEUED` if that is due.
+    /// Stores those bits, with `QUEUED` if the knote is due.
     #[inline]
     fn enqueue_if_due(&mut self, bits: u8) -> bool {
-        // Active, and none of the others. (One that was scheduled is taken off that list when it comes into this one.)
+        // Active, and none of the others. (A scheduled knote is taken off the list of rechecks when
+        // it comes into this one.)
         let due = bits & !RECHECK == ACTIVE;
         self.set(if due { bits | QUEUED } else { bits });
         due
     }
 
-    /// `EV_DISPATCH`, after a report. A queued knote is left for a scan to skip.
+    /// `EV_DISPATCH`, after a report. A queued knote stays in the list, where a scan skips it.
     pub(crate) fn disable(&mut self) {
         let bits = self.bits();
         self.set(bits | DISABLED);
     }
 
-    /// True if it must not be reported, be it active or not.
+    /// True if it must not be reported, whether it is active or not.
     pub(crate) fn is_disabled(&mut self) -> bool {
         self.bits() & DISABLED != 0
     }
@@ -153,20 +155,21 @@ impl State {
         Take::Evaluate
     }
 
-    /// A scan has decided about it at a glance, and took it off the list: enabled as it was, it is idle now, or
-    /// disabled if it is `dispatched`.
+    /// A scan has evaluated it under the spin lock and takes it off the list. It was enabled. It is
+    /// idle now, or disabled if it is `dispatched`.
     pub(crate) fn settle(&mut self, dispatched: bool) {
         let bits = self.bits() & !(QUEUED | ACTIVE);
         self.set(if dispatched { bits | DISABLED } else { bits });
     }
 
-    /// The same for one that is scheduled: it is idle, and in another list.
+    /// The same for a knote that is to be rechecked: it is idle, and in another list.
     pub(crate) fn settle_for_recheck(&mut self) {
         let bits = self.bits();
         self.set((bits & !(QUEUED | ACTIVE)) | RECHECK);
     }
 
-    /// It was looked at, and may have more to tell later on. True if it must now be put into the list of those.
+    /// It was evaluated, and may have more to report later. True if it must now be put into a list
+    /// of rechecks.
     #[must_use]
     pub(crate) fn schedule_recheck(&mut self) -> bool {
         let bits = self.bits();
@@ -177,7 +180,7 @@ impl State {
         due
     }
 
-    /// True if it must now be taken off the list of those that were scheduled.
+    /// True if it must now be taken off its list of rechecks.
     #[must_use]
     pub(crate) fn cancel_recheck(&mut self) -> bool {
         let bits = self.bits();
@@ -188,14 +191,13 @@ impl State {
         scheduled
     }
 
-    /// True if it is in that list.
+    /// True if it is in a list of rechecks.
     pub(crate) fn is_to_be_rechecked(&mut self) -> bool {
         self.bits() & RECHECK != 0
     }
 
-    /// It is in the list without having been looked at, and its filter is about to be run. It keeps
-    /// its place meanwhile; what its source tells is remembered. False if there is nothing to look
-    /// at.
+    /// It is in the list without having been evaluated, and its filter is about to run. It keeps
+    /// its place meanwhile, and an activation is remembered. False if it is not in the list.
     #[must_use]
     pub(crate) fn doubt(&mut self) -> bool {
         let bits = self.bits();
@@ -224,7 +226,7 @@ impl State {
         idle
     }
 
-    /// The knote, which is not scheduled, goes. True if it must now be taken off the list.
+    /// Retires the knote, which is not to be rechecked. True if it must now be taken off the list.
     #[must_use]
     pub(crate) fn delete(&mut self) -> bool {
         let bits = self.bits();
@@ -232,7 +234,7 @@ impl State {
         bits & QUEUED != 0
     }
 
-    /// The close probe has taken the knote out of the tree of what is bound to descriptors.
+    /// The close probe has taken the knote out of its tree of bound knotes.
     pub(crate) fn unlink(&mut self) {
         let bits = self.bits();
         self.set(bits | UNLINKED);

@@ -24,10 +24,11 @@ use kernel::{
 /// Binary logarithm of the factor by which a table grows.
 const GROWTH_BITS: u32 = 2;
 
-/// The same of how many buckets a knote may have: four times what they are when it has just grown.
+/// Binary logarithm of the most buckets for each knote: four times as many as when the table has
+/// just grown.
 const SPARSE_BITS: u32 = 4;
 
-/// One with no more buckets than that stays as it is.
+/// A table with no more buckets than that does not shrink.
 const SMALL: usize = 256;
 
 /// All that a kqueue's mutex guards.
@@ -36,18 +37,18 @@ pub(crate) struct Knotes {
     pub(crate) bodies: Bodies,
 }
 
-/// Where the knotes are. It has a reference to each.
+/// The table. It has a reference to each knote.
 pub(crate) struct Table {
     key: Key<Table>,
-    /// Chains, linked by [`Knote::next`]. Empty, or a power of two of them.
-    /// (None needs dropping: knotes are taken out before a kqueue is released.)
+    /// Chains, linked by [`Knote::next`]: none, or a power of two of them. (They need not be
+    /// dropped, as all knotes are taken out before a kqueue is released.)
     buckets: KVVec<ManuallyDrop<Option<ARef<Knote>>>>,
-    /// What a hash is shifted by to be the number of one.
+    /// A hash is shifted by this to get the number of its bucket.
     shift: u32,
     len: usize,
-    /// With fewer knotes than that it shrinks.
+    /// The table shrinks if it has fewer knotes.
     low: usize,
-    /// With so many more than that it grows.
+    /// The table grows if it has that many knotes more than `low`.
     span: usize,
     charge: Option<Charge>,
     multiplier: u64,
@@ -65,7 +66,7 @@ impl Found<'_> {
         self.place.knote()
     }
 
-    /// Takes it out.
+    /// Takes the knote out.
     #[inline]
     pub(crate) fn remove(self) -> ARef<Knote> {
         *self.len -= 1;
@@ -73,7 +74,7 @@ impl Found<'_> {
     }
 }
 
-/// Puts a value into a slot that has none, so that there is nothing to drop.
+/// Puts a value into an empty slot, so that there is nothing to drop.
 #[inline]
 fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
     let before = core::mem::replace(slot, value);
@@ -102,11 +103,11 @@ impl Table {
     }
 
     fn bucket(&self, ident: u64) -> usize {
-        // If there are none, it is nobody's number.
+        // Without buckets no bucket has that number.
         ident.wrapping_mul(self.multiplier).wrapping_shr(self.shift) as usize
     }
 
-    /// The knote of (ident, filter); the newest, if there is another one that outlives what it was about.
+    /// The knote of (ident, filter): the newest, if an older one outlives what it was about.
     #[inline]
     pub(crate) fn find(&self, ident: u64, filter: Filter) -> Option<&Knote> {
         let mut at = self.buckets.get(self.bucket(ident))?.as_ref();
@@ -123,14 +124,15 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` or `ENOSPC`, if there is no room at all; a table that could not grow only gets slower.
+    /// `ENOMEM` or `ENOSPC` if there is no room at all. A table that could not grow only gets
+    /// slower.
     #[inline]
     pub(crate) fn reserve(&mut self, user: &Arc<User>) -> Result {
         if self.len.wrapping_sub(self.low) < self.span {
             return Ok(());
         }
         let bits = if self.len < self.low {
-            // Not again at once, if that fails.
+            // If that fails, it is not tried again at once.
             self.set_low(0);
             self.len.max(1).ilog2() + GROWTH_BITS
         } else {
@@ -154,7 +156,8 @@ impl Table {
         self.shift = u64::BITS - bits;
         for slot in old.iter_mut() {
             let mut chain = slot.take();
-            // Backwards, so that each chain keeps its order; most have one knote at most.
+            // The chain is reversed first, so that it keeps its order. Most chains have one knote
+            // at most.
             let mut backwards = None;
             while let Some(knote) = chain {
                 chain = knote.next_mut(&mut self.key).take();
@@ -182,7 +185,7 @@ impl Table {
         }
     }
 
-    /// Gives its memory back if nothing is in it.
+    /// Frees the memory of an empty table.
     #[inline]
     pub(crate) fn free_if_empty(&mut self) {
         if self.len == 0 && self.buckets.len() > SMALL {
@@ -210,7 +213,7 @@ impl Table {
         self.len += 1;
     }
 
-    /// The same, to take it out perhaps.
+    /// [`Table::find`] for a caller that may take the knote out.
     #[inline]
     pub(crate) fn find_mut(&mut self, ident: u64, filter: Filter) -> Option<Found<'_>> {
         self.search(ident, |knote| {
@@ -236,7 +239,7 @@ impl Table {
         removed
     }
 
-    /// Takes any knote out, to take all. Frees the table when it was the last.
+    /// Takes out any knote, to empty the table. Frees the table after the last one.
     pub(crate) fn pop(&mut self, from: &mut usize) -> Option<ARef<Knote>> {
         while let Some(slot) = self.buckets.get_mut(*from) {
             if let Some(knote) = slot.take() {

@@ -2,9 +2,9 @@
 
 //! Copying to userspace without waiting for a page.
 //!
-//! A page fault can take as long as a program likes (userfaultfd, a file on FUSE). Whoever holds a
-//! lock that others want copies with faults off; if that fails it lets the lock go, faults the
-//! page in, and tries again.
+//! A page fault can take as long as a program likes (userfaultfd, a file on FUSE). A task that
+//! holds a lock which others want copies with page faults disabled. If that fails it releases the
+//! lock, faults the page in, and tries again.
 
 use crate::{
     generated,
@@ -25,7 +25,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// How many there is room for (the specification's `KQ_NEVENTS`).
+    /// The number of events that there is room for (the specification's `KQ_NEVENTS`).
     pub(crate) const SIZE: usize = 16;
 
     pub(crate) fn new() -> Self {
@@ -36,7 +36,7 @@ impl Buffer {
         }
     }
 
-    /// What was read into it last.
+    /// The events that were last read into it.
     pub(crate) fn events(&self) -> &[Kevent] {
         // SAFETY: By the type's invariant.
         unsafe { core::slice::from_raw_parts(self.events.as_ptr().cast(), self.len) }
@@ -67,7 +67,7 @@ pub(crate) fn read_args(
     Ok(unsafe { slot.assume_init_mut() })
 }
 
-/// An array of events in the caller's memory, read or written from its front on.
+/// An array of events in the caller's memory. It is read or written from its front on.
 ///
 /// # Invariants
 ///
@@ -78,14 +78,14 @@ pub(crate) struct UserEvents {
 }
 
 impl UserEvents {
-    /// None.
+    /// No events.
     pub(crate) const NONE: Self = UserEvents { address: 0, len: 0 };
 
-    /// `len` events at `address`, which the kernel has yet to find out about.
+    /// `len` events at `address`, which was not checked yet.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if there cannot be so many.
+    /// `EFAULT` if there cannot be so many events at that address.
     #[inline]
     pub(crate) fn new(address: usize, len: usize) -> Result<Self> {
         // INVARIANT: Here it is checked.
@@ -101,16 +101,16 @@ impl UserEvents {
         Scratch::new(self.address)
     }
 
-    /// How many events are left, or are room for.
+    /// The number of events that are left to read, or that there is room for.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// `count`, of so many as are left, were read or written.
+    /// `count` events were read or written, not more than there were.
     #[inline]
     fn advance(&mut self, count: usize) {
-        // INVARIANT: The end stays where it is. So there is nothing to wrap.
+        // INVARIANT: The end stays where it is, so nothing wraps around.
         self.len = self.len.wrapping_sub(count);
         self.address = self
             .address
@@ -121,7 +121,7 @@ impl UserEvents {
     ///
     /// # Errors
     ///
-    /// `EFAULT` if the memory is not there now, for all of them; some may have been written.
+    /// `EFAULT` if not all of the memory is there now; some events may have been written.
     #[inline]
     pub(crate) fn write(&mut self, events: &[Kevent]) -> Result {
         if events.len() > self.len {
@@ -193,7 +193,8 @@ impl UserEvents {
         Ok(unsafe { core::slice::from_raw_parts_mut(buffer.events.as_mut_ptr().cast(), count) })
     }
 
-    /// Brings in the memory of at most `count` events; may sleep, interruptibly. Changes nothing of it.
+    /// Faults in the memory of at most `count` events, without changing it. May sleep
+    /// interruptibly.
     ///
     /// # Errors
     ///

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Knotes that are made where the mutex cannot be had: those of a process's children, in the middle of a fork.
+//! Knotes that are made where the mutex cannot be taken: those of a process's children, during a
+//! fork.
 //!
-//! Such a knote is complete with its source, and can be activated at once. It comes into the table when somebody next has
-//! the mutex.
+//! Such a knote is complete with its source, and can be activated at once. The next task that takes
+//! the mutex puts it into the table.
 
 use super::{Kqueue, ReadyGuard};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// A knote that was made where the mutex cannot be had, with its source: the head of a list.
+/// A knote that was made where the mutex cannot be taken, with its source; the head of a list.
 pub(super) struct DeferredKnote {
     pub(super) knote: ARef<Knote>,
     pub(super) source: Erased,
@@ -20,9 +21,9 @@ pub(super) struct DeferredKnote {
 }
 
 impl Kqueue {
-    /// Takes a knote in that was made, with its source, where the mutex cannot be had: its children
-    /// get one in the middle of a process's fork. It can be activated at once; it comes into the
-    /// table when somebody next has the mutex, before anything is looked for or reported.
+    /// Takes in a knote that was made, with its source, where the mutex cannot be taken: a child of
+    /// a process gets one during the fork. It can be activated at once. It comes into the table
+    /// when a task next takes the mutex, before that task looks for a knote or reports one.
     ///
     /// # Errors
     ///
@@ -33,7 +34,7 @@ impl Kqueue {
             source,
             next: None,
         };
-        // Dropped after the lock was released if it is not taken.
+        // If it is not taken in, it is dropped after the lock is released.
         let mut child = KBox::new(child, Memory::Atomic.flags())?;
         let mut ready = self.locks.ready.lock();
         if ready.closed {
@@ -47,11 +48,11 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Takes the spin lock, when all adopted knotes are in the table.
+    /// Takes the spin lock when all adopted knotes are in the table.
     ///
     /// # Errors
     ///
-    /// `EBADF` if the kqueue was closed. `ENOMEM`, then they wait on.
+    /// `EBADF` if the kqueue was closed. `ENOMEM`: the knotes wait on.
     #[inline]
     pub(super) fn ready_for(&self, knotes: &mut Knotes) -> Result<ReadyGuard<'_>> {
         loop {

@@ -32,55 +32,55 @@ use kernel::{
     sync::{aref::ARef, rcu},
 };
 
-/// How many events a scan reports at once, and how many knotes it takes off the list: one round of the spin
-/// lock, one copy to the program.
+/// How many events a scan reports at once, and how many knotes it takes off the list: in one
+/// critical section of the spin lock, for one copy to the program.
 pub(super) const BATCH: usize = 16;
 
 /// What becomes of a knote that a scan took off the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Disposition {
-    /// It had nothing to report, and waits until its source fires again.
+    /// It has nothing to report, and waits until its source fires.
     Nothing,
-    /// It was reported, and waits until its source fires again.
+    /// It was reported, and waits until its source fires.
     Idle,
-    /// It is pending still: others are first.
+    /// It is still pending: it goes to the tail.
     AtTail,
-    /// The same, but for something new.
+    /// It goes to the tail with something new to report.
     Again,
-    /// It could not be reported: it is first.
+    /// It could not be reported: it goes to the head.
     AtHead,
     /// It waits to be enabled.
     Disabled,
-    /// The same, and there is something already.
+    /// It waits to be enabled, and has something to report already.
     DisabledActive,
-    /// That is for its filter to say, when the event has reached the program.
+    /// Its filter decides, after the event was delivered.
     AskFilter,
-    /// Its descriptor was closed, or stands for another file now, or it has ended with its report: it
-    /// is removed.
+    /// It is removed: its descriptor was closed or refers to another file, or its report has ended
+    /// it.
     Gone,
 }
 
-/// A knote in a scan's hands.
+/// A knote that a scan has taken off the list.
 struct Taken {
     knote: ARef<Knote>,
     next: Disposition,
 }
 
-/// Those that were taken at once, in the order of the list.
+/// The knotes that were taken off at once, in the order of the list.
 type Batch = ArrayVec<Taken, BATCH>;
 
-/// Of what was put back: is any pending again for what a scan has just told, or for news?
+/// Why knotes of a batch are pending again: for what was just reported, or for something new.
 #[derive(Clone, Copy, Default)]
 struct PutBack {
     level: bool,
     news: bool,
-    /// The news are all that is pending.
+    /// What is new is all that is pending.
     signals: bool,
 }
 
 impl Kqueue {
-    /// Takes a batch off the list, and reports those of it whose condition holds. Gives whether there are
-    /// surely no others to see.
+    /// Takes a batch off the list, and reports the knotes whose condition holds. Returns whether
+    /// there are surely no others to evaluate.
     #[inline(never)]
     pub(super) fn scan_batch(
         &self,
@@ -109,7 +109,7 @@ impl Kqueue {
         (done, result)
     }
 
-    /// Reports those of the batch whose condition holds, and decides what becomes of each.
+    /// Reports the knotes of the batch whose condition holds, and decides what becomes of each.
     #[inline]
     fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
         let mut events = Events::new();
@@ -124,7 +124,7 @@ impl Kqueue {
             let Some(event) = knote.evaluate(&mut knotes.bodies) else {
                 continue;
             };
-            // A close in the meantime has ended it.
+            // A close has ended it in the meantime.
             if knote.is_retired() {
                 continue;
             }
@@ -147,7 +147,7 @@ impl Kqueue {
         result
     }
 
-    /// What becomes of a knote whose event has those flags, once that has reached the program.
+    /// What becomes of a knote, once its event with those flags was delivered.
     #[inline]
     fn after(filter: Filter, flags: u16) -> Disposition {
         if filter.counts() {
@@ -161,13 +161,13 @@ impl Kqueue {
         }
     }
 
-    /// The first so many events have reached the program: tells the filters, and decides about those
-    /// that had to wait for that.
+    /// The first `delivered` events were delivered: tells the filters, and decides about the knotes
+    /// for which the filter decides.
     #[inline(never)]
     fn reported(&self, knotes: &mut Knotes, batch: &mut Batch, events: &Events, delivered: usize) {
         let mut events = events.iter().take(delivered);
         for taken in batch.iter_mut() {
-            // Those without an event.
+            // Knotes without an event.
             if matches!(taken.next, Disposition::Gone | Disposition::Nothing) {
                 continue;
             }
@@ -204,7 +204,7 @@ impl Kqueue {
 
 impl Ready {
     /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
-    /// here on.
+    /// now on.
     #[inline]
     fn take(&mut self, bodies: &Bodies, table: CurrentTable, room: usize, batch: &mut Batch) {
         let rcu = rcu::read_lock();
@@ -237,10 +237,10 @@ impl Ready {
         self.in_flight += batch.len();
     }
 
-    /// Does with the knotes of a batch what was decided. One sleeper is to be woken if some stay
-    /// pending: what is true for us is true for others, and each of them wakes the next. Pollers know
-    /// of those already; they are told of what is new, and of what should have been reported and was
-    /// not, which there is if it has `failed`.
+    /// Requeues the knotes of a batch, or not, as was decided. One sleeper is to be woken if some
+    /// stay pending: other tasks can collect level-triggered events too, and each wakes the next.
+    /// Pollers know of level-triggered events already. They are notified of what is new, and of
+    /// what could not be reported if the report has `failed`.
     #[inline]
     fn put_back(&mut self, batch: &[Taken], failed: bool) -> PutBack {
         let mut result = PutBack::default();
@@ -278,7 +278,7 @@ impl Ready {
                 | Disposition::AskFilter => false,
             };
             if knote.state(self).is_disabled() && self.remove(knote) {
-                // Its source has fired while it was in the scan's hands. A disabled one is not pending.
+                // Its source has fired while it was off the list. A disabled knote is not pending.
                 let _ = knote.state(self).take();
             }
             if due {

@@ -10,12 +10,12 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What there is to report of them.
+/// The events of a walk or of a batch.
 pub(super) type Events = ArrayVec<Kevent, BATCH>;
 
 impl Kqueue {
-    /// Reports events that were told at a glance, which was one at `all` that was pending. With the
-    /// changes of the call, if any, if it was the `last` one of the scan.
+    /// Delivers the events of a walk, which has evaluated `all` that was pending or not. `last` has
+    /// the changes of the call, if any, if this is the last part of the scan.
     #[inline(always)]
     pub(super) fn deliver(
         &self,
@@ -38,8 +38,9 @@ impl Kqueue {
         result
     }
 
-    /// Makes pending again what was told at a glance and has not reached the program: first, and in its
-    /// order. There are no others to see if `all` that was pending had been looked at.
+    /// Makes the knotes of events that were not delivered pending again, at the head and in their
+    /// order. No other knotes remain to be evaluated if the walk has evaluated `all` that was
+    /// pending.
     #[cold]
     fn take_back<'a>(
         &self,
@@ -63,7 +64,7 @@ impl Kqueue {
             let mut ready = self.locks.ready.lock();
             let mut due = ready.remove(knote);
             let state = knote.state(&mut ready);
-            // One that was dispatched is disabled by now.
+            // A knote with `EV_DISPATCH` is disabled by now.
             due |= state.change(true, false, event.has(EV_DISPATCH));
             if due {
                 ready.push_front(knote);

@@ -9,19 +9,19 @@ use crate::{
 };
 use kernel::{prelude::*, seq_file::SeqFile, seq_print};
 
-/// The length of a line for a knote, at least.
+/// The minimum length of a line for a knote.
 const SHORTEST_LINE: usize =
     "knote filter: -1 ident: 0 flags: 0 fflags: 0 data: 0 udata: 0 state: idle\n".len();
 
 impl Kqueue {
-    /// One line for the kqueue, and one for each knote, by filter and ident: the order tells
-    /// nothing of the table's secret.
+    /// Prints one line for the kqueue, and one for each knote, sorted by filter and ident: so the
+    /// order tells nothing of the secret multiplier of the table.
     pub(crate) fn show(&self, m: &SeqFile) {
         let Ok(guard) = killable::lock(&self.locks.knotes) else {
             return;
         };
         let mut knotes = KnotesGuard::new(self, guard);
-        // What cannot be admitted is not shown.
+        // If an adopted knote cannot be taken in, it is not shown.
         let _ = self.ready_for(&mut knotes);
         let pending = self.locks.ready.lock().pending();
         seq_print!(

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How knotes end, and how a kqueue ends.
+//! The end of knotes, and of a kqueue.
 //!
-//! A knote is *retired* under the spin lock, and then *removed* under the mutex; the crate's documentation has the paths
-//! and what excludes what. A task that is being killed does not wait for the mutex: what it would have removed is left to
-//! the owner of the mutex, who does it after releasing that.
+//! A knote is *retired* under the spin lock, and then *removed* under the mutex. The crate's
+//! documentation lists the paths and their exclusion. A task that is being killed does not wait for
+//! the mutex. It leaves its removals to the owner of the mutex, which does them after it has
+//! released the mutex.
 
 use super::{adopt::DeferredKnote, Kqueue, Ready};
 use crate::{
@@ -24,7 +25,7 @@ use kernel::{
 };
 
 impl Kqueue {
-    /// Takes a knote off the list for good: it is not reported any more.
+    /// Takes a knote off the ready list for good: it is not reported any more.
     pub(crate) fn retire(&self, knote: &Knote) {
         self.locks.ready.lock().retire(knote);
     }
@@ -34,8 +35,8 @@ impl Kqueue {
         self.locks.ready.lock().file.as_ref()?.get()
     }
 
-    /// The same for a knote whose descriptor was closed, and which was taken out of the tree of what is
-    /// bound. Gives a reference to the kqueue's own file, unless that is being released.
+    /// Retires a knote whose descriptor was closed, and which was taken out of the tree of bound
+    /// knotes. Returns a reference to the kqueue's own file, unless that file is being released.
     pub(crate) fn retire_closed(&self, knote: &Knote) -> Option<ARef<File>> {
         let mut ready = self.locks.ready.lock();
         knote.state(&mut ready).unlink();
@@ -43,7 +44,7 @@ impl Kqueue {
         ready.file.as_ref()?.get()
     }
 
-    /// Ends a knote: it is not reported any more, not found any more, and its source is detached.
+    /// Ends a knote: it is not reported and not found any more, and its source is detached.
     #[inline(never)]
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
@@ -52,14 +53,14 @@ impl Kqueue {
         }
     }
 
-    /// Takes a knote's source away. No callback of it comes after that.
+    /// Detaches a knote from its source. No callback of the source comes after that.
     pub(super) fn detach(&self, bodies: &mut Bodies, knote: &Knote) {
         knote.detach(bodies);
         trace::detach(self, knote);
     }
 
-    /// Removes a knote whose descriptor was closed; in process context, before close(2) returns. Who is
-    /// being killed does not wait for the mutex.
+    /// Removes a knote whose descriptor was closed; in process context, before close(2) returns. A
+    /// task that is being killed does not wait for the mutex.
     pub(crate) fn remove_closed(&self, closed: ClosedKnote) {
         match killable::lock_or_leave(&self.locks.knotes) {
             Ok(guard) => self.remove(&mut KnotesGuard::new(self, guard), closed.knote()),
@@ -70,33 +71,34 @@ impl Kqueue {
         }
     }
 
-    /// Leaves it to who next releases the mutex to remove a knote whose descriptor was closed. From any
-    /// context.
+    /// Leaves the removal of a knote whose descriptor was closed to the next task that releases the
+    /// mutex. Any context.
     pub(crate) fn leave(&self, closed: ClosedKnote) {
         self.deferred.push(closed);
-        // Who sees the flag finds the knote.
+        // A task that sees the flag finds the knote.
         smp_mb(ordering::Full);
         self.owed.set(true);
     }
 
-    /// There is something for the owner of the mutex to do when it releases it. If there is none, it is
-    /// done here.
+    /// Leaves work to the owner of the mutex, which does it when it releases the mutex. If the
+    /// mutex has no owner, the work is done here.
     fn settle_later(&self) {
-        // Who clears the flag after it was set here finds what it is about (`selftests/state`, `leftover`).
+        // A task that clears the flag after this finds the work (`selftests/state`, `leftover`).
         smp_mb(ordering::Full);
         self.owed.set(true);
         smp_mb(ordering::Full);
         self.settle();
     }
 
-    /// True if something was left to the owner of the mutex.
+    /// True if work was left to the owner of the mutex.
     #[inline(always)]
     pub(crate) fn is_owed(&self) -> bool {
         self.owed.is_set()
     }
 
-    /// Does what was left to the owner of the mutex, unless there is another one now. (Under the mutex a
-    /// `->poll` may sleep as long as a program likes; so nobody waits here.)
+    /// Does the work that was left to the owner of the mutex, unless the mutex has another owner
+    /// now. (It does not wait for the mutex, since a `->poll` may sleep under it as long as a
+    /// program likes.)
     #[cold]
     pub(crate) fn settle(&self) {
         while let Some(mut knotes) = self.locks.knotes.try_lock() {
@@ -124,7 +126,8 @@ impl Kqueue {
         }
     }
 
-    /// Turns all callers away, and ends all that is not in the table: the kqueue was closed.
+    /// Turns all callers away, and ends all knotes that are not in the table: the kqueue was
+    /// closed.
     fn terminate(&self) {
         let mut adopted = {
             let mut ready = self.locks.ready.lock();
@@ -157,30 +160,30 @@ impl Kqueue {
             return;
         }
         this.terminate();
-        // Who is being killed does not wait for a `->poll` that sleeps.
+        // A task that is being killed does not wait for a `->poll` that sleeps.
         match killable::lock_or_leave(&this.locks.knotes) {
             Ok(guard) => this.remove_all(&mut KnotesGuard::new(&this, guard)),
             Err(_) => this.settle_later(),
         }
     }
 
-    /// `->release`: nobody has a reference to the kqueue's file any more, so nobody is in a call.
+    /// `->release`: there is no reference to the kqueue's file any more, so no task is in a call.
     pub(crate) fn release(&self) {
         self.locks.ready.lock().file = None;
         self.terminate();
         let mut knotes = self.locks.knotes.lock();
         self.remove_all(&mut knotes);
-        // Not wherever the last reference to the kqueue is dropped.
+        // It is dropped here, and not by whichever task drops the last reference to the kqueue.
         let watcher = knotes.bodies.watcher.take();
         drop(knotes);
         drop(watcher);
-        // Nothing is told any more, nor will be.
+        // No activation comes any more.
         self.recheck_timer.cancel();
     }
 }
 
 impl Ready {
-    /// Takes a knote off the list for good.
+    /// Takes a knote off the ready list for good.
     #[inline(always)]
     pub(super) fn retire(&mut self, knote: &Knote) {
         self.cancel_recheck(knote);

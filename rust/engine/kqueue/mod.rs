@@ -50,29 +50,30 @@ pub(crate) struct Ready {
     pub(crate) queue: Queue,
     /// The knotes whose pipes may get more data without a wake-up.
     pub(crate) rechecks: RecheckList,
-    /// The number of knotes that a scan has taken off the list and not decided about yet. They count as
-    /// pending, so that no thread goes to sleep because another one is just looking at the only event.
-    /// (A knote that is decided about under the spin lock does not count; if its event cannot be copied
-    /// out, a sleeper is woken again.)
+    /// The number of knotes that a scan has taken off the list and has not decided about yet. They
+    /// count as pending, so that no thread goes to sleep while another thread evaluates the only
+    /// event. (A knote that the scan decides about under the spin lock does not count. If its event
+    /// cannot be copied out, a sleeper is woken again.)
     in_flight: usize,
-    /// For a scan that has not ended with its first look at the list: the number of knotes, at the head,
-    /// that were pending when the scan began and that it has not seen. Knotes that are put back, and
-    /// new ones, come behind them. If a pending knote was retired meanwhile, wherever it was in the
-    /// list, the number is one less, since the knote may have been one of them.
+    /// For a scan that has not ended with its first walk of the list: the number of knotes at the
+    /// head that were pending when the scan began and that it has not evaluated. Requeued knotes
+    /// and new ones come behind them. If a pending knote is retired meanwhile, the number decreases
+    /// by one wherever the knote was in the list, since it may have been one of them.
     unseen: usize,
-    /// That has happened.
+    /// A pending knote was retired since the scan began.
     retired_during_scan: bool,
-    /// The last scan, whose sink was this one, was stopped short. Until another one begins, those
-    /// that it has not seen, or could not report, are the `unseen` ones.
+    /// The sink of the last scan if that scan was stopped short. Until another scan begins, the
+    /// `unseen` knotes are those that the stopped scan did not evaluate or could not report.
     stopped: Option<SinkId>,
-    /// Something became pending that whoever wants SIGIO was not told of, as there was something
-    /// already. (They are if that was in the middle of a scan, which does not look at it.)
+    /// Something became pending for which no SIGIO was sent, since something was pending already.
+    /// (SIGIO is sent for it if that happened during a scan that does not evaluate it.)
     news: bool,
-    /// Who waits for something to be pending.
+    /// The tasks that wait until something is pending.
     pub(crate) sleepers: Sleepers,
-    /// Somebody polls the kqueue, or wants SIGIO. It stays so.
+    /// Some task polls the kqueue, or has asked for SIGIO. This is never reset.
     has_pollers: bool,
-    /// Its last descriptor in its table was closed: no more registrations, no more events.
+    /// The last descriptor of the kqueue in its table was closed: there are no more registrations
+    /// and no more events.
     closed: bool,
     /// Knotes that are not in the table yet; see [`Kqueue::adopt`].
     adopted: Option<KBox<DeferredKnote>>,
@@ -96,45 +97,48 @@ impl Ready {
 /// One kqueue.
 #[pin_data]
 pub(crate) struct Kqueue {
-    // First, as its function uses the others until it is dropped.
+    // This is the first field, because the function of the timer uses the others until this one is
+    // dropped.
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
-    /// The descriptor table that it belongs to. Nobody else can use it.
+    /// The descriptor table that the kqueue belongs to. Tasks with another table cannot use it.
     owner: Owner,
     shared: Arc<Shared>,
-    /// Who opened it, and pays for its knotes.
+    /// The user who opened the kqueue; its knotes count for that user.
     user: Arc<User>,
     pub(crate) links: LockedBy<Links, Graph>,
-    /// It was closed, or there are adopted knotes: to be looked at under the spin lock, which this is
-    /// written under. Who has the mutex may ask without that one: who closes takes the mutex after this.
+    /// The kqueue was closed, or there are adopted knotes. The flag is written under the spin lock
+    /// and means that these have to be looked at under that lock. The owner of the mutex may read
+    /// it without the spin lock, since a task that closes the kqueue takes the mutex after it has
+    /// set the flag.
     closed_or_deferred: Flag,
-    /// Something may be pending. Written under the spin lock as well.
+    /// Something may be pending. It is written under the spin lock as well.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,
     #[pin]
     notifier: Notifier,
-    /// Its own file, for who has a reference to that.
+    /// The kqueue's own file, for tasks that have a reference to it.
     own_file: FileAddress,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
     deferred: ClosedList,
-    /// There are such, or the kqueue was closed by a task that could not remove the knotes: to be
-    /// looked at by who releases the mutex.
+    /// There are deferred knotes, or the kqueue was closed by a task that could not remove the
+    /// knotes. The task that releases the mutex looks at it.
     owed: Flag,
-    /// For a close that comes to more knotes than it can look at.
+    /// The task work that continues a close which meets more knotes than it may go through.
     pub(crate) rewalk: Rewalk,
 }
 
-/// The task that is in a call.
+/// The task that has called kevent().
 #[derive(Clone, Copy)]
 pub(crate) struct Caller {
-    /// The table of it and of the kqueue.
+    /// The descriptor table of the task and of the kqueue.
     pub(crate) table: CurrentTable,
-    /// Memory of its own.
+    /// Memory of the task that a file's answer can be written to.
     pub(crate) scratch: Scratch,
 }
 
-/// The spin lock of a kqueue, taken.
+/// The guard of a kqueue's spin lock.
 type ReadyGuard<'a> = Guard<'a, Ready, IrqSave>;
 
 impl Kqueue {
@@ -192,14 +196,14 @@ impl Kqueue {
         self.owner.table()
     }
 
-    /// Its own file, for who has a reference to that.
+    /// The kqueue's own file, for tasks that have a reference to it.
     #[inline]
     pub(crate) fn own_file(&self) -> FileAddress {
         self.own_file
     }
 
-    /// Checks that the current task may use the kqueue, which is in its table. That it is not closed, who takes its locks
-    /// sees there.
+    /// Checks that the current task may use the kqueue, which is in its table. Whether the kqueue
+    /// was closed is seen under its locks.
     ///
     /// # Errors
     ///
@@ -215,7 +219,7 @@ impl Kqueue {
         &self.shared
     }
 
-    /// The kqueue whose locks those are.
+    /// The kqueue that has those locks.
     #[inline(always)]
     pub(crate) fn of_locks(locks: *const Locks) -> *const Self {
         locks.wrapping_byte_sub(offset_of!(Self, locks)).cast()
@@ -227,12 +231,12 @@ impl Kqueue {
         &self.locks
     }
 
-    /// For whom it counts.
+    /// The user for whom the kqueue counts.
     pub(crate) fn user(&self) -> &Arc<User> {
         &self.user
     }
 
-    /// Gives back the place of a knote of its user's.
+    /// Gives back the place of one of the user's knotes.
     pub(crate) fn leave_place(&self, filter: Filter) {
         self.user.leave_place(filter);
     }
@@ -255,19 +259,19 @@ impl Kqueue {
             .inspect_err(|_| this.user.leave_place(filter))
     }
 
-    /// How many are pending, by now.
+    /// The number of pending knotes.
     pub(crate) fn pending(&self) -> usize {
         self.locks.ready.lock().pending()
     }
 
-    /// The same without waiting for the spin lock: the caller may have that of another kqueue. `None` if the lock is not
-    /// free, or if the kqueue was closed.
+    /// [`Kqueue::pending`] without waiting for the spin lock, since the caller may hold the spin
+    /// lock of another kqueue. `None` if the lock is not free, or if the kqueue was closed.
     pub(crate) fn pending_at_once(&self) -> Option<usize> {
         let ready = self.locks.ready.try_lock()?;
         (!ready.closed).then(|| ready.pending())
     }
 
-    /// Takes the mutex, to register or to scan on behalf of that `caller`.
+    /// Takes the mutex on behalf of `caller`, to register or to scan.
     ///
     /// # Errors
     ///
@@ -279,7 +283,7 @@ impl Kqueue {
         Ok(knotes)
     }
 
-    /// Sees to it that all adopted knotes are in the table.
+    /// Takes all adopted knotes into the table.
     ///
     /// # Errors
     ///
@@ -292,15 +296,15 @@ impl Kqueue {
         Ok(())
     }
 
-    /// The number of pending knotes, and whether the kqueue was closed; whoever asks_filter will be
-    /// notified of the next one.
+    /// The number of pending knotes, and whether the kqueue was closed. From now on pollers are
+    /// notified of the next activation.
     pub(crate) fn poll_state(&self) -> (usize, bool) {
         let mut ready = self.locks.ready.lock();
         ready.has_pollers = true;
         (ready.pending(), ready.closed)
     }
 
-    /// Where pollers and SIGIO listeners are.
+    /// The pollers and the SIGIO listeners.
     pub(crate) fn notifier(&self) -> &Notifier {
         &self.notifier
     }

@@ -2,8 +2,9 @@
 
 //! Registration and modification: what a change does (`kqueue_register`).
 //!
-//! All of it runs under the mutex. A change that is followed by a scan of the same call may mark its knote active without
-//! running the filter, since the scan runs it: see [`Kqueue::may_be_unseen`].
+//! All of it runs under the mutex. A change that is followed by a scan in the same call may mark
+//! its knote active without running the filter, since the scan runs it: see
+//! [`Kqueue::may_be_unseen`].
 
 use super::{Caller, Kqueue, Ready, ReadyGuard};
 use crate::{
@@ -29,8 +30,9 @@ use kernel::{
 };
 
 impl Kqueue {
-    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. A caller that collects so
-    /// many of what is pending right after that (or none) has the filter run then, and not twice.
+    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. `collects` is how many
+    /// events the caller collects right after this; 0 if it does not collect. If it does, the scan
+    /// runs the filter, so that it does not run twice.
     ///
     /// # Errors
     ///
@@ -78,7 +80,7 @@ impl Kqueue {
         Self::register_new(this, knotes, change, filter, caller.table, collects)
     }
 
-    /// The same, if there is no such knote.
+    /// [`Kqueue::register`] for a knote that does not exist yet.
     #[inline(never)]
     fn register_new(
         this: ArcBorrow<'_, Self>,
@@ -114,14 +116,14 @@ impl Kqueue {
         })
     }
 
-    /// The change is for a knote that was retired, or whose ident names something else by now. True if
-    /// that is all there is to do.
+    /// Handles a change for a knote that was retired, or whose ident names something else by now.
+    /// True if nothing remains to be done.
     #[cold]
     fn change_other(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
         let filter = knote.filter();
         if !knote.is_retired() && filter.outlives_name() {
             if change.has(EV_ADD) {
-                // It stays until it is reported, behind the new one.
+                // The knote stays in the table, behind the new one, until it is reported.
                 return Ok(false);
             }
             if change.has(EV_DELETE) {
@@ -132,7 +134,7 @@ impl Kqueue {
             return Ok(true);
         }
         if filter.is_descriptor() {
-            // If there is none, all stays as it is.
+            // If the descriptor is not open, nothing changes.
             drop(Self::file_of(change, filter)?);
         }
         self.remove(knotes, knote);
@@ -159,9 +161,10 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Does the same for a filter that keeps nothing ([`FilterOps::IS_PLAIN`](crate::engine::ops::FilterOps::IS_PLAIN)), in one critical section of
-    /// the spin lock, which it releases. False if the caller has to run the filter and to change the state
-    /// ([`Kqueue::apply_seen`]), since it cannot be told with the spin lock held whether the knote is ready.
+    /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::IS_PLAIN), in
+    /// one critical section of the spin lock, which it releases. False if the caller has to run the
+    /// filter and to change the state ([`Kqueue::apply_seen`]), since whether the knote is ready
+    /// cannot be found out under the spin lock.
     #[inline(always)]
     fn modify_at_once(
         &self,
@@ -187,7 +190,7 @@ impl Kqueue {
         }
     }
 
-    /// Brings the state of a knote up to date with a change that was made.
+    /// Updates the state of a knote after a change of its parameters.
     #[inline(always)]
     fn update(
         &self,
@@ -205,8 +208,8 @@ impl Kqueue {
         }
     }
 
-    /// Marks a knote active without running its filter, if that [may be unseen](Self::may_be_unseen). False if
-    /// not.
+    /// Marks a knote active without running its filter, if [that is allowed](Self::may_be_unseen).
+    /// False if it is not.
     #[inline(always)]
     fn apply_unseen(&self, knote: &Knote, change: &Kevent, collects: usize) -> bool {
         let mut ready = self.locks.ready.lock();
@@ -217,10 +220,10 @@ impl Kqueue {
         unseen
     }
 
-    /// True if a change may mark a knote active without running its filter: nobody but the caller
-    /// would wake up for that, and its scan takes it off again if it is not ready. (Each one before
-    /// it takes the room of one event at most, so the scan comes to it; one that is stopped short
-    /// [verifies](Kqueue::verify).)
+    /// True if a change may mark a knote active without running its filter. That is so if the
+    /// activation wakes only the caller, whose scan takes the knote off the list again if it is not
+    /// ready. (Each knote before it takes the room of one event at most, so the scan reaches it. A
+    /// scan that is stopped short [verifies](Kqueue::verify) the knote.)
     #[inline(always)]
     fn may_be_unseen(
         &self,
@@ -229,7 +232,7 @@ impl Kqueue {
         change: &Kevent,
         collects: usize,
     ) -> bool {
-        // One that stays disabled is not seen by the scan, and would be thought ready.
+        // A scan does not evaluate a knote that stays disabled, so it would be taken for ready.
         let stays_disabled =
             change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
         ready.queue.len() < collects
@@ -247,11 +250,12 @@ impl Kqueue {
         }
     }
 
-    /// Runs the filter, if the knote may be ready, and changes its state as that and the change say.
+    /// Runs the filter if the knote may be ready, and changes the state as the result and the
+    /// change say.
     #[inline(never)]
     fn apply_seen(&self, bodies: &mut Bodies, knote: &Knote, change: &Kevent, may_be_ready: bool) {
         if may_be_ready && change.has(EV_DISABLE) {
-            // It may be pending only because it was not looked at.
+            // It may be pending only because it was not evaluated.
             self.take_off(knote);
         }
         let active = may_be_ready && knote.is_ready(bodies);
@@ -260,7 +264,8 @@ impl Kqueue {
         }
     }
 
-    /// Takes a knote off the list, and makes it inactive, be it disabled or not: its filter is asked after that.
+    /// Takes a knote off the list and makes it inactive, even if it is disabled. Its filter runs
+    /// after that.
     #[inline(never)]
     fn reset(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
@@ -274,13 +279,13 @@ impl Kqueue {
     fn take_off(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
         if ready.take_off(knote) {
-            // A disabled one stays active.
+            // A disabled knote stays active.
             let _ = knote.state(&mut ready).take();
         }
     }
 
-    /// Runs the filter of the knote that a change was for, which may have been marked active
-    /// without that: there will be no scan. It keeps its place if it is ready.
+    /// Runs the filter of a knote that a change may have marked active without running it, since
+    /// there will be no scan. The knote keeps its place if it is ready.
     #[cold]
     pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
         let Knotes { table, bodies } = knotes;
@@ -308,19 +313,18 @@ impl Kqueue {
         state.change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
     }
 
-    /// Marks a knote active if it is, then disables or enables it as the change says.
+    /// Marks a knote active if it is ready, then disables or enables it as the change says.
     fn apply(&self, mut ready: ReadyGuard<'_>, knote: &Knote, active: bool, change: &Kevent) {
         if Self::apply_to_state(knote.state(&mut ready), active, change) {
             ready.push_back(knote);
             self.announce(ready, knote, WakeFlags::default());
         } else if knote.state(&mut ready).is_disabled() && ready.take_off(knote) {
-            // Its source has fired after it was taken off. A disabled one is not pending.
+            // Its source has fired after it was taken off. A disabled knote is not pending.
             let _ = knote.state(&mut ready).take();
         }
     }
 
-    /// True when the knote was not retired, and its ident still names what it is about, and not something else by
-    /// now.
+    /// True if the knote was not retired, and its ident still names what it is about.
     #[inline(always)]
     fn is_current(ready: &mut Ready, parts: &Parts<'_>, table: CurrentTable) -> bool {
         let knote = parts.knote();
@@ -334,7 +338,7 @@ impl Kqueue {
         }
     }
 
-    /// Gives the new knote, for which there is room in the table, and whether it may be ready already.
+    /// Returns the new knote, for which the table has room, and whether it may be ready already.
     #[inline]
     fn add(
         this: ArcBorrow<'_, Self>,
@@ -379,8 +383,8 @@ impl Kqueue {
 }
 
 impl Parts<'_> {
-    /// The parameters of their knote were changed; its `fflags` were those.
-    /// Gives how a scan looks at it now.
+    /// Returns the fast path of the knote after a change of its parameters; its `fflags` were those
+    /// before.
     #[inline(always)]
     fn were_touched(&mut self, fflags: u32) -> FastPath {
         if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
@@ -391,8 +395,8 @@ impl Parts<'_> {
 }
 
 impl Ready {
-    /// Takes a knote off the list while no scan has the mutex; one that was stopped may go on after
-    /// that. True if it was there.
+    /// Takes a knote off the list while no scan has the mutex; a scan that was stopped may continue
+    /// after that. True if the knote was in the list.
     fn take_off(&mut self, knote: &Knote) -> bool {
         let held = self.remove(knote);
         if held {

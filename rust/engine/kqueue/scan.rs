@@ -2,9 +2,9 @@
 
 //! The scan (`kqueue_scan`): which pending knotes are evaluated, and when it ends.
 //!
-//! Knotes at the head of the list that can be evaluated under the spin lock are, and stay in the list or leave it within
-//! one critical section. A knote that takes longer ends that walk, and a batch is taken off the list
-//! ([`super::batch`]).
+//! A knote at the head of the list that can be evaluated under the spin lock is evaluated there,
+//! and stays in the list or leaves it, within one critical section. A knote that cannot ends this
+//! walk. A batch is then taken off the list ([`super::batch`]).
 
 use super::{batch::BATCH, deliver::Events, wakeup::Wake, Caller, Kqueue, Ready, ReadyGuard};
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 use core::{num::NonZeroUsize, ptr::NonNull};
 use kernel::prelude::*;
 
-/// One of the sinks that there are, told from all others by where it is.
+/// Identifies a sink by its address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct SinkId(NonZeroUsize);
 
@@ -36,19 +36,19 @@ impl SinkId {
     }
 }
 
-/// How many it looks at, at most, at once: interrupts are off meanwhile. It may look once more, at others,
-/// before it releases the spin lock.
+/// How many knotes a walk evaluates at most, since interrupts are disabled meanwhile. The scan may
+/// walk a second time, over other knotes, before it releases the spin lock.
 pub(super) const LOOKS: usize = 4 * BATCH;
 
-/// Where a scan puts what it reports. It stays in its place for as long as there are scans for it.
+/// Where a scan puts what it reports. A sink stays in its place while there are scans for it.
 pub(crate) trait EventSink {
-    /// How many more there is room for.
+    /// The number of events that there is room for.
     fn room(&self) -> usize;
     /// True until something was reported.
     fn is_empty(&self) -> bool;
     /// The memory that the next event goes to.
     fn scratch(&self) -> Scratch;
-    /// Copies events out, at most as many as there is room for. Gives how many were.
+    /// Copies events out, at most as many as there is room for. Returns how many were copied.
     ///
     /// # Errors
     ///
@@ -59,16 +59,18 @@ pub(crate) trait EventSink {
 impl Kqueue {
     /// Reports pending knotes until there are no more or the sink is full (`kqueue_scan`).
     ///
-    /// A level-triggered knote goes to the tail. No knote is looked at twice: the scan ends when all
-    /// are seen that were pending when it began. The mutex is held throughout, be it taken already or not,
-    /// so another scan begins when all that this one put back is in its place.
+    /// A level-triggered knote goes to the tail. No knote is evaluated twice: the scan ends when
+    /// all knotes are evaluated that were pending when it began. The mutex is held throughout,
+    /// whether the caller has taken it or the scan does. So another scan begins only when all
+    /// knotes of this one are requeued.
     ///
-    /// Whoever has `entered` and made changes in that has some of them looked at here only.
+    /// A caller that has `entered` and made changes may have left the evaluation of some changed
+    /// knotes to this scan.
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if there was nothing to report. What the sink fails with. Nothing is lost: the event stays pending, at the head, and one can
-    /// [go on](Kqueue::resume_scan). `EBADF` if
+    /// `EAGAIN` if there was nothing to report. The error of the sink: nothing is lost, since the
+    /// event stays pending at the head, and [`Kqueue::resume_scan`] continues the scan. `EBADF` if
     /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
     #[inline(always)]
     pub(crate) fn scan(
@@ -109,7 +111,8 @@ impl Kqueue {
                 return self.scan_on(ready, knotes, changes, table, sink, (&mut events, kept));
             }
         }
-        // All was seen, so that those that are kept are all that is pending; or there is no more room.
+        // All were evaluated, so that those that were kept are all that is pending; or there is no
+        // more room.
         let pending = kept || seen < all;
         self.maybe_pending.set(pending);
         let shared = pending && !ready.sleepers.is_empty();
@@ -127,9 +130,9 @@ impl Kqueue {
         result
     }
 
-    /// Goes on with a scan that has failed because of its sink. Reports nothing if another one has
-    /// begun in the meantime, since that may have put back what this one has reported, so that it
-    /// would be reported twice.
+    /// Continues a scan that has failed because of its sink. Reports nothing if another scan has
+    /// begun in the meantime: it may have requeued what this scan has reported, which would be
+    /// reported twice.
     ///
     /// # Errors
     ///
@@ -153,7 +156,7 @@ impl Kqueue {
         self.scan_on(ready, knotes, None, table, sink, (&mut events, kept))
     }
 
-    /// A scan ends that has not seen all that was pending when it began.
+    /// Ends a scan that has not evaluated all that was pending when it began.
     #[cold]
     pub(super) fn stop_short(
         &self,
@@ -171,7 +174,8 @@ impl Kqueue {
         }
     }
 
-    /// The same, after a first look under the spin lock, which has made those `events` and `kept` some.
+    /// The rest of a scan, after a first walk under the spin lock, which has made those `events`
+    /// and has `kept` some knotes or not.
     #[inline(never)]
     fn scan_on<'a>(
         &'a self,
@@ -190,7 +194,7 @@ impl Kqueue {
             if done || result.is_err() || sink.room() == 0 {
                 break result;
             }
-            // A child of a process may have been born while the lock was free.
+            // A child of a process may have got a knote while the lock was free.
             ready = match self.ready_for(knotes) {
                 Ok(ready) => ready,
                 Err(error) => break Err(error),
@@ -204,8 +208,9 @@ impl Kqueue {
                     drop(ready);
                     break Ok(());
                 }
-                // Closes have cut the scan short before it had anything to report: once more. There
-                // is an end to that, since nobody can register anything meanwhile to close it again.
+                // Knotes were retired by closes before the scan had anything to report, so it
+                // starts once more. This ends, since nobody can register knotes meanwhile that a
+                // close retires.
                 ready.unseen = ready.queue.len();
                 ready.retired_during_scan = false;
             }
@@ -224,8 +229,8 @@ impl Kqueue {
         }
     }
 
-    /// Reports what a glance has told, or the next batch if that was nothing. Gives whether there are surely no
-    /// others to see.
+    /// Reports the events of the walk, or evaluates the next batch if there are none. Returns
+    /// whether there are surely no other knotes to evaluate.
     #[inline(always)]
     fn scan_some(
         &self,
@@ -244,11 +249,11 @@ impl Kqueue {
         if events.is_empty() {
             return self.scan_batch(ready, knotes, table, sink, wake);
         }
-        // What is true for us is true for others, and what there is no room for is theirs.
+        // Knotes that were kept, or for which there was no room, can be reported to other tasks.
         let shared = kept || (pending && events.len() == sink.room());
         wake.sleeper |= shared && !ready.sleepers.is_empty();
         let done = ready.unseen == 0;
-        // Those that are pending besides have come while the lock was free.
+        // What is pending besides has come while the lock was free.
         wake.signals |= done && ready.news;
         drop(ready);
         let result = self.deliver(knotes, events, None, false, sink);
@@ -257,10 +262,10 @@ impl Kqueue {
 }
 
 impl Ready {
-    /// Looks at those at the head of the list, at most so many, for at most `room` events, until there is one that
-    /// takes longer: its filter may sleep, it was disabled, it ends with its report, or its number is another file's.
-    /// All is decided under the lock. (Not in line: what else the scan keeps would take the registers
-    /// that the walk needs.)
+    /// Evaluates knotes at the head of the list, at most `most` of them and for at most `room`
+    /// events. It ends at a knote that cannot be evaluated under the lock: its filter may sleep, it
+    /// was disabled, its report ends it, or its number refers to another file. (It is not inlined,
+    /// since the other variables of the scan would take the registers that the walk needs.)
     #[inline(never)]
     fn poll_fast(
         &mut self,
@@ -274,8 +279,8 @@ impl Ready {
         self.walk(bodies, table, most.min(LOOKS), FastScan { free })
     }
 
-    /// The same for a scan that is not done: at those that it has not seen. Gives whether some were
-    /// kept.
+    /// [`Ready::poll_fast`] for a scan that is not done, over the knotes that it has not evaluated.
+    /// Returns whether some were kept.
     #[inline(always)]
     fn poll_fast_on(
         &mut self,
@@ -291,7 +296,7 @@ impl Ready {
     }
 }
 
-/// A look at pending knotes under the spin lock, and room for their events.
+/// A walk over pending knotes under the spin lock, and room for their events.
 struct FastScan<'a> {
     free: Free<'a, Kevent>,
 }
@@ -325,7 +330,8 @@ impl Look for FastScan<'_> {
 }
 
 impl FastScan<'_> {
-    /// Decides about a knote that is on no descriptor, or whose number refers to another file by now.
+    /// Decides about a knote that is on no descriptor, or whose number refers to another file by
+    /// now.
     #[inline(always)]
     fn decide_without_file(&mut self, seen: &mut Seen<'_>) -> Verdict {
         if !seen.fast_path.is_without_file() {
@@ -340,8 +346,8 @@ impl FastScan<'_> {
         }
     }
 
-    /// Reports an event, and decides what becomes of its knote. More may come of a pipe without a wake-up, unless this
-    /// reports its end.
+    /// Reports an event, and decides what becomes of its knote. A pipe may get more data without a
+    /// wake-up, unless the event reports its end (`is_end`).
     #[inline(always)]
     fn report(&mut self, seen: &mut Seen<'_>, report: Report, is_end: bool) -> Verdict {
         let event = seen.knote.event(seen.body, report);

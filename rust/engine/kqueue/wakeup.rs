@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Activation, and who is woken by it.
+//! Activation, and the tasks that it wakes.
 //!
-//! An activation puts a knote into the ready list and wakes one sleeper, in one critical section of the spin lock. Pollers
-//! and SIGIO are notified after that, from an irq_work ([`crate::sys::notify::notifier`]). A scan, which has the mutex that
-//! a sleeper will want, wakes when it has released the spin lock.
+//! An activation puts a knote into the ready list and wakes one sleeper, in one critical section of
+//! the spin lock. Pollers and SIGIO are notified after that, from an irq_work
+//! ([`crate::sys::notify::notifier`]). A scan holds the mutex, which a sleeper takes first; so it
+//! wakes sleepers after it has released the spin lock.
 
 use super::{Kqueue, Ready, ReadyGuard};
 use crate::engine::{
@@ -15,7 +16,7 @@ use crate::engine::{
 };
 use core::ops::BitOrAssign;
 
-/// Whom a scan has to wake, once it has released the spin lock.
+/// What a scan has to wake after it has released the spin lock.
 #[derive(Clone, Copy, Default)]
 #[must_use]
 pub(super) struct Wake {
@@ -34,7 +35,7 @@ impl BitOrAssign for Wake {
 }
 
 impl Kqueue {
-    /// Marks a knote active, queues it if it is due, and wakes who waits for that.
+    /// Marks a knote active, queues it if it is due, and wakes those that wait for events.
     #[inline(never)]
     pub(crate) fn activate(&self, knote: &Knote, flags: WakeFlags) {
         let mut ready = self.locks.ready.lock();
@@ -43,7 +44,7 @@ impl Kqueue {
         }
     }
 
-    /// Wakes who waits for a knote that was put into the list.
+    /// Wakes those that wait for events, after a knote was put into the list.
     #[inline(always)]
     pub(super) fn announce(&self, mut ready: ReadyGuard<'_>, knote: &Knote, flags: WakeFlags) {
         self.maybe_pending.set(true);
@@ -55,7 +56,7 @@ impl Kqueue {
         trace::activate(self, knote);
     }
 
-    /// Does the rest of that if somebody polls the kqueue, or wants SIGIO.
+    /// The rest of [`Kqueue::announce`] for a kqueue that has pollers or SIGIO listeners.
     #[inline(never)]
     fn announce_watched(&self, mut ready: ReadyGuard<'_>, knote: &Knote) {
         let signals = ready.is_news();
@@ -64,21 +65,21 @@ impl Kqueue {
         self.notifier.notify(signals);
     }
 
-    /// Puts a knote into the list that is due.
+    /// Puts a knote that is due into the list.
     #[inline(always)]
     pub(super) fn queue(&self, ready: &mut Ready, knote: &Knote) {
         ready.push_back(knote);
         self.maybe_pending.set(true);
     }
 
-    /// Has a knote, whose pipe may get more data without a wake-up, checked again later.
+    /// Schedules a recheck of a knote whose pipe may get more data without a wake-up.
     pub(crate) fn recheck_later(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
         ready.schedule_recheck(knote);
         self.arm_recheck(&mut ready);
     }
 
-    /// Arms the timer if knotes have come that are to be checked again.
+    /// Arms the timer if knotes were scheduled for a recheck.
     #[inline(always)]
     pub(super) fn arm_recheck(&self, ready: &mut Ready) {
         if ready.rechecks.needs_timer() {
@@ -86,8 +87,8 @@ impl Kqueue {
         }
     }
 
-    /// Checks some of the knotes that are due for it, and activates those that have more to report. In a
-    /// hard interrupt.
+    /// Rechecks some of the knotes that are due for it, and activates those that have more to
+    /// report. Called in a hard interrupt.
     pub(crate) fn recheck_next(&self, now: i64) {
         let mut ready = self.locks.ready.lock();
         let mut signals = false;
@@ -114,9 +115,10 @@ impl Kqueue {
         }
     }
 
-    /// False if there is nothing for a scan to find, nor was the kqueue closed. Both flags were written before
-    /// the spin lock was released, so what has been made pending is seen by whoever knows of it; for what comes
-    /// meanwhile one has to ask again, under the lock.
+    /// False if a scan would find nothing and the kqueue was not closed. Both flags are written
+    /// before the spin lock is released, so a task that knows of an activation sees it here. A task
+    /// that is about to sleep must check again under the lock, because of activations that come
+    /// meanwhile.
     #[inline]
     pub(crate) fn may_be_pending(&self) -> bool {
         self.maybe_pending.is_set() || self.closed_or_deferred.is_set()
@@ -143,7 +145,7 @@ impl Kqueue {
         }
     }
 
-    /// Wakes another sleeper for what is pending: the one that was woken cannot collect it.
+    /// Wakes another sleeper for what is pending, since the one that was woken cannot collect it.
     pub(crate) fn pass_on(&self) {
         let mut ready = self.locks.ready.lock();
         if ready.pending() > 0 {
@@ -160,8 +162,7 @@ impl Kqueue {
 }
 
 impl Ready {
-    /// Something was made pending for somebody who watches: true if whoever wants SIGIO is to be
-    /// told.
+    /// A knote became pending while the kqueue has pollers. True if SIGIO is to be sent.
     fn is_news(&mut self) -> bool {
         let first = self.queue.len() == 1;
         self.news |= !first;
