@@ -71,7 +71,7 @@ pub(crate) trait Device: Sized + 'static {
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Registration<T: Device> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     misc: Opaque<bindings::miscdevice>,
     shared: T::Shared,

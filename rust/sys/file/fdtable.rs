@@ -16,8 +16,8 @@ use kernel::{
 
 /// The identity of a descriptor table: an address to compare, never to follow.
 ///
-/// A table's address may be used again when it is gone. [`crate::engine::close::Owner`] says how a kqueue
-/// does without more.
+/// A table's address may be used again when it is gone. [`crate::engine::close::Owner`] says how a
+/// kqueue does without more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableId(usize);
 
@@ -54,8 +54,8 @@ impl TableId {
 ///
 /// # Invariants
 ///
-/// That is what it is: only its task can have it, since it is not `Send`, and no system call that is given one
-/// changes it.
+/// That is what it is: only its task can have it, since it is not `Send`, and no system call that
+/// is given one changes it.
 #[derive(Clone, Copy)]
 pub(crate) struct CurrentTable(NonNull<bindings::files_struct>);
 
@@ -86,11 +86,13 @@ pub(crate) fn get_path(ident: u64) -> Result<ARef<File>> {
     let fd = u32::try_from(ident).map_err(|_| EBADF)?;
     // SAFETY: No preconditions; gives a reference or null.
     let file = NonNull::new(unsafe { generated::fget_raw(fd) }).ok_or(EBADF)?;
-    // SAFETY: The reference is ours. As above, and a file that was opened with `O_PATH` has no offset.
+    // SAFETY: The reference is ours. As above, and a file that was opened with `O_PATH` has no
+    // offset.
     Ok(unsafe { ARef::from_raw(file.cast()) })
 }
 
-/// True for a file that was opened with `O_PATH`: it stands for a place in a file system, and cannot be read or written.
+/// True for a file that was opened with `O_PATH`: it stands for a place in a file system, and
+/// cannot be read or written.
 pub(crate) fn is_path(file: &File) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_is_path(file.as_ptr()) }
@@ -179,7 +181,7 @@ pub(crate) unsafe fn maps(
 ///
 /// `files` is a valid table.
 pub(crate) unsafe fn is_dying(files: *mut bindings::files_struct) -> bool {
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { generated::kq_files_users(files) == 0 }
 }
 
@@ -221,7 +223,7 @@ pub(crate) struct FileAddress(NonNull<bindings::file>);
 
 // SAFETY: A file may be used from any thread.
 unsafe impl Send for FileAddress {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for FileAddress {}
 
 impl FileAddress {
@@ -248,8 +250,8 @@ impl Closing {
 
     /// True when `table` is the one, and the descriptor being closed was its last one of `file`.
     ///
-    /// `count_with` calls what it is given with how many references to the file there are at least besides those of
-    /// descriptors, as long as the call takes.
+    /// `count_with` calls what it is given with how many references to the file there are at least
+    /// besides those of descriptors, as long as the call takes.
     pub(crate) fn is_last_in(
         &self,
         table: TableId,
@@ -279,9 +281,10 @@ impl Closing {
             let count = unsafe { generated::kq_file_count(file.as_ptr()) };
             Some(count) == others.checked_add(1)
         };
-        // The reference count first: nearly always nobody else has the file. The whole table is gone through only
-        // if somebody has who does not count: a dup, or a copy of it elsewhere.
-        // SAFETY: Equal to a table that was some task's, hence valid by the invariant. `same` only compares.
+        // The reference count first: nearly always nobody else has the file. The whole table is
+        // gone through only if somebody has who does not count: a dup, or a copy of it elsewhere.
+        // SAFETY: Equal to a table that was some task's, hence valid by the invariant. `same` only
+        // compares.
         is_only_with(0)
             || unsafe { is_dying(self.0) }
             || count_with(&is_only_with)

@@ -2,8 +2,8 @@
 
 //! Polling a file, and the entry of a wait queue.
 //!
-//! An [`Entry`] is a part of its owner. Its owner links it into a queue that a file's `->poll` has named, and has a
-//! function called whenever that queue is woken for something in a mask.
+//! An [`Entry`] is a part of its owner. Its owner links it into a queue that a file's `->poll` has
+//! named, and has a function called whenever that queue is woken for something in a mask.
 //!
 //! # Context
 //!
@@ -118,8 +118,8 @@ impl Entry {
         }
     }
 
-    /// The queue that it is in, or null. (Rust's atomic, since both sides are here: the `kernel` crate's are
-    /// calls.)
+    /// The queue that it is in, or null. (Rust's atomic, since both sides are here: the `kernel`
+    /// crate's are calls.)
     fn head(&self) -> &AtomicPtr<bindings::wait_queue_head> {
         // SAFETY: The field is valid, and only accessed by this once the entry is linked.
         unsafe { AtomicPtr::from_ptr((&raw mut (*self.wait.get()).private).cast()) }
@@ -164,8 +164,8 @@ impl Entry {
     ///
     /// # Safety
     ///
-    /// `wait` is that of a linked `Entry`, its queue's lock is held, and `key` what the wake function
-    /// was called with. Nobody touches the entry after this.
+    /// `wait` is that of a linked `Entry`, its queue's lock is held, and `key` what the wake
+    /// function was called with. Nobody touches the entry after this.
     #[inline]
     pub(crate) unsafe fn woken(
         wait: *mut bindings::wait_queue_entry,
@@ -179,8 +179,8 @@ impl Entry {
             wake();
         }
         if events.any(Events::POLLFREE) {
-            // SAFETY: The entry is linked, and the queue's lock is held. After the store `detach` may
-            // have it freed.
+            // SAFETY: The entry is linked, and the queue's lock is held. After the store `detach`
+            // may have it freed.
             unsafe {
                 list_del_init(&raw mut (*wait).entry);
                 // INVARIANT: Unlinked.
@@ -217,7 +217,7 @@ impl Entry {
 ///
 /// `entry` is linked into a valid list that nobody else accesses during the call.
 unsafe fn list_del_init(entry: *mut bindings::list_head) {
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe {
         let (next, prev) = ((*entry).next, (*entry).prev);
         (*next).prev = prev;
@@ -300,7 +300,7 @@ pub(in crate::sys) fn poll_address(file: &LocalFile) -> usize {
 /// The poll table of [`first_queue`].
 #[repr(C)]
 struct Naming {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     table: bindings::poll_table_struct,
     queue: *mut bindings::wait_queue_head,
 }
@@ -324,7 +324,8 @@ impl Naming {
     }
 }
 
-/// The address of the first wait queue that `file` names when it is polled; null if there is none. May sleep.
+/// The address of the first wait queue that `file` names when it is polled; null if there is none.
+/// May sleep.
 pub(in crate::sys) fn first_queue(file: &File) -> *mut bindings::wait_queue_head {
     let mut naming = Naming {
         table: bindings::poll_table_struct {

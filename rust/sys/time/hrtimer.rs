@@ -3,8 +3,8 @@
 //! Timers with nanoseconds.
 //!
 //! The `kernel` crate's timers are reference counted objects of their own, or are started for good
-//! by giving them away. An [`OwnedTimer`] is a part of its owner, and is set as often as one likes; a [`DelayedCall`] is
-//! for who only seldom needs one.
+//! by giving them away. An [`OwnedTimer`] is a part of its owner, and is set as often as one likes;
+//! a [`DelayedCall`] is for who only seldom needs one.
 //!
 //! # Context
 //!
@@ -39,12 +39,12 @@ impl Clock {
     #[inline]
     pub(crate) fn now(self) -> i64 {
         let offset = match self {
-            // SAFETY: No preconditions.
+            // SAFETY: The function has no preconditions.
             Clock::Monotonic => return unsafe { bindings::ktime_get() },
             Clock::Boot => bindings::tk_offsets_TK_OFFS_BOOT,
             Clock::Real => bindings::tk_offsets_TK_OFFS_REAL,
         };
-        // SAFETY: No preconditions.
+        // SAFETY: The function has no preconditions.
         unsafe { bindings::ktime_get_with_offset(offset) }
     }
 }
@@ -61,7 +61,7 @@ pub(crate) unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, functio
         Clock::Real => bindings::CLOCK_REALTIME,
     };
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { bindings::hrtimer_setup(timer, Some(function), clock as i32, mode) };
 }
 
@@ -72,7 +72,7 @@ pub(crate) unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, functio
 /// It was set up, and will be cancelled before it goes.
 pub(crate) unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { bindings::hrtimer_start_range_ns(timer, at, 0, mode) };
 }
 
@@ -92,8 +92,8 @@ pub(crate) trait TimerOwner {
 ///
 /// # Invariants
 ///
-/// It stays in its place. The hrtimer is set up for `clock`. Unless it is `armed` it is not queued, and its function
-/// does not run; it is not before it goes.
+/// It stays in its place. The hrtimer is set up for `clock`. Unless it is `armed` it is not queued,
+/// and its function does not run; it is not before it goes.
 pub(crate) struct OwnedTimer<O> {
     timer: Opaque<bindings::hrtimer>,
     fired: AtomicBool,
@@ -111,7 +111,8 @@ impl<O: TimerOwner> OwnedTimer<O> {
     /// is cancelled before that goes.
     pub(crate) unsafe fn write(slot: *mut Self) {
         // INVARIANT: As set up here.
-        // SAFETY: By this function's contract. (One by one, or the compiler would clear the hrtimer.)
+        // SAFETY: By this function's contract. (One by one, or the compiler would clear the
+        // hrtimer.)
         unsafe {
             (&raw mut (*slot).fired).write(AtomicBool::new(false));
             (&raw mut (*slot).clock).write(Cell::new(Clock::Monotonic));
@@ -120,8 +121,9 @@ impl<O: TimerOwner> OwnedTimer<O> {
         }
     }
 
-    /// Has it fire, once, at that time of that clock in nanoseconds: at once if that is over. Whatever it was set to
-    /// before does not count any more. Not under a lock that its function takes.
+    /// Has it fire, once, at that time of that clock in nanoseconds: at once if that is over.
+    /// Whatever it was set to before does not count any more. Not under a lock that its function
+    /// takes.
     pub(crate) fn arm(&self, clock: Clock, at: i64) {
         self.cancel();
         if self.clock.get() != clock {
@@ -149,7 +151,7 @@ impl<O: TimerOwner> OwnedTimer<O> {
     #[inline(always)]
     unsafe fn set(&self, at: i64) {
         self.forget();
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { start(self.timer.get(), at) };
     }
 
@@ -179,8 +181,8 @@ impl<O: TimerOwner> OwnedTimer<O> {
         self.armed.get()
     }
 
-    /// It does not fire any more, nor has its function still to return. Not under a lock that the function
-    /// takes.
+    /// It does not fire any more, nor has its function still to return. Not under a lock that the
+    /// function takes.
     pub(crate) fn cancel(&self) {
         if self.armed.get() {
             // SAFETY: It was set up.
@@ -196,7 +198,7 @@ impl<O: TimerOwner> OwnedTimer<O> {
     ///
     /// `timer` is that of one; called by its function.
     pub(crate) unsafe fn set_fired(timer: *mut bindings::hrtimer) -> *mut Self {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             let this = kernel::container_of!(timer.cast::<Opaque<_>>(), OwnedTimer<O>, timer);
             (*this).fired.store(true, Ordering::Release);
@@ -211,11 +213,12 @@ pub(crate) trait Expire: AlwaysRefCounted + Send + Sync + 'static {
     fn expire(&self);
 }
 
-/// A timer of its own, to call its target a little later. Dropping it cancels it and waits for its callback.
+/// A timer of its own, to call its target a little later. Dropping it cancels it and waits for its
+/// callback.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct DelayedCall<T: Expire> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     timer: Opaque<bindings::hrtimer>,
     target: ARef<T>,
@@ -223,7 +226,7 @@ pub(crate) struct DelayedCall<T: Expire> {
 
 // SAFETY: The timer is only handed to functions with locks of their own.
 unsafe impl<T: Expire> Send for DelayedCall<T> {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl<T: Expire> Sync for DelayedCall<T> {}
 
 impl<T: Expire> DelayedCall<T> {
