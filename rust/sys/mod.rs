@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the `kernel` crate lacks: one file for each mechanism of the kernel.
+//! Safe wrappers for kernel mechanisms that the `kernel` crate does not wrap. Each file wraps one
+//! mechanism.
 //!
-//! Nothing here knows what the module is for. Each file offers a safe interface over one mechanism, generic over its user. A
-//! handle detaches when it is dropped, and waits for callbacks that are running: no callback comes after that.
+//! Nothing in this folder knows what the module is for. Each file offers a safe interface to one
+//! mechanism, generic over its user. A registered callback is represented by a handle. Dropping the
+//! handle detaches the callback and waits for a callback that is running, so no callback runs after
+//! the drop has returned.
 //!
-//! This is the lowest floor: it imports the `kernel` crate, the generated bindings, and itself.
+//! This is the lowest layer of the module. It imports only the `kernel` crate, the generated
+//! bindings, and itself.
 
-// For those files that `selftests/state` has too, where atomics are others.
+// `selftests/state` builds some of these files in user space with model-checked atomics. Those
+// files therefore import the atomics from here.
 pub(crate) use core::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) mod file;

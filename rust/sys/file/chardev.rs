@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A misc device whose files can be polled, flushed and asked for SIGIO.
+//! A misc device whose files support poll, flush, fasync and fdinfo.
 //!
-//! The `kernel` crate's `MiscDevice` has neither `->poll`, `->flush` and `->fasync`
-//! nor a device mode. [`Device`] is its counterpart with these; an open file pins
-//! the module.
+//! The `MiscDevice` of the `kernel` crate supports neither `->poll`, `->flush` and `->fasync` nor a
+//! device mode. [`Device`] is a counterpart that does. An open file holds a reference to the
+//! module. All operations run in task context and may sleep, unless their documentation says
+//! otherwise.
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
@@ -36,30 +37,32 @@ type Borrowed<'a, T> = <<T as Device>::Ptr as ForeignOwnable>::Borrowed<'a>;
 pub(crate) struct PollTable(Opaque<bindings::poll_table_struct>);
 
 impl PollTable {
-    /// Puts the caller on `queue`, which lives at least as long as `file`.
+    /// Adds the caller to `queue`, which lives at least as long as `file`.
     pub(in crate::sys) fn wait(&self, file: &File, queue: &WaitQueue) {
-        // SAFETY: All three are valid. Whoever gets on the queue leaves it before the file is
+        // SAFETY: All three pointers are valid. A poller leaves the queue before the file is
         // released, and the queue is freed after that.
         unsafe { bindings::poll_wait(file.as_ptr(), queue.as_raw(), self.0.get()) };
     }
 }
 
-/// A device each open file of which is an object of its own.
+/// A device whose open files each are an object of their own.
 pub(crate) trait Device: Sized + 'static {
-    /// What a file's private data is.
+    /// The type of the private data of a file.
     type Ptr: ForeignOwnable + Send + Sync;
-    /// What all files share; lives as long as the registration.
+    /// The data that all files share. It lives as long as the registration.
     type Shared: Send + Sync;
 
-    /// A file is opened; `file` is that file, not to be kept beyond `release`.
+    /// Opens a file. `file` must be dropped before `release` returns.
     fn open(file: WeakFile, shared: &Self::Shared) -> Result<Self::Ptr>;
-    /// The last reference to a file is gone. Drops the `WeakFile` of `open`. May sleep.
+    /// The last reference to a file was dropped. Drops the `WeakFile` that `open` received. May
+    /// sleep.
     fn release(this: Self::Ptr);
     /// A descriptor that referred to `file` was closed. May sleep.
     fn flush(this: Borrowed<'_, Self>, file: &File, table: &Closing);
-    /// `ioctl(2)`, also of 32-bit programs: pointers are already converted.
+    /// `ioctl(2)`. For 32-bit programs, pointers are already converted.
     fn ioctl(this: Borrowed<'_, Self>, file: &File, cmd: u32, arg: usize) -> Result<isize>;
-    /// `poll(2)` and its like: queues the caller if it gave a table, and tells what is ready.
+    /// `poll(2)` and similar calls: adds the caller to the wait queue if it gave a table, and
+    /// returns the ready events.
     fn poll(this: Borrowed<'_, Self>, file: &File, table: &PollTable) -> Events;
     /// `O_ASYNC` was set or cleared.
     fn fasync(this: Borrowed<'_, Self>, fd: i32, file: &File, on: bool) -> Result;
@@ -67,23 +70,24 @@ pub(crate) trait Device: Sized + 'static {
     fn show_fdinfo(this: Borrowed<'_, Self>, m: &SeqFile);
 }
 
-/// A registered device; dropping it takes it away.
+/// A registered device. Dropping it removes the device.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Registration<T: Device> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     misc: Opaque<bindings::miscdevice>,
     shared: T::Shared,
 }
 
-// SAFETY: `misc` is only handed to `misc_deregister`, from whatever thread; the rest is `Send`.
+// SAFETY: `misc` is only passed to `misc_deregister`, which any thread may call. The other fields
+// are `Send`.
 unsafe impl<T: Device> Send for Registration<T> {}
-// SAFETY: Nothing of `misc` is accessible.
+// SAFETY: No function accesses `misc` through a shared reference.
 unsafe impl<T: Device> Sync for Registration<T> {}
 
 impl<T: Device> Registration<T> {
-    /// Registers `/dev/<name>`, which everybody may open when `mode` says so.
+    /// Registers `/dev/<name>` with the access mode `mode`.
     pub(crate) fn new(
         name: &'static CStr,
         mode: u16,
@@ -91,7 +95,7 @@ impl<T: Device> Registration<T> {
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             shared,
-            // Last: from here on files are opened.
+            // This is the last field to be initialised, because files may be opened from here on.
             misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
                 let misc = bindings::miscdevice {
                     minor: bindings::MISC_DYNAMIC_MINOR as c_int,
@@ -100,9 +104,9 @@ impl<T: Device> Registration<T> {
                     fops: &VTable::<T>::OPERATIONS,
                     ..pin_init::zeroed()
                 };
-                // SAFETY: The slot is valid for writes.
+                // SAFETY: The initialiser guarantees that the slot is valid for writes.
                 unsafe { slot.write(misc) };
-                // SAFETY: The device was just written, is pinned, and is deregistered in `drop`.
+                // SAFETY: The device was just initialised and is pinned. `drop` deregisters it.
                 to_result(unsafe { bindings::misc_register(slot) })
             }),
         })
@@ -112,12 +116,12 @@ impl<T: Device> Registration<T> {
 #[pinned_drop]
 impl<T: Device> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered in `new`.
+        // SAFETY: The device was registered in `new`.
         unsafe { bindings::misc_deregister(self.misc.get()) };
     }
 }
 
-/// The object behind `file`, if it is a file of this module's device.
+/// The private data of `file`, if it is a file of this module's device.
 pub(crate) fn object_of<T: Device>(file: &File) -> Option<Borrowed<'_, T>> {
     let owner = operations(file).owner;
     if !ptr::eq(
@@ -126,24 +130,25 @@ pub(crate) fn object_of<T: Device>(file: &File) -> Option<Borrowed<'_, T>> {
     ) {
         return None;
     }
-    // SAFETY: The module has one kind of file operations, those of its one device, which nobody
-    // replaces; the file is open, so its object is there.
+    // SAFETY: The module has only one set of file operations, those of its device, and nothing
+    // replaces them. The file is open, so its private data is set.
     Some(unsafe { VTable::<T>::borrow(file.as_ptr()) })
 }
 
-/// Opens a file like those of the device, but behind an anonymous inode, which `/proc` calls
-/// `name`. Gives its descriptor in the current task.
+/// Opens a file with the operations of the device on an anonymous inode, which `/proc` shows as
+/// `name`. Returns its descriptor in the current task.
 ///
 /// # Errors
 ///
-/// `EMFILE`, `ENFILE`, `ENOMEM`; and what [`Device::open`] fails with.
+/// `EMFILE`, `ENFILE`, `ENOMEM`, and the errors of [`Device::open`].
 pub(crate) fn open_anonymous<T: Device>(
     name: &'static CStr,
     flags: u32,
     shared: &T::Shared,
 ) -> Result<u32> {
     let reservation = FileDescriptorReservation::get_unused_fd_flags(flags)?;
-    // SAFETY: The name and the operations live as long as the module, which the file pins.
+    // SAFETY: The name and the operations live as long as the module, to which the file holds a
+    // reference.
     let raw = from_err_ptr(unsafe {
         generated::anon_inode_getfile(
             name.as_char_ptr(),
@@ -153,11 +158,12 @@ pub(crate) fn open_anonymous<T: Device>(
         )
     })?;
     let raw = NonNull::new(raw).ok_or(ENOMEM)?;
-    // SAFETY: The reference is ours; these files have no `fdget_pos`.
+    // SAFETY: This function owns the reference. These files have no `fdget_pos`.
     let file: ARef<File> = unsafe { ARef::from_raw(raw.cast()) };
-    // SAFETY: A file is valid until after its `release`, in which the device drops this.
+    // SAFETY: A file is valid until its `release` has returned, and the device drops the reference
+    // in `release`.
     let ptr = T::open(unsafe { WeakFile::new(raw) }, shared)?;
-    // SAFETY: Nobody else has the file yet.
+    // SAFETY: Nothing else refers to the file yet.
     unsafe { (*raw.as_ptr()).private_data = ptr.into_foreign() };
     let descriptor = reservation.reserved_fd();
     reservation.fd_install(file);
@@ -182,13 +188,14 @@ impl<T: Device> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// The object behind an open file.
+    /// The private data of an open file.
     ///
     /// # Safety
     ///
-    /// `file` is an open file of this device, between `open` and `release`, for all of `'a`.
+    /// `file` is an open file of this device, between its `open` and its `release`, for all of
+    /// `'a`.
     unsafe fn borrow<'a>(file: *mut bindings::file) -> Borrowed<'a, T> {
-        // SAFETY: `open` put the object there with `into_foreign`; only `release` takes it back.
+        // SAFETY: `open` stored the object with `into_foreign`. Only `release` takes it back.
         unsafe { T::Ptr::borrow((*file).private_data) }
     }
 
@@ -196,21 +203,23 @@ impl<T: Device> VTable<T> {
     ///
     /// # Safety
     ///
-    /// Called by `misc_open`, with a file of this device that is being opened.
+    /// The caller is `misc_open`, with a file of this device that is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, raw: *mut bindings::file) -> c_int {
-        // SAFETY: The pointers are those of a file that is being opened. Never fails.
+        // SAFETY: The pointers belong to a file that is being opened. The function never fails.
         unsafe { bindings::nonseekable_open(inode, raw) };
-        // SAFETY: `misc_open` set it to the miscdevice, the first field of a live `Registration`,
-        // which cannot go while this open holds the misc lock.
+        // SAFETY: `misc_open` has set the private data to the miscdevice, which is the first field
+        // of a `Registration`. The registration cannot be dropped while this open holds the misc
+        // lock.
         let registration = unsafe { &*(*raw).private_data.cast::<Registration<T>>() };
         let Some(file) = NonNull::new(raw) else {
             return EINVAL.to_errno();
         };
-        // SAFETY: A file is valid until after its `release`, in which the device drops this.
+        // SAFETY: A file is valid until its `release` has returned, and the device drops the
+        // reference in `release`.
         let file = unsafe { WeakFile::new(file) };
         match T::open(file, &registration.shared) {
             Ok(ptr) => {
-                // SAFETY: The file is being opened: its private data is ours.
+                // SAFETY: The file is being opened, so nothing else accesses its private data.
                 unsafe { (*raw).private_data = ptr.into_foreign() };
                 0
             }
@@ -222,10 +231,10 @@ impl<T: Device> VTable<T> {
     ///
     /// # Safety
     ///
-    /// Called by the VFS, with an open file of this device that nobody refers to any more.
+    /// The caller is the VFS, with an open file of this device to which no reference is left.
     unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: `open` put it there; nobody uses a file any more that is being released. One
-        // that `open_anonymous` gave up has none.
+        // SAFETY: `open` stored the object, and nothing uses a file that is being released. The
+        // private data is null if `open_anonymous` failed after it had created the file.
         if let Some(ptr) = unsafe { T::Ptr::try_from_foreign((*file).private_data) } {
             T::release(ptr);
         }
@@ -236,9 +245,10 @@ impl<T: Device> VTable<T> {
     ///
     /// # Safety
     ///
-    /// Called by the VFS, with an open file of this device and the table it is closed in.
+    /// The caller is the VFS, with an open file of this device and the table it is closed in.
     unsafe extern "C" fn flush(file: *mut bindings::file, id: bindings::fl_owner_t) -> c_int {
-        // SAFETY: An open file of this device, valid during the call; `id` is the owner given.
+        // SAFETY: The file is an open file of this device and is valid during the call. `id` is the
+        // owner that the VFS has passed.
         let (this, file, table) = unsafe {
             (
                 Self::borrow(file),
@@ -254,9 +264,10 @@ impl<T: Device> VTable<T> {
     ///
     /// # Safety
     ///
-    /// Called by the VFS, with an open file of this device.
+    /// The caller is the VFS, with an open file of this device.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
-        // SAFETY: An open file of this device, valid during the call, with no `fdget_pos` active.
+        // SAFETY: The file is an open file of this device and is valid during the call. No
+        // `fdget_pos` is active.
         let (this, file) = unsafe { (Self::borrow(file), File::from_raw_file(file)) };
         match T::ioctl(this, file, cmd, arg) {
             Ok(ret) => ret as c_long,
@@ -268,19 +279,20 @@ impl<T: Device> VTable<T> {
     ///
     /// # Safety
     ///
-    /// Called with an open file of this device, and a valid poll table or null.
+    /// `file` is an open file of this device. `table` is a valid poll table or null.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table_struct,
     ) -> u32 {
-        // A caller that only asks gives no table, which queues nothing.
+        // A caller that does not want to wait passes no table. An empty table queues nothing.
         let mut none = bindings::poll_table_struct::default();
         let table = if table.is_null() {
             &raw mut none
         } else {
             table
         };
-        // SAFETY: An open file of this device, valid during the call, as is the table.
+        // SAFETY: The file is an open file of this device. The file and the table are valid during
+        // the call.
         let (this, file, table) = unsafe {
             (
                 Self::borrow(file),
@@ -295,9 +307,9 @@ impl<T: Device> VTable<T> {
     ///
     /// # Safety
     ///
-    /// Called by the VFS, with an open file of this device.
+    /// The caller is the VFS, with an open file of this device.
     unsafe extern "C" fn fasync(fd: c_int, file: *mut bindings::file, on: c_int) -> c_int {
-        // SAFETY: An open file of this device, valid during the call.
+        // SAFETY: The file is an open file of this device and is valid during the call.
         let (this, file) = unsafe { (Self::borrow(file), File::from_raw_file(file)) };
         match T::fasync(this, fd, file, on != 0) {
             Ok(()) => 0,
@@ -305,11 +317,11 @@ impl<T: Device> VTable<T> {
         }
     }
 
-    /// There are no bytes to read or write.
+    /// The files have no contents, so read(2) and write(2) fail with `ENXIO`.
     ///
     /// # Safety
     ///
-    /// None; the signature is the VFS's.
+    /// It has no requirements. The VFS determines the signature.
     unsafe extern "C" fn read_write_iter(
         _: *mut bindings::kiocb,
         _: *mut bindings::iov_iter,
@@ -321,9 +333,10 @@ impl<T: Device> VTable<T> {
     ///
     /// # Safety
     ///
-    /// Called by procfs, with an open file of this device and a sequence file that it owns.
+    /// The caller is procfs, with an open file of this device and a sequence file that it owns.
     unsafe extern "C" fn show_fdinfo(m: *mut bindings::seq_file, file: *mut bindings::file) {
-        // SAFETY: An open file of this device; `m` is ours during the call.
+        // SAFETY: The file is an open file of this device. Only this thread uses `m` during the
+        // call.
         let (this, m) = unsafe { (Self::borrow(file), SeqFile::from_raw(m)) };
         T::show_fdinfo(this, m);
     }

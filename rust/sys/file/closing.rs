@@ -1,38 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which descriptor is the current task closing?
+//! The descriptor number that the current task is closing.
 //!
-//! What the kernel calls at a close is not given the number. The task's system call says it, if it is close(2), dup2(2),
-//! dup3(2) or close_range(2).
+//! The callbacks that the kernel invokes at a close do not receive the descriptor number. The
+//! number is known from the task's system call if that is close(2), dup2(2), dup3(2) or
+//! close_range(2).
 
 use super::fdtable::TableId;
 use crate::generated;
 use kernel::ffi::c_uint;
 
-/// Which number the current task is closing, as far as its system call says.
+/// The descriptor number that the current task is closing, as far as its system call determines it.
 #[derive(Clone, Copy)]
 pub(crate) enum Closed {
-    /// That number.
+    /// This number.
     Number(u64),
-    /// One of these, the lower ones first.
+    /// A number from the first to the second, inclusive. They are closed in ascending order.
     Range(u64, u64),
-    /// It does not say.
+    /// The system call does not determine the number.
     Unknown,
 }
 
 impl Closed {
-    /// What the system call of the current task says of a close in `table`. It is a hint: the file may
-    /// be closed by something else that happens to run in that call, or at its end.
+    /// The number that the current task's system call implies for a close in `table`. It is only a
+    /// hint, because other code that runs within the system call, or at its end, may close the file
+    /// as well.
     pub(crate) fn hint(table: TableId) -> Self {
         if TableId::current() != table {
             return Closed::Unknown;
         }
-        // SAFETY: No preconditions; a task that has such a call has its registers.
+        // SAFETY: The functions have no preconditions. A task that is in a native system call has
+        // its registers saved.
         unsafe {
             if !generated::kq_task_has_native_call() {
                 return Closed::Unknown;
             }
-            // As wide as the call takes them.
+            // The system calls take 32-bit arguments.
             let argument = |n| u64::from(generated::kq_call_argument(n) as c_uint);
             match generated::kq_call_number() as c_uint {
                 generated::kq_call_KQ_CALL_CLOSE => Closed::Number(argument(0)),
@@ -46,9 +49,9 @@ impl Closed {
     }
 }
 
-/// True if the current task may close descriptors besides what its system call says: io_uring closes some
-/// at the end of any call.
+/// True if the current task may close descriptors that its system call does not name: io_uring
+/// closes descriptors at the end of any system call.
 pub(crate) fn closes_by_itself() -> bool {
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     unsafe { generated::kq_task_has_io_uring() }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files that are a range of bytes, and where a descriptor is in it.
+//! The type of a file, and the position of an open file in its contents.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -17,7 +17,8 @@ const FMODE_READ: u32 = 1;
 const FMODE_WRITE: u32 = 2;
 
 fn mode(file: &LocalFile) -> u32 {
-    // SAFETY: A file has an inode as long as it lives. What is in it besides the type may change.
+    // SAFETY: A file has an inode as long as it lives. The type bits of the mode never change; the
+    // permission bits may.
     u32::from(unsafe { read_once(&raw const (*(*file.as_ptr()).f_inode).i_mode) })
 }
 
@@ -41,14 +42,15 @@ pub(crate) fn is_block_device(file: &LocalFile) -> bool {
     mode(file) & TYPE == BLOCK_DEVICE
 }
 
-/// True for a file on FUSE. (That may be a module, whose function need not stay in its place.)
+/// True for a file on FUSE. (FUSE may be a module, so its poll function has no fixed address.)
 fn is_of_fuse(file: &LocalFile) -> bool {
     poll::is_polled_by(file, c"fuse_file_poll", c"fuse")
 }
 
-/// True for a regular file whose contents are made as they are read, as those of procfs, debugfs and their like: it has
-/// no pages of its own, and no size. (One that is generated and has a size is read to that. What has no place in a file
-/// system, as a namespace's file, is not for reading.)
+/// True for a regular file whose contents are generated when they are read, as in procfs and
+/// debugfs. Such a file has no page cache and its size is 0. (A generated file with a size is
+/// readable up to that size. A file without a place in a mounted file system, such as a namespace
+/// file, is not meant to be read.)
 pub(crate) fn is_generated(file: &LocalFile) -> bool {
     // SAFETY: A file has an inode as long as it lives.
     is_regular(file)
@@ -60,10 +62,11 @@ pub(crate) fn is_generated(file: &LocalFile) -> bool {
         }
 }
 
-/// True for a regular file, a directory and a block device. A file of procfs or sysfs that says
-/// when it changes, is a stream, or is generated, is none; nor is one that has no name.
+/// True if the file has contents with a size: a regular file, a directory, or a block device. It is
+/// false for a file of procfs or sysfs that supports poll(2), that is a stream, or that is
+/// generated. It is false for an anonymous file, too.
 pub(crate) fn has(file: &LocalFile) -> bool {
-    // SAFETY: As above.
+    // SAFETY: The reason given above applies here too.
     let anonymous = unsafe { generated::kq_inode_is_anonymous((*file.as_ptr()).f_inode) };
     match mode(file) & TYPE {
         REGULAR if anonymous => false,
@@ -73,31 +76,33 @@ pub(crate) fn has(file: &LocalFile) -> bool {
     }
 }
 
-/// True when one can read from `file`.
+/// True if `file` is open for reading.
 #[inline]
 pub(crate) fn is_open_to_read(file: &LocalFile) -> bool {
-    // SAFETY: The file is valid; its mode stays as it was opened with.
+    // SAFETY: The file is valid. Its mode does not change after the open.
     unsafe { (*file.as_ptr()).f_mode & FMODE_READ != 0 }
 }
 
-/// True when one can write to `file`.
+/// True if `file` is open for writing.
 #[inline]
 pub(crate) fn is_open_to_write(file: &LocalFile) -> bool {
-    // SAFETY: As above.
+    // SAFETY: The reason given above applies here too.
     unsafe { (*file.as_ptr()).f_mode & FMODE_WRITE != 0 }
 }
 
-/// True when who moves the descriptor holds a lock of the offset meanwhile, if there are others who
-/// have the open file.
+/// True if a task that changes the file offset holds the offset lock (`f_pos_lock`) meanwhile,
+/// provided that other references to the open file exist.
 pub(crate) fn has_locked_offset(file: &LocalFile) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_has_position_lock(file.as_ptr()) }
 }
 
-/// Bytes from where the descriptor is to the end of the file; negative beyond the end.
+/// The number of bytes from the file offset to the end of the file. It is negative if the offset is
+/// beyond the end.
 pub(crate) fn distance(file: &LocalFile) -> i64 {
     let file = file.as_ptr();
-    // SAFETY: As above. What is in a block device, another inode knows.
+    // SAFETY: The file is valid and has an inode. The size of a block device is that of the inode
+    // of its mapping.
     unsafe {
         let inode: *mut bindings::inode = if is_block_device(LocalFile::from_raw_file(file)) {
             (*(*file).f_mapping).host

@@ -2,9 +2,10 @@
 
 //! The counter of an eventfd.
 //!
-//! It is in a structure that is private to `fs/eventfd.c`, which is declared here a second time, and is
-//! [proved](super::proof) by one eventfd whose counter and number, neither of them 0, are what its text says. The counter
-//! is read without its lock, at once, as `eventfd_poll` reads it.
+//! The counter is in a structure that is private to `fs/eventfd.c` and is declared here a second
+//! time. The declaration is [verified](super::proof) with one eventfd whose counter and id are both
+//! nonzero and equal those in its fdinfo text. The counter is read without its lock, in a single
+//! load, as `eventfd_poll` does.
 
 use super::{
     fdinfo::{self, Base},
@@ -17,7 +18,7 @@ use kernel::{
     fs::{file::LocalFile, File}, //
 };
 
-/// `struct eventfd_ctx`, up to what is of interest.
+/// The first fields of `struct eventfd_ctx`, including all that are read here.
 #[repr(C)]
 struct Context {
     _kref: bindings::kref,
@@ -29,7 +30,7 @@ struct Context {
 
 static PROOF: Proof = Proof::new();
 
-/// How counters are had, in a word.
+/// One word for statistics: how the module obtains the counter.
 pub(crate) fn state() -> &'static str {
     PROOF.state()
 }
@@ -48,27 +49,29 @@ pub(crate) fn is(file: &LocalFile) -> bool {
 /// `file` is an eventfd.
 #[inline]
 unsafe fn context(file: &File) -> *const Context {
-    // SAFETY: An eventfd's private data is its context, for as long as it is open. If its layout is
-    // another one, this is still memory of the kernel's, and what is read is compared, not used:
-    // both fields are within the 64 bytes that the smallest allocation of that size has.
+    // SAFETY: The private data of an eventfd is its context as long as the file is open. If the
+    // layout differs, the address still refers to kernel memory: both fields are within the 64
+    // bytes of the smallest slab object that can hold a context. In that case the values are only
+    // compared and not used.
     unsafe { (*file.as_ptr()).private_data.cast::<Context>() }
 }
 
-/// Its counter as the kernel tells it.
+/// The counter as reported in the fdinfo text.
 fn text(file: &File) -> Option<u64> {
     fdinfo::number(file, b"eventfd-count:", Base::Sixteen)
 }
 
-/// The counter of `file`, if it is an eventfd and counters can be read. Never sleeps.
+/// The counter of `file`, if it is an eventfd and the layout is verified. Never sleeps.
 #[inline]
 pub(crate) fn count_at_once(file: &File) -> Option<u64> {
-    // SAFETY: The proof holds for eventfds alone. The counter may change meanwhile; it is read at once.
+    // SAFETY: The verification holds for eventfds only. The counter may change concurrently, so a
+    // single load reads it.
     PROOF
         .holds_for(file)
         .then(|| unsafe { read_once(&raw const (*context(file)).count) })
 }
 
-/// The counter of `file`, if it is an eventfd.
+/// The counter of `file`, if it is an eventfd. May sleep.
 pub(crate) fn count(file: &File) -> Option<u64> {
     if !is(file) {
         return None;
@@ -78,7 +81,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     }
     let told = text(file)?;
     if PROOF.is_open() {
-        // SAFETY: It is one; both are read at once.
+        // SAFETY: The file is an eventfd. Each field is read in a single load.
         let seen = unsafe {
             let context = context(file);
             (
@@ -86,10 +89,10 @@ pub(crate) fn count(file: &File) -> Option<u64> {
                 read_once(&raw const (*context).id),
             )
         };
-        // The system's first eventfd has the number 0, which proves nothing.
+        // The id of the system's first eventfd is 0, and equal zeros verify nothing.
         if told != 0 && seen.1 != 0 {
             let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
-            // Somebody may add to it in between.
+            // The counter may have changed between the two reads.
             if text(file) == Some(told) {
                 PROOF.conclude(file, seen == (told, i32::try_from(id).ok()?));
             }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a file tells of itself in `/proc/PID/fdinfo`.
+//! The text that a file reports in `/proc/PID/fdinfo`.
 //!
-//! For counters that the kernel keeps private; the text is ABI
-//! ([`Documentation/filesystems/proc.rst`](srctree/Documentation/filesystems/proc.rst)). Only
-//! eventfds and timerfds are asked, whose functions (`eventfd_show_fdinfo`, `timerfd_show`) take
-//! the lock of their counter and print.
+//! The module parses this text for counters that are private to the kernel. The text is ABI
+//! ([`Documentation/filesystems/proc.rst`](srctree/Documentation/filesystems/proc.rst)). It is used
+//! only for eventfds and timerfds, whose functions (`eventfd_show_fdinfo`, `timerfd_show`) take the
+//! lock of their counter and print.
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
 use super::poll::operations;
 use kernel::{bindings, fs::File};
 
-/// More than the files that are asked say.
+/// The size of the buffer, which is larger than the text of these files.
 const TEXT: usize = 512;
 
-/// How a number is written.
+/// The base in which the text shows a number.
 #[derive(Clone, Copy)]
 pub(crate) enum Base {
     Ten,
     Sixteen,
 }
 
-/// The number after `key` in what `file` tells. May sleep, as the file likes.
+/// The number that follows `key` in the text of `file`. May sleep, depending on the file.
 pub(crate) fn number(file: &File, key: &[u8], base: Base) -> Option<u64> {
     let mut text = [0u8; TEXT];
     let mut m = bindings::seq_file {
@@ -31,7 +31,7 @@ pub(crate) fn number(file: &File, key: &[u8], base: Base) -> Option<u64> {
         ..Default::default()
     };
     let show = operations(file).show_fdinfo?;
-    // SAFETY: The file is valid. `m` has a buffer, which is all that printing to it needs; it
+    // SAFETY: The file is valid. `m` has a buffer, which is all that a print to it requires, and it
     // outlives the call.
     unsafe { show(&raw mut m, file.as_ptr()) };
     let text = text.get(..m.count)?;

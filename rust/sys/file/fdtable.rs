@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Descriptor tables (`files_struct`): which one is it, and what is at a number?
+//! Descriptor tables (`files_struct`): their identity, and the files that their descriptors refer
+//! to.
+//!
+//! Lookups in the current task's table run in task context. Those that take an RCU guard do not
+//! sleep.
 //!
 //! C header: [`include/linux/fdtable.h`](srctree/include/linux/fdtable.h)
 
@@ -14,24 +18,23 @@ use kernel::{
     sync::{aref::ARef, rcu}, //
 };
 
-/// The identity of a descriptor table: an address to compare, never to follow.
+/// The identity of a descriptor table: an address that is compared and never dereferenced.
 ///
-/// A table's address may be used again when it is gone. Who keeps one for long needs
-/// something else that tells the tables apart.
+/// The address may be reused after the table was freed. The user of this type handles that.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableId(usize);
 
 impl TableId {
-    /// The table of the current task. 0, which is no table, for a task without one.
+    /// The table of the current task. The address is 0, which is no table, for a task without one.
     pub(crate) fn current() -> Self {
         TableId::of(current_files())
     }
 
-    /// The table, if it is that of the current task.
+    /// The table, if it is the table of the current task.
     #[inline]
     pub(crate) fn if_current(self) -> Option<CurrentTable> {
         let files = NonNull::new(current_files())?;
-        // INVARIANT: It is.
+        // INVARIANT: The table was just compared with that of the current task.
         (TableId::of(files.as_ptr()) == self).then_some(CurrentTable(files))
     }
 
@@ -43,62 +46,65 @@ impl TableId {
         TableId(files.addr())
     }
 
-    /// That of the table at an address; 0 is no table.
+    /// The identity of the table at an address. 0 is no table.
     #[inline]
     pub(crate) fn at(address: usize) -> Self {
         TableId(address)
     }
 }
 
-/// The table of the current task, for the time of a system call.
+/// The table of the current task, during a system call.
 ///
 /// # Invariants
 ///
-/// That is what it is: only its task can have it, since it is not `Send`, and no system call that is given one
-/// changes it.
+/// It is the table of the current task. Only that task can have this value, because it is not
+/// `Send`. No system call that uses this value replaces the task's table.
 #[derive(Clone, Copy)]
 pub(crate) struct CurrentTable(NonNull<bindings::files_struct>);
 
 pub(crate) fn current_files() -> *mut bindings::files_struct {
-    // SAFETY: The current task is valid, and nobody else changes its `files`.
+    // SAFETY: The current task is valid. Only the task itself changes its `files`.
     unsafe { (*bindings::get_current()).files }
 }
 
-/// The file at `ident` in the current task's table.
+/// The file that descriptor `ident` of the current task refers to.
 ///
 /// # Errors
 ///
-/// `EBADF` if there is none, or only one that was opened with `O_PATH`.
+/// `EBADF` if there is no such file, or if it was opened with `O_PATH`.
 pub(crate) fn get(ident: u64) -> Result<ARef<File>> {
     let fd = u32::try_from(ident).map_err(|_| EBADF)?;
     let file = LocalFile::fget(fd)?;
-    // SAFETY: We are in an ioctl on another descriptor: no `fdget_pos` of this task is active.
+    // SAFETY: The task is in an ioctl on another descriptor, so it has no active `fdget_pos`.
     Ok(unsafe { LocalFile::assume_no_fdget_pos(file) })
 }
 
-/// The same, also if it was opened with `O_PATH`.
+/// The file that descriptor `ident` of the current task refers to, even if it was opened with
+/// `O_PATH`.
 ///
 /// # Errors
 ///
-/// `EBADF` if there is none.
+/// `EBADF` if there is no such file.
 #[cold]
 pub(crate) fn get_path(ident: u64) -> Result<ARef<File>> {
     let fd = u32::try_from(ident).map_err(|_| EBADF)?;
-    // SAFETY: No preconditions; gives a reference or null.
+    // SAFETY: The function has no preconditions. It returns a reference or null.
     let file = NonNull::new(unsafe { generated::fget_raw(fd) }).ok_or(EBADF)?;
-    // SAFETY: The reference is ours. As above, and a file that was opened with `O_PATH` has no offset.
+    // SAFETY: This function owns the reference. The task has no active `fdget_pos`, as in `get`; a
+    // file that was opened with `O_PATH` has no offset anyway.
     Ok(unsafe { ARef::from_raw(file.cast()) })
 }
 
-/// True for a file that was opened with `O_PATH`: it stands for a place in a file system, and cannot be read or written.
+/// True for a file that was opened with `O_PATH`. Such a file only denotes a location in a file
+/// system and cannot be read or written.
 pub(crate) fn is_path(file: &File) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_is_path(file.as_ptr()) }
 }
 
-/// What the numbers of the current task's table refer to now.
+/// The files that the descriptors of the current task refer to now.
 ///
-/// What a close that has returned did is seen by who makes this after that.
+/// A value that is created after a close has returned observes the effect of that close.
 pub(crate) struct Names<'a> {
     files: &'a [*mut bindings::file],
 }
@@ -106,48 +112,50 @@ pub(crate) struct Names<'a> {
 impl<'a> Names<'a> {
     #[inline]
     pub(crate) fn of(table: CurrentTable, _: &'a rcu::Guard) -> Self {
-        // SAFETY: The guard proves it.
+        // SAFETY: The RCU guard is held for all of `'a`.
         unsafe { Self::in_rcu(table) }
     }
 
-    /// The same, without a guard.
+    /// Creates the value without an RCU guard.
     ///
     /// # Safety
     ///
-    /// All of `'a` is within an RCU read-side critical section.
+    /// All of `'a` is within one RCU read-side critical section.
     #[inline]
     pub(crate) unsafe fn in_rcu(CurrentTable(files): CurrentTable) -> Self {
         Names {
-            // SAFETY: A task's table lives while the task runs in it; its array is kept by RCU.
+            // SAFETY: The table lives while its task is in a system call. RCU keeps its array.
             files: unsafe { array(files.as_ptr()) },
         }
     }
 
-    /// True when number `ident` refers to `file`.
+    /// True if descriptor `ident` refers to `file`.
     #[inline]
     pub(crate) fn maps(&self, ident: u64, file: &File) -> bool {
         self.maps_address(ident, file.as_ptr().addr())
     }
 
-    /// The same for the file at an address.
+    /// True if descriptor `ident` refers to the file at this address.
     #[inline]
     pub(crate) fn maps_address(&self, ident: u64, file: usize) -> bool {
         usize::try_from(ident)
             .ok()
             .and_then(|number| self.files.get(number))
-            // SAFETY: Read at once, and only compared.
+            // SAFETY: A single load reads the slot. The result is only compared.
             .is_some_and(|slot| unsafe { ptr::from_ref(slot).read_volatile() }.addr() == file)
     }
 }
 
-/// The array of a table's files. Each element may change, and is read at once.
+/// The array of the files of a table. Its elements may change concurrently and are read by single
+/// loads.
 ///
 /// # Safety
 ///
-/// `files` is valid, and for as long as the result is used it is in the RCU section of the caller.
+/// `files` is valid. The caller is in an RCU read-side critical section as long as the result is
+/// used.
 unsafe fn array<'a>(files: *mut bindings::files_struct) -> &'a [*mut bindings::file] {
-    // SAFETY: By this function's contract. (These are loads that depend on each other, as in
-    // `rcu_dereference`.)
+    // SAFETY: The caller upholds this function's safety contract. (Each load depends on the one
+    // before it, as in `rcu_dereference`.)
     unsafe {
         let table = (&raw const (*files).fdt).read_volatile();
         let first = (&raw const (*table).fd).read_volatile();
@@ -155,11 +163,11 @@ unsafe fn array<'a>(files: *mut bindings::files_struct) -> &'a [*mut bindings::f
     }
 }
 
-/// True when number `ident` of `files` refers to `file`.
+/// True if descriptor `ident` of `files` refers to `file`.
 ///
 /// # Safety
 ///
-/// `files` is a valid table. `file` is only compared.
+/// `files` is a valid table. `file` may be invalid, because it is only compared.
 pub(crate) unsafe fn maps(
     files: *mut bindings::files_struct,
     ident: u64,
@@ -169,59 +177,61 @@ pub(crate) unsafe fn maps(
         return false;
     };
     let _rcu = rcu::read_lock();
-    // SAFETY: `files` is valid, its array of files is kept by RCU.
+    // SAFETY: `files` is valid. RCU keeps its array.
     unsafe { generated::kq_files_lookup(files, fd) == file }
 }
 
-/// True when `files` is being torn down: its descriptors are closed, though still listed.
+/// True if `files` is being torn down. Its descriptors are being closed, although they are still in
+/// the array.
 ///
 /// # Safety
 ///
 /// `files` is a valid table.
 pub(crate) unsafe fn is_dying(files: *mut bindings::files_struct) -> bool {
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { generated::kq_files_users(files) == 0 }
 }
 
-/// A reference from the object behind a file to the file, which does not keep it open.
+/// A reference from the private data of a file to the file. It does not keep the file open.
 ///
 /// # Invariants
 ///
-/// The file's memory is valid: the object drops this before its `release` returns.
+/// The memory of the file is valid. The object drops this value before its `release` returns.
 pub(crate) struct WeakFile(NonNull<bindings::file>);
 
-// SAFETY: A file may be used from any thread.
+// SAFETY: Any thread may use a file.
 unsafe impl Send for WeakFile {}
 
 impl WeakFile {
     /// # Safety
     ///
-    /// `file` is valid, and stays so until the value is dropped.
+    /// `file` is valid and stays so until the value is dropped.
     pub(crate) unsafe fn new(file: NonNull<bindings::file>) -> Self {
         WeakFile(file)
     }
 
-    /// Where the file is.
+    /// The address of the file.
     pub(crate) fn address(&self) -> FileAddress {
         FileAddress(self.0)
     }
 
-    /// A reference that keeps the file open, unless it is being released already.
+    /// A reference that keeps the file open. `None` if the file is being released already.
     pub(crate) fn get(&self) -> Option<ARef<File>> {
-        // SAFETY: Valid by the type's invariant.
+        // SAFETY: The type's invariant guarantees that the file is valid.
         let open = unsafe { generated::kq_file_tryget(self.0.as_ptr()) };
-        // SAFETY: We own the reference just taken; this module's files have no `fdget_pos`.
+        // SAFETY: This function owns the reference that was just taken. The files of this module
+        // have no `fdget_pos`.
         open.then(|| unsafe { ARef::from_raw(self.0.cast()) })
     }
 }
 
-/// Where a file is. Only who has a reference to the file may follow it.
+/// The address of a file. It may be dereferenced only by code that holds a reference to the file.
 #[derive(Clone, Copy)]
 pub(crate) struct FileAddress(NonNull<bindings::file>);
 
-// SAFETY: A file may be used from any thread.
+// SAFETY: Any thread may use a file.
 unsafe impl Send for FileAddress {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for FileAddress {}
 
 impl FileAddress {
@@ -230,37 +240,39 @@ impl FileAddress {
     }
 }
 
-/// The table that a descriptor is being closed in, during `->flush`.
+/// The table in which a descriptor is being closed, during `->flush`.
 ///
 /// # Invariants
 ///
-/// If it is compared equal to the table of a task that is or was, it is a valid `files_struct`.
+/// If the pointer equals the table of a present or former task, it is a valid `files_struct`.
 pub(crate) struct Closing(*mut bindings::files_struct);
 
 impl Closing {
     /// # Safety
     ///
-    /// `id` is what `->flush` was called with, and the value does not outlive that call.
+    /// `id` is the argument of `->flush`. The value does not outlive that call.
     pub(in crate::sys) unsafe fn from_owner(id: bindings::fl_owner_t) -> Self {
-        // INVARIANT: Whoever closes a descriptor passes the table it was in, which it holds.
+        // INVARIANT: A task that closes a descriptor passes its table to `->flush`, and it holds a
+        // reference to that table.
         Closing(id.cast())
     }
 
-    /// True when `table` is the one, and the descriptor being closed was its last one of `file`.
+    /// True if the descriptor is being closed in `table`, and it was the last descriptor of `file`
+    /// there.
     ///
-    /// `count_with` calls what it is given with how many references to the file there are at least besides those of
-    /// descriptors, as long as the call takes.
+    /// `count_with` calls its argument with a lower bound of the number of references to the file
+    /// that do not belong to descriptors. The bound holds for the duration of that call.
     pub(crate) fn is_last_in(
         &self,
         table: TableId,
         file: &File,
         count_with: impl FnOnce(&dyn Fn(usize) -> bool) -> bool,
     ) -> bool {
-        /// `iterate_fd` stops at the first non-zero return.
+        /// The callback of `iterate_fd`, which stops at the first nonzero result.
         ///
         /// # Safety
         ///
-        /// None; the signature is `iterate_fd`'s.
+        /// It has no requirements. `iterate_fd` determines the signature.
         unsafe extern "C" fn same(
             file: *const c_void,
             other: *mut bindings::file,
@@ -269,19 +281,21 @@ impl Closing {
             ptr::eq(file.cast(), other).into()
         }
 
-        // Whoever closes a file of the kernel's own names no table.
+        // A close of a file by the kernel itself passes no table.
         if self.0.is_null() || TableId::of(self.0) != table {
             return false;
         }
-        // Who closes has one reference.
+        // The task that closes the descriptor holds one reference.
         let is_only_with = |others: usize| {
             // SAFETY: The file is valid.
             let count = unsafe { generated::kq_file_count(file.as_ptr()) };
             Some(count) == others.checked_add(1)
         };
-        // The reference count first: nearly always nobody else has the file. The whole table is gone through only
-        // if somebody has who does not count: a dup, or a copy of it elsewhere.
-        // SAFETY: Equal to a table that was some task's, hence valid by the invariant. `same` only compares.
+        // The reference count is checked first, because other references are rare. The whole table
+        // is searched only if there is a reference that is not accounted for, such as a duplicate
+        // descriptor in this or another table.
+        // SAFETY: The pointer equals a table that belonged to a task, so the type's invariant
+        // guarantees that it is valid. `same` only compares pointers.
         is_only_with(0)
             || unsafe { is_dying(self.0) }
             || count_with(&is_only_with)

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Asking a file as a program would, with ioctl(2).
+//! Queries that the kernel answers only through ioctl(2).
 //!
-//! A terminal's line discipline tells nobody else how much there is to read (`n_tty_ioctl`), nor
-//! does inotify (`inotify_ioctl`): both take their own locks for that. The answer goes to the
-//! caller's [`Scratch`] memory.
+//! The line discipline of a terminal (`n_tty_ioctl`) and inotify (`inotify_ioctl`) report the
+//! number of readable bytes only through ioctl(2). Both take their own locks for that. They write
+//! the result to a user-space address, for which the caller provides [`Scratch`] memory.
+//!
+//! [`readable`] may sleep. [`room`] does not sleep, and both run in task context.
 //!
 //! C headers: [`include/uapi/asm-generic/ioctls.h`](srctree/include/uapi/asm-generic/ioctls.h),
 //! [`include/linux/tty.h`](srctree/include/linux/tty.h)
@@ -19,18 +21,19 @@ use kernel::{
 
 static TTY_POLL: PollFunction = PollFunction::new(c"tty_poll");
 
-/// True for a terminal or either side of a pty.
+/// True if `file` is a terminal or either side of a pseudo-terminal.
 pub(crate) fn is_terminal(file: &LocalFile) -> bool {
     TTY_POLL.is_of(file)
 }
 
-/// What `FIONREAD` says: bytes, 0 of a terminal that has hung up. `None` if the file does not say, or
-/// the scratch memory was not there. May sleep, as the file likes.
+/// The number of bytes that `FIONREAD` reports; 0 for a terminal that has hung up. `None` if the
+/// file does not support `FIONREAD`, or if the scratch memory is not mapped. May sleep, depending
+/// on the file.
 pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
     let operation = operations(file).unlocked_ioctl?;
     let (result, answer) = scratch.borrow(|address| {
-        // SAFETY: The file is valid. What is at the address, which is not ours, is checked by
-        // whoever writes there.
+        // SAFETY: The file is valid. The operation treats the address as a user-space address and
+        // checks it before it writes there.
         unsafe { operation(file.as_ptr(), bindings::FIONREAD, address) }
     })?;
     if result == EIO.to_errno() as isize {
@@ -39,16 +42,16 @@ pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
     (result == 0).then(|| i64::from(answer as i32).max(0))
 }
 
-/// How many bytes a terminal's driver takes at once. `None` if it has hung up, or does so just now,
-/// or is given another line discipline. Never sleeps.
+/// The number of bytes that a terminal's driver accepts without blocking. `None` if the terminal
+/// has hung up, is hanging up, or is changing its line discipline. Never sleeps.
 pub(crate) fn room(file: &File) -> Option<i64> {
     if !is_terminal(file) {
         return None;
     }
-    // SAFETY: What is polled like a terminal is a file of `tty_io.c` or `pty.c`, whose private data
-    // has its terminal until it is released, also when it has hung up by now. The driver is asked
-    // while its line discipline is referenced, as `n_tty_poll` asks it: a hang-up waits for that
-    // (`tty_ldisc_hangup`) before the driver gives up its buffers.
+    // SAFETY: A file that is polled by `tty_poll` belongs to `tty_io.c` or `pty.c`. Its private
+    // data refers to its terminal until the file is released, even after a hang-up. A reference to
+    // the line discipline is held during the call of the driver, as in `n_tty_poll`. A hang-up
+    // waits for that reference (`tty_ldisc_hangup`) before the driver frees its buffers.
     unsafe {
         let tty = generated::kq_tty_of(file.as_ptr());
         let discipline = generated::tty_ldisc_ref(tty);

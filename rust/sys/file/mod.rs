@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Open files and descriptors: devices, tables of descriptors, polling, and what single kinds of files hold.
+//! Open files and descriptors: character devices, descriptor tables, polling, and the contents of
+//! particular kinds of files.
 
 pub(crate) mod chardev;
 pub(crate) mod closing;

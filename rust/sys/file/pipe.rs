@@ -54,10 +54,11 @@ pub(crate) const NOT_FULL: u32 = 0;
 const S_IFMT: u16 = 0o170000;
 const S_IFIFO: u16 = 0o010000;
 
-/// The address of the function that pipes and FIFOs are polled with (`pipe_poll`), once an anonymous pipe was seen; no
-/// address until then. All files of `pipefs` have it (`get_pipe_inode`, `create_pipe_files`), and nothing replaces it. The
-/// function itself takes the private data of its file for a pipe: the data was set before the file was opened
-/// (`create_pipe_files`, `fifo_open`), and the file has a reference to the pipe.
+/// The address of the function that pipes and FIFOs are polled with (`pipe_poll`), once an
+/// anonymous pipe was seen; no address until then. All files of `pipefs` have it (`get_pipe_inode`,
+/// `create_pipe_files`), and nothing replaces it. The function itself takes the private data of its
+/// file for a pipe: the data was set before the file was opened (`create_pipe_files`, `fifo_open`),
+/// and the file has a reference to the pipe.
 static POLL: Atomic<usize> = Atomic::new(usize::MAX);
 
 /// A pipe or FIFO, by one of its files.
@@ -102,8 +103,8 @@ impl<'a> Pipe<'a> {
     /// The same for a file that is not known to be polled as a pipe.
     #[cold]
     fn identify(file: &'a File) -> Option<Self> {
-        // SAFETY: The file is valid, and so is its inode. What a FIFO's inode has there is a pipe, and
-        // lives as long as a file that has it as its own.
+        // SAFETY: The file is valid, and so is its inode. What a FIFO's inode has there is a pipe,
+        // and lives as long as a file that has it as its own.
         let (pipe, is_anonymous) = unsafe {
             let file = file.as_ptr();
             let inode = (*file).f_inode;
@@ -148,8 +149,8 @@ impl<'a> Pipe<'a> {
         self.read(field::WRITERS) != 0
     }
 
-    /// True if there was a writer since `file`, which is of this pipe, was opened to read. If there is none by now, the
-    /// pipe has ended for the reader, as `pipe_poll` says.
+    /// True if there was a writer since `file`, which is of this pipe, was opened to read. If there
+    /// is none by now, the pipe has ended for the reader, as `pipe_poll` says.
     pub(crate) fn had_writer(&self, file: &File) -> bool {
         // SAFETY: The file is valid; a pipe's has this from its opening on (`fifo_open`).
         let opened_at = unsafe { field::FILE_PIPE.read(file.as_ptr()) };
@@ -171,8 +172,8 @@ impl<'a> Pipe<'a> {
         i64::from(self.read(field::MAX_USAGE).saturating_sub(self.used())) * PAGE_SIZE as i64
     }
 
-    /// The lock of its reader's queue. While it is held the ring is not replaced. (Who reads or writes holds
-    /// the mutex, over page faults.)
+    /// The lock of its reader's queue. While it is held the ring is not replaced. (Who reads or
+    /// writes holds the mutex, over page faults.)
     #[inline]
     fn lock(&self) -> *mut bindings::spinlock_t {
         // SAFETY: Valid by the type's invariant.
@@ -191,9 +192,9 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// The same, but never waits: `None` if the lock is not free, or if it takes long to count. May be
-    /// called with a lock held that a wake-up takes; if interrupts are off then, to say so is faster.
-    /// `None` as well if it is full, since what is to be known of it then takes longer.
+    /// The same, but never waits: `None` if the lock is not free, or if it takes long to count. May
+    /// be called with a lock held that a wake-up takes; if interrupts are off then, to say so is
+    /// faster. `None` as well if it is full, since what is to be known of it then takes longer.
     #[inline(always)]
     pub(crate) fn readable_at_once(&self, interrupts_off: bool) -> Option<i64> {
         /// That many slots are counted in no time.
@@ -204,7 +205,7 @@ impl<'a> Pipe<'a> {
             _ => {}
         }
         let lock = self.lock();
-        // SAFETY: As above.
+        // SAFETY: The reason given above applies here too.
         unsafe {
             if interrupts_off {
                 if !generated::kq_spin_trylock(lock) {
@@ -255,8 +256,8 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// How far it is written, if it is full: then, and only then, a writer may wait in the middle of a
-    /// write, and tells nobody what it adds. 0 if it is not full, which no other mark is.
+    /// How far it is written, if it is full: then, and only then, a writer may wait in the middle
+    /// of a write, and tells nobody what it adds. 0 if it is not full, which no other mark is.
     ///
     /// The writer fills new slots, or the rest of the last one before it waits.
     pub(crate) fn mark(&self) -> u32 {
@@ -304,7 +305,8 @@ impl<'a> Pipe<'a> {
             _ => {}
         }
         let lock = self.lock();
-        // SAFETY: Valid by the type's invariant. It is held, if it is free, and given back as it was taken.
+        // SAFETY: Valid by the type's invariant. It is held, if it is free, and given back as it
+        // was taken.
         let mark = unsafe {
             if !generated::kq_spin_trylock(lock) {
                 return Progress::None;

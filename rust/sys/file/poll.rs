@@ -1,21 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Polling a file, and the entry of a wait queue.
+//! Polling a file, and entries in the wait queues that files are polled on.
 //!
-//! An [`Entry`] is a part of its owner. Its owner links it into a queue that a file's `->poll` has named, and has a
-//! function called whenever that queue is woken for something in a mask.
+//! An [`Entry`] is embedded in its owner. The owner links it into a wait queue that the `->poll`
+//! operation of a file has named. The entry's wake function then runs at each wake-up of that
+//! queue.
 //!
 //! # Context
 //!
-//! A wake function runs under the lock of the source's wait queue with interrupts
-//! off, on any CPU: it may take interrupt-safe spin locks only and must not poll.
+//! A wake function runs under the lock of the source's wait queue, with interrupts disabled, on any
+//! CPU. It may take only interrupt-safe spin locks, and it must not poll.
 //!
 //! # `POLLFREE`
 //!
-//! A source whose queue dies before its file (signalfd, aio, binder) wakes it
-//! with `POLLFREE`. The callback unlinks its entry and, with a release store of
-//! null to the entry's `private`, gives the queue up; [`Entry::detach`] reads it with
-//! acquire under RCU, which keeps the queue's memory until it is done.
+//! The wait queue of some sources is freed before the polled file is released (signalfd, binder).
+//! Such a source wakes its queue with `POLLFREE` first. The wake function then unlinks its entry
+//! and stores null to `private` with release semantics, which gives the queue up. [`Entry::detach`]
+//! reads `private` with acquire semantics in an RCU read-side critical section, which keeps the
+//! memory of the queue valid until it is done.
+//!
+//! # Examples
+//!
+//!  ```ignore
+//!  // In a wake function:
+//!  // SAFETY: The arguments are those of the wake function of a linked entry.
+//!  unsafe { Entry::woken(wait, key, Events::IN, || target.wake()) };
+//!  ```
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
@@ -57,15 +67,16 @@ impl Events {
     pub(crate) const RDHUP: Events = Events(0x2000);
 
     const POLLFREE: Events = Events(0x4000);
-    /// Since 7.3 a pipe wakes its reader for data added to data only if it was asked with this.
+    /// Since Linux 7.3, a pipe wakes its readers for data that is added to unread data only if it
+    /// was polled with this flag.
     pub(crate) const EDGE: Events = Events(1 << 31);
 
-    /// True when any event of `other` is in this set.
+    /// True if the sets have an event in common.
     pub(crate) fn any(self, other: Events) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// What `->poll` has returned.
+    /// The set that `->poll` has returned.
     pub(crate) fn from_bits(bits: u32) -> Self {
         Events(bits)
     }
@@ -101,14 +112,14 @@ pub(crate) type WakeFunction = unsafe extern "C" fn(
 ///
 /// # Invariants
 ///
-/// While `private` is not null it is a valid queue, into which the entry is linked.
+/// While `private` is not null, it points to a valid queue into which the entry is linked.
 #[repr(transparent)]
 pub(crate) struct Entry {
     wait: Opaque<bindings::wait_queue_entry>,
 }
 
 impl Entry {
-    /// One that is in no queue, and will have that function called.
+    /// An entry that is in no queue. `function` is called at each wake-up once it is linked.
     pub(crate) fn new(function: WakeFunction) -> Self {
         Entry {
             wait: Opaque::new(bindings::wait_queue_entry {
@@ -118,15 +129,16 @@ impl Entry {
         }
     }
 
-    /// The queue that it is in, or null. (Rust's atomic, since both sides are here: the `kernel` crate's are
-    /// calls.)
+    /// The queue that the entry is in, or null. (The type is the atomic of `core`, because only
+    /// Rust code accesses the field. The atomics of the `kernel` crate are function calls.)
     fn head(&self) -> &AtomicPtr<bindings::wait_queue_head> {
-        // SAFETY: The field is valid, and only accessed by this once the entry is linked.
+        // SAFETY: The field is valid. After the entry was linked it is accessed through this
+        // reference only.
         unsafe { AtomicPtr::from_ptr((&raw mut (*self.wait.get()).private).cast()) }
     }
 
-    /// A number for whoever has the entry, which nothing is known of until it is written: what the
-    /// compiler leaves free between two fields.
+    /// A word for the use of the owner, stored in the padding between two fields. Its initial value
+    /// is undefined.
     #[inline]
     pub(crate) fn spare(&self) -> &AtomicU32 {
         const SPARE: usize = size_of::<u32>();
@@ -134,38 +146,39 @@ impl Entry {
             offset_of!(bindings::wait_queue_entry, flags) == 0
                 && offset_of!(bindings::wait_queue_entry, private) == 2 * SPARE
         );
-        // SAFETY: In the entry, behind a field of that size and before the next one, and only
-        // accessed by this.
+        // SAFETY: The word is within the entry, behind a field of the same size and before the next
+        // field. It is accessed through this reference only.
         unsafe { AtomicU32::from_ptr(self.wait.get().byte_add(SPARE).cast()) }
     }
 
-    /// True if it is in a queue.
+    /// True if the entry is in a queue.
     #[inline]
     pub(crate) fn is_linked(&self) -> bool {
         !self.head().load(Ordering::Acquire).is_null()
     }
 
-    /// Links the entry, which is in no queue, into `head`.
+    /// Links the entry into `head`. The entry is in no queue.
     ///
     /// # Safety
     ///
-    /// `head` is a valid queue, and stays so until the entry is detached, or it is woken with
-    /// `POLLFREE`. The entry is pinned, and detached before it is freed.
+    /// `head` is a valid queue. It stays valid until the entry is detached or is woken with
+    /// `POLLFREE`. The entry is pinned, and it is detached before it is freed.
     pub(crate) unsafe fn link(&self, head: *mut bindings::wait_queue_head) {
         // INVARIANT: The entry is linked into `head` from here on.
-        // SAFETY: By this function's contract; nobody else knows the entry yet.
+        // SAFETY: The caller upholds this function's safety contract. Nothing else refers to the
+        // entry yet.
         unsafe {
             (*self.wait.get()).private = head.cast();
             bindings::add_wait_queue(head, self.wait.get());
         }
     }
 
-    /// What a wake function does: calls `wake` if the queue was woken for something in `mask`.
+    /// The body of a wake function: calls `wake` if the queue was woken for an event in `mask`.
     ///
     /// # Safety
     ///
-    /// `wait` is that of a linked `Entry`, its queue's lock is held, and `key` what the wake function
-    /// was called with. Nobody touches the entry after this.
+    /// `wait` belongs to a linked `Entry`, the lock of its queue is held, and `key` is the argument
+    /// of the wake function. The caller does not access the entry afterwards.
     #[inline]
     pub(crate) unsafe fn woken(
         wait: *mut bindings::wait_queue_entry,
@@ -174,16 +187,16 @@ impl Entry {
         wake: impl FnOnce(),
     ) {
         let events = Events(key as usize as u32);
-        // A queue woken without a key may be about anything.
+        // A wake-up without a key may report any event.
         if events.0 == 0 || events.any(mask) {
             wake();
         }
         if events.any(Events::POLLFREE) {
-            // SAFETY: The entry is linked, and the queue's lock is held. After the store `detach` may
-            // have it freed.
+            // SAFETY: The entry is linked, and the lock of its queue is held. After the store,
+            // `detach` returns without the lock, and the entry may be freed.
             unsafe {
                 list_del_init(&raw mut (*wait).entry);
-                // INVARIANT: Unlinked.
+                // INVARIANT: The entry is not linked any more.
                 (*wait.cast::<Entry>())
                     .head()
                     .store(ptr::null_mut(), Ordering::Release);
@@ -191,21 +204,22 @@ impl Entry {
         }
     }
 
-    /// Unlinks the entry; when this returns, no callback runs or will run.
+    /// Unlinks the entry. When this returns, no wake function of the entry runs or will run.
     pub(crate) fn detach(&self) {
-        // Not linked, or given up; nobody links it meanwhile.
+        // The entry is not linked, or the queue was given up. The owner does not link it
+        // concurrently.
         if !self.is_linked() {
             return;
         }
         let _rcu = rcu::read_lock();
         let head = self.head().load(Ordering::Acquire);
         if !head.is_null() {
-            // SAFETY: Not null, so the queue has not been given up; it is freed an RCU grace
-            // period after that at the earliest. The entry is linked into it, or a `POLLFREE`
-            // that is running just now has left it self-linked, in which case unlinking it once
-            // more under the lock does nothing.
+            // SAFETY: `head` is not null, so the queue was not given up before the load. A queue
+            // that is given up is freed at the earliest after an RCU grace period. The entry is
+            // linked into the queue, or a concurrent `POLLFREE` wake-up has initialised its list
+            // head. In the latter case, unlinking it again under the lock has no effect.
             unsafe { bindings::remove_wait_queue(head, self.wait.get()) };
-            // INVARIANT: Unlinked.
+            // INVARIANT: The entry is not linked any more.
             self.head().store(ptr::null_mut(), Ordering::Relaxed);
         }
     }
@@ -215,13 +229,13 @@ impl Entry {
 ///
 /// # Safety
 ///
-/// `entry` is linked into a valid list that nobody else accesses during the call.
+/// `entry` is linked into a valid list that nothing else accesses during the call.
 unsafe fn list_del_init(entry: *mut bindings::list_head) {
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe {
         let (next, prev) = ((*entry).next, (*entry).prev);
         (*next).prev = prev;
-        // Who only asks whether a list is empty has no lock (`waitqueue_active()`).
+        // `waitqueue_active()` reads this pointer without the lock, so a single store writes it.
         (&raw mut (*prev).next).write_volatile(next);
         (&raw mut (*entry).next).write_volatile(entry);
         (*entry).prev = entry;
@@ -231,13 +245,14 @@ unsafe fn list_del_init(entry: *mut bindings::list_head) {
 pub(crate) type Operation =
     unsafe extern "C" fn(*mut bindings::file, *mut bindings::poll_table_struct) -> u32;
 
-/// A file's operations as they are now: those of one that hangs up or is unplugged are replaced at
-/// any time (`__tty_hangup`, `snd_card_disconnect`), so they are read once for all that is done
-/// with them. Neither the old ones nor the new ones go while the file is referenced: the former's
-/// module is not let go of before the file is released.
+/// The present operations of a file. The kernel may replace them at any time when a device hangs up
+/// or is unplugged (`__tty_hangup`, `snd_card_disconnect`). Therefore a caller reads them once for
+/// everything that it does with them. Both the old and the new operations stay valid while the file
+/// is referenced, because the module of the old operations is released only with the file.
 #[inline]
 pub(in crate::sys) fn operations(file: &LocalFile) -> &bindings::file_operations {
-    // SAFETY: A file has operations from its opening on. They live as long as it, see above.
+    // SAFETY: A file has operations as soon as it is open. They live as long as the file (see
+    // above).
     unsafe { &*(&raw const (*file.as_ptr()).f_op).read_volatile() }
 }
 
@@ -246,28 +261,28 @@ pub(crate) fn poll_operation(file: &LocalFile) -> Option<Operation> {
     operations(file).poll
 }
 
-/// True when `file` can be polled.
+/// True if `file` has a `->poll` operation.
 pub(crate) fn is_pollable(file: &LocalFile) -> bool {
     poll_operation(file).is_some()
 }
 
-/// True when the function that `file` is polled with has that name, and is the kernel's own or that
-/// module's. May sleep.
+/// True if the `->poll` function of `file` has this name and belongs to the kernel image or to the
+/// given module. May sleep.
 pub(crate) fn is_polled_by(file: &LocalFile, name: &CStr, module: &CStr) -> bool {
     let address = poll_address(file);
     address != 0 && symbol::is_module_s(address, name, module)
 }
 
-/// A function that a kind of file is polled with: the kernel exports nothing else by which one
-/// could tell some kinds.
+/// The `->poll` function of a kind of file. For some kinds of files the kernel exports nothing else
+/// that identifies them.
 pub(crate) struct PollFunction {
     name: &'static CStr,
-    /// Its address, once a file was seen that has it; 0 until then.
+    /// The address of the function, once a file that has it was found; 0 until then.
     address: Atomic<usize>,
 }
 
 impl PollFunction {
-    /// That of the kernel's own code, which stays in its place, with that name.
+    /// The function of this name in the kernel image, which is never unloaded.
     pub(crate) const fn new(name: &'static CStr) -> Self {
         PollFunction {
             name,
@@ -275,7 +290,7 @@ impl PollFunction {
         }
     }
 
-    /// True when `file` is polled with it. May sleep.
+    /// True if `file` is polled with this function. May sleep.
     pub(crate) fn is_of(&self, file: &LocalFile) -> bool {
         let address = poll_address(file);
         match self.address.load(ordering::Relaxed) {
@@ -291,16 +306,16 @@ impl PollFunction {
     }
 }
 
-/// The address of the function that `file` is polled with, 0 if there is none.
+/// The address of the `->poll` function of `file`; 0 if there is none.
 #[inline]
 pub(in crate::sys) fn poll_address(file: &LocalFile) -> usize {
     poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
 }
 
-/// The poll table of [`first_queue`].
+/// The poll table of [`first_queue`], which records the first queue.
 #[repr(C)]
 struct Naming {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     table: bindings::poll_table_struct,
     queue: *mut bindings::wait_queue_head,
 }
@@ -310,13 +325,13 @@ impl Naming {
     ///
     /// # Safety
     ///
-    /// Called by `->poll` with the `table` of a `Naming`.
+    /// The caller is a `->poll` function, and `table` is that of a `Naming`.
     unsafe extern "C" fn queue(
         _file: *mut bindings::file,
         queue: *mut bindings::wait_queue_head,
         table: *mut bindings::poll_table,
     ) {
-        // SAFETY: `table` is the first field of the `Naming` that `first_queue` passed.
+        // SAFETY: `table` is the first field of the `Naming` that `first_queue` has passed.
         let this = unsafe { &mut *table.cast::<Naming>() };
         if this.queue.is_null() {
             this.queue = queue;
@@ -324,7 +339,8 @@ impl Naming {
     }
 }
 
-/// The address of the first wait queue that `file` names when it is polled; null if there is none. May sleep.
+/// The address of the first wait queue that the `->poll` function of `file` names; null if it names
+/// none. May sleep.
 pub(in crate::sys) fn first_queue(file: &File) -> *mut bindings::wait_queue_head {
     let mut naming = Naming {
         table: bindings::poll_table_struct {
@@ -334,13 +350,13 @@ pub(in crate::sys) fn first_queue(file: &File) -> *mut bindings::wait_queue_head
         queue: ptr::null_mut(),
     };
     if let Some(operation) = poll_operation(file) {
-        // SAFETY: The file is valid; the table is ours and outlives the call.
+        // SAFETY: The file is valid. The table is a local variable that outlives the call.
         unsafe { operation(file.as_ptr(), &raw mut naming.table) };
     }
     naming.queue
 }
 
-/// Which of the events in `want`, and of those that cannot be masked, `file` is ready for now. May
+/// The events that `file` is ready for now, of those in `want` and those that cannot be masked. May
 /// sleep.
 pub(crate) fn poll(file: &File, want: Events) -> Events {
     let mut table = bindings::poll_table_struct {
@@ -348,7 +364,7 @@ pub(crate) fn poll(file: &File, want: Events) -> Events {
         _key: want.0,
     };
     match poll_operation(file) {
-        // SAFETY: The file is valid; the table asks for no queueing.
+        // SAFETY: The file is valid. The table has no queue function, so nothing is queued.
         Some(operation) => Events(unsafe { operation(file.as_ptr(), &raw mut table) }),
         None => Events::IN | Events::OUT | Events::RDNORM | Events::WRNORM,
     }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Proof that a structure that is private to another file of the kernel is laid out as it is declared here.
+//! Verification, at run time, of the layout of a structure that is private to another kernel file.
 //!
-//! Some files keep a counter in such a structure, and the only public way to it is the text of `/proc/PID/fdinfo`, which
-//! takes thousands of instructions to make and to read. The declaration is not believed until one file was seen whose
-//! text says what is read by it. A file that says something else rules the declaration out for good.
+//! Some kinds of files keep a counter in such a structure. The only public interface to the counter
+//! is the text of `/proc/PID/fdinfo`, which takes thousands of instructions to produce and to
+//! parse. The module declares the layout a second time. It does not use the declaration until one
+//! file was found for which the values read through the declaration equal those in the text. A
+//! single mismatch rules the declaration out permanently.
 
 use super::poll::operations;
 use core::ptr;
@@ -13,15 +15,16 @@ use kernel::{
     sync::atomic::{ordering::Relaxed, Atomic}, //
 };
 
-/// What is known of one such declaration.
+/// The verification state of one such declaration.
 pub(in crate::sys) struct Proof {
-    /// The operations of the files that have the structure, once it is proved; 0 until then.
+    /// The address of the `file_operations` of the files that have the structure, once the
+    /// declaration is verified; 0 until then.
     operations: Atomic<usize>,
     ruled_out: Atomic<bool>,
 }
 
 impl Proof {
-    /// Nothing is known.
+    /// A declaration that is neither verified nor ruled out.
     pub(crate) const fn new() -> Self {
         Proof {
             operations: Atomic::new(0),
@@ -29,20 +32,22 @@ impl Proof {
         }
     }
 
-    /// True if `file` has the structure, and the declaration is proved.
+    /// True if `file` has the structure and the declaration is verified.
     #[inline(always)]
     pub(in crate::sys) fn holds_for(&self, file: &File) -> bool {
-        // SAFETY: Valid, and read at once. (The `kernel` crate's load is a call.)
+        // SAFETY: The static is valid, and one volatile load reads it. (The atomic load of the
+        // `kernel` crate is a function call.)
         let known = unsafe { self.operations.as_ptr().read_volatile() };
         ptr::from_ref(operations(file)).addr() == known
     }
 
-    /// True until the declaration was ruled out.
+    /// True unless the declaration was ruled out.
     pub(in crate::sys) fn is_open(&self) -> bool {
         !self.ruled_out.load(Relaxed)
     }
 
-    /// What is read of `file`, which has the structure, is `right` or not.
+    /// Records the result of a comparison for `file`, which has the structure: `right` says whether
+    /// the values were equal.
     pub(in crate::sys) fn conclude(&self, file: &File, right: bool) {
         if right {
             self.operations
@@ -52,7 +57,7 @@ impl Proof {
         }
     }
 
-    /// How counters are had, in a word.
+    /// One word for statistics: how the module obtains the counter.
     pub(in crate::sys) fn state(&self) -> &'static str {
         if self.operations.load(Relaxed) != 0 {
             "read"

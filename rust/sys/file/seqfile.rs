@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The room in the buffer of a sequence file. What does not fit is lost; the kernel then asks for
-//! all of it again, with a buffer of twice the size.
+//! The free space in the buffer of a sequence file.
+//!
+//! Output that does not fit into the buffer is dropped. The kernel then calls the show function
+//! again with a buffer of twice the size.
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
@@ -12,16 +14,16 @@ fn raw(m: &SeqFile) -> *mut bindings::seq_file {
     ptr::from_ref(m).cast::<bindings::seq_file>().cast_mut()
 }
 
-/// `seq_has_overflowed()`: something has not fitted, so nothing more needs to be said.
+/// `seq_has_overflowed()`: true if some output did not fit, so that further output is useless.
 pub(crate) fn has_overflowed(m: &SeqFile) -> bool {
-    // SAFETY: Valid, and used by this thread alone (`SeqFile::from_raw`).
+    // SAFETY: The sequence file is valid, and only this thread uses it (`SeqFile::from_raw`).
     unsafe { (*raw(m)).count == (*raw(m)).size }
 }
 
-/// Whether at least so many bytes fit. If not that counts as an overflow, as if they had been
-/// written.
+/// True if at least `bytes` bytes fit. If they do not, the buffer is marked as overflowed, as if
+/// they had been written.
 pub(crate) fn has_room(m: &SeqFile, bytes: usize) -> bool {
-    // SAFETY: As above; this is what `seq_set_overflow()` does.
+    // SAFETY: As above. The code below does what `seq_set_overflow()` does.
     unsafe {
         let raw = raw(m);
         let fits = bytes < (*raw).size - (*raw).count;

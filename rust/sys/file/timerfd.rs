@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The expirations of a timerfd that were not read yet.
+//! The number of expirations of a timerfd that were not read yet.
 //!
-//! They are in a structure that is private to `fs/timerfd.c`. Where it has them is [proved](super::proof) by the wait
-//! queue that the file is polled with, which is in front of them, and by what the text of `/proc/PID/fdinfo` says. The
-//! count is a single word that the function of the timer and read(2) change with the lock of that wait queue held. It is
-//! read without the lock, at once: `timerfd_poll` does no more with it than to compare it with 0.
+//! The count is in a structure that is private to `fs/timerfd.c`. The layout is
+//! [verified](super::proof) by two facts: the wait queue that the file is polled on, which precedes
+//! the count, is at the expected offset, and the values equal those in the text of
+//! `/proc/PID/fdinfo`. The count is a single word. The timer's callback and read(2) change it with
+//! the lock of that wait queue held. The module reads it without the lock, in a single load.
+//! `timerfd_poll` does the same and only compares it with 0.
 
 use super::{
     fdinfo::{self, Base},
@@ -25,7 +27,7 @@ const CLOCK: Field<i32> = Field::at(kq_offset_KQ_TIMERFD_CLOCKID);
 static PROOF: Proof = Proof::new();
 static POLL: PollFunction = PollFunction::new(c"timerfd_poll");
 
-/// How counts are had, in a word.
+/// One word for statistics: how the module obtains the count.
 pub(crate) fn state() -> &'static str {
     PROOF.state()
 }
@@ -35,11 +37,11 @@ pub(crate) fn is(file: &LocalFile) -> bool {
     POLL.is_of(file)
 }
 
-/// The count of `file`, if it is a timerfd and counts can be read. Never sleeps.
+/// The count of `file`, if it is a timerfd and the layout is verified. Never sleeps.
 #[inline]
 pub(crate) fn count_at_once(file: &File) -> Option<u64> {
-    // SAFETY: The file is valid. The proof holds for timerfds alone, whose private data is the structure, for as long as the
-    // file is open.
+    // SAFETY: The file is valid. The verification holds for timerfds only. The private data of a
+    // timerfd is the structure as long as the file is open.
     PROOF
         .holds_for(file)
         .then(|| unsafe { TICKS.read((*file.as_ptr()).private_data) })
@@ -57,9 +59,9 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     if PROOF.is_open() && told != 0 {
         let clock = fdinfo::number(file, b"clockid:", Base::Ten)?;
         let wait = poll::first_queue(file);
-        // SAFETY: It is a timerfd, so that its private data is the structure. If that is laid out in another way, this is
-        // still memory of the kernel's, as the structure is longer than what is read of it; and what is read is compared,
-        // not used.
+        // SAFETY: The file is a timerfd, so its private data is the structure. If the layout
+        // differs, the address still refers to kernel memory, because the structure is longer than
+        // the range that is read. In that case the values are only compared and not used.
         let (ticks, is_clock, is_wait) = unsafe {
             let context = (*file.as_ptr()).private_data;
             (
@@ -68,7 +70,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
                 WAIT.of(context).cast_mut() == wait,
             )
         };
-        // The timer may expire, or be read, in between.
+        // The timer may have expired, or its count may have been read, between the two reads.
         if text(file) == Some(told) {
             PROOF.conclude(file, is_wait && is_clock && ticks == told);
         }
@@ -76,7 +78,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     Some(told)
 }
 
-/// The count as the kernel tells it.
+/// The count as reported in the fdinfo text.
 fn text(file: &File) -> Option<u64> {
     fdinfo::number(file, b"ticks:", Base::Ten)
 }

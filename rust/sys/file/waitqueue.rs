@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A wait queue, for whoever polls.
+//! A wait queue for the pollers of a file.
 //!
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
@@ -21,16 +21,16 @@ pub(crate) struct WaitQueue {
     _pin: PhantomPinned,
 }
 
-// SAFETY: A wait queue is made for use by many threads; it has a lock of its own.
+// SAFETY: Any thread may use a wait queue, because it has a lock of its own.
 unsafe impl Send for WaitQueue {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {
     /// An empty queue whose lock is of the given lockdep class.
     pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
         pin_init!(Self {
-            // SAFETY: `slot` is valid for writes, the name and the class live for ever.
+            // SAFETY: `slot` is valid for writes. The name and the lock class are static.
             head <- Opaque::ffi_init(|slot| unsafe {
                 bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
             }),
@@ -38,7 +38,7 @@ impl WaitQueue {
         })
     }
 
-    /// The C structure, for the hooks that hand it to the kernel.
+    /// The C structure, for other wrappers that pass it to the kernel.
     pub(in crate::sys) fn as_raw(&self) -> *mut bindings::wait_queue_head {
         self.head.get()
     }

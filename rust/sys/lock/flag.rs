@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A flag that is written under a lock, and may be read without it.
+//! A flag that is written under a lock and may be read without it.
 //!
-//! As `WRITE_ONCE` and `READ_ONCE`, one instruction each. (The `kernel` crate's atomics are calls.) Nothing here
-//! calls the kernel: `selftests/state` has this file too, with atomics that are checked.
+//! Each access is one instruction, as with `WRITE_ONCE` and `READ_ONCE`. (The atomics of the
+//! `kernel` crate are function calls.) Nothing here calls the kernel, because `selftests/state`
+//! compiles this file with model-checked atomics.
 
 use crate::sys::{AtomicBool, Ordering};
 
@@ -11,18 +12,19 @@ use crate::sys::{AtomicBool, Ordering};
 pub(crate) struct Flag(AtomicBool);
 
 impl Flag {
-    /// One that is not set.
+    /// A flag that is not set.
     pub(crate) fn new() -> Self {
         Flag(AtomicBool::new(false))
     }
 
-    /// True if it is set, as far as the caller can know. Orders nothing.
+    /// True if the flag is set. Without the lock the result may be stale. The load has relaxed
+    /// ordering.
     #[inline]
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sets or clears it. Orders nothing.
+    /// Sets or clears the flag. The store has relaxed ordering.
     #[inline]
     pub(crate) fn set(&self, value: bool) {
         self.0.store(value, Ordering::Relaxed);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A spin lock for what interrupts touch too.
+//! Spin locks that are cheaper than those of the `kernel` crate.
 //!
-//! The `kernel` crate's `SpinLockIrq` counts who has interrupts off; this one saves and restores
-//! them as C code does, which takes half as long.
+//! An [`IrqLock`] protects data that interrupt handlers use, too. A [`TaskLock`] protects data that
+//! only tasks use.
+//!
+//! The `SpinLockIrq` of the `kernel` crate counts nested sections with interrupts disabled. An
+//! `IrqLock` saves and restores the interrupt flag as C code does, which takes half as long.
 //!
 //! C header: [`include/linux/spinlock.h`](srctree/include/linux/spinlock.h)
 
@@ -14,86 +17,88 @@ use kernel::{
     sync::lock::{Backend, Lock}, //
 };
 
-/// The lock.
+/// A spin lock that is held with interrupts disabled, and may be taken in any context but NMI.
 pub(crate) type IrqLock<T> = Lock<T, IrqSave>;
 
-/// How it is taken.
+/// The backend of [`IrqLock`]: `spin_lock_irqsave()`.
 pub(crate) struct IrqSave;
 
-/// A spin lock that only tasks take. The `kernel` crate's asks each time whether it is held.
+/// A spin lock that only tasks take. The `SpinLock` of the `kernel` crate checks at each access
+/// whether it is held; this one does not.
 pub(crate) type TaskLock<T> = Lock<T, Task>;
 
-/// How that is taken.
+/// The backend of [`TaskLock`]: `spin_lock()`.
 pub(crate) struct Task;
 
-// SAFETY: As below.
+// SAFETY: A spin lock has one owner at a time. `relock` is the default implementation.
 unsafe impl Backend for Task {
     type State = bindings::spinlock_t;
     type GuardState = ();
 
     unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { bindings::__spin_lock_init(ptr, name, key) };
     }
 
     #[inline]
     unsafe fn lock(ptr: *mut Self::State) {
-        // SAFETY: Initialised, by this function's contract.
+        // SAFETY: The caller guarantees that the lock is initialised.
         unsafe { bindings::spin_lock(ptr) };
     }
 
     unsafe fn try_lock(ptr: *mut Self::State) -> Option<()> {
-        // SAFETY: Initialised, by this function's contract.
+        // SAFETY: The caller guarantees that the lock is initialised.
         (unsafe { bindings::spin_trylock(ptr) } != 0).then_some(())
     }
 
     #[inline]
     unsafe fn unlock(ptr: *mut Self::State, (): &()) {
-        // SAFETY: We own the lock.
+        // SAFETY: The caller guarantees that it owns the lock.
         unsafe { bindings::spin_unlock(ptr) };
     }
 
     #[inline]
     unsafe fn assert_is_held(ptr: *mut Self::State) {
-        // SAFETY: As of `IrqSave`.
+        // SAFETY: The caller guarantees that the lock is initialised. Both backends have the same
+        // state.
         unsafe { IrqSave::assert_is_held(ptr) };
     }
 }
 
-// SAFETY: A spin lock has one owner at a time; `relock` is the default one.
+// SAFETY: A spin lock has one owner at a time. `relock` is the default implementation.
 unsafe impl Backend for IrqSave {
     type State = bindings::spinlock_t;
     type GuardState = c_ulong;
 
     unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { bindings::__spin_lock_init(ptr, name, key) };
     }
 
     #[inline]
     unsafe fn lock(ptr: *mut Self::State) -> c_ulong {
-        // SAFETY: Initialised, by this function's contract.
+        // SAFETY: The caller guarantees that the lock is initialised.
         unsafe { generated::kq_spin_lock_irqsave(ptr) }
     }
 
     unsafe fn try_lock(ptr: *mut Self::State) -> Option<c_ulong> {
         let mut flags = 0;
-        // SAFETY: Initialised, by this function's contract.
+        // SAFETY: The caller guarantees that the lock is initialised.
         let locked = unsafe { generated::kq_spin_trylock_irqsave(ptr, &raw mut flags) };
         locked.then_some(flags)
     }
 
     #[inline]
     unsafe fn unlock(ptr: *mut Self::State, flags: &c_ulong) {
-        // SAFETY: We own the lock, and these are the flags that taking it gave.
+        // SAFETY: The caller owns the lock and passes the flags that the acquisition returned.
         unsafe { generated::kq_spin_unlock_irqrestore(ptr, *flags) };
     }
 
     #[inline]
     unsafe fn assert_is_held(ptr: *mut Self::State) {
-        // Asked each time the lock is taken; only lockdep knows.
+        // The `kernel` crate calls this at each acquisition. Only lockdep can check it.
         if cfg!(CONFIG_LOCKDEP) {
-            // SAFETY: Initialised, by this function's contract.
+            // SAFETY: The caller guarantees that the lock is initialised.
             unsafe { generated::kq_spin_assert_is_held(ptr) };
         }
     }

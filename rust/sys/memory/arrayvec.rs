@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A vector of few elements, on the stack.
+//! A vector of fixed capacity that is stored inline, for instance on the stack.
+//!
+//!  ```ignore
+//!  let mut batch = ArrayVec::<u32, 8>::new();
+//!  batch.push(1)?;
+//!  for element in batch.drain() { /* ... */ }
+//!  ```
 
 use core::{
     marker::PhantomData,
@@ -8,18 +14,18 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
-/// At most `N` elements.
+/// A vector of at most `N` elements.
 ///
 /// # Invariants
 ///
-/// The first `len` elements are initialised; `len` is at most `N`.
+/// The first `len` elements are initialised. `len` is at most `N`.
 pub(crate) struct ArrayVec<T, const N: usize> {
     len: usize,
     elements: [MaybeUninit<T>; N],
 }
 
 impl<T, const N: usize> ArrayVec<T, N> {
-    /// No elements; nothing is cleared.
+    /// An empty vector. The memory of the elements is not initialised.
     #[inline]
     pub(crate) fn new() -> Self {
         ArrayVec {
@@ -32,26 +38,28 @@ impl<T, const N: usize> ArrayVec<T, N> {
     ///
     /// # Errors
     ///
-    /// Gives it back if there is none.
+    /// Returns the element if the vector is full.
     #[inline]
     pub(crate) fn push(&mut self, element: T) -> Result<(), T> {
         let Some(slot) = self.elements.get_mut(self.len) else {
             return Err(element);
         };
         slot.write(element);
-        // INVARIANT: It was just written, and `len` was less than `N`.
+        // INVARIANT: The element was just written, and `len` was less than `N`.
         self.len = self.len.wrapping_add(1);
         Ok(())
     }
 
-    /// Where the next elements go, at most that many.
+    /// The free slots behind the elements, at most `most` of them.
     #[inline]
     pub(crate) fn free(&mut self, most: usize) -> Free<'_, T> {
         let elements = self.elements.as_mut_ptr();
-        // SAFETY: There are so many behind the others.
+        // SAFETY: Both addresses are within the array or at its end: `len` is at most `N`, and
+        // `most` is limited to the remaining slots.
         unsafe {
             let at = elements.add(self.len);
-            // INVARIANT: As above.
+            // INVARIANT: The first `len` elements are initialised, and the slots from `at` to `end`
+            // are free.
             Free {
                 at,
                 end: at.add(most.min(N.wrapping_sub(self.len))),
@@ -70,24 +78,25 @@ impl<T, const N: usize> ArrayVec<T, N> {
     /// Takes all elements out, in their order.
     #[inline]
     pub(crate) fn drain(&mut self) -> Drain<'_, T> {
-        // INVARIANT: They are the other's from here on.
+        // INVARIANT: The vector is empty from here on. The `Drain` owns the elements.
         let len = core::mem::replace(&mut self.len, 0);
         let elements = self.elements.as_ptr().cast::<T>();
         Drain {
             next: elements,
-            // SAFETY: There are at least that many.
+            // SAFETY: The array has at least `len` elements.
             end: unsafe { elements.add(len) },
             _vector: PhantomData,
         }
     }
 }
 
-/// The free slots of a vector, as they are filled. What was put there is in the vector when this is dropped.
+/// The free slots of a vector while they are filled. Dropping this value adds the elements that
+/// were pushed to the vector.
 ///
 /// # Invariants
 ///
-/// From `first` to before `at` are initialised elements of the vector whose length that is, from `at` to before
-/// `end` free ones.
+/// The elements from `first` up to, but not including, `at` are initialised elements of the vector
+/// that `len` belongs to. The slots from `at` up to, but not including, `end` are free.
 pub(crate) struct Free<'a, T> {
     at: *mut MaybeUninit<T>,
     end: *mut MaybeUninit<T>,
@@ -96,18 +105,18 @@ pub(crate) struct Free<'a, T> {
 }
 
 impl<T> Free<'_, T> {
-    /// True if there is no room.
+    /// True if no free slot is left.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.at == self.end
     }
 
-    /// Adds an element, if there is room.
+    /// Adds an element if a free slot is left. Drops it otherwise.
     #[inline]
     pub(crate) fn push(&mut self, element: T) {
         if !self.is_full() {
-            // INVARIANT: One more is initialised.
-            // SAFETY: There is a free slot.
+            // INVARIANT: One more element is initialised.
+            // SAFETY: `at` is less than `end`, so it is a free slot.
             unsafe {
                 (*self.at).write(element);
                 self.at = self.at.add(1);
@@ -119,16 +128,17 @@ impl<T> Free<'_, T> {
 impl<T> Drop for Free<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: Both are within the same vector.
+        // SAFETY: Both pointers are within the array of the same vector.
         *self.len = unsafe { self.at.offset_from(self.first) } as usize;
     }
 }
 
-/// The elements of a vector, as they are taken out.
+/// The elements of a vector while they are taken out.
 ///
 /// # Invariants
 ///
-/// Those from `next` to before `end` are initialised and owned by this.
+/// The elements from `next` up to, but not including, `end` are initialised and owned by this
+/// value.
 pub(crate) struct Drain<'a, T> {
     next: *const T,
     end: *const T,
@@ -145,8 +155,9 @@ impl<T> Iterator for Drain<'_, T> {
             return None;
         }
         let at = self.next;
-        // INVARIANT: The element is the caller's from here on.
-        // SAFETY: It is initialised, and ours; the next one is at the end at most.
+        // INVARIANT: The caller owns the element from here on.
+        // SAFETY: The element is initialised and owned by this value. The next address is at most
+        // `end`.
         unsafe {
             self.next = at.add(1);
             Some(at.read())
@@ -166,7 +177,7 @@ impl<T, const N: usize> Deref for ArrayVec<T, N> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: By the type's invariant.
+        // SAFETY: The type's invariant guarantees this.
         unsafe { core::slice::from_raw_parts(self.elements.as_ptr().cast(), self.len) }
     }
 }
@@ -174,7 +185,7 @@ impl<T, const N: usize> Deref for ArrayVec<T, N> {
 impl<T, const N: usize> DerefMut for ArrayVec<T, N> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: By the type's invariant.
+        // SAFETY: The type's invariant guarantees this.
         unsafe { core::slice::from_raw_parts_mut(self.elements.as_mut_ptr().cast(), self.len) }
     }
 }

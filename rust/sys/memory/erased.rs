@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A box of something, of which the pointer does not tell what it is.
+//! A pinned box whose static type does not name the type of its content.
 //!
-//! `KBox<dyn Any>` would be two pointers, and an enum as large as the largest of its variants.
+//! A `KBox<dyn Any>` is two pointers wide, and an enum is as large as its largest variant. An
+//! [`Erased`] is one pointer wide. The header of the allocation identifies the type.
 
 use core::{
     any::TypeId,
@@ -12,21 +13,22 @@ use core::{
 use kernel::prelude::*;
 use pin_init::PinInit;
 
-/// What is in the box, in front of it.
+/// The description of the content, which precedes it.
 #[repr(C)]
 struct Header {
     kind: TypeId,
     /// # Safety
     ///
-    /// The pointer is that of a box of that kind, given up to the function.
+    /// The pointer comes from a box of an `Inner<T>` of this type, and the function takes the
+    /// ownership of the box.
     drop: unsafe fn(NonNull<Header>),
 }
 
-/// Header and value.
+/// The allocation: the header and the value.
 #[pin_data]
 #[repr(C)]
 struct Inner<T> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     header: Header,
     #[pin]
     value: T,
@@ -34,20 +36,20 @@ struct Inner<T> {
     _pin: PhantomPinned,
 }
 
-/// The box, whose content is pinned.
+/// A box of a pinned value of some type.
 ///
 /// # Invariants
 ///
-/// Owns a box of an `Inner<T>` whose header says `T`.
+/// It owns a box of an `Inner<T>` whose header describes `T`.
 pub(crate) struct Erased(NonNull<Header>);
 
-// SAFETY: What is put in is `Send`.
+// SAFETY: The constructors require that the value is `Send`.
 unsafe impl Send for Erased {}
-// SAFETY: What is put in is `Sync`.
+// SAFETY: The constructors require that the value is `Sync`.
 unsafe impl Sync for Erased {}
 
 impl Erased {
-    /// A value that is there already, in a box.
+    /// Moves an existing value into a box.
     ///
     /// # Errors
     ///
@@ -82,47 +84,49 @@ impl Erased {
             }? Error),
             flags,
         )?;
-        // SAFETY: It is not moved out of the box before it is dropped.
+        // SAFETY: The value is not moved out of the box before it is dropped.
         let inner = KBox::into_raw(unsafe { Pin::into_inner_unchecked(inner) });
-        // INVARIANT: As just written.
-        // SAFETY: A box's pointer is not null.
+        // INVARIANT: The header was just initialised for `T`.
+        // SAFETY: The pointer of a box is not null.
         Ok(Erased(unsafe { NonNull::new_unchecked(inner.cast()) }))
     }
 
-    /// The value, if it is of that type.
+    /// A mutable reference to the value, if it is of type `T`.
     #[inline]
     pub(crate) fn as_mut<T: 'static>(&mut self) -> Option<Pin<&mut T>> {
-        // SAFETY: By the type's invariant.
+        // SAFETY: The type's invariant guarantees this.
         if unsafe { self.0.as_ref() }.kind != TypeId::of::<T>() {
             return None;
         }
-        // SAFETY: It is of that type, borrowed as we are, and pinned.
+        // SAFETY: The value is of this type and pinned. The result borrows from `self`.
         Some(unsafe { Pin::new_unchecked(&mut (*self.0.as_ptr().cast::<Inner<T>>()).value) })
     }
 
-    /// The same, to look at.
+    /// A shared reference to the value, if it is of type `T`.
     #[inline]
     pub(crate) fn as_ref<T: 'static>(&self) -> Option<Pin<&T>> {
-        // SAFETY: By the type's invariant.
+        // SAFETY: The type's invariant guarantees this.
         if unsafe { self.0.as_ref() }.kind != TypeId::of::<T>() {
             return None;
         }
-        // SAFETY: It is of that type, borrowed as we are, and pinned.
+        // SAFETY: The value is of this type and pinned. The result borrows from `self`.
         Some(unsafe { Pin::new_unchecked(&(*self.0.as_ptr().cast::<Inner<T>>()).value) })
     }
 
     /// # Safety
     ///
-    /// The pointer is that of a box of an `Inner<T>`, given up to this.
+    /// The pointer comes from a box of an `Inner<T>`. The caller passes the ownership of the box to
+    /// this function.
     unsafe fn drop_as<T>(inner: NonNull<Header>) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         drop(unsafe { KBox::from_raw(inner.as_ptr().cast::<Inner<T>>()) });
     }
 }
 
 impl Drop for Erased {
     fn drop(&mut self) {
-        // SAFETY: By the type's invariant; nobody uses it after this.
+        // SAFETY: The type's invariant guarantees that this value owns the box. Nothing uses the
+        // box afterwards.
         unsafe { (self.0.as_ref().drop)(self.0) };
     }
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fields of the kernel's structures that its bindings do not declare, and that are too wide to be
-//! declared again: bindgen's compiler says where they are (`rust/bindings.h`), as it lays out all that is
-//! in the bindings; their types are checked by the kernel's own (`rust/helpers.c`). A read is one load,
-//! where a helper is a call.
+//! Reads of fields of kernel structures that the bindings do not declare.
+//!
+//! Declaring these structures a second time would be too much. Instead, bindgen computes the
+//! offsets of the fields when it generates the bindings (`rust/bindings.h`), and the C compiler
+//! checks their types (`rust/helpers.c`). A read is a single load, where a C helper is a function
+//! call.
 //!
 //! C header: [`include/linux/kcsan-checks.h`](srctree/include/linux/kcsan-checks.h)
 
@@ -15,45 +17,47 @@ use core::{
 #[cfg(CONFIG_KCSAN)]
 use kernel::bindings;
 
-/// Reads a word of another subsystem's at once, which its owner may be changing: `data_race(READ_ONCE())`.
+/// Reads a word of another subsystem in a single load while its owner may be changing it, as
+/// `data_race(READ_ONCE())` does.
 ///
-/// Owners change what is read here under locks of theirs which we do not take, and some by a plain `pipe->readers--`
-/// or `ctx->count += n`. So the loads are marked, but KCSAN would report the other side all the same. What is read
-/// is a whole word as it was before or after such a change, and the caller is told of the next one by a wake-up.
+/// The owners change these words under their own locks, which the reader does not take. Some owners
+/// use a plain `pipe->readers--` or `ctx->count += n`, which KCSAN would report as a data race even
+/// though the load is marked. The result is a whole word from before or after such a change. The
+/// next change causes a wake-up of the caller.
 ///
 /// # Safety
 ///
-/// `word` is valid and aligned, and `T` is a number or a pointer.
+/// `word` is valid and aligned. `T` is an integer or a pointer.
 #[inline(always)]
 pub(in crate::sys) unsafe fn read_once<T: Copy>(word: *const T) -> T {
     unlooked(
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         || unsafe { word.read_volatile() },
     )
 }
 
-/// Calls `read` while KCSAN does not look.
+/// Calls `read` with KCSAN disabled for the current context.
 #[inline(always)]
 fn unlooked<T>(read: impl FnOnce() -> T) -> T {
     #[cfg(CONFIG_KCSAN)]
-    // SAFETY: It looks again below, in the same context.
+    // SAFETY: KCSAN is enabled again below, in the same context.
     unsafe {
         bindings::kcsan_disable_current();
     }
     let value = read();
     #[cfg(CONFIG_KCSAN)]
-    // SAFETY: As said above.
+    // SAFETY: KCSAN was disabled above, in the same context.
     unsafe {
         bindings::kcsan_enable_current();
     }
     value
 }
 
-/// Where a field of that type is.
+/// The offset of a field of type `T`.
 pub(in crate::sys) struct Field<T>(usize, PhantomData<T>);
 
 impl<T: Copy> Field<T> {
-    /// At an offset, in bytes.
+    /// A field at this offset, in bytes.
     pub(crate) const fn at(offset: kq_offset) -> Self {
         Field(offset as usize, PhantomData)
     }
@@ -62,35 +66,35 @@ impl<T: Copy> Field<T> {
     ///
     /// # Safety
     ///
-    /// `structure` is valid, and has the field.
+    /// `structure` is valid and has the field.
     #[inline]
     pub(crate) unsafe fn of<S>(&self, structure: *const S) -> *const T {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { structure.byte_add(self.0).cast() }
     }
 
-    /// Reads it [at once](read_once).
+    /// Reads the field by [`read_once`].
     ///
     /// # Safety
     ///
-    /// As [`Field::of`]; and `T` is a number or a pointer.
+    /// As for [`Field::of`]. In addition, `T` is an integer or a pointer.
     #[inline]
     pub(in crate::sys) unsafe fn read<S>(&self, structure: *const S) -> T {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { read_once(self.of(structure)) }
     }
 }
 
 impl Field<u8> {
-    /// The same, before all that is read after it: as `smp_load_acquire`.
+    /// Reads the field with acquire ordering, as `smp_load_acquire` does.
     ///
     /// # Safety
     ///
-    /// As [`Field::of`].
+    /// As for [`Field::of`].
     #[inline]
     pub(in crate::sys) unsafe fn read_acquire<S>(&self, structure: *const S) -> u8 {
-        // SAFETY: By this function's contract; others write it at once. (The `kernel` crate's load is a
-        // call.)
+        // SAFETY: The caller guarantees that the field is valid. Its other users access it by
+        // single loads and stores. (The atomic load of the `kernel` crate is a function call.)
         let byte = unsafe { AtomicU8::from_ptr(self.of(structure).cast_mut()) };
         unlooked(|| byte.load(Ordering::Acquire))
     }

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that one task allocates and another is charged for.
+//! Charging the memory that one task allocates to the memory cgroup of another.
+//!
+//!  ```ignore
+//!  let payer = Payer::current(); // Kept with an object.
+//!  // Later, in another task:
+//!  let paying = payer.pays();
+//!  cache.alloc(Memory::Atomic, value)?; // Charged to the cgroup of the first task.
+//!  drop(paying);
+//!  ```
 //!
 //! C header: [`include/linux/memcontrol.h`](srctree/include/linux/memcontrol.h)
 
@@ -8,31 +16,33 @@ use crate::generated;
 use core::marker::PhantomData;
 use kernel::{bindings, types::NotThreadSafe};
 
-/// A memory cgroup that pays.
+/// A reference to a memory cgroup that memory can be charged to.
 ///
 /// # Invariants
 ///
-/// Null, or a reference to it is owned.
+/// The pointer is null, or this value owns a reference to the cgroup.
 pub(crate) struct Payer(*mut bindings::mem_cgroup);
 
-// SAFETY: A memory cgroup may be used from any thread.
+// SAFETY: Any thread may use a memory cgroup.
 unsafe impl Send for Payer {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for Payer {}
 
 impl Payer {
-    /// That of the current task.
+    /// The memory cgroup of the current task.
     pub(crate) fn current() -> Self {
-        // INVARIANT: The reference is ours; null if the kernel has no cgroups, or they are switched
-        // off.
-        // SAFETY: No preconditions.
+        // INVARIANT: This value owns the reference. The pointer is null if the kernel has no memory
+        // cgroups or they are disabled.
+        // SAFETY: The function has no preconditions.
         Payer(unsafe { generated::kq_current_memcg_get() })
     }
 
-    /// Has memory that the current task has charged charged to it, until the result is dropped.
+    /// Charges the accounted allocations of the current task to this cgroup until the result is
+    /// dropped.
     pub(crate) fn pays(&self) -> Paying<'_> {
         Paying {
-            // SAFETY: Valid by the type's invariant for as long as it is charged.
+            // SAFETY: The type's invariant guarantees that the cgroup is valid. The result borrows
+            // from `self`, so it stays valid as long as it is charged.
             before: unsafe { generated::kq_set_active_memcg(self.0) },
             _payer: PhantomData,
             _task: NotThreadSafe,
@@ -42,22 +52,24 @@ impl Payer {
 
 impl Drop for Payer {
     fn drop(&mut self) {
-        // SAFETY: By the type's invariant. Null is none.
+        // SAFETY: The type's invariant guarantees that this value owns the reference. The function
+        // accepts null.
         unsafe { generated::kq_memcg_put(self.0) };
     }
 }
 
-/// For as long as this lives, memory that the current task has charged is charged to another.
+/// While this value lives, accounted allocations of the current task are charged to another cgroup.
 pub(crate) struct Paying<'a> {
     before: *mut bindings::mem_cgroup,
     _payer: PhantomData<&'a Payer>,
-    /// It is a state of the task.
+    /// The active cgroup is state of the current task, so this value must not leave the thread.
     _task: NotThreadSafe,
 }
 
 impl Drop for Paying<'_> {
     fn drop(&mut self) {
-        // SAFETY: What was there before is valid still: who has set it takes it away after this.
+        // SAFETY: The previous cgroup is still valid, because the code that activated it
+        // deactivates it only after this value was dropped.
         unsafe { generated::kq_set_active_memcg(self.before) };
     }
 }

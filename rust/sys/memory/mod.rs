@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory: caches, containers, and words that others write.
+//! Memory: object caches, containers, and reads of memory that other subsystems write concurrently.
 
 pub(crate) mod arrayvec;
 pub(crate) mod erased;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory that the machine has.
+//! The amount of memory in the machine.
 
 use crate::generated;
 
-/// Bytes of memory that the machine has.
+/// The total memory of the machine in bytes.
 pub(crate) fn total_memory() -> u64 {
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     unsafe { generated::kq_total_memory() }
 }

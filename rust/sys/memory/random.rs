@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's random numbers.
+//! The kernel's random number generator.
 
 use kernel::bindings;
 
-/// A random number that nobody can guess.
+/// A cryptographically secure random number.
 pub(crate) fn random() -> u64 {
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     unsafe { bindings::get_random_u64() }
 }

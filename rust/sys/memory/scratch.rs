@@ -1,27 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A few bytes of a program's memory, for calls that answer to an address in it.
+//! A few bytes of user memory, lent to operations that write their result to a user-space address.
+//!
+//! The page at the address must be resident, because the accesses never wait for a page fault. All
+//! functions run in task context and do not sleep by themselves.
 
 use crate::generated;
 use kernel::bindings;
 
-/// Four bytes of the caller's memory that the kernel may use for a while, if they are there.
+/// Four bytes of user memory that the kernel may use temporarily, if they are accessible.
 #[derive(Clone, Copy)]
 pub(crate) struct Scratch(usize);
 
 impl Scratch {
-    /// None. (At address 0 there is no memory, as a rule.)
+    /// No scratch memory. (As a rule, address 0 is not mapped.)
     pub(crate) const NONE: Self = Scratch(0);
 
-    /// At `address`, which the kernel has yet to find out about. Good for the current task only.
+    /// Scratch memory at `address`. The address is not checked before it is used. It is meaningful
+    /// in the current task only.
     pub(crate) fn new(address: usize) -> Self {
         Scratch(address)
     }
 
-    /// Reads what is there; `None` if that is not possible without waiting for a page.
+    /// Reads the bytes. `None` if that is not possible without a page fault.
     fn read(self) -> Option<u32> {
         let mut value = 0u32;
-        // SAFETY: The destination is ours; the source is checked by the function.
+        // SAFETY: The destination is a local variable. The function checks the source.
         let missing = unsafe {
             bindings::copy_from_user_nofault(
                 (&raw mut value).cast(),
@@ -32,19 +36,19 @@ impl Scratch {
         (missing == 0).then_some(value)
     }
 
-    /// Calls `write` with the address, and page faults off; then gives what it has left there, and
-    /// puts back what was there before. `None` if that is not possible; `write` may not have been
-    /// called then.
+    /// Calls `write` with the address while page faults are disabled. Returns its result and the
+    /// value that it stored at the address, and restores the previous value. `None` if the memory
+    /// is not accessible, in which case `write` may not have been called.
     pub(crate) fn borrow<R>(self, write: impl FnOnce(usize) -> R) -> Option<(R, u32)> {
         let before = self.read()?;
-        // SAFETY: Balanced.
+        // SAFETY: The matching enable call follows below.
         unsafe { generated::kq_pagefault_disable() };
         let result = write(self.0);
-        // SAFETY: Disabled above.
+        // SAFETY: Page faults were disabled above.
         unsafe { generated::kq_pagefault_enable() };
         let left = self.read();
-        // SAFETY: The source is ours; the destination is checked by the function. If the memory is
-        // gone by now, there is nothing to put back.
+        // SAFETY: The source is a local variable. The function checks the destination. If the
+        // memory was unmapped meanwhile, nothing has to be restored.
         let _ = unsafe {
             bindings::copy_to_user_nofault(
                 core::ptr::without_provenance_mut(self.0),

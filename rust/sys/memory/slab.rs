@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for many objects of one type, with nothing left over between them.
+//! Slab caches for many objects of one type.
 //!
-//! `KBox` takes what the next larger of the kernel's general sizes has, up to half as much again.
+//! A slab cache packs objects of their exact size. `KBox` rounds the size up to the next general
+//! kmalloc size, which may be half as much again.
+//!
+//! [`Slab::alloc`] with [`Memory::Wait`] may sleep. With [`Memory::Atomic`] it may be called in any
+//! context but NMI.
+//!
+//!  ```ignore
+//!  let cache = Slab::<Object>::new(c"kqueue_object")?;
+//!  let object = cache.alloc(Memory::Wait, || Object::new())?;
+//!  // SAFETY: The object came from `alloc`, and nothing uses it afterwards.
+//!  unsafe { slab::free(object) };
+//!  ```
 //!
 //! C header: [`include/linux/slab.h`](srctree/include/linux/slab.h)
 
@@ -16,31 +27,31 @@ use kernel::{
     prelude::*, //
 };
 
-/// What may be done for memory.
+/// How an allocation obtains its memory.
 #[derive(Clone, Copy)]
 pub(crate) enum Memory {
-    /// Wait for it; it is charged to the task's memory cgroup.
+    /// The allocation may sleep. It is charged to the memory cgroup of the task.
     Wait,
-    /// Take what is there; it is charged to the memory cgroup that pays just now, as far as that
-    /// may have more.
+    /// The allocation does not sleep. It is charged to the active memory cgroup, and fails if the
+    /// cgroup is at its limit.
     Atomic,
 }
 
-/// `__GFP_ACCOUNT`, which has no name in Rust.
+/// `__GFP_ACCOUNT`, which the bindings do not name.
 const ACCOUNT: u32 = bindings::GFP_KERNEL_ACCOUNT & !bindings::GFP_KERNEL;
 
 impl Memory {
-    /// What the kernel's allocators are to be told.
+    /// The GFP flags for the C allocators.
     #[inline(always)]
     fn raw(self) -> u32 {
         match self {
             Memory::Wait => bindings::GFP_KERNEL_ACCOUNT,
-            // Not `GFP_ATOMIC`, which is beyond all limits.
+            // `GFP_ATOMIC` would be wrong here, because it may exceed all limits.
             Memory::Atomic => bindings::GFP_NOWAIT | ACCOUNT,
         }
     }
 
-    /// The same for the `kernel` crate's.
+    /// The GFP flags for the allocators of the `kernel` crate.
     pub(crate) fn flags(self) -> Flags {
         match self {
             Memory::Wait => GFP_KERNEL_ACCOUNT,
@@ -55,13 +66,13 @@ pub(crate) struct Slab<T> {
     _objects: PhantomData<T>,
 }
 
-// SAFETY: A cache has locks of its own.
+// SAFETY: Any thread may use a slab cache, because it has locks of its own.
 unsafe impl<T: Send> Send for Slab<T> {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl<T: Send> Sync for Slab<T> {}
 
 impl<T> Slab<T> {
-    /// An empty cache, which `/proc/slabinfo` calls `name`.
+    /// An empty cache, named `name` in `/proc/slabinfo`.
     ///
     /// # Errors
     ///
@@ -86,7 +97,8 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Memory with a value in it, for [`free`] to take back before the cache is dropped.
+    /// Allocates an object and initialises it with `value`. The object must be passed to [`free`]
+    /// before the cache is dropped.
     ///
     /// # Errors
     ///
@@ -96,7 +108,7 @@ impl<T> Slab<T> {
         // SAFETY: The cache is valid.
         let slot = unsafe { bindings::kmem_cache_alloc_noprof(self.cache.as_ptr(), memory.raw()) };
         let slot = NonNull::new(slot.cast::<T>()).ok_or(ENOMEM)?;
-        // SAFETY: It is memory for one `T`, and ours.
+        // SAFETY: The allocation has the size and alignment of `T` and is not shared.
         unsafe { ptr::write(slot.as_ptr(), value()) };
         Ok(slot)
     }
@@ -104,19 +116,21 @@ impl<T> Slab<T> {
 
 impl<T> Drop for Slab<T> {
     fn drop(&mut self) {
-        // SAFETY: Made in `new`. The kernel reports it if an object is left.
+        // SAFETY: The cache was created in `new`. The kernel prints a warning if an object is left
+        // in it.
         unsafe { bindings::kmem_cache_destroy(self.cache.as_ptr()) };
     }
 }
 
-/// Drops an object and gives its memory back, to whichever cache it is of. Any context but NMI.
+/// Drops an object and returns its memory to the cache that it came from. May be called in any
+/// context but NMI.
 ///
 /// # Safety
 ///
-/// It came from [`Slab::alloc`], or is the first part of what did, whose rest needs no dropping. Nobody uses it any
-/// more.
+/// The object came from [`Slab::alloc`], or it is the first field of such an object whose other
+/// fields need no drop. Nothing uses the object afterwards.
 pub(crate) unsafe fn free<T>(object: NonNull<T>) {
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe {
         ptr::drop_in_place(object.as_ptr());
         bindings::kfree(object.as_ptr().cast());

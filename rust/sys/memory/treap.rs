@@ -1,30 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A search tree whose nodes have two pointers.
+//! A binary search tree whose nodes have two pointers.
 //!
-//! The tree is a treap: it is ordered by the items' keys, and each item is above those whose
-//! priority is lower. The priority is a hash of the item's address with a secret, so whatever is
-//! put into the tree and in whatever order, its depth is logarithmic in all probability. The
-//! kernel's red-black tree has three pointers for each node, of which there may be a million.
+//! The tree is a treap. It is ordered by the keys of its items, and each item is above the items of
+//! lower priority. The priority is a hash of the item's address and a secret. Therefore the
+//! expected depth is logarithmic for any set of items and any order of insertion, even if an
+//! adversary chooses them. A node of the kernel's red-black tree has three pointers, and there may
+//! be a million nodes.
 //!
-//! The tree owns nothing. A tree of one item costs as little as a list.
+//! The tree does not own its items. Operations on a tree of one item are as cheap as those on a
+//! list. All operations require the caller's lock (see [`Treap::new`]); they neither sleep nor
+//! allocate.
 
 use core::{cell::UnsafeCell, cmp::Ordering, ptr};
 
-/// The pointers of an item.
+/// The links of an item to its two children.
 pub(crate) struct Links<T> {
     left: *const T,
     right: *const T,
 }
 
 impl<T> Links<T> {
-    /// Those of an item that is in no tree.
+    /// The links of an item that is in no tree.
     pub(crate) const NONE: Self = Links {
         left: ptr::null(),
         right: ptr::null(),
     };
 
-    /// True if there is nothing below.
+    /// True if the item has no children.
     #[inline]
     fn is_none(&self) -> bool {
         self.left.is_null() && self.right.is_null()
@@ -35,27 +38,27 @@ impl<T> Links<T> {
 ///
 /// # Safety
 ///
-/// `links` gives the same valid pointer whenever it is asked for an item.
+/// `links` returns the same valid pointer each time it is called for an item.
 pub(crate) unsafe trait Item: Sized {
-    /// What the items of a tree are ordered by. No two of them are equal.
+    /// The key by which the items of a tree are ordered. The keys of a tree's items are distinct.
     type Key;
 
-    /// The item's pointers.
+    /// The links of the item.
     ///
     /// # Safety
     ///
     /// `this` is valid.
     unsafe fn links(this: *const Self) -> *mut Links<Self>;
 
-    /// How the item's key compares with `key`.
+    /// Compares the key of the item with `key`.
     fn compare(&self, key: &Self::Key) -> Ordering;
 
     /// The item's key.
     fn key(&self) -> Self::Key;
 }
 
-/// The root of a tree, or null. It is written at once, so that it may be compared with null without
-/// the lock of the tree.
+/// The root of a tree, or null. It is written in single stores, so that [`Root::is_empty`] may read
+/// it without the tree's lock.
 pub(crate) struct Root<T>(UnsafeCell<*const T>);
 
 impl<T> Root<T> {
@@ -64,10 +67,10 @@ impl<T> Root<T> {
         Root(UnsafeCell::new(ptr::null()))
     }
 
-    /// True if the tree is empty, as far as the caller can know who does not hold its lock.
+    /// True if the tree is empty. Without the tree's lock the result may be stale.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        // SAFETY: The pointer is read at once, and only compared.
+        // SAFETY: A single load reads the pointer, which is only compared.
         unsafe { self.0.get().read_volatile() }.is_null()
     }
 }
@@ -76,8 +79,8 @@ impl<T> Root<T> {
 ///
 /// # Invariants
 ///
-/// All items of the tree are valid, and nobody else uses their links or the root for as long as
-/// this lives.
+/// All items of the tree are valid. As long as this value lives, nothing else uses their links or
+/// the root.
 pub(crate) struct Treap<'a, T: Item> {
     root: &'a Root<T>,
     secret: u64,
@@ -86,11 +89,11 @@ pub(crate) struct Treap<'a, T: Item> {
 impl<'a, T: Item> Treap<'a, T> {
     /// # Safety
     ///
-    /// The lock of the tree is held for as long as the result is used, and all items of the tree
-    /// are valid. `secret` is the same for each use of the tree.
+    /// The caller holds the tree's lock as long as the result is used. All items of the tree are
+    /// valid. `secret` is the same for each use of the tree.
     #[inline]
     pub(crate) unsafe fn new(root: &'a Root<T>, secret: u64) -> Self {
-        // INVARIANT: By this function's contract.
+        // INVARIANT: The caller upholds this function's safety contract.
         Treap { root, secret }
     }
 
@@ -105,7 +108,7 @@ impl<'a, T: Item> Treap<'a, T> {
     /// The first item whose key is not less than `key`.
     pub(crate) fn lower_bound(&self, key: &T::Key) -> Option<&T> {
         let mut best = ptr::null::<T>();
-        // SAFETY: By the type's invariant all items are valid, and so are their links.
+        // SAFETY: The type's invariant guarantees that all items and their links are valid.
         unsafe {
             let mut at = *self.root.0.get();
             while let Some(item) = at.as_ref() {
@@ -125,12 +128,12 @@ impl<'a, T: Item> Treap<'a, T> {
     ///
     /// # Safety
     ///
-    /// The item is in no tree. It stays valid until it was removed.
+    /// The item is in no tree. It stays valid until it is removed.
     #[inline]
     pub(crate) unsafe fn insert(&mut self, item: &T) {
         let slot = self.root.0.get();
-        // SAFETY: By the type's invariant and this function's contract all that is followed is
-        // valid; the slots are the root and links of items.
+        // SAFETY: The type's invariant and this function's contract guarantee that all items are
+        // valid. The slots are the root and the links of items.
         unsafe {
             let links = T::links(item);
             *links = Links::NONE;
@@ -142,15 +145,15 @@ impl<'a, T: Item> Treap<'a, T> {
         }
     }
 
-    /// The same for a tree that is not empty.
+    /// Adds an item to a tree that is not empty.
     ///
     /// # Safety
     ///
-    /// As [`Treap::insert`].
+    /// As for [`Treap::insert`].
     #[inline(never)]
     unsafe fn insert_into(&mut self, item: &T) {
         let mut slot = self.root.0.get();
-        // SAFETY: As above.
+        // SAFETY: The reason given above applies here too.
         unsafe {
             let links = T::links(item);
             let key = item.key();
@@ -163,7 +166,7 @@ impl<'a, T: Item> Treap<'a, T> {
             }
             let mut rest = *slot;
             slot.write_volatile(item);
-            // What was there is divided into what is less and what is more.
+            // Split the subtree at this slot into the items below the key and those above it.
             let (mut less, mut more) = (&raw mut (*links).left, &raw mut (*links).right);
             while let Some(other) = rest.as_ref() {
                 if other.compare(&key) == Ordering::Less {
@@ -181,11 +184,11 @@ impl<'a, T: Item> Treap<'a, T> {
         }
     }
 
-    /// Takes an item out. False if it is not in the tree.
+    /// Removes an item. Returns false if it is not in the tree.
     #[inline]
     pub(crate) fn remove(&mut self, item: &T) -> bool {
         let slot = self.root.0.get();
-        // SAFETY: By the type's invariant all items are valid, and so are their links.
+        // SAFETY: The type's invariant guarantees that all items and their links are valid.
         unsafe {
             if ptr::eq(*slot, item) && (*T::links(item)).is_none() {
                 slot.write_volatile(ptr::null());
@@ -195,11 +198,11 @@ impl<'a, T: Item> Treap<'a, T> {
         self.remove_from(item)
     }
 
-    /// The same for a tree that has others.
+    /// Removes an item from a tree that has more than one item.
     #[inline(never)]
     fn remove_from(&mut self, item: &T) -> bool {
         let mut slot = self.root.0.get();
-        // SAFETY: As above.
+        // SAFETY: The reason given above applies here too.
         unsafe {
             let key = item.key();
             while !ptr::eq(*slot, item) {
@@ -212,7 +215,7 @@ impl<'a, T: Item> Treap<'a, T> {
                 mut left,
                 mut right,
             } = ptr::replace(T::links(item), Links::NONE);
-            // What was below it is joined, the higher priority first.
+            // Merge the two subtrees of the item, with the higher priority on top.
             loop {
                 if left.is_null() || right.is_null() {
                     slot.write_volatile(if left.is_null() { right } else { left });
@@ -231,14 +234,15 @@ impl<'a, T: Item> Treap<'a, T> {
         }
     }
 
-    /// The slot below an item of the tree in which an item with that key is.
+    /// The child slot of `item` under which an item with this key belongs.
     ///
     /// # Safety
     ///
     /// `item` is in the tree.
     #[inline]
     unsafe fn child(item: &T, key: &T::Key) -> *mut *const T {
-        // SAFETY: The item is valid, and so are its links.
+        // SAFETY: The caller guarantees that the item is in the tree, so it is valid, and so are
+        // its links.
         unsafe {
             let links = T::links(item);
             if item.compare(key) == Ordering::Less {

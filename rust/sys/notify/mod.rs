@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Notification: fsnotify, pollers and SIGIO, work of kernel threads.
+//! Notification: fsnotify marks, the wake-up of pollers, SIGIO, and workqueues.
 
 pub(crate) mod fsnotify;
 pub(crate) mod notifier;

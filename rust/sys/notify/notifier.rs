@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Telling poll(2), epoll and SIGIO, outside all locks of the event's source.
+//! Deferred wake-up of pollers (poll(2), epoll) and deferred SIGIO, outside all locks of the
+//! event's source.
 //!
-//! An event arrives in the middle of somebody else's wake-up, under locks of
-//! theirs. Waking pollers there would nest wait queues of one kind (of objects
-//! that watch each other, as epolls do), and SIGIO would take signal locks under whatever is
-//! held. So both are done from an [`irq_work`](srctree/include/linux/irq_work.h):
-//! a moment later, on the same CPU, holding nothing. A chain of such objects is then
-//! a sequence of such steps, with no recursion, however deep it is.
+//! An event arrives within a wake-up by another subsystem, under the locks of that subsystem. A
+//! wake-up of pollers in that context would nest the locks of wait queues of one lockdep class (of
+//! objects that watch each other, as epoll instances do), and SIGIO would take signal locks under arbitrary
+//! locks. Therefore an [`irq_work`](srctree/include/linux/irq_work.h) does both a moment later, on
+//! the same CPU, with no locks held. Along a chain of such objects, each wake-up queues the work
+//! of the next object. There is no recursion, whatever the depth of the chain.
+//!
+//! # Context
+//!
+//! [`Notifier::notify`] may be called in any context. The work runs in hard interrupt context, or
+//! in a thread on PREEMPT_RT.
 
 use crate::{
     generated,
@@ -23,30 +29,30 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The pollers and the SIGIO listeners of one object.
+/// The pollers and the SIGIO listeners of one file.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Notifier {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     work: Opaque<bindings::irq_work>,
     #[pin]
     pollers: WaitQueue,
     fasync: Opaque<*mut bindings::fasync_struct>,
-    /// SIGIO is to be sent.
+    /// True if the next run of the work has to send SIGIO.
     signals: AtomicBool,
 }
 
-// SAFETY: `irq_work`, wait queues and fasync lists are made for use by many threads.
+// SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
 unsafe impl Send for Notifier {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for Notifier {}
 
 impl Notifier {
-    /// Nobody to notify yet.
+    /// A notifier without pollers or listeners.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            // SAFETY: `slot` is valid for writes.
+            // SAFETY: The initialiser guarantees that `slot` is valid for writes.
             work <- Opaque::ffi_init(|slot| unsafe {
                 generated::kq_init_irq_work(slot, Some(Self::run))
             }),
@@ -56,17 +62,19 @@ impl Notifier {
         })
     }
 
-    /// Has pollers woken soon, and SIGIO sent if it `signals`. From any context.
+    /// Schedules the wake-up of the pollers, and SIGIO if `signals` is true. May be called in any
+    /// context.
     pub(crate) fn notify(&self, signals: bool) {
         if signals {
-            // Queueing the work orders this before its function, also if it is queued already.
+            // `irq_work_queue` orders this store before the run of the work, even if the work is
+            // already queued.
             self.signals.store(true, Ordering::Relaxed);
         }
-        // SAFETY: Initialised in `new`, and waited for in `drop`.
+        // SAFETY: The work was initialised in `new`. `drop` waits for it.
         unsafe { bindings::irq_work_queue(self.work.get()) };
     }
 
-    /// Queues the caller of `->poll` on the pollers.
+    /// Adds the caller of `->poll` to the pollers.
     pub(crate) fn register(&self, file: &File, table: &PollTable) {
         table.wait(file, &self.pollers);
     }
@@ -77,23 +85,25 @@ impl Notifier {
     ///
     /// `ENOMEM`.
     pub(crate) fn fasync(&self, fd: i32, file: &File, on: bool) -> Result {
-        // SAFETY: The file is valid; the list head has its own locking, within `fasync_helper`.
+        // SAFETY: The file is valid. `fasync_helper` does the locking of the list.
         let ret =
             unsafe { bindings::fasync_helper(fd, file.as_ptr(), on.into(), self.fasync.get()) };
         to_result(ret.min(0))
     }
 
-    /// The irq_work's function; hard interrupt context (a thread's on PREEMPT_RT).
+    /// The function of the `irq_work`. It runs in hard interrupt context, or in a thread on
+    /// PREEMPT_RT.
     ///
     /// # Safety
     ///
-    /// `work` is that of a `Notifier`.
+    /// `work` is the work of a live `Notifier`.
     unsafe extern "C" fn run(work: *mut bindings::irq_work) {
-        // SAFETY: `work` is the first field of a live `Notifier`: `drop` waits for us.
+        // SAFETY: `work` is the first field of a `Notifier`. The notifier is alive, because `drop`
+        // waits for this function.
         let this = unsafe { &*work.cast::<Notifier>() };
         let key = (Events::IN | Events::RDNORM).bits() as usize;
-        // SAFETY: The queue is initialised; the key is a mask of events cast to a pointer, as
-        // `wake_up_poll()` does it.
+        // SAFETY: The queue is initialised. The key is an event mask cast to a pointer, as in
+        // `wake_up_poll()`.
         unsafe {
             bindings::__wake_up(
                 this.pollers.as_raw(),
@@ -105,7 +115,7 @@ impl Notifier {
         if !this.signals.swap(false, Ordering::Relaxed) {
             return;
         }
-        // SAFETY: The list head is valid, and `kill_fasync` may be called from interrupts.
+        // SAFETY: The list head is valid. `kill_fasync` may be called in interrupt context.
         unsafe {
             bindings::kill_fasync(
                 this.fasync.get(),
@@ -119,7 +129,8 @@ impl Notifier {
 #[pinned_drop]
 impl PinnedDrop for Notifier {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Initialised in `new`. Its owner drops it in process context.
+        // SAFETY: The work was initialised in `new`. The owner is dropped in process context, where
+        // `irq_work_sync` may wait.
         unsafe { bindings::irq_work_sync(self.work.get()) };
     }
 }

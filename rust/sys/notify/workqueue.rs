@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A workqueue of the module's own, so that unloading can wait for what runs on it.
+//! The module's own workqueue. Destroying it at unload waits for all work that is queued on it.
 
 use crate::generated;
 use core::ptr;
@@ -13,9 +13,10 @@ use kernel::{
 
 static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
 
-/// The module's workqueue exists for as long as this; dropping it waits until it is empty.
+/// The owner of the module's workqueue. Dropping it waits until the queue is empty, and destroys
+/// it.
 ///
-/// The module has one, and drops it when no file of the module is open any more.
+/// The module has exactly one. It drops the owner after the last file of the module was closed.
 pub(crate) struct OwnQueue(());
 
 impl OwnQueue {
@@ -23,7 +24,7 @@ impl OwnQueue {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
-        // SAFETY: The name is a C string, and is copied.
+        // SAFETY: The name is a C string. The function copies it.
         let queue = unsafe { generated::kq_alloc_workqueue(name.as_char_ptr()) };
         if queue.is_null() {
             return Err(ENOMEM);
@@ -35,16 +36,18 @@ impl OwnQueue {
 
 impl Drop for OwnQueue {
     fn drop(&mut self) {
-        // SAFETY: Allocated in `new`. No file of the module is open, so nobody enqueues any more
-        // but the work itself, which is waited for.
+        // SAFETY: The queue was allocated in `new`. No file of the module is open, so only work
+        // items that are still running can queue more work. `destroy_workqueue` waits for these.
         unsafe { bindings::destroy_workqueue(QUEUE.load(ordering::Acquire)) };
         QUEUE.store(ptr::null_mut(), ordering::Release);
     }
 }
 
-/// The module's workqueue, for the code behind an open file. `None` outside the module's life.
+/// The module's workqueue, for code that runs on behalf of an open file. `None` before the module
+/// is initialised and after it is unloaded.
 pub(crate) fn queue() -> Option<&'static Queue> {
     let queue = QUEUE.load(ordering::Acquire);
-    // SAFETY: Not null, so it was allocated; it is destroyed when no caller is left.
+    // SAFETY: The pointer is not null, so the queue was allocated. It is destroyed only when no
+    // caller is left.
     (!queue.is_null()).then(|| unsafe { Queue::from_raw(queue) })
 }

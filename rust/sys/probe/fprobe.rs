@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Function probes (fprobe), on functions of the kernel's own.
+//! Function probes (fprobe) on functions of the kernel image.
+//!
+//! A handler runs in the context of the probed function with preemption disabled. It must not
+//! sleep. Registering and unregistering may sleep.
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
@@ -14,24 +17,24 @@ use kernel::{
     types::Opaque, //
 };
 
-/// How many functions one probe may be on.
+/// The maximum number of functions that one probe may be attached to.
 const MOST_FUNCTIONS: usize = 2;
 
-/// A function probe, and what it is on.
+/// A function probe and the names of the functions that it is attached to.
 #[repr(C)]
 pub(crate) struct FunctionProbe {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     fprobe: Opaque<generated::fprobe>,
     functions: &'static [&'static CStr],
 }
 
-// SAFETY: The structure is only handed to functions with locks of their own.
+// SAFETY: The structure is only passed to functions that do their own locking.
 unsafe impl Send for FunctionProbe {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for FunctionProbe {}
 
 impl FunctionProbe {
-    /// Not registered yet.
+    /// A probe that is not registered.
     pub(crate) fn new(functions: &'static [&'static CStr], fprobe: generated::fprobe) -> Self {
         FunctionProbe {
             fprobe: Opaque::new(fprobe),
@@ -39,51 +42,55 @@ impl FunctionProbe {
         }
     }
 
-    /// Has the handlers called from now on.
+    /// Registers the probe, so that the handlers are called.
     ///
     /// # Errors
     ///
-    /// What registering fails with; `EOPNOTSUPP` if there is no such function that can be probed.
+    /// The errors of `register_fprobe_syms`. `EOPNOTSUPP` if the kernel image has no such function
+    /// that can be probed.
     ///
     /// # Safety
     ///
-    /// Not registered; stays in its place until `unregister` has returned. The handlers may be called.
+    /// The probe is not registered. It is not moved before `unregister` has returned. The handlers
+    /// may be called from now on.
     pub(crate) unsafe fn register(&self) -> Result {
         let mut names = [ptr::null(); MOST_FUNCTIONS];
         for (slot, function) in names.iter_mut().zip(self.functions) {
             *slot = function.as_char_ptr();
         }
         let count = self.functions.len().min(names.len());
-        // SAFETY: The probe is initialised, not registered, and stays in its place; there are that
-        // many names.
+        // SAFETY: The probe is initialised, is not registered, and is not moved. The array has
+        // `count` names.
         to_result(unsafe {
             generated::register_fprobe_syms(self.fprobe.get(), names.as_mut_ptr(), count as c_int)
         })?;
-        // The kernel looks in modules, too, if it has no such function that can be probed itself.
+        // If the kernel image has no such function that can be probed, `register_fprobe_syms` also
+        // accepts a function of a module. Reject that.
         for place in 0..count as u32 {
-            // SAFETY: It is registered, with as many functions.
+            // SAFETY: The probe is registered with `count` functions.
             let address = unsafe { generated::kq_fprobe_address(self.fprobe.get(), place) };
             let is_ours = |name: &&CStr| symbol::is_kernel_s(address as usize, name);
             if !self.functions.iter().any(is_ours) {
-                // SAFETY: It is registered.
+                // SAFETY: The probe was registered above.
                 unsafe { self.unregister() };
                 return Err(EOPNOTSUPP);
             }
         }
-        // Functions that are being called have looked for probes without one, with preemption off.
-        // They have come to their end now, and what they did before is seen.
-        // SAFETY: May sleep, as registering may.
+        // A probed function that was entered before the registration may have looked for probes,
+        // with preemption disabled, and found none. After the grace period all such calls have
+        // ended, and their effects are visible.
+        // SAFETY: This function may sleep, because registering may.
         unsafe { kernel::bindings::synchronize_rcu() };
         Ok(())
     }
 
-    /// Ends that, and waits for the handlers.
+    /// Unregisters the probe and waits for handlers that are running.
     ///
     /// # Safety
     ///
-    /// Registered.
+    /// The probe is registered.
     pub(crate) unsafe fn unregister(&self) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { generated::unregister_fprobe(self.fprobe.get()) };
     }
 }

@@ -1,18 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A probe into the kernel that exists only while somebody watches an object.
+//! A probe that is registered only while an object is watched.
 //!
-//! A [`Presence`] is a [`Probe`] and the rule of when it is there: it is registered with the first
-//! who needs it and taken away some seconds after the last has left (registering patches code). A
-//! [`Hook`] is that, with the [`Watch`]es of objects that the probe serves. While it is there,
-//! everybody in the system comes by: [`Hook::is_watched`] sends nearly all of them away after one
-//! load.
+//! Registering a probe patches kernel code. A [`Presence`] therefore registers its [`Probe`] with
+//! the first user and unregisters it some seconds after the last user has left. A [`Hook`] is a
+//! presence together with the [`Watch`]es of the objects that the probe serves. While the probe is
+//! registered, every task in the system that reaches the probed code runs the probe.
+//! [`Hook::is_watched`] rejects nearly all of these calls after one load.
 //!
 //! # Context and locks
 //!
-//! The locks of the watches are spin locks, interrupts off; a probe may be
-//! called in any context that allows those. What a probe does with a target in
-//! [`Hook::for_each`] nests in such a lock.
+//! The watches are in several trees, each protected by a spin lock that is held with interrupts
+//! disabled. A probe may run in any context that allows such locks. The callback of
+//! [`Hook::for_each`] runs under such a lock, so the locks that it takes nest inside. The mutex
+//! `registered` of a presence serialises registering and unregistering. It is taken in task context
+//! only, outside all other locks of this file.
+//!
+//! # Examples
+//!
+//!  ```ignore
+//!  let hook = Hook::new(Tracepoint::<Fork<Target>>::new())?;
+//!  let watch = hook.watch(process.id(), &target)?; // Registers the probe if necessary.
+//!  drop(watch); // The probe is unregistered after a delay.
+//!  hook.stop(); // Before unload: unregisters the probe and waits for running calls.
+//!  ```
 
 use core::ops::Deref;
 use kernel::{
@@ -37,82 +48,85 @@ use kernel::{
 
 use crate::{generated, sys::memory::slab::Memory};
 
-/// How long a probe outlives its last watch.
+/// The delay between the end of the last watch and the removal of the probe.
 const LINGER_MILLIS: u32 = 10_000;
 
-/// (object, target): all watches of one object are neighbours in the tree.
+/// The key (object, target): the watches of one object are neighbours in the tree.
 type Key = (usize, usize);
 type Tree<T> = RBTree<Key, Arc<T>>;
-/// A part of all watches, and its lock.
+/// A subset of the watches, with its lock.
 type Shard<T> = Pin<KBox<SpinLockIrq<Tree<T>>>>;
 
-/// A way to have a function called when something happens in the kernel.
+/// A method of calling a function when a certain event happens in the kernel.
 ///
 /// # Safety
 ///
-/// After `unregister` has returned, the function is not called, and no call of it is running.
+/// After `unregister` has returned, the function is not called any more, and no call of it is
+/// running.
 pub(crate) unsafe trait Probe: Send + Sync + Sized + 'static {
-    /// Has the function called from now on.
+    /// Registers the probe, so that the function is called.
     ///
     /// # Safety
     ///
-    /// `presence` is what this is the probe of. It stays valid and in its place until `unregister`
-    /// has returned. Not registered yet.
+    /// `presence` contains this probe. It stays valid and is not moved before `unregister` has
+    /// returned. The probe is not registered.
     unsafe fn register(&self, presence: *const Presence<Self>) -> Result;
 
-    /// Ends that, and waits for calls that are running. May sleep.
+    /// Unregisters the probe and waits for calls that are running. May sleep.
     ///
     /// # Safety
     ///
-    /// Registered, with the same `presence`.
+    /// The probe is registered with the same `presence`.
     unsafe fn unregister(&self, presence: *const Presence<Self>);
 }
 
-/// A probe that tells of objects.
+/// A probe that reports events of objects.
 pub(crate) trait Watched: Probe {
-    /// Who wants to know.
+    /// The type of the target that a watch notifies.
     type Target: Send + Sync + 'static;
-    /// Binary logarithm of the number of locks that the watches are spread over.
+    /// The binary logarithm of the number of shards, each with its own lock.
     const SHARD_BITS: u32;
-    /// Binary logarithm of the number of counters that tell whether an object is watched.
+    /// The binary logarithm of the number of counters that [`Hook::is_watched`] reads.
     const FILTER_BITS: u32;
 }
 
-/// A probe that is there while it is needed.
+/// A probe that is registered while it has users.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct Presence<P: Probe> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     probe: P,
-    /// Removes the probe when nobody needs it.
+    /// The delayed work that unregisters the probe.
     #[pin]
     remove: Opaque<bindings::delayed_work>,
     #[pin]
     registered: Mutex<bool>,
-    /// Copy of `registered` to read without the lock.
+    /// A copy of `registered` that is read without the lock.
     ready: Atomic<bool>,
-    /// How many need it.
+    /// The number of users.
     needs: Atomic<usize>,
 }
 
-// SAFETY: The work is only handed to functions with locks of their own; the rest is `Send`.
+// SAFETY: The work is only passed to functions that do their own locking. The other fields are
+// `Send`.
 unsafe impl<P: Probe> Send for Presence<P> {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl<P: Probe> Sync for Presence<P> {}
 
 /// A probe and the watches that it serves.
 #[pin_data]
 #[repr(C)]
 pub(crate) struct Hook<P: Watched> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     presence: Presence<P>,
-    /// How many watches there are by hash of the object; 0 means that it has none.
+    /// The number of watches by hash of the object. A count of 0 means that no such object is
+    /// watched.
     filter: KVVec<Atomic<u32>>,
     shards: KVec<Shard<P::Target>>,
 }
 
-/// A watch of one object by one target; over when dropped.
+/// A watch of one object by one target. Dropping it ends the watch.
 pub(crate) struct Watch<P: Watched> {
     hook: Arc<Hook<P>>,
     key: Key,
@@ -121,16 +135,17 @@ pub(crate) struct Watch<P: Watched> {
 /// The top bits of a hash of an object's address.
 #[inline]
 pub(crate) fn hash(object: usize, bits: u32) -> usize {
-    // Objects come from slabs: the low bits tell little. 2^64 divided by the golden ratio.
+    // Objects come from slabs, so the low bits of their addresses carry little information. The
+    // factor is 2^64 divided by the golden ratio.
     (object as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (u64::BITS - bits)
 }
 
 impl<P: Probe> Presence<P> {
-    /// Not registered.
+    /// A presence whose probe is not registered.
     pub(crate) fn new(probe: P) -> impl PinInit<Self> {
         pin_init!(Self {
             probe,
-            // SAFETY: `slot` is valid for writes.
+            // SAFETY: The initialiser guarantees that `slot` is valid for writes.
             remove <- Opaque::ffi_init(|slot| unsafe {
                 generated::kq_init_delayed_work(slot, Some(Self::linger_over))
             }),
@@ -140,16 +155,17 @@ impl<P: Probe> Presence<P> {
         })
     }
 
-    /// For an administrator: whether the probe is registered, and how many watch.
+    /// For statistics: whether the probe is registered, and the number of watches.
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let registered = *self.registered.lock();
         let needs = self.needs.load(ordering::Relaxed);
         writeln!(f, "{name} registered: {registered} watches: {needs}")
     }
 
-    /// Counts one who needs the probe, if it is there.
+    /// Adds a user if the probe is registered. Does not sleep.
     fn acquire_ready(&self) -> Option<()> {
-        // Full ordering: either `linger_over` sees our count, or we see that it is not ready.
+        // The full ordering guarantees that either `linger_over` sees this count, or `ready` is
+        // seen as false here.
         self.needs.fetch_add(1, ordering::Full);
         if self.ready.load(ordering::Acquire) {
             return Some(());
@@ -158,7 +174,7 @@ impl<P: Probe> Presence<P> {
         None
     }
 
-    /// Counts one who needs the probe.
+    /// Adds a user and registers the probe if necessary. May sleep.
     ///
     /// # Errors
     ///
@@ -170,7 +186,8 @@ impl<P: Probe> Presence<P> {
         let mut registered = self.registered.lock();
         self.needs.fetch_add(1, ordering::Full);
         if !*registered {
-            // SAFETY: Not registered. A presence is pinned, and `drop` unregisters.
+            // SAFETY: The probe is not registered. A presence is pinned, and `drop` unregisters the
+            // probe.
             if let Err(error) = unsafe { self.probe.register(self) } {
                 self.needs.fetch_sub(1, ordering::Full);
                 return Err(error);
@@ -181,10 +198,10 @@ impl<P: Probe> Presence<P> {
         Ok(())
     }
 
-    /// One less needs it.
+    /// Removes a user. If it was the last one, schedules the removal of the probe.
     pub(crate) fn release(&self) {
         if self.needs.fetch_sub(1, ordering::Full) == 1 {
-            // SAFETY: Initialised in `new`, cancelled in `drop`.
+            // SAFETY: The work was initialised in `new`. `drop` cancels it.
             unsafe {
                 bindings::mod_delayed_work_on(
                     bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
@@ -196,13 +213,14 @@ impl<P: Probe> Presence<P> {
         }
     }
 
-    /// The delayed work's function: nobody has needed the probe for a while.
+    /// The function of the delayed work: unregisters the probe unless it has a user again.
     ///
     /// # Safety
     ///
-    /// `work` is within the `remove` of a `Presence<P>`.
+    /// `work` is within the field `remove` of a live `Presence<P>`.
     unsafe extern "C" fn linger_over(work: *mut bindings::work_struct) {
-        // SAFETY: `work` is within `remove` of a live hook: `drop` waits for us.
+        // SAFETY: `work` is within the field `remove` of a presence. The presence is alive, because
+        // `drop` waits for this function.
         let this = unsafe {
             let remove = kernel::container_of!(work, bindings::delayed_work, work);
             let remove = remove.cast::<Opaque<bindings::delayed_work>>();
@@ -219,19 +237,21 @@ impl<P: Probe> Presence<P> {
         }
     }
 
-    /// Takes the probe away now. Nobody will need it any more.
+    /// Unregisters the probe now. It gets no users any more.
     ///
-    /// Not left to `drop`: a probe that is running may have the last reference but one.
+    /// The owner calls this instead of leaving it to `drop`, because a call of the probe that is
+    /// running may hold the last reference but one.
     pub(crate) fn stop(&self) {
-        // First, so that no probe which adds a watch in vain can queue the work again.
+        // Unregister first. A probe call that fails to add a watch could otherwise queue the work
+        // again.
         self.unregister(&mut self.registered.lock());
-        // SAFETY: Initialised in `new`.
+        // SAFETY: The work was initialised in `new`.
         unsafe { bindings::cancel_delayed_work_sync(self.remove.get()) };
     }
 
     fn unregister(&self, registered: &mut bool) {
         if *registered {
-            // SAFETY: It is registered, by `acquire`.
+            // SAFETY: `acquire` has registered the probe.
             unsafe { self.probe.unregister(self) };
             *registered = false;
         }
@@ -239,7 +259,7 @@ impl<P: Probe> Presence<P> {
 }
 
 impl<P: Watched> Hook<P> {
-    /// No watches yet, and the probe is not registered.
+    /// A hook without watches, whose probe is not registered.
     ///
     /// # Errors
     ///
@@ -264,10 +284,11 @@ impl<P: Watched> Hook<P> {
         )
     }
 
-    /// Tells `target` of what happens to the object at that address from now on. It has at most
-    /// one watch of an object; it sees to it that the address is not another object's meanwhile.
+    /// Notifies `target` of events of the object at this address until the watch is dropped. A
+    /// target has at most one watch of an object. The target guarantees that the address is not
+    /// reused for another object meanwhile.
     ///
-    /// There is a full barrier after the watch was added.
+    /// A full barrier follows the insertion of the watch.
     ///
     /// # Errors
     ///
@@ -282,11 +303,12 @@ impl<P: Watched> Hook<P> {
         })
     }
 
-    /// The same from a probe, that is, in atomic context and while there is another watch.
+    /// Adds a watch in atomic context, from within a probe call. The caller knows that another
+    /// watch exists.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EAGAIN` if the other watch went, and the probe with it.
+    /// `ENOMEM`; `EAGAIN` if the other watch was dropped meanwhile and the probe was unregistered.
     pub(crate) fn watch_too(
         self: &Arc<Self>,
         object: usize,
@@ -315,7 +337,7 @@ impl<P: Watched> Hook<P> {
             count.fetch_add(1, ordering::Full);
         }
         if let Some(shard) = self.shard(object) {
-            // The key is new: the target has no watch of this object.
+            // The key is new, because the target has no watch of this object.
             drop(shard.lock().insert(node));
         }
         smp_mb(ordering::Full);
@@ -328,15 +350,16 @@ impl<P: Watched> Hook<P> {
             .map(Deref::deref)
     }
 
-    /// False when the object has no watch.
+    /// False if the object has no watch. May be true for an unwatched object with an equal hash.
     pub(crate) fn is_watched(&self, object: usize) -> bool {
         self.filter
             .get(hash(object, P::FILTER_BITS))
-            // SAFETY: Read at once. (The `kernel` crate's atomic loads are function calls.)
+            // SAFETY: A single load reads the counter. (The atomic loads of the `kernel` crate are
+            // function calls.)
             .is_some_and(|count| unsafe { count.as_ptr().read_volatile() } != 0)
     }
 
-    /// Calls `each` with the object's targets, under a spin lock.
+    /// Calls `each` with each target of the object, under the shard's spin lock.
     pub(crate) fn for_each(&self, object: usize, mut each: impl FnMut(&Arc<P::Target>)) {
         let Some(shard) = self.shard(object) else {
             return;
@@ -353,7 +376,8 @@ impl<P: Watched> Hook<P> {
         }
     }
 
-    /// The object's next target after that with address `after`, to call it without the lock.
+    /// The target of the object that follows the one at address `after`. The caller can use it
+    /// without holding the lock.
     pub(crate) fn next(&self, object: usize, after: usize) -> Option<Arc<P::Target>> {
         let tree = self.shard(object)?.lock();
         let cursor = tree.cursor_lower_bound(&(object, after.checked_add(1)?))?;
@@ -361,12 +385,12 @@ impl<P: Watched> Hook<P> {
         (key.0 == object).then(|| target.clone())
     }
 
-    /// For an administrator: whether the probe is registered, and how many watch.
+    /// For statistics: whether the probe is registered, and the number of watches.
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.presence.show(name, f)
     }
 
-    /// Takes the probe away now. No watch is added any more.
+    /// Unregisters the probe now. No watch is added any more.
     pub(crate) fn stop(&self) {
         self.presence.stop();
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Probes into the kernel: function probes, tracepoints, and the objects that are watched by them.
+//! Probes into the kernel: function probes, tracepoints, and the lists of objects that they watch.
 
 pub(crate) mod fprobe;
 pub(crate) mod hook;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Hearing of a file's offset.
+//! Notification of changes of a file offset.
 //!
-//! Whoever moves the offset of an open file that others have too holds the lock of its offset, and
-//! lets it go by `__f_unlock_pos(file)`; a watch comes with a reference, so that is so for each
-//! regular file and directory that was opened by name and is watched. Block devices have no such
-//! lock; there it is the return from the file's own function for lseek(2). Function probes (fprobe)
-//! see both.
+//! A task that changes the offset of an open file holds the offset lock if other references to the
+//! file exist, and releases it by `__f_unlock_pos(file)`. A watch holds a reference to the file.
+//! Therefore the lock is taken for each watched regular file or directory that was opened by name.
+//! Block devices have no offset lock. For them, the return from the file's own lseek(2) operation
+//! is probed. Function probes (fprobe) observe both events.
 //!
 //! # Context and locks
 //!
-//! The probes run with preemption off in the task that moved the offset; [`Seek::moved`] under the
-//! lock of a shard of watches.
+//! The probes run with preemption disabled, in the task that changed the offset. [`Seek::moved`]
+//! runs under the lock of a shard of watches.
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
@@ -30,25 +30,25 @@ use kernel::{
     sync::{Arc, ArcBorrow}, //
 };
 
-/// Someone who watches the offset of a file.
+/// The target of a watch of a file offset.
 pub(crate) trait Seek: Send + Sync + 'static {
-    /// It may have moved. Must not sleep.
+    /// The offset may have changed. Must not sleep.
     fn moved(this: ArcBorrow<'_, Self>);
 }
 
-/// Watches of open files whose offsets are told of in one way.
+/// The watches that are served by one of the two probes.
 type SeekHook<T> = Hook<SeekProbe<T>>;
 
-/// Watches of open files.
+/// The watches of the offsets of open files.
 pub(crate) struct SeekHooks<T: Seek> {
-    /// Of those whose offset has a lock.
+    /// The watches of files that have an offset lock.
     locked: Arc<SeekHook<T>>,
-    /// Of the other ones.
+    /// The watches of files that have no offset lock.
     unlocked: Arc<SeekHook<T>>,
 }
 
 impl<T: Seek> SeekHooks<T> {
-    /// No watches yet.
+    /// No watches.
     ///
     /// # Errors
     ///
@@ -60,7 +60,8 @@ impl<T: Seek> SeekHooks<T> {
         })
     }
 
-    /// Tells `target` of moves of the offset of `file` from now on, to which the target keeps a reference.
+    /// Notifies `target` of changes of the offset of `file` until the watch is dropped. The target
+    /// holds a reference to the file.
     ///
     /// # Errors
     ///
@@ -74,36 +75,36 @@ impl<T: Seek> SeekHooks<T> {
         hook.watch(file.as_ptr().addr(), target)
     }
 
-    /// For an administrator: which of the probes are registered, and how many watch.
+    /// For statistics: which of the probes are registered, and the number of watches.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.locked.show("offset", f)?;
         self.unlocked.show("seek", f)
     }
 
-    /// Takes the probes away now. No watch is added any more.
+    /// Unregisters the probes now. No watch is added any more.
     pub(crate) fn stop(&self) {
         self.locked.stop();
         self.unlocked.stop();
     }
 }
 
-/// A function probe.
+/// The probe of a [`SeekHook`].
 #[repr(C)]
 pub(crate) struct SeekProbe<T> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     functions: FunctionProbe,
     _target: PhantomData<fn(T)>,
 }
 
-// SAFETY: `unregister` waits for the handlers.
+// SAFETY: `unregister` waits for handlers that are running.
 unsafe impl<T: Seek> Probe for SeekProbe<T> {
     unsafe fn register(&self, _: *const Presence<Self>) -> Result {
-        // SAFETY: By this function's contract: the probe is in the presence, which stays in its place.
+        // SAFETY: The caller guarantees that the probe is part of the presence, which is not moved.
         unsafe { self.functions.register() }
     }
 
     unsafe fn unregister(&self, _: *const Presence<Self>) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { self.functions.unregister() };
     }
 }
@@ -115,7 +116,7 @@ impl<T: Seek> Watched for SeekProbe<T> {
 }
 
 impl<T: Seek> SeekProbe<T> {
-    /// For files whose offset has a lock. Not registered yet.
+    /// The probe for files that have an offset lock. It is not registered.
     fn of_locked() -> Self {
         Self::new(
             &[c"__f_unlock_pos"],
@@ -126,14 +127,14 @@ impl<T: Seek> SeekProbe<T> {
         )
     }
 
-    /// For the other ones. Not registered yet.
+    /// The probe for files that have no offset lock. It is not registered.
     fn of_unlocked() -> Self {
         Self::new(
             &[c"blkdev_llseek"],
             generated::fprobe {
                 entry_handler: Some(Self::seeking),
                 exit_handler: Some(Self::sought),
-                // What `seeking` leaves for `sought`.
+                // The size of the data that `seeking` passes to `sought`.
                 entry_data_size: size_of::<usize>(),
                 ..Default::default()
             },
@@ -147,17 +148,19 @@ impl<T: Seek> SeekProbe<T> {
         }
     }
 
-    /// The first argument of the probed function, if it is watched.
+    /// The first argument of the probed function, a file, if it is watched.
     ///
     /// # Safety
     ///
-    /// `probe` is that of a [`SeekHook<T>`], `regs` are those at the function's entry.
+    /// `probe` belongs to a live [`SeekHook<T>`]. `regs` are the registers at the entry of the
+    /// probed function.
     unsafe fn watched(
         probe: *mut generated::fprobe,
         regs: *mut bindings::ftrace_regs,
     ) -> Option<usize> {
-        // SAFETY: By this function's contract: it is the first field of all that it is in, up to
-        // a live hook, whose `stop` unregisters.
+        // SAFETY: The caller upholds this function's safety contract. The probe is the first field
+        // of each structure that encloses it, up to the hook. The hook is alive, because its `stop`
+        // unregisters the probe.
         let (hook, file) = unsafe {
             let hook = &*probe.cast::<SeekHook<T>>();
             (hook, generated::kq_ftrace_argument(regs.cast(), 0) as usize)
@@ -167,18 +170,19 @@ impl<T: Seek> SeekProbe<T> {
 
     /// # Safety
     ///
-    /// `probe` is that of a [`SeekHook<T>`].
+    /// `probe` belongs to a live [`SeekHook<T>`].
     unsafe fn tell(probe: *mut generated::fprobe, file: usize) {
-        // SAFETY: As in `watched`.
+        // SAFETY: The reason given in `watched` applies here too.
         let hook = unsafe { &*probe.cast::<SeekHook<T>>() };
         hook.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
     }
 
-    /// `__f_unlock_pos(file)` is being entered.
+    /// The entry handler of `__f_unlock_pos(file)`.
     ///
     /// # Safety
     ///
-    /// Called by the probe of a [`SeekHook<T>`], with the registers at that function's entry.
+    /// The caller is the probe of a live [`SeekHook<T>`]. `regs` are the registers at the
+    /// function's entry.
     unsafe extern "C" fn unlocking(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
@@ -186,7 +190,7 @@ impl<T: Seek> SeekProbe<T> {
         regs: *mut bindings::ftrace_regs,
         _data: *mut c_void,
     ) -> c_int {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             if let Some(file) = Self::watched(probe, regs) {
                 Self::tell(probe, file);
@@ -195,11 +199,12 @@ impl<T: Seek> SeekProbe<T> {
         0
     }
 
-    /// The function for lseek(2), `(file, ..)`, is being entered. Gives non-zero if its return is of no interest.
+    /// The entry handler of the lseek(2) operation, whose first argument is the file. Returns
+    /// nonzero if the return of the operation need not be probed.
     ///
     /// # Safety
     ///
-    /// As above, and `data` has room for a `usize`.
+    /// As for `unlocking`. In addition, `data` has room for a `usize`.
     unsafe extern "C" fn seeking(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
@@ -207,7 +212,7 @@ impl<T: Seek> SeekProbe<T> {
         regs: *mut bindings::ftrace_regs,
         data: *mut c_void,
     ) -> c_int {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             match Self::watched(probe, regs) {
                 Some(file) => {
@@ -219,11 +224,11 @@ impl<T: Seek> SeekProbe<T> {
         }
     }
 
-    /// It is being left.
+    /// The exit handler of the lseek(2) operation.
     ///
     /// # Safety
     ///
-    /// Called by the probe of a [`SeekHook<T>`], with what `seeking` has left.
+    /// The caller is the probe of a live [`SeekHook<T>`]. `data` is what `seeking` has stored.
     unsafe extern "C" fn sought(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
@@ -231,7 +236,7 @@ impl<T: Seek> SeekProbe<T> {
         _regs: *mut bindings::ftrace_regs,
         data: *mut c_void,
     ) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { Self::tell(probe, data.cast::<usize>().read_unaligned()) };
     }
 }

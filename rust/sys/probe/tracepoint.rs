@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tracepoints: having a function called at one.
+//! Callbacks at the kernel's tracepoints.
 //!
-//! Those that the module needs are not exported; they are found by name, among the kernel's own.
-//! That what is called there takes their arguments, `rust/helpers.c` asserts.
+//! The tracepoints that the module needs are not exported. They are found by name among those of
+//! the kernel image. `rust/helpers.c` asserts at compile time that the callbacks take the arguments
+//! of their tracepoints.
 //!
 //! # Context
 //!
-//! That of the tracepoint, under its SRCU: a function may be preempted but must not sleep long.
+//! A callback runs in the context of the tracepoint, within the SRCU read-side critical section of
+//! tracepoints. It may be preempted, but it must not sleep for long.
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
@@ -22,43 +24,44 @@ use kernel::{
     sync::atomic::{ordering, Atomic}, //
 };
 
-/// One tracepoint and what is to be done at it.
+/// A tracepoint and its callback.
 ///
 /// # Safety
 ///
-/// `function` gives an `extern "C"` function whose arguments are a `*mut c_void`, which is a
-/// `*const Hook<Tracepoint<Self>>` (which begins with its presence), and those of the tracepoint called `NAME`.
+/// `function` returns an `extern "C"` function. Its first argument is a `*mut c_void`, which points
+/// to a `Hook<Tracepoint<Self>>`, whose first field is its presence. The other arguments are those
+/// of the tracepoint `NAME`.
 pub(crate) unsafe trait Event: Send + Sync + Sized + 'static {
-    /// Who wants to know.
+    /// The type of the target that a watch notifies.
     type Target: Send + Sync + 'static;
-    /// The tracepoint's name.
+    /// The name of the tracepoint.
     const NAME: &'static CStr;
 
-    /// What is called.
+    /// The address of the callback.
     fn function() -> *mut c_void;
 }
 
 /// The probe of a tracepoint.
 pub(crate) struct Tracepoint<E: Event> {
-    /// Null until it was looked for.
+    /// The tracepoint. Null until it was looked up.
     tracepoint: Atomic<*mut bindings::tracepoint>,
     _event: PhantomData<E>,
 }
 
-/// A search for a tracepoint.
+/// A search for a tracepoint by name.
 struct Search {
     name: &'static CStr,
     found: *mut bindings::tracepoint,
 }
 
 impl Search {
-    /// Called with each tracepoint of the kernel.
+    /// The callback of the search, which is called with each tracepoint of the kernel image.
     ///
     /// # Safety
     ///
-    /// `tracepoint` is valid, `search` points to a `Search`.
+    /// `tracepoint` is valid, and `search` points to a `Search`.
     unsafe extern "C" fn look(tracepoint: *mut bindings::tracepoint, search: *mut c_void) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         let this = unsafe { &mut *search.cast::<Search>() };
         // SAFETY: A tracepoint's name is a C string.
         if unsafe { CStr::from_char_ptr((*tracepoint).name) } == this.name {
@@ -68,7 +71,7 @@ impl Search {
 }
 
 impl<E: Event> Tracepoint<E> {
-    /// Not registered yet.
+    /// A probe that is not registered.
     pub(crate) fn new() -> Self {
         Tracepoint {
             tracepoint: Atomic::new(ptr::null_mut()),
@@ -76,13 +79,13 @@ impl<E: Event> Tracepoint<E> {
         }
     }
 
-    /// The kernel's own tracepoints stay for ever.
+    /// Looks up the tracepoint. Tracepoints of the kernel image are never freed.
     fn find() -> Option<*mut bindings::tracepoint> {
         let mut search = Search {
             name: E::NAME,
             found: ptr::null_mut(),
         };
-        // SAFETY: The callback gets what it expects, and the search outlives the call.
+        // SAFETY: The callback gets a pointer to a `Search`, which outlives the call.
         unsafe {
             bindings::for_each_kernel_tracepoint(Some(Search::look), (&raw mut search).cast())
         };
@@ -90,12 +93,13 @@ impl<E: Event> Tracepoint<E> {
     }
 }
 
-// SAFETY: `unregister` waits for all that run under the tracepoints' SRCU.
+// SAFETY: `unregister` waits for all readers of the SRCU domain of tracepoints.
 unsafe impl<E: Event> Probe for Tracepoint<E> {
     unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
         let tracepoint = Self::find().ok_or(ENOENT)?;
         self.tracepoint.store(tracepoint, ordering::Relaxed);
-        // SAFETY: The tracepoint is valid, the function of its type by the contract of `Event`.
+        // SAFETY: The tracepoint is valid. The contract of `Event` guarantees that the function has
+        // the type of the tracepoint.
         to_result(unsafe {
             bindings::tracepoint_probe_register(
                 tracepoint,
@@ -107,7 +111,7 @@ unsafe impl<E: Event> Probe for Tracepoint<E> {
 
     unsafe fn unregister(&self, presence: *const Presence<Self>) {
         let tracepoint = self.tracepoint.load(ordering::Relaxed);
-        // SAFETY: The same arguments as in `register`, which succeeded.
+        // SAFETY: These are the arguments of `register`, which succeeded.
         unsafe {
             bindings::tracepoint_probe_unregister(
                 tracepoint,

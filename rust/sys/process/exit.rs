@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of a process, told to a target.
+//! Notification of the exit of a process.
 //!
-//! The wait queue of a process's `struct pid` that pidfds are polled on is woken when the process can be waited for, and
-//! when one of several threads has gone. An [`Exit`] has an entry in that queue.
+//! pidfds are polled on the wait queue of the process's `struct pid`. The kernel wakes this queue
+//! when the process becomes waitable, and when one of several threads has exited. An [`Exit`] links
+//! an entry into that queue.
 //!
 //! # Context
 //!
-//! `Wake::wake` runs under the lock of that wait queue, and tasklist_lock, with interrupts off: it may take
-//! interrupt-safe spin locks only.
+//! `Wake::wake` runs under the lock of that wait queue and under `tasklist_lock`, with interrupts
+//! disabled. It may take only interrupt-safe spin locks.
 //!
 //! C header: [`include/linux/pid.h`](srctree/include/linux/pid.h)
 
@@ -26,17 +27,17 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Something that wants to know when a wait queue is woken.
+/// The callback for the wake-up of a wait queue.
 pub(crate) trait Wake: Send + Sync + 'static {
-    /// It was; see the module's notes on context.
+    /// The wait queue was woken. See the module's documentation for the context.
     fn wake(&self);
 }
 
-/// Somebody who is told of the end of a process, with the entry for that.
+/// A target to be notified of the exit of a process, with its wait-queue entry.
 #[pin_data]
 #[repr(C)]
 pub(crate) struct ExitWatch<T> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     entry: Entry,
     process: Process,
     #[pin]
@@ -45,14 +46,14 @@ pub(crate) struct ExitWatch<T> {
     _pin: PhantomPinned,
 }
 
-// SAFETY: The wait-queue entry is only touched under its queue's lock.
+// SAFETY: The wait-queue entry is only accessed under the lock of its queue.
 unsafe impl<T: Send> Send for ExitWatch<T> {}
 
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl<T: Sync> Sync for ExitWatch<T> {}
 
 impl<T> ExitWatch<T> {
-    /// Whose end it is.
+    /// The process whose exit is watched.
     pub(crate) fn process(&self) -> &Process {
         &self.process
     }
@@ -74,15 +75,16 @@ where
     ///
     /// # Safety
     ///
-    /// `wait` is that of a `ExitWatch<T>`, and linked; called under its queue's lock.
+    /// `wait` is the linked entry of an `ExitWatch<T>`. The caller holds the lock of its queue.
     unsafe extern "C" fn woken(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         _sync: kernel::ffi::c_int,
         key: *mut c_void,
     ) -> kernel::ffi::c_int {
-        // SAFETY: `wait` is the first field of a live `ExitWatch<T>`: it is linked, and not freed
-        // before it was unlinked under the lock that our caller holds.
+        // SAFETY: `wait` is the first field of an `ExitWatch<T>`. The watch is alive, because the
+        // entry is linked and the watch is not freed before the entry was unlinked under the lock
+        // that the caller holds.
         unsafe {
             let this = &*wait.cast::<ExitWatch<T>>();
             Entry::woken(wait, key, Events::IN, || this.wake());
@@ -91,18 +93,19 @@ where
     }
 }
 
-/// Listens to the end of a process, on behalf of a [`ExitWatch`], until it is dropped.
+/// The registration of an [`ExitWatch`]. Dropping it detaches the watch.
 ///
 /// # Invariants
 ///
-/// Made with the watch, whose entry nobody else links.
+/// Only the constructor links the entry of the watch.
 pub(crate) struct Exit<T>(Arc<ExitWatch<T>>);
 
 impl<T> Exit<T>
 where
     ExitWatch<T>: Wake,
 {
-    /// Has `target` told of the end of `process`. With `GFP_ATOMIC` from anywhere.
+    /// Notifies `target` of the exit of `process`. With `GFP_ATOMIC` flags this may be called in
+    /// any context but NMI.
     ///
     /// # Errors
     ///
@@ -117,8 +120,8 @@ where
             }),
             flags,
         )?;
-        // SAFETY: The queue lives as long as the process's `struct pid`, of which the watch has a
-        // reference. It is pinned, and detached in `drop`.
+        // SAFETY: The queue lives as long as the `struct pid` of the process, and the watch holds a
+        // reference to that. The watch is pinned. `drop` detaches the entry.
         unsafe { watch.entry.link(watch.process.exit_queue()) };
         Ok(Exit(watch))
     }

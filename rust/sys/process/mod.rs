@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes and tasks: who is it, has it ended, who may know of it.
+//! Processes and tasks: their identity, their exit, their signals, and the permission to observe
+//! them.
 
 pub(crate) mod exit;
 pub(crate) mod observer;

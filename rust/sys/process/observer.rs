@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who watches a process, and what they may know of it by now.
+//! The permission of a task to observe a process.
 //!
-//! A process changes: it executes a set-user-ID program, or takes another user's rights. So who
-//! watches one is kept as they were when they began, and asked at each event whether they may look
-//! at the process as it is then. The rule is that of ptrace (`__ptrace_may_access()`), as by what
-//! may be read in `/proc/PID`: the user and group are the same in all three places, the
-//! capabilities are a subset, and the program is one that its owner may look at; or the watcher has
-//! `CAP_SYS_PTRACE` where the process is. What security modules say of a process cannot be asked
-//! for somebody who is not the current task; whether they let the watcher use the capability is.
+//! The rights of a process change when it executes a set-user-ID program or changes its
+//! credentials. Therefore an [`Observer`] keeps the credentials that the watching task had when it
+//! began to watch, and the permission is checked at each event against the process as it is then.
+//! The rule is that of ptrace (`__ptrace_may_access()`), which also governs reads of `/proc/PID`.
+//! The real, effective and saved user ids and group ids of the process equal those of the watcher,
+//! the permitted capabilities of the process are a subset of the watcher's, and the program of the
+//! process is dumpable. Otherwise the watcher needs `CAP_SYS_PTRACE` in the user namespace of the
+//! process. A security module can only be asked about the current task, so its opinion of the
+//! process is not available at an event. Whether the security module lets the watcher use the
+//! capability is determined when the watch begins.
 //!
-//! A process may always know of itself, as long as it is the program that began to watch.
+//! A process may always observe itself as long as it runs the program that began to watch.
 //!
 //! # Context
 //!
-//! [`Observer::may_look`] may be called in any context but NMI, for a task whose memory is valid:
-//! it is in an RCU read-side critical section of its own, in which the kernel keeps credentials,
-//! what is known of the executed program (`task->exec_state`), and user namespaces.
+//! [`Observer::may_look`] may be called in any context but NMI, for a task whose memory is valid.
+//! It opens its own RCU read-side critical section, in which the kernel keeps credentials, the
+//! state of the executed program (`task->exec_state`), and user namespaces.
 //!
 //! C headers: [`include/linux/cred.h`](srctree/include/linux/cred.h),
 //! [`include/linux/sched/exec_state.h`](srctree/include/linux/sched/exec_state.h)
@@ -38,14 +41,14 @@ use kernel::{
 const CAP_KILL: c_int = bindings::CAP_KILL as c_int;
 const CAP_SYS_PTRACE: c_int = bindings::CAP_SYS_PTRACE as c_int;
 
-/// No program has that number (`self_exec_id`).
+/// A value that `self_exec_id` never has.
 const NO_PROGRAM: u64 = u64::MAX;
 
-/// A task that something is told of, or asked about.
+/// A task that is the subject of an event or of a permission check.
 ///
 /// # Invariants
 ///
-/// Its memory is valid for `'a`.
+/// The memory of the task is valid for `'a`.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'a>(NonNull<bindings::task_struct>, PhantomData<&'a ()>);
 
@@ -59,50 +62,53 @@ impl<'a> Subject<'a> {
         Subject(task, PhantomData)
     }
 
-    /// A number that changes when the process executes a program, and that its children have from
-    /// it.
+    /// A number that identifies the executed program. It changes when the process executes a
+    /// program, and child processes inherit it.
     #[inline]
     fn program(self) -> u64 {
-        // SAFETY: Valid by the type's invariant, and read at once, as it is written.
+        // SAFETY: The type's invariant guarantees that the task is valid. The field is written in
+        // single stores and read in a single load.
         unsafe { (&raw const (*self.0.as_ptr()).self_exec_id).read_volatile() }
     }
 }
 
-/// Who watches.
+/// The rights of a watcher with respect to one process.
 #[derive(Clone)]
 pub(crate) struct Observer {
     watcher: Arc<Watcher>,
-    /// If it watches itself, the program that does.
+    /// The program of the watcher if it watches itself, [`NO_PROGRAM`] otherwise.
     program: u64,
 }
 
-/// What is known of a watcher, whatever it watches.
+/// The rights of a watcher that do not depend on the watched process.
 pub(crate) struct Watcher {
     credentials: ARef<Credential>,
-    /// False if a security module keeps it from using `CAP_SYS_PTRACE`. The module is asked once, until
-    /// the credentials change or another task watches something with the same `last`.
+    /// False if a security module denies the watcher the use of `CAP_SYS_PTRACE`. The security
+    /// module is asked once. The answer is used until the credentials change or another task
+    /// watches something with the same `last`.
     may_use_capability: bool,
-    /// Its process.
+    /// The process of the watcher.
     process: Process,
-    /// Where its children are named.
+    /// The pid namespace in which the watcher sees its child processes.
     namespace: ARef<PidNamespace>,
 }
 
 impl Watcher {
-    /// The current task.
+    /// The rights of the current task.
     ///
     /// # Errors
     ///
     /// `ESRCH` if it is no process. `ENOMEM`.
     fn current() -> Result<Arc<Self>> {
         let process = Process::current().ok_or(ESRCH)?;
-        // SAFETY: No preconditions. The reference is ours.
+        // SAFETY: The function has no preconditions. It returns a reference that this function
+        // owns.
         let credentials = unsafe {
             let raw = generated::kq_current_cred_get().cast_mut();
             ARef::<Credential>::from_raw(NonNull::new_unchecked(raw.cast()))
         };
         let raw = credentials.as_ptr();
-        // SAFETY: Credentials are valid while there is a reference, and so is their namespace.
+        // SAFETY: The reference keeps the credentials and their namespace valid.
         let may_use_capability = unsafe {
             !has(raw, CAP_SYS_PTRACE)
                 || generated::kq_current_is_capable((*raw).user_ns, CAP_SYS_PTRACE)
@@ -117,18 +123,18 @@ impl Watcher {
         Ok(Arc::new(watcher, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// True if it is the current task, as it is now. (Credentials do not change: a task gets others.
-    /// The namespace that a process is in is its own for good.)
+    /// True if this is the current task with its present credentials. (Credentials are immutable; a
+    /// task gets new ones. The pid namespace of a process never changes.)
     fn is_current(&self) -> bool {
-        // SAFETY: The current task is valid, and its credentials are changed by itself only.
+        // SAFETY: The current task is valid. Only the task itself changes its credentials.
         let credentials = unsafe { (*bindings::get_current()).cred };
         ptr::eq(credentials, self.credentials.as_ptr()) && self.process.is_current()
     }
 }
 
 impl Observer {
-    /// The current task, which begins to watch `process`. What was known of it is kept in `last`, for the
-    /// next time.
+    /// The current task as an observer of `process`. `last` caches the rights of the watcher for
+    /// the next call.
     ///
     /// # Errors
     ///
@@ -147,25 +153,25 @@ impl Observer {
         Ok(Observer { watcher, program })
     }
 
-    /// Where the children of the watcher are named.
+    /// The pid namespace in which the watcher sees its child processes.
     pub(crate) fn namespace(&self) -> &PidNamespace {
         &self.watcher.namespace
     }
 
-    /// The process that it is.
+    /// The process of the watcher.
     pub(crate) fn process(&self) -> &Process {
         &self.watcher.process
     }
 
-    /// True if it is that process. (The pointer is only compared.)
+    /// True if the watcher is this process. (The pointer is only compared.)
     pub(in crate::sys) fn is(&self, process: *mut bindings::pid) -> bool {
         self.watcher.process.id() == process.addr()
     }
 
-    /// True if it may know what the task does, as it is now.
+    /// True if the watcher may observe the task, given the present credentials of the task.
     #[inline]
     pub(crate) fn may_look(&self, subject: Subject<'_>) -> bool {
-        // Children of the process have the program from it, until they execute another.
+        // Child processes inherit the program of their parent until they execute another one.
         subject.program() == self.program || self.has_right_to(subject)
     }
 
@@ -173,8 +179,9 @@ impl Observer {
     fn has_right_to(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
         let own = self.watcher.credentials.as_ptr();
-        // SAFETY: The task is valid by its type's invariant, and RCU keeps its credentials, and
-        // with them their namespace. Ours are valid while there is a reference. They do not change.
+        // SAFETY: The type's invariant guarantees that the task is valid. RCU keeps its
+        // credentials, which hold a reference to their namespace. The watcher's reference keeps its
+        // own credentials valid. Credentials are immutable.
         let (alike, theirs) = unsafe {
             let theirs = generated::kq_task_cred(subject.0.as_ptr());
             let users = [(*theirs).uid, (*theirs).euid, (*theirs).suid];
@@ -195,29 +202,30 @@ impl Observer {
             return false;
         }
         let mut look = generated::kq_exec_look::default();
-        // SAFETY: The task is valid. RCU keeps what is known of the program, and its namespace.
+        // SAFETY: The task is valid. RCU keeps the state of the executed program and its namespace.
         unsafe {
             generated::kq_task_exec_look(subject.0.as_ptr(), &raw mut look);
             look.dumpable || self.is_capable_in(look.user_ns)
         }
     }
 
-    /// True if it has `CAP_SYS_PTRACE` in `namespace`.
+    /// True if the watcher may use `CAP_SYS_PTRACE` in `namespace`.
     ///
     /// # Safety
     ///
     /// The namespace is valid.
     unsafe fn is_capable_in(&self, namespace: *mut bindings::user_namespace) -> bool {
-        // SAFETY: Ours are valid while there is a reference; by this function's contract.
+        // SAFETY: The watcher's reference keeps its credentials valid. The caller guarantees that
+        // the namespace is valid.
         self.watcher.may_use_capability
             && unsafe { is_capable(self.watcher.credentials.as_ptr(), namespace, CAP_SYS_PTRACE) }
     }
 
-    /// True if the current task, which is the observer, might send a signal to the task.
+    /// True if the current task, which is the observer, may send a signal to the task.
     pub(in crate::sys) fn may_signal(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
         let own = self.watcher.credentials.as_ptr();
-        // SAFETY: As in `has_right_to`.
+        // SAFETY: The reasons given in `has_right_to` apply here too.
         unsafe {
             let theirs = generated::kq_task_cred(subject.0.as_ptr());
             let (real, saved) = ((*theirs).uid.val, (*theirs).suid.val);
@@ -229,30 +237,30 @@ impl Observer {
     }
 }
 
-/// True if the capability is among those in effect.
+/// True if the effective set of the credentials contains the capability.
 ///
 /// # Safety
 ///
 /// The credentials are valid.
 unsafe fn has(credentials: *const bindings::cred, capability: c_int) -> bool {
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { (*credentials).cap_effective.val & (1 << capability) != 0 }
 }
 
-/// True if who has those credentials has the capability in `namespace`: there or in one above, or
-/// because it is theirs. (`cap_capable()`, which is not exported, and `ns_capable()` is about the
-/// current task.)
+/// True if the credentials give the capability in `namespace`: the capability is effective in that
+/// namespace or in an ancestor, or the user is the owner of the namespace. (This is
+/// `cap_capable()`, which is not exported. `ns_capable()` checks the current task only.)
 ///
 /// # Safety
 ///
-/// Both are valid.
+/// Both pointers are valid.
 unsafe fn is_capable(
     credentials: *const bindings::cred,
     mut namespace: *mut bindings::user_namespace,
     capability: c_int,
 ) -> bool {
-    // SAFETY: By this function's contract; a namespace has a reference to that above it, and the
-    // first has level 0.
+    // SAFETY: The caller guarantees that the pointers are valid. Each namespace holds a reference
+    // to its parent, and the initial namespace has level 0.
     unsafe {
         let own = (*credentials).user_ns;
         while !ptr::eq(namespace, own) {

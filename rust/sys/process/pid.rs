@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes: who is it, has it ended, and what does it do?
+//! Processes: their identity, their state, and notifications of fork, exec and signals.
 //!
-//! A process is a thread group. Its identity is that of its leader's `struct pid`, which stays the
-//! same when another thread executes a program and takes the leader's place, and which is another
-//! one when the number is used again.
+//! A process is a thread group. Its identity is the `struct pid` of its leader. That identity stays
+//! the same when another thread executes a program and becomes the leader. A later process that
+//! gets the same number has a different `struct pid`.
 //!
-//! Its end is told by the wait queue of its `struct pid` that pidfds are polled on
-//! ([`crate::sys::file::poll`]); forks, execs and signals by tracepoints ([`crate::sys::probe::tracepoint`]).
+//! The exit of a process wakes the wait queue of its `struct pid`, on which pidfds are polled
+//! ([`crate::sys::process::exit`]). Forks, execs and signals are reported by tracepoints
+//! ([`crate::sys::probe::tracepoint`]).
 //!
 //! # Context
 //!
@@ -46,72 +47,74 @@ use kernel::{
     sync::{rcu, Arc, ArcBorrow}, //
 };
 
-/// A process, alive or not: a reference to its `struct pid`.
+/// A process, running or exited: a reference to its `struct pid`.
 ///
 /// # Invariants
 ///
-/// Holds a reference to a valid `struct pid`.
+/// It owns a reference to a valid `struct pid`.
 pub(crate) struct Process(NonNull<bindings::pid>);
 
-// SAFETY: A `struct pid` may be used from any thread.
+// SAFETY: Any thread may use a `struct pid`.
 unsafe impl Send for Process {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for Process {}
 
-/// What has become of a process.
+/// The state of a process.
 #[derive(Clone, Copy)]
 pub(crate) enum Life {
     Running,
     /// A zombie.
     Exited(End),
-    /// Nothing is left of it; or it never was a process, but a thread.
+    /// The process was reaped, or the number is that of a thread that does not lead a process.
     Gone,
 }
 
-/// The end of a process, as an observer sees it.
+/// The exit of a process, as an observer sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct End {
-    /// What wait(2) will give as its status.
+    /// The status that wait(2) will return.
     pub(crate) status: i32,
-    /// False while it can be waited for only by who traces it, and that is somebody else.
+    /// False while only a tracer that is another process than the observer can wait for the
+    /// process.
     pub(crate) can_be_waited_for: bool,
-    /// The observer may know the status: it may wait for the process, or look at it.
+    /// True if the observer may know the status, because it may wait for the process or observe it.
     pub(crate) may_be_known: bool,
 }
 
-/// What poll(2) says of a pidfd.
+/// The state of a pidfd according to poll(2).
 pub(crate) enum PidfdState {
     Running,
     Exited,
-    /// It was waited for.
+    /// The process was reaped.
     Gone,
-    /// The file is no pidfd.
+    /// The file is not a pidfd.
     Other,
 }
 
 impl Process {
-    /// The process, thread, or zombie of that number in the current task's pid namespace.
+    /// The process, thread or zombie with this number in the pid namespace of the current task.
     pub(crate) fn find(number: u64) -> Option<Self> {
         let number = c_int::try_from(number).ok()?;
-        // SAFETY: No preconditions; gives a reference or null.
+        // SAFETY: The function has no preconditions. It returns a reference or null.
         NonNull::new(unsafe { bindings::find_get_pid(number) }).map(Process)
     }
 
-    /// The process, thread, or zombie that `file` is a pidfd of.
+    /// The process, thread or zombie that the pidfd `file` refers to.
     pub(crate) fn of_pidfd(file: &File) -> Option<Self> {
-        // SAFETY: The file is valid, and keeps what it is of; the reference taken is ours.
+        // SAFETY: The file is valid and keeps its `struct pid`. This value owns the reference that
+        // is taken.
         NonNull::new(unsafe { generated::kq_pid_get(generated::kq_file_pid(file.as_ptr())) })
             .map(Process)
     }
 
-    /// What poll(2) says of the process or thread that `file` is a pidfd of (`pidfd_poll`). Never sleeps.
+    /// The state that poll(2) reports for a pidfd (`pidfd_poll`). Never sleeps.
     pub(crate) fn poll_pidfd(file: &File) -> PidfdState {
-        // SAFETY: The file is valid, and keeps what it is of.
+        // SAFETY: The file is valid and keeps its `struct pid`.
         let Some(pid) = NonNull::new(unsafe { generated::kq_file_pid(file.as_ptr()) }) else {
             return PidfdState::Other;
         };
         let _rcu = rcu::read_lock();
-        // SAFETY: RCU keeps the task. What is asked of it is a single word, and the number of its threads.
+        // SAFETY: RCU keeps the task. The functions read single words of it.
         unsafe {
             let task = bindings::pid_task(pid.as_ptr(), bindings::pid_type_PIDTYPE_PID);
             if task.is_null() {
@@ -132,66 +135,68 @@ impl Process {
 
     /// # Safety
     ///
-    /// `task` is valid, and was not released.
+    /// `task` is valid and was not released.
     unsafe fn of(task: *mut bindings::task_struct) -> Option<Self> {
-        // SAFETY: The task is valid, so its process is; the reference taken is ours.
+        // SAFETY: The task is valid, so its `struct pid` is. This value owns the reference that is
+        // taken.
         NonNull::new(unsafe { generated::kq_pid_get(generated::kq_task_tgid(task)) }).map(Process)
     }
 
-    /// True if it is the current one.
+    /// True if this is the current process.
     pub(crate) fn is_current(&self) -> bool {
         // SAFETY: The current task is valid. The result is only compared.
         unsafe { generated::kq_task_tgid(bindings::get_current()) == self.0.as_ptr() }
     }
 
-    /// True if its leader has that descriptor table now.
+    /// True if the leader of the process uses this descriptor table now.
     pub(crate) fn has_table(&self, table: TableId) -> bool {
         let rcu = rcu::read_lock();
         let leader = self.leader(&rcu);
-        // SAFETY: Not null, and kept by RCU; the pointer is read at once, and only compared.
+        // SAFETY: The leader is not null, and RCU keeps it. A single load reads the pointer, which
+        // is only compared.
         !leader.is_null()
             && TableId::of(unsafe { (&raw const (*leader).files).read_volatile() }) == table
     }
 
-    /// What tells it from all other processes while this value lives.
+    /// A number that is unique among all processes as long as this value lives.
     pub(crate) fn id(&self) -> usize {
         self.0.addr().get()
     }
 
-    /// The same for one signal to it. What others do with other signals does not concern who
-    /// watches this one.
+    /// A number that is unique for this signal to this process. Signals with other numbers
+    /// therefore do not run the callbacks of this one.
     pub(crate) fn signal_id(&self, number: i32) -> usize {
         signal_id(self.id(), number)
     }
 
-    /// True when it has that number in the current task's pid namespace, now.
+    /// True if the process has this number in the pid namespace of the current task now.
     pub(crate) fn has_number(&self, number: u64) -> bool {
         let Ok(number) = c_int::try_from(number) else {
             return false;
         };
         let _rcu = rcu::read_lock();
-        // SAFETY: Under RCU. The result is only compared.
+        // SAFETY: This is an RCU read-side critical section. The result is only compared.
         unsafe { bindings::find_vpid(number) == self.0.as_ptr() }
     }
 
-    /// Its number in a pid namespace; `None` where it cannot be seen.
+    /// The number of the process in a pid namespace. `None` if the process is not visible there.
     pub(crate) fn number_in(&self, namespace: &PidNamespace) -> Option<u64> {
-        // SAFETY: Both are valid.
+        // SAFETY: Both pointers are valid.
         let number = unsafe { bindings::pid_nr_ns(self.0.as_ptr(), namespace.as_ptr()) };
         u64::try_from(number).ok().filter(|number| *number != 0)
     }
 
-    /// The task that leads it. Only followed under RCU.
+    /// The leader of the process. It may be dereferenced only as long as the RCU guard is held.
     fn leader(&self, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
         // SAFETY: Valid by the type's invariant.
         unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) }
     }
 
-    /// What has become of it, as `observer` sees it.
+    /// The state of the process, as `observer` sees it.
     pub(crate) fn life(&self, observer: &Observer) -> Life {
         let rcu = rcu::read_lock();
         let leader = NonNull::new(self.leader(&rcu));
-        // SAFETY: Kept by RCU.
+        // SAFETY: RCU keeps the task.
         leader.map_or(Life::Gone, |leader| unsafe {
             Self::life_of(leader, observer)
         })
@@ -199,11 +204,12 @@ impl Process {
 
     /// # Safety
     ///
-    /// RCU keeps the task, which leads a process.
+    /// RCU keeps the task, which is the leader of a process.
     #[inline(always)]
     unsafe fn life_of(leader: NonNull<bindings::task_struct>, observer: &Observer) -> Life {
         let raw = leader.as_ptr();
-        // SAFETY: Kept by RCU, and with it its parents. Those of another process are only compared.
+        // SAFETY: RCU keeps the task and its parents. The `struct pid` pointers of the parents are
+        // only compared.
         unsafe {
             if !generated::kq_task_has_exited(raw) {
                 return Life::Running;
@@ -221,17 +227,20 @@ impl Process {
         }
     }
 
-    /// Checks that `observer`, the current task, may watch the process, if need be for no more than
-    /// its end: its child, one that it may look at, or, for the end, one that it could send a
-    /// signal. Gives false if it may know no more of it now, and what has become of it.
+    /// Checks that `observer`, which is the current task, may watch the process. It may if the
+    /// process is its child or if it may observe the process. If it watches for the exit only
+    /// (`only_end`), the permission to send the process a signal suffices.
+    ///
+    /// Returns the state of the process, and true if the observer may know more than the exit at
+    /// present.
     ///
     /// # Errors
     ///
-    /// `EACCES`, or `ESRCH` if nothing is left of it.
+    /// `EACCES` if the observer lacks the permission; `ESRCH` if the process was reaped.
     pub(crate) fn check_access(&self, observer: &Observer, only_end: bool) -> Result<(bool, Life)> {
         let rcu = rcu::read_lock();
         let leader = NonNull::new(self.leader(&rcu)).ok_or(ESRCH)?;
-        // SAFETY: Kept by RCU.
+        // SAFETY: RCU keeps the task.
         let (subject, parent, life) = unsafe {
             (
                 Subject::new(leader),
@@ -248,7 +257,7 @@ impl Process {
         }
     }
 
-    /// The queue that is woken when it exits, which lives as long as this.
+    /// The wait queue that is woken when the process exits. It lives as long as this value.
     pub(in crate::sys) fn exit_queue(&self) -> *mut bindings::wait_queue_head {
         // SAFETY: Valid by the type's invariant.
         unsafe { &raw mut (*self.0.as_ptr()).wait_pidfd }
@@ -257,7 +266,7 @@ impl Process {
 
 impl Clone for Process {
     fn clone(&self) -> Self {
-        // INVARIANT: The new value owns the reference taken here.
+        // INVARIANT: The new value owns the reference that is taken here.
         // SAFETY: Valid by the type's invariant.
         unsafe { generated::kq_pid_get(self.0.as_ptr()) };
         Process(self.0)
@@ -266,54 +275,55 @@ impl Clone for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: We own a reference by the type's invariant.
+        // SAFETY: The type's invariant guarantees that this value owns a reference.
         unsafe { bindings::put_pid(self.0.as_ptr()) };
     }
 }
 
-/// The highest signal number, which is a real-time one.
+/// The highest signal number, which is that of a real-time signal.
 pub(crate) const SIGNAL_MAX: i32 = 64;
 
-// So that what tells signals apart is not another process's.
+// The numbers of all signals are within the `struct pid`, so they cannot equal those of another
+// process.
 const _: () = assert!(size_of::<bindings::pid>() > SIGNAL_MAX as usize);
 
-/// Each signal to a process has an address of its own, within its `struct pid`.
+/// The identity of a signal to a process: an address within its `struct pid`.
 #[inline]
 fn signal_id(process: usize, number: i32) -> usize {
     process.wrapping_add(number as usize)
 }
 
-/// Who wants to know of forks.
+/// The target of fork notifications.
 pub(crate) trait Forks: Send + Sync + 'static {
-    /// The process that is watched has made another one, `child`, which does not run yet; the tasks
-    /// are those of both.
+    /// The watched process has created the process `child`, which does not run yet. `parent` and
+    /// `first` are the tasks of the two processes.
     fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &Process, first: Subject<'_>);
 }
 
-/// Who wants to know of programs being executed.
+/// The target of exec notifications.
 pub(crate) trait Execs: Send + Sync + 'static {
-    /// The process that is watched has executed a program, and has the rights that come with it.
+    /// The watched process has executed a program and has the credentials that result from it.
     fn executed(this: ArcBorrow<'_, Self>, task: Subject<'_>);
 }
 
-/// Who wants to know of signals.
+/// The target of signal notifications.
 pub(crate) trait Signals: Send + Sync + 'static {
-    /// The signal that is watched was sent to the process, or to that thread of it.
+    /// The watched signal was sent to the process or to one of its threads, `task`.
     fn signalled(this: ArcBorrow<'_, Self>, task: Subject<'_>);
 }
 
-/// The tracepoint of forks.
+/// The tracepoint `sched_process_fork`.
 pub(crate) struct Fork<T>(PhantomData<T>);
-/// The tracepoint of programs being executed.
+/// The tracepoint `sched_process_exec`.
 pub(crate) struct Exec<T>(PhantomData<T>);
-/// The tracepoint of signals being sent.
+/// The tracepoint `signal_generate`.
 pub(crate) struct Signal<T>(PhantomData<T>);
 
-/// Watches of processes, by [`Process::id`].
+/// The fork watches of processes, keyed by [`Process::id`].
 pub(crate) type ForkHook<T> = Hook<Tracepoint<Fork<T>>>;
-/// As above.
+/// The exec watches of processes, keyed by [`Process::id`].
 pub(crate) type ExecHook<T> = Hook<Tracepoint<Exec<T>>>;
-/// Watches of signals to processes, by [`Process::signal_id`].
+/// The watches of signals to processes, keyed by [`Process::signal_id`].
 pub(crate) type SignalHook<T> = Hook<Tracepoint<Signal<T>>>;
 
 // SAFETY: `function` takes the arguments of `sched_process_fork`, as `rust/helpers.c` asserts.
@@ -329,13 +339,14 @@ unsafe impl<T: Forks> Event for Fork<T> {
 
 /// # Safety
 ///
-/// Called by the tracepoint, with a live hook.
+/// The caller is the tracepoint. `hook` is a live hook of this type.
 unsafe extern "C" fn fork<T: Forks>(
     hook: *mut c_void,
     parent: *mut bindings::task_struct,
     child: *mut bindings::task_struct,
 ) {
-    // SAFETY: By this function's contract. The tracepoint's tasks are valid.
+    // SAFETY: The caller guarantees that the hook is alive. The tasks that a tracepoint passes are
+    // valid.
     let (hook, process, thread) = unsafe {
         let process = generated::kq_task_tgid(parent);
         let thread = ptr::eq(process, generated::kq_task_tgid(child));
@@ -344,7 +355,7 @@ unsafe extern "C" fn fork<T: Forks>(
     if thread || !hook.is_watched(process) {
         return;
     }
-    // SAFETY: As above; tasks are not null.
+    // SAFETY: The tasks are valid and not null.
     let (parent, first, child) = unsafe {
         (
             Subject::new(NonNull::new_unchecked(parent)),
@@ -355,7 +366,8 @@ unsafe extern "C" fn fork<T: Forks>(
     let Some(child) = child else {
         return;
     };
-    // One by one, since what is called here adds watches.
+    // The shard must not be locked during the callbacks, because they add watches. Therefore `next`
+    // looks up one target at a time.
     let mut after = 0;
     while let Some(target) = hook.next(process, after) {
         after = Arc::as_ptr(&target).addr();
@@ -376,14 +388,15 @@ unsafe impl<T: Execs> Event for Exec<T> {
 
 /// # Safety
 ///
-/// Called by the tracepoint, with a live hook.
+/// The caller is the tracepoint. `hook` is a live hook of this type.
 unsafe extern "C" fn exec<T: Execs>(
     hook: *mut c_void,
     task: *mut bindings::task_struct,
     _old_pid: bindings::pid_t,
     _program: *mut bindings::linux_binprm,
 ) {
-    // SAFETY: By this function's contract. The tracepoint's task is valid, and not null.
+    // SAFETY: The caller guarantees that the hook is alive. The task that a tracepoint passes is
+    // valid and not null.
     let (hook, process, task) = unsafe {
         (
             &*hook.cast::<ExecHook<T>>(),
@@ -411,7 +424,7 @@ unsafe impl<T: Signals> Event for Signal<T> {
 
 /// # Safety
 ///
-/// Called by the tracepoint, with a live hook.
+/// The caller is the tracepoint. `hook` is a live hook of this type.
 unsafe extern "C" fn signal<T: Signals>(
     hook: *mut c_void,
     number: c_int,
@@ -420,8 +433,8 @@ unsafe extern "C" fn signal<T: Signals>(
     _group: c_int,
     _result: c_int,
 ) {
-    // SAFETY: By this function's contract. The task's siglock is held, so it was not released; it
-    // is not null.
+    // SAFETY: The caller guarantees that the hook is alive. The task is not null. Its siglock is
+    // held, so it was not released.
     let (hook, object, task) = unsafe {
         (
             &*hook.cast::<SignalHook<T>>(),

@@ -4,8 +4,9 @@
 
 use crate::generated;
 
-/// True when the current task is being killed: what it would still do, nobody waits for.
+/// True if a fatal signal is pending for the current task. Such a task returns to user space no
+/// more, so nothing waits for the results of its work.
 pub(crate) fn is_being_killed() -> bool {
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     unsafe { generated::kq_fatal_signal_pending() }
 }

@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that the current task does before it returns to userspace.
+//! Callbacks that the current task runs before it returns to user space.
+//!
+//! A callback runs in the context of the task, with no locks held, and may sleep.
 //!
 //! C header: [`include/linux/task_work.h`](srctree/include/linux/task_work.h)
 
 use kernel::{bindings, error::to_result, prelude::*};
 
-/// The function of a work, which is called with the head that was queued.
+/// The callback. Its argument is the `callback_head` that was queued.
 pub(in crate::sys) type Function = unsafe extern "C" fn(*mut bindings::callback_head);
 
-/// Has `function` called with `head` by the current task before it returns to userspace. From
-/// any context but NMI. No memory is allocated.
+/// Makes the current task call `function` with `head` before it returns to user space. May be
+/// called in any context but NMI. Does not allocate memory.
 ///
 /// # Errors
 ///
-/// `ESRCH` if the task does not return to userspace any more: it is past the point of its exit at
-/// which it does such work, or it is a kernel thread.
+/// `ESRCH` if the task will not return to user space: it is a kernel thread, or it has passed the
+/// point of its exit at which it runs its last task work.
 ///
 /// # Safety
 ///
-/// `head` is valid for writes, and nobody else uses it until the function is called, if this
-/// succeeds. The module's text stays until the function has returned.
+/// `head` is valid for writes. If this function succeeds, nothing else uses `head` until `function`
+/// is called, and the text of the module stays in memory until `function` has returned.
 pub(crate) unsafe fn add(head: *mut bindings::callback_head, function: Function) -> Result {
-    // SAFETY: By this function's contract; the current task is valid.
+    // SAFETY: The caller upholds this function's safety contract. The current task is valid.
     unsafe {
         let task = bindings::get_current();
         if (*task).flags & bindings::PF_KTHREAD != 0 {

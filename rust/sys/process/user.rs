@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Users: whose is the current task, and who made the user namespaces that it is in?
+//! The user of the current task, and the owners of its user namespaces. All functions run in task
+//! context.
 //!
 //! C header: [`include/linux/user_namespace.h`](srctree/include/linux/user_namespace.h)
 
@@ -8,21 +9,22 @@ use crate::generated;
 use core::iter::successors;
 use kernel::bindings;
 
-/// The number of the user that the current task is of, as the initial user namespace has it.
+/// The real user id of the current task, as seen in the initial user namespace.
 pub(crate) fn current_uid() -> u32 {
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     unsafe { generated::kq_current_uid() }
 }
 
-/// The numbers of those who made the user namespace that the current task is in, and each one around that, but for the
-/// initial one.
+/// The user ids of the owners of the current task's user namespace and of all its ancestors except
+/// the initial one.
 pub(crate) fn namespace_owners() -> impl Iterator<Item = u32> {
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     let own = unsafe { generated::kq_current_user_ns() };
-    // SAFETY: The current task's credentials hold a reference to its namespace, as that does to its parent. They are
-    // changed by the task itself only. Neither the parent nor the owner of one changes.
+    // SAFETY: The credentials of the current task hold a reference to its namespace, and each
+    // namespace holds a reference to its parent. Only the task itself changes its credentials. The
+    // parent and the owner of a namespace never change.
     let parent = |namespace: &*mut bindings::user_namespace| unsafe { (**namespace).parent };
-    // SAFETY: As above.
+    // SAFETY: The reason given above applies here too.
     let owner = |namespace: *mut bindings::user_namespace| unsafe { (*namespace).owner.val };
     let is_inner = move |namespace: &*mut bindings::user_namespace| !parent(namespace).is_null();
     successors(Some(own), move |namespace| Some(parent(namespace)))
@@ -30,9 +32,9 @@ pub(crate) fn namespace_owners() -> impl Iterator<Item = u32> {
         .map(owner)
 }
 
-/// True if the current task is not to be limited in timers.
+/// True if the current task may exceed the limits on the number of timers (`CAP_SYS_RESOURCE`).
 #[cold]
 pub(crate) fn may_exceed_limits() -> bool {
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     unsafe { bindings::capable(bindings::CAP_SYS_RESOURCE as i32) }
 }

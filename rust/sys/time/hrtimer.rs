@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Timers with nanoseconds.
+//! High-resolution timers.
 //!
-//! The `kernel` crate's timers are reference counted objects of their own, or are started for good
-//! by giving them away. An [`OwnedTimer`] is a part of its owner, and is set as often as one likes; a [`DelayedCall`] is
-//! for who only seldom needs one.
+//! The timers of the `kernel` crate are reference-counted objects, or their ownership moves to the
+//! timer when they are started. An [`OwnedTimer`] is embedded in its owner, and the owner may set
+//! it any number of times. A [`DelayedCall`] is an allocation of its own, for owners that rarely
+//! need a timer.
 //!
 //! # Context
 //!
-//! They fire in a hard interrupt (in a thread on PREEMPT_RT).
+//! The callbacks run in hard interrupt context, or in a thread on PREEMPT_RT.
+//! [`OwnedTimer::cancel`] and the drop of a [`DelayedCall`] wait for a callback that is running.
+//! They must not be called under a lock that the callback takes.
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
@@ -24,27 +27,27 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What a timer goes by.
+/// The clock of a timer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
     Monotonic,
-    /// The same, but that it goes on while the machine is suspended.
+    /// `CLOCK_BOOTTIME`, which also advances while the system is suspended.
     Boot,
-    /// The time since the epoch; a timer follows it when it is set.
+    /// `CLOCK_REALTIME`, the time since the epoch. If the clock is set, a pending timer follows it.
     Real,
 }
 
 impl Clock {
-    /// What it says, in nanoseconds.
+    /// The present time of the clock in nanoseconds.
     #[inline]
     pub(crate) fn now(self) -> i64 {
         let offset = match self {
-            // SAFETY: No preconditions.
+            // SAFETY: The function has no preconditions.
             Clock::Monotonic => return unsafe { bindings::ktime_get() },
             Clock::Boot => bindings::tk_offsets_TK_OFFS_BOOT,
             Clock::Real => bindings::tk_offsets_TK_OFFS_REAL,
         };
-        // SAFETY: No preconditions.
+        // SAFETY: The function has no preconditions.
         unsafe { bindings::ktime_get_with_offset(offset) }
     }
 }
@@ -53,7 +56,7 @@ type Function = unsafe extern "C" fn(*mut bindings::hrtimer) -> bindings::hrtime
 
 /// # Safety
 ///
-/// `timer` is valid, stays in its place, and is not set. It is cancelled before it goes.
+/// `timer` is valid, is not moved, and is not queued. It is cancelled before it is freed.
 pub(crate) unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, function: Function) {
     let clock = match clock {
         Clock::Monotonic => bindings::CLOCK_MONOTONIC,
@@ -61,39 +64,41 @@ pub(crate) unsafe fn set_up(timer: *mut bindings::hrtimer, clock: Clock, functio
         Clock::Real => bindings::CLOCK_REALTIME,
     };
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { bindings::hrtimer_setup(timer, Some(function), clock as i32, mode) };
 }
 
-/// Has a timer fire, once, at that time in nanoseconds: at once if that is over.
+/// Starts a timer that expires once, at this absolute time in nanoseconds. It expires immediately
+/// if that time is in the past.
 ///
 /// # Safety
 ///
-/// It was set up, and will be cancelled before it goes.
+/// The timer was set up. It is cancelled before it is freed.
 pub(crate) unsafe fn start(timer: *mut bindings::hrtimer, at: i64) {
     let mode = bindings::hrtimer_mode_HRTIMER_MODE_ABS;
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { bindings::hrtimer_start_range_ns(timer, at, 0, mode) };
 }
 
-/// Who has an [`OwnedTimer`] as a part.
+/// The owner of an embedded [`OwnedTimer`].
 pub(crate) trait TimerOwner {
-    /// The timer's function. It calls [`OwnedTimer::set_fired`].
+    /// The callback of the timer. It calls [`OwnedTimer::set_fired`].
     ///
     /// # Safety
     ///
-    /// `timer` is that of an [`OwnedTimer`] of a live owner.
+    /// `timer` is the hrtimer of an [`OwnedTimer`] whose owner is alive.
     unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart;
 }
 
-/// A timer that is a part of its owner.
+/// A timer that is embedded in its owner.
 ///
-/// One thread at a time uses it. Its function may run meanwhile, and uses `fired` only.
+/// Only one thread uses the timer at a time. The callback may run concurrently, and it accesses
+/// only `fired`.
 ///
 /// # Invariants
 ///
-/// It stays in its place. The hrtimer is set up for `clock`. Unless it is `armed` it is not queued, and its function
-/// does not run; it is not before it goes.
+/// The timer is not moved. The hrtimer is set up for `clock`. Unless the timer is `armed`, the
+/// hrtimer is not queued and its callback does not run. The timer is not armed when it is freed.
 pub(crate) struct OwnedTimer<O> {
     timer: Opaque<bindings::hrtimer>,
     fired: AtomicBool,
@@ -103,15 +108,16 @@ pub(crate) struct OwnedTimer<O> {
 }
 
 impl<O: TimerOwner> OwnedTimer<O> {
-    /// One that is not set.
+    /// Initialises a timer that is not set.
     ///
     /// # Safety
     ///
-    /// `slot` is valid for writes, in an owner that stays in its place. What is written there
-    /// is cancelled before that goes.
+    /// `slot` is valid for writes. It is a part of an owner that is not moved. The timer is
+    /// cancelled before the owner is freed.
     pub(crate) unsafe fn write(slot: *mut Self) {
-        // INVARIANT: As set up here.
-        // SAFETY: By this function's contract. (One by one, or the compiler would clear the hrtimer.)
+        // INVARIANT: The hrtimer is set up for the clock below, and the timer is not armed.
+        // SAFETY: The caller upholds this function's safety contract. (The fields are written one
+        // by one. Writing the whole structure would make the compiler clear the hrtimer.)
         unsafe {
             (&raw mut (*slot).fired).write(AtomicBool::new(false));
             (&raw mut (*slot).clock).write(Cell::new(Clock::Monotonic));
@@ -120,83 +126,86 @@ impl<O: TimerOwner> OwnedTimer<O> {
         }
     }
 
-    /// Has it fire, once, at that time of that clock in nanoseconds: at once if that is over. Whatever it was set to
-    /// before does not count any more. Not under a lock that its function takes.
+    /// Sets the timer to expire once, at this absolute time of this clock in nanoseconds. It
+    /// expires immediately if that time is in the past. A previous setting is cancelled. This waits
+    /// for a running callback, so the caller must not hold a lock that the callback takes.
     pub(crate) fn arm(&self, clock: Clock, at: i64) {
         self.cancel();
         if self.clock.get() != clock {
-            // INVARIANT: It is set up anew.
-            // SAFETY: It stays in its place, was cancelled, and will be again.
+            // INVARIANT: The hrtimer is set up again, for the new clock.
+            // SAFETY: The timer is not moved and was cancelled. It is cancelled again before it is
+            // freed.
             unsafe { set_up(self.timer.get(), clock, O::expired) };
             self.clock.set(clock);
         }
         self.armed.set(true);
-        // SAFETY: It was set up, and is cancelled before it goes, being armed.
+        // SAFETY: The timer was set up. It is armed, so it is cancelled before it is freed.
         unsafe { self.set(at) };
     }
 
-    /// The same by the clock that it has, once it has fired. Nothing if it was cancelled.
+    /// Sets a timer that has fired to a new time of its present clock. Does nothing if the timer
+    /// was cancelled.
     pub(crate) fn rearm(&self, at: i64) {
         if self.armed.get() {
-            // SAFETY: It was set up, and is cancelled before it goes, being armed.
+            // SAFETY: The timer was set up. It is armed, so it is cancelled before it is freed.
             unsafe { self.set(at) };
         }
     }
 
     /// # Safety
     ///
-    /// It was set up, and is armed.
+    /// The timer was set up and is armed.
     #[inline(always)]
     unsafe fn set(&self, at: i64) {
         self.forget();
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { start(self.timer.get(), at) };
     }
 
-    /// What its clock says, in nanoseconds.
+    /// The present time of the timer's clock in nanoseconds.
     #[inline]
     pub(crate) fn now(&self) -> i64 {
         self.clock.get().now()
     }
 
-    /// What it was set to last, once that was over and it has fired.
+    /// The time that the timer was last set to, if it has fired.
     pub(crate) fn fired(&self) -> Option<i64> {
         if !self.fired.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: It was set up, and only `start` changes when it is due.
+        // SAFETY: The timer was set up, and only `start` changes its expiry time.
         Some(unsafe { (*self.timer.get())._softexpires })
     }
 
-    /// It has not fired, from here on.
+    /// Clears the record that the timer has fired.
     pub(crate) fn forget(&self) {
         self.fired.store(false, Ordering::Relaxed);
     }
 
-    /// True if it was set, and not cancelled since.
+    /// True if the timer was set and was not cancelled since.
     #[inline]
     pub(crate) fn is_armed(&self) -> bool {
         self.armed.get()
     }
 
-    /// It does not fire any more, nor has its function still to return. Not under a lock that the function
-    /// takes.
+    /// Cancels the timer and waits for a callback that is running. The caller must not hold a lock
+    /// that the callback takes.
     pub(crate) fn cancel(&self) {
         if self.armed.get() {
-            // SAFETY: It was set up.
+            // SAFETY: The timer was set up.
             unsafe { bindings::hrtimer_cancel(self.timer.get()) };
-            // INVARIANT: Now it is not.
+            // INVARIANT: The hrtimer is no longer queued, and its callback does not run.
             self.armed.set(false);
         }
     }
 
-    /// Notes that the one whose hrtimer that is has fired. Gives it.
+    /// Records that the timer has fired. Returns the `OwnedTimer` that contains the hrtimer.
     ///
     /// # Safety
     ///
-    /// `timer` is that of one; called by its function.
+    /// `timer` is the hrtimer of an `OwnedTimer<O>`. The caller is its callback.
     pub(crate) unsafe fn set_fired(timer: *mut bindings::hrtimer) -> *mut Self {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             let this = kernel::container_of!(timer.cast::<Opaque<_>>(), OwnedTimer<O>, timer);
             (*this).fired.store(true, Ordering::Release);
@@ -205,32 +214,33 @@ impl<O: TimerOwner> OwnedTimer<O> {
     }
 }
 
-/// Something that can be called a little later.
+/// The target of a [`DelayedCall`].
 pub(crate) trait Expire: AlwaysRefCounted + Send + Sync + 'static {
-    /// The time has come. In a hard interrupt.
+    /// The delay has passed. This is called in hard interrupt context.
     fn expire(&self);
 }
 
-/// A timer of its own, to call its target a little later. Dropping it cancels it and waits for its callback.
+/// A timer that calls its target after a short delay. Dropping it cancels the timer and waits for
+/// its callback.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
 pub(crate) struct DelayedCall<T: Expire> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     timer: Opaque<bindings::hrtimer>,
     target: ARef<T>,
 }
 
-// SAFETY: The timer is only handed to functions with locks of their own.
+// SAFETY: The timer is only passed to functions that do their own locking.
 unsafe impl<T: Expire> Send for DelayedCall<T> {}
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl<T: Expire> Sync for DelayedCall<T> {}
 
 impl<T: Expire> DelayedCall<T> {
-    /// One that is not set.
+    /// A timer that is not set.
     pub(crate) fn new(target: &T) -> impl PinInit<Self> + '_ {
         pin_init!(DelayedCall {
-            // SAFETY: `slot` is valid for writes and stays in its place; `drop` cancels the timer.
+            // SAFETY: `slot` is valid for writes and pinned. `drop` cancels the timer.
             timer <- Opaque::ffi_init(|slot| unsafe {
                 set_up(slot, Clock::Monotonic, Self::fire)
             }),
@@ -238,20 +248,21 @@ impl<T: Expire> DelayedCall<T> {
         })
     }
 
-    /// Has it call its target in so many nanoseconds.
+    /// Sets the timer to call its target after `nanos` nanoseconds.
     pub(crate) fn after(self: Pin<&Self>, nanos: i64) {
         let at = Clock::Monotonic.now().saturating_add(nanos);
-        // SAFETY: The timer was set up, and `drop` cancels it.
+        // SAFETY: The timer was set up. `drop` cancels it.
         unsafe { start(self.timer.get(), at) };
     }
 
-    /// The timer's function.
+    /// The callback of the timer.
     ///
     /// # Safety
     ///
-    /// `timer` is that of a `DelayedCall<T>`.
+    /// `timer` is the hrtimer of a live `DelayedCall<T>`.
     unsafe extern "C" fn fire(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: `timer` is the first field of a live `DelayedCall<T>`, whose `drop` waits for us.
+        // SAFETY: `timer` is the first field of a `DelayedCall<T>`, which is alive because its
+        // `drop` waits for this function.
         unsafe { &*timer.cast::<DelayedCall<T>>() }.target.expire();
         bindings::hrtimer_restart::HRTIMER_NORESTART
     }
@@ -260,8 +271,8 @@ impl<T: Expire> DelayedCall<T> {
 #[pinned_drop]
 impl<T: Expire> PinnedDrop for DelayedCall<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Set up in `new`. Not under a lock that `fire` takes: it is dropped in process
-        // context, without a spin lock.
+        // SAFETY: The timer was set up in `new`. It is dropped in process context with no spin lock
+        // held, so no lock that `fire` takes is held.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };
     }
 }

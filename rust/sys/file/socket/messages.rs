@@ -33,7 +33,8 @@ impl Messages {
     /// The queue is locked.
     #[inline]
     unsafe fn count_some(&mut self, queue: *mut bindings::sk_buff_head, most: usize) {
-        // SAFETY: The queue is locked, so the messages in it stay. The first and the last are linked with the queue itself.
+        // SAFETY: The queue is locked, so the messages in it stay. The first and the last are
+        // linked with the queue itself.
         unsafe {
             let mut message = field::QUEUE_NEXT.read(queue);
             while !ptr::eq(message, queue.cast()) {
@@ -74,10 +75,10 @@ impl TriedQueue {
     ///
     /// # Safety
     ///
-    /// `queue` is valid until the value is dropped, messages are only put into it and taken from it under its lock, and
-    /// interrupts are off.
+    /// `queue` is valid until the value is dropped, messages are only put into it and taken from it
+    /// under its lock, and interrupts are off.
     unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Option<Self> {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         let locked = unsafe { generated::kq_spin_trylock(field::QUEUE_LOCK.of(queue).cast_mut()) };
         // Made only if it is locked: it unlocks when it is dropped.
         locked.then(|| TriedQueue(queue))
@@ -159,14 +160,17 @@ impl<'a> Socket<'a> {
         Some(Count::Exactly(count.max(0)))
     }
 
-    /// Bytes in the messages that wait, if it is of a kind whose messages are counted, there are few, and nothing else is
-    /// to be told. Never sleeps, and waits for no lock. Interrupts are off. The file `blocks` if it is not `O_NONBLOCK`.
+    /// Bytes in the messages that wait, if it is of a kind whose messages are counted, there are
+    /// few, and nothing else is to be told. Never sleeps, and waits for no lock. Interrupts are
+    /// off. The file `blocks` if it is not `O_NONBLOCK`.
     pub(crate) fn messages_at_once(&self, blocks: bool) -> Input {
-        /// So many messages are counted in no time, and not more, since interrupts are off meanwhile.
+        /// So many messages are counted in no time, and not more, since interrupts are off
+        /// meanwhile.
         const FEW: usize = 4;
         let sock = self.sock.as_ptr();
         let mut messages = Messages::default();
-        // SAFETY: Valid by the type's invariant, and of the kind that each function takes. Interrupts are off.
+        // SAFETY: Valid by the type's invariant, and of the kind that each function takes.
+        // Interrupts are off.
         unsafe {
             if field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
                 return Input::Other;
@@ -184,13 +188,15 @@ impl<'a> Socket<'a> {
                     };
                     messages.count_some(reader.0, FEW);
                     messages.count_some(queue.0, FEW);
-                    // `udp_poll` drops a datagram whose checksum is wrong, if a read would block then.
+                    // `udp_poll` drops a datagram whose checksum is wrong, if a read would block
+                    // then.
                     let first = reader.first().or_else(|| queue.first());
                     if blocks && first.is_some_and(|first| !generated::kq_skb_is_checked(first)) {
                         return Input::Other;
                     }
                 }
-                // A connection that has not begun or has ended has more to tell, as one that listens has.
+                // A connection that has not begun or has ended has more to tell, as one that
+                // listens has.
                 Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => {
                     return Input::Other;
                 }

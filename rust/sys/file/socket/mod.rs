@@ -103,8 +103,8 @@ mod field {
 /// The operations of the files that are sockets, once one was seen; private to the kernel.
 static OPERATIONS: Atomic<usize> = Atomic::new(0);
 
-/// The wait queue that all of a socket's pollers are in (`sock_poll_wait`), if `file` is one. It lives as long as the
-/// file.
+/// The wait queue that all of a socket's pollers are in (`sock_poll_wait`), if `file` is one. It
+/// lives as long as the file.
 #[inline]
 pub(crate) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> {
     let known = is_known(operations(file));
@@ -190,7 +190,8 @@ impl<'a> Socket<'a> {
     pub(crate) fn of(file: &'a File) -> Option<Self> {
         let operations = operations(file);
         let socket = if is_known(operations) {
-            // SAFETY: The file is valid. The private data of a file with a socket's operations is one.
+            // SAFETY: The file is valid. The private data of a file with a socket's operations is
+            // one.
             unsafe { (*file.as_ptr()).private_data.cast() }
         } else {
             // SAFETY: The file is valid; the result is null for a file that is no socket.
@@ -202,7 +203,7 @@ impl<'a> Socket<'a> {
         }
         // SAFETY: A socket lives as long as its file, and has its `sk` until it is released.
         let sock = NonNull::new(unsafe { (*socket.as_ptr()).sk })?;
-        // SAFETY: As above.
+        // SAFETY: The reason given above applies here too.
         let (family, kind, protocol) = unsafe {
             let sock = sock.as_ptr();
             (
@@ -236,7 +237,7 @@ impl<'a> Socket<'a> {
     }
 
     fn socket_type(&self) -> u16 {
-        // SAFETY: As above.
+        // SAFETY: The reason given above applies here too.
         unsafe { field::TYPE.read(self.sock.as_ptr()) }
     }
 
@@ -259,7 +260,7 @@ impl<'a> Socket<'a> {
         if !self.is_listed() {
             return (false, false);
         }
-        // SAFETY: As above.
+        // SAFETY: The reason given above applies here too.
         let shutdown = unsafe { field::SHUTDOWN.read(self.sock.as_ptr()) };
         (shutdown & RCV_SHUTDOWN != 0, shutdown & SEND_SHUTDOWN != 0)
     }
@@ -269,7 +270,7 @@ impl<'a> Socket<'a> {
         if self.kind != Kind::Unix || self.socket_type() != STREAM || self.is_listening() {
             return true;
         }
-        // SAFETY: As above.
+        // SAFETY: The reason given above applies here too.
         let mark = unsafe { field::RCVLOWAT.read(self.sock.as_ptr()) };
         // For one byte poll(2) knows as well.
         mark <= 1
@@ -279,9 +280,9 @@ impl<'a> Socket<'a> {
             }
     }
 
-    /// Bytes of room, if it is of a kind that poll(2) asks for nothing else, and has as much as it asks for
-    /// (`datagram_poll`; `unix_dgram_poll` of a connection, whose other side has no other sender). Takes no lock, and never
-    /// sleeps.
+    /// Bytes of room, if it is of a kind that poll(2) asks for nothing else, and has as much as it
+    /// asks for (`datagram_poll`; `unix_dgram_poll` of a connection, whose other side has no other
+    /// sender). Takes no lock, and never sleeps.
     pub(crate) fn room_at_once(&self) -> Input {
         let sock = self.sock.as_ptr();
         // SAFETY: Valid by the type's invariant. All are single words.

@@ -40,13 +40,13 @@ impl Stream {
         }
     }
 
-    /// The `struct sock` of `file` if it is of that kind, and its state. What else is read of it means
-    /// something only if it is read after the state.
+    /// The `struct sock` of `file` if it is of that kind, and its state. What else is read of it
+    /// means something only if it is read after the state.
     #[inline(always)]
     fn sock(self, file: &File) -> Option<(*const bindings::sock, u8)> {
-        // SAFETY: The file is valid. If its operations are a socket's, its private data is one, which lives
-        // as long as the file, and has its `sk` until it is released. Family, type and protocol tell of
-        // what kind that is.
+        // SAFETY: The file is valid. If its operations are a socket's, its private data is one,
+        // which lives as long as the file, and has its `sk` until it is released. Family, type and
+        // protocol tell of what kind that is.
         unsafe {
             if !is_known(operations(file)) {
                 return None;
@@ -68,8 +68,8 @@ impl Stream {
         }
     }
 
-    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell: bytes, or
-    /// connections that wait. Takes no lock, and never sleeps.
+    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell:
+    /// bytes, or connections that wait. Takes no lock, and never sleeps.
     #[inline]
     pub(crate) fn input(self, file: &File) -> Input {
         let Some((sk, state)) = self.sock(file) else {
@@ -83,9 +83,10 @@ impl Stream {
             let (readable, plain) = match self {
                 Stream::Unix => (field::UNIX_INQ_LEN.read(sk), true),
                 Stream::Tcp => {
-                    // `tcp_inq`, when there is neither an urgent byte nor an end. (An end that comes just now may
-                    // be counted as a byte; it is told right after that.) Of what has another protocol on top, TLS
-                    // for one, only that knows how much can be read.
+                    // `tcp_inq`, when there is neither an urgent byte nor an end. (An end that
+                    // comes just now may be counted as a byte; it is told right after that.) Of
+                    // what has another protocol on top, TLS for one, only that knows how much can
+                    // be read.
                     let readable = field::TCP_RCV_NXT
                         .read(sk)
                         .wrapping_sub(field::TCP_COPIED_SEQ.read(sk));
@@ -95,8 +96,8 @@ impl Stream {
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
                 return self.input_otherwise(sk, state);
             }
-            // The bytes of a UNIX socket count what was skipped, too: an urgent one. What is left of one that
-            // was read, waits without counting.
+            // The bytes of a UNIX socket count what was skipped, too: an urgent one. What is left
+            // of one that was read, waits without counting.
             let queue = field::RECEIVE_QUEUE.of(sk);
             let waits = || field::QUEUE_NEXT.read(queue).addr() != queue.addr();
             if readable > 0 {
@@ -124,18 +125,20 @@ impl Stream {
     /// `sk` is valid, and of TCP.
     #[inline(always)]
     unsafe fn is_plain(sk: *const bindings::sock) -> bool {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             field::TCP_URG_DATA.read(sk) == 0 && field::TCP_ULP.read(sk) == 0 && !has_own_queue(sk)
         }
     }
 
-    /// [`Stream::input`] of a socket that is not just connected: the connections that wait at one that listens, and
-    /// what is left of a stream that has ended. It is of that kind, and in that state.
+    /// [`Stream::input`] of a socket that is not just connected: the connections that wait at one
+    /// that listens, and what is left of a stream that has ended. It is of that kind, and in that
+    /// state.
     #[inline(never)]
     fn input_otherwise(self, sk: *const bindings::sock, state: u8) -> Input {
-        // SAFETY: Valid, and of the kind that is asked for, as our caller has found; all are single words. (`tcp_inq` reads
-        // several of them, as `tcp_ioctl` does with the socket locked: what comes or is read meanwhile is counted or not.)
+        // SAFETY: Valid, and of the kind that is asked for, as our caller has found; all are single
+        // words. (`tcp_inq` reads several of them, as `tcp_ioctl` does with the socket locked: what
+        // comes or is read meanwhile is counted or not.)
         unsafe {
             if field::ERR.read(sk) != 0 {
                 return Input::Other;
@@ -164,16 +167,17 @@ impl Stream {
         }
     }
 
-    /// How many bytes of room `file` has, if it is of that kind, connected, and has as much as poll(2)
-    /// asks for, or how much there was when it was shut down; `Other` if not. (TCP tells of room only those who were told
-    /// that there is none.) Takes no lock, and never sleeps.
+    /// How many bytes of room `file` has, if it is of that kind, connected, and has as much as
+    /// poll(2) asks for, or how much there was when it was shut down; `Other` if not. (TCP tells of
+    /// room only those who were told that there is none.) Takes no lock, and never sleeps.
     #[inline(always)]
     pub(crate) fn room(self, file: &File) -> Input {
         let Some((sk, state)) = self.sock(file) else {
             return Input::Other;
         };
-        // SAFETY: It is of the kind that is asked for. All are single words; `sk_stream_is_writable` asks
-        // the protocol, which for plain TCP looks at single words as well.
+        // SAFETY: It is of the kind that is asked for. All are single words;
+        // `sk_stream_is_writable` asks the protocol, which for plain TCP looks at single words as
+        // well.
         unsafe {
             if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain(sk)) {
                 return Input::Other;
@@ -205,8 +209,8 @@ impl Stream {
 
 /// What can be told of a socket without a call that may sleep.
 pub(crate) enum Input {
-    /// As many bytes as `SO_RCVLOWAT` asks for, as much room, or as many connections, and no end and no
-    /// error.
+    /// As many bytes as `SO_RCVLOWAT` asks for, as much room, or as many connections, and no end
+    /// and no error.
     Bytes(i64),
     /// That direction has ended without an error. There are so many bytes left, or so much room.
     Ended(i64),
@@ -219,8 +223,8 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// One direction has ended of a socket that is shut down like this, in that state. When poll(2) reports `POLLHUP` is as
-    /// in `tcp_poll` and `unix_poll`.
+    /// One direction has ended of a socket that is shut down like this, in that state. When poll(2)
+    /// reports `POLLHUP` is as in `tcp_poll` and `unix_poll`.
     fn ended(bytes: i64, shutdown: u8, state: u8) -> Self {
         if shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN || state == CLOSE {
             Input::HungUp(bytes)

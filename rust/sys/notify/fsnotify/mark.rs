@@ -23,7 +23,7 @@ struct RawGroup(NonNull<generated::fsnotify_group>);
 // SAFETY: A group has locks of its own.
 unsafe impl Send for RawGroup {}
 
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl Sync for RawGroup {}
 
 impl Drop for RawGroup {
@@ -33,7 +33,8 @@ impl Drop for RawGroup {
     }
 }
 
-/// The group that all marks of one user with one kind of target belong to. Made with the first of them.
+/// The group that all marks of one user with one kind of target belong to. Made with the first of
+/// them.
 #[pin_data]
 pub(crate) struct Group<T: Notify> {
     #[pin]
@@ -49,7 +50,7 @@ pub(crate) struct Group<T: Notify> {
 #[pin_data]
 #[repr(C)]
 struct Node<T: Notify> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // The first field, so that a pointer to it is also a pointer to the structure.
     mark: Opaque<generated::fsnotify_mark>,
     /// What it is on, if it is told of that.
     inode: Option<NonNull<bindings::inode>>,
@@ -63,12 +64,13 @@ pub(crate) struct Mark<T: Notify>(NonNull<Node<T>>);
 // SAFETY: A mark has locks of its own; the target is `Send + Sync`.
 unsafe impl<T: Notify> Send for Mark<T> {}
 
-// SAFETY: As above.
+// SAFETY: The reason given above applies here too.
 unsafe impl<T: Notify> Sync for Mark<T> {}
 
 impl<T: Notify> Group<T> {
     const OPS: &'static generated::fsnotify_ops = &generated::fsnotify_ops {
-        // Used for everything if it is there. The other is for inodes only, and is not told by what an event was made.
+        // Used for everything if it is there. The other is for inodes only, and is not told by what
+        // an event was made.
         handle_event: match T::ABOUT {
             About::Mounts => Some(Node::<T>::handle_mount),
             About::Inode => Some(Node::<T>::handle_inode),
@@ -137,7 +139,7 @@ impl Object {
 
     /// The current task's mount namespace, which it keeps.
     pub(super) fn current_mounts() -> Result<Self> {
-        // SAFETY: No preconditions.
+        // SAFETY: The function has no preconditions.
         NonNull::new(unsafe { generated::kq_current_mount_ns() })
             .map(Object::Mounts)
             .ok_or(EINVAL)
@@ -158,7 +160,7 @@ impl<T: Notify> Node<T> {
         _name: *const bindings::qstr,
         _cookie: u32,
     ) -> c_int {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe { Self::tell(mark, events, inode, false) };
         0
     }
@@ -185,8 +187,8 @@ impl<T: Notify> Node<T> {
         };
         let look = about.map_or_else(InodeLook::default, |inode| InodeLook {
             address: inode.as_ptr().addr(),
-            // SAFETY: The target is there, so the mark's inode is valid by the type's invariant; the other one is
-            // by this function's contract.
+            // SAFETY: The target is there, so the mark's inode is valid by the type's invariant;
+            // the other one is by this function's contract.
             state: unsafe { state_of(inode) },
             sets,
         });
@@ -208,9 +210,10 @@ impl<T: Notify> Node<T> {
         _cookie: u32,
         iter: *mut generated::fsnotify_iter_info,
     ) -> c_int {
-        // What is done by a descriptor is told with its path, and what notify_change() does with the name alone.
+        // What is done by a descriptor is told with its path, and what notify_change() does with
+        // the name alone.
         let sets = data_type == generated::fsnotify_data_type_FSNOTIFY_EVENT_DENTRY as c_int;
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             let mark = generated::kq_fsnotify_inode_mark(iter);
             if !mark.is_null() {
@@ -235,7 +238,7 @@ impl<T: Notify> Node<T> {
         _cookie: u32,
         iter: *mut generated::fsnotify_iter_info,
     ) -> c_int {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             let mark = generated::kq_fsnotify_mount_mark(iter);
             if !mark.is_null() {
@@ -251,7 +254,7 @@ impl<T: Notify> Node<T> {
     ///
     /// `mark` is that of a leaked box of `Node<T>`.
     unsafe extern "C" fn free(mark: *mut generated::fsnotify_mark) {
-        // SAFETY: By this function's contract.
+        // SAFETY: The caller upholds this function's safety contract.
         drop(unsafe { KBox::from_raw(mark.cast::<Node<T>>()) });
         // `wait_until_freed` may go on from here.
         T::marks().0.fetch_sub(1, ordering::Release);
@@ -272,7 +275,8 @@ impl<T: Notify> Mark<T> {
 
     /// # Safety
     ///
-    /// The object is valid; if the target is told of it and it is an inode, it is until the mark is dropped.
+    /// The object is valid; if the target is told of it and it is an inode, it is until the mark is
+    /// dropped.
     pub(super) unsafe fn add(
         group: &Group<T>,
         on: Object,
@@ -305,7 +309,8 @@ impl<T: Notify> Mark<T> {
             Ok(Mark(unsafe { NonNull::new_unchecked(raw) }))
         })?;
         let (object, kind) = on.raw();
-        // SAFETY: The mark is initialised; the object is valid by this function's contract, the type is its.
+        // SAFETY: The mark is initialised; the object is valid by this function's contract, the
+        // type is its.
         to_result(unsafe { generated::fsnotify_add_mark(this.raw(), object, kind, 0) })?;
         Ok(this)
     }
@@ -320,8 +325,8 @@ impl<T: Notify> Mark<T> {
         unsafe { generated::fsnotify_modify_mark_mask(self.raw(), events, !events) };
     }
 
-    /// False if the object has ended: the kernel then has taken the mark off it, before another one can be in its
-    /// place.
+    /// False if the object has ended: the kernel then has taken the mark off it, before another one
+    /// can be in its place.
     pub(super) fn is_attached(&self) -> bool {
         // SAFETY: We own a reference.
         unsafe { generated::kq_fsnotify_mark_is_attached(self.raw()) }
@@ -335,8 +340,8 @@ impl<T: Notify> Drop for Mark<T> {
         // Waits for a call that is running; later ones find nobody.
         let target = this.target.lock().take();
         drop(target);
-        // SAFETY: We own a reference; the group is that of the mark, which has one to it. (Destroying one that could
-        // not be added does nothing.)
+        // SAFETY: We own a reference; the group is that of the mark, which has one to it.
+        // (Destroying one that could not be added does nothing.)
         unsafe {
             generated::fsnotify_destroy_mark(self.raw(), (*self.raw()).group);
             generated::fsnotify_put_mark(self.raw());

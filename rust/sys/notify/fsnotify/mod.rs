@@ -2,12 +2,14 @@
 
 //! fsnotify: hearing of what happens to an inode, or to a mount namespace.
 //!
-//! A [`Mark`] has its target told of the events in its mask. There may be several on one object; how many
-//! one user may have is for the caller to see to, since who changes the object pays for
-//! each. What may have any number of watchers has one mark for all of a user's ([`Share`]).
+//! A [`Mark`] has its target told of the events in its mask. There may be several on one object;
+//! the caller limits the number of marks of one user, since the task that changes the object pays
+//! for each mark. An object that may have any number of watchers has one mark for all watchers of a
+//! user ([`Share`]).
 //!
-//! Each user has a [`Group`] of each kind, so that none waits for another one's lock. A mark is freed some time
-//! after it was destroyed, by a worker of the kernel; [`wait_until_freed`] waits for that when the module goes.
+//! Each user has a [`Group`] of each kind, so that none waits for another one's lock. A mark is
+//! freed some time after it was destroyed, by a worker of the kernel; [`wait_until_freed`] waits
+//! for that when the module goes.
 //!
 //! # Context
 //!
@@ -83,8 +85,8 @@ pub(crate) enum About {
 pub(crate) struct InodeLook {
     pub(crate) address: usize,
     pub(crate) state: InodeState,
-    /// The event tells of attributes that are set, the size and the times among them, and not of reading or writing by a
-    /// descriptor. (Only known of the inode that the mark is on.)
+    /// The event tells of attributes that are set, the size and the times among them, and not of
+    /// reading or writing by a descriptor. (Only known of the inode that the mark is on.)
     pub(crate) sets: bool,
 }
 
@@ -122,7 +124,7 @@ pub(crate) fn wait_until_freed(marks: &MarkCount) {
         fsleep(Delta::from_millis(1));
     }
     // The worker that freed the last one may still be in our function.
-    // SAFETY: As above.
+    // SAFETY: The reason given above applies here too.
     unsafe { generated::fsnotify_wait_marks_destroyed() };
 }
 
@@ -145,7 +147,7 @@ pub(crate) fn address_of_mounts() -> Result<usize> {
 /// `inode` is valid.
 unsafe fn state_of(inode: NonNull<bindings::inode>) -> InodeState {
     let mut look = generated::kq_inode_look::default();
-    // SAFETY: By this function's contract.
+    // SAFETY: The caller upholds this function's safety contract.
     unsafe { generated::kq_inode_look(inode.as_ptr(), &raw mut look) };
     InodeState {
         size: look.size,
@@ -160,8 +162,9 @@ pub(crate) fn state(file: &File) -> InodeState {
     unsafe { state_of(inode_of(file)) }
 }
 
-/// True when `file` is one that has a place in a file system that is mounted: no socket, and nothing anonymous. Of
-/// those fsnotify is not told what is done through the descriptor that made them.
+/// True when `file` is one that has a place in a file system that is mounted: no socket, and
+/// nothing anonymous. Of those fsnotify is not told what is done through the descriptor that made
+/// them.
 pub(crate) fn has_place(file: &File) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_has_place(file.as_ptr()) }

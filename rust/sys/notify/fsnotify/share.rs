@@ -21,7 +21,8 @@ use kernel::{
 pub(crate) struct Shares<T: Notify> {
     #[pin]
     group: Group<T>,
-    /// By the object's address. One of an object that has ended may be left until another one is there.
+    /// By the object's address. One of an object that has ended may be left until another one is
+    /// there.
     #[pin]
     marks: Mutex<RBTree<usize, Shared<T>>>,
 }
@@ -55,8 +56,8 @@ impl<T: Notify> Shares<T> {
 }
 
 impl<T: Notify, S: Sharing<T>> Share<T, S> {
-    /// A part in the mark on the folder that `file` is in now, which is told of `events` in it. `new` makes the target
-    /// if there is no such mark.
+    /// A part in the mark on the folder that `file` is in now, which is told of `events` in it.
+    /// `new` makes the target if there is no such mark.
     ///
     /// # Errors
     ///
@@ -67,7 +68,8 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
         events: u32,
         new: impl FnOnce() -> Result<Arc<T>>,
     ) -> Result<Self> {
-        // SAFETY: The file has its name; the folder is kept by the reference. The mark is not told of the folder.
+        // SAFETY: The file has its name; the folder is kept by the reference. The mark is not told
+        // of the folder.
         unsafe {
             let folder = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
             let result = NonNull::new((*folder).d_inode)
@@ -113,7 +115,7 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
             _ => {
                 let target = new()?;
                 let shared = Shared {
-                    // SAFETY: By this function's contract.
+                    // SAFETY: The caller upholds this function's safety contract.
                     mark: unsafe { Mark::add(&shares.group, object, events, &target)? },
                     target: target.clone(),
                     shares: 1,
