@@ -9,7 +9,7 @@
 //! context but NMI.
 //!
 //!  ```ignore
-//!  let cache = Slab::<Object>::new(c"kqueue_object")?;
+//!  let cache = Slab::<Object>::new(c"example_object")?;
 //!  let object = cache.alloc(Memory::Wait, || Object::new())?;
 //!  // SAFETY: The object came from `alloc`, and nothing uses it afterwards.
 //!  unsafe { slab::free(object) };
