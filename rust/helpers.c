@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The kernel's macros and inline functions that Rust cannot call. A function
- * here is one expression of the kernel's; whatever decides is in Rust.
+ * Wrappers for macros and inline functions of the kernel, which Rust cannot call directly. Each
+ * function evaluates one expression of the kernel. All decisions are made in Rust.
  */
 #include <linux/capability.h>
 #include <linux/compat.h>
@@ -49,7 +49,7 @@
 
 static_assert(KQ_SYMBOL_LEN >= KSYM_SYMBOL_LEN);
 
-/* What rust/hook takes the fields of enum kq_offset for */
+/* The types that rust/sys assumes for the fields of enum kq_offset */
 #define KQ_FIELD_IS(type, structure, field) \
 	static_assert(__same_type(typeof_member(struct structure, field), type))
 KQ_FIELD_IS(struct sock *, socket, sk);
@@ -88,16 +88,16 @@ KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
 KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
-/* What rust/sys/file/socket/ has copied by hand */
+/* Constants that rust/sys/file/socket/ repeats */
 static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_CLOSE_WAIT == 8 && TCP_LISTEN == 10);
 static_assert(RCV_SHUTDOWN == 1 && SEND_SHUTDOWN == 2 && TCP_URG_VALID == 0x0100);
 static_assert(SOCK_STREAM == 1 && SOCK_DGRAM == 2 && SOCK_RAW == 3 && SOCK_SEQPACKET == 5);
 static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10 && AF_NETLINK == 16 && AF_PACKET == 17);
 static_assert(IPPROTO_ICMP == 1 && IPPROTO_TCP == 6 && IPPROTO_UDP == 17 && IPPROTO_ICMPV6 == 58);
 static_assert(IPPROTO_MPTCP == 262);
-/* and rust/sys/file/pipe.rs */
+/* Constants that rust/sys/file/pipe.rs repeats */
 static_assert(S_IFMT == 0170000 && S_IFIFO == 0010000);
-/* What rust/hook has called at the kernel's tracepoints and functions */
+/* The types of the tracepoint callbacks, and of the functions that are probed */
 #define KQ_TRACEPOINT_CALLS(name, probe) \
 	static_assert(__same_type(check_trace_callback_type_##name, void (probe)))
 KQ_TRACEPOINT_CALLS(sched_process_fork, kq_fork_probe);
@@ -112,19 +112,21 @@ MODULE_VERSION(__stringify(KQUEUE_VERSION));
 
 unsigned int kq_calloutmax = 65536;
 module_param_named(calloutmax, kq_calloutmax, uint, 0644);
-MODULE_PARM_DESC(calloutmax, "most timers in the system (65536)");
+MODULE_PARM_DESC(calloutmax, "maximum number of timers in the system (default 65536)");
 
 unsigned int kq_max_user_timers = 4096;
 module_param_named(max_user_timers, kq_max_user_timers, uint, 0644);
-MODULE_PARM_DESC(max_user_timers, "most timers of one user's kqueues (4096)");
+MODULE_PARM_DESC(max_user_timers, "maximum number of timers of one user (default 4096)");
 
 unsigned int kq_max_user_knotes;
 module_param_named(max_user_knotes, kq_max_user_knotes, uint, 0644);
-MODULE_PARM_DESC(max_user_knotes, "most knotes of one user's kqueues (what fits in 4% of memory)");
+MODULE_PARM_DESC(max_user_knotes,
+		 "maximum number of knotes of one user (default: as many as fit in 4% of memory)");
 
 unsigned int kq_max_object_watches = 128;
 module_param_named(max_object_watches, kq_max_object_watches, uint, 0644);
-MODULE_PARM_DESC(max_object_watches, "most watches that one user has of a file, a process, ... (128)");
+MODULE_PARM_DESC(max_object_watches,
+		 "maximum number of watches of one user on one object (default 128)");
 
 u64 kq_total_memory(void)
 {
@@ -193,7 +195,7 @@ struct pid *kq_process_tracer(struct task_struct *leader)
 	return READ_ONCE(leader->ptrace) ? task_tgid(rcu_dereference_raw(leader->parent)) : NULL;
 }
 
-/* As for poll(2) of a pidfd */
+/* The condition of pidfd_poll() */
 bool kq_task_has_exited(struct task_struct *task)
 {
 	return READ_ONCE(task->exit_state) && !delay_group_leader(task);
@@ -283,8 +285,8 @@ unsigned long kq_file_count(struct file *file)
 }
 
 /*
- * data_race(READ_ONCE()) here, as in rust/sys/memory/field.rs: a word whose owner
- * changes it by a plain read-modify-write, under a lock that is not taken.
+ * The functions below use data_race(READ_ONCE()), as rust/sys/memory/field.rs does. The owner of
+ * such a word changes it by a plain read-modify-write under a lock that the reader does not take.
  */
 s64 kq_inode_size(struct inode *inode)
 {
@@ -490,7 +492,7 @@ int kq_copy_events_to_user_nofault(u64 __user *to, const u64 *from, unsigned int
 	if (!user_write_access_begin(to, (size_t)events * 4 * sizeof(*to)))
 		goto out;
 	for (; from != end; from += 4, to += 4) {
-		/* Or the compiler keeps a pointer for each word. */
+		/* Otherwise the compiler keeps one pointer for each word. */
 		OPTIMIZER_HIDE_VAR(to);
 		KQ_PUT_FOUR(from, to, fault);
 	}
@@ -529,7 +531,7 @@ u32 kq_sock_receive_queue_len(struct sock *sk)
 	return skb_queue_len_lockless(&sk->sk_receive_queue);
 }
 
-/* Without the socket's lock: what comes or is read meanwhile is counted or not */
+/* Called without the socket lock. Data that arrives or is read meanwhile may or may not count. */
 int kq_sock_tcp_inq(struct sock *sk)
 {
 	return data_race(tcp_inq(sk));
@@ -550,7 +552,7 @@ bool kq_sock_stream_is_writable(struct sock *sk)
 	return sk_stream_is_writeable(sk);
 }
 
-/* unix_writable() */
+/* The condition of unix_writable() */
 bool kq_sock_unix_is_writable(struct sock *sk)
 {
 	return (refcount_read(&sk->sk_wmem_alloc) << 2) <= READ_ONCE(sk->sk_sndbuf);

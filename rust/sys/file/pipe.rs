@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a pipe or FIFO holds and has room for, and how far it was written.
+//! The contents, the free space and the write position of a pipe or FIFO.
 //!
-//! Head and tail, sizes and the numbers of readers and writers are single words, read as
-//! `pipe_poll` and `pipe_writable` read them, without a lock. The ring itself is replaced under the
-//! lock of the reader's queue (`pipe_resize_ring`), so what is in its slots is read under that. Who
-//! fills and empties them has the pipe's mutex only: the numbers may be from before that or after
-//! it.
+//! The head and the tail of the ring, its sizes, and the numbers of readers and writers are single
+//! words. They are read without a lock, as `pipe_poll` and `pipe_writable` do. The ring itself is
+//! replaced under the lock of the readers' wait queue (`pipe_resize_ring`), so its slots are read
+//! under that lock. Tasks that fill and empty the slots hold only the pipe's mutex. The contents of
+//! a slot may therefore be from before or after such a change.
+//!
+//! Nothing in this file sleeps. [`Pipe::readable_at_once`] and [`Pipe::progress`] may be called
+//! under locks that a wake-up takes.
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
@@ -26,7 +29,8 @@ use kernel::{
     }, //
 };
 
-/// What is read of pipes without a call. The C compiler checks the types (`rust/helpers.c`).
+/// The fields of pipes that are read directly. The C compiler checks their types
+/// (`rust/helpers.c`).
 mod field {
     use crate::{generated::*, sys::memory::field::Field};
     use kernel::bindings::{pipe_inode_info, spinlock_t};
@@ -44,7 +48,7 @@ mod field {
     pub(super) const BUFFERS: Field<*const u8> = Field::at(kq_offset_KQ_PIPE_BUFS);
     pub(super) const BUFFER_OFFSET: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_OFFSET);
     pub(super) const BUFFER_LEN: Field<u32> = Field::at(kq_offset_KQ_PIPE_BUF_LEN);
-    /// From one buffer to the next.
+    /// The distance between two buffers.
     pub(super) const BUFFER_SIZE: usize = kq_offset_KQ_PIPE_BUF_SIZE as usize;
 }
 
@@ -54,24 +58,24 @@ pub(crate) const NOT_FULL: u32 = 0;
 const S_IFMT: u16 = 0o170000;
 const S_IFIFO: u16 = 0o010000;
 
-/// The address of the function that pipes and FIFOs are polled with (`pipe_poll`), once an
-/// anonymous pipe was seen; no address until then. All files of `pipefs` have it (`get_pipe_inode`,
-/// `create_pipe_files`), and nothing replaces it. The function itself takes the private data of its
-/// file for a pipe: the data was set before the file was opened (`create_pipe_files`, `fifo_open`),
-/// and the file has a reference to the pipe.
+/// The address of the `->poll` function of pipes and FIFOs (`pipe_poll`), once an anonymous pipe
+/// was found; an impossible address until then. All files of `pipefs` have this function
+/// (`get_pipe_inode`, `create_pipe_files`), and nothing replaces it. `pipe_poll` itself takes the
+/// private data of its file for a pipe. The private data was set before the file was opened
+/// (`create_pipe_files`, `fifo_open`), and the file holds a reference to the pipe.
 static POLL: Atomic<usize> = Atomic::new(usize::MAX);
 
-/// A pipe or FIFO, by one of its files.
+/// A pipe or FIFO, found through one of its files.
 ///
 /// # Invariants
 ///
-/// Valid, as its file is.
+/// The pipe is valid as long as its file, which is borrowed for `'a`.
 pub(crate) struct Pipe<'a> {
     pipe: NonNull<bindings::pipe_inode_info>,
     _file: PhantomData<&'a File>,
 }
 
-/// Head and tail of the ring. In memory the head comes first.
+/// Splits the word that holds the head and the tail of the ring. The head has the lower address.
 #[inline]
 fn ends(head_tail: usize) -> (u32, u32) {
     let (low, high) = (head_tail as u32, (head_tail >> 32) as u32);
@@ -83,28 +87,29 @@ fn ends(head_tail: usize) -> (u32, u32) {
 }
 
 impl<'a> Pipe<'a> {
-    /// The pipe of `file`, if it is one.
+    /// The pipe of `file`, if it is a pipe or FIFO.
     #[inline(always)]
     pub(crate) fn of(file: &'a File) -> Option<Self> {
-        // SAFETY: Valid, and read at once.
+        // SAFETY: The static is valid, and one volatile load reads it.
         let known = unsafe { POLL.as_ptr().read_volatile() };
         if poll_address(file) != known {
             return Self::identify(file);
         }
-        // SAFETY: The file is valid. It is polled as a pipe: see `POLL`.
+        // SAFETY: The file is valid. It is polled by `pipe_poll`, so its private data is a pipe
+        // (see `POLL`).
         let pipe = unsafe { (*file.as_ptr()).private_data }.cast();
-        // INVARIANT: As just said.
+        // INVARIANT: The private data is the pipe of the file.
         Some(Pipe {
             pipe: NonNull::new(pipe)?,
             _file: PhantomData,
         })
     }
 
-    /// The same for a file that is not known to be polled as a pipe.
+    /// Determines whether a file is a pipe if its `->poll` function is not known to be `pipe_poll`.
     #[cold]
     fn identify(file: &'a File) -> Option<Self> {
-        // SAFETY: The file is valid, and so is its inode. What a FIFO's inode has there is a pipe,
-        // and lives as long as a file that has it as its own.
+        // SAFETY: The file and its inode are valid. `i_pipe` of a FIFO's inode is a pipe, which
+        // lives as long as a file that has it as its private data.
         let (pipe, is_anonymous) = unsafe {
             let file = file.as_ptr();
             let inode = (*file).f_inode;
@@ -118,7 +123,7 @@ impl<'a> Pipe<'a> {
         if is_anonymous {
             POLL.store(poll_address(file), Relaxed);
         }
-        // INVARIANT: As above.
+        // INVARIANT: The private data is the pipe of the file.
         Some(Pipe {
             pipe,
             _file: PhantomData,
@@ -127,43 +132,46 @@ impl<'a> Pipe<'a> {
 
     #[inline]
     fn read<T: Copy>(&self, field: Field<T>) -> T {
-        // SAFETY: Valid by the type's invariant; of the structure's fields in this file only.
+        // SAFETY: The type's invariant guarantees that the pipe is valid. Only fields of this
+        // structure are passed.
         unsafe { field.read(self.pipe.as_ptr()) }
     }
 
-    /// How many slots are in use.
+    /// The number of slots in use.
     #[inline]
     fn used(&self) -> u32 {
         let (head, tail) = ends(self.read(field::HEAD_TAIL));
         head.wrapping_sub(tail)
     }
 
-    /// True if there is nothing in it.
+    /// True if the pipe is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.used() == 0
     }
 
-    /// True if somebody has it open for writing.
+    /// True if the pipe has a writer.
     #[inline]
     pub(crate) fn has_writer(&self) -> bool {
         self.read(field::WRITERS) != 0
     }
 
-    /// True if there was a writer since `file`, which is of this pipe, was opened to read. If there
-    /// is none by now, the pipe has ended for the reader, as `pipe_poll` says.
+    /// True if the pipe had a writer since `file`, which belongs to this pipe, was opened for
+    /// reading. If it has no writer now, the reader is at the end of the stream, as in `pipe_poll`.
     pub(crate) fn had_writer(&self, file: &File) -> bool {
-        // SAFETY: The file is valid; a pipe's has this from its opening on (`fifo_open`).
+        // SAFETY: The file is valid. A file of a pipe has this field from its opening on
+        // (`fifo_open`).
         let opened_at = unsafe { field::FILE_PIPE.read(file.as_ptr()) };
         opened_at != self.read(field::WRITER_COUNTER).into()
     }
 
-    /// True if somebody has it open for reading.
+    /// True if the pipe has a reader.
     #[inline]
     pub(crate) fn has_reader(&self) -> bool {
         self.read(field::READERS) != 0
     }
 
-    /// Bytes of room in the pipe, in whole buffers; none if nobody will read it.
+    /// The free space of the pipe in bytes, counting whole buffers only; 0 if the pipe has no
+    /// reader.
     #[inline]
     pub(crate) fn writable(&self) -> i64 {
         if !self.has_reader() {
@@ -172,18 +180,20 @@ impl<'a> Pipe<'a> {
         i64::from(self.read(field::MAX_USAGE).saturating_sub(self.used())) * PAGE_SIZE as i64
     }
 
-    /// The lock of its reader's queue. While it is held the ring is not replaced. (Who reads or
-    /// writes holds the mutex, over page faults.)
+    /// The lock of the readers' wait queue, under which the ring is not replaced. (Readers and
+    /// writers hold the mutex instead, even during page faults.)
     #[inline]
     fn lock(&self) -> *mut bindings::spinlock_t {
-        // SAFETY: Valid by the type's invariant.
+        // SAFETY: The type's invariant guarantees that the pipe is valid.
         unsafe { field::LOCK.of(self.pipe.as_ptr()) }.cast_mut()
     }
 
-    /// Bytes in the pipe. There may be none in its slots, while one is being filled or emptied.
+    /// The number of bytes in the pipe. It may be 0 although slots are in use, while a slot is
+    /// being filled or emptied.
     pub(crate) fn readable(&self) -> i64 {
         let lock = self.lock();
-        // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
+        // SAFETY: The type's invariant guarantees that the pipe is valid. The lock is released with
+        // the flags of its acquisition, and the calls in between run under the lock.
         unsafe {
             let flags = IrqSave::lock(lock);
             let bytes = self.count();
@@ -192,12 +202,13 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// The same, but never waits: `None` if the lock is not free, or if it takes long to count. May
-    /// be called with a lock held that a wake-up takes; if interrupts are off then, to say so is
-    /// faster. `None` as well if it is full, since what is to be known of it then takes longer.
+    /// The number of bytes in the pipe, without waiting. `None` if the lock is not free, or if
+    /// there are many slots to count. `None` also if the pipe is full, because the caller then
+    /// needs the write position as well. May be called under a lock that a wake-up takes.
+    /// `interrupts_off` says that interrupts are disabled, which makes the call faster.
     #[inline(always)]
     pub(crate) fn readable_at_once(&self, interrupts_off: bool) -> Option<i64> {
-        /// That many slots are counted in no time.
+        /// The maximum number of slots to count.
         const FEW: u32 = 32;
         match self.used() {
             0 => return Some(0),
@@ -223,7 +234,7 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// How much there is.
+    /// The number of bytes in the slots.
     ///
     /// # Safety
     ///
@@ -234,7 +245,7 @@ impl<'a> Pipe<'a> {
         let mut bytes = 0;
         let mut slot = tail;
         while slot != head {
-            // SAFETY: By this function's contract; valid.
+            // SAFETY: The caller holds the lock, so the buffers are valid.
             bytes += i64::from(unsafe { field::BUFFER_LEN.read(self.buffer(slot)) });
             slot = slot.wrapping_add(1);
         }
@@ -243,29 +254,32 @@ impl<'a> Pipe<'a> {
 
     /// # Safety
     ///
-    /// The lock is held while the result is used.
+    /// The lock is held as long as the result is used.
     #[inline]
     unsafe fn buffer(&self, slot: u32) -> *const u8 {
         let mask = self.read(field::RING_SIZE).wrapping_sub(1);
         let number = (slot & mask) as usize;
-        // SAFETY: The ring stays, by this function's contract. Its size is a power of two, so this
-        // is the number of one of its slots.
+        // SAFETY: The caller holds the lock, so the ring is not replaced. Its size is a power of
+        // two, so the masked number is that of one of its slots.
         unsafe {
             self.read(field::BUFFERS)
                 .byte_add(number * field::BUFFER_SIZE)
         }
     }
 
-    /// How far it is written, if it is full: then, and only then, a writer may wait in the middle
-    /// of a write, and tells nobody what it adds. 0 if it is not full, which no other mark is.
+    /// The write position of a full pipe, or [`NOT_FULL`], which is 0, if the pipe is not full.
+    /// Only while a pipe is full, a writer may be waiting in the middle of a write, and it does not
+    /// wake the readers for what it adds.
     ///
-    /// The writer fills new slots, or the rest of the last one before it waits.
+    /// The position changes with each addition, because the writer fills new slots, or the rest of
+    /// the last slot before it waits.
     pub(crate) fn mark(&self) -> u32 {
         if self.used() < self.read(field::MAX_USAGE) {
             return NOT_FULL;
         }
         let lock = self.lock();
-        // SAFETY: Valid by the type's invariant. It is held, and given back as it was taken.
+        // SAFETY: The type's invariant guarantees that the pipe is valid. The lock is released with
+        // the flags of its acquisition, and the calls in between run under the lock.
         unsafe {
             let flags = IrqSave::lock(lock);
             let mark = self.full_mark();
@@ -278,14 +292,15 @@ impl<'a> Pipe<'a> {
     ///
     /// The lock is held.
     unsafe fn full_mark(&self) -> u32 {
-        /// Few slots have as much as that.
+        /// The binary logarithm of a size that few slots exceed.
         const SLOT: u32 = 13;
         let (head, tail) = ends(self.read(field::HEAD_TAIL));
         if head.wrapping_sub(tail) < self.read(field::MAX_USAGE) {
             return NOT_FULL;
         }
-        // SAFETY: By this function's contract. Reading moves the offset on and shortens the rest by
-        // as much: what is seen in between looks like more, at worst.
+        // SAFETY: The caller holds the lock, so the buffer is valid. A read advances the offset and
+        // shortens the length by the same amount. A value from between these two stores can only
+        // look like an addition.
         let last = unsafe {
             let buffer = self.buffer(head.wrapping_sub(1));
             field::BUFFER_OFFSET
@@ -295,18 +310,18 @@ impl<'a> Pipe<'a> {
         (head.wrapping_shl(SLOT) ^ last).wrapping_shl(1) | 1
     }
 
-    /// What has become of it since its reader was told, when it had the mark `told`. Interrupts are
-    /// off.
+    /// The change since the reader was notified, when the pipe had the mark `told`. Interrupts are
+    /// disabled.
     pub(crate) fn progress(&self, told: u32) -> Progress {
         match self.used() {
             0 => return Progress::Empty,
-            // A writer that does not wait tells what it has written.
+            // A writer that does not wait wakes the readers for what it has written.
             used if used < self.read(field::MAX_USAGE) => return Progress::None,
             _ => {}
         }
         let lock = self.lock();
-        // SAFETY: Valid by the type's invariant. It is held, if it is free, and given back as it
-        // was taken.
+        // SAFETY: The type's invariant guarantees that the pipe is valid. The mark is read only if
+        // the lock was acquired, and the lock is released afterwards.
         let mark = unsafe {
             if !generated::kq_spin_trylock(lock) {
                 return Progress::None;
@@ -323,11 +338,11 @@ impl<'a> Pipe<'a> {
     }
 }
 
-/// What has become of a pipe whose reader was told of what was in it.
+/// The change of a pipe since its reader was notified of its contents.
 pub(crate) enum Progress {
-    /// It was read. What is written now, its writer tells of.
+    /// The pipe was emptied. A writer wakes the readers for what it writes now.
     Empty,
-    /// Nothing was added, as far as one can see.
+    /// Nothing was added, as far as can be determined.
     None,
     More,
 }

@@ -65,7 +65,7 @@ impl Erased {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and what the initialiser fails with.
+    /// `ENOMEM`, and the errors of the initialiser.
     pub(crate) fn new<T: Send + Sync + 'static, E>(
         value: impl PinInit<T, E>,
         flags: kernel::alloc::Flags,

@@ -178,7 +178,7 @@ impl<P: Probe> Presence<P> {
     ///
     /// # Errors
     ///
-    /// What registering fails with.
+    /// The errors of [`Probe::register`].
     pub(crate) fn acquire(&self) -> Result {
         if self.acquire_ready().is_some() {
             return Ok(());
@@ -292,7 +292,7 @@ impl<P: Watched> Hook<P> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and what registering fails with.
+    /// `ENOMEM`, and the errors of [`Probe::register`].
     pub(crate) fn watch(
         self: &Arc<Self>,
         object: usize,

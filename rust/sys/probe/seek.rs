@@ -65,7 +65,7 @@ impl<T: Seek> SeekHooks<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, and what registering the probe fails with.
+    /// `ENOMEM`, and the errors of the registration of the probe.
     pub(crate) fn watch(&self, file: &File, target: &Arc<T>) -> Result<Watch<SeekProbe<T>>> {
         let hook = if contents::has_locked_offset(file) {
             &self.locked

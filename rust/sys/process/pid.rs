@@ -14,9 +14,9 @@
 //!
 //! | Call | Context |
 //! |---|---|
-//! | `Forks::forked` | the forking task, before the child runs, no locks |
-//! | `Execs::executed` | the task, under the watches' spin lock |
-//! | `Signals::signalled` | the sender, maybe an interrupt, under siglock and the watches' spin lock |
+//! | `Forks::forked` | the forking task, before the child runs, with no locks held |
+//! | `Execs::executed` | the executing task, under the spin lock of the watches |
+//! | `Signals::signalled` | the sender or an interrupt, under siglock and the watches' lock |
 //!
 //! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
 //! [`include/trace/events/sched.h`](srctree/include/trace/events/sched.h),

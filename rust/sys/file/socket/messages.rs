@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The messages that wait in a socket's queues.
+//! The messages in the receive queues of a socket.
 
 use super::field;
 use super::{has_own_queue, stream::Input, Count, Kind, Socket, ESTABLISHED, STREAM};
@@ -8,17 +8,18 @@ use crate::{generated, sys::lock::irqlock::IrqSave};
 use core::ptr;
 use kernel::{bindings, ffi::c_ulong, sync::lock::Backend};
 
-/// The messages that wait in a queue, or two, as far as they were counted.
+/// The messages of one or two queues, as far as they were counted.
 #[derive(Default)]
 struct Messages {
     count: usize,
     bytes: i64,
-    /// There are more.
+    /// True if there are more messages than were counted.
     more: bool,
 }
 
 impl Messages {
-    /// No more are counted: a stranger chooses how many there are, and each is a cache miss.
+    /// The maximum number of messages to count. A remote peer determines how many there are, and
+    /// each one costs a cache miss.
     const MOST: usize = 32;
 
     fn count(&mut self, queue: &Queue) {
@@ -26,15 +27,15 @@ impl Messages {
         unsafe { self.count_some(queue.queue, Self::MOST) };
     }
 
-    /// Goes on until there are `most`.
+    /// Counts further messages until `most` are counted in total.
     ///
     /// # Safety
     ///
     /// The queue is locked.
     #[inline]
     unsafe fn count_some(&mut self, queue: *mut bindings::sk_buff_head, most: usize) {
-        // SAFETY: The queue is locked, so the messages in it stay. The first and the last are
-        // linked with the queue itself.
+        // SAFETY: The queue is locked, so its messages are not freed. The first and the last
+        // message are linked with the head of the queue.
         unsafe {
             let mut message = field::QUEUE_NEXT.read(queue);
             while !ptr::eq(message, queue.cast()) {
@@ -49,7 +50,7 @@ impl Messages {
         }
     }
 
-    /// `None` if there are none.
+    /// The number of bytes. `None` if there are no messages.
     fn total(self) -> Option<Count> {
         match self {
             Messages { count: 0, .. } => None,
@@ -61,32 +62,33 @@ impl Messages {
     }
 }
 
-/// A socket's queue, locked.
+/// A locked queue of a socket.
 struct Queue {
     queue: *mut bindings::sk_buff_head,
     flags: c_ulong,
 }
 
-/// A socket's queue, locked while interrupts are off.
+/// A locked queue of a socket, if interrupts were already disabled.
 struct TriedQueue(*mut bindings::sk_buff_head);
 
 impl TriedQueue {
-    /// `None` if the lock is not free: the caller may hold a lock that its holder waits for.
+    /// Locks the queue if its lock is free. The caller must not wait for the lock, because it may
+    /// hold a lock that the owner waits for.
     ///
     /// # Safety
     ///
-    /// `queue` is valid until the value is dropped, messages are only put into it and taken from it
-    /// under its lock, and interrupts are off.
+    /// `queue` is valid until the value is dropped. Messages are added to it and removed from it
+    /// only under its lock. Interrupts are disabled.
     unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Option<Self> {
         // SAFETY: The caller upholds this function's safety contract.
         let locked = unsafe { generated::kq_spin_trylock(field::QUEUE_LOCK.of(queue).cast_mut()) };
-        // Made only if it is locked: it unlocks when it is dropped.
+        // The value is created only if the lock was acquired, because its drop releases the lock.
         locked.then(|| TriedQueue(queue))
     }
 
-    /// The first message, which stays while the queue is locked.
+    /// The first message, which stays valid while the queue is locked.
     fn first(&self) -> Option<*mut bindings::sk_buff> {
-        // SAFETY: The queue is valid, as it is locked.
+        // SAFETY: This value locks the queue, so it is valid.
         let first = unsafe { field::QUEUE_NEXT.read(self.0) };
         (!ptr::eq(first, self.0.cast())).then_some(first.cast_mut())
     }
@@ -94,7 +96,7 @@ impl TriedQueue {
 
 impl Drop for TriedQueue {
     fn drop(&mut self) {
-        // SAFETY: Locked in `lock`.
+        // SAFETY: The queue was locked in `lock`.
         unsafe { generated::kq_spin_unlock(field::QUEUE_LOCK.of(self.0).cast_mut()) };
     }
 }
@@ -102,11 +104,11 @@ impl Drop for TriedQueue {
 impl Queue {
     /// # Safety
     ///
-    /// `queue` is valid until the value is dropped, and messages are only put into it and taken
-    /// from it under its lock. Who has that lock does not wait for a lock that the caller has.
+    /// `queue` is valid until the value is dropped. Messages are added to it and removed from it
+    /// only under its lock. The owner of that lock does not wait for a lock that the caller holds.
     unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Self {
-        // SAFETY: By this function's contract. Interrupts are off, as in `skb_queue_tail`: some
-        // queues are filled from there.
+        // SAFETY: The caller upholds this function's safety contract. Interrupts are disabled, as
+        // in `skb_queue_tail`, because some queues are filled in interrupt context.
         let flags = unsafe { IrqSave::lock(field::QUEUE_LOCK.of(queue).cast_mut()) };
         Queue { queue, flags }
     }
@@ -114,18 +116,19 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: Locked in `lock`.
+        // SAFETY: The queue was locked in `lock`.
         unsafe { IrqSave::unlock(field::QUEUE_LOCK.of(self.queue).cast_mut(), &self.flags) };
     }
 }
 
 impl<'a> Socket<'a> {
-    /// Bytes to read, or for a listening socket the connections that wait. `None` if they wait
-    /// where only the kind of socket knows.
+    /// The number of readable bytes or, for a listening socket, of pending connections. `None` if
+    /// only the protocol knows.
     pub(crate) fn readable(&self) -> Option<Count> {
         let sock = self.sock.as_ptr();
         let listening = self.is_listening();
-        // SAFETY: Valid by the type's invariant, and of the kind that each function takes.
+        // SAFETY: The type's invariant guarantees that the socket is valid. Each function is called
+        // for sockets of its kind only.
         let count: i64 = unsafe {
             match self.kind {
                 Kind::Unix if listening => generated::kq_sock_receive_queue_len(sock).into(),
@@ -135,7 +138,7 @@ impl<'a> Socket<'a> {
                 Kind::Unix if self.socket_type() == STREAM => field::UNIX_INQ_LEN.read(sock).into(),
                 Kind::Udp => {
                     let mut messages = Messages::default();
-                    // They move from the other queue to the reader's, under both locks.
+                    // Messages move from the other queue to the reader queue under both locks.
                     let reader = Queue::lock(generated::kq_sock_reader_queue(sock));
                     messages.count(&reader);
                     if !messages.more {
@@ -148,7 +151,7 @@ impl<'a> Socket<'a> {
                     let mut messages = Messages::default();
                     messages.count(&Queue::lock(generated::kq_sock_receive_queue(sock)));
                     return match messages.total() {
-                        // A ring that is mapped has them.
+                        // The messages may be in a ring that the program has mapped.
                         None if self.kind == Kind::Packet => None,
                         None => Some(Count::Exactly(0)),
                         total => total,
@@ -160,17 +163,17 @@ impl<'a> Socket<'a> {
         Some(Count::Exactly(count.max(0)))
     }
 
-    /// Bytes in the messages that wait, if it is of a kind whose messages are counted, there are
-    /// few, and nothing else is to be told. Never sleeps, and waits for no lock. Interrupts are
-    /// off. The file `blocks` if it is not `O_NONBLOCK`.
+    /// The number of bytes in the messages, if messages of this kind of socket can be counted,
+    /// there are few, and there is nothing else to report. Never sleeps and does not wait for a
+    /// lock. Interrupts are disabled. `blocks` says that the file is not `O_NONBLOCK`.
     pub(crate) fn messages_at_once(&self, blocks: bool) -> Input {
-        /// So many messages are counted in no time, and not more, since interrupts are off
+        /// The maximum number of messages to count. It is small because interrupts are disabled
         /// meanwhile.
         const FEW: usize = 4;
         let sock = self.sock.as_ptr();
         let mut messages = Messages::default();
-        // SAFETY: Valid by the type's invariant, and of the kind that each function takes.
-        // Interrupts are off.
+        // SAFETY: The type's invariant guarantees that the socket is valid. Each function is called
+        // for sockets of its kind only.
         unsafe {
             if field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
                 return Input::Other;
@@ -188,15 +191,14 @@ impl<'a> Socket<'a> {
                     };
                     messages.count_some(reader.0, FEW);
                     messages.count_some(queue.0, FEW);
-                    // `udp_poll` drops a datagram whose checksum is wrong, if a read would block
-                    // then.
+                    // If a read may block, `udp_poll` drops a datagram whose checksum is wrong.
                     let first = reader.first().or_else(|| queue.first());
                     if blocks && first.is_some_and(|first| !generated::kq_skb_is_checked(first)) {
                         return Input::Other;
                     }
                 }
-                // A connection that has not begun or has ended has more to tell, as one that
-                // listens has.
+                // An unconnected or closed connection has more to report, and so has a listening
+                // socket.
                 Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => {
                     return Input::Other;
                 }
@@ -218,12 +220,13 @@ impl<'a> Socket<'a> {
         }
     }
 
-    /// True if there is something to read that is not in the socket's own queue: only its protocol
-    /// knows how much.
+    /// True if there is something to read outside the socket's own queue, whose size only the
+    /// protocol knows.
     fn has_other_bytes(&self) -> bool {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant, and of a kind that may have one. It is asked with
-        // no lock held, as `tcp_poll`, `udp_poll` and `unix_poll` do.
+        // SAFETY: The type's invariant guarantees that the socket is valid, and its kind may have
+        // such a queue. The function is called with no lock held, as in `tcp_poll`, `udp_poll` and
+        // `unix_poll`.
         unsafe { has_own_queue(sock) && generated::kq_sock_is_readable(sock) }
     }
 }

@@ -1,25 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a socket holds and has room for.
+//! The contents of a socket and the free space in its send buffer.
 //!
-//! Each family guards what it holds in a way of its own, so a socket is looked into only if it is
-//! of a kind that is listed here. All others are polled, and nothing else.
+//! Each family protects its queues in its own way. Therefore the state of a socket is read only if
+//! its kind is listed here. All other sockets are only polled.
 //!
-//! | Kind | Read | Guarded by | Checked against |
-//! |---|---|---|---|
-//! | TCP | sequence numbers, state, error, shutdown, backlog, send buffer | nothing: single words | `tcp_poll`, `tcp_inq`, `sk_stream_wspace` |
-//! | UDP | the first datagrams of `reader_queue` and `sk_receive_queue` | the locks of both, in that order | `first_packet_length`, `udp_poll` |
-//! | UNIX, streams | `inq_len` | nothing: a single word | `unix_inq_len`, `unix_poll` |
-//! | UNIX, others | the first messages of `sk_receive_queue`; of a listener, how many | that queue's lock | `unix_inq_len`, `__skb_try_recv_datagram` |
-//! | raw and ping sockets, netlink, packet | the first messages of `sk_receive_queue` | that queue's lock, interrupts off | `__sock_queue_rcv_skb`, `__skb_try_recv_datagram`; `raw_recvmsg`, `ping_recvmsg`, `netlink_recvmsg`, `tpacket_rcv` |
-//! | MPTCP | state | nothing: a single word | `mptcp_poll` |
-//! | all of these | what is shut down, size and charge of the send buffer | nothing: single words | `datagram_poll`, `sock_writeable` |
-//! | all there are | family, type, protocol, the error | nothing: the error is a single word, the others stay (`IPV6_ADDRFORM` makes IPv4 of IPv6) | `sk_alloc`, `sock_init_data_uid`, `sock_error` |
+//! The kinds, the fields that are read, what protects the fields, and the kernel functions that do
+//! the same:
 //!
-//! MPTCP, SCTP, TIPC, KCM, SMC, vsock and others unlink and free messages under the socket's lock,
-//! which is not for us to wait for: whoever has it may sleep in a page fault. What is on top of TCP
-//! (TLS, espintcp) or in between (the sockmap of BPF) keeps what can be read to itself: of that
-//! only `sock_is_readable` is asked, as `tcp_poll` asks it.
+//! - **TCP**: sequence numbers, state, error, shutdown flags, backlog, send buffer. They are single
+//!   words and need no lock (`tcp_poll`, `tcp_inq`, `sk_stream_wspace`).
+//! - **UDP**: the first datagrams of `reader_queue` and `sk_receive_queue`, under the locks of both
+//!   queues, taken in that order (`first_packet_length`, `udp_poll`).
+//! - **UNIX streams**: `inq_len`, a single word that needs no lock (`unix_inq_len`, `unix_poll`).
+//! - **Other UNIX sockets**: the first messages of `sk_receive_queue`, or the number of messages of
+//!   a listening socket, under the lock of the queue (`unix_inq_len`, `__skb_try_recv_datagram`).
+//! - **Raw and ping sockets, netlink, packet**: the first messages of `sk_receive_queue`, under the
+//!   lock of the queue with interrupts disabled (`__sock_queue_rcv_skb`, `__skb_try_recv_datagram`;
+//!   `raw_recvmsg`, `ping_recvmsg`, `netlink_recvmsg`, `tpacket_rcv`).
+//! - **MPTCP**: the state, a single word that needs no lock (`mptcp_poll`).
+//! - **All of these**: the shutdown flags, and the size and the charge of the send buffer. They are
+//!   single words and need no lock (`datagram_poll`, `sock_writeable`).
+//! - **All sockets**: the family, the type, the protocol and the pending error. The error is a
+//!   single word. The others do not change, except that `IPV6_ADDRFORM` turns IPv6 into IPv4
+//!   (`sk_alloc`, `sock_init_data_uid`, `sock_error`).
+//!
+//! MPTCP, SCTP, TIPC, KCM, SMC, vsock and others unlink and free messages under the socket lock.
+//! This file never waits for that lock, because its owner may sleep in a page fault. Protocols on
+//! top of TCP (TLS, espintcp) and BPF sockmaps keep the readable data in queues of their own. For
+//! these only `sock_is_readable` is called, as in `tcp_poll`.
+//!
+//! No function in this file sleeps.
 //!
 //! C header: [`include/net/sock.h`](srctree/include/net/sock.h)
 
@@ -46,7 +57,7 @@ use kernel::{
     }, //
 };
 
-// States and directions, as in `net/tcp_states.h` and `net/sock.h`.
+// The states and directions of `net/tcp_states.h` and `net/sock.h`.
 const ESTABLISHED: u8 = 1;
 const CLOSE: u8 = 7;
 const CLOSE_WAIT: u8 = 8;
@@ -57,7 +68,7 @@ const STREAM: u16 = 1;
 const DGRAM: u16 = 2;
 const RAW: u16 = 3;
 const SEQPACKET: u16 = 5;
-/// In `urg_data`: there is an urgent byte.
+/// A flag in `urg_data`: the stream contains an urgent byte.
 const URG_VALID: u16 = 0x0100;
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
@@ -70,7 +81,8 @@ const IPPROTO_UDP: u16 = 17;
 const IPPROTO_ICMPV6: u16 = 58;
 const IPPROTO_MPTCP: u16 = 262;
 
-/// What is read of sockets without a call. The C compiler checks the types (`rust/helpers.c`).
+/// The fields of sockets that are read directly. The C compiler checks their types
+/// (`rust/helpers.c`).
 mod field {
     use crate::{generated::*, sys::memory::field::Field};
     use core::ffi::c_void;
@@ -100,51 +112,55 @@ mod field {
     pub(super) const TCP_URG_DATA: Field<u16> = Field::at(kq_offset_KQ_TCP_URG_DATA);
 }
 
-/// The operations of the files that are sockets, once one was seen; private to the kernel.
+/// The address of the `file_operations` of sockets, which are private to the kernel, once a socket
+/// was found; 0 until then.
 static OPERATIONS: Atomic<usize> = Atomic::new(0);
 
-/// The wait queue that all of a socket's pollers are in (`sock_poll_wait`), if `file` is one. It
+/// The wait queue that all pollers of a socket are in (`sock_poll_wait`), if `file` is a socket. It
 /// lives as long as the file.
 #[inline]
 pub(crate) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> {
     let known = is_known(operations(file));
     let file = file.as_ptr();
-    // SAFETY: The file is valid. If its operations are a socket's, its private data is one.
+    // SAFETY: The file is valid. If its operations are those of sockets, its private data is a
+    // socket.
     unsafe { known.then(|| field::WAIT.of((*file).private_data).cast_mut()) }
 }
 
-/// True if what can be read of a socket is known to its protocol alone: TLS, or a BPF program's.
+/// True if only the protocol of the socket knows what can be read, as with TLS or a BPF sockmap.
 ///
 /// # Safety
 ///
-/// `sk` is valid, and of TCP, UDP or the UNIX family.
+/// `sk` is a valid socket of TCP, UDP or the UNIX family.
 #[inline]
 unsafe fn has_own_queue(sk: *const bindings::sock) -> bool {
-    // SAFETY: By this function's contract; a socket has a protocol. It may be replaced meanwhile
-    // (by `update_sk_prot` of TLS, and `psock_update_sk_prot`), but those of these families are
-    // never freed while there are sockets: they belong to the kernel, or to the module of a ULP,
-    // which `tcp_cleanup_ulp` lets go of when the socket is released.
+    // SAFETY: The caller guarantees that the socket is valid, and a socket has a protocol
+    // structure. The kernel may replace the structure concurrently (`update_sk_prot` of TLS,
+    // `psock_update_sk_prot`). The structures of these families are never freed while sockets
+    // exist. They belong to the kernel image or to the module of a ULP, and `tcp_cleanup_ulp` drops
+    // the reference to that module only when the socket is released.
     unsafe { field::IS_READABLE.read(field::PROT.read(sk)) != 0 }
 }
 
 /// True if files with these operations are known to be sockets.
 #[inline]
 fn is_known(operations: &bindings::file_operations) -> bool {
-    // SAFETY: Valid, and read at once. (The `kernel` crate's load is a call.)
+    // SAFETY: The static is valid, and one volatile load reads it. (The atomic load of the `kernel`
+    // crate is a function call.)
     let known = unsafe { OPERATIONS.as_ptr().read_volatile() };
     ptr::from_ref(operations).addr() == known
 }
 
-/// What a socket may be asked: see the table above.
+/// The kind of a socket, which determines what may be read from it (see the list above).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
     Udp,
     Unix,
     Mptcp,
-    /// Those whose messages wait in the receive queue, and are taken from it under its lock.
+    /// Sockets whose messages are in the receive queue and are removed from it under its lock.
     Messages,
-    /// The same; they may also be in a ring that the program has mapped.
+    /// Like `Messages`, but the messages may also be in a ring that the program has mapped.
     Packet,
     /// All others.
     Polled,
@@ -166,11 +182,11 @@ impl Kind {
     }
 }
 
-/// How much there is.
+/// A number of bytes.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
     Exactly(i64),
-    /// Nobody has counted the rest.
+    /// A lower bound; the rest was not counted.
     AtLeast(i64),
 }
 
@@ -178,7 +194,7 @@ pub(crate) enum Count {
 ///
 /// # Invariants
 ///
-/// Valid, as its file is, and of that kind.
+/// The socket is valid as long as its file, which is borrowed for `'a`. `kind` is its kind.
 pub(crate) struct Socket<'a> {
     sock: NonNull<bindings::sock>,
     kind: Kind,
@@ -186,22 +202,22 @@ pub(crate) struct Socket<'a> {
 }
 
 impl<'a> Socket<'a> {
-    /// The socket of `file`, if it is one.
+    /// The socket of `file`, if it is a socket.
     pub(crate) fn of(file: &'a File) -> Option<Self> {
         let operations = operations(file);
         let socket = if is_known(operations) {
-            // SAFETY: The file is valid. The private data of a file with a socket's operations is
-            // one.
+            // SAFETY: The file is valid. Its operations are those of sockets, so its private data
+            // is a socket.
             unsafe { (*file.as_ptr()).private_data.cast() }
         } else {
-            // SAFETY: The file is valid; the result is null for a file that is no socket.
+            // SAFETY: The file is valid. The result is null for a file that is not a socket.
             unsafe { bindings::sock_from_file(file.as_ptr()) }
         };
         let socket: NonNull<bindings::socket> = NonNull::new(socket)?;
         if !is_known(operations) {
             OPERATIONS.store(ptr::from_ref(operations).addr(), Relaxed);
         }
-        // SAFETY: A socket lives as long as its file, and has its `sk` until it is released.
+        // SAFETY: A socket lives as long as its file. It has its `sk` until it is released.
         let sock = NonNull::new(unsafe { (*socket.as_ptr()).sk })?;
         // SAFETY: The reason given above applies here too.
         let (family, kind, protocol) = unsafe {
@@ -212,7 +228,7 @@ impl<'a> Socket<'a> {
                 field::PROTOCOL.read(sock),
             )
         };
-        // INVARIANT: As above.
+        // INVARIANT: The socket lives as long as its file, and the kind was just determined.
         Some(Socket {
             sock,
             kind: Kind::of(family, kind, protocol),
@@ -220,18 +236,19 @@ impl<'a> Socket<'a> {
         })
     }
 
-    /// True if more can be told of it than poll(2) says.
+    /// True if this kind of socket is listed above.
     fn is_listed(&self) -> bool {
         self.kind != Kind::Polled
     }
 
-    /// Those of TCP, which the UNIX family and MPTCP have too; nothing for the others.
+    /// The state of the socket. TCP, MPTCP and the UNIX family use the TCP states; for other
+    /// families the value has no meaning.
     fn state(&self) -> u8 {
-        // SAFETY: Valid by the type's invariant.
+        // SAFETY: The type's invariant guarantees that the socket is valid.
         unsafe { field::STATE.read(self.sock.as_ptr()) }
     }
 
-    /// True if connections wait there that are counted.
+    /// True if the socket is listening and its pending connections can be counted.
     pub(crate) fn is_listening(&self) -> bool {
         matches!(self.kind, Kind::Tcp | Kind::Unix) && self.state() == LISTEN
     }
@@ -241,12 +258,12 @@ impl<'a> Socket<'a> {
         unsafe { field::TYPE.read(self.sock.as_ptr()) }
     }
 
-    /// True for a socket that is connected before it is used.
+    /// True for a connection-oriented socket.
     pub(crate) fn is_connection(&self) -> bool {
         matches!(self.socket_type(), STREAM | SEQPACKET)
     }
 
-    /// True for a connection that was not begun.
+    /// True for a connection-oriented socket that was never connected.
     pub(crate) fn is_unconnected(&self) -> bool {
         matches!(self.kind, Kind::Tcp | Kind::Unix | Kind::Mptcp)
             && self.is_connection()
@@ -255,7 +272,7 @@ impl<'a> Socket<'a> {
             && self.error() == 0
     }
 
-    /// Which directions are shut down, as far as poll(2) does not say so: in, out.
+    /// The directions that are shut down, receive and send, as far as poll(2) does not report them.
     pub(crate) fn shutdown(&self) -> (bool, bool) {
         if !self.is_listed() {
             return (false, false);
@@ -265,14 +282,14 @@ impl<'a> Socket<'a> {
         (shutdown & RCV_SHUTDOWN != 0, shutdown & SEND_SHUTDOWN != 0)
     }
 
-    /// True when as many bytes are there as `SO_RCVLOWAT` says. For most kinds poll(2) knows.
+    /// True if at least `SO_RCVLOWAT` bytes are readable. For most kinds poll(2) checks that.
     pub(crate) fn has_low_water(&self) -> bool {
         if self.kind != Kind::Unix || self.socket_type() != STREAM || self.is_listening() {
             return true;
         }
         // SAFETY: The reason given above applies here too.
         let mark = unsafe { field::RCVLOWAT.read(self.sock.as_ptr()) };
-        // For one byte poll(2) knows as well.
+        // For a mark of one byte, poll(2) suffices.
         mark <= 1
             || match self.readable() {
                 Some(Count::Exactly(bytes)) => bytes >= mark.into(),
@@ -280,12 +297,13 @@ impl<'a> Socket<'a> {
             }
     }
 
-    /// Bytes of room, if it is of a kind that poll(2) asks for nothing else, and has as much as it
-    /// asks for (`datagram_poll`; `unix_dgram_poll` of a connection, whose other side has no other
-    /// sender). Takes no lock, and never sleeps.
+    /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
+    /// space is as large as poll(2) requires (`datagram_poll`; `unix_dgram_poll` of a connection,
+    /// whose peer has no other sender). Takes no lock and never sleeps.
     pub(crate) fn room_at_once(&self) -> Input {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant. All are single words.
+        // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
+        // words.
         unsafe {
             let has_room = match self.kind {
                 Kind::Udp | Kind::Messages => generated::kq_sock_is_writable(sock),
@@ -301,11 +319,11 @@ impl<'a> Socket<'a> {
         }
     }
 
-    /// Bytes of room in the send buffer; `None` if only the kind of socket knows.
+    /// The free space in the send buffer in bytes. `None` if only the protocol knows.
     pub(crate) fn writable(&self) -> Option<i64> {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant. Sizes and what is charged to them are single
-        // words.
+        // SAFETY: The type's invariant guarantees that the socket is valid. The sizes and the
+        // charges are single words.
         let space: i64 = unsafe {
             match self.kind {
                 Kind::Tcp => generated::kq_sock_stream_wspace(sock).into(),
@@ -318,22 +336,24 @@ impl<'a> Socket<'a> {
         Some(space.max(0))
     }
 
-    /// Has the socket wake its pollers when it has more room. (TCP only tells those who were told
-    /// that there is none.) Gives how much it has got by then; `None` if only the kind of socket
-    /// knows.
+    /// Makes the socket wake its pollers when its free space grows. (TCP wakes only pollers that
+    /// were told that there is no space.) Returns the free space after that. `None` if only the
+    /// protocol knows.
     pub(crate) fn want_room(&self) -> Option<i64> {
         self.writable()?;
-        // SAFETY: Valid by the type's invariant. It has its `struct socket` until it is released;
-        // the bit is set at once, as `tcp_poll` and `sock_wait_for_wmem` do.
+        // SAFETY: The type's invariant guarantees that the socket is valid. It has its `struct
+        // socket` until it is released. The bit is set atomically, as in `tcp_poll` and
+        // `sock_wait_for_wmem`.
         unsafe { generated::kq_sock_want_room(self.sock.as_ptr()) };
         smp_mb(Full);
         self.writable()
     }
 
-    /// Bytes before the urgent one, if there is one.
+    /// The number of bytes before the urgent byte, if there is one.
     pub(crate) fn urgent(&self) -> Option<i64> {
         let sock = self.sock.as_ptr();
-        // SAFETY: Valid by the type's invariant; TCP's. Both ends of the distance are single words.
+        // SAFETY: The type's invariant guarantees that the socket is valid. The TCP fields are read
+        // only from a TCP socket. Both ends of the distance are single words.
         unsafe {
             if self.kind != Kind::Tcp || field::TCP_URG_DATA.read(sock) & URG_VALID == 0 {
                 return None;
@@ -342,9 +362,10 @@ impl<'a> Socket<'a> {
         }
     }
 
-    /// The error that the next call on the socket will report; it stays there.
+    /// The pending error of the socket, which the next call on the socket will report. It is not
+    /// cleared.
     pub(crate) fn error(&self) -> u32 {
-        // SAFETY: Valid by the type's invariant.
+        // SAFETY: The type's invariant guarantees that the socket is valid.
         unsafe { field::ERR.read(self.sock.as_ptr()) }.unsigned_abs()
     }
 }

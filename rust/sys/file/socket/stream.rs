@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a stream socket holds and has room for, by loads alone.
+//! The state of stream sockets, determined by loads alone.
 
 use super::field;
 use super::{
@@ -23,7 +23,7 @@ use super::{
 use crate::{generated, sys::file::poll::operations};
 use kernel::{bindings, fs::File};
 
-/// The kinds of stream sockets of which one look tells what is ready, nearly always.
+/// The kinds of stream sockets whose readiness nearly always follows from a few loads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
     Tcp,
@@ -31,7 +31,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The kind that a socket is of, if it is of one.
+    /// The kind of the socket, if it is one of these.
     pub(crate) fn of(socket: &Socket<'_>) -> Option<Self> {
         match socket.kind {
             Kind::Tcp => Some(Stream::Tcp),
@@ -40,13 +40,13 @@ impl Stream {
         }
     }
 
-    /// The `struct sock` of `file` if it is of that kind, and its state. What else is read of it
-    /// means something only if it is read after the state.
+    /// The `struct sock` of `file` and its state, if the file is a socket of this kind. Other
+    /// fields are meaningful only if they are read after the state.
     #[inline(always)]
     fn sock(self, file: &File) -> Option<(*const bindings::sock, u8)> {
-        // SAFETY: The file is valid. If its operations are a socket's, its private data is one,
-        // which lives as long as the file, and has its `sk` until it is released. Family, type and
-        // protocol tell of what kind that is.
+        // SAFETY: The file is valid. If its operations are those of sockets, its private data is a
+        // socket. The socket lives as long as the file and has its `sk` until it is released. The
+        // family, the type and the protocol determine its kind.
         unsafe {
             if !is_known(operations(file)) {
                 return None;
@@ -68,8 +68,8 @@ impl Stream {
         }
     }
 
-    /// What there is to read from `file`, if it is of that kind and there is nothing else to tell:
-    /// bytes, or connections that wait. Takes no lock, and never sleeps.
+    /// The number of readable bytes or of pending connections of `file`, if it is of this kind and
+    /// there is nothing else to report. Takes no lock and never sleeps.
     #[inline]
     pub(crate) fn input(self, file: &File) -> Input {
         let Some((sk, state)) = self.sock(file) else {
@@ -78,15 +78,15 @@ impl Stream {
         if state != ESTABLISHED {
             return self.input_otherwise(sk, state);
         }
-        // SAFETY: It is of the kind that is asked for, and has the fields of that kind.
+        // SAFETY: The socket is of this kind and has the fields of this kind.
         unsafe {
             let (readable, plain) = match self {
                 Stream::Unix => (field::UNIX_INQ_LEN.read(sk), true),
                 Stream::Tcp => {
-                    // `tcp_inq`, when there is neither an urgent byte nor an end. (An end that
-                    // comes just now may be counted as a byte; it is told right after that.) Of
-                    // what has another protocol on top, TLS for one, only that knows how much can
-                    // be read.
+                    // This is `tcp_inq` for a stream without an urgent byte and without an end. (A
+                    // FIN that arrives at this moment may be counted as a byte; it is reported
+                    // right afterwards.) If another protocol is on top of TCP, such as TLS, only
+                    // that protocol knows what can be read.
                     let readable = field::TCP_RCV_NXT
                         .read(sk)
                         .wrapping_sub(field::TCP_COPIED_SEQ.read(sk));
@@ -96,8 +96,9 @@ impl Stream {
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
                 return self.input_otherwise(sk, state);
             }
-            // The bytes of a UNIX socket count what was skipped, too: an urgent one. What is left
-            // of one that was read, waits without counting.
+            // `inq_len` of a UNIX socket also counts bytes that were skipped, such as an urgent
+            // byte. The remains of an urgent byte that was read stay in the queue without being
+            // counted.
             let queue = field::RECEIVE_QUEUE.of(sk);
             let waits = || field::QUEUE_NEXT.read(queue).addr() != queue.addr();
             if readable > 0 {
@@ -118,11 +119,11 @@ impl Stream {
 }
 
 impl Stream {
-    /// True if nothing is on top of TCP, nor an urgent byte in it.
+    /// True if no protocol is on top of TCP, and the stream contains no urgent byte.
     ///
     /// # Safety
     ///
-    /// `sk` is valid, and of TCP.
+    /// `sk` is a valid TCP socket.
     #[inline(always)]
     unsafe fn is_plain(sk: *const bindings::sock) -> bool {
         // SAFETY: The caller upholds this function's safety contract.
@@ -131,14 +132,14 @@ impl Stream {
         }
     }
 
-    /// [`Stream::input`] of a socket that is not just connected: the connections that wait at one
-    /// that listens, and what is left of a stream that has ended. It is of that kind, and in that
-    /// state.
+    /// The result of [`Stream::input`] for a socket of this kind that is not simply connected: the
+    /// pending connections of a listening socket, and the rest of a stream that has ended. `state`
+    /// is the state of the socket.
     #[inline(never)]
     fn input_otherwise(self, sk: *const bindings::sock, state: u8) -> Input {
-        // SAFETY: Valid, and of the kind that is asked for, as our caller has found; all are single
-        // words. (`tcp_inq` reads several of them, as `tcp_ioctl` does with the socket locked: what
-        // comes or is read meanwhile is counted or not.)
+        // SAFETY: The caller has verified that the socket is valid and of this kind. All reads are
+        // of single words. (`tcp_inq` reads several words, as `tcp_ioctl` does under the socket
+        // lock. Data that arrives or is read meanwhile may or may not be counted.)
         unsafe {
             if field::ERR.read(sk) != 0 {
                 return Input::Other;
@@ -167,16 +168,17 @@ impl Stream {
         }
     }
 
-    /// How many bytes of room `file` has, if it is of that kind, connected, and has as much as
-    /// poll(2) asks for, or how much there was when it was shut down; `Other` if not. (TCP tells of
-    /// room only those who were told that there is none.) Takes no lock, and never sleeps.
+    /// The free space of `file`, if it is a connected socket of this kind and has as much space as
+    /// poll(2) requires, or the free space at the time of its shutdown. `Other` in all other cases.
+    /// (TCP wakes only pollers that were told that there is no space.) Takes no lock and never
+    /// sleeps.
     #[inline(always)]
     pub(crate) fn room(self, file: &File) -> Input {
         let Some((sk, state)) = self.sock(file) else {
             return Input::Other;
         };
-        // SAFETY: It is of the kind that is asked for. All are single words;
-        // `sk_stream_is_writable` asks the protocol, which for plain TCP looks at single words as
+        // SAFETY: The socket is of this kind. All reads are of single words.
+        // `sk_stream_is_writable` calls the protocol, which for plain TCP reads single words as
         // well.
         unsafe {
             if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain(sk)) {
@@ -207,24 +209,25 @@ impl Stream {
     }
 }
 
-/// What can be told of a socket without a call that may sleep.
+/// The state of one direction of a socket, as far as it can be determined without sleeping.
 pub(crate) enum Input {
-    /// As many bytes as `SO_RCVLOWAT` asks for, as much room, or as many connections, and no end
-    /// and no error.
+    /// This many bytes (at least `SO_RCVLOWAT`), this much free space, or this many connections,
+    /// with no end of the stream and no error.
     Bytes(i64),
-    /// That direction has ended without an error. There are so many bytes left, or so much room.
+    /// The direction has ended without an error. This many bytes, or this much free space, are
+    /// left.
     Ended(i64),
-    /// The same, and poll(2) reports `POLLHUP`.
+    /// Like `Ended`, and poll(2) reports `POLLHUP`.
     HungUp(i64),
-    /// Neither bytes nor an end nor an error.
+    /// There are no bytes, no end of the stream and no error.
     Nothing,
     /// The socket has to be polled.
     Other,
 }
 
 impl Input {
-    /// One direction has ended of a socket that is shut down like this, in that state. When poll(2)
-    /// reports `POLLHUP` is as in `tcp_poll` and `unix_poll`.
+    /// The result for a direction that has ended, given the shutdown flags and the state of the
+    /// socket. `POLLHUP` is determined as in `tcp_poll` and `unix_poll`.
     fn ended(bytes: i64, shutdown: u8, state: u8) -> Self {
         if shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN || state == CLOSE {
             Input::HungUp(bytes)

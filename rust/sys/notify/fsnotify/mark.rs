@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One mark on one object.
+//! A mark on an object.
+//!
+//! Each mark has a spin lock, which protects its target and is held during the callback. The mutex
+//! of a [`Group`] is held only while the group is created or a mark is added to it.
 
 use super::{inode_of, state_of, About, InodeLook, Notify};
 use crate::generated;
@@ -17,10 +20,10 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A group of fsnotify's. Its marks have references of their own.
+/// An fsnotify group. Its marks hold references to it.
 struct RawGroup(NonNull<generated::fsnotify_group>);
 
-// SAFETY: A group has locks of its own.
+// SAFETY: Any thread may use a group, because it has locks of its own.
 unsafe impl Send for RawGroup {}
 
 // SAFETY: The reason given above applies here too.
@@ -28,13 +31,12 @@ unsafe impl Sync for RawGroup {}
 
 impl Drop for RawGroup {
     fn drop(&mut self) {
-        // SAFETY: The reference of `fsnotify_alloc_group`.
+        // SAFETY: This value owns the reference that `fsnotify_alloc_group` has returned.
         unsafe { generated::fsnotify_put_group(self.0.as_ptr()) };
     }
 }
 
-/// The group that all marks of one user with one kind of target belong to. Made with the first of
-/// them.
+/// The group of all marks of one user with one kind of target. It is allocated with the first mark.
 #[pin_data]
 pub(crate) struct Group<T: Notify> {
     #[pin]
@@ -42,26 +44,26 @@ pub(crate) struct Group<T: Notify> {
     _target: PhantomData<fn(T)>,
 }
 
-/// A mark, in memory that the group frees.
+/// A mark. `Node::free` frees its memory.
 ///
 /// # Invariants
 ///
-/// While `target` is there, `inode` is valid, if there is one.
+/// While `target` is set, `inode` is valid if it is set.
 #[pin_data]
 #[repr(C)]
 struct Node<T: Notify> {
     // The first field, so that a pointer to it is also a pointer to the structure.
     mark: Opaque<generated::fsnotify_mark>,
-    /// What it is on, if it is told of that.
+    /// The inode that the mark is on, if its events are about that inode.
     inode: Option<NonNull<bindings::inode>>,
     #[pin]
     target: SpinLock<Option<Arc<T>>>,
 }
 
-/// A mark on an inode; when it was dropped the target is not told any more.
+/// A mark on an object. After it was dropped the target is not notified any more.
 pub(crate) struct Mark<T: Notify>(NonNull<Node<T>>);
 
-// SAFETY: A mark has locks of its own; the target is `Send + Sync`.
+// SAFETY: A mark has locks of its own. The target is `Send + Sync`.
 unsafe impl<T: Notify> Send for Mark<T> {}
 
 // SAFETY: The reason given above applies here too.
@@ -69,8 +71,8 @@ unsafe impl<T: Notify> Sync for Mark<T> {}
 
 impl<T: Notify> Group<T> {
     const OPS: &'static generated::fsnotify_ops = &generated::fsnotify_ops {
-        // Used for everything if it is there. The other is for inodes only, and is not told by what
-        // an event was made.
+        // fsnotify calls `handle_event` for all events if it is set. `handle_inode_event` is for
+        // inodes only, and it does not receive the type of the event's data.
         handle_event: match T::ABOUT {
             About::Mounts => Some(Node::<T>::handle_mount),
             About::Inode => Some(Node::<T>::handle_inode),
@@ -83,7 +85,7 @@ impl<T: Notify> Group<T> {
         free_mark: Some(Node::<T>::free),
     };
 
-    /// No marks yet.
+    /// A group that is not allocated yet.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             group <- new_mutex!(None, "fsnotify_group"),
@@ -91,7 +93,7 @@ impl<T: Notify> Group<T> {
         })
     }
 
-    /// Calls `with` with the group.
+    /// Calls `with` with the group, and allocates the group if necessary.
     pub(super) fn with<R>(
         &self,
         with: impl FnOnce(NonNull<generated::fsnotify_group>) -> Result<R>,
@@ -100,9 +102,9 @@ impl<T: Notify> Group<T> {
         if let Some(group) = &*group {
             return with(group.0);
         }
-        // Charged to the caller, and several marks on one inode.
+        // The marks are charged to the caller, and an inode may have several marks of the group.
         let flags = generated::FSNOTIFY_GROUP_USER | generated::FSNOTIFY_GROUP_DUPS;
-        // SAFETY: The operations live as long as the module, which outlives the group's marks.
+        // SAFETY: The operations live as long as the module, which outlives the marks of the group.
         let raw =
             from_err_ptr(unsafe { generated::fsnotify_alloc_group(Self::OPS, flags as c_int) })?;
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
@@ -111,7 +113,7 @@ impl<T: Notify> Group<T> {
     }
 }
 
-/// What a mark is put on.
+/// The object that a mark is put on.
 #[derive(Clone, Copy)]
 pub(super) enum Object {
     Inode(NonNull<bindings::inode>),
@@ -119,7 +121,7 @@ pub(super) enum Object {
 }
 
 impl Object {
-    /// As fsnotify wants it.
+    /// The object as a pointer and a type, as fsnotify takes it.
     pub(super) fn raw(self) -> (*mut c_void, c_uint) {
         match self {
             Object::Inode(inode) => (
@@ -137,7 +139,7 @@ impl Object {
         self.raw().0.addr()
     }
 
-    /// The current task's mount namespace, which it keeps.
+    /// The mount namespace of the current task, which holds a reference to it.
     pub(super) fn current_mounts() -> Result<Self> {
         // SAFETY: The function has no preconditions.
         NonNull::new(unsafe { generated::kq_current_mount_ns() })
@@ -147,11 +149,11 @@ impl Object {
 }
 
 impl<T: Notify> Node<T> {
-    /// Called with an event on an inode.
+    /// The callback for an event on an inode.
     ///
     /// # Safety
     ///
-    /// `mark` is that of a `Node<T>`, and is not freed meanwhile. `inode` is null or valid.
+    /// `mark` belongs to a `Node<T>` and is not freed during the call. `inode` is null or valid.
     unsafe extern "C" fn handle(
         mark: *mut generated::fsnotify_mark,
         events: u32,
@@ -167,7 +169,7 @@ impl<T: Notify> Node<T> {
 
     /// # Safety
     ///
-    /// As for `handle`.
+    /// As for `Node::handle`.
     unsafe fn tell(
         mark: *mut generated::fsnotify_mark,
         events: u32,
@@ -187,19 +189,19 @@ impl<T: Notify> Node<T> {
         };
         let look = about.map_or_else(InodeLook::default, |inode| InodeLook {
             address: inode.as_ptr().addr(),
-            // SAFETY: The target is there, so the mark's inode is valid by the type's invariant;
-            // the other one is by this function's contract.
+            // SAFETY: The target is set, so the type's invariant guarantees that the inode of the
+            // mark is valid. The caller guarantees that the other inode is valid.
             state: unsafe { state_of(inode) },
             sets,
         });
         T::notify(target.as_arc_borrow(), events, look);
     }
 
-    /// Called with an event on the inode that the mark is on.
+    /// The callback for an event on the inode that the mark is on.
     ///
     /// # Safety
     ///
-    /// `iter` is valid, and its mark of an inode, if any, that of a `Node<T>`.
+    /// `iter` is valid. Its inode mark, if any, belongs to a `Node<T>`.
     unsafe extern "C" fn handle_inode(
         _group: *mut generated::fsnotify_group,
         events: u32,
@@ -210,8 +212,8 @@ impl<T: Notify> Node<T> {
         _cookie: u32,
         iter: *mut generated::fsnotify_iter_info,
     ) -> c_int {
-        // What is done by a descriptor is told with its path, and what notify_change() does with
-        // the name alone.
+        // An operation through a descriptor passes a path as its data. `notify_change()` passes a
+        // dentry.
         let sets = data_type == generated::fsnotify_data_type_FSNOTIFY_EVENT_DENTRY as c_int;
         // SAFETY: The caller upholds this function's safety contract.
         unsafe {
@@ -223,11 +225,11 @@ impl<T: Notify> Node<T> {
         0
     }
 
-    /// Called with an event on the mount namespace.
+    /// The callback for an event on the mount namespace.
     ///
     /// # Safety
     ///
-    /// `iter` is valid, and its mark of a namespace, if any, that of a `Node<T>`.
+    /// `iter` is valid. Its mount namespace mark, if any, belongs to a `Node<T>`.
     unsafe extern "C" fn handle_mount(
         _group: *mut generated::fsnotify_group,
         events: u32,
@@ -248,35 +250,35 @@ impl<T: Notify> Node<T> {
         0
     }
 
-    /// Called when nobody has a reference to the mark any more.
+    /// The callback for the release of the last reference to a mark.
     ///
     /// # Safety
     ///
-    /// `mark` is that of a leaked box of `Node<T>`.
+    /// `mark` is the first field of a `Node<T>` that was leaked from a box.
     unsafe extern "C" fn free(mark: *mut generated::fsnotify_mark) {
         // SAFETY: The caller upholds this function's safety contract.
         drop(unsafe { KBox::from_raw(mark.cast::<Node<T>>()) });
-        // `wait_until_freed` may go on from here.
+        // `wait_until_freed` may return from here on.
         T::marks().0.fetch_sub(1, ordering::Release);
     }
 }
 
 impl<T: Notify> Mark<T> {
-    /// Tells `target` of `events` on the inode of `file`. The caller keeps the file longer than the
-    /// mark.
+    /// Notifies `target` of `events` on the inode of `file`. The caller keeps the file open longer
+    /// than the mark.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if its file system does not have that, `ENOMEM`.
+    /// `EINVAL` if the file system does not support fsnotify; `ENOMEM`.
     pub(crate) fn new(group: &Group<T>, file: &File, events: u32, target: &Arc<T>) -> Result<Self> {
-        // SAFETY: The file has its inode.
+        // SAFETY: A file has an inode as long as it lives.
         unsafe { Self::add(group, Object::Inode(inode_of(file)), events, target) }
     }
 
     /// # Safety
     ///
-    /// The object is valid; if the target is told of it and it is an inode, it is until the mark is
-    /// dropped.
+    /// The object is valid. If it is an inode and the events are about that inode, it stays valid
+    /// until the mark is dropped.
     pub(super) unsafe fn add(
         group: &Group<T>,
         on: Object,
@@ -297,20 +299,20 @@ impl<T: Notify> Mark<T> {
         )?;
         let this = group.with(|group| {
             T::marks().0.fetch_add(1, ordering::Relaxed);
-            // SAFETY: It stays pinned: only `Node::free` takes the box back.
+            // SAFETY: The node stays pinned, because only `Node::free` takes the box back.
             let raw = unsafe { KBox::into_raw(Pin::into_inner_unchecked(mark)) };
             let c_mark = raw.cast::<generated::fsnotify_mark>();
-            // SAFETY: Valid memory for a mark, which nobody else has; the group is valid.
+            // SAFETY: The memory is valid for a mark and not shared. The group is valid.
             unsafe {
                 generated::fsnotify_init_mark(c_mark, group.as_ptr());
                 (*c_mark).mask = events;
             }
-            // SAFETY: Not null. From here on the reference is this value's.
+            // SAFETY: The pointer is not null. The new value owns the reference from here on.
             Ok(Mark(unsafe { NonNull::new_unchecked(raw) }))
         })?;
         let (object, kind) = on.raw();
-        // SAFETY: The mark is initialised; the object is valid by this function's contract, the
-        // type is its.
+        // SAFETY: The mark is initialised. The caller guarantees that the object is valid. The type
+        // belongs to the object.
         to_result(unsafe { generated::fsnotify_add_mark(this.raw(), object, kind, 0) })?;
         Ok(this)
     }
@@ -319,29 +321,29 @@ impl<T: Notify> Mark<T> {
         self.0.as_ptr().cast()
     }
 
-    /// Tells of those events from now on, and no others.
+    /// Replaces the mask of the mark.
     pub(crate) fn set_events(&self, events: u32) {
-        // SAFETY: We own a reference.
+        // SAFETY: This value owns a reference to the mark.
         unsafe { generated::fsnotify_modify_mark_mask(self.raw(), events, !events) };
     }
 
-    /// False if the object has ended: the kernel then has taken the mark off it, before another one
-    /// can be in its place.
+    /// False if the object was freed. The kernel detaches the mark before another object can get
+    /// the address.
     pub(super) fn is_attached(&self) -> bool {
-        // SAFETY: We own a reference.
+        // SAFETY: This value owns a reference to the mark.
         unsafe { generated::kq_fsnotify_mark_is_attached(self.raw()) }
     }
 }
 
 impl<T: Notify> Drop for Mark<T> {
     fn drop(&mut self) {
-        // SAFETY: Valid until our reference is put below.
+        // SAFETY: The node is valid until the reference of this value is put below.
         let this = unsafe { self.0.as_ref() };
-        // Waits for a call that is running; later ones find nobody.
+        // The lock waits for a callback that is running. Later callbacks find no target.
         let target = this.target.lock().take();
         drop(target);
-        // SAFETY: We own a reference; the group is that of the mark, which has one to it.
-        // (Destroying one that could not be added does nothing.)
+        // SAFETY: This value owns a reference to the mark, and the mark holds a reference to its
+        // group. (Destroying a mark that could not be added has no effect.)
         unsafe {
             generated::fsnotify_destroy_mark(self.raw(), (*self.raw()).group);
             generated::fsnotify_put_mark(self.raw());

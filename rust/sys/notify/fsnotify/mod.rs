@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fsnotify: hearing of what happens to an inode, or to a mount namespace.
+//! fsnotify: notification of events on an inode or a mount namespace.
 //!
-//! A [`Mark`] has its target told of the events in its mask. There may be several on one object;
-//! the caller limits the number of marks of one user, since the task that changes the object pays
-//! for each mark. An object that may have any number of watchers has one mark for all watchers of a
-//! user ([`Share`]).
+//! A [`Mark`] notifies its target of the events in its mask. An object may have several marks, and
+//! a task that changes the object pays for each of them. The caller therefore limits the number of
+//! marks of one user on one object. Objects that any number of watchers may watch have one mark for
+//! all watchers of a user ([`Share`]).
 //!
-//! Each user has a [`Group`] of each kind, so that none waits for another one's lock. A mark is
-//! freed some time after it was destroyed, by a worker of the kernel; [`wait_until_freed`] waits
-//! for that when the module goes.
+//! Each user has a [`Group`] of each kind, so that users do not contend for the locks of a group. A
+//! worker thread of the kernel frees a mark some time after the mark was destroyed.
+//! [`wait_until_freed`] waits for that when the module is unloaded.
 //!
 //! # Context
 //!
-//! `Notify::notify` runs in the task that does something to the inode, which may hold the inode's
-//! locks, under the mark's own spin lock: it must not sleep, nor take longer for more watchers.
+//! `Notify::notify` runs in the task that operates on the inode, possibly under locks of the inode,
+//! and under the spin lock of the mark. It must not sleep, and its cost must not depend on the
+//! number of watchers.
 //!
 //! C header: [`include/linux/fsnotify_backend.h`](srctree/include/linux/fsnotify_backend.h)
 
@@ -38,7 +39,7 @@ use kernel::{
 };
 use mark::Object;
 
-/// Events, as in the C header.
+/// The events of the C header.
 pub(crate) mod fs {
     pub(crate) const ACCESS: u32 = 0x1;
     pub(crate) const MODIFY: u32 = 0x2;
@@ -58,52 +59,54 @@ pub(crate) mod fs {
     pub(crate) const ISDIR: u32 = 0x4000_0000;
 }
 
-/// What an inode is like.
+/// The state of an inode.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct InodeState {
-    /// Bytes.
+    /// The size in bytes.
     pub(crate) size: i64,
-    /// How many names it has.
+    /// The number of links.
     pub(crate) links: u32,
-    /// A directory that was removed.
+    /// True for a directory that was removed.
     pub(crate) dead: bool,
 }
 
-/// What an event is about.
+/// The object of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum About {
     /// The inode that the mark is on.
     Inode,
-    /// One in the directory that the mark is on.
+    /// An inode in the directory that the mark is on.
     Entry,
     /// The mount namespace that the mark is on.
     Mounts,
 }
 
-/// An inode that something happened to.
+/// The inode of an event, as it was seen when the event was reported.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct InodeLook {
     pub(crate) address: usize,
     pub(crate) state: InodeState,
-    /// The event tells of attributes that are set, the size and the times among them, and not of
-    /// reading or writing by a descriptor. (Only known of the inode that the mark is on.)
+    /// True if the event reports that attributes were set, for instance the size or the times, and
+    /// not a read or write through a descriptor. (This is only known for the inode that the mark is
+    /// on.)
     pub(crate) sets: bool,
 }
 
-/// Who wants to know of inodes, or of mount namespaces.
+/// The target of a mark.
 pub(crate) trait Notify: Send + Sync + 'static {
-    /// What it is told of.
+    /// The kind of object that the events are about.
     const ABOUT: About;
 
-    /// How many marks there are of this kind. (This is a function because a constant of Rust 1.85
-    /// cannot refer to a static that can change.)
+    /// The number of marks of this kind. (This is a function because a constant of Rust 1.85 cannot
+    /// refer to a mutable static.)
     fn marks() -> &'static MarkCount;
 
-    /// Something happened: events of [`fs`]. `inode` is what it is about, if that is one.
+    /// Reports events, which are flags of [`fs`]. `inode` is the inode that they are about, if they
+    /// are about one.
     fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook);
 }
 
-/// A number of marks, those included that wait to be freed.
+/// The number of marks, including those that were destroyed but not yet freed.
 pub(crate) struct MarkCount(Atomic<usize>);
 
 impl MarkCount {
@@ -116,24 +119,25 @@ impl MarkCount {
     }
 }
 
-/// Waits until all marks of a kind are freed. No mark is made any more, and all were dropped.
+/// Waits until all marks of a kind are freed. The caller guarantees that all were dropped and that
+/// no mark is created any more. Sleeps.
 pub(crate) fn wait_until_freed(marks: &MarkCount) {
     while marks.get() != 0 {
-        // SAFETY: No preconditions; may sleep.
+        // SAFETY: The function has no preconditions. The caller may sleep.
         unsafe { generated::fsnotify_wait_marks_destroyed() };
         fsleep(Delta::from_millis(1));
     }
-    // The worker that freed the last one may still be in our function.
+    // The worker that has freed the last mark may still be running our function.
     // SAFETY: The reason given above applies here too.
     unsafe { generated::fsnotify_wait_marks_destroyed() };
 }
 
-/// Where the inode of `file` is, as long as the file is.
+/// The address of the inode of `file`, which is valid as long as the file.
 pub(crate) fn address(file: &File) -> usize {
     inode_of(file).as_ptr().addr()
 }
 
-/// Where the current task's mount namespace is.
+/// The address of the current task's mount namespace.
 ///
 /// # Errors
 ///
@@ -156,21 +160,22 @@ unsafe fn state_of(inode: NonNull<bindings::inode>) -> InodeState {
     }
 }
 
-/// What `file` is like.
+/// The state of the inode of `file`.
 pub(crate) fn state(file: &File) -> InodeState {
     // SAFETY: A file has an inode as long as it lives.
     unsafe { state_of(inode_of(file)) }
 }
 
-/// True when `file` is one that has a place in a file system that is mounted: no socket, and
-/// nothing anonymous. Of those fsnotify is not told what is done through the descriptor that made
-/// them.
+/// True if `file` has a place in a mounted file system. It is false for sockets and for anonymous
+/// files. fsnotify does not report operations through the descriptor with which such a file was
+/// created.
 pub(crate) fn has_place(file: &File) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_has_place(file.as_ptr()) }
 }
 
-/// True when the current task may read what is in `file`, now and if it were opened anew.
+/// True if the current task may read `file`, both through the descriptor and if it opened the file
+/// again.
 ///
 /// May sleep.
 pub(crate) fn may_read(file: &File) -> bool {
@@ -178,13 +183,14 @@ pub(crate) fn may_read(file: &File) -> bool {
     unsafe { generated::kq_file_may_read(file.as_ptr()) == 0 }
 }
 
-/// True when the file system was unmounted where `file` was opened (lazily, as the file is open).
+/// True if the file system was unmounted at the mount point through which `file` was opened. (The
+/// unmount was a lazy one, because the file is open.)
 pub(crate) fn is_unmounted(file: &File) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_is_unmounted(file.as_ptr()) }
 }
 
 fn inode_of(file: &File) -> NonNull<bindings::inode> {
-    // SAFETY: A file has an inode as long as it lives; the field does not change.
+    // SAFETY: A file has an inode as long as it lives. The field does not change.
     unsafe { NonNull::new_unchecked((*file.as_ptr()).f_inode) }
 }

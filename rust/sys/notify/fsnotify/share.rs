@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Marks that many watchers of a user have in common.
+//! Marks that are shared by many watchers of one user.
+//!
+//! The mutex `marks` protects the table of marks. It is held while a mark is created. A mark is
+//! dropped outside the mutex.
 
 use super::{
     mark::{Group, Mark, Object},
@@ -16,13 +19,13 @@ use kernel::{
     sync::{Arc, Mutex},
 };
 
-/// Marks that many watchers of a user have in common: one for each object.
+/// The shared marks of one user, one for each object.
 #[pin_data]
 pub(crate) struct Shares<T: Notify> {
     #[pin]
     group: Group<T>,
-    /// By the object's address. One of an object that has ended may be left until another one is
-    /// there.
+    /// The marks, keyed by the address of the object. The mark of an object that was freed may
+    /// remain until another object has the address.
     #[pin]
     marks: Mutex<RBTree<usize, Shared<T>>>,
 }
@@ -33,12 +36,12 @@ struct Shared<T: Notify> {
     shares: usize,
 }
 
-/// Who has such marks.
+/// The owner of the shared marks of a user.
 pub(crate) trait Sharing<T: Notify>: Send + Sync + 'static {
     fn shares(&self) -> &Shares<T>;
 }
 
-/// One watcher's part in such a mark.
+/// A watcher's share of a mark. The mark is dropped with its last share.
 pub(crate) struct Share<T: Notify, S: Sharing<T>> {
     of: Arc<S>,
     object: usize,
@@ -46,7 +49,7 @@ pub(crate) struct Share<T: Notify, S: Sharing<T>> {
 }
 
 impl<T: Notify> Shares<T> {
-    /// No marks yet.
+    /// A table without marks.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             group <- Group::new(),
@@ -56,20 +59,20 @@ impl<T: Notify> Shares<T> {
 }
 
 impl<T: Notify, S: Sharing<T>> Share<T, S> {
-    /// A part in the mark on the folder that `file` is in now, which is told of `events` in it.
-    /// `new` makes the target if there is no such mark.
+    /// A share of the mark on the directory that contains `file` now. The mark reports `events` in
+    /// that directory. `new` creates the target if there is no such mark.
     ///
     /// # Errors
     ///
-    /// What `new` fails with; `ENOENT` if the folder was removed; `EINVAL`, `ENOMEM`.
+    /// The errors of `new`; `ENOENT` if the directory was removed; `EINVAL`, `ENOMEM`.
     pub(crate) fn of_folder(
         of: &Arc<S>,
         file: &File,
         events: u32,
         new: impl FnOnce() -> Result<Arc<T>>,
     ) -> Result<Self> {
-        // SAFETY: The file has its name; the folder is kept by the reference. The mark is not told
-        // of the folder.
+        // SAFETY: The file has a dentry, and the reference keeps the directory. The events of the
+        // mark are not about the directory itself.
         unsafe {
             let folder = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
             let result = NonNull::new((*folder).d_inode)
@@ -80,24 +83,26 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
         }
     }
 
-    /// The same in the mark on the current task's mount namespace, for as long as that is.
+    /// A share of the mark on the mount namespace of the current task. The mark ends with the
+    /// namespace.
     ///
     /// # Errors
     ///
-    /// What `new` fails with; `EINVAL` for a task without one; `ENOMEM`.
+    /// The errors of `new`; `EINVAL` for a task without a mount namespace; `ENOMEM`.
     pub(crate) fn of_mounts(
         of: &Arc<S>,
         events: u32,
         new: impl FnOnce() -> Result<Arc<T>>,
     ) -> Result<Self> {
         let namespace = Object::current_mounts()?;
-        // SAFETY: Valid while we run.
+        // SAFETY: The current task keeps its mount namespace.
         unsafe { Self::join(of, namespace, events, new) }
     }
 
     /// # Safety
     ///
-    /// The object is valid; the target is not told of it, if it is an inode.
+    /// The object is valid. If it is an inode, the events of the mark are not about that inode
+    /// itself.
     unsafe fn join(
         of: &Arc<S>,
         object: Object,
@@ -133,7 +138,7 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
         })
     }
 
-    /// What the mark tells.
+    /// The target of the mark.
     pub(crate) fn target(&self) -> &Arc<T> {
         &self.target
     }
@@ -144,7 +149,7 @@ impl<T: Notify, S: Sharing<T>> Drop for Share<T, S> {
         let mut marks = self.of.shares().marks.lock();
         let mut over = None;
         if let Some(shared) = marks.get_mut(&self.object) {
-            // If it is another one, ours has ended with its object.
+            // If this is another mark, ours has ended with its object.
             if Arc::ptr_eq(&shared.target, &self.target) {
                 shared.shares -= 1;
                 if shared.shares == 0 {
