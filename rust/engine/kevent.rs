@@ -219,7 +219,7 @@ impl Request {
 ///   written stay pending; if some could, the call gives those.
 /// - `EINTR`: a signal came before an event; the changes are applied.
 /// - The error of a failed change for which there is no room in the eventlist; the changes before
-/// it are applied.
+///   it are applied.
 #[inline(always)]
 pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, request: Result<Request>) -> Result<usize> {
     let result = match request {
