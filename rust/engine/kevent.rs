@@ -52,30 +52,29 @@ struct EventList {
     written: usize,
 }
 
-/// How many events' memory is faulted in at once: 64 KiB.
+/// The number of events whose memory is faulted in at once: 64 KiB.
 const FAULT_IN: usize = 2048;
 
-/// How often memory is faulted in for the same event. It may be gone again by the time that it is
-/// written to: the kernel moves pages, and a fork takes the right to write away until the next
-/// fault. There is memory, though, where a fault succeeds and a copy never does.
+/// How often memory is faulted in for the same event. It may be gone again when it is written to:
+/// the kernel moves pages, and a fork makes them read-only until the next fault. But there is also
+/// memory that can be faulted in and never be copied to.
 const FAULTS: u32 = 64;
 
 /// The faults of one call.
 #[derive(Default)]
 struct Faults {
-    /// For the event that comes after so many.
+    /// The number of events before the one that they are for.
     at: usize,
     count: u32,
 }
 
 impl Faults {
-    /// Brings in the memory that the next events go to, at most so many, not under a lock, to try
-    /// again.
+    /// Faults in the memory of the next events, at most `most`, for another try. Not under a lock.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if there is none, or if that was of no use too often. `EINTR` if it was of no use
-    /// and there is a signal.
+    /// `EFAULT` if there is no memory, or if faults were useless too often. `EINTR` if a fault was
+    /// useless and a signal is pending.
     fn bring_in(&mut self, events: &EventList, most: usize) -> Result {
         if self.at != events.written {
             *self = Faults {
@@ -121,7 +120,7 @@ impl EventSink for EventList {
 }
 
 impl EventList {
-    /// As many as there is memory for.
+    /// Reports as many events as there is memory for.
     #[cold]
     fn report_some(&mut self, events: &[Kevent]) -> (usize, Result) {
         for (count, event) in events.iter().enumerate() {
@@ -140,7 +139,7 @@ fn count(count: u32) -> Result<usize> {
     usize::try_from(count).map_err(|_| EINVAL)
 }
 
-/// What a call is to do.
+/// What a call does.
 pub(crate) struct Request {
     changes: UserEvents,
     events: UserEvents,
@@ -149,7 +148,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// What the arguments say. What is in the caller's `scratch` memory is lost.
+    /// The request of these arguments. What is in the caller's `scratch` memory is lost.
     ///
     /// # Errors
     ///
@@ -171,7 +170,7 @@ impl Request {
         })
     }
 
-    /// To collect events, and to wait for them for ever, or not at all.
+    /// A request to collect events, and to wait for them without a timeout or not at all.
     ///
     /// # Errors
     ///
@@ -192,7 +191,7 @@ impl Request {
         })
     }
 
-    /// To apply changes.
+    /// A request to apply changes.
     ///
     /// # Errors
     ///
@@ -209,18 +208,18 @@ impl Request {
     }
 }
 
-/// The call. Gives the number of events in the eventlist.
+/// Executes the call. Returns the number of events in the eventlist.
 ///
 /// # Errors
 ///
-/// - What the request has failed with: nothing was changed.
+/// - The error of the request: nothing was changed.
 /// - `EBADF`: the kqueue belongs to another descriptor table, or was closed.
 /// - `EFAULT`: the lists are not in the caller's memory. Changes are read 16 at a
 ///   time: those before the ones that could not be read are applied. Events that could not be
 ///   written stay pending; if some could, the call gives those.
 /// - `EINTR`: a signal came before an event; the changes are applied.
-/// - That of a failed change for which there is no room in the eventlist; the ones before it are
-///   applied.
+/// - The error of a failed change for which there is no room in the eventlist; the changes before
+///   it are applied.
 #[inline(always)]
 pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, request: Result<Request>) -> Result<usize> {
     let result = match request {
@@ -269,15 +268,15 @@ fn change_and_collect(
     collect(&kqueue, entered, events, timeout, caller)
 }
 
-/// The answers to some changes. They take the places of those, from the front.
+/// The answers to some changes. They are stored in the places of the changes, from the front.
 struct Answers {
     receipts: usize,
-    /// That for which there is no room.
+    /// The error for which there is no room.
     failure: Result,
 }
 
 impl Answers {
-    /// Answers the change at `at`. False if that was the last one to be applied.
+    /// Answers the change at `at`. False if no further change is applied.
     #[cold]
     fn add(&mut self, batch: &mut [Kevent], at: usize, result: Result, room: usize) -> bool {
         let Some(change) = batch.get(at).copied() else {
@@ -295,7 +294,7 @@ impl Answers {
         true
     }
 
-    /// Posts them.
+    /// Copies the answers to the eventlist.
     #[cold]
     fn post(self, batch: &[Kevent], events: &mut EventList) -> Result {
         for receipt in batch.iter().take(self.receipts) {
@@ -306,8 +305,8 @@ impl Answers {
     }
 }
 
-/// Applies all changes, and posts receipts and errors. Keeps the mutex if there is nothing to post,
-/// and the last changes in `buffer`, some of which are to be looked at by a scan.
+/// Applies all changes, and posts receipts and errors. If there is nothing to post, it keeps the
+/// mutex, and in `buffer` the last changes, some of whose knotes a scan has to evaluate.
 #[inline(always)]
 fn apply<'a>(
     kqueue: &'a ArcBorrow<'_, Kqueue>,
@@ -319,7 +318,7 @@ fn apply<'a>(
     loop {
         let batch = changes.read(buffer)?;
         let last = changes.len() == 0;
-        // What is pending is collected unless there is something to post.
+        // Pending events are collected unless there is something to post.
         let collects = last && events.written == 0;
         let most = if collects { events.room() } else { 0 };
 
@@ -329,7 +328,7 @@ fn apply<'a>(
         let mut result = Ok(());
         while let Some(change) = batch.get_mut(at) {
             change.clear_system_flags();
-            // One test for both, which nearly no change has.
+            // One test for both, as nearly no change has either.
             if change.has(EV_RECEIPT | UNKNOWN_FLAGS) {
                 break;
             }
@@ -350,16 +349,17 @@ fn apply<'a>(
                 return Ok(None);
             }
         }
-        // Two thousand million changes take long; a signal that does not kill waits for them.
+        // Two thousand million changes take long. A signal that does not kill has to wait for them.
         if signal::is_being_killed() {
             return Err(EINTR);
         }
     }
 }
 
-/// Applies the changes of a batch from the one at `at` on, which is the first that is to be answered,
-/// and posts the answers. If that has been applied, `failure` is what it has failed with. Those before
-/// it may have been activated unseen if `most` events would be collected: there will be no scan.
+/// Applies the changes of a batch from the one at `at` on, which is the first that is to be
+/// answered, and posts the answers. If that one was applied, `failure` is its error. The knotes of
+/// those before it may have been activated without running the filter if `most` events would be
+/// collected; there will be no scan.
 #[cold]
 #[inline(never)]
 #[allow(clippy::too_many_arguments)]
@@ -424,7 +424,7 @@ fn collect(
     }
 }
 
-/// The same, after a look that has found nothing (`EAGAIN`), or has failed.
+/// The rest of that, after a scan that has found nothing (`EAGAIN`), or has failed.
 #[inline(never)]
 fn collect_more(
     kqueue: &Kqueue,
@@ -437,12 +437,12 @@ fn collect_more(
     let mut faults = Faults::default();
     loop {
         if error == EAGAIN && events.is_empty() {
-            // The look was the last one after a time-out or a signal.
+            // That was the last scan after a timeout or a signal.
             match (wakeup, timeout) {
                 (Some(Wakeup::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
                 (Some(Wakeup::Signal), _) => return Err(EINTR),
-                // Events that come to nothing must not keep a signal from us, nor the end of the
-                // time.
+                // Activations that lead to no event must keep neither a signal nor the end of the
+                // timeout from the caller.
                 (Some(Wakeup::Condition), _) if current!().signal_pending() => {
                     wakeup = Some(Wakeup::Signal);
                 }
@@ -459,7 +459,7 @@ fn collect_more(
                 Err(error)
             };
             if more.is_err() {
-                // Those that there are, are the caller's; the next call sees the error.
+                // The caller gets the events that there are. The next call returns the error.
                 return if events.is_empty() { more } else { Ok(()) };
             }
         }

@@ -2,11 +2,12 @@
 
 //! How many knotes and timers a user may have.
 //!
-//! A kqueue counts for the user who opened it, as a file counts for its opener. In a user namespace it counts for
-//! whoever made that as well, and those around it: one who has a range of numbers for users of their own has no more
-//! by that. (Not for root, whose namespaces are the system's.)
+//! A kqueue counts for the user who opened it, as a file counts for its opener. In a user namespace
+//! it counts also for the user who made the namespace, and for those of the namespaces around it.
+//! So a user who has a range of user numbers may have no more by that. (This does not hold for
+//! root, whose namespaces are those of the system.)
 //!
-//! What is counted is memory: a knote that takes more of it counts as several.
+//! Memory is counted: a knote that takes more of it counts as several.
 
 use super::{objects::Objects, ops::Filter, params};
 use crate::sys::process::user;
@@ -21,10 +22,11 @@ use kernel::{
     sync::{Arc, Mutex}, //
 };
 
-/// What a knote and its file's bookkeeping take, in bytes: the unit of what is counted.
+/// The memory of a knote and of the bookkeeping for its file, in bytes: the unit of all counts.
 pub(crate) const UNIT: usize = 160;
 
-/// All users for whom a kqueue counts, by number, with for how many places in chains of [`User`]s.
+/// All users for whom a kqueue counts, by number, with the number of their places in chains of
+/// [`User`]s.
 #[pin_data]
 pub(crate) struct Users {
     #[pin]
@@ -37,10 +39,11 @@ struct Entry {
     account: Arc<Account>,
 }
 
-/// What a user has. (Numbers of Rust's own: those of the `kernel` crate are calls, and nothing but Rust sees them.)
+/// What a user has. (These are Rust's own atomics, since those of the `kernel` crate are calls, and
+/// C does not see these.)
 struct Account {
-    /// The units of memory that count for the user, and above them, in steps of [`TIMER`], the
-    /// timers. A timer takes a place among both, and one atomic operation counts both.
+    /// The number of units of memory that count for the user, and in the bits above them, in steps
+    /// of [`TIMER`], the number of timers. A timer counts in both, by one atomic operation.
     held: AtomicU64,
     /// The objects that the user watches.
     objects: Arc<Objects>,
@@ -51,7 +54,7 @@ pub(crate) struct User {
     users: Arc<Users>,
     uid: u32,
     account: Arc<Account>,
-    /// For whom else it does.
+    /// The other users for whom it counts.
     above: Option<Arc<User>>,
 }
 
@@ -78,17 +81,17 @@ impl Users {
         for uid in user::namespace_owners().filter(|uid| *uid != 0) {
             above = self.join(uid, above)?;
         }
-        // It was the last, so there is one.
+        // The last user was added just now, so there is one.
         self.join(user::current_uid(), above)?.ok_or(ENOMEM)
     }
 
-    /// One more for whom it counts, unless it does so already.
+    /// Adds a user for whom it counts, unless it counts for that user already.
     fn join(self: &Arc<Self>, uid: u32, above: Option<Arc<User>>) -> Result<Option<Arc<User>>> {
         if User::chain(above.as_deref()).any(|user| user.uid == uid) {
             return Ok(above);
         }
         let account = self.account(uid)?;
-        // Dropped, it leaves again.
+        // When this is dropped, the user leaves.
         let user = User {
             users: self.clone(),
             uid,
@@ -98,12 +101,12 @@ impl Users {
         Ok(Some(Arc::new(user, GFP_KERNEL_ACCOUNT)?))
     }
 
-    /// That of the user of that number, who has one member more.
+    /// The account of the user of that number, which gets one member more.
     fn account(&self, uid: u32) -> Result<Arc<Account>> {
         if let Some(account) = Self::known(&mut self.users.lock(), uid) {
             return Ok(account);
         }
-        // Memory may be long in coming, and others wait for the mutex.
+        // The allocation may take long, and others wait for the mutex.
         let account = Account {
             held: AtomicU64::new(0),
             objects: Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?,
@@ -133,11 +136,12 @@ impl Users {
 static TIMERS: AtomicUsize = AtomicUsize::new(0);
 
 /// One timer, as it counts in [`Account::held`]. The units below it stand for memory that exists,
-/// so there are never as many as that: 2^40 of them are 160 TiB. If somebody whom no limit holds
-/// has 2^24 timers, their number wraps; the units do not change by that, and it comes back.
+/// so their number never reaches it: 2^40 units are 160 TiB. If a user without limits has 2^24
+/// timers, their number wraps around. The number of units does not change by that, and the number
+/// of timers is right again once there are fewer.
 const TIMER: u64 = 1 << 40;
 
-/// What of an account is within its limits.
+/// Which counts of an account are within the limits.
 #[derive(Clone, Copy)]
 struct Fits {
     units: bool,
@@ -145,7 +149,7 @@ struct Fits {
 }
 
 impl Account {
-    /// Counts so much more.
+    /// Adds `amount` to the count.
     #[inline(always)]
     fn add(&self, amount: u64) -> Fits {
         let held = self
@@ -170,12 +174,12 @@ impl User {
         &self.account.objects
     }
 
-    /// It and all others for whom the same kqueue counts.
+    /// The user and all others for whom the same kqueue counts.
     pub(crate) fn with_owners(&self) -> impl Iterator<Item = &User> {
         Self::chain(Some(self))
     }
 
-    /// The same, of none as well.
+    /// [`User::with_owners`], also for no user.
     #[inline]
     fn chain(user: Option<&User>) -> impl Iterator<Item = &User> {
         successors(user, |user| user.above.as_deref())
@@ -195,7 +199,7 @@ impl User {
         }
     }
 
-    /// Gives it back.
+    /// Gives back the place of a knote.
     #[inline(always)]
     pub(crate) fn leave_place(&self, filter: Filter) {
         if filter.has_timer() {
@@ -234,7 +238,7 @@ impl User {
         self.exceed_timers(units, fits)
     }
 
-    /// There are too many timers, or units. The administrator may have more timers.
+    /// There are too many timers, or too many units. The administrator may have more timers.
     #[cold]
     fn exceed_timers(&self, units: u64, fits: Fits) -> Result {
         if !fits.units {
@@ -263,7 +267,7 @@ impl User {
         }
     }
 
-    /// For this one and those above. All of them are counted, since all are given back.
+    /// For the user and those above. All counts are increased, since all are decreased again.
     #[cold]
     fn add_to_all(&self, amount: u64, below: Fits) -> Fits {
         Self::chain(Some(self)).fold(below, |so_far, user| {
@@ -303,27 +307,27 @@ impl Drop for User {
         } else {
             None
         };
-        // Its memory is given back without the mutex.
+        // Its memory is freed without the mutex.
         drop(users);
         drop(gone);
     }
 }
 
-/// Memory that counts for a user and is not a knote; given back when dropped.
+/// Memory that counts for a user and is not that of a knote; given back when dropped.
 pub(crate) struct Charge {
     user: Arc<User>,
     units: u64,
 }
 
 impl Charge {
-    /// So many bytes.
+    /// Counts that many bytes.
     ///
     /// # Errors
     ///
     /// `ENOSPC` if the user has as much as they may.
     pub(crate) fn new(user: &Arc<User>, bytes: usize) -> Result<Self> {
         let units = (bytes / UNIT) as u64;
-        // Nothing fits always, even if the limit was made lower than what there is.
+        // Zero units always fit, even if the limit was set below the present count.
         if units > 0 {
             user.take(units)?;
         }
@@ -340,7 +344,8 @@ impl Drop for Charge {
     }
 }
 
-/// A timer that counts for a user and is no knote's of `EVFILT_TIMER`; given back when dropped.
+/// A timer that counts for a user and is not that of an `EVFILT_TIMER` knote; given back when
+/// dropped.
 pub(crate) struct TimerPlace(Arc<User>);
 
 impl TimerPlace {

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kqueues that watch kqueues: no circles, and not too many ways.
+//! Kqueues that watch kqueues: no cycles, and a limited number of paths.
 //!
-//! An event of a kqueue goes up all *paths*: to who watches it, and to who watches those. Whoever triggers it pays for
-//! that, maybe a bystander, so a kqueue has [`PATHS_MAX`] of them at most. To see to that when one is added below, all
-//! kqueues are visited that are further down; so one that is watched may not have more paths down, either. (One that
-//! nobody watches may: it is no way to anywhere.) Each kqueue knows how many it has of both, so that adding and removing
-//! an edge visits no more than these.
+//! An event of a kqueue propagates along all *paths* up from it: to the kqueues that watch it, and
+//! to those that watch these. The task that triggers the event pays for that, and may be a
+//! bystander, so at most [`PATHS_MAX`] paths lead up from a kqueue. To check that when an edge is
+//! added, all kqueues below the edge are visited. So a kqueue that is watched may not have more
+//! paths down, either. (A kqueue that is not watched may, as no path leads through it.) Each kqueue
+//! knows the numbers of its paths in both directions, so that adding and removing an edge visits no
+//! more kqueues than these.
 //!
-//! So a chain has [`PATHS_MAX`] links at most. Its length costs no more than other paths do: each kqueue on it is told in an
-//! interrupt of its own ([`crate::sys::notify::notifier`]), a look at one looks into no other, and none is released within the
-//! release of another. The walks keep their way in memory, and do not recur.
+//! So a chain has at most [`PATHS_MAX`] links. A long chain costs no more than as many other paths:
+//! each kqueue on it is notified in an interrupt of its own ([`crate::sys::notify::notifier`]), an
+//! evaluation of one kqueue evaluates no other, and no kqueue is released within the release of
+//! another. The walks keep their way in memory, and are not recursive.
 //!
 //! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex, when an
 //! `EVFILT_READ` on a kqueue is attached or detached, and nothing is taken under it.
@@ -28,8 +31,8 @@ use kernel::{
     sync::{Arc, Mutex}, //
 };
 
-/// How many paths may lead up from a kqueue, and down from one that is watched. A path ends anywhere, so there are no
-/// more edges on them than that.
+/// How many paths may lead up from a kqueue, and down from one that is watched. A path may end
+/// anywhere, so they have no more edges than that.
 const PATHS_MAX: usize = 512;
 
 /// What the mutex guards, besides every kqueue's `Links`.
@@ -60,14 +63,14 @@ pub(crate) struct Links {
     down: Side,
 }
 
-/// Those in one direction: to its watchers, or to what it watches.
+/// The edges in one direction: to the watchers, or to the watched kqueues.
 struct Side {
     edges: RBTree<u64, Arc<Kqueue>>,
-    /// How many paths there are. Only written by who has the mutex.
+    /// The number of paths. Only the owner of the mutex writes it.
     paths: AtomicUsize,
 }
 
-/// One kqueue watches another; ends when dropped.
+/// One kqueue watches another, until this is dropped.
 pub(crate) struct Edge {
     nesting: Arc<Nesting>,
     number: u64,
@@ -90,12 +93,12 @@ impl Way {
     }
 }
 
-/// What was seen on a walk.
+/// The result of a walk.
 #[derive(Default)]
 struct Seen {
-    /// It came to where it must not.
+    /// The walk has met the kqueue that it must not meet.
     circle: bool,
-    /// One has too many paths now.
+    /// A kqueue has too many paths now.
     too_many: bool,
 }
 
@@ -138,15 +141,15 @@ impl Links {
 struct Walk<'a> {
     graph: &'a Graph,
     way: Way,
-    /// How many paths backwards each kqueue on them, the first too, gets with each path that leads there. May be
-    /// negative.
+    /// How many paths backwards each kqueue on the walk, including the first, gets for each path
+    /// that leads there. May be negative.
     change: isize,
-    /// Who must not be met.
+    /// The kqueue that must not be met.
     other: &'a Kqueue,
 }
 
 impl Walk<'_> {
-    /// There are no more paths than [`PATHS_MAX`], so that no way is longer.
+    /// There are at most [`PATHS_MAX`] paths, so no way is longer.
     fn go(&self, from: &Arc<Kqueue>) -> Seen {
         let mut seen = Seen::default();
         let mut way = self.graph.way.take();
@@ -186,7 +189,7 @@ impl Walk<'_> {
     }
 }
 
-/// How many paths an edge adds: up from the watched, and down from the watcher.
+/// How many paths an edge adds: up from the watched kqueue, and down from the watcher.
 #[derive(Clone, Copy)]
 struct Change {
     up: isize,
@@ -202,7 +205,8 @@ impl Graph {
         }
     }
 
-    /// Counts them, all along the way. What was seen above the edge, and below.
+    /// Counts these paths on all kqueues above and below the edge. Returns the results of both
+    /// walks.
     fn apply(&self, watcher: &Arc<Kqueue>, watched: &Arc<Kqueue>, change: Change) -> (Seen, Seen) {
         let walk = |from: &Arc<Kqueue>, way, change, other| {
             let walk = Walk {
@@ -245,8 +249,9 @@ impl Nesting {
         )
     }
 
-    /// Calls `with` with how many edges lead up from that kqueue: so many knotes have a reference to its file, at
-    /// least, for as long as the call takes. (Of those whose descriptor is closed one is given up after the edge.)
+    /// Calls `with` with the number of edges that lead up from the kqueue. At least that many
+    /// knotes have a reference to its file during the call. (A knote whose descriptor was closed
+    /// drops its reference after its edge.)
     pub(crate) fn with_watchers<R>(&self, kqueue: &Kqueue, with: impl FnOnce(usize) -> R) -> R {
         let graph = self.graph.lock();
         with(kqueue.links.access(&*graph).up.edges.values().count())
@@ -256,7 +261,7 @@ impl Nesting {
     ///
     /// # Errors
     ///
-    /// `ELOOP` if that closed a circle; `ENOSPC` for too many paths; `ENOMEM`.
+    /// `ELOOP` if that would close a cycle; `ENOSPC` for too many paths; `ENOMEM`.
     pub(crate) fn connect(
         self: &Arc<Self>,
         watcher: Arc<Kqueue>,
@@ -265,7 +270,7 @@ impl Nesting {
         let up = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let down = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut graph = self.graph.lock();
-        // So it can be walked.
+        // So a walk down from it is short enough.
         if watched.links.access(&*graph).down.paths() > PATHS_MAX {
             return Err(ENOSPC);
         }
@@ -309,7 +314,7 @@ impl Drop for Edge {
         let down = links.down.edges.remove_node(&self.number);
         let change = graph.change(&self.watcher, &self.watched);
         let _ = graph.apply(&self.watcher, &self.watched, -change);
-        // References are dropped without the lock: they may be the last.
+        // References are dropped without the lock, since they may be the last ones.
         drop(graph);
         drop((up, down));
     }

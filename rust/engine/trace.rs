@@ -2,16 +2,16 @@
 
 //! The module's own tracepoints, `kqueue:*` (`rust/kqueue_trace.h`).
 //!
-//! A kqueue is told from others by its address, which traces show hashed. Any context.
+//! A kqueue is identified by its address, which traces show hashed. Any context.
 //!
-//! One that nobody traces costs a load here, not a call.
+//! A tracepoint that is not enabled costs a load here, and not a call.
 
 use super::{knote::Knote, kqueue::Kqueue};
 use crate::{generated, uapi::Kevent};
 use core::ptr::from_ref;
 use kernel::{bindings, prelude::*};
 
-/// True if somebody traces that.
+/// True if the tracepoint is enabled.
 #[inline(always)]
 fn is_traced(tracepoint: *const bindings::tracepoint) -> bool {
     // SAFETY: One of the module's own. The count of its static key (`static_key_enabled`) is read at once.
@@ -63,13 +63,13 @@ pub(crate) fn activate(kqueue: &Kqueue, knote: &Knote) {
     unsafe { generated::kq_trace_activate(from_ref(kqueue).cast(), ident, filter) };
 }
 
-/// True if somebody traces deliveries.
+/// True if the tracepoint of deliveries is enabled.
 #[inline]
 pub(crate) fn wants_deliveries() -> bool {
     is_traced(&raw const generated::__tracepoint_kqueue_deliver)
 }
 
-/// An event has reached the program.
+/// An event was delivered.
 pub(crate) fn deliver(kqueue: &Kqueue, event: &Kevent) {
     // SAFETY: The kqueue's address is only printed; the event is valid.
     unsafe { generated::kq_trace_deliver(from_ref(kqueue).cast(), &raw const **event) };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What binds a knote to the file of a descriptor, and what bindings a kqueue has.
+//! The binding of a knote to the file of a descriptor, and the bindings of a kqueue.
 
 use super::CloseHook;
 use crate::{
@@ -18,7 +18,7 @@ use kernel::{
     sync::{aref::ARef, atomic::ordering, barrier::smp_mb, Arc}, //
 };
 
-/// What binds a knote to the file of a descriptor.
+/// Binds a knote to the file of a descriptor.
 ///
 /// # Invariants
 ///
@@ -27,8 +27,9 @@ use kernel::{
 /// while the knote is in no tree, under the mutex.
 pub(crate) struct Bound {
     file: UnsafeCell<*mut bindings::file>,
-    /// What links the knote in its tree, guarded by the lock of that. From when the close probe has
-    /// taken the knote out, it is the memory of a [`ClosedKnote`]: there may be a million knotes.
+    /// The links of the knote in its tree, guarded by the lock of the tree. Once the close probe
+    /// has taken the knote out, they are the memory of a [`ClosedKnote`], since there may be a
+    /// million knotes.
     pub(super) node: UnsafeCell<treap::Links<Knote>>,
 }
 
@@ -37,12 +38,12 @@ const _: () = assert!(
         && align_of::<bindings::callback_head>() <= align_of::<treap::Links<Knote>>()
 );
 
-/// What the trees are ordered by.
+/// The order of the trees.
 pub(crate) struct Key {
     pub(super) file: usize,
     pub(super) table: usize,
     pub(super) number: u64,
-    /// The address of the knote; several may be on one number.
+    /// The address of the knote, as several knotes may be bound to one number.
     pub(super) knote: usize,
 }
 
@@ -78,7 +79,7 @@ unsafe impl Item for Knote {
 }
 
 impl Bound {
-    /// To nothing.
+    /// No binding.
     pub(in crate::engine) fn none() -> Self {
         Bound {
             file: UnsafeCell::new(ptr::null_mut()),
@@ -86,7 +87,7 @@ impl Bound {
         }
     }
 
-    /// True if it is to a file.
+    /// True if the knote is bound to a file.
     pub(in crate::engine) fn is_bound(&mut self) -> bool {
         !self.file.get_mut().is_null()
     }
@@ -123,7 +124,7 @@ impl Bound {
         bindings.one_less();
     }
 
-    /// The same for one that is there, without counting it off.
+    /// [`Bound::unbind`] for a knote that is bound, without counting it.
     ///
     /// # Safety
     ///
@@ -135,7 +136,7 @@ impl Bound {
         debug_assert!(ptr::eq(self, &knote.bound));
         if let Some(bucket) = hook.bucket(file.addr(), knote.kqueue().table().address()) {
             let _guard = bucket.lock.lock();
-            // The close probe may have taken it out. It does that under this lock.
+            // The close probe may have taken it out, which it does under this lock.
             if !knote.is_unlinked() {
                 // SAFETY: The lock is held; what is in the tree is unbound before it is freed.
                 unsafe { bucket.tree(hook) }.remove(knote);
@@ -150,7 +151,7 @@ impl Bound {
     }
 }
 
-/// How many knotes of one kqueue are bound. While there are some, the probe is there.
+/// The number of bound knotes of one kqueue. The probe is registered while there are some.
 pub(crate) struct Bindings {
     hook: Arc<CloseHook>,
     count: usize,
@@ -184,19 +185,20 @@ impl Bindings {
 
 impl Drop for Bindings {
     fn drop(&mut self) {
-        // Of knotes that were not unbound, but given up.
+        // These were given up without being unbound.
         if self.count > 0 {
             self.hook.presence.release();
         }
     }
 }
 
-/// Binds `knote` to `file`: it hears when its number in `table`, which is its kqueue's, no longer refers to the file.
+/// Binds `knote` to `file`, so that it ends when its number in `table`, its kqueue's table, no
+/// longer refers to the file.
 ///
 /// # Errors
 ///
-/// `EBADF` if the number refers to something else by now; then it may be bound all the same. What registering the
-/// probe fails with: `EBUSY` if ftrace is switched off.
+/// `EBADF` if the number refers to something else by now; the knote may be bound all the same. The
+/// error of registering the probe: `EBUSY` if ftrace is disabled.
 pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
@@ -221,8 +223,8 @@ pub(crate) fn bind(
 }
 
 impl CloseHook {
-    /// Puts `knote`, which is bound to nothing, into the tree of `file`. True if its number in
-    /// `table`, which is its kqueue's, refers to the file after that.
+    /// Puts `knote`, which is not bound, into the tree of `file`. True if its number in `table`,
+    /// its kqueue's table, refers to the file after that.
     ///
     /// # Safety
     ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Knotes whose descriptors were closed, on their way out of their kqueues.
+//! Knotes whose descriptors were closed, until they are removed from their kqueues.
 
 use super::bound::Bound;
 use crate::{
@@ -18,7 +18,7 @@ use kernel::{
     sync::{aref::ARef, Arc},
 };
 
-/// A knote whose descriptor was closed, on its way out of its kqueue.
+/// A knote whose descriptor was closed, until it is removed from its kqueue.
 ///
 /// It is kept in the knote itself, so that it needs no memory.
 ///
@@ -32,7 +32,7 @@ pub(crate) struct ClosedKnote(NonNull<Knote>);
 unsafe impl Send for ClosedKnote {}
 
 impl ClosedKnote {
-    /// Where the node is in a knote.
+    /// The offset of the node in a knote.
     const NODE: usize = offset_of!(Knote, bound) + offset_of!(Bound, node);
 
     /// # Safety
@@ -65,8 +65,9 @@ impl ClosedKnote {
         ClosedKnote(unsafe { NonNull::new_unchecked(head.byte_sub(Self::NODE).cast()) })
     }
 
-    /// Has the knote removed by the current task before it returns to userspace, or by whoever next
-    /// has the mutex of its kqueue if the task does not.
+    /// Queues the removal of the knote: the current task removes it before it returns to userspace.
+    /// If the task does not return to userspace, the next owner of the mutex of the kqueue removes
+    /// it.
     pub(super) fn remove_on_return(self) {
         let head = self.into_head();
         // SAFETY: The node is ours by the type's invariant; the file of the kqueue, to which a
@@ -75,7 +76,7 @@ impl ClosedKnote {
             // SAFETY: It was not queued.
             let this = unsafe { Self::from_head(head) };
             let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
-            // Not here, since a spin lock is held: whoever next releases the mutex removes it.
+            // A spin lock is held here, so the next task that releases the mutex removes it.
             kqueue.leave(this);
         }
     }
@@ -105,7 +106,7 @@ impl Drop for ClosedKnote {
     }
 }
 
-/// Closed knotes that a kqueue removes later. Anybody may add one, from any context.
+/// Closed knotes that a kqueue removes later. Any task may add one, in any context.
 pub(crate) struct ClosedList(AtomicPtr<bindings::callback_head>);
 
 impl ClosedList {
@@ -134,7 +135,7 @@ impl ClosedList {
         }
     }
 
-    /// Takes all that were added, and calls `each` with each.
+    /// Takes all knotes that were added, and calls `each` with each.
     pub(crate) fn take_each(&self, mut each: impl FnMut(ClosedKnote)) {
         let mut at = self.0.swap(ptr::null_mut(), atomic::Ordering::Acquire);
         while !at.is_null() {

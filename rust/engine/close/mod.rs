@@ -2,59 +2,62 @@
 
 //! The close of every descriptor that a knote is bound to.
 //!
-//! The kernel has no hook for "this descriptor went away, though its file lives on". But each close
-//! of a descriptor that was not opened with `O_PATH`, be it by close(2), close_range, dup2, exec,
-//! exit or io_uring, calls `locks_remove_posix(file, table)`, and ftrace sees that. By then the slot
-//! in the table is empty, or holds the new file, except at exit. So a binding is over when its
-//! (table, number) no longer maps to its file. A table that is being torn down is left alone: each
-//! kqueue that belongs to it is closed with it, and that ends its knotes.
+//! The kernel has no hook for "this descriptor was closed, though its file lives on". But each
+//! close of a descriptor that was not opened with `O_PATH`, by close(2), close_range, dup2, exec,
+//! exit or io_uring, calls `locks_remove_posix(file, table)`, which ftrace can trace. At that time
+//! the slot in the table is empty or has the new file, except at exit. So a binding has ended when
+//! its (table, number) no longer maps to its file. Nothing is done for a table that is being torn
+//! down: each kqueue that belongs to it is closed with it, which ends its knotes.
 //!
 //! # Which knotes end
 //!
-//! The bound knotes are in a hash table of trees, one tree for each 64 KiB of memory. The hash is of
-//! (file, table); each tree is ordered by (file, table, number). So a process that closes a
-//! descriptor meets only what its own table has bound, however many knotes others have on the file.
+//! The bound knotes are in a hash table of trees, one tree for each 64 KiB of memory. The hash is
+//! of (file, table), and each tree is ordered by (file, table, number). So a process that closes a
+//! descriptor meets only the knotes of its own table, however many knotes others have on the file.
 //!
-//! The probed function does not say which number was closed. It is taken from the system call that
-//! the task is in ([`Closed`](crate::sys::file::closing::Closed)): close(2), dup2(2) and dup3(2) name it, close_range(2) closes from the
-//! lower end of its range. If that number has ended no knote, or there is none, the numbers that are
-//! bound to the file are looked through, at most [`MOST_MAPPED`](walk::MOST_MAPPED) of those that are still mapped (fewer if
-//! the call has named a number, unless the task uses io_uring, which closes some at the end of any
-//! call). If that was not all, and the call has named no number, the task goes through all of them once
-//! before it returns to userspace ([`Rewalk`]), in a context that can be preempted: once for all that
-//! it has closed in the call.
+//! The probed function is not told which number was closed. The system call of the task says that
+//! ([`Closed`](crate::sys::file::closing::Closed)): close(2), dup2(2) and dup3(2) name it, and
+//! close_range(2) closes from the lower end of its range. If that number has ended no knote, or if
+//! the call names none, the walk passes the numbers that are bound to the file, at most
+//! [`MOST_MAPPED`](walk::MOST_MAPPED) of those that are still mapped. (It passes fewer if the call
+//! has named a number, unless the task uses io_uring, which closes some at the end of any call.) If
+//! some remain and the call has named no number, the task passes all of them before it returns to
+//! userspace ([`Rewalk`]), in a context that can be preempted, and once for all descriptors that it
+//! has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`
 //!
-//! `locks_remove_posix` is not called for those. They are closed by `filp_close`, or, in close(2), by
-//! `fput_close_sync`, as all others are; a function probe sees these calls while such a descriptor is watched
-//! ([`PathCloses`]), and leaves all other files alone. (Both are in another file of the kernel's than most of their callers;
-//! in a kernel whose linker inlines all the same a close may not be seen. Then the knote stays until somebody collects, when
-//! it is seen that its number is another file's, and is not reported.)
+//! `locks_remove_posix` is not called for those. They are closed by `filp_close` or, in close(2),
+//! by `fput_close_sync`, as all others are. A function probe sees these calls while such a
+//! descriptor is watched ([`PathCloses`]), and ignores all other files. (Both functions are in
+//! another file of the kernel than most of their callers. In a kernel whose linker inlines them all
+//! the same, a close may not be seen. Then the knote stays until a scan finds that its number
+//! refers to another file, and it is not reported.)
 //!
 //! # Cost
 //!
-//! While a knote is bound in the system, every close comes here, and nearly all
-//! leave again after one barrier and one load: that of a count of the kqueues which belong to the
-//! table, and others by hash. It is an `ftrace_ops` of its own, since a function probe (fprobe)
-//! would have each close look up in a table which probe it is for.
+//! While a knote is bound in the system, every close calls the probe. Nearly all closes leave it
+//! after one barrier and one load: that of a count of the kqueues whose tables have the same hash.
+//! The probe is an `ftrace_ops` of its own, since a function probe (fprobe) would look up in a
+//! table at each close which probe is called.
 //!
-//! A close allocates nothing. A knote that ends leaves its tree at once, and what linked it there
-//! becomes a task work of the closing task ([`ClosedKnote`]), which takes the knote out of its
+//! A close allocates nothing. A knote that ends leaves its tree at once. The memory of its links
+//! then becomes a task work of the closing task ([`ClosedKnote`]), which removes the knote from its
 //! kqueue before the system call returns.
 //!
 //! # Context and locks
 //!
-//! The callback runs in the closing task, with preemption off if somebody else traces the function
-//! as well; so what it does is bounded. It closes nothing itself, so it does not recur. The lock of a
-//! part of the trees is a spin lock that is taken by tasks only: here and by whoever binds or unbinds.
-//! The kqueue's spin lock nests in it. It is released after [`ROUND`](walk::ROUND) knotes.
+//! The callback runs in the closing task, with preemption disabled if the function is also traced
+//! by something else; so its work is bounded. It closes nothing itself, so it does not recur. The
+//! lock of a part of the trees is a spin lock that only tasks take: here, and to bind or unbind a
+//! knote. The kqueue's spin lock nests in it. It is released after [`ROUND`](walk::ROUND) knotes.
 //!
 //! # Against registration
 //!
-//! A knote is bound, then its slot is looked at again ([`crate::sys::file::fdtable::Names`]).
-//! The closing task empties the slot, then looks for knotes. With a full barrier
-//! between the two steps of each, at least one of them sees the other.
+//! A registration binds the knote and then reads the slot of its descriptor again
+//! ([`crate::sys::file::fdtable::Names`]). The closing task empties the slot and then looks for
+//! knotes. Each has a full barrier between the two steps, so at least one of them sees what the
+//! other has done.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
@@ -90,32 +93,32 @@ use probe::{CloseProbe, PathProbe};
 
 /// Binary logarithm of the number of locks.
 const LOCK_BITS: u32 = 8;
-/// And of the number of counts of kqueues.
+/// Binary logarithm of the number of counts of kqueues.
 const OWNER_BITS: u32 = 10;
-/// And of the most and fewest buckets.
+/// Binary logarithms of the most and of the fewest buckets.
 const MOST_BITS: u32 = 18;
 const FEWEST_BITS: u32 = 12;
-/// And of the memory that there is a bucket for.
+/// Binary logarithm of the memory for which there is one bucket.
 const MEMORY_BITS: u32 = 16;
 
-/// The knotes that are bound to descriptors, and the probe that tells of closes.
+/// The knotes that are bound to descriptors, and the probes of closes.
 #[pin_data]
 #[repr(C)]
 pub(crate) struct CloseHook {
-    // First, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is a pointer to the whole.
     #[pin]
     presence: Presence<CloseProbe>,
     #[pin]
     paths: Presence<PathProbe>,
-    /// How many kqueues there are by hash of the table that they belong to.
+    /// The number of kqueues, by hash of the table that they belong to.
     owners: KVec<Atomic<u32>>,
-    /// Secret and odd, so that nobody knows whose files share a chain.
+    /// Secret and odd, so that nobody can know which files share a tree.
     multiplier: u64,
-    /// What a hash is shifted by to be the number of a bucket.
+    /// A hash is shifted by this to get the number of its bucket.
     shift: u32,
-    /// A tree of knotes each.
+    /// Each bucket is a tree of knotes.
     buckets: KVVec<Root<Knote>>,
-    /// Each for the buckets whose numbers end alike.
+    /// Each lock is for the buckets whose numbers have the same low bits.
     locks: KVec<Pin<KBox<TaskLock<()>>>>,
     /// The probe has seen the close that tests it.
     proved: Atomic<bool>,
@@ -184,7 +187,7 @@ impl CloseHook {
         )
     }
 
-    /// False when there is no kqueue of the table at that address.
+    /// False if there is no kqueue of the table at that address.
     #[inline]
     fn has_kqueue(&self, table: usize) -> bool {
         self.owners
@@ -209,7 +212,7 @@ impl CloseHook {
         })
     }
 
-    /// False when no knote of the table's kqueues is bound to the file at that address.
+    /// False if no knote of that table's kqueues is bound to the file at that address.
     #[inline]
     fn may_be_bound(&self, file: usize, table: usize) -> bool {
         self.buckets
@@ -217,14 +220,14 @@ impl CloseHook {
             .is_some_and(|root| !root.is_empty())
     }
 
-    /// For an administrator: whether the probe is registered, and how many kqueues have a knote that is bound; the same for
-    /// knotes of descriptors that were opened with `O_PATH`.
+    /// Prints for an administrator whether the probe is registered, and how many kqueues have bound
+    /// knotes; and the same for knotes of descriptors that were opened with `O_PATH`.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.presence.show("close", f)?;
         self.paths.show("path", f)
     }
 
-    /// Takes the probes away now. No knote is bound any more.
+    /// Unregisters the probes now. No knote is bound any more.
     pub(crate) fn stop(&self) {
         self.presence.stop();
         self.paths.stop();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The probes of the functions that every close calls, and the proof that they see a close.
+//! The probes of the functions that every close calls, and the test that they see a close.
 
 use super::{CloseHook, OWNER_BITS};
 use crate::{
@@ -26,7 +26,7 @@ use kernel::{
 /// The probe of the function.
 #[repr(C)]
 pub(crate) struct CloseProbe {
-    // First, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is a pointer to the whole.
     ops: Opaque<bindings::ftrace_ops>,
 }
 
@@ -79,7 +79,7 @@ impl CloseProbe {
         CloseProbe {
             ops: Opaque::new(bindings::ftrace_ops {
                 func: Some(Self::closing),
-                // Whoever switches ftrace off (`kernel.ftrace_enabled`) is told that it is in use.
+                // An attempt to disable ftrace (`kernel.ftrace_enabled`) fails, since it is in use.
                 flags: (bindings::FTRACE_OPS_FL_SAVE_ARGS | bindings::FTRACE_OPS_FL_PERMANENT)
                     as c_ulong,
                 ..Default::default()
@@ -124,10 +124,10 @@ impl CloseProbe {
     }
 }
 
-/// The probe of the functions by which files go that were opened with `O_PATH`.
+/// The probe of the functions that close files which were opened with `O_PATH`.
 #[repr(C)]
 pub(crate) struct PathProbe {
-    // First, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is a pointer to the whole.
     functions: FunctionProbe,
 }
 
@@ -192,11 +192,12 @@ impl PathProbe {
     }
 }
 
-/// While there is one, a close of a descriptor that was opened with `O_PATH` ends the knotes that are bound to it.
+/// While one exists, a close of a descriptor that was opened with `O_PATH` ends the knotes that are
+/// bound to it.
 pub(crate) struct PathCloses(Arc<CloseHook>);
 
 impl PathCloses {
-    /// To be made before such a knote is bound.
+    /// It must be made before such a knote is bound.
     ///
     /// # Errors
     ///
@@ -214,14 +215,14 @@ impl Drop for PathCloses {
 }
 
 impl CloseHook {
-    /// What stands for a table in the close that tests the probe.
+    /// The value that stands for a table in the close that tests the probe.
     #[inline]
     fn cookie(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 
-    /// Closes a file of our own as the kernel closes all others, and sees whether the probe was
-    /// called. A compiler that inlines across files may have left no call.
+    /// Closes a file of the module's own as the kernel closes all others, and checks that the probe
+    /// was called. A compiler that inlines across files may have left no call.
     ///
     /// # Errors
     ///

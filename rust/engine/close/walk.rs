@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The walk over the knotes that are bound to a file, in a close, and what is left of it to the closing task.
+//! The walk over the knotes that are bound to a file, during a close, and the rest that is left to
+//! the closing task.
 
 use super::{
     bound::Key,
@@ -27,30 +28,31 @@ use kernel::{
     sync::{rcu, Arc},
 };
 
-/// How many knotes are looked at before the lock of their tree is released for a moment.
+/// The number of knotes after which the lock of their tree is released for a moment.
 const ROUND: u32 = 32;
-/// How many numbers that still map to the file are looked at, in a close, for one that does not.
+/// How many numbers that still map to the file a close passes at most, in search of one that does
+/// not.
 const MOST_MAPPED: u32 = 64;
-/// The same if the system call has named a number, on which there was no knote.
+/// The same if the system call has named a number, on which no knote was bound.
 const MOST_MAPPED_BESIDES: u32 = 4;
-/// How many knotes are ended at once.
+/// How many knotes one walk ends at most.
 const MOST_ENDED: u32 = 1024;
 
-/// How a walk over the knotes that are bound to a file has ended.
+/// The result of a walk over the knotes that are bound to a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Walk {
-    /// It has seen all that it was to see. True if it has ended a knote.
+    /// It has passed all knotes that it was to pass. True if it has ended one.
     Complete(bool),
     /// It gave up.
     Incomplete,
 }
 
-/// What a kqueue is for the walk that a close has left unfinished: the task work that finishes it.
+/// The task work that finishes the walk which a close has left unfinished; one for each kqueue.
 #[repr(C)]
 pub(crate) struct Rewalk {
-    // First, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is a pointer to the whole.
     head: UnsafeCell<bindings::callback_head>,
-    /// The address of the file whose knotes are to be gone through; 0 while the work is not queued.
+    /// The address of the file whose knotes the walk is to pass; 0 while the work is not queued.
     file: AtomicUsize,
 }
 
@@ -72,19 +74,20 @@ impl Rewalk {
         }
     }
 
-    /// Has the current task go through all knotes of `file` before it returns to userspace. False if
-    /// the work is queued for another file already, or the task does not return to userspace.
+    /// Queues the work for the current task, which walks all knotes of `file` before it returns to
+    /// userspace. False if the work is queued for another file already, or if the task does not
+    /// return to userspace.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.rewalk;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
         match this.file.compare_exchange(0, file, acquire, relaxed) {
             Ok(_) => {}
-            // The walk has yet to begin.
+            // That walk has not begun yet, so it passes the knotes of this close too.
             Err(other) => return other == file,
         }
         let Some(own_file) = kqueue.file() else {
             this.file.store(0, atomic::Ordering::Release);
-            // It is being released, with all its knotes.
+            // The kqueue is being released, with all its knotes.
             return true;
         };
         // SAFETY: The head is ours. The file keeps the kqueue, and the module's text; the work drops
@@ -118,7 +121,8 @@ impl Rewalk {
 }
 
 impl CloseHook {
-    /// A descriptor of `file` in `table` was closed: ends the knotes that were bound to it.
+    /// A descriptor of `file` in `table` was closed: ends the knotes that were bound to the
+    /// descriptor.
     ///
     /// # Safety
     ///
@@ -135,7 +139,8 @@ impl CloseHook {
         if !self.has_bound(bucket, file.addr(), id) {
             return;
         }
-        // Only a table has bound knotes, so it is one. When it goes, its kqueues go.
+        // Only a descriptor table has bound knotes, so it is one. When it is torn down, its kqueues
+        // are closed.
         // SAFETY: The table is valid.
         if unsafe { fdtable::is_dying(table) } {
             return;
@@ -152,7 +157,7 @@ impl CloseHook {
         let unfinished = match walked {
             Walk::Complete(true) => false,
             Walk::Incomplete => true,
-            // Something else has closed it.
+            // The close was not that of the number that the system call names.
             Walk::Complete(false) if self.is_rewalk_due(bucket, file.addr(), id) => false,
             Walk::Complete(false) => {
                 let all = (0, u64::MAX);
@@ -169,7 +174,7 @@ impl CloseHook {
         }
     }
 
-    /// The key that is before those of all knotes that are bound to a file and a table.
+    /// The key that comes before all knotes that are bound to that file and table.
     fn before_all(file: usize, table: TableId) -> Key {
         Key {
             file,
@@ -179,7 +184,7 @@ impl CloseHook {
         }
     }
 
-    /// The first knote at or behind `from` of the same file and table.
+    /// The first knote from the key `from` on that is bound to the same file and table.
     ///
     /// # Safety
     ///
@@ -198,33 +203,33 @@ impl CloseHook {
         unsafe { self.first_bound(bucket, &Self::before_all(file, table)) }.is_some()
     }
 
-    /// The kqueue that a walk over the knotes of that file and table is left to.
+    /// The kqueue whose task work finishes a walk over the knotes of that file and table.
     fn keeper(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> Option<Arc<Kqueue>> {
         let _guard = bucket.lock.lock();
         // SAFETY: The lock is held.
         let knote = unsafe { self.first_bound(bucket, &Self::before_all(file, table)) }?;
-        // It may be on its way to be freed.
+        // The knote may be about to be freed.
         Some(knote.get()?.kqueue().into())
     }
 
-    /// True if such a walk was left to a task and has yet to begin.
+    /// True if such a walk is queued as task work and has not begun.
     fn is_rewalk_due(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> bool {
         self.keeper(bucket, file, table)
             .is_some_and(|kqueue| kqueue.rewalk.file.load(atomic::Ordering::Acquire) == file)
     }
 
-    /// Leaves the rest of a walk to the current task, when it returns to userspace.
+    /// Leaves the rest of a walk to the current task, which does it when it returns to userspace.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, table: TableId) {
         let Some(kqueue) = self.keeper(bucket, file, table) else {
             return;
         };
         if !Rewalk::finish_on_return(&kqueue, file) {
-            // At its own cost, then.
+            // The walk is done here, in the close.
             self.rewalk(file, table);
         }
     }
 
-    /// Goes through all knotes that are bound to that file, in the table of the current task.
+    /// Passes all knotes that are bound to that file, in the table of the current task.
     fn rewalk(&self, file: usize, table: TableId) {
         let (Some(bucket), Some(current)) =
             (self.bucket(file, table.address()), table.if_current())
@@ -236,7 +241,7 @@ impl CloseHook {
             Names::of(current, &rcu).maps_address(number, file)
         };
         let mut from = 0;
-        // In parts, so that what is mapped is passed in the end.
+        // In parts, so that the walk gets past all numbers that are mapped.
         while let Some(next) = self.next_number(bucket, file, table, from) {
             while !maps(next)
                 && self.end(bucket, (file, table), (next, next), MOST_MAPPED, &maps)
@@ -264,9 +269,9 @@ impl CloseHook {
         Some(unsafe { self.first_bound(bucket, &key) }?.key().number)
     }
 
-    /// Ends the knotes of those numbers that do not map to their file any more. When one was found that
-    /// does not, it stops at the next one that does, since numbers are closed in ascending order. It gives
-    /// up after so many that do.
+    /// Ends the knotes of those numbers that do not map to their file any more. After it has ended
+    /// one, it stops at the next number that maps, since numbers are closed in ascending order. It
+    /// gives up after `most_mapped` numbers that map.
     fn end(
         &self,
         bucket: Bucket<'_>,
@@ -306,7 +311,7 @@ impl CloseHook {
                     return Walk::Incomplete;
                 }
                 mapped += 1;
-                // All that is bound to that number stays.
+                // All knotes that are bound to that number stay.
                 from.number = from.number.saturating_add(1);
                 from.knote = 0;
             }
@@ -319,7 +324,7 @@ impl CloseHook {
     ///
     /// It is in the tree of that bucket, whose lock is held.
     unsafe fn end_one(&self, bucket: Bucket<'_>, knote: &Knote) {
-        // One that is just being freed takes itself out.
+        // A knote that is being freed takes itself out of the tree.
         let Some(knote) = knote.get() else {
             return;
         };
