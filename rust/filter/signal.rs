@@ -11,10 +11,10 @@
 //!
 //! # Linux source
 //!
-//! The source is the tracepoint `signal_generate`. It is called for each attempt to send a signal, with
-//! the siglock of the receiver held. Each signal number has a watch of its own. Once the process has
-//! executed a program that the task that added the event may not inspect, signals are no longer counted
-//! ([`Observer`]).
+//! The source is the tracepoint `signal_generate`. It is called for each attempt to send a signal,
+//! with the siglock of the receiver held. Each signal number has a watch of its own. The process
+//! may execute a program that the task which added the event may not inspect. From then on, signals
+//! are not counted ([`Observer`]).
 
 use crate::{
     engine::{
