@@ -15,7 +15,7 @@
 #include "helpers.h"
 #include "kqueue_trace.h"
 
-/* As fs/timerfd.c has it, up to what is read of it; see sys/file/timerfd.rs. */
+/* The first fields of struct timerfd_ctx in fs/timerfd.c. See rust/sys/file/timerfd.rs. */
 struct kq_timerfd {
 	union {
 		struct hrtimer timer;
@@ -28,7 +28,10 @@ struct kq_timerfd {
 	int clockid;
 };
 
-/* Where fields are that are read without a call, in structures too wide to be declared again. */
+/*
+ * The offsets of fields that Rust reads directly. The structures are too large to be declared
+ * again.
+ */
 enum kq_offset {
 	KQ_SOCKET_SK = offsetof(struct socket, sk),
 	KQ_SOCKET_WAIT = offsetof(struct socket, wq.wait),

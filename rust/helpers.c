@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The kernel's macros and inline functions that Rust cannot call. A function
- * here is one expression of the kernel's; whatever decides is in Rust.
+ * Wrappers for the kernel's macros and inline functions, which Rust cannot call. Each function
+ * wraps one expression of the kernel. All decisions are made in Rust.
  */
 #include <linux/capability.h>
 #include <linux/compat.h>
@@ -49,7 +49,7 @@
 
 static_assert(KQ_SYMBOL_LEN >= KSYM_SYMBOL_LEN);
 
-/* What rust/hook takes the fields of enum kq_offset for */
+/* Check the types that rust/sys assumes for the fields of enum kq_offset. */
 #define KQ_FIELD_IS(type, structure, field) \
 	static_assert(__same_type(typeof_member(struct structure, field), type))
 KQ_FIELD_IS(struct sock *, socket, sk);
@@ -88,16 +88,16 @@ KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
 KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 
-/* What rust/sys/file/socket/ has copied by hand */
+/* Check the constants that rust/sys/file/socket/ has copied by hand. */
 static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_CLOSE_WAIT == 8 && TCP_LISTEN == 10);
 static_assert(RCV_SHUTDOWN == 1 && SEND_SHUTDOWN == 2 && TCP_URG_VALID == 0x0100);
 static_assert(SOCK_STREAM == 1 && SOCK_DGRAM == 2 && SOCK_RAW == 3 && SOCK_SEQPACKET == 5);
 static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10 && AF_NETLINK == 16 && AF_PACKET == 17);
 static_assert(IPPROTO_ICMP == 1 && IPPROTO_TCP == 6 && IPPROTO_UDP == 17 && IPPROTO_ICMPV6 == 58);
 static_assert(IPPROTO_MPTCP == 262);
-/* and rust/sys/file/pipe.rs */
+/* Check the constants that rust/sys/file/pipe.rs has copied by hand. */
 static_assert(S_IFMT == 0170000 && S_IFIFO == 0010000);
-/* What rust/hook has called at the kernel's tracepoints and functions */
+/* Check the signatures of the tracepoints and functions that rust/sys/probe/ attaches to. */
 #define KQ_TRACEPOINT_CALLS(name, probe) \
 	static_assert(__same_type(check_trace_callback_type_##name, void (probe)))
 KQ_TRACEPOINT_CALLS(sched_process_fork, kq_fork_probe);
@@ -193,7 +193,7 @@ struct pid *kq_process_tracer(struct task_struct *leader)
 	return READ_ONCE(leader->ptrace) ? task_tgid(rcu_dereference_raw(leader->parent)) : NULL;
 }
 
-/* As for poll(2) of a pidfd */
+/* The condition is that of poll(2) of a pidfd. */
 bool kq_task_has_exited(struct task_struct *task)
 {
 	return READ_ONCE(task->exit_state) && !delay_group_leader(task);
@@ -283,8 +283,8 @@ unsigned long kq_file_count(struct file *file)
 }
 
 /*
- * data_race(READ_ONCE()) here, as in rust/sys/memory/field.rs: a word whose owner
- * changes it by a plain read-modify-write, under a lock that is not taken.
+ * The functions below, and rust/sys/memory/field.rs, use data_race(READ_ONCE()) for words that
+ * their owner changes by a plain read-modify-write under a lock that the reader does not take.
  */
 s64 kq_inode_size(struct inode *inode)
 {
@@ -490,7 +490,7 @@ int kq_copy_events_to_user_nofault(u64 __user *to, const u64 *from, unsigned int
 	if (!user_write_access_begin(to, (size_t)events * 4 * sizeof(*to)))
 		goto out;
 	for (; from != end; from += 4, to += 4) {
-		/* Or the compiler keeps a pointer for each word. */
+		/* Without this, the compiler keeps one pointer for each word. */
 		OPTIMIZER_HIDE_VAR(to);
 		KQ_PUT_FOUR(from, to, fault);
 	}
@@ -529,7 +529,9 @@ u32 kq_sock_receive_queue_len(struct sock *sk)
 	return skb_queue_len_lockless(&sk->sk_receive_queue);
 }
 
-/* Without the socket's lock: what comes or is read meanwhile is counted or not */
+/*
+ * The socket's lock is not held. Data that arrive or are read concurrently may be counted or not.
+ */
 int kq_sock_tcp_inq(struct sock *sk)
 {
 	return data_race(tcp_inq(sk));
@@ -550,7 +552,7 @@ bool kq_sock_stream_is_writable(struct sock *sk)
 	return sk_stream_is_writeable(sk);
 }
 
-/* unix_writable() */
+/* The condition is that of unix_writable(). */
 bool kq_sock_unix_is_writable(struct sock *sk)
 {
 	return (refcount_read(&sk->sk_wmem_alloc) << 2) <= READ_ONCE(sk->sk_sndbuf);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What Rust calls of the kernel's macros and inline functions. */
+/* Functions for the macros and inline functions of the kernel that Rust needs. */
 #ifndef _KQUEUE_HELPERS_H
 #define _KQUEUE_HELPERS_H
 
@@ -36,7 +36,7 @@ struct wait_queue_head;
 struct work_struct;
 struct workqueue_struct;
 
-/* Parameters, and what they depend on */
+/* Module parameters, and the values that their defaults and limits depend on */
 extern unsigned int kq_calloutmax;
 extern unsigned int kq_max_user_timers;
 extern unsigned int kq_max_user_knotes;
@@ -54,7 +54,7 @@ int kq_files_users(struct files_struct *files);
 bool kq_file_tryget(struct file *file);
 unsigned long kq_file_count(struct file *file);
 
-/* The system call of the current task, if it is one of the machine's own word size */
+/* The system call of the current task, if it uses the native word size */
 enum kq_call {
 	KQ_CALL_CLOSE = __NR_close,
 #ifdef __NR_dup2
@@ -70,17 +70,20 @@ bool kq_task_has_io_uring(void);
 int kq_call_number(void);
 unsigned long kq_call_argument(unsigned int n);
 
-/* Processes: kq_task_cred() to kq_process_wait_status() under RCU, or in the wake-up of its end */
+/*
+ * Processes. The caller of kq_task_cred() to kq_process_wait_status() is in an RCU read-side
+ * critical section, or in the wake-up that reports the exit of the process.
+ */
 struct pid *kq_pid_get(struct pid *pid);
 struct pid *kq_task_tgid(struct task_struct *task);
 const struct cred *kq_current_cred_get(void);
 bool kq_current_is_capable(struct user_namespace *ns, int cap);
 const struct cred *kq_task_cred(struct task_struct *task);
 struct kq_exec_look {
-	bool dumpable;	/* its owner may look at it */
+	bool dumpable;	/* the owner may inspect the task */
 	struct user_namespace *user_ns;
 };
-/* After the credentials were read: see __ptrace_may_access() */
+/* The caller has read the credentials before this. See __ptrace_may_access(). */
 void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look);
 struct pid *kq_process_parent(struct task_struct *leader);
 struct pid *kq_process_tracer(struct task_struct *leader);
@@ -88,14 +91,14 @@ bool kq_task_has_exited(struct task_struct *task);
 int kq_process_wait_status(struct task_struct *leader);
 void kq_tracepoint_synchronize(void);
 
-/* What is called at tracepoints */
+/* Types of the functions that are called at tracepoints */
 typedef void (*kq_fork_probe)(void *data, struct task_struct *parent, struct task_struct *child);
 typedef void (*kq_exec_probe)(void *data, struct task_struct *task, pid_t old_pid,
 			      struct linux_binprm *program);
 typedef void (*kq_signal_probe)(void *data, int number, struct kernel_siginfo *info,
 				struct task_struct *task, int group, int result);
 
-/* Who pays for memory */
+/* Memory cgroups */
 struct mem_cgroup *kq_current_memcg_get(void);
 void kq_memcg_put(struct mem_cgroup *memcg);
 struct mem_cgroup *kq_set_active_memcg(struct mem_cgroup *memcg);
@@ -110,7 +113,7 @@ s64 kq_inode_size(struct inode *inode);
 struct kq_inode_look {
 	s64 size;
 	u32 links;
-	bool dead;	/* a directory that was removed */
+	bool dead;	/* the directory was removed */
 };
 void kq_inode_look(struct inode *inode, struct kq_inode_look *look);
 bool kq_file_has_place(struct file *file);
@@ -125,7 +128,7 @@ struct fsnotify_mark *kq_fsnotify_inode_mark(struct fsnotify_iter_info *iter);
 struct fsnotify_mark *kq_fsnotify_mount_mark(struct fsnotify_iter_info *iter);
 bool kq_fsnotify_mark_is_attached(struct fsnotify_mark *mark);
 
-/* Locks, and queues of who waits */
+/* Locks and task states */
 int kq_mutex_lock_killable(struct mutex *lock);
 unsigned long kq_spin_lock_irqsave(spinlock_t *lock);
 bool kq_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
@@ -135,7 +138,7 @@ void kq_spin_unlock(spinlock_t *lock);
 void kq_spin_assert_is_held(spinlock_t *lock);
 void kq_set_current_state(unsigned int state);
 
-/* Names of functions: room for one */
+/* The room for the name of a function */
 #define KQ_SYMBOL_LEN 1024
 
 /* Deferral */
@@ -143,7 +146,7 @@ struct workqueue_struct *kq_alloc_workqueue(const char *name);
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
 void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
 
-/* Sockets: no lock is needed for any of these */
+/* Sockets. The caller needs no lock for these. */
 u32 kq_sock_accept_backlog(struct sock *sk);
 u32 kq_sock_receive_queue_len(struct sock *sk);
 int kq_sock_tcp_inq(struct sock *sk);
@@ -156,7 +159,7 @@ int kq_sock_wspace(struct sock *sk);
 void kq_sock_want_room(struct sock *sk);
 u32 kq_sock_urgent_distance(struct sock *sk);
 
-/* Their queues: the latter three under the queue's lock */
+/* Queues of sockets. The caller of kq_skb_is_checked() holds the lock of the queue. */
 struct sk_buff_head *kq_sock_receive_queue(struct sock *sk);
 struct sk_buff_head *kq_sock_reader_queue(struct sock *sk);
 bool kq_skb_is_checked(struct sk_buff *message);
@@ -164,7 +167,10 @@ bool kq_skb_is_checked(struct sk_buff *message);
 /* Terminals */
 struct tty_struct *kq_tty_of(struct file *file);
 
-/* Copies word by word, which is quicker than a string instruction for so few; four words at once */
+/*
+ * Copies of a few words between the kernel and user space. They copy four words at a time, which is
+ * faster than a string instruction for such small sizes.
+ */
 int kq_copy_args_from_user(u64 *to, const u64 __user *from);
 int kq_copy_events_from_user(u64 *to, const u64 __user *from, unsigned int events);
 int kq_copy_events_to_user_nofault(u64 __user *to, const u64 *from, unsigned int events);
@@ -173,7 +179,7 @@ int kq_copy_events_to_user_nofault(u64 __user *to, const u64 *from, unsigned int
 void kq_pagefault_disable(void);
 void kq_pagefault_enable(void);
 
-/* The module's own tracepoints: see kqueue_trace.h */
+/* The tracepoints of the module, see kqueue_trace.h */
 void kq_trace_enter(const void *kq, u32 nchanges, u32 nevents);
 void kq_trace_exit(const void *kq, s64 ret);
 void kq_trace_attach(const void *kq, const struct kqueue_event *event);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The module's own tracepoints, kqueue:*. */
+/* The tracepoints of the module, kqueue:*. */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM kqueue
 
@@ -9,7 +9,7 @@
 #include <linux/kqueue.h>
 #include <linux/tracepoint.h>
 
-/* EVFILT_* without the sign: the readers of traces get lost with negative numbers. */
+/* The absolute values of EVFILT_*, because tools that read traces mishandle negative numbers. */
 #define show_kqueue_filter(filter)			\
 	__print_symbolic(filter,			\
 		{ 1, "READ" },			\
@@ -38,7 +38,7 @@
 		{ EV_ERROR, "ERROR" },			\
 		{ EV_EOF, "EOF" })
 
-/* A kevent() call begins: how many changes, room for how many events. */
+/* A kevent() call begins. The event contains the number of changes and the room for events. */
 TRACE_EVENT(kqueue_enter,
 	TP_PROTO(const void *kq, u32 nchanges, u32 nevents),
 	TP_ARGS(kq, nchanges, nevents),
@@ -55,7 +55,7 @@ TRACE_EVENT(kqueue_enter,
 	TP_printk("kq=%p nchanges=%u nevents=%u", __entry->kq, __entry->nchanges, __entry->nevents)
 );
 
-/* It ends: with how many events, or which errno (negative). */
+/* A kevent() call ends. ret is the number of events or a negative errno. */
 TRACE_EVENT(kqueue_exit,
 	TP_PROTO(const void *kq, s64 ret),
 	TP_ARGS(kq, ret),
@@ -87,13 +87,16 @@ DECLARE_EVENT_CLASS(kqueue_knote,
 		  show_kqueue_filter(__entry->filter))
 );
 
-/* A knote becomes pending. In whatever context its source fires. */
+/* A knote becomes pending. This is called in any context in which its source fires. */
 DEFINE_EVENT(kqueue_knote, kqueue_activate,
 	TP_PROTO(const void *kq, u64 ident, s16 filter),
 	TP_ARGS(kq, ident, filter)
 );
 
-/* A knote ends: deleted, reported once, or its descriptor or kqueue was closed. */
+/*
+ * A knote is removed. It was deleted, its one-shot event was delivered, or its descriptor or its
+ * kqueue was closed.
+ */
 DEFINE_EVENT(kqueue_knote, kqueue_detach,
 	TP_PROTO(const void *kq, u64 ident, s16 filter),
 	TP_ARGS(kq, ident, filter)
@@ -123,13 +126,13 @@ DECLARE_EVENT_CLASS(kqueue_event,
 		  show_kqueue_flags(__entry->flags), __entry->fflags, __entry->data)
 );
 
-/* A knote was made: the change that did it. */
+/* A knote was made. The event contains the change that made it. */
 DEFINE_EVENT(kqueue_event, kqueue_attach,
 	TP_PROTO(const void *kq, const struct kqueue_event *event),
 	TP_ARGS(kq, event)
 );
 
-/* An event has reached the program. */
+/* An event was delivered to the program. */
 DEFINE_EVENT(kqueue_event, kqueue_deliver,
 	TP_PROTO(const void *kq, const struct kqueue_event *event),
 	TP_ARGS(kq, event)

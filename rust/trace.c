@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The tracepoints of kqueue_trace.h, as functions that Rust can call. */
+/* Functions that let Rust call the tracepoints of kqueue_trace.h. */
 #include "helpers.h"
 #define CREATE_TRACE_POINTS
 #include "kqueue_trace.h"
