@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/kqueue`: each open file is a kqueue.
+//! `/dev/kqueue`. Each open file of it is a kqueue.
 
 use crate::{
     engine::{
@@ -65,7 +65,7 @@ impl Device for Kqueue {
     }
 
     fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> Events {
-        // Queued before the state is read, so that no event falls between the two.
+        // The poller is queued before the state is read, so that no event is missed in between.
         this.notifier().register(file, table);
         match this.poll_state() {
             (_, true) => Events::HUP,
@@ -85,11 +85,12 @@ impl Device for Kqueue {
     }
 }
 
-/// A new kqueue of the current task's table, from whatever kqueue. Gives its descriptor.
+/// Makes a new kqueue that belongs to the descriptor table of the current task, and returns its
+/// descriptor. The kqueue of the ioctl may belong to any table.
 ///
 /// # Errors
 ///
-/// `EINVAL`: flags other than `O_CLOEXEC` and `O_NONBLOCK`. `EMFILE`, `ENFILE`, `ENOMEM`.
+/// `EINVAL` for flags other than `O_CLOEXEC` and `O_NONBLOCK`; `EMFILE`, `ENFILE`, `ENOMEM`.
 fn create(kqueue: &Kqueue, arg: usize) -> Result<isize> {
     let flags = u32::try_from(arg).map_err(|_| EINVAL)?;
     if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
@@ -103,7 +104,8 @@ fn create(kqueue: &Kqueue, arg: usize) -> Result<isize> {
 ///
 /// # Errors
 ///
-/// `EFAULT`; `E2BIG` if the structure is a later version's, and uses what this one lacks.
+/// `EFAULT`; `E2BIG` if the structure is that of a later version and uses a field that this version
+/// does not have.
 #[inline]
 fn read_args(
     address: usize,

@@ -2,8 +2,8 @@
 
 //! The ABI of `/dev/kqueue` as Rust sees it.
 //!
-//! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so that
-//! the module and the header cannot drift apart; here they get Rust's types.
+//! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so the module and the
+//! header always agree. This file gives them their Rust types.
 
 use crate::{generated, sys::memory::scratch::Scratch};
 use core::mem::offset_of;
@@ -12,12 +12,14 @@ use kernel::{
     prelude::*, //
 };
 
-/// One event: a change on the way in, a report on the way out (`struct kevent`).
+/// One event (`struct kevent`). It is a change when the program passes it in, and a report when the
+/// program receives it.
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
 pub(crate) struct Kevent(generated::kqueue_event);
 
-// 8 + 2 + 2 + 4 + 8 + 8 bytes, each field at a multiple of its size: no padding.
+// The fields have 8 + 2 + 2 + 4 + 8 + 8 bytes, each at a multiple of its size. So there is no
+// padding.
 const _: () = assert!(size_of::<Kevent>() == 32);
 
 impl core::ops::Deref for Kevent {
@@ -34,24 +36,26 @@ impl Kevent {
         Self(event)
     }
 
-    /// Leaves what a program may set: the flags that are the kernel's own are ignored in a change.
+    /// Clears the flags that only the kernel may set. They are ignored in a change.
     pub(crate) fn clear_system_flags(&mut self) {
         self.0.flags &= !(generated::EV_SYSFLAGS as u16);
     }
 
-    /// True for a flag that is not in the ABI header: it asks for what this kernel lacks.
+    /// True if a flag is set that is not in the ABI header. It requests something that this module
+    /// does not support.
     pub(crate) fn has_unknown_flags(&self) -> bool {
         self.has(UNKNOWN_FLAGS)
     }
 
-    /// The answer to a change: `EV_ERROR` with the errno in `data`, 0 for success.
+    /// Converts a change into its receipt: `EV_ERROR` with the errno in `data`, which is 0 for
+    /// success.
     pub(crate) fn into_receipt(mut self, errno: i64) -> Self {
         self.0.flags = EV_ERROR;
         self.0.data = errno;
         self
     }
 
-    /// True when `flag` is among the event's flags.
+    /// True if the event has `flag`.
     pub(crate) fn has(&self, flag: u16) -> bool {
         self.0.flags & flag != 0
     }
@@ -85,7 +89,7 @@ impl core::ops::Deref for KeventArgs {
 }
 
 impl KeventArgs {
-    /// Where its scratch memory is, when the arguments are at `address`.
+    /// The address of the scratch memory of arguments at `address`.
     pub(crate) fn scratch_of(address: usize) -> Scratch {
         Scratch::new(address.wrapping_add(offset_of!(generated::kqueue_kevent, scratch)))
     }
@@ -97,7 +101,7 @@ pub(crate) const IOC_CREATE: u32 = _IO(generated::KQUEUE_IOC_MAGIC, 1);
 /// `KQUEUE_IOC_KEVENT`, of this version.
 pub(crate) const IOC_KEVENT: u32 = _IOW::<KeventArgs>(generated::KQUEUE_IOC_MAGIC, 0);
 
-/// What of an ioctl's number says how many entries a list has.
+/// The bits of an ioctl number that contain the number of entries of a list.
 const COUNT: u32 = (_IOR::<u8>(0, 0) - _IOR::<()>(0, 0)) * _IOC_SIZE(u32::MAX) as u32;
 
 /// The forms of the call that have no arguments in memory.
@@ -110,7 +114,7 @@ pub(crate) enum Short {
     Change,
 }
 
-/// The form of such a call, and how many entries its list has.
+/// The short form of the call and the number of entries of its list, if `cmd` is one.
 #[inline(always)]
 pub(crate) fn short_form(cmd: u32) -> Option<(Short, usize)> {
     const WAIT: u32 = _IOR::<()>(generated::KQUEUE_IOC_MAGIC, 2);
@@ -125,7 +129,7 @@ pub(crate) fn short_form(cmd: u32) -> Option<(Short, usize)> {
     Some((form, _IOC_SIZE(cmd)))
 }
 
-/// The size of the arguments if `cmd` is `KQUEUE_IOC_KEVENT`, of whatever version.
+/// The size of the arguments if `cmd` is `KQUEUE_IOC_KEVENT` of any version.
 pub(crate) fn kevent_args_size(cmd: u32) -> Option<usize> {
     let ours = _IOC_TYPE(cmd) == generated::KQUEUE_IOC_MAGIC && _IOC_NR(cmd) == 0;
     let size = _IOC_SIZE(cmd);

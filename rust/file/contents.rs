@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Regular files, directories and block devices: from the offset to the end.
+//! Regular files, directories and block devices. `data` is the distance from the offset to the end.
 
 use super::{Direction, Look};
 use crate::sys::file::contents;

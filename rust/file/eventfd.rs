@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Eventfds: the counter, and what can be added to it.
+//! Eventfds. The state is the counter, and what can be added to it.
 
 use super::Direction;
 use crate::{engine::ops::FastLook, sys::file::eventfd};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kqueues: the events that wait.
+//! Kqueues. The state is the number of pending events.
 
 use crate::{
     engine::{kqueue::Kqueue, ops::FastLook},
@@ -8,7 +8,7 @@ use crate::{
 };
 use kernel::fs::File;
 
-/// The events that wait in a kqueue, unless its lock is not free.
+/// The number of pending events. The lock of the kqueue is tried, and not waited for.
 #[inline(always)]
 pub(super) fn poll_to_read(file: &File) -> FastLook {
     match object_of::<Kqueue>(file).and_then(|kqueue| kqueue.pending_at_once()) {
@@ -17,7 +17,7 @@ pub(super) fn poll_to_read(file: &File) -> FastLook {
     }
 }
 
-/// The same, waiting for the lock.
+/// The number of pending events. This waits for the lock.
 pub(super) fn count(file: &File) -> Option<i64> {
     Some(object_of::<Kqueue>(file)?.poll_state().0 as i64)
 }

@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kinds of files, and what each has to tell of its state.
+//! The kinds of files, and how the state of each kind is read.
 //!
-//! A [`FileKind`] is chosen when a descriptor is attached. To teach the filters about another kind
-//! of file, add it here. Sockets, pipes, eventfds, timerfds, pidfds and kqueues are first polled without a call that
-//! may sleep ([`FileKind::poll_fast`]). `->poll` is called if that does not tell.
+//! A [`FileKind`] is chosen when a descriptor is attached. Support for another kind of file is
+//! added here. Sockets, pipes, eventfds, timerfds, pidfds and kqueues are first evaluated without a
+//! call that may sleep ([`FileKind::poll_fast`]). If that does not determine the state, `->poll` is
+//! called.
 //!
 //! | File | Bytes to read | Room to write |
 //! |---|---|---|
 //! | TCP | bytes in order, without an urgent one that is not inline | of the send buffer |
-//! | listening socket, TCP or UNIX | connections that wait | - |
-//! | UDP, raw, netlink, packet, UNIX datagrams and seqpacket | payload of the first 32 messages that wait | of the send buffer |
-//! | UNIX stream | bytes that wait | of the send buffer |
-//! | TLS, a socket in a sockmap | 1 if the bytes wait there | of the send buffer |
+//! | listening socket, TCP or UNIX | pending connections | - |
+//! | UDP, raw, netlink, packet, other UNIX sockets | payload of 32 messages at most | of the send buffer |
+//! | UNIX stream | unread bytes | of the send buffer |
+//! | TLS, a socket in a sockmap | 1 if the bytes are queued there | of the send buffer |
 //! | sockets of other families | 1 | 1 |
-//! | pipe, FIFO | bytes that wait | in whole buffers; 0 without a reader |
-//! | regular file, directory, block device | size less offset | 0 |
-//! | terminal, pty | what `FIONREAD` says | what the driver takes at once |
-//! | inotify | what `FIONREAD` says | - |
+//! | pipe, FIFO | unread bytes | in whole buffers; 0 without a reader |
+//! | regular file, directory, block device | size minus offset | 0 |
+//! | terminal, pty | the result of `FIONREAD` | what the driver accepts at once |
+//! | inotify | the result of `FIONREAD` | - |
 //! | eventfd | the counter | what can be added to it |
-//! | timerfd | expirations that wait | - |
-//! | kqueue | events that wait | - |
+//! | timerfd | unread expirations | - |
+//! | kqueue | pending events | - |
 //! | all others | 1 | 1 |
 //!
-//! What is not counted, or not to its end, reaches each low-water mark.
+//! An amount that is not counted, or not counted completely, reaches any low-water mark.
 
 mod contents;
 mod eventfd;
@@ -50,24 +51,24 @@ use crate::{
 };
 use kernel::fs::File;
 
-/// What can be said of a file that is ready, or at its end, in one direction.
+/// The state of a file that is ready or at its end in one direction.
 #[derive(Clone, Copy)]
 pub(crate) struct Look {
     pub(crate) ready: bool,
-    /// The other side is gone, in that direction at least.
+    /// The other side is gone, at least in this direction.
     pub(crate) eof: bool,
-    /// It is gone in both.
+    /// The other side is gone in both directions.
     pub(crate) hup: bool,
-    /// As the module's table says.
+    /// The number of bytes or the room, by the table of the module.
     pub(crate) data: i64,
-    /// There may be more than that: nobody has counted.
+    /// There may be more than `data`, because it was not counted completely.
     pub(crate) more: bool,
-    /// The error that the next call on the file will report; it stays there.
+    /// The error that the next call on the file will report. Reading it here does not clear it.
     pub(crate) error: u32,
 }
 
 impl Look {
-    /// There is that much, and nothing else to tell.
+    /// A file that is ready with `data` and has nothing else to report.
     fn ready(data: i64) -> Self {
         Look {
             ready: true,
@@ -79,13 +80,14 @@ impl Look {
         }
     }
 
-    /// What is so when poll(2) says `events`, and `count` counts; `None` if that is nothing.
+    /// The state if poll(2) reports `events`, with `data` from `count`. `None` if the file is
+    /// neither ready nor at its end.
     fn of(
         events: Events,
         direction: Direction,
         count: impl FnOnce() -> Option<i64>,
     ) -> Option<Self> {
-        // Files of sysfs and procfs tell of a change by these two.
+        // Files of sysfs and procfs report a change by `EPOLLERR` and `EPOLLPRI`.
         let changed = events.any(Events::PRI) && !events.any(Events::HUP | Events::RDHUP);
         let ready = events.any(direction.ready());
         let eof = events.any(direction.gone()) && !changed;
@@ -103,7 +105,7 @@ impl Look {
     }
 }
 
-/// What poll(2) says of one direction, and of changes.
+/// The poll events of one direction, and `EPOLLPRI`.
 fn poll(file: &File, direction: Direction) -> Events {
     let events = direction.ready() | direction.gone();
     sys_file::poll::poll(file, events | Events::PRI)
@@ -122,14 +124,14 @@ pub(crate) enum FileKind {
     Eventfd,
     Timerfd,
     Pidfd,
-    /// Files that are asked by ioctl(2).
+    /// Files whose state is read by ioctl(2).
     Ioctl,
-    /// All that poll(2) takes and nobody counts, and devices that are always ready.
+    /// Files that can be polled and are not counted, and devices that are always ready.
     Other,
 }
 
 impl FileKind {
-    /// The kind that `file` is of.
+    /// Determines the kind of `file`.
     pub(crate) fn of(file: &File) -> Self {
         if let Some(socket) = Socket::of(file) {
             return match Stream::of(&socket) {
@@ -157,13 +159,15 @@ impl FileKind {
         }
     }
 
-    /// True for a stream socket of which one look tells what there is to read, nearly always.
+    /// True for a stream socket. Nearly always one evaluation without sleeping determines its
+    /// state.
     #[inline]
     pub(crate) fn is_stream(self) -> bool {
         matches!(self, FileKind::Tcp | FileKind::UnixStream)
     }
 
-    /// What `file`, of this kind, is ready for now, if it is for something. May sleep.
+    /// The state of `file`, which is of this kind, or `None` if it is neither ready nor at its end.
+    /// May sleep.
     pub(crate) fn look(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
         let (data, eof, hup) = match self.poll_fast(file, direction, false) {
             FastLook::Ready(data) => (data, false, false),
@@ -179,8 +183,8 @@ impl FileKind {
         })
     }
 
-    /// The same, as far as it can be told without sleeping, and with a spin lock held: how much there is. To say
-    /// that interrupts are off then is faster, and more can be told.
+    /// Evaluates `file` without sleeping. The caller may hold a spin lock. If the caller states
+    /// that interrupts are disabled, the evaluation is faster and handles more kinds.
     #[inline(always)]
     pub(crate) fn poll_fast(
         self,
@@ -201,11 +205,12 @@ impl FileKind {
             (FileKind::Pipe, Direction::Write) => pipe::room(file),
             (FileKind::Eventfd, Direction::Write) => eventfd::room(file),
             (FileKind::Socket, Direction::Write) => socket::message_room(file),
-            // Not a function: the compiler would not see that its results are those of the scan.
+            // This is not a function, because the compiler would not match its results with those
+            // of the scan.
             (FileKind::Eventfd, Direction::Read) => {
                 match sys_file::eventfd::count_at_once(file).map(i64::try_from) {
                     Some(Ok(count)) => FastLook::ready_if(count != 0, || count),
-                    // One that has overflowed is in error.
+                    // An eventfd that has overflowed reports an error.
                     _ => FastLook::Unknown,
                 }
             }
@@ -213,8 +218,8 @@ impl FileKind {
         }
     }
 
-    /// What `file` tells in one direction, by one call of a function of its kind. A spin lock is held, and interrupts are
-    /// off.
+    /// Evaluates `file` in one direction by one call of a function of its kind. The caller holds a
+    /// spin lock, and interrupts are disabled.
     #[inline(always)]
     pub(crate) fn poll_by_call(self, file: &File, direction: Direction) -> FastLook {
         if direction == Direction::Write {
@@ -233,13 +238,13 @@ impl FileKind {
         }
     }
 
-    /// The part of that for readers.
+    /// The part of [`FileKind::poll_by_call`] for readers.
     #[inline(never)]
     fn poll_to_read(self, file: &File) -> FastLook {
         self.poll_fast(file, Direction::Read, true)
     }
 
-    /// What `file` tells when it is polled, which may sleep.
+    /// Polls `file` and reads its state. May sleep.
     fn ask(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
         match self {
             FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
@@ -257,8 +262,9 @@ impl FileKind {
         }
     }
 
-    /// Has `file` tell when there is more room than it has now. Gives how much that is by then;
-    /// `None` for a file that will not tell, as it only does of some room after none.
+    /// Requests a wake-up when `file` has more room than now. Returns the room after the request.
+    /// `None` for a file without such a wake-up: it wakes its pollers only when it has some room
+    /// after it had none.
     pub(crate) fn want_room(self, file: &File) -> Option<i64> {
         match self {
             FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
@@ -268,8 +274,8 @@ impl FileKind {
         }
     }
 
-    /// True if poll(2) would not tell of all that there is to report in that direction: of a socket
-    /// that is shut down for writing.
+    /// True if the poll events do not include all that is reported in that direction. An example is
+    /// a socket that is shut down for writing.
     pub(crate) fn is_more_than_polled(self, direction: Direction) -> bool {
         match self {
             FileKind::Tcp | FileKind::UnixStream => direction == Direction::Write,
@@ -279,7 +285,7 @@ impl FileKind {
     }
 }
 
-/// Which of the three filters it is.
+/// The three filters of descriptors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
@@ -305,7 +311,8 @@ impl Direction {
         }
     }
 
-    /// What to wake up for: whether EXCEPT is READ, depends on the program and may change.
+    /// The poll events that wake the knote. `EVFILT_EXCEPT` includes those of `EVFILT_READ`,
+    /// because a change can turn one into the other by `NOTE_OOB`.
     pub(crate) fn wakes(self) -> Events {
         match self {
             Direction::Except => self.ready() | Direction::Read.ready() | self.gone(),

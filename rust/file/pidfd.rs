@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pidfds: readable once the process has ended.
+//! Pidfds. A pidfd is readable once the process has exited.
 
 use crate::{
     engine::ops::FastLook,
@@ -8,7 +8,7 @@ use crate::{
 };
 use kernel::fs::File;
 
-/// Whether the process of a pidfd has ended.
+/// Whether the process of a pidfd has exited.
 #[inline(always)]
 pub(super) fn poll_to_read(file: &File) -> FastLook {
     match Process::poll_pidfd(file) {

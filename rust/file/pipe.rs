@@ -9,7 +9,7 @@ use crate::{
 };
 use kernel::fs::File;
 
-/// What there is to read from a pipe that is not full.
+/// Evaluates a pipe for a reader.
 #[inline(always)]
 pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastLook {
     let Some(pipe) = Pipe::of(file).filter(|_| contents::is_open_to_read(file)) else {
@@ -24,7 +24,7 @@ pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastLook {
     }
 }
 
-/// The same for a pipe that has ended, or has not begun.
+/// Evaluates a pipe without a writer: either all writers have closed it, or none has opened it yet.
 #[inline(never)]
 fn poll_without_writer(pipe: &Pipe<'_>, file: &File) -> FastLook {
     match pipe.readable_at_once(false) {
@@ -49,7 +49,8 @@ pub(super) fn room(file: &File) -> FastLook {
 pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
     let events = poll(file, direction);
     match direction {
-        // A slot that is being filled or emptied is not ready; what is put into it will be told.
+        // A pipe may be readable for poll(2) without bytes, while a slot is being filled or
+        // emptied. Such a pipe is not ready. It wakes its readers when the slot has been filled.
         Direction::Read => Look::of(events, direction, || Some(Pipe::of(file)?.readable()))
             .filter(|look| look.eof || look.data > 0),
         Direction::Write => Look::of(events, direction, || Some(Pipe::of(file)?.writable())),

@@ -12,7 +12,7 @@ use crate::{
 };
 use kernel::fs::{file::flags::O_NONBLOCK, File};
 
-/// What there is to read from a socket that is no stream. Interrupts are off.
+/// Evaluates a socket that is not a stream, for a reader. Interrupts are disabled.
 #[inline(never)]
 pub(super) fn poll_messages(file: &File) -> FastLook {
     let blocks = file.flags() & O_NONBLOCK == 0;
@@ -39,7 +39,7 @@ pub(super) fn message_room(file: &File) -> FastLook {
 pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
     let events = poll(file, direction);
     let socket = Socket::of(file)?;
-    // For poll(2) a socket that never was connected has hung up.
+    // poll(2) reports a hang-up for a socket that was never connected.
     if socket.is_unconnected() {
         return None;
     }
@@ -50,8 +50,8 @@ pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
         Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
         Direction::Write => no_more_out,
     };
-    // An error ends a connection, but not a socket for datagrams. A message in the error queue
-    // ends nothing.
+    // An error ends a connection, but not a datagram socket. A message in the error queue ends
+    // neither.
     let eof = over || hup || (error != 0 && socket.is_connection());
     let ready = match direction {
         Direction::Read => (events.any(direction.ready()) && socket.has_low_water()) || error != 0,
@@ -62,11 +62,11 @@ pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
         let count = match direction {
             Direction::Read => socket.readable(),
             Direction::Write => socket.writable().map(Count::Exactly),
-            // At the mark there is nothing before it.
+            // If the urgent data are next, no bytes are before them.
             Direction::Except => socket.urgent().map(|count| Count::Exactly(count.max(1))),
         };
         let (data, more) = match count {
-            // The one that was there is with another thread by now.
+            // Another thread has accepted the connection meanwhile.
             Some(Count::Exactly(0)) if ready && !eof && socket.is_listening() => (1, false),
             Some(Count::Exactly(data)) => (data, false),
             Some(Count::AtLeast(data)) => (data, true),
@@ -83,7 +83,7 @@ pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
     })
 }
 
-/// What a look at a stream or at the messages of a socket tells.
+/// Converts the result of the evaluation of a socket.
 #[inline(always)]
 fn fast_look(input: Input) -> FastLook {
     match input {
@@ -95,7 +95,7 @@ fn fast_look(input: Input) -> FastLook {
     }
 }
 
-/// What there is to read from a stream socket.
+/// Evaluates a stream socket for a reader.
 #[inline(always)]
 pub(super) fn poll_stream(stream: Stream, file: &File) -> FastLook {
     fast_look(stream.input(file))

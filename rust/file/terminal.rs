@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Terminals, ptys and inotify, which say what there is to read when they are asked by ioctl(2).
+//! Terminals, ptys and inotify. Their number of bytes is read by ioctl(2).
 
 use super::{poll, Direction, Look};
 use crate::sys::{
@@ -19,7 +19,7 @@ pub(super) fn look(file: &File, direction: Direction, scratch: Scratch) -> Optio
     let events = poll(file, direction);
     match direction {
         Direction::Read => Look::of(events, direction, || ioctl::readable(file, scratch)),
-        // What has hung up is ready, and takes nothing.
+        // A terminal that has hung up is ready, and accepts nothing.
         Direction::Write => Look::of(events, direction, || ioctl::room(file)).map(|look| Look {
             data: if look.hup { 0 } else { look.data },
             ..look

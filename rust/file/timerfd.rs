@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Timerfds: the expirations that wait.
+//! Timerfds. The state is the number of unread expirations.
 
 use super::Direction;
 use crate::{engine::ops::FastLook, sys::file::timerfd};
 use kernel::fs::File;
 
-/// The expirations of a timerfd that wait.
+/// The number of unread expirations, if it can be read without sleeping.
 #[inline(always)]
 pub(super) fn poll_to_read(file: &File) -> FastLook {
     match timerfd::count_at_once(file) {
@@ -15,7 +15,7 @@ pub(super) fn poll_to_read(file: &File) -> FastLook {
     }
 }
 
-/// The same when the count cannot be read without sleeping.
+/// The number of unread expirations. May sleep.
 pub(super) fn count(file: &File, direction: Direction) -> Option<i64> {
     match direction {
         Direction::Read => Some(i64::try_from(timerfd::count(file)?).unwrap_or(i64::MAX)),

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_AIO`: refused, as the specification's system does, whose asynchronous I/O was removed.
+//! `EVFILT_AIO` is refused. The specification's system refuses it as well, because its asynchronous
+//! I/O was removed.
 //!
-//! `EVFILT_READ` on an eventfd, or on the descriptor of a ring, reports the completions of Linux AIO and of io_uring.
+//! `EVFILT_READ` on an eventfd reports the completions of Linux AIO and of io_uring. `EVFILT_READ`
+//! on the descriptor of an io_uring reports those of io_uring.
 
 use crate::{
     engine::{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Watching what there is between the offset and the end of a regular file, a directory or a block device, for
-//! `EVFILT_READ`.
+//! Watches for `EVFILT_READ` whether a regular file, a directory or a block device has contents
+//! between the offset and the end.
 
 use super::ENTRIES;
 use crate::{
@@ -27,15 +27,15 @@ use kernel::{
 
 pub(crate) static MARKS: MarkCount = MarkCount::new();
 
-/// What was seen of a file.
+/// The recorded state of a file.
 struct Seen {
-    /// There was something between the offset and the end.
+    /// The offset was not at the end.
     something: bool,
-    /// There are news since a scan has looked, and it was told.
+    /// The knote was activated after the last evaluation.
     told: bool,
 }
 
-/// Someone who waits for there to be something between the offset and the end of a file.
+/// Waits until a file has contents between its offset and its end.
 #[pin_data]
 pub(crate) struct ContentWatcher {
     knote: ARef<Knote>,
@@ -45,14 +45,16 @@ pub(crate) struct ContentWatcher {
 }
 
 impl ContentWatcher {
-    /// A scan looks: what it sees, later news are measured by.
+    /// Records the state for a scan that evaluates the knote. Later changes are compared with this
+    /// state.
     fn look(&self) {
         let mut seen = self.seen.lock();
         seen.told = false;
         seen.something = contents::distance(&self.file) != 0;
     }
 
-    /// There may be news, if it is one that there is something where there was nothing, or in any case.
+    /// Activates the knote after a change, unless it was activated since the last evaluation. If
+    /// `any` is false, it is activated only if the offset was at the end before and is not now.
     fn hear(&self, any: bool) {
         let news = {
             let mut seen = self.seen.lock();
@@ -75,20 +77,20 @@ impl Notify for ContentWatcher {
         &MARKS
     }
 
-    /// Written or truncated: news, whatever was there before.
+    /// A write or a truncation activates the knote, whatever the recorded state is.
     fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeLook) {
         this.hear(true);
     }
 }
 
 impl Seek for ContentWatcher {
-    /// Reading on is no news, going back from the end is.
+    /// Moving the offset activates the knote only if the offset was at the end and moved back.
     fn moved(this: ArcBorrow<'_, Self>) {
         this.hear(false);
     }
 }
 
-/// What tells of a regular file.
+/// The event sources of such a file: a mark of the inode and a watch of the offset.
 pub(super) struct Contents {
     _mark: Mark<ContentWatcher>,
     _watch: Watch<SeekProbe<ContentWatcher>>,
@@ -97,13 +99,13 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// A scan evaluates the knote: later news are measured by what it sees.
+    /// Records the state for a scan that evaluates the knote. Later changes are compared with it.
     pub(super) fn look(&self) {
         self.watcher.look();
     }
 
     pub(super) fn new(file: &File, knote: &Knote) -> Result<Self> {
-        // What is written to others, by the one descriptor that there is, fsnotify is not told of.
+        // fsnotify does not report writes to files that have no visible place in a file system.
         if !fsnotify::has_place(file) {
             return Err(EINVAL);
         }

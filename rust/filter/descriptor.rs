@@ -4,23 +4,25 @@
 //!
 //! # BSD says
 //!
-//! READ reports when there is something to read, `data` bytes of it; WRITE when there is room,
-//! for `data` bytes. `EV_EOF` when the other side is gone, with the socket's error in `fflags`;
-//! data may remain (else `EV_NODATA`). `NOTE_LOWAT` in `fflags` asks for at least `data` bytes.
-//! EXCEPT with `NOTE_OOB` reports urgent data, with the bytes before it in `data`, 1 if there are
-//! none; without, it is as READ.
+//! `EVFILT_READ` reports that a descriptor is readable, and `data` is the number of bytes.
+//! `EVFILT_WRITE` reports that a descriptor is writable, and `data` is the room in bytes. `EV_EOF`
+//! is set when the other side is gone, and then `fflags` is the error of the socket. Data may
+//! remain; if none remain, `EV_NODATA` is set. `NOTE_LOWAT` in `fflags` of the change sets a
+//! low-water mark of `data` bytes. `EVFILT_EXCEPT` with `NOTE_OOB` reports urgent data. Its `data`
+//! is the number of bytes before the urgent data, or 1 if there are none. Without `NOTE_OOB` it is
+//! the same as `EVFILT_READ`.
 //!
 //! # Linux source
 //!
-//! `->poll`, and wake-ups from the wait queues that it names; for regular files, directories and
-//! block devices an fsnotify mark and a probe of the offset. What each kind of file has to tell
-//! is in [`super::file`].
+//! The sources are `->poll` and the wake-ups of the wait queues that it registers. For regular
+//! files, directories and block devices they are an fsnotify mark and a probe of the offset.
+//! [`super::file`] describes the state of each kind of file.
 //!
 //! # Where we differ
 //!
-//! Whether a `EVFILT_WRITE` is ready is up to the file's own `->poll`, as for poll(2): a TCP
-//! socket wants a third of its buffer free. EXCEPT takes any file that can be polled, and reports
-//! `EPOLLPRI`; it reports `EV_EOF` too.
+//! The file's own `->poll` decides whether `EVFILT_WRITE` is ready, as for poll(2). A TCP socket,
+//! for instance, is writable when a third of its buffer is free. `EVFILT_EXCEPT` takes any file
+//! that can be polled, and reports `EPOLLPRI`. It reports `EV_EOF` too.
 
 use super::{contents::Contents, Filter};
 use crate::{
@@ -55,14 +57,15 @@ use kernel::{
     sync::{aref::ARef, Arc},
 };
 
-/// What few descriptors need besides their knote.
+/// The state that only a few kinds of descriptors need besides their knote.
 #[derive(Default)]
 pub(super) struct DescriptorSource {
     extra: Option<Extra>,
     contents: Option<Contents>,
-    /// For a kqueue: that it is watched by ours.
+    /// The edge between the kqueue of the knote and a kqueue that it watches.
     edge: Option<Edge>,
-    /// For a low-water mark of a file that does not tell of all the room that it comes to have.
+    /// The timer for a low-water mark of a file that does not wake its pollers for each increase of
+    /// the room.
     retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerPlace)>,
     charge: Option<Charge>,
 }
@@ -77,9 +80,10 @@ impl DescriptorSource {
 ///
 /// # Errors
 ///
-/// `EINVAL` for a file that cannot be polled and is no regular one that has a place in a file system, and for writing
-/// to a directory; `ENOSPC` if the user watches the file as often as they may; `EOPNOTSUPP` for all but reading of a kqueue, and for EXCEPT of a regular file;
-/// `ELOOP` for a circle of kqueues; `ENOMEM`; `EBADF` if there is no file.
+/// `EINVAL` for writing to a directory, and for a file that can neither be polled nor is a regular
+/// file in a visible file system; `ENOSPC` if the user has as many watches of the file as the limit
+/// allows; `EOPNOTSUPP` for `EVFILT_EXCEPT` of a regular file, and for a kqueue with any filter but
+/// `EVFILT_READ`; `ELOOP` for a circle of kqueues; `ENOMEM`; `EBADF` if there is no file.
 pub(super) fn attach(
     attach: Attach<'_>,
     direction: Direction,
@@ -123,7 +127,7 @@ pub(super) fn attach(
     })
 }
 
-/// To what is not only polled.
+/// Attaches a knote to a file that has other sources than `->poll`.
 #[inline(never)]
 fn attach_other(
     knote: &Knote,
@@ -142,13 +146,15 @@ fn attach_other(
             Direction::Except => return Err(EOPNOTSUPP),
         },
         FileKind::Kqueue => {}
-        // `/dev/null` and its like are always ready, and so is what is made as it is read.
+        // Character devices such as `/dev/null`, and files that are generated when they are read,
+        // are always ready.
         _ if contents::is_character_device(&file) || contents::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
     close::bind(knote, file, table, bodies)?;
     if kind == FileKind::Kqueue {
-        // Bound before there is an edge, and unbound after that is gone: see `Nesting::with_watchers`.
+        // The knote is bound before the edge exists, and unbound after the edge is gone. See
+        // `Nesting::with_watchers`.
         let file = knote.file(bodies).ok_or(EINVAL)?;
         rare.edge = connect(file, direction, knote)?;
         rare.extra = pollwait::listen(knote, bodies)?.1;
@@ -165,7 +171,7 @@ fn attach_other(
 
 #[cold]
 fn keep(mut rare: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
-    /// In bytes, with what is behind it.
+    /// In bytes, including what it refers to.
     const COST: usize = 2 * limit::UNIT;
     rare.charge = Some(Charge::new(user, COST)?);
     Erased::of(rare, GFP_KERNEL_ACCOUNT)
@@ -184,8 +190,9 @@ fn connect(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Ed
     nesting.connect(watcher.into(), kqueue.into()).map(Some)
 }
 
-/// There is that much `room` in `file`, which is not the `mark`. Gives it if it is by now; if not, it
-/// will be looked at again.
+/// Handles a low-water mark that is not reached: `file` has `room` bytes of room, and `mark` are
+/// requested. Returns the room if it has reached the mark meanwhile. Otherwise the file wakes the
+/// knote when it has more room, or a timer activates the knote.
 #[cold]
 fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64) -> Option<i64> {
     /// Nanoseconds.
@@ -193,7 +200,7 @@ fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64)
     if let Some(room) = body.kind.want_room(file) {
         return (room >= mark).then_some(room);
     }
-    // No memory, or too many timers: too early is better than never.
+    // Without memory or without a place for a timer, an early event is better than none.
     let Some(retry) = retry_of(knote, body) else {
         return Some(room);
     };
@@ -219,13 +226,14 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a DelayedCall
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
-/// True for a reader who may hear no more of a pipe until there is more: with `EV_CLEAR`, or below a low-water mark.
+/// True for a reader whom a pipe may not wake while it is not empty, and who waits for more: with
+/// `EV_CLEAR` or with a low-water mark.
 #[inline(always)]
 pub(super) fn reads_pipe_in_parts(body: &Body) -> bool {
     body.kind == FileKind::Pipe && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
 }
 
-/// What a pipe has to tell such a reader.
+/// Evaluates a knote for which [`reads_pipe_in_parts`] is true.
 #[inline(never)]
 fn event_of_pipe(
     knote: &Knote,
@@ -242,7 +250,7 @@ fn event_of_pipe(
         None => true,
         Some(report) => body.flags & EV_CLEAR != 0 && report.flags & EV_EOF == 0,
     };
-    // What is written into an empty one is told.
+    // A write to an empty pipe wakes the reader.
     if waits && pipe.is_some_and(|pipe| !pipe.is_empty()) {
         knote.kqueue().recheck_later(knote);
     }
@@ -264,7 +272,8 @@ pub(super) fn event(parts: Parts<'_>, direction: Direction, scratch: Scratch) ->
             ..Report::default()
         }),
         _ => {
-            // In parts, or all of them would be in memory.
+            // The fields are copied one by one, because the compiler would otherwise keep all
+            // reports in memory.
             let Report {
                 flags,
                 fflags,
@@ -279,7 +288,7 @@ pub(super) fn event(parts: Parts<'_>, direction: Direction, scratch: Scratch) ->
     }
 }
 
-/// The flags that report an end with so much left.
+/// The flags that report the end of a file with `left` bytes remaining.
 pub(super) fn end(filter: Filter, left: i64) -> u16 {
     if left == 0 || filter == Filter::Write {
         EV_EOF | EV_NODATA
@@ -288,7 +297,7 @@ pub(super) fn end(filter: Filter, left: i64) -> u16 {
     }
 }
 
-/// Looks closer.
+/// Evaluates a knote whose fast path does not suffice.
 #[inline(never)]
 fn look(
     knote: &Knote,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_EXCEPT`: there is urgent data, with `NOTE_OOB`; see [`super::descriptor`].
+//! `EVFILT_EXCEPT` with `NOTE_OOB` reports urgent data. See [`super::descriptor`].
 
 use super::descriptor;
 use crate::{

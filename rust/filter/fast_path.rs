@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a knote is evaluated with the kqueue's spin lock held, if it can be.
+//! Evaluation of a knote under the spin lock of its kqueue, where that is possible.
 //!
-//! A byte in each knote says how, so that a scan has to ask neither the filter nor the kind of file. The result is that of
+//! A byte in each knote selects the method, so that a scan needs to examine neither the filter nor
+//! the kind of file. The result is that of
 //! [`FilterOps::event`](crate::engine::ops::FilterOps::event), or [`FastLook::Unknown`].
 
 use super::{descriptor, user, Filter};
@@ -18,8 +19,9 @@ use crate::{
 use core::sync::atomic::Ordering;
 use kernel::fs::File;
 
-/// How a scan evaluates a knote with the spin lock held, if it can ([`FastPath::poll`]). A knote that ends with its report is
-/// not evaluated so, nor the reader of a pipe with a low-water mark, which may have to be rechecked.
+/// The method by which a scan evaluates a knote under the spin lock ([`FastPath::poll`]). One-shot
+/// knotes have none. Neither have readers of a pipe with a low-water mark, which may have to be
+/// rechecked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
     No,
@@ -28,14 +30,15 @@ pub(crate) enum FastPath {
     Tcp,
     UnixStream,
     Pipe,
-    /// A pipe whose reader is told once of what there is.
+    /// A pipe whose reader has `EV_CLEAR`.
     PipeEdge,
-    /// All others, by a call: writers, readers with a low-water mark, and sockets that are no streams.
+    /// All others, by a function call: writers, readers with a low-water mark, and sockets that are
+    /// not streams.
     ByCall,
 }
 
 impl FastPath {
-    /// The one for a knote with that filter.
+    /// Selects the method for a knote with that filter.
     pub(crate) fn of(filter: Filter, body: &Body) -> Self {
         if body.flags & EV_ONESHOT != 0 {
             return FastPath::No;
@@ -64,19 +67,21 @@ impl FastPath {
         }
     }
 
-    /// True if the knote is on no descriptor: the program's own event ([`FastPath::take_event`]).
+    /// True if the knote has no descriptor, that is, for `EVFILT_USER` ([`FastPath::take_event`]).
     #[inline(always)]
     pub(crate) fn is_without_file(self) -> bool {
         self == FastPath::User
     }
 
-    /// True if more may come without a wake-up once an event was reported and the knote stays enabled.
+    /// True if the source may become ready without a wake-up after an event was reported, while the
+    /// knote stays enabled.
     #[inline(always)]
     pub(crate) fn needs_recheck(self) -> bool {
         self == FastPath::PipeEdge
     }
 
-    /// Evaluates a knote on a descriptor without sleeping. The kqueue's spin lock is held.
+    /// Evaluates a knote of a descriptor without sleeping. The caller holds the spin lock of the
+    /// kqueue.
     #[inline(always)]
     pub(crate) fn poll(self, knote: &Knote, body: &Body, file: &File) -> FastLook {
         match self {
@@ -84,7 +89,8 @@ impl FastPath {
             FastPath::Tcp => FileKind::Tcp.poll_fast(file, Direction::Read, true),
             FastPath::Eventfd => FileKind::Eventfd.poll_fast(file, Direction::Read, true),
             FastPath::Pipe | FastPath::PipeEdge => {
-                // Only a pipe that is reported needs the mark. To ask costs more than to store it.
+                // The mark is needed only if the event is reported. Testing for that costs more
+                // than storing the mark.
                 knote.pipe_mark().store(NOT_FULL, Ordering::Relaxed);
                 poll_pipe_to_read(file)
             }
@@ -93,8 +99,9 @@ impl FastPath {
         }
     }
 
-    /// The report of the program's own event, if it was triggered. It will be delivered, unless it is
-    /// [undelivered](crate::engine::ops::FilterOps::undelivered).
+    /// The report of `EVFILT_USER`, if it was triggered. With `EV_CLEAR` the trigger is reset. If
+    /// the event is not delivered, [`undelivered`](crate::engine::ops::FilterOps::undelivered)
+    /// restores it.
     #[inline(always)]
     pub(crate) fn take_event(body: &mut Body) -> Option<Report> {
         let report = user::event(body)?;
@@ -104,7 +111,8 @@ impl FastPath {
         Some(report)
     }
 
-    /// The report of an end with so much left, if the file [has hung up](FastLook::HungUp) or not.
+    /// The report of the end of a file with `left` bytes remaining. `hup` tells whether the file
+    /// [has hung up](FastLook::HungUp).
     #[inline(always)]
     pub(crate) fn end(filter: Filter, left: i64, hup: bool) -> Report {
         Report {
@@ -114,8 +122,8 @@ impl FastPath {
         }
     }
 
-    /// True if the condition holds, false if it does not, as far as that can be told with a spin lock held
-    /// and without a report.
+    /// Whether the condition holds. `None` if that cannot be determined under the spin lock, or
+    /// requires a report.
     #[inline(always)]
     pub(crate) fn is_ready(self, filter: Filter, body: &Body, file: Option<&File>) -> Option<bool> {
         let look = match self {
@@ -135,14 +143,14 @@ impl FastPath {
     }
 }
 
-/// The part of [`FastPath::poll`] for the readers of pipes. It is not inlined, since the readers of sockets and eventfds
-/// need the registers.
+/// The part of [`FastPath::poll`] for readers of pipes. It is not inlined, because the parts for
+/// sockets and eventfds need the registers.
 #[inline(never)]
 fn poll_pipe_to_read(file: &File) -> FastLook {
     FileKind::Pipe.poll_fast(file, Direction::Read, true)
 }
 
-/// The same for all that has no path of its own.
+/// The part of [`FastPath::poll`] for the kinds without a variant of their own.
 #[inline(never)]
 fn poll_by_call(filter: Filter, body: &Body, file: &File) -> FastLook {
     if body.fflags & NOTE_LOWAT != 0 {
@@ -151,7 +159,7 @@ fn poll_by_call(filter: Filter, body: &Body, file: &File) -> FastLook {
     body.kind.poll_by_call(file, direction_of(filter))
 }
 
-/// The direction of a knote that is evaluated by a call.
+/// The direction of a knote with [`FastPath::ByCall`].
 #[inline(always)]
 fn direction_of(filter: Filter) -> Direction {
     if filter == Filter::Write {
@@ -161,11 +169,11 @@ fn direction_of(filter: Filter) -> Direction {
     }
 }
 
-/// The same for a knote with a low-water mark.
+/// The part of [`poll_by_call`] for knotes with a low-water mark.
 #[inline(never)]
 fn poll_for_mark(filter: Filter, body: &Body, file: &File) -> FastLook {
     match body.kind.poll_by_call(file, direction_of(filter)) {
-        // A file does not tell of all the room that it comes to have.
+        // A file does not wake its pollers for each increase of the room.
         FastLook::Ready(data) if data < body.data && filter == Filter::Write => FastLook::Unknown,
         FastLook::Ready(data) if data < body.data => FastLook::Nothing,
         look => look,

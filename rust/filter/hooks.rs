@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What filters share that is in no knote: the probes of all kqueues, and the marks of one user.
+//! State that filters share and that belongs to no knote: the probes of all kqueues, and the marks
+//! of one user.
 
 use super::{
     contents::{self, ContentWatcher},
@@ -20,7 +21,7 @@ use crate::{
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 
-/// The probes, each of which exists while somebody needs it.
+/// The probes. Each of them is registered while a knote needs it.
 pub(crate) struct Hooks {
     pub(super) forks: Arc<ForkHook<ProcessWatcher>>,
     pub(super) execs: Arc<ExecHook<ProcessWatcher>>,
@@ -28,7 +29,7 @@ pub(crate) struct Hooks {
     pub(super) seeks: SeekHooks<ContentWatcher>,
 }
 
-/// The marks of each kind that there are, with their names for an administrator.
+/// The number of marks of each kind, with the names that debugfs shows.
 fn marks() -> [(&'static str, &'static MarkCount); 4] {
     [
         ("content", &contents::MARKS),
@@ -39,7 +40,7 @@ fn marks() -> [(&'static str, &'static MarkCount); 4] {
 }
 
 impl Hooks {
-    /// Nobody needs any yet.
+    /// Makes the probes. None of them is registered yet.
     ///
     /// # Errors
     ///
@@ -53,7 +54,7 @@ impl Hooks {
         })
     }
 
-    /// For an administrator: a line for each probe, and for each kind of marks.
+    /// Writes one line for each probe and for each kind of marks, for debugfs.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.forks.show("fork", f)?;
         self.execs.show("exec", f)?;
@@ -66,7 +67,8 @@ impl Hooks {
         writeln!(f, "timerfd counts: {}", timerfd::state())
     }
 
-    /// Takes all probes away, and waits for those that run, and until all marks are freed. No kqueue is open any more.
+    /// Unregisters all probes and waits for running handlers, and waits until all marks are freed.
+    /// No kqueue is open any more.
     pub(crate) fn stop(&self) {
         self.forks.stop();
         self.execs.stop();
@@ -92,7 +94,7 @@ pub(crate) struct UserMarks {
 }
 
 impl UserMarks {
-    /// None yet.
+    /// Makes the groups, without marks.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             files <- Group::new(),

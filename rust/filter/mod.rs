@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The filters: what each kind of event source means by "ready" and by `data`.
+//! The filters define what each kind of event source means by "ready" and by `data`.
 //!
-//! Filters are policy. The mechanisms that they use are in [`crate::sys`], what a kind of file can tell is in
-//! [`crate::file`]. Each filter is a file here and a row of the table below.
+//! Filters are policy. The mechanisms that they use are in [`crate::sys`]. The kinds of files are
+//! in [`crate::file`]. Each filter is a file in this folder and a row of the table below.
 
 mod aio;
 mod contents;
@@ -39,11 +39,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Makes [`Filter`] of rows `Name = EVFILT_NUMBER => type that implements FilterOps`. A method of it is the function of
-/// the row's type with that name, or its constant.
+/// Defines [`Filter`] from rows `Name = EVFILT_NUMBER => type that implements FilterOps`. Each
+/// method of it calls the function of the same name of the row's type, or returns its constant.
 macro_rules! filters {
     ($($name:ident = $number:ident => $ops:ty,)*) => {
-        /// A filter of the ABI (`EVFILT_*`), whose numbers are these.
+        /// A filter of the ABI. The discriminants are the `EVFILT_*` numbers.
         #[derive(Clone, Copy, PartialEq, Eq)]
         #[repr(i8)]
         pub(crate) enum Filter {
@@ -62,7 +62,7 @@ macro_rules! filters {
 
         #[allow(missing_docs)]
         impl Filter {
-            /// The filter of that number, if there is one.
+            /// Returns the filter with that number, if there is one.
             #[inline]
             pub(crate) fn from_raw(raw: i16) -> Option<Self> {
                 match raw {
@@ -71,13 +71,13 @@ macro_rules! filters {
                 }
             }
 
-            /// The filter's number.
+            /// The number of the filter.
             #[inline]
             pub(crate) fn raw(self) -> i16 {
                 i16::from(self as i8)
             }
 
-            /// Where the filter's row is.
+            /// The index of the row of the filter.
             #[inline(always)]
             const fn row(self) -> usize {
                 !(self as i8) as usize & 15
@@ -125,7 +125,8 @@ macro_rules! filters {
                 }
             }
 
-            // A table in memory, since the compiler makes comparisons of a match with many results.
+            // This is a table in memory, because the compiler turns a match with many results into
+            // comparisons.
             #[inline(always)]
             pub(crate) fn weight(self) -> u64 {
                 const WEIGHTS: [u8; 16] = {
@@ -145,10 +146,10 @@ macro_rules! filters {
 
             /// # Errors
             ///
-            /// As the filter says.
+            /// Those of the filter.
             #[inline(always)]
             pub(crate) fn attach(self, attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-                // Each row gets one of its own, so that this one is in registers.
+                // Each row gets a copy, so that the compiler can keep the fields in registers.
                 let Attach { knote, change, file, table } = attach;
                 match self {
                     $(Filter::$name if <$ops>::IS_OWN => {
@@ -162,7 +163,7 @@ macro_rules! filters {
 
             /// # Errors
             ///
-            /// As the filter says.
+            /// Those of the filter.
             #[inline(always)]
             pub(crate) fn touch(self, parts: &mut Parts<'_>, change: &Kevent) -> Result {
                 match self {
@@ -186,7 +187,8 @@ macro_rules! filters {
 
             #[inline(always)]
             pub(crate) fn event(self, parts: &mut Parts<'_>, scratch: Scratch) -> Option<Report> {
-                // In parts, or all reports would be in memory.
+                // The fields are copied one by one, because the compiler would otherwise keep all
+                // reports in memory.
                 let Report { flags, fflags, data } = match self {
                     $(Filter::$name => <$ops>::event(parts.reborrow(), scratch)?,)*
                 };
@@ -224,7 +226,7 @@ macro_rules! filters {
     };
 }
 
-// The table of filters (`sysfilt_ops[]`), in the order of their numbers.
+// The table of filters (`sysfilt_ops[]`) in the order of their numbers.
 filters! {
     Read = EVFILT_READ => read::Read,
     Write = EVFILT_WRITE => write::Write,
@@ -239,16 +241,17 @@ filters! {
     Procdesc = EVFILT_PROCDESC => process::Procdesc,
 }
 
-/// What fsnotify tells of a directory whose entries change.
+/// The fsnotify events that report a change of the entries of a directory.
 const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
 
-/// Checks that a filter can answer all that is asked of it. (A change may have all notes that are in an event, as programs
-/// hand events in again. The filters for descriptors, signals and the program's own events take any `fflags`: these
-/// select nothing, and in an event may be a socket's error.)
+/// Checks that a filter supports all notes of a change. A change may contain notes that occur only
+/// in events, because programs pass events in again as changes. The filters for descriptors,
+/// signals and user events do not call this. They accept any `fflags`, which select nothing there;
+/// in an event of a socket they may be its error.
 ///
 /// # Errors
 ///
-/// `EINVAL` if the change has others than those `notes`.
+/// `EINVAL` if the change has a note that is not in `notes`.
 fn check_notes(change: &Kevent, notes: u32) -> Result {
     if change.fflags & !notes != 0 {
         return Err(EINVAL);

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_FS`: a file system is mounted or unmounted.
+//! `EVFILT_FS` reports that a file system was mounted or unmounted.
 //!
 //! # BSD says
 //!
-//! `fflags` tells what has happened since that was last reported: `VQ_MOUNT`, `VQ_UNMOUNT`.
+//! `fflags` of the event reports what has happened since the last report: `VQ_MOUNT`, `VQ_UNMOUNT`.
 //! `EV_CLEAR` is always set.
 //!
 //! # Linux source
 //!
-//! An fsnotify mark on the mount namespace of who adds the event, one for all watchers of a user. Who mounts tells a
-//! few of them; the others, `NOTE_REVOKE` of files above all, a kernel thread tells, some at a time.
+//! The source is an fsnotify mark on the mount namespace of the task that adds the event. All
+//! watchers of one user share the mark. The task that mounts or unmounts notifies a few of the
+//! watchers. A workqueue notifies the others in bounded steps. Most of these are files with
+//! `NOTE_REVOKE`.
 //!
 //! # Where we differ
 //!
-//! `fflags` of the change says which of the two are wanted, both if neither. A mount that is moved
-//! reports both. Bind mounts are mounts.
+//! `fflags` of the change selects which of the two are reported; neither selects both. A mount that
+//! is moved reports both. Bind mounts are mounts.
 
 use super::check_notes;
 use crate::{
@@ -45,40 +47,40 @@ use kernel::{
     workqueue::{Work, WorkItem}, //
 };
 
-/// How many watchers are told by who mounts or unmounts.
+/// The number of watchers that the task which mounts or unmounts notifies.
 const TOLD_AT_ONCE: usize = 32;
-/// How many the kernel thread tells before it lets others have the lock, and the processor.
+/// The number of watchers that the work notifies before it releases the lock and the processor.
 const TOLD_LATER: usize = 64;
 
 pub(crate) static MARKS: MarkCount = MarkCount::new();
 
-/// What there was in a mount namespace, counted.
+/// Counters of the mounts and unmounts in a namespace.
 #[derive(Clone, Copy, Default)]
 struct Happened {
     mounts: u64,
     unmounts: u64,
 }
 
-/// What was asked of the namespace, and heard.
+/// The notes that a watcher selects, and the notes that are pending.
 struct Heard {
     wanted: u32,
     fired: u32,
-    /// What `fired` takes account of.
+    /// The counters that `fired` takes into account.
     seen: Happened,
 }
 
-/// Who wants to know of a mount namespace.
+/// A watcher of a mount namespace.
 #[pin_data]
 pub(super) struct MountWatcher {
     knote: ARef<Knote>,
-    /// Only of the end of the mount that this was opened in.
+    /// If set, only the unmount of the mount that this file was opened in is reported.
     file: Option<ARef<File>>,
     #[pin]
     heard: SpinLock<Heard>,
 }
 
 impl MountWatcher {
-    /// Compares what has happened with what it has seen. True if there is news.
+    /// Compares the counters with those that were recorded last. True if a selected note is new.
     fn hear(&self, happened: Happened) -> bool {
         let mut heard = self.heard.lock();
         let mut notes = 0;
@@ -98,26 +100,27 @@ impl MountWatcher {
         {
             return false;
         }
-        // What it has heard of before, it was told.
+        // Notes that were already pending have activated the knote before.
         let news = notes & !heard.fired != 0;
         heard.fired |= notes;
         news
     }
 }
 
-/// Those that watch the filter's events come first; then by address.
+/// The watchers of `EVFILT_FS` sort before those of files. Watchers of one kind are sorted by
+/// address.
 type Key = (bool, usize);
 
 struct Watchers {
     watchers: RBTree<Key, Arc<MountWatcher>>,
     happened: Happened,
-    /// The first that is still to be told.
+    /// The first watcher that was not notified yet.
     next: Option<Key>,
 }
 
 impl Watchers {
-    /// Tells at most `count` from that one on. Those behind them remain to be told. Those of files are left out if
-    /// nothing was unmounted.
+    /// Notifies at most `count` watchers, beginning with `from`. The first watcher behind them
+    /// becomes `next`. Watchers of files are left out if nothing was unmounted.
     fn tell(&mut self, from: Key, count: usize, unmounted: bool) {
         let happened = self.happened;
         let mut cursor = self.watchers.cursor_lower_bound_mut(&from);
@@ -140,7 +143,7 @@ impl Watchers {
     }
 }
 
-/// A mount namespace that is watched by a user.
+/// A mount namespace that a user watches.
 #[pin_data]
 pub(crate) struct Namespace {
     #[pin]
@@ -169,10 +172,10 @@ impl Namespace {
         )
     }
 
-    /// Has the others told.
+    /// Queues the work that notifies the other watchers.
     fn tell_later(this: Arc<Self>) {
         if let Some(queue) = workqueue::queue() {
-            // Already queued is as good.
+            // If the work is queued already, it will notify them.
             let _ = queue.enqueue(this);
         }
     }
@@ -218,7 +221,7 @@ impl WorkItem for Namespace {
     }
 }
 
-/// A watch of a mount namespace; over when dropped.
+/// A watch of a mount namespace. It ends when this is dropped.
 pub(super) struct MountWatch {
     share: Share<Namespace, Objects>,
     key: Key,
@@ -226,12 +229,13 @@ pub(super) struct MountWatch {
 }
 
 impl MountWatch {
-    /// Activates `knote` when something in `wanted` happens in the current task's mount namespace; if it is for a file,
-    /// only when the mount is gone that the file was opened in.
+    /// Activates `knote` when a note in `wanted` occurs in the mount namespace of the current task.
+    /// If `file` is given, the knote is activated only when the mount that the file was opened in
+    /// is unmounted.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` for a task without a namespace.
+    /// `ENOMEM`; `EINVAL` if the task has no namespace.
     pub(super) fn new(knote: &Knote, wanted: u32, file: Option<&File>) -> Result<Self> {
         let share = Share::of_mounts(
             knote.kqueue().user().objects(),
@@ -255,7 +259,7 @@ impl MountWatch {
         let node = RBTreeNode::new(key, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
         let mut watchers = share.target().watchers.lock();
         watcher.heard.lock().seen = watchers.happened;
-        // The key is new.
+        // The key is not in the tree, because the watcher is new.
         watchers.watchers.insert(node);
         drop(watchers);
         Ok(MountWatch {
@@ -265,17 +269,17 @@ impl MountWatch {
         })
     }
 
-    /// Takes what has happened since.
+    /// Takes the notes that occurred since the last call.
     fn take(&self) -> u32 {
         let happened = self.share.target().watchers.lock().happened;
         self.watcher.hear(happened);
         core::mem::take(&mut self.watcher.heard.lock().fired)
     }
 
-    /// Asks for something else from now on.
+    /// Selects other notes from now on.
     fn want(&self, wanted: u32) {
         let happened = self.share.target().watchers.lock().happened;
-        // That was while the other was asked for.
+        // What has happened until now counts for the notes that were selected before.
         if self.watcher.hear(happened) {
             self.watcher.knote.activate();
         }
@@ -291,10 +295,10 @@ impl Drop for MountWatch {
     }
 }
 
-/// All notes that there are.
+/// All notes of the filter.
 const NOTES: u32 = VQ_MOUNT | VQ_UNMOUNT;
 
-/// Which of the two a change asks for.
+/// The notes that a change selects.
 fn wanted(fflags: u32) -> u32 {
     match fflags & NOTES {
         0 => NOTES,
@@ -306,7 +310,7 @@ fn wanted(fflags: u32) -> u32 {
 pub(crate) struct Mounts {
     watch: MountWatch,
     _place: ObjectPlace,
-    /// What has happened and was not reported.
+    /// The notes that were collected and not reported.
     fired: u32,
 }
 
@@ -316,7 +320,8 @@ impl FilterOps for Mounts {
 
     /// # Errors
     ///
-    /// `EINVAL` for a note that is unknown; `ENOMEM`; `ENOSPC` if the user watches the namespace as often as they may.
+    /// `EINVAL` for an unknown note; `ENOMEM`; `ENOSPC` if the user has as many watches of the
+    /// namespace as the limit allows.
     fn attach(attach: Attach<'_>, _: &mut Bodies) -> Result<Attached> {
         check_notes(attach.change, NOTES)?;
         let address = fsnotify::address_of_mounts()?;
@@ -333,7 +338,7 @@ impl FilterOps for Mounts {
 
     /// # Errors
     ///
-    /// `EINVAL` for a note that is unknown.
+    /// `EINVAL` for an unknown note.
     #[inline(never)]
     fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
         let this = parts.body.source_mut::<Mounts>().ok_or(ENOENT)?;

@@ -1,33 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_PROC`: a process forks, executes a program, exits. `EVFILT_PROCDESC`: that of a pidfd exits.
+//! `EVFILT_PROC` reports that a process forks, executes a program or exits. `EVFILT_PROCDESC`
+//! reports the exit of the process of a pidfd.
 //!
 //! # BSD says
 //!
-//! `filt_proc`: `NOTE_FORK`, `NOTE_EXEC` and `NOTE_EXIT` are reported when they were asked for,
-//! together if they came together; `EV_CLEAR` is always set. The end of the process ends the knote:
-//! it is reported with `EV_EOF`, `EV_NODATA` and `EV_ONESHOT`, even without `NOTE_EXIT`, `data`
-//! being the wait status. With `NOTE_TRACK` a child gets a knote like its parent's, before it runs;
-//! that reports `NOTE_CHILD` first, `data` being the parent's number. If it could not be made the
-//! parent reports `NOTE_TRACKERR`.
+//! See `filt_proc`. `NOTE_FORK`, `NOTE_EXEC` and `NOTE_EXIT` are reported if they are selected.
+//! Notes that occur before the report are reported together. `EV_CLEAR` is always set. The exit of
+//! the process ends the knote. It is reported with `EV_EOF`, `EV_NODATA` and `EV_ONESHOT`, even if
+//! `NOTE_EXIT` is not selected, and `data` is the wait status. With `NOTE_TRACK`, a child gets a
+//! knote like that of its parent before the child runs. The first event of that knote is
+//! `NOTE_CHILD`, and its `data` is the process ID of the parent. If the knote of the child could
+//! not be made, the knote of the parent reports `NOTE_TRACKERR`.
 //!
-//! FreeBSD has process descriptors, and for these `EVFILT_PROCDESC` with `NOTE_EXIT`. A pidfd is such a descriptor.
+//! FreeBSD has process descriptors, which `EVFILT_PROCDESC` watches with `NOTE_EXIT`. A pidfd is
+//! such a descriptor.
 //!
 //! # Linux source
 //!
-//! The exit: the wait queue that pidfds are polled on, so that a process that was reported can be
-//! waited for. Forks and execs: tracepoints. A fork may not wait for the kqueue's mutex: the
-//! child's knote is made complete with its source, and handed to the kqueue, which takes it into
-//! its table when somebody next has the mutex ([`Kqueue::adopt`](crate::engine::kqueue::Kqueue::adopt)).
+//! An exit is a wake-up of the wait queue that pidfds are polled on. So a process whose exit was
+//! reported can be waited for. Forks and execs are reported by tracepoints. The fork tracepoint
+//! must not wait for the mutex of the kqueue. It makes the knote of the child complete with its
+//! source and passes it to the kqueue. The next owner of the mutex moves the knote into the table
+//! ([`Kqueue::adopt`](crate::engine::kqueue::Kqueue::adopt)).
 //!
-//! Who may be told what is asked anew at each event
-//! ([`Observer`](crate::sys::process::observer::Observer)): what a process does after it has executed a
-//! set-user-ID program is no longer for those who began to watch it before.
+//! The permission is checked at each event ([`Observer`](crate::sys::process::observer::Observer)).
+//! After a process has executed a set-user-ID program, its events are no longer reported to
+//! watchers that registered before.
 //!
 //! # Where we differ
 //!
-//! `NOTE_CHILD` is an event of its own, as in FreeBSD: the parent's number and the wait status do
-//! not fit into one `data`. A process that already is a zombie is `ESRCH` without `NOTE_EXIT`.
+//! `NOTE_CHILD` is a separate event, as in FreeBSD, because `data` cannot contain both the process
+//! ID of the parent and the wait status. If the process is a zombie at registration and `NOTE_EXIT`
+//! is not selected, the registration fails with `ESRCH`.
 
 use super::check_notes;
 use crate::{
@@ -57,31 +62,31 @@ use kernel::{
     sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
 };
 
-/// All notes that there are.
+/// All notes of `EVFILT_PROC`.
 const NOTES: u32 = NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
 
-/// Those that a process descriptor has.
+/// All notes of `EVFILT_PROCDESC`.
 const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
 
-/// What is known of a process, and asked of it.
+/// What a knote selects, and what has been recorded of the process.
 struct Heard {
-    /// What the program asked for.
+    /// The notes that the program selected.
     wanted: u32,
     udata: u64,
-    /// Who is charged for the knotes of children, once they were asked for.
+    /// The payer for the knotes of children, once `NOTE_TRACK` was selected.
     payer: Option<Arc<Payer>>,
-    /// What has happened of that and was not collected.
+    /// The notes that occurred and were not collected.
     fired: u32,
-    /// `NOTE_TRACKERR` was told because what the process does is no longer ours to know.
+    /// `NOTE_TRACKERR` was recorded because the watcher may no longer observe the process.
     lost: bool,
-    /// It has exited; whether that was asked for then.
+    /// Set once the process has exited: true if `NOTE_EXIT` was selected at that time.
     exited: Option<bool>,
-    /// The exit can be told: the wait status, or 0 if that is not ours to know.
+    /// Set once the exit can be reported: the wait status, or 0 if the watcher may not know it.
     status: Option<i32>,
 }
 
 impl Heard {
-    /// The process has exited. True if that can be told, and could not before.
+    /// Records the exit of the process. True if the exit can be reported now and could not before.
     fn exit(&mut self, end: End) -> bool {
         let wanted = self.wanted & NOTE_EXIT != 0;
         let asked = *self.exited.get_or_insert(wanted);
@@ -97,7 +102,7 @@ impl Heard {
         true
     }
 
-    /// Something has happened. True if that is to be told, and was not waiting to be.
+    /// Records a note. True if the note is selected and was not pending.
     fn note(&mut self, note: u32) -> bool {
         let before = self.fired;
         self.fired |= note & (self.wanted | NOTE_TRACKERR);
@@ -105,10 +110,10 @@ impl Heard {
     }
 }
 
-/// What a program asks for: the events, its own data, and who is charged for the knotes of children.
+/// What a program requests: the notes, `udata`, and the payer for the knotes of children.
 type Asked = (u32, u64, Option<Arc<Payer>>);
 
-/// Who is to be charged if children are asked for: the current task.
+/// The payer for the knotes of children if `NOTE_TRACK` is selected. It is the current task.
 fn payer(fflags: u32) -> Result<Option<Arc<Payer>>> {
     if fflags & NOTE_TRACK == 0 {
         return Ok(None);
@@ -116,14 +121,14 @@ fn payer(fflags: u32) -> Result<Option<Arc<Payer>>> {
     Ok(Some(Arc::new(Payer::current(), GFP_KERNEL_ACCOUNT)?))
 }
 
-/// A process that is watched; shared with whoever hears of it.
+/// A watched process. The exit queue and the tracepoints share this object.
 pub(crate) type ProcessWatcher = ExitWatch<Watcher>;
 
-/// Who watches a process.
+/// The watcher of a process.
 #[pin_data]
 pub(crate) struct Watcher {
     knote: ARef<Knote>,
-    /// The knote's flags, for its children.
+    /// The flags of the knote, which the knotes of children inherit.
     flags: u16,
     observer: Observer,
     #[pin]
@@ -158,7 +163,7 @@ impl Watcher {
         &self.observer
     }
 
-    /// Something has happened.
+    /// Records a note, and activates the knote if the note is new.
     fn fire(&self, note: u32) {
         let news = self.heard.lock().note(note);
         if news {
@@ -166,8 +171,8 @@ impl Watcher {
         }
     }
 
-    /// Something has happened that is no longer ours to know. Of that a program that tracks is
-    /// told, once.
+    /// An event occurred that the watcher may not observe. A watcher with `NOTE_TRACK` gets
+    /// `NOTE_TRACKERR` once.
     fn lose(&self) {
         let news = {
             let mut heard = self.heard.lock();
@@ -180,9 +185,10 @@ impl Watcher {
         }
     }
 
-    /// Gives a child a knote, as its parent has one.
+    /// Makes a knote for a child, like that of its parent.
     fn track(&self, child: &pid::Process, (wanted, udata, payer): Asked) -> Result {
-        // Charged to whoever asked for it, and not to who forks.
+        // The memory is charged to the task that selected `NOTE_TRACK`, and not to the task that
+        // forks.
         let charged = payer.clone();
         let _charged = charged.as_deref().map(Payer::pays);
         let alloc = Memory::Atomic.flags();
@@ -225,7 +231,7 @@ impl Watcher {
 }
 
 impl Wake for ProcessWatcher {
-    /// The queue is also woken when one of several threads is gone.
+    /// The queue is also woken when one of several threads exits.
     fn wake(&self) {
         let Life::Exited(end) = self.process().life(self.observer()) else {
             return;
@@ -266,8 +272,9 @@ impl Execs for ProcessWatcher {
     }
 }
 
-/// A place for one more who hears of what the process does. (Its end is told to all who ask, as it is
-/// to all who poll its pidfd: each process of a server may wait for that of the first.)
+/// Reserves a place for one more watch of what a process does. The exit needs none. It is reported
+/// by the wait queue that all pollers of a pidfd use, and each process of a server may wait for the
+/// exit of the first one.
 fn place(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectPlace> {
     let object = (process.id(), 0);
     kqueue
@@ -279,12 +286,12 @@ fn wants_forks(fflags: u32) -> bool {
     fflags & (NOTE_FORK | NOTE_TRACK) != 0
 }
 
-/// Who tracks hears there of a program that is not theirs to watch.
+/// A knote with `NOTE_TRACK` also watches execs, because an exec may end the permission to watch.
 fn wants_execs(fflags: u32) -> bool {
     fflags & (NOTE_EXEC | NOTE_TRACK) != 0
 }
 
-/// What is heard of a process besides its end. Most are watched for that alone.
+/// The watches of a process besides its exit. Most knotes watch only the exit.
 struct Deeds {
     fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
     exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
@@ -295,18 +302,19 @@ struct Deeds {
 pub(crate) struct Process {
     exit: Exit<Watcher>,
     deeds: Option<KBox<Deeds>>,
-    /// Of a child that was tracked, until that is reported: its parent's number.
+    /// The process ID of the parent, if this is the knote of a tracked child and `NOTE_CHILD` was
+    /// not reported yet.
     parent: Option<i64>,
-    /// What has happened and was not reported.
+    /// The notes that were collected and not reported.
     fired: u32,
 }
 
 impl Process {
     /// # Errors
     ///
-    /// `ESRCH` if there is no such process, or it is a zombie and `NOTE_EXIT` is not asked for;
-    /// `EINVAL` for a note that is unknown; `EACCES` if it is not the caller's to watch; `ENOSPC` if
-    /// the user has as many watches of it as they may; `ENOMEM`.
+    /// `ESRCH` if there is no such process, or if it is a zombie and `NOTE_EXIT` is not selected;
+    /// `EINVAL` for an unknown note; `EACCES` if the caller may not watch the process; `ENOSPC` if
+    /// the user has as many watches of it as the limit allows; `ENOMEM`.
     fn of_number(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES)?;
         let process = pid::Process::find(attach.change.ident).ok_or(ESRCH)?;
@@ -315,20 +323,20 @@ impl Process {
 
     /// # Errors
     ///
-    /// `EINVAL` for a descriptor that is no pidfd, and for a note that such a one does not have;
-    /// `ESRCH` for one of a thread, if nothing is left of the process, or it is a zombie and
-    /// `NOTE_EXIT` is not asked for; `EBADF` if there is no file; `ENOMEM`.
+    /// `EINVAL` for a descriptor that is not a pidfd, and for a note that the filter does not have;
+    /// `ESRCH` for the pidfd of a thread, if the process was reaped, or if it is a zombie and
+    /// `NOTE_EXIT` is not selected; `EBADF` if there is no file; `ENOMEM`.
     fn of_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
         let file = attach.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
         close::bind(attach.knote, file, attach.table, bodies)?;
-        // Whoever has a pidfd may know of the end, as poll(2) tells it; of the status, who may wait
-        // or look.
+        // The owner of a pidfd may know of the exit, as poll(2) reports it. The status is reported
+        // only to a watcher that could wait for the process or inspect it.
         Self::new(attach.knote, attach.change, process, bodies, false)
     }
 
-    /// A watch, of a process that is the caller's to watch if that `is_checked`.
+    /// Watches a process. If `is_checked`, the caller must have permission to watch it.
     #[inline]
     fn new(
         knote: &Knote,
@@ -345,7 +353,8 @@ impl Process {
         let watcher = exit.watch();
         let (process, observer) = (watcher.process(), watcher.observer());
         let only_end = !wants_forks(fflags) && !wants_execs(fflags);
-        // Whoever exits from here on is heard of; who did before, may be a zombie.
+        // An exit from now on is reported by the queue. A process that exited before may be a
+        // zombie.
         let life = if is_checked {
             let (may_look, life) = process.check_access(observer, only_end)?;
             if !may_look {
@@ -374,7 +383,7 @@ impl Process {
         Ok(this)
     }
 
-    /// Has as much heard as `fflags` asks for.
+    /// Registers the watches that `fflags` needs, and drops the others.
     fn watch(&mut self, knote: &Knote, fflags: u32) -> Result {
         let (forks, execs) = (wants_forks(fflags), wants_execs(fflags));
         if !forks && !execs {
@@ -413,16 +422,16 @@ impl Process {
 
     /// # Errors
     ///
-    /// `EINVAL` for a note that is none of `notes`; `ENOSPC`, `ENOMEM`.
+    /// `EINVAL` for a note that is not in `notes`; `ENOSPC`, `ENOMEM`.
     fn modify(&mut self, change: &Kevent, notes: u32) -> Result {
         check_notes(change, notes)?;
         let watcher = self.exit.watch().clone();
-        // One that is not needed is dropped after the lock was released.
+        // A payer that is not needed is dropped after the lock was released.
         let mut payer = payer(change.fflags)?;
         self.watch(&watcher.knote, change.fflags)?;
         let mut heard = watcher.heard.lock();
         heard.wanted = change.fflags;
-        // The first one goes on paying.
+        // The first payer stays the payer.
         if heard.payer.is_none() {
             heard.payer = payer.take();
         }
@@ -432,12 +441,12 @@ impl Process {
         Ok(())
     }
 
-    /// True when `ident` still is the process's number, and not another's.
+    /// True if `ident` is still the process ID of this process, and not of another one.
     fn has_number(&self, ident: u64) -> bool {
         self.exit.watch().process().has_number(ident)
     }
 
-    /// What has happened and was not reported.
+    /// The report of what has occurred and was not reported.
     fn evaluate(&mut self) -> Option<Report> {
         if let Some(parent) = self.parent {
             return Some(Report {
@@ -462,7 +471,7 @@ impl Process {
         }
     }
 
-    /// An event was delivered. True if there is more to report.
+    /// Resets the state after an event was delivered. True if there is more to report.
     fn collected(&mut self) -> bool {
         if self.parent.take().is_some() {
             return self.evaluate().is_some();
@@ -487,7 +496,7 @@ fn event(parts: Parts<'_>) -> Option<Report> {
     parts.body.source_mut::<Process>()?.evaluate()
 }
 
-/// An event of one of the filters was delivered.
+/// `reported` of both filters.
 fn reported(parts: Parts<'_>) -> bool {
     let this = parts.body.source_mut::<Process>();
     this.is_some_and(Process::collected)
@@ -503,7 +512,7 @@ impl FilterOps for Proc {
 
     /// # Errors
     ///
-    /// As [`Process::of_number`].
+    /// See [`Process::of_number`].
     fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
         Attached::with(Process::of_number(attach, bodies)?, EV_CLEAR)
     }
@@ -543,7 +552,7 @@ impl FilterOps for Procdesc {
 
     /// # Errors
     ///
-    /// As [`Process::of_descriptor`].
+    /// See [`Process::of_descriptor`].
     fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
         Attached::with(Process::of_descriptor(attach, bodies)?, EV_CLEAR)
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_READ`: there is something to read, `data` bytes of it; see [`super::descriptor`].
+//! `EVFILT_READ` reports that a descriptor is readable. `data` is the number of bytes. See
+//! [`super::descriptor`].
 
 use super::descriptor;
 use crate::{

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_SIGNAL`: a signal is sent to the process.
+//! `EVFILT_SIGNAL` counts the signals that are sent to the process.
 //!
 //! # BSD says
 //!
-//! `ident` is the signal's number. `data` is how often it was sent, since that was last reported,
-//! to the process that added the event, or to one of its threads; also when it is blocked, ignored
-//! or pending already. It does not keep the signal from being delivered. `EV_CLEAR` is always set.
+//! `ident` is the number of the signal. `data` counts how often the signal was sent, since the last
+//! report, to the process that added the event or to one of its threads. A signal is also counted
+//! if it is blocked, ignored or already pending. The filter does not affect the delivery of the
+//! signal. `EV_CLEAR` is always set.
 //!
 //! # Linux source
 //!
-//! The tracepoint `signal_generate`, which each attempt to send one comes to, with the receiver's
-//! siglock held. Each number is watched by itself. After the process has executed a program that is
-//! not for who added the event to look at, it counts nothing ([`Observer`]).
+//! The source is the tracepoint `signal_generate`. It is called for each attempt to send a signal,
+//! with the siglock of the receiver held. Each signal number has a watch of its own. The process
+//! may execute a program that the task which added the event may not inspect. From then on, signals
+//! are not counted ([`Observer`]).
 
 use crate::{
     engine::{
@@ -41,37 +43,39 @@ use kernel::{
     }, //
 };
 
-/// Who counts a signal; shared with the tracepoint.
+/// The counter of a signal. The tracepoint shares this object.
 pub(crate) struct SignalWatcher {
     knote: ARef<Knote>,
-    /// The process itself. Keeps its identity its own.
+    /// The watched process, which is the one that added the event. The observer owns a reference to
+    /// its `struct pid`, so that the identity is not reused.
     observer: Observer,
     count: Atomic<i64>,
 }
 
 impl Signals for SignalWatcher {
     fn signalled(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
-        // What was counted and not collected has activated the knote, or is about to.
+        // If the count was not 0, the task that made it so has activated the knote or is about to
+        // do so.
         if this.observer.may_look(task) && this.count.fetch_add(1, ordering::Relaxed) == 0 {
             this.knote.activate();
         }
     }
 }
 
-/// A counted signal.
+/// The source of a knote: the watch, and the signals that were not reported.
 pub(crate) struct Signal {
     _watch: Watch<Tracepoint<pid::Signal<SignalWatcher>>>,
     _place: ObjectPlace,
     watcher: Arc<SignalWatcher>,
-    /// How often it was sent and not reported.
+    /// The number of signals that were collected from the watcher and not reported.
     count: i64,
 }
 
 impl Signal {
     /// # Errors
     ///
-    /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of it as they
-    /// may; `ENOMEM`.
+    /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of the signal
+    /// as the limit allows; `ENOMEM`.
     fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let number = i32::try_from(attach.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
@@ -110,7 +114,7 @@ impl FilterOps for Signal {
 
     /// # Errors
     ///
-    /// As [`Signal::new`].
+    /// See [`Signal::new`].
     fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
         Attached::with(Signal::new(attach, bodies)?, EV_CLEAR)
     }

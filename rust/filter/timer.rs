@@ -1,31 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_TIMER`: an hrtimer for each knote.
+//! `EVFILT_TIMER` reports expirations of a timer. Each knote has an hrtimer.
 //!
 //! # BSD says
 //!
-//! `data` in is a period in milliseconds. `data` out is how often it has expired since it was
-//! last reported; `EV_CLEAR` is always set. With `EV_ONESHOT` it expires once. It counts on while
-//! it is disabled.
+//! In a change, `data` is a period in milliseconds. In an event, `data` is the number of
+//! expirations since the last report. `EV_CLEAR` is always set. With `EV_ONESHOT` the timer expires
+//! once. A disabled timer continues to count.
 //!
-//! FreeBSD adds other units, `NOTE_SECONDS` to `NOTE_NSECONDS`, and `NOTE_ABSTIME`: `data` is a
-//! time since the epoch, at which it expires once. That is so from then on: such a one stays active, without an
-//! `EV_CLEAR` of its own. `EV_ADD` of one that exists arms it anew, and what has expired before is forgotten. Any other
-//! change leaves its time alone.
+//! FreeBSD adds other units, `NOTE_SECONDS` to `NOTE_NSECONDS`, and `NOTE_ABSTIME`. With
+//! `NOTE_ABSTIME`, `data` is a time since the epoch at which the timer expires once. Such a knote
+//! does not get `EV_CLEAR` implicitly: without it, the knote stays active after the expiration.
+//! `EV_ADD` of an existing timer arms it anew and discards earlier expirations. Any other change
+//! leaves the time of expiration as it is.
 //!
 //! # Linux source
 //!
-//! Periods are of `CLOCK_MONOTONIC`, times of `CLOCK_REALTIME`, and follow that when it is set. With `NOTE_BOOTTIME`, an
-//! extra, both are of `CLOCK_BOOTTIME`, which goes on while the machine is suspended. The timer fires once, in hard interrupt context, and activates the knote; what goes by until that is
-//! reported is counted by arithmetic, and then the timer is set to the next multiple of the period.
-//! So a period does not drift, and a thousand short timers that nobody collects cost nothing: a
-//! timer fires as often as it is collected, at most. Nothing that is counted outlives the period that it is counted by,
-//! since that only changes when the timer is armed anew.
+//! Periods use `CLOCK_MONOTONIC`. Absolute times use `CLOCK_REALTIME`, and follow that clock when
+//! it is set. With `NOTE_BOOTTIME`, an extension, both use `CLOCK_BOOTTIME`, which continues while
+//! the machine is suspended.
+//!
+//! The timer fires once, in hard interrupt context, and activates the knote. The expirations
+//! between that and the report are computed from the clock. After the report, the timer is armed
+//! for the next multiple of the period. So a period does not drift. A timer fires at most as often
+//! as its events are collected, so a thousand short timers that nobody collects cost nothing. A
+//! count always refers to the present period, because the period changes only when the timer is
+//! armed anew.
 //!
 //! # Where we differ
 //!
-//! A negative period or time and two units are `EINVAL`, as FreeBSD has it. A period of 0 is one of
-//! its unit (the specification: one tick). What does not fit the clock is its end: it never comes.
+//! A negative period or time, or more than one unit, is `EINVAL` as in FreeBSD. A period of 0
+//! counts as one unit (in the specification: one tick). A time that the clock cannot represent
+//! becomes the largest time of the clock, so the timer never expires.
 
 use super::check_notes;
 use crate::{
@@ -39,11 +45,12 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// All notes that there are.
+/// All notes of the filter.
 const NOTES: u32 =
     NOTE_SECONDS | NOTE_MSECONDS | NOTE_USECONDS | NOTE_NSECONDS | NOTE_ABSTIME | NOTE_BOOTTIME;
 
-/// A century and a half, in nanoseconds: a longer period would not fit the clock.
+/// The longest period in nanoseconds, nearly a century and a half. The sum of a longer one and the
+/// present time might overflow.
 const PERIOD_MAX: i64 = i64::MAX / 2;
 
 /// The filter.
@@ -57,7 +64,7 @@ impl FilterOps for Timer {
 
     /// # Errors
     ///
-    /// `EINVAL` for a negative period or time, for more than one unit, and for a note that is unknown.
+    /// `EINVAL` for a negative period or time, for more than one unit, and for an unknown note.
     #[inline(always)]
     fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
         let change = attach.change;
@@ -74,11 +81,12 @@ impl FilterOps for Timer {
         })
     }
 
-    /// With `EV_ADD` it is armed anew, as if it had just been added; without, its time stays.
+    /// With `EV_ADD`, arms the timer anew as if it had just been added. Without `EV_ADD`, the time
+    /// of expiration does not change.
     ///
     /// # Errors
     ///
-    /// As for `attach`.
+    /// See `attach`.
     #[inline(never)]
     fn touch(mut parts: Parts<'_>, change: &Kevent) -> Result {
         if !is_armed_by(change) {
@@ -113,8 +121,9 @@ impl FilterOps for Timer {
         Some(Report::of(data))
     }
 
-    /// What was reported is done with; what has expired since then makes the timer fire at once. (A time that has come stays
-    /// so.)
+    /// Arms the timer for the first expiration that was not reported. If that time has passed, the
+    /// timer fires at once. An absolute time that has been reached stays so, unless `EV_CLEAR` is
+    /// set.
     #[inline]
     fn reported(mut parts: Parts<'_>, event: &Kevent) -> bool {
         let period = repeats(parts.body);
@@ -132,12 +141,12 @@ impl FilterOps for Timer {
     }
 }
 
-/// True for a change that says when it expires.
+/// True if the change sets the time of expiration.
 fn is_armed_by(change: &Kevent) -> bool {
     change.has(EV_ADD)
 }
 
-/// What is set in any case.
+/// The flags that the filter sets implicitly.
 fn flags(change: &Kevent) -> u16 {
     if change.fflags & NOTE_ABSTIME != 0 {
         0
@@ -166,7 +175,7 @@ fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
     }
 }
 
-/// The period, unless it expires once.
+/// The period in nanoseconds, or `None` if the timer expires once.
 fn repeats(body: &Body) -> Option<i64> {
     if body.fflags & NOTE_ABSTIME != 0 || body.flags & EV_ONESHOT != 0 {
         return None;
@@ -174,7 +183,7 @@ fn repeats(body: &Body) -> Option<i64> {
     Some(period(nanos(body.fflags, body.data).ok()?))
 }
 
-/// What `data` is in nanoseconds.
+/// Converts `data` to nanoseconds.
 fn nanos(fflags: u32, data: i64) -> Result<i64> {
     let unit = match fflags & (NOTE_SECONDS | NOTE_MSECONDS | NOTE_USECONDS | NOTE_NSECONDS) {
         NOTE_SECONDS => 1_000_000_000,
@@ -194,7 +203,7 @@ fn nanos(fflags: u32, data: i64) -> Result<i64> {
     Ok(count.saturating_mul(unit))
 }
 
-/// A period that fits the clock.
+/// Limits a period to what the clock can represent.
 fn period(nanos: i64) -> i64 {
     nanos.min(PERIOD_MAX)
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_USER`: the program triggers it itself.
+//! `EVFILT_USER` reports events that the program triggers itself.
 //!
 //! # BSD says
 //!
-//! `filt_userattach` and `filt_usertouch`: `NOTE_TRIGGER` makes it active; two bits of `fflags`
-//! say what becomes of the 24 bits that are the program's; `data` is stored. It stays active
-//! until it is reported with `EV_CLEAR`. `EV_CLEAR` in a modification untriggers it and resets
-//! `data`, but not `fflags`. (`udata` is that of the last change here, as with all other filters.)
+//! See `filt_userattach` and `filt_usertouch`. `NOTE_TRIGGER` activates the knote. Two bits of
+//! `fflags` select how the other 24 bits, which belong to the program, are combined with the saved
+//! ones. `data` is saved. The knote stays active until it is reported with `EV_CLEAR`. `EV_CLEAR`
+//! in a modification resets the trigger and `data`, but not `fflags`. Here `udata` is that of the
+//! last change, as with all other filters.
 
 use crate::{
     engine::{
@@ -64,7 +65,8 @@ impl FilterOps for User {
     }
 }
 
-/// What the knote saves is the event's own, not what the change said.
+/// Applies a change. The knote saves the `fflags` and `data` of the event, and not those of the
+/// change.
 #[inline(always)]
 fn touch(body: &mut Body, change: &Kevent, is_new: bool) {
     if is_new {
@@ -103,7 +105,7 @@ pub(super) fn clear(body: &mut Body) {
     body.data = 0;
 }
 
-/// It was cleared for an event that was not delivered.
+/// Restores the state that was cleared for an event, because the event was not delivered.
 fn restore(body: &mut Body, event: &Kevent) {
     body.triggered = true;
     body.fflags = event.fflags;

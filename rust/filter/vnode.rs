@@ -1,48 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_VNODE`: the file of a descriptor changes.
+//! `EVFILT_VNODE` reports changes of the file that a descriptor refers to.
 //!
 //! # BSD says
 //!
-//! What was asked for in `fflags` and has happened is reported in `fflags`; it accumulates until it
-//! is reported with `EV_CLEAR`, and stays without.
+//! The change selects notes in `fflags`. A selected note that has occurred is reported in `fflags`
+//! of the event. Notes accumulate. They are reset when they are reported with `EV_CLEAR`, and they
+//! stay set without `EV_CLEAR`.
 //!
 //! # Linux source
 //!
-//! fsnotify marks on the inode:
+//! The source is an fsnotify mark on the inode. The notes mean:
 //!
 //! | Note | Events |
 //! |---|---|
-//! | `NOTE_WRITE` | written, truncated; entries of a directory made, removed, renamed |
-//! | `NOTE_EXTEND` | that, and it is longer than it ever was seen |
-//! | `NOTE_ATTRIB` | attributes, without a change of the link count |
-//! | `NOTE_LINK` | the link count changed; a directory in it was made or removed |
-//! | `NOTE_DELETE` | no name is left |
-//! | `NOTE_RENAME` | renamed |
-//! | `NOTE_OPEN`, `NOTE_CLOSE`, `NOTE_CLOSE_WRITE`, `NOTE_READ` | (FreeBSD's) |
-//! | `NOTE_REVOKE` | the file system is shut down, or unmounted where the file was opened |
+//! | `NOTE_WRITE` | The file was written or truncated; an entry was created, removed or renamed |
+//! | `NOTE_EXTEND` | The file was written, and is longer than its last recorded size |
+//! | `NOTE_ATTRIB` | Attributes changed, and the link count did not |
+//! | `NOTE_LINK` | The link count changed; a subdirectory was created or removed |
+//! | `NOTE_DELETE` | The file has no name left |
+//! | `NOTE_RENAME` | The file was renamed |
+//! | `NOTE_OPEN`, `NOTE_CLOSE`, `NOTE_CLOSE_WRITE`, `NOTE_READ` | as in FreeBSD |
+//! | `NOTE_REVOKE` | The file system was shut down, or the mount of the open file was unmounted |
 //!
-//! An open file keeps its file system, so the latter is a lazy unmount; the mount namespace has a
-//! mark for it, which all that one user watches have in common.
+//! An open file keeps its file system mounted, so the unmount that `NOTE_REVOKE` reports is a lazy
+//! one. It is detected by a mark on the mount namespace. All watches of one user share that mark.
 //!
-//! fsnotify tells of a removed directory only the one that it was in, so that has a mark too, again one for all that
-//! a user watches in it. When a directory is renamed it moves on to the other one.
+//! fsnotify reports the removal of a directory only to its parent. So the parent has a mark as
+//! well, and all watches that one user has in that parent share it. When a watched directory is
+//! renamed, its watch moves to the new parent.
 //!
-//! To set the time of the last change alone is a change of attributes, though fsnotify calls it writing, as it does a
-//! truncation. Both are set by `notify_change()`, which tells of it before it gives up the inode's lock, so the size that
-//! is seen then is the one that was set: it differs from the last one that was seen if it was a truncation, unless
-//! somebody has written in between, and that is told besides.
+//! fsnotify reports `FS_MODIFY` both for a truncation and for a change of only the modification
+//! time. This filter reports the latter as a change of attributes. Both are made by
+//! `notify_change()`, which calls fsnotify before the caller releases the inode's lock. So the size
+//! that the mark reads is the size that was set. If it differs from the last size that was read,
+//! the event was a truncation. A write between the two may hide the difference, but that write is
+//! reported itself.
 //!
-//! A descriptor that was opened with `O_PATH` names a file, maybe a symbolic link or a socket; who watches it must be one
-//! who may read the file.
+//! A descriptor that was opened with `O_PATH` only names a file, which may be a symbolic link or a
+//! socket. The caller may watch it only if the caller may read the file.
 //!
-//! What others do with the file, those notes are for who may read it: now, whatever the descriptor is for.
+//! The notes that report what other tasks do with the file, without changing it, also require that
+//! the caller may read the file. The permission is checked when the notes are selected, whatever
+//! the access mode of the descriptor is.
 //!
 //! # Where we differ
 //!
-//! What fsnotify does not see is not seen: writes through a mapping, and what other machines do to
-//! a network file system. `NOTE_DELETE` comes with the last name, not with each. To set the time of the last access alone
-//! is heard by who asked for `NOTE_READ` too: no reader is to pay for all others.
+//! Events that fsnotify does not report are not reported here: writes through a mapping, and
+//! changes that other machines make in a network file system. `NOTE_DELETE` is reported when the
+//! last name is removed, and not for each name. A change of only the access time is also reported
+//! to knotes with `NOTE_READ`, because a distinction would add a cost to every read of the file.
 
 use super::{check_notes, mounts::MountWatch, ENTRIES};
 use crate::{
@@ -76,9 +83,9 @@ use kernel::{
 pub(crate) static FILE_MARKS: MarkCount = MarkCount::new();
 pub(crate) static FOLDER_MARKS: MarkCount = MarkCount::new();
 
-/// The notes that tell what others do who do not change the file.
+/// The notes that report accesses which do not change the file.
 const OF_OTHERS: u32 = NOTE_OPEN | NOTE_CLOSE | NOTE_CLOSE_WRITE | NOTE_READ;
-/// All notes that there are.
+/// All notes of the filter.
 const NOTES: u32 = NOTE_DELETE
     | NOTE_WRITE
     | NOTE_EXTEND
@@ -87,23 +94,25 @@ const NOTES: u32 = NOTE_DELETE
     | NOTE_RENAME
     | NOTE_REVOKE
     | OF_OTHERS;
-/// The notes that tell of writing.
+/// The notes that report writes.
 const OF_WRITING: u32 = NOTE_WRITE | NOTE_EXTEND;
-/// The notes for which the size of a regular file is looked at, and is known.
+/// The notes for which the size of a regular file is read at each event, so that the last size is
+/// known.
 const OF_SIZE: u32 = OF_WRITING | NOTE_ATTRIB;
 /// The notes for which a directory's entries are watched.
 const OF_ENTRIES: u32 = NOTE_WRITE | NOTE_EXTEND | NOTE_LINK;
-/// The notes for which the folder that a directory is in is watched.
+/// The notes for which the parent of a directory is watched.
 const OF_FOLDER: u32 = NOTE_DELETE | NOTE_LINK;
 
-/// What a file consists of.
+/// What the contents of a file are.
 #[derive(Clone, Copy)]
 enum Content {
-    /// Bytes, as many as its size says.
+    /// Bytes. Their number is the size of the file.
     Bytes,
-    /// It is made as it is read. Who makes it may say that it has changed, and says that by its name.
+    /// The contents are generated when the file is read. The generator may report a change, and
+    /// does so by the name of the file.
     Generated,
-    /// Nothing that could be truncated.
+    /// The file cannot be truncated.
     Other,
 }
 
@@ -118,8 +127,9 @@ impl Content {
         }
     }
 
-    /// The events that tell of attributes which were set, the way that they are told of in all other cases. The file was
-    /// of that size before.
+    /// Converts the events of a setattr operation, so that a change of only the times is reported
+    /// as `FS_ATTRIB` as every other change of attributes is. `size` is the size of the file before
+    /// the operation.
     fn settle(self, events: u32, size: i64, now: InodeState) -> u32 {
         let times = match self {
             Content::Bytes if size != now.size => fs::ACCESS,
@@ -131,16 +141,16 @@ impl Content {
     }
 }
 
-/// What is known of a file.
+/// The recorded state of a file, and the notes that are selected and pending.
 struct Heard {
     wanted: u32,
     fired: u32,
     last: InodeState,
-    /// It was renamed: the folder to watch may be another one.
+    /// The directory was renamed, so its parent may be another directory now.
     moved: bool,
 }
 
-/// A file that is watched; shared with its marks.
+/// A watched file. Its marks share this object.
 #[pin_data]
 pub(crate) struct FileWatcher {
     knote: ARef<Knote>,
@@ -151,7 +161,8 @@ pub(crate) struct FileWatcher {
 }
 
 impl FileWatcher {
-    /// Compares the file with what was last seen of it, after those events.
+    /// Compares the state of the file with the state that was recorded last, after `events` were
+    /// reported. Activates the knote if a selected note is new.
     fn hear(&self, events: u32, inode: InodeLook) {
         let state = inode.state;
         let news = {
@@ -163,13 +174,15 @@ impl FileWatcher {
             };
             let notes = notes(events, self.is_directory, heard.last, state) & heard.wanted;
             heard.last.links = state.links;
-            // For good: the folder's mark and its own may tell in another order than they have looked.
+            // The flag is never cleared. The mark of the parent and the mark of the file itself may
+            // report in another order than they have read the state.
             heard.last.dead |= state.dead;
-            // Another event in the middle of a write must not hide that it made the file longer.
+            // The size is recorded only at a write. Otherwise another event in the middle of a
+            // write would hide that the write has extended the file.
             if events & fs::MODIFY != 0 {
                 heard.last.size = state.size;
             }
-            // What it has heard of before, it was told.
+            // Notes that were already pending have activated the knote before.
             let mut news = notes & !heard.fired != 0;
             heard.fired |= notes;
             if self.is_directory && events & fs::MOVE_SELF != 0 {
@@ -185,7 +198,7 @@ impl FileWatcher {
 }
 
 impl FileWatcher {
-    /// Compares the file with what was last seen of it, without an event.
+    /// Compares the state of the file with the state that was recorded last, without an event.
     fn look(&self, file: &File) {
         let look = InodeLook {
             state: fsnotify::state(file),
@@ -194,7 +207,8 @@ impl FileWatcher {
         self.hear(0, look);
     }
 
-    /// The events that tell of `wanted`, and those that everything depends on.
+    /// The fsnotify events that report the notes in `wanted`, and the events that all notes depend
+    /// on.
     fn events_for(&self, wanted: u32) -> u32 {
         let mut events = fs::ATTRIB | fs::DELETE_SELF | fs::MOVE_SELF | fs::UNMOUNT;
         let mut add = |notes: u32, more: u32| {
@@ -204,7 +218,8 @@ impl FileWatcher {
         };
         add(OF_WRITING, fs::MODIFY);
         if self.is_directory || matches!(self.content, Content::Bytes) {
-            // For the time of the last change. Of a device all that is written to it would be heard.
+            // `FS_MODIFY` reports a change of the modification time. It is not requested for
+            // devices, because each write to the device would report it.
             add(NOTE_ATTRIB, fs::MODIFY);
         }
         add(OF_ENTRIES, ENTRIES);
@@ -231,7 +246,7 @@ impl Notify for FileWatcher {
 /// (address of the inode, address of the watcher)
 type Child = (usize, usize);
 
-/// A folder that has directories in it which a user watches.
+/// A directory that has subdirectories which a user watches.
 #[pin_data]
 pub(crate) struct Folder {
     #[pin]
@@ -254,7 +269,7 @@ impl Notify for Folder {
         &FOLDER_MARKS
     }
 
-    /// Something in it was removed.
+    /// An entry of the directory was removed.
     fn notify(this: ArcBorrow<'_, Self>, _: u32, inode: InodeLook) {
         let mut children = this.children.lock();
         let mut cursor = children.cursor_lower_bound_mut(&(inode.address, 0));
@@ -269,7 +284,7 @@ impl Notify for Folder {
     }
 }
 
-/// The watch of the folder that a directory is in; over when dropped.
+/// The watch of the parent of a directory. It ends when this is dropped.
 struct FolderWatch {
     share: Share<Folder, Objects>,
     child: Child,
@@ -281,7 +296,7 @@ impl FolderWatch {
         let share = Share::of_folder(kqueue.user().objects(), file, fs::DELETE, Folder::new)?;
         let child = (fsnotify::address(file), Arc::as_ptr(watcher).addr());
         let node = RBTreeNode::new(child, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
-        // The key is new: a watcher has one folder at a time.
+        // The key is not in the tree, because a watcher has one parent at a time.
         share.target().children.lock().insert(node);
         Ok(FolderWatch { share, child })
     }
@@ -294,11 +309,11 @@ impl Drop for FolderWatch {
     }
 }
 
-/// What has happened, when a file that was as `last` said is as `now` says.
+/// The notes that occurred, given the `events` and the state of the file before and after them.
 fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> u32 {
     let grown = events & fs::MODIFY != 0 && now.size > last.size;
     let mut notes = if grown { NOTE_EXTEND } else { 0 };
-    // Nearly all are this.
+    // This is the most frequent case.
     if events == fs::MODIFY && (now.links, now.dead) == (last.links, last.dead) {
         return notes | NOTE_WRITE;
     }
@@ -318,8 +333,10 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
     let gone = |state: InodeState| state.dead || state.links == 0;
     let ends = gone(now) && !gone(last);
     let counted = now.links != last.links && !last.dead;
-    // A file's own event says the one or the other. A directory's count changes with what is in it, of which there are
-    // other events, that may not have been asked for; the one on itself is about that only if it ends.
+    // An event of a file reports either attributes or the link count. The link count of a directory
+    // also changes with its entries. Those changes have events of their own, which may not have
+    // been requested. So `FS_ATTRIB` on a directory counts as a change of the link count only if
+    // the directory was removed.
     if !counted || (is_directory && !ends) {
         add(fs::ATTRIB, NOTE_ATTRIB);
     }
@@ -335,16 +352,17 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
     notes
 }
 
-/// True if the current task may ask for those notes of `file`.
+/// True if the current task may select the notes in `wanted` for `file`.
 fn may_ask(file: &File, wanted: u32) -> bool {
     if fdtable::is_path(file) {
-        // To name a file takes no right to it.
+        // Opening a file with `O_PATH` requires no permission for the file itself.
         return fsnotify::may_read(file);
     }
     let told = if contents::is_regular(file) || contents::is_directory(file) {
         OF_OTHERS
     } else {
-        // Writing does not change the file itself: it is what others do with a terminal, say.
+        // Writes do not change the inode of such a file. They are communication between tasks, for
+        // instance on a terminal.
         OF_OTHERS | OF_WRITING
     };
     wanted & told == 0 || fsnotify::may_read(file)
@@ -352,31 +370,33 @@ fn may_ask(file: &File, wanted: u32) -> bool {
 
 /// A watched file.
 pub(crate) struct Vnode {
-    // The inode is the file's, to which the knote is bound.
+    // The inode stays valid, because the knote is bound to the file and owns a reference to it.
     mark: Mark<FileWatcher>,
-    /// That of the folder which a directory is in.
+    /// The watch of the parent, if the file is a directory.
     folder: Option<FolderWatch>,
-    /// That of the mount namespace, for `NOTE_REVOKE`.
+    /// The watch of the mount namespace, for `NOTE_REVOKE`.
     unmounts: Option<MountWatch>,
-    /// The unmount was told.
+    /// The unmount has been reported.
     unmounted: bool,
     watcher: Arc<FileWatcher>,
     _place: ObjectPlace,
-    /// For a descriptor that was opened with `O_PATH`.
+    /// The registration of the close probe for descriptors that were opened with `O_PATH`.
     _closes: Option<PathCloses>,
-    /// What has happened and was not cleared.
+    /// The notes that occurred and were not reset.
     fired: u32,
 }
 
 impl Vnode {
     /// # Errors
     ///
-    /// `EINVAL` for a note that is unknown, for a file that has no place in a file system, or one that has no fsnotify;
-    /// `EACCES` for notes that only who may read the file can ask for, with `O_PATH` for any; `ENOSPC` if the user watches the file as often
-    /// as they may; `ENOMEM`; `EBADF` if there is no file.
+    /// `EINVAL` for an unknown note, for a file that is not in a visible file system, and for a
+    /// file that fsnotify does not support; `EACCES` for notes that require permission to read the
+    /// file, and with `O_PATH` for all notes; `ENOSPC` if the user has as many watches of the file
+    /// as the limit allows; `ENOMEM`; `EBADF` if there is no file.
     fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
         let file = attach.file.ok_or(EBADF)?;
-        // A kqueue is one however it was made.
+        // A kqueue is refused, no matter whether it was opened from the device or created by the
+        // ioctl.
         if !fsnotify::has_place(&file) || object_of::<Kqueue>(&file).is_some() {
             return Err(EINVAL);
         }
@@ -419,7 +439,7 @@ impl Vnode {
             _closes: closes,
             fired: 0,
         };
-        // It may have been removed before the folder was watched.
+        // The directory may have been removed before the watch of its parent existed.
         this.watcher.look(file);
         Ok(this)
     }
@@ -448,7 +468,7 @@ impl Vnode {
 
     /// # Errors
     ///
-    /// `EINVAL` for a note that is unknown; `EACCES`, `ENOMEM`.
+    /// `EINVAL` for an unknown note; `EACCES`, `ENOMEM`.
     fn modify(&mut self, file: &File, change: &Kevent) -> Result {
         check_notes(change, NOTES)?;
         let wanted = change.fflags;
@@ -457,7 +477,8 @@ impl Vnode {
         }
         let watcher = self.watcher.clone();
         let before = watcher.heard.lock().wanted;
-        // What is watched already stays so: the mounts are those of the namespace of who has added it.
+        // An existing watch is kept. So the mounts stay those of the namespace of the task that
+        // added the knote.
         let folder = match self.folder {
             None => {
                 watcher.heard.lock().moved = false;
@@ -473,7 +494,8 @@ impl Vnode {
         let moved = {
             let mut heard = watcher.heard.lock();
             heard.wanted = wanted;
-            // What was not heard of until now counts from now on.
+            // State that was not recorded so far is recorded now, so that earlier changes are not
+            // reported.
             let now = fsnotify::state(file);
             if before & OF_SIZE == 0 {
                 heard.last.size = now.size;
@@ -503,7 +525,8 @@ impl Vnode {
         Ok(())
     }
 
-    /// Collects what has happened, and follows a directory that was moved.
+    /// Collects the notes that occurred, and watches the new parent of a directory that was
+    /// renamed.
     fn evaluate(&mut self, file: &File) -> Option<Report> {
         let (moved, wanted) = {
             let mut heard = self.watcher.heard.lock();
@@ -511,14 +534,14 @@ impl Vnode {
             (core::mem::take(&mut heard.moved), heard.wanted)
         };
         if moved && wanted & OF_FOLDER != 0 {
-            // First out of the old one: it may be the same.
+            // The old watch is dropped first, because the new parent may be the same directory.
             self.folder = None;
             match Self::watch_folder(file, wanted, &self.watcher) {
                 Ok(folder) => self.folder = folder,
-                // Next time, then.
+                // The next evaluation tries again.
                 Err(_) => self.watcher.heard.lock().moved = true,
             }
-            // It may be gone again since.
+            // The directory may have been removed meanwhile.
             self.watcher.look(file);
             self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
         }
@@ -547,14 +570,14 @@ impl FilterOps for Vnode {
 
     /// # Errors
     ///
-    /// As [`Vnode::new`].
+    /// See [`Vnode::new`].
     fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
         Attached::with(Vnode::new(attach, bodies)?, 0)
     }
 
     /// # Errors
     ///
-    /// As [`Vnode::modify`].
+    /// See [`Vnode::modify`].
     #[inline(never)]
     fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
         let file = parts.file.ok_or(ENOENT)?;

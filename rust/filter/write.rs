@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `EVFILT_WRITE`: there is room, for `data` bytes; see [`super::descriptor`].
+//! `EVFILT_WRITE` reports that a descriptor is writable. `data` is the number of bytes that it
+//! accepts. See [`super::descriptor`].
 
 use super::descriptor;
 use crate::{
