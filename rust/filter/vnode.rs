@@ -4,9 +4,8 @@
 //!
 //! # BSD says
 //!
-//! The change selects notes in `fflags`. A selected note that has occurred is reported in `fflags`
-//! of the event. Notes accumulate. They are reset when they are reported with `EV_CLEAR`, and they
-//! stay set without `EV_CLEAR`.
+//! The change selects notes in `fflags`, and the event reports those that have occurred. Notes
+//! accumulate. They are reset when they are reported with `EV_CLEAR`; without it they stay set.
 //!
 //! # Linux source
 //!
@@ -38,11 +37,9 @@
 //! reported itself.
 //!
 //! A descriptor that was opened with `O_PATH` only names a file, which may be a symbolic link or a
-//! socket. The caller may watch it only if the caller may read the file.
-//!
-//! The notes that report what other tasks do with the file, without changing it, also require that
-//! the caller may read the file. The permission is checked when the notes are selected, whatever
-//! the access mode of the descriptor is.
+//! socket. The caller may watch it only if the caller may read the file. The same holds for notes
+//! that report what other tasks do with a file without changing it. The permission is checked when
+//! the notes are selected, whatever the access mode of the descriptor is.
 //!
 //! # Where we differ
 //!
