@@ -32,6 +32,9 @@ files=(
 	"$libdir/pkgconfig/libkqueue.pc"
 	"$libdir/libkqueue.so"
 	"$prefix/bin/kqtrace"
+	"$prefix/share/bash-completion/completions/kqtrace"
+	"$prefix/share/fish/vendor_completions.d/kqtrace.fish"
+	"$prefix/share/zsh/site-functions/_kqtrace"
 	"$prefix/share/man/man1/kqtrace.1"
 	"$prefix/share/man/man2/kqueue.2"
 	"$prefix/share/man/man2/kevent.2"
@@ -69,6 +72,13 @@ install_userspace() {
 	[ -f target/release/kqtrace ] || die "not built: run 'make userspace' first, as yourself"
 	install_library
 	put 755 target/release/kqtrace "$prefix/bin/kqtrace"
+	mkdir -p build/completions
+	for shell in bash fish zsh; do
+		target/release/kqtrace completions "$shell" >"build/completions/$shell"
+	done
+	put 644 build/completions/bash "$prefix/share/bash-completion/completions/kqtrace"
+	put 644 build/completions/fish "$prefix/share/fish/vendor_completions.d/kqtrace.fish"
+	put 644 build/completions/zsh "$prefix/share/zsh/site-functions/_kqtrace"
 	put 644 Documentation/man/kqtrace.1 "$prefix/share/man/man1/kqtrace.1"
 	put 644 packaging/60-kqueue.rules /usr/lib/udev/rules.d/60-kqueue.rules
 	put 644 packaging/kqueue.conf /usr/lib/modules-load.d/kqueue.conf

@@ -66,11 +66,50 @@ done
 "$kqtrace" process:999999999 >out 2>&1
 [ $? = 1 ] || fail "no such process"
 
+# The list of kqueues. A stopped program leaves its event pending.
+start timer:1000000 signal:USR1
+until grep -qs '^kqueue knotes: 2 ' /proc/$watcher/fdinfo/*; do sleep 0.1; done
+kill -STOP $watcher
+until grep -q '^State:.*T' /proc/$watcher/status; do sleep 0.1; done
+kill -USR1 $watcher
+"$kqtrace" list >out || fail "list"
+expect ' *PID +FD +KNOTES +PENDING COMMAND'
+expect " *$watcher +[0-9]+ +2 +1 kqtrace"
+"$kqtrace" list --json >out || fail "list --json"
+[ "$(grep -c "^{\"command\":\"kqtrace\",\"fd\":[0-9]*,\"knotes\":2,\"pending\":1,\"pid\":$watcher}$" out)" = 1 ] ||
+	fail "list as JSON"
+# A process of another user is not shown.
+cp "$kqtrace" own && chmod 755 . own
+setpriv --reuid 65534 --regid 65534 --clear-groups ./own list >out 2>&1 || fail "list of another user"
+expect ' *PID +FD +KNOTES +PENDING COMMAND'
+grep -q " $watcher " out && fail "the kqueue of another user"
+kill -KILL $watcher
+wait $watcher 2>/dev/null
+"$kqtrace" list >out
+grep -q "^ *$watcher " out && fail "the kqueue of a process that ended"
+# Characters that control a terminal are escaped.
+odd=$'a\033b'
+cp "$kqtrace" "$odd"
+kqtrace=./$odd start timer:1000000
+"$kqtrace" list >out
+expect " *$watcher .* a\\\\u\\{1b\\}b"
+kill $watcher
+"$kqtrace" list file:watched >out 2>&1
+[ $? = 2 ] || fail "list of an event"
+# The words are a command's own after --run.
+"$kqtrace" --run echo list >out || fail "run with the argument list"
+expect list
+for shell in bash zsh fish; do
+	"$kqtrace" completions $shell >out || fail "completions for $shell"
+	grep -q 'duration' out || fail "an option in the completions for $shell"
+done
+
 # Without the device.
 without() { unshare --mount sh -c 'mount -t tmpfs none /dev && exec "$@"' sh "$kqtrace" "$@"; }
 without --help >out 2>&1 || fail "help needs no device"
 without --version >out 2>&1 || fail "nor does the version"
 grep -qE '^kqtrace [0-9.]+$' out || fail "the version"
+without list >out || fail "nor does the list"
 without timer:x >out 2>&1
 [ $? = 2 ] || fail "nor does a mistake"
 RUST_BACKTRACE=1 without timer:5 >out 2>&1

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! Watches what its arguments name, and prints what happens: a line each, or JSON.
+//! Watches what its arguments name, and prints what happens: a line each, or JSON. It lists the
+//! kqueues of the system as well.
+
+mod list;
 
 use anyhow::{anyhow, bail, Context, Result};
-use clap::Parser;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use kqueue::{Change, Descriptor, FileNotes, Kqueue, MountNotes, Process, ProcessNotes, Report};
 use serde_json::{json, Value};
 use std::{
@@ -86,7 +90,10 @@ impl FromStr for Argument {
 
 #[derive(Parser)]
 #[command(name = "kqtrace", version, about = "Prints what happens to files, processes, signals, timers and mounts", after_help = KINDS)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Options {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Ends after that many events.
     #[arg(long)]
     count: Option<usize>,
@@ -105,6 +112,18 @@ struct Options {
     /// See below.
     #[arg(value_name = "EVENT", required_unless_present = "run")]
     events: Vec<Argument>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Prints the kqueues of all processes that the caller may see.
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the completions for a shell.
+    Completions { shell: Shell },
 }
 
 /// Signals by the names that kill(1) knows them by.
@@ -384,6 +403,15 @@ fn kqueue() -> Result<Kqueue> {
 }
 
 fn run(options: Options) -> Result<()> {
+    match options.action {
+        Some(Action::List { json }) => return list::print(json),
+        Some(Action::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Options::command(), "kqtrace", &mut script);
+            return Ok(std::io::stdout().write_all(&script)?);
+        }
+        None => {}
+    }
     let mut watches = Watches {
         kqueue: kqueue()?,
         names: HashMap::new(),
