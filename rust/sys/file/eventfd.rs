@@ -79,7 +79,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     if let Some(count) = count_at_once(file) {
         return Some(count);
     }
-    let told = text(file)?;
+    let reported = text(file)?;
     if PROOF.is_open() {
         // SAFETY: The file is an eventfd. Each field is read in a single load.
         let seen = unsafe {
@@ -90,13 +90,13 @@ pub(crate) fn count(file: &File) -> Option<u64> {
             )
         };
         // The id of the system's first eventfd is 0, and equal zeros verify nothing.
-        if told != 0 && seen.1 != 0 {
+        if reported != 0 && seen.1 != 0 {
             let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
             // The counter may have changed between the two reads.
-            if text(file) == Some(told) {
-                PROOF.conclude(file, seen == (told, i32::try_from(id).ok()?));
+            if text(file) == Some(reported) {
+                PROOF.conclude(file, seen == (reported, i32::try_from(id).ok()?));
             }
         }
     }
-    Some(told)
+    Some(reported)
 }

@@ -271,8 +271,8 @@ impl<'a> Pipe<'a> {
     /// Only while a pipe is full, a writer may be waiting in the middle of a write, and it does not
     /// wake the readers for what it adds.
     ///
-    /// The position changes with each addition, because the writer fills new slots, or the rest of
-    /// the last slot before it waits.
+    /// The position changes with each addition, because the writer fills new slots, or fills the
+    /// rest of the last slot before it waits.
     pub(crate) fn mark(&self) -> u32 {
         if self.used() < self.read(field::MAX_USAGE) {
             return NOT_FULL;
@@ -310,8 +310,8 @@ impl<'a> Pipe<'a> {
         (head.wrapping_shl(SLOT) ^ last).wrapping_shl(1) | 1
     }
 
-    /// The change since the reader was notified, when the pipe had the mark `told`. Interrupts are
-    /// disabled.
+    /// The change since the reader was notified, when the pipe had the mark `told`. The caller has
+    /// disabled interrupts.
     pub(crate) fn progress(&self, told: u32) -> Progress {
         match self.used() {
             0 => return Progress::Empty,

@@ -21,11 +21,11 @@
 //!
 //! # Examples
 //!
-//!  ```ignore
-//!  // In a wake function:
-//!  // SAFETY: The arguments are those of the wake function of a linked entry.
-//!  unsafe { Entry::woken(wait, key, Events::IN, || target.wake()) };
-//!  ```
+//! ```ignore
+//! // In a wake function:
+//! // SAFETY: The arguments are those of the wake function of a linked entry.
+//! unsafe { Entry::woken(wait, key, Events::IN, || target.wake()) };
+//! ```
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
@@ -312,27 +312,27 @@ pub(in crate::sys) fn poll_address(file: &LocalFile) -> usize {
     poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
 }
 
-/// The poll table of [`first_queue`], which records the first queue.
+/// The poll table of [`first_queue`]. It records the first queue that is named.
 #[repr(C)]
-struct Naming {
+struct FirstQueue {
     // The first field, so that a pointer to it is also a pointer to the structure.
     table: bindings::poll_table_struct,
     queue: *mut bindings::wait_queue_head,
 }
 
-impl Naming {
+impl FirstQueue {
     /// The queue procedure of the poll table.
     ///
     /// # Safety
     ///
-    /// The caller is a `->poll` function, and `table` is that of a `Naming`.
+    /// The caller is a `->poll` function, and `table` is that of a `FirstQueue`.
     unsafe extern "C" fn queue(
         _file: *mut bindings::file,
         queue: *mut bindings::wait_queue_head,
         table: *mut bindings::poll_table,
     ) {
-        // SAFETY: `table` is the first field of the `Naming` that `first_queue` has passed.
-        let this = unsafe { &mut *table.cast::<Naming>() };
+        // SAFETY: `table` is the first field of the `FirstQueue` that `first_queue` has passed.
+        let this = unsafe { &mut *table.cast::<FirstQueue>() };
         if this.queue.is_null() {
             this.queue = queue;
         }
@@ -342,18 +342,18 @@ impl Naming {
 /// The address of the first wait queue that the `->poll` function of `file` names; null if it names
 /// none. May sleep.
 pub(in crate::sys) fn first_queue(file: &File) -> *mut bindings::wait_queue_head {
-    let mut naming = Naming {
+    let mut first = FirstQueue {
         table: bindings::poll_table_struct {
-            _qproc: Some(Naming::queue),
+            _qproc: Some(FirstQueue::queue),
             _key: Events::IN.0,
         },
         queue: ptr::null_mut(),
     };
     if let Some(operation) = poll_operation(file) {
         // SAFETY: The file is valid. The table is a local variable that outlives the call.
-        unsafe { operation(file.as_ptr(), &raw mut naming.table) };
+        unsafe { operation(file.as_ptr(), &raw mut first.table) };
     }
-    naming.queue
+    first.queue
 }
 
 /// The events that `file` is ready for now, of those in `want` and those that cannot be masked. May

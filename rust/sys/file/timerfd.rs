@@ -55,8 +55,8 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     if let Some(count) = count_at_once(file) {
         return Some(count);
     }
-    let told = text(file)?;
-    if PROOF.is_open() && told != 0 {
+    let reported = text(file)?;
+    if PROOF.is_open() && reported != 0 {
         let clock = fdinfo::number(file, b"clockid:", Base::Ten)?;
         let wait = poll::first_queue(file);
         // SAFETY: The file is a timerfd, so its private data is the structure. If the layout
@@ -71,11 +71,11 @@ pub(crate) fn count(file: &File) -> Option<u64> {
             )
         };
         // The timer may have expired, or its count may have been read, between the two reads.
-        if text(file) == Some(told) {
-            PROOF.conclude(file, is_wait && is_clock && ticks == told);
+        if text(file) == Some(reported) {
+            PROOF.conclude(file, is_wait && is_clock && ticks == reported);
         }
     }
-    Some(told)
+    Some(reported)
 }
 
 /// The count as reported in the fdinfo text.

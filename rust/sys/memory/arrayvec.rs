@@ -2,11 +2,11 @@
 
 //! A vector of fixed capacity that is stored inline, for instance on the stack.
 //!
-//!  ```ignore
-//!  let mut batch = ArrayVec::<u32, 8>::new();
-//!  batch.push(1)?;
-//!  for element in batch.drain() { /* ... */ }
-//!  ```
+//! ```ignore
+//! let mut batch = ArrayVec::<u32, 8>::new();
+//! batch.push(1)?;
+//! for element in batch.drain() { /* ... */ }
+//! ```
 
 use core::{
     marker::PhantomData,

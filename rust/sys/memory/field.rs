@@ -30,7 +30,7 @@ use kernel::bindings;
 /// `word` is valid and aligned. `T` is an integer or a pointer.
 #[inline(always)]
 pub(in crate::sys) unsafe fn read_once<T: Copy>(word: *const T) -> T {
-    unlooked(
+    without_kcsan(
         // SAFETY: The caller upholds this function's safety contract.
         || unsafe { word.read_volatile() },
     )
@@ -38,7 +38,7 @@ pub(in crate::sys) unsafe fn read_once<T: Copy>(word: *const T) -> T {
 
 /// Calls `read` with KCSAN disabled for the current context.
 #[inline(always)]
-fn unlooked<T>(read: impl FnOnce() -> T) -> T {
+fn without_kcsan<T>(read: impl FnOnce() -> T) -> T {
     #[cfg(CONFIG_KCSAN)]
     // SAFETY: KCSAN is enabled again below, in the same context.
     unsafe {
@@ -96,6 +96,6 @@ impl Field<u8> {
         // SAFETY: The caller guarantees that the field is valid. Its other users access it by
         // single loads and stores. (The atomic load of the `kernel` crate is a function call.)
         let byte = unsafe { AtomicU8::from_ptr(self.of(structure).cast_mut()) };
-        unlooked(|| byte.load(Ordering::Acquire))
+        without_kcsan(|| byte.load(Ordering::Acquire))
     }
 }

@@ -2,13 +2,13 @@
 
 //! Charging the memory that one task allocates to the memory cgroup of another.
 //!
-//!  ```ignore
-//!  let payer = Payer::current(); // Kept with an object.
-//!  // Later, in another task:
-//!  let paying = payer.pays();
-//!  cache.alloc(Memory::Atomic, value)?; // Charged to the cgroup of the first task.
-//!  drop(paying);
-//!  ```
+//! ```ignore
+//! let payer = Payer::current(); // Kept with an object.
+//! // Later, in another task:
+//! let paying = payer.pays();
+//! cache.alloc(Memory::Atomic, value)?; // Charged to the cgroup of the first task.
+//! drop(paying);
+//! ```
 //!
 //! C header: [`include/linux/memcontrol.h`](srctree/include/linux/memcontrol.h)
 

@@ -5,15 +5,14 @@
 //! A slab cache packs objects of their exact size. `KBox` rounds the size up to the next general
 //! kmalloc size, which may be half as much again.
 //!
-//! [`Slab::alloc`] with [`Memory::Wait`] may sleep. With [`Memory::Atomic`] it may be called in any
-//! context but NMI.
+//! [`Slab::alloc`] may sleep with [`Memory::Wait`], and does not sleep with [`Memory::Atomic`].
 //!
-//!  ```ignore
-//!  let cache = Slab::<Object>::new(c"example_object")?;
-//!  let object = cache.alloc(Memory::Wait, || Object::new())?;
-//!  // SAFETY: The object came from `alloc`, and nothing uses it afterwards.
-//!  unsafe { slab::free(object) };
-//!  ```
+//! ```ignore
+//! let cache = Slab::<Object>::new(c"example_object")?;
+//! let object = cache.alloc(Memory::Wait, || Object::new())?;
+//! // SAFETY: The object came from `alloc`, and nothing uses it afterwards.
+//! unsafe { slab::free(object) };
+//! ```
 //!
 //! C header: [`include/linux/slab.h`](srctree/include/linux/slab.h)
 

@@ -18,12 +18,12 @@
 //!
 //! # Examples
 //!
-//!  ```ignore
-//!  let hook = Hook::new(Tracepoint::<Fork<Target>>::new())?;
-//!  let watch = hook.watch(process.id(), &target)?; // Registers the probe if necessary.
-//!  drop(watch); // The probe is unregistered after a delay.
-//!  hook.stop(); // Before unload: unregisters the probe and waits for running calls.
-//!  ```
+//! ```ignore
+//! let hook = Hook::new(Tracepoint::<Fork<Target>>::new())?;
+//! let watch = hook.watch(process.id(), &target)?; // Registers the probe if necessary.
+//! drop(watch); // The probe is unregistered after a delay.
+//! hook.stop(); // Before unload: unregisters the probe and waits for running calls.
+//! ```
 
 use core::ops::Deref;
 use kernel::{
@@ -147,7 +147,7 @@ impl<P: Probe> Presence<P> {
             probe,
             // SAFETY: The initialiser guarantees that `slot` is valid for writes.
             remove <- Opaque::ffi_init(|slot| unsafe {
-                generated::kq_init_delayed_work(slot, Some(Self::linger_over))
+                generated::kq_init_delayed_work(slot, Some(Self::remove_if_unused))
             }),
             registered <- new_mutex!(false),
             ready: Atomic::new(false),
@@ -164,7 +164,7 @@ impl<P: Probe> Presence<P> {
 
     /// Adds a user if the probe is registered. Does not sleep.
     fn acquire_ready(&self) -> Option<()> {
-        // The full ordering guarantees that either `linger_over` sees this count, or `ready` is
+        // The full ordering guarantees that either `remove_if_unused` sees this count, or `ready` is
         // seen as false here.
         self.needs.fetch_add(1, ordering::Full);
         if self.ready.load(ordering::Acquire) {
@@ -218,7 +218,7 @@ impl<P: Probe> Presence<P> {
     /// # Safety
     ///
     /// `work` is within the field `remove` of a live `Presence<P>`.
-    unsafe extern "C" fn linger_over(work: *mut bindings::work_struct) {
+    unsafe extern "C" fn remove_if_unused(work: *mut bindings::work_struct) {
         // SAFETY: `work` is within the field `remove` of a presence. The presence is alive, because
         // `drop` waits for this function.
         let this = unsafe {

@@ -171,7 +171,7 @@ impl<T: Seek> SeekProbe<T> {
     /// # Safety
     ///
     /// `probe` belongs to a live [`SeekHook<T>`].
-    unsafe fn tell(probe: *mut generated::fprobe, file: usize) {
+    unsafe fn notify_targets(probe: *mut generated::fprobe, file: usize) {
         // SAFETY: The reason given in `watched` applies here too.
         let hook = unsafe { &*probe.cast::<SeekHook<T>>() };
         hook.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
@@ -193,7 +193,7 @@ impl<T: Seek> SeekProbe<T> {
         // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             if let Some(file) = Self::watched(probe, regs) {
-                Self::tell(probe, file);
+                Self::notify_targets(probe, file);
             }
         }
         0
@@ -237,6 +237,6 @@ impl<T: Seek> SeekProbe<T> {
         data: *mut c_void,
     ) {
         // SAFETY: The caller upholds this function's safety contract.
-        unsafe { Self::tell(probe, data.cast::<usize>().read_unaligned()) };
+        unsafe { Self::notify_targets(probe, data.cast::<usize>().read_unaligned()) };
     }
 }

@@ -58,7 +58,7 @@ impl<'a> Subject<'a> {
     /// The task's memory is valid for `'a`.
     #[inline]
     pub(crate) unsafe fn new(task: NonNull<bindings::task_struct>) -> Self {
-        // INVARIANT: By this function's contract.
+        // INVARIANT: The caller upholds this function's safety contract.
         Subject(task, PhantomData)
     }
 
@@ -98,7 +98,7 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// `ESRCH` if it is no process. `ENOMEM`.
+    /// `ESRCH` if the task has no process; `ENOMEM`.
     fn current() -> Result<Arc<Self>> {
         let process = Process::current().ok_or(ESRCH)?;
         // SAFETY: The function has no preconditions. It returns a reference that this function
@@ -138,7 +138,7 @@ impl Observer {
     ///
     /// # Errors
     ///
-    /// `ESRCH` if it is no process. `ENOMEM`.
+    /// `ESRCH` if the task has no process; `ENOMEM`.
     pub(crate) fn current(process: &Process, last: &mut Option<Arc<Watcher>>) -> Result<Self> {
         let watcher = match last {
             Some(watcher) if watcher.is_current() => watcher.clone(),

@@ -188,7 +188,7 @@ impl Process {
 
     /// The leader of the process. It may be dereferenced only as long as the RCU guard is held.
     fn leader(&self, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
-        // SAFETY: Valid by the type's invariant.
+        // SAFETY: The type's invariant guarantees that the pointer is valid.
         unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) }
     }
 
@@ -231,8 +231,8 @@ impl Process {
     /// process is its child or if it may observe the process. If it watches for the exit only
     /// (`only_end`), the permission to send the process a signal suffices.
     ///
-    /// Returns the state of the process, and true if the observer may know more than the exit at
-    /// present.
+    /// Returns the state of the process. The first value is false if the observer may learn nothing
+    /// more about the process at present.
     ///
     /// # Errors
     ///
@@ -259,7 +259,7 @@ impl Process {
 
     /// The wait queue that is woken when the process exits. It lives as long as this value.
     pub(in crate::sys) fn exit_queue(&self) -> *mut bindings::wait_queue_head {
-        // SAFETY: Valid by the type's invariant.
+        // SAFETY: The type's invariant guarantees that the pointer is valid.
         unsafe { &raw mut (*self.0.as_ptr()).wait_pidfd }
     }
 }
@@ -267,7 +267,7 @@ impl Process {
 impl Clone for Process {
     fn clone(&self) -> Self {
         // INVARIANT: The new value owns the reference that is taken here.
-        // SAFETY: Valid by the type's invariant.
+        // SAFETY: The type's invariant guarantees that the pointer is valid.
         unsafe { generated::kq_pid_get(self.0.as_ptr()) };
         Process(self.0)
     }

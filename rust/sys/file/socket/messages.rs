@@ -18,8 +18,8 @@ struct Messages {
 }
 
 impl Messages {
-    /// The maximum number of messages to count. A remote peer determines how many there are, and
-    /// each one costs a cache miss.
+    /// The maximum number of messages to count. The sender, which may be any process or remote
+    /// host, determines how many there are, and each one costs a cache miss.
     const MOST: usize = 32;
 
     fn count(&mut self, queue: &Queue) {

@@ -30,7 +30,7 @@
 //! top of TCP (TLS, espintcp) and BPF sockmaps keep the readable data in queues of their own. For
 //! these only `sock_is_readable` is called, as in `tcp_poll`.
 //!
-//! No function in this file sleeps.
+//! The functions that must not wait for a lock or sleep say so.
 //!
 //! C header: [`include/net/sock.h`](srctree/include/net/sock.h)
 

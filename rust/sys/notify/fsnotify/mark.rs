@@ -3,7 +3,7 @@
 //! A mark on an object.
 //!
 //! Each mark has a spin lock, which protects its target and is held during the callback. The mutex
-//! of a [`Group`] is held only while the group is created or a mark is added to it.
+//! of a [`Group`] is held only while the group is created or a mark is initialised.
 
 use super::{inode_of, state_of, About, InodeLook, Notify};
 use crate::generated;
@@ -163,14 +163,14 @@ impl<T: Notify> Node<T> {
         _cookie: u32,
     ) -> c_int {
         // SAFETY: The caller upholds this function's safety contract.
-        unsafe { Self::tell(mark, events, inode, false) };
+        unsafe { Self::notify_target(mark, events, inode, false) };
         0
     }
 
     /// # Safety
     ///
     /// As for `Node::handle`.
-    unsafe fn tell(
+    unsafe fn notify_target(
         mark: *mut generated::fsnotify_mark,
         events: u32,
         inode: *mut bindings::inode,
@@ -219,7 +219,7 @@ impl<T: Notify> Node<T> {
         unsafe {
             let mark = generated::kq_fsnotify_inode_mark(iter);
             if !mark.is_null() {
-                Self::tell(mark, events, core::ptr::null_mut(), sets);
+                Self::notify_target(mark, events, core::ptr::null_mut(), sets);
             }
         }
         0
@@ -244,7 +244,7 @@ impl<T: Notify> Node<T> {
         unsafe {
             let mark = generated::kq_fsnotify_mount_mark(iter);
             if !mark.is_null() {
-                Self::tell(mark, events, core::ptr::null_mut(), false);
+                Self::notify_target(mark, events, core::ptr::null_mut(), false);
             }
         }
         0

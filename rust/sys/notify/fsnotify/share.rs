@@ -2,8 +2,8 @@
 
 //! Marks that are shared by many watchers of one user.
 //!
-//! The mutex `marks` protects the table of marks. It is held while a mark is created. A mark is
-//! dropped outside the mutex.
+//! The mutex `marks` protects the table of marks and is held while a mark is created. A mark that
+//! is removed from the table is dropped outside the mutex.
 
 use super::{
     mark::{Group, Mark, Object},
