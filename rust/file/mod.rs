@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | TCP | bytes in order, without an urgent one that is not inline | of the send buffer |
 //! | listening socket, TCP or UNIX | pending connections | - |
-//! | UDP, raw, netlink, packet, other UNIX sockets | payload of 32 messages at most | of the send buffer |
+//! | UDP, raw, netlink, packet, other UNIX | payload of 32 messages at most | of the send buffer |
 //! | UNIX stream | unread bytes | of the send buffer |
 //! | TLS, a socket in a sockmap | 1 if the bytes are queued there | of the send buffer |
 //! | sockets of other families | 1 | 1 |

@@ -226,8 +226,8 @@ fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a DelayedCall
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
-/// True for a reader whom a pipe may not wake while it is not empty, and who waits for more: with
-/// `EV_CLEAR` or with a low-water mark.
+/// True for a reader that waits for more bytes although the pipe may not be empty: one with
+/// `EV_CLEAR` or with a low-water mark. A pipe may not wake such a reader.
 #[inline(always)]
 pub(super) fn reads_pipe_in_parts(body: &Body) -> bool {
     body.kind == FileKind::Pipe && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
@@ -297,7 +297,8 @@ pub(super) fn end(filter: Filter, left: i64) -> u16 {
     }
 }
 
-/// Evaluates a knote whose fast path does not suffice.
+/// Evaluates a knote whose state [`FileKind::poll_fast`] does not determine, or which has a
+/// low-water mark.
 #[inline(never)]
 fn look(
     knote: &Knote,
