@@ -179,6 +179,8 @@ impl FileKind {
         Some(Look {
             eof,
             hup,
+            // All kinds that are evaluated in this way are counted, except this one.
+            more: self == FileKind::Pidfd,
             ..Look::ready(data)
         })
     }
@@ -223,14 +225,7 @@ impl FileKind {
     #[inline(always)]
     pub(crate) fn poll_by_call(self, file: &File, direction: Direction) -> FastLook {
         if direction == Direction::Write {
-            match self {
-                FileKind::Tcp => socket::tcp_room(file),
-                FileKind::UnixStream => socket::unix_stream_room(file),
-                FileKind::Pipe => pipe::room(file),
-                FileKind::Eventfd => eventfd::room(file),
-                FileKind::Socket => socket::message_room(file),
-                _ => FastLook::Unknown,
-            }
+            self.poll_fast(file, Direction::Write, true)
         } else if self == FileKind::Socket {
             socket::poll_messages(file)
         } else {

@@ -20,8 +20,8 @@ use core::sync::atomic::Ordering;
 use kernel::fs::File;
 
 /// The method by which a scan evaluates a knote under the spin lock ([`FastPath::poll`]). One-shot
-/// knotes have none. Neither have readers of a pipe with a low-water mark, which may have to be
-/// rechecked.
+/// knotes have none. With a low-water mark, readers of a pipe have none, since they may have to be
+/// rechecked, and readers of a pidfd have none, since what is not counted reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
     No,
@@ -46,7 +46,7 @@ impl FastPath {
         let has_mark = body.fflags & NOTE_LOWAT != 0;
         match (filter, body.kind) {
             (Filter::User, _) => FastPath::User,
-            (Filter::Read, FileKind::Pipe) if has_mark => FastPath::No,
+            (Filter::Read, FileKind::Pipe | FileKind::Pidfd) if has_mark => FastPath::No,
             (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => FastPath::PipeEdge,
             (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
             (Filter::Read, FileKind::Tcp) if !has_mark => FastPath::Tcp,

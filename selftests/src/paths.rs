@@ -393,6 +393,10 @@ fn pidfds() {
     change(&queue, &[add_read(&fd, 0)]);
     one(&queue);
     compare("exited", add_read(&fd, 0));
+    // What is not counted reaches any mark.
+    let mark = add_read(&fd, 0).fflags(note::LOWAT).data(2);
+    compare("exited, a mark", mark);
+    assert_eq!(collect(&kqueue(), mark).len(), 1);
     reap(child);
     compare("waited for", add_read(&fd, 0));
 }
