@@ -21,7 +21,8 @@
 		{ 7, "TIMER" },			\
 		{ 8, "EXCEPT" },			\
 		{ 9, "USER" },			\
-		{ 10, "FS" })
+		{ 10, "FS" },			\
+		{ 11, "PROCDESC" })
 
 #define show_kqueue_flags(flags)			\
 	__print_flags(flags, "|",			\

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Being woken by the wait queues of a knote's file.
+//! The wait queues of a knote's file.
 //!
-//! [`listen`] calls the file's `->poll` with a poll table of our own, whose queue
-//! procedure puts the knote's own wait-queue entry into the queue that the file
-//! names, and another one, an [`Extra`], into each more (some name two). From then on the knote is
-//! activated whenever one of those queues is woken for something in its filter's mask. The wake function runs in the
-//! context that [`crate::sys::file::poll`] describes.
+//! [`listen`] calls the file's `->poll` with a poll table whose queue procedure adds the knote's
+//! own wait-queue entry to the first queue that the file names. Some files name a second queue. An
+//! [`Extra`] is added to each further queue. From then on a wake-up of one of these queues for an
+//! event in the filter's mask activates the knote. The wake function runs in the context that
+//! [`crate::sys::file::poll`] describes.
 
 use super::{knote::Bodies, knote_memory::Knote};
 use crate::sys::file::{
@@ -180,8 +180,9 @@ pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Opti
     Ok((Events::from_bits(ready), Some(extra)))
 }
 
-/// The same for a stream socket, without asking it what it is ready for: there is a full barrier after that, so who
-/// looks now misses nothing. (All kinds of those queue their pollers in the same place.)
+/// The same for a stream socket, without a call of `->poll`. All stream sockets have their pollers
+/// in the same wait queue. A full barrier follows, so that an evaluation after this call misses no
+/// event.
 ///
 /// # Errors
 ///
@@ -193,8 +194,8 @@ pub(crate) fn listen_to_stream(knote: &Knote, bodies: &mut Bodies) -> Result {
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
     if !knote.entry.is_linked() {
-        // SAFETY: The queue is valid for as long as the file, which the knote is bound to until the entry was
-        // detached. Knotes do not move.
+        // SAFETY: The queue is valid for as long as the file, to which the knote is bound until the
+        // entry was detached. Knotes do not move.
         unsafe { knote.entry.link(head) };
     }
     smp_mb(ordering::Full);

@@ -235,8 +235,9 @@ impl Ready {
         // not null.
         let mut first = at;
         let mut last: *const Knote = ptr::null();
-        // SAFETY: `at` is not null while `left` is not zero: by the invariant of the list there are that many knotes
-        // at least from `at` on. All knotes of the list are valid and of this kqueue, both of whose locks are held;
+        // SAFETY: `at` is not null while `left` is not zero: by the invariant of the list there are
+        // that many knotes at least from `at` on. All knotes of the list are valid and of this
+        // kqueue, both of whose locks are held;
         // nobody else has borrowed what those guard.
         unsafe {
             while left != 0 {

@@ -2,10 +2,11 @@
 
 //! The knotes of one kqueue by (ident, filter).
 //!
-//! A hash table that grows by four when it is full, so that a lookup costs the same with ten knotes and with a
-//! million. A sparse table shrinks when a knote is added. An empty table is freed. Until then the memory
-//! of the table counts for the user ([`Charge`]). The program chooses the idents. The hash multiplies by a secret odd
-//! number, so that no program can choose idents that collide.
+//! A hash table that grows by four when it is full, so that a lookup costs the same with ten
+//! knotes and with a million. A sparse table shrinks when a knote is added. An empty table is
+//! freed. Until then the memory of the table counts for the user ([`Charge`]). The program chooses
+//! the idents. The hash multiplies by a secret odd number, so that no program can choose idents
+//! that collide.
 
 use super::{
     knote::{Bodies, Knote},
