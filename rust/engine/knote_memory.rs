@@ -393,6 +393,14 @@ impl Knote {
         unsafe { &*self.state.get() }.is_deleting()
     }
 
+    /// True if it is spent. For the owner of the mutex.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        // SAFETY: The state lives as long as the knote. It is atomic, so that it may be read while
+        // the owner of the spin lock has it mutable.
+        unsafe { &*self.state.get() }.is_spent()
+    }
+
     /// A reference to the knote, unless the last one was just dropped.
     pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
         let refs = self.refs.as_atomic();

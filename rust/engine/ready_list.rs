@@ -262,6 +262,11 @@ impl Ready {
                         self.queue.len = self.queue.len.wrapping_sub(1);
                         at = core::mem::replace(links, Links::NONE).next;
                     }
+                    Verdict::Spend => {
+                        self.spent = self.spent.wrapping_add(1);
+                        self.queue.len = self.queue.len.wrapping_sub(1);
+                        at = core::mem::replace(links, Links::NONE).next;
+                    }
                     Verdict::Recheck => {
                         self.queue.len = self.queue.len.wrapping_sub(1);
                         at = self.rechecks.push(at);
@@ -326,6 +331,8 @@ pub(crate) enum Verdict {
     Stop,
     Keep,
     Remove,
+    /// It is removed, and is spent.
+    Spend,
     /// It is removed and goes to the list of rechecks, as its state says.
     Recheck,
 }

@@ -13,6 +13,9 @@
 //! * **Disabled** (`KN_DISABLED`): it may be active but must not be reported.
 //! * **Recheck**: it was reported and is idle, or was when it was disabled; a timer checks now and then
 //!   whether there is more by now ([`super::recheck`]).
+//! * **Spent**: it is one-shot (`EV_ONESHOT`), and its event was delivered, or is being delivered.
+//!   For the program it does not exist any more. It stays attached to its descriptor, since programs
+//!   add it again with their next call. `EV_ADD` renews it.
 //! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): it is never reported or queued again; its
 //!   source is being, or was, taken away.
 //!
@@ -24,7 +27,8 @@
 //! # Invariants
 //!
 //! Queued implies active (or [in doubt](State::doubt)), and neither disabled at the time it was
-//! queued nor deleting. Recheck implies neither queued nor deleting.
+//! queued nor deleting. Recheck implies neither queued nor deleting. Spent implies neither active
+//! nor queued.
 //!
 //! ```text
 //!                activate                        take: Evaluate
@@ -37,6 +41,8 @@
 //!  disabled ---------------> disabled+active <----- (queued)         disabled
 //!     ^                          |
 //!     '------ enable: queued again if active
+//!
+//!   (idle) <-- renew -- spent <-- spend -- active+queued
 //!
 //!   delete, from anywhere: deleting, for good
 //! ```
@@ -73,6 +79,8 @@ const DELETING: u8 = 8;
 const UNLINKED: u8 = 16;
 /// It is in a list of knotes that are rechecked.
 const RECHECK: u8 = 32;
+/// It is one-shot and was reported.
+const SPENT: u8 = 64;
 
 impl State {
     #[inline]
@@ -97,7 +105,7 @@ impl State {
     #[must_use]
     pub(crate) fn activate(&mut self) -> bool {
         let bits = self.bits();
-        if bits & DELETING != 0 {
+        if bits & (DELETING | SPENT) != 0 {
             return false;
         }
         self.enqueue_if_due(bits | ACTIVE)
@@ -108,7 +116,7 @@ impl State {
     #[must_use]
     pub(crate) fn change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
         let mut bits = self.bits();
-        if bits & DELETING != 0 {
+        if bits & (DELETING | SPENT) != 0 {
             return false;
         }
         if active {
@@ -162,6 +170,29 @@ impl State {
         self.set(if dispatched { bits | DISABLED } else { bits });
     }
 
+    /// The same for a one-shot knote that was reported.
+    pub(crate) fn spend(&mut self) {
+        let bits = self.bits();
+        self.set((bits & !(QUEUED | ACTIVE)) | SPENT);
+    }
+
+    /// A spent knote is added again, or its event was not delivered. It is enabled and idle now.
+    /// False if it is not spent.
+    pub(crate) fn renew(&mut self) -> bool {
+        let bits = self.bits();
+        let spent = bits & SPENT != 0;
+        if spent {
+            self.set(bits & !(SPENT | DISABLED));
+        }
+        spent
+    }
+
+    /// True if it is spent. A knote is spent and renewed by the owner of the mutex, who may read
+    /// this without the spin lock.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.has(SPENT)
+    }
+
     /// The same for a knote that is to be rechecked: it is idle, and in another list.
     pub(crate) fn settle_for_recheck(&mut self) {
         let bits = self.bits();
@@ -173,7 +204,7 @@ impl State {
     #[must_use]
     pub(crate) fn schedule_recheck(&mut self) -> bool {
         let bits = self.bits();
-        let due = bits & (QUEUED | DELETING | RECHECK) == 0;
+        let due = bits & (QUEUED | DELETING | RECHECK | SPENT) == 0;
         if due {
             self.set(bits | RECHECK);
         }
@@ -230,7 +261,7 @@ impl State {
     #[must_use]
     pub(crate) fn delete(&mut self) -> bool {
         let bits = self.bits();
-        self.set((bits | DELETING) & !(QUEUED | ACTIVE));
+        self.set((bits | DELETING) & !(QUEUED | ACTIVE | SPENT));
         bits & QUEUED != 0
     }
 

@@ -254,6 +254,23 @@ impl Table {
         None
     }
 
+    /// Takes out any knote for which `is` is true. `from` is where the search continues.
+    #[cold]
+    pub(crate) fn pop_if(
+        &mut self,
+        from: &mut usize,
+        mut is: impl FnMut(&Knote) -> bool,
+    ) -> Option<ARef<Knote>> {
+        while let Some(chain) = self.buckets.get_mut(*from) {
+            if let Some(place) = Place::find(chain, &mut self.key, &mut is) {
+                self.len -= 1;
+                return Some(place.take());
+            }
+            *from += 1;
+        }
+        None
+    }
+
     /// Calls `each` with every knote.
     pub(crate) fn for_each<'a>(&'a self, mut each: impl FnMut(&'a ARef<Knote>)) {
         for slot in self.buckets.iter() {

@@ -20,7 +20,8 @@ use core::sync::atomic::Ordering;
 use kernel::fs::File;
 
 /// The method by which a scan evaluates a knote under the spin lock ([`FastPath::poll`]). One-shot
-/// knotes have none. With a low-water mark, readers of a pipe have none, since they may have to be
+/// knotes of user events and of kqueues have none, since they end with their event, while those of
+/// other descriptors [can be renewed](crate::engine::state). With a low-water mark, readers of a pipe have none, since they may have to be
 /// rechecked, and readers of a pidfd have none, since what is not counted reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
@@ -40,14 +41,15 @@ pub(crate) enum FastPath {
 impl FastPath {
     /// Selects the method for a knote with that filter.
     pub(crate) fn of(filter: Filter, body: &Body) -> Self {
-        if body.flags & EV_ONESHOT != 0 {
-            return FastPath::No;
-        }
         let has_mark = body.fflags & NOTE_LOWAT != 0;
+        let is_oneshot = body.flags & EV_ONESHOT != 0;
         match (filter, body.kind) {
+            (Filter::User, _) | (_, FileKind::Kqueue) if is_oneshot => FastPath::No,
             (Filter::User, _) => FastPath::User,
             (Filter::Read, FileKind::Pipe | FileKind::Pidfd) if has_mark => FastPath::No,
-            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 => FastPath::PipeEdge,
+            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 && !is_oneshot => {
+                FastPath::PipeEdge
+            }
             (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
             (Filter::Read, FileKind::Tcp) if !has_mark => FastPath::Tcp,
             (Filter::Read, FileKind::UnixStream) if !has_mark => FastPath::UnixStream,

@@ -63,6 +63,7 @@ impl Kqueue {
             knote.filter().undelivered(knote.body_mut(bodies), event);
             let mut ready = self.locks.ready.lock();
             let mut due = ready.remove(knote);
+            ready.renew(knote);
             let state = knote.state(&mut ready);
             // A knote with `EV_DISPATCH` is disabled by now.
             due |= state.change(true, false, event.has(EV_DISPATCH));

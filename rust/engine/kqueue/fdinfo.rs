@@ -23,14 +23,12 @@ impl Kqueue {
         let mut knotes = KnotesGuard::new(self, guard);
         // If an adopted knote cannot be taken in, it is not shown.
         let _ = self.ready_for(&mut knotes);
-        let pending = self.locks.ready.lock().pending();
-        seq_print!(
-            m,
-            "kqueue knotes: {} pending: {}\n",
-            knotes.table.len(),
-            pending
-        );
-        let len = knotes.table.len();
+        let (pending, spent) = {
+            let ready = self.locks.ready.lock();
+            (ready.pending(), ready.spent)
+        };
+        let len = knotes.table.len() - spent;
+        seq_print!(m, "kqueue knotes: {} pending: {}\n", len, pending);
         if !seqfile::has_room(m, len.saturating_mul(SHORTEST_LINE)) {
             return;
         }
@@ -38,7 +36,11 @@ impl Kqueue {
             return;
         };
         knotes.table.for_each(|knote| {
-            // There is room.
+            if knote.is_spent() {
+                return;
+            }
+            // There is room, since knotes are spent by the owner of the mutex alone. A close may
+            // have retired some.
             let _ = sorted.push_within_capacity(&**knote);
         });
         sorted.sort_unstable_by_key(|knote: &&Knote| (-knote.filter().raw(), knote.ident()));

@@ -118,6 +118,22 @@ impl Kqueue {
         }
     }
 
+    /// Removes all spent knotes. True if there were some.
+    #[cold]
+    pub(super) fn remove_spent(&self, knotes: &mut Knotes) -> bool {
+        let mut removed = false;
+        let mut bucket = 0;
+        if self.locks.ready.lock().spent == 0 {
+            return false;
+        }
+        while let Some(knote) = knotes.table.pop_if(&mut bucket, Knote::is_spent) {
+            self.retire(&knote);
+            self.detach(&mut knotes.bodies, &knote);
+            removed = true;
+        }
+        removed
+    }
+
     fn remove_all(&self, knotes: &mut Knotes) {
         let mut bucket = 0;
         while let Some(knote) = knotes.table.pop(&mut bucket) {
@@ -187,6 +203,9 @@ impl Ready {
     #[inline(always)]
     pub(super) fn retire(&mut self, knote: &Knote) {
         self.cancel_recheck(knote);
+        if knote.state(self).is_spent() {
+            self.spent -= 1;
+        }
         if knote.state(self).delete() {
             self.unseen = self.unseen.saturating_sub(1);
             self.retired_during_scan = true;

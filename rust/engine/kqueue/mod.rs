@@ -60,6 +60,8 @@ pub(crate) struct Ready {
     /// and new ones come behind them. If a pending knote is retired meanwhile, the number decreases
     /// by one wherever the knote was in the list, since it may have been one of them.
     unseen: usize,
+    /// The number of [spent](crate::engine::state) knotes in the table.
+    pub(crate) spent: usize,
     /// A pending knote was retired since the scan began.
     retired_during_scan: bool,
     /// The sink of the last scan if that scan was stopped short. Until another scan begins, the
@@ -91,6 +93,14 @@ impl Keyed for Ready {
 impl Ready {
     fn pending(&self) -> usize {
         self.queue.len() + self.in_flight
+    }
+
+    /// Renews a spent knote: it is enabled and idle. Does nothing to another knote.
+    #[inline]
+    fn renew(&mut self, knote: &Knote) {
+        if knote.state(self).renew() {
+            self.spent -= 1;
+        }
     }
 }
 
@@ -162,6 +172,7 @@ impl Kqueue {
             rechecks: RecheckList::new(),
             in_flight: 0,
             unseen: 0,
+            spent: 0,
             retired_during_scan: false,
             stopped: None,
             news: false,

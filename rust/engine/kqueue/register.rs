@@ -61,6 +61,22 @@ impl Kqueue {
                 if this.change_other(knotes, &knote, change)? {
                     return Ok(());
                 }
+            } else if knote.is_spent() {
+                if change.has(EV_ADD) {
+                    Self::renew(&mut ready, &mut parts, change);
+                    if !this.modify_at_once(ready, &mut parts, change, collects) {
+                        this.apply_seen(bodies, knote, change, true);
+                    }
+                    return Ok(());
+                }
+                if change.has(EV_DELETE) {
+                    // The descriptor may be about to be closed, which is cheaper without it.
+                    ready.retire(knote);
+                    drop(ready);
+                    this.detach(bodies, &found.remove());
+                    table.free_if_empty();
+                }
+                return Err(ENOENT);
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
                 ready.retire(knote);
                 drop(ready);
@@ -77,7 +93,13 @@ impl Kqueue {
                 return this.modify(bodies, knote, change, collects);
             }
         }
-        Self::register_new(this, knotes, change, filter, caller.table, collects)
+        match Self::register_new(this, knotes, change, filter, caller.table, collects) {
+            // The spent knotes count for the user, but not for the program.
+            Err(error) if error == ENOSPC && this.remove_spent(knotes) => {
+                Self::register_new(this, knotes, change, filter, caller.table, collects)
+            }
+            result => result,
+        }
     }
 
     /// [`Kqueue::register`] for a knote that does not exist yet.
@@ -159,6 +181,20 @@ impl Kqueue {
         }
         self.update(bodies, knote, change, true, collects);
         Ok(())
+    }
+
+    /// Makes a spent knote what the change would have made of a new one.
+    #[inline]
+    fn renew(ready: &mut Ready, parts: &mut Parts<'_>, change: &Kevent) {
+        ready.renew(parts.knote());
+        let source = parts.body.source.take();
+        let kind = parts.body.kind;
+        *parts.body = Body {
+            source,
+            kind,
+            ..Body::new(change)
+        };
+        *parts.fast_path = FastPath::of(parts.knote().filter(), parts.body);
     }
 
     /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::IS_PLAIN), in

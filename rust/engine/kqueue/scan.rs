@@ -353,8 +353,12 @@ impl FastScan<'_> {
         let event = seen.knote.event(seen.body, report);
         let flags = event.flags;
         self.free.push(event);
-        if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
+        if flags & (EV_CLEAR | EV_DISPATCH | EV_ONESHOT) == 0 {
             return Verdict::Keep;
+        }
+        if flags & EV_ONESHOT != 0 {
+            seen.state.spend();
+            return Verdict::Spend;
         }
         if flags & EV_DISPATCH != 0 {
             seen.state.settle(true);
