@@ -145,8 +145,27 @@ pub(crate) struct Attached {
     pub(crate) source: Option<Erased>,
     /// The flags that the filter always sets.
     pub(crate) flags: u16,
-    /// False if the condition is known not to hold yet.
-    pub(crate) may_be_ready: bool,
+    pub(crate) readiness: Readiness,
+}
+
+/// Whether the condition of a knote holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    No,
+    /// The filter has to be run.
+    Maybe,
+    Yes,
+}
+
+impl Readiness {
+    /// The readiness of a knote whose filter has to be run if the condition `may` hold.
+    pub(crate) fn maybe_if(may: bool) -> Self {
+        if may {
+            Readiness::Maybe
+        } else {
+            Readiness::No
+        }
+    }
 }
 
 impl Attached {
@@ -160,7 +179,7 @@ impl Attached {
         Ok(Attached {
             source: Some(Erased::of(source, GFP_KERNEL_ACCOUNT)?),
             flags,
-            may_be_ready: true,
+            readiness: Readiness::Maybe,
         })
     }
 }

@@ -33,7 +33,7 @@ use crate::{
         kqueue::Kqueue,
         limit::{self, Charge, TimerPlace, User},
         nesting::Edge,
-        ops::{Attach, Attached, FastLook, Report},
+        ops::{Attach, Attached, FastLook, Readiness, Report},
         pollwait::{self, Extra},
     },
     file::{Direction, FileKind},
@@ -99,13 +99,16 @@ pub(super) fn attach(
         return attach_other(knote, file, table, kind, direction, bodies);
     }
     close::bind(knote, file, table, bodies)?;
-    if direction == Direction::Read && kind.is_stream() {
-        pollwait::listen_to_stream(knote, bodies)?;
-        let file = knote.file(bodies).ok_or(EBADF)?;
+    if kind.is_stream() && direction != Direction::Except {
+        // Each direction gets a copy.
+        let readiness = match direction {
+            Direction::Write => attach_stream(knote, kind, Direction::Write, bodies)?,
+            _ => attach_stream(knote, kind, Direction::Read, bodies)?,
+        };
         return Ok(Attached {
             source: None,
             flags: 0,
-            may_be_ready: !matches!(kind.poll_fast(file, direction, false), FastLook::Nothing),
+            readiness,
         });
     }
     let (events, extra) = pollwait::listen(knote, bodies)?;
@@ -122,8 +125,28 @@ pub(super) fn attach(
     Ok(Attached {
         source,
         flags: 0,
-        may_be_ready: events.any(direction.wakes() | Events::PRI)
-            || kind.is_more_than_polled(direction),
+        readiness: Readiness::maybe_if(
+            events.any(direction.wakes() | Events::PRI) || kind.is_more_than_polled(direction),
+        ),
+    })
+}
+
+/// Attaches a knote to a stream socket. This takes no call of `->poll`, whose wake-up for more room
+/// is requested when the filter finds that there is none.
+#[inline(always)]
+fn attach_stream(
+    knote: &Knote,
+    kind: FileKind,
+    direction: Direction,
+    bodies: &mut Bodies,
+) -> Result<Readiness> {
+    pollwait::listen_to_stream(knote, bodies)?;
+    let has_mark = knote.body(bodies).fflags & NOTE_LOWAT != 0;
+    let file = knote.file(bodies).ok_or(EBADF)?;
+    Ok(match kind.poll_fast(file, direction, false) {
+        FastLook::Ready(_) if !has_mark => Readiness::Yes,
+        FastLook::Nothing => Readiness::No,
+        _ => Readiness::Maybe,
     })
 }
 
@@ -165,7 +188,7 @@ fn attach_other(
             .then(|| keep(rare, knote.kqueue().user()))
             .transpose()?,
         flags: 0,
-        may_be_ready: true,
+        readiness: Readiness::Maybe,
     })
 }
 

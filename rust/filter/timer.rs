@@ -38,7 +38,7 @@ use crate::{
     engine::{
         knote::{Bodies, Body},
         knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Report}, //
+        ops::{Attach, Attached, FilterOps, Readiness, Report}, //
     },
     sys::{memory::scratch::Scratch, time::hrtimer::Clock},
     uapi::*, //
@@ -77,7 +77,7 @@ impl FilterOps for Timer {
         Ok(Attached {
             source: None,
             flags: flags(change),
-            may_be_ready: false,
+            readiness: Readiness::No,
         })
     }
 

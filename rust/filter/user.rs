@@ -14,7 +14,7 @@ use crate::{
     engine::{
         knote::{Bodies, Body},
         knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Report}, //
+        ops::{Attach, Attached, FilterOps, Readiness, Report}, //
     },
     sys::memory::scratch::Scratch,
     uapi::*, //
@@ -35,7 +35,7 @@ impl FilterOps for User {
         Ok(Attached {
             source: None,
             flags: 0,
-            may_be_ready: attach.change.fflags & NOTE_TRIGGER != 0,
+            readiness: Readiness::maybe_if(attach.change.fflags & NOTE_TRIGGER != 0),
         })
     }
 

@@ -11,7 +11,7 @@ use crate::{
     engine::{
         knote::{Bodies, Body, Knote},
         knote_memory::Parts,
-        ops::{Attach, FastPath, Filter},
+        ops::{Attach, FastPath, Filter, Readiness},
         sleepers::WakeFlags,
         state::State,
         table::Knotes,
@@ -120,8 +120,8 @@ impl Kqueue {
         if !change.has(EV_ADD) {
             return Err(ENOENT);
         }
-        let (knote, may_be_ready) = Self::add(this, knotes, change, filter, file, table)?;
-        this.update(&mut knotes.bodies, &knote, change, may_be_ready, collects);
+        let (knote, readiness) = Self::add(this, knotes, change, filter, file, table)?;
+        this.update(&mut knotes.bodies, &knote, change, readiness, collects);
         knotes.table.insert(knote);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Kqueue {
         if knote.filter().starts_anew(change) {
             self.reset(knote);
         }
-        self.update(bodies, knote, change, true, collects);
+        self.update(bodies, knote, change, Readiness::Maybe, collects);
         Ok(())
     }
 
@@ -213,11 +213,16 @@ impl Kqueue {
         let fflags = parts.body.fflags;
         knote.filter().touch_knote(parts.body, change);
         let (fast_path, file) = (parts.were_touched(fflags), parts.file);
+        if Self::only_disables(change) {
+            ready.disable(knote);
+            return true;
+        }
         if self.may_be_unseen(&mut ready, knote, change, collects) {
             self.activate_unseen(ready, knote, change);
             return true;
         }
         match fast_path.is_ready(knote.filter(), parts.body, file) {
+            Some(false) if !change.has(EV_DISABLE | EV_ENABLE) => true,
             Some(active) if !change.has(EV_DISABLE) => {
                 self.apply(ready, knote, active, change);
                 true
@@ -233,15 +238,26 @@ impl Kqueue {
         bodies: &mut Bodies,
         knote: &Knote,
         change: &Kevent,
-        may_be_ready: bool,
+        readiness: Readiness,
         collects: usize,
     ) {
+        let may_be_ready = readiness != Readiness::No;
         if may_be_ready && collects > 0 && self.apply_unseen(knote, change, collects) {
             return;
         }
-        if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
+        let changes_state = change.has(EV_DISABLE | EV_ENABLE);
+        if readiness == Readiness::Yes && !changes_state {
+            self.apply(self.locks.ready.lock(), knote, true, change);
+        } else if may_be_ready || changes_state {
             self.apply_seen(bodies, knote, change, may_be_ready);
         }
+    }
+
+    /// True if the knote of a filter [that is plain](crate::engine::ops::FilterOps::IS_PLAIN) is
+    /// disabled after a change without a need to run the filter: `EV_ENABLE` runs it.
+    #[inline(always)]
+    fn only_disables(change: &Kevent) -> bool {
+        change.has(EV_DISABLE) && !change.has(EV_ENABLE)
     }
 
     /// Marks a knote active without running its filter, if [that is allowed](Self::may_be_unseen).
@@ -290,6 +306,10 @@ impl Kqueue {
     /// change say.
     #[inline(never)]
     fn apply_seen(&self, bodies: &mut Bodies, knote: &Knote, change: &Kevent, may_be_ready: bool) {
+        if knote.filter().is_plain() && Self::only_disables(change) {
+            self.locks.ready.lock().disable(knote);
+            return;
+        }
         if may_be_ready && change.has(EV_DISABLE) {
             // It may be pending only because it was not evaluated.
             self.take_off(knote);
@@ -374,7 +394,7 @@ impl Kqueue {
         }
     }
 
-    /// Returns the new knote, for which the table has room, and whether it may be ready already.
+    /// Returns the new knote, for which the table has room, and whether it is ready already.
     #[inline]
     fn add(
         this: ArcBorrow<'_, Self>,
@@ -383,7 +403,7 @@ impl Kqueue {
         filter: Filter,
         file: Option<ARef<File>>,
         table: CurrentTable,
-    ) -> Result<(ARef<Knote>, bool)> {
+    ) -> Result<(ARef<Knote>, Readiness)> {
         knotes.table.reserve(&this.user)?;
         let bodies = &mut knotes.bodies;
         let body = || Body::new(change);
@@ -401,12 +421,12 @@ impl Kqueue {
             body.source = attached.source;
             body.flags |= attached.flags;
             *fast_path = FastPath::of(filter, body);
-            attached.may_be_ready
+            attached.readiness
         });
         match attached {
-            Ok(may_be_ready) => {
+            Ok(readiness) => {
                 trace::attach(&this, change);
-                Ok((knote, may_be_ready))
+                Ok((knote, readiness))
             }
             Err(error) => {
                 // It may have fired already.
@@ -431,6 +451,12 @@ impl Parts<'_> {
 }
 
 impl Ready {
+    /// Disables a knote, and makes it inactive: whether it is ready is found out when it is enabled.
+    fn disable(&mut self, knote: &Knote) {
+        self.take_off(knote);
+        knote.state(self).settle(true);
+    }
+
     /// Takes a knote off the list while no scan has the mutex; a scan that was stopped may continue
     /// after that. True if the knote was in the list.
     fn take_off(&mut self, knote: &Knote) -> bool {
