@@ -234,10 +234,16 @@ impl Table {
 
     /// Takes a knote out; false if it is not in the table.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
-        let found = self.search(knote.ident(), |other| ptr::eq(other, knote));
-        let removed = found.map(Found::remove).is_some();
+        let removed = self.take(knote);
         self.free_if_empty();
         removed
+    }
+
+    /// [`Table::remove`] for a caller that must not sleep. It does not free an empty table.
+    #[inline]
+    pub(crate) fn take(&mut self, knote: &Knote) -> bool {
+        let found = self.search(knote.ident(), |other| ptr::eq(other, knote));
+        found.map(Found::remove).is_some()
     }
 
     /// Takes out any knote, to empty the table. Frees the table after the last one.

@@ -134,9 +134,11 @@ impl Bound {
         // SAFETY: It does not change but here.
         let file = unsafe { *self.file.get() };
         debug_assert!(ptr::eq(self, &knote.bound));
-        if let Some(bucket) = hook.bucket(file.addr(), knote.kqueue().table().address()) {
+        if knote.is_unlinked() {
+            // The close probe has taken it out. That is final.
+        } else if let Some(bucket) = hook.bucket(file.addr(), knote.kqueue().table().address()) {
             let _guard = bucket.lock.lock();
-            // The close probe may have taken it out, which it does under this lock.
+            // The close probe may have taken it out meanwhile, which it does under this lock.
             if !knote.is_unlinked() {
                 // SAFETY: The lock is held; what is in the tree is unbound before it is freed.
                 unsafe { bucket.tree(hook) }.remove(knote);

@@ -12,9 +12,10 @@ use super::{
 use crate::{
     engine::{knote_memory::Knote, kqueue::Kqueue},
     sys::{
+        lock::irqlock::Task,
         file::closing::{closes_by_itself, Closed},
         file::fdtable::{self, Names, TableId},
-        memory::treap::Item,
+        memory::{arrayvec::ArrayVec, treap::Item},
         process::taskwork,
     }, //
 };
@@ -25,7 +26,7 @@ use core::{
 };
 use kernel::{
     bindings,
-    sync::{rcu, Arc},
+    sync::{lock::Guard, rcu, Arc},
 };
 
 /// The number of knotes after which the lock of their tree is released for a moment.
@@ -37,6 +38,37 @@ const MOST_MAPPED: u32 = 64;
 const MOST_MAPPED_BESIDES: u32 = 4;
 /// How many knotes one walk ends at most.
 const MOST_ENDED: u32 = 1024;
+
+/// How many knotes a walk removes itself at most. The closing task removes the others before it
+/// returns to userspace.
+const MOST_REMOVED: usize = 4;
+
+/// The guard of the lock of a bucket.
+type BucketGuard<'a> = Guard<'a, (), Task>;
+
+/// Knotes that a walk has taken out of their tree. They are removed when this is dropped, without
+/// the lock of the tree.
+struct Closes(ArrayVec<ClosedKnote, MOST_REMOVED>);
+
+impl Closes {
+    fn new() -> Self {
+        Closes(ArrayVec::new())
+    }
+
+    #[inline(always)]
+    fn add(&mut self, closed: ClosedKnote) {
+        if let Err(closed) = self.0.push(closed) {
+            closed.remove_on_return();
+        }
+    }
+}
+
+impl Drop for Closes {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.drain().for_each(ClosedKnote::remove);
+    }
+}
 
 /// The result of a walk over the knotes that are bound to a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,7 +168,9 @@ impl CloseHook {
             return;
         };
         let id = TableId::of(table);
-        if !self.has_bound(bucket, file.addr(), id) {
+        let guard = bucket.lock.lock();
+        // SAFETY: The lock is held.
+        if unsafe { self.first_bound(bucket, &Self::before_all(file.addr(), id)) }.is_none() {
             return;
         }
         // Only a descriptor table has bound knotes, so it is one. When it is torn down, its kqueues
@@ -147,12 +181,16 @@ impl CloseHook {
         }
         // SAFETY: As above.
         let maps = |number| unsafe { fdtable::maps(table, number, file) };
-        let walk = |numbers, mapped| self.end(bucket, (file.addr(), id), numbers, mapped, &maps);
+        let walk =
+            |guard, numbers, mapped| self.end(bucket, guard, (file.addr(), id), numbers, mapped, &maps);
         let hint = Closed::hint(id);
         let walked = match hint {
-            Closed::Number(number) => walk((number, number), MOST_MAPPED),
-            Closed::Range(first, last) => walk((first, last), MOST_MAPPED),
-            Closed::Unknown => Walk::Complete(false),
+            Closed::Number(number) => walk(guard, (number, number), MOST_MAPPED),
+            Closed::Range(first, last) => walk(guard, (first, last), MOST_MAPPED),
+            Closed::Unknown => {
+                drop(guard);
+                Walk::Complete(false)
+            }
         };
         let unfinished = match walked {
             Walk::Complete(true) => false,
@@ -162,10 +200,10 @@ impl CloseHook {
             Walk::Complete(false) => {
                 let all = (0, u64::MAX);
                 if matches!(hint, Closed::Number(_)) && !closes_by_itself() {
-                    walk(all, MOST_MAPPED_BESIDES);
+                    walk(bucket.lock.lock(), all, MOST_MAPPED_BESIDES);
                     false
                 } else {
-                    walk(all, MOST_MAPPED) == Walk::Incomplete
+                    walk(bucket.lock.lock(), all, MOST_MAPPED) == Walk::Incomplete
                 }
             }
         };
@@ -194,13 +232,6 @@ impl CloseHook {
         let knote = unsafe { &*ptr::from_ref(bucket.tree(self).lower_bound(from)?) };
         let key = knote.key();
         ((key.file, key.table) == (from.file, from.table)).then_some(knote)
-    }
-
-    /// True if a knote is bound to that file and table.
-    fn has_bound(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> bool {
-        let _guard = bucket.lock.lock();
-        // SAFETY: The lock is held.
-        unsafe { self.first_bound(bucket, &Self::before_all(file, table)) }.is_some()
     }
 
     /// The kqueue whose task work finishes a walk over the knotes of that file and table.
@@ -244,8 +275,14 @@ impl CloseHook {
         // In parts, so that the walk gets past all numbers that are mapped.
         while let Some(next) = self.next_number(bucket, file, table, from) {
             while !maps(next)
-                && self.end(bucket, (file, table), (next, next), MOST_MAPPED, &maps)
-                    == Walk::Incomplete
+                && self.end(
+                    bucket,
+                    bucket.lock.lock(),
+                    (file, table),
+                    (next, next),
+                    MOST_MAPPED,
+                    &maps,
+                ) == Walk::Incomplete
             {}
             let Some(after) = next.checked_add(1) else {
                 return;
@@ -272,9 +309,12 @@ impl CloseHook {
     /// Ends the knotes of those numbers that do not map to their file any more. After it has ended
     /// one, it stops at the next number that maps, since numbers are closed in ascending order. It
     /// gives up after `most_mapped` numbers that map.
-    fn end(
+    ///
+    /// The guard is that of the lock of the bucket.
+    fn end<'a>(
         &self,
-        bucket: Bucket<'_>,
+        bucket: Bucket<'a>,
+        guard: BucketGuard<'a>,
         (file, table): (usize, TableId),
         (first, last): (u64, u64),
         most_mapped: u32,
@@ -283,8 +323,11 @@ impl CloseHook {
         let mut from = Self::before_all(file, table);
         from.number = first;
         let (mut ended, mut mapped) = (0, 0);
+        let mut closed = Closes::new();
+        let mut guard = Some(guard);
         loop {
-            let _guard = bucket.lock.lock();
+            // The guard is dropped before `closed`, which may not be removed under this lock.
+            let _guard = guard.take().unwrap_or_else(|| bucket.lock.lock());
             for _ in 0..ROUND {
                 // SAFETY: The lock is held.
                 let Some(knote) = (unsafe { self.first_bound(bucket, &from) }) else {
@@ -300,7 +343,7 @@ impl CloseHook {
                     }
                     ended += 1;
                     // SAFETY: The lock is held, and the knote is in the tree.
-                    unsafe { self.end_one(bucket, knote) };
+                    unsafe { self.end_one(bucket, knote, &mut closed) };
                     from.knote = from.knote.wrapping_add(1);
                     continue;
                 }
@@ -323,7 +366,8 @@ impl CloseHook {
     /// # Safety
     ///
     /// It is in the tree of that bucket, whose lock is held.
-    unsafe fn end_one(&self, bucket: Bucket<'_>, knote: &Knote) {
+    #[inline(always)]
+    unsafe fn end_one(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut Closes) {
         // A knote that is being freed takes itself out of the tree.
         let Some(knote) = knote.get() else {
             return;
@@ -335,6 +379,6 @@ impl CloseHook {
             return;
         };
         // SAFETY: `retire_closed` has marked it as unlinked, which is done once, and has given that file.
-        unsafe { ClosedKnote::new(knote, file) }.remove_on_return();
+        closed.add(unsafe { ClosedKnote::new(knote, file) });
     }
 }

@@ -71,6 +71,25 @@ impl Kqueue {
         }
     }
 
+    /// [`Kqueue::remove_closed`] without sleeping. False if the caller has to leave the removal to a
+    /// task that may sleep: the mutex has an owner, the filter keeps a source, the table is to be
+    /// freed, or there is work that was left to the owner of the mutex.
+    pub(crate) fn try_remove_closed(&self, closed: &ClosedKnote) -> bool {
+        let Some(mut knotes) = self.locks.knotes.try_lock() else {
+            return false;
+        };
+        let Knotes { table, bodies } = &mut *knotes;
+        let knote = closed.knote();
+        let removes = table.len() > 1 && knote.body(bodies).source.is_none();
+        if removes && table.take(knote) {
+            self.detach(bodies, knote);
+        }
+        drop(knotes);
+        // As in the guard of the mutex.
+        killable::barrier_after_unlock();
+        removes && !self.owed.is_set()
+    }
+
     /// Leaves the removal of a knote whose descriptor was closed to the next task that releases the
     /// mutex. Any context.
     pub(crate) fn leave(&self, closed: ClosedKnote) {
