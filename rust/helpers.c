@@ -438,6 +438,16 @@ void kq_pagefault_enable(void)
 	pagefault_enable();
 }
 
+int kq_get_user(u32 *to, const u32 __user *from)
+{
+	return get_user(*to, from);
+}
+
+int kq_put_user(u32 value, u32 __user *to)
+{
+	return put_user(value, to);
+}
+
 static_assert(sizeof(struct kqueue_event) == 4 * sizeof(u64));
 #define KQ_GET_FOUR(to, from, label)				\
 do {								\

@@ -12,9 +12,9 @@ use super::{
 use crate::{
     engine::{knote_memory::Knote, kqueue::Kqueue},
     sys::{
-        lock::irqlock::Task,
         file::closing::{closes_by_itself, Closed},
         file::fdtable::{self, Names, TableId},
+        lock::irqlock::Task,
         memory::{arrayvec::ArrayVec, treap::Item},
         process::taskwork,
     }, //
@@ -181,8 +181,9 @@ impl CloseHook {
         }
         // SAFETY: As above.
         let maps = |number| unsafe { fdtable::maps(table, number, file) };
-        let walk =
-            |guard, numbers, mapped| self.end(bucket, guard, (file.addr(), id), numbers, mapped, &maps);
+        let walk = |guard, numbers, mapped| {
+            self.end(bucket, guard, (file.addr(), id), numbers, mapped, &maps)
+        };
         let hint = Closed::hint(id);
         let walked = match hint {
             Closed::Number(number) => walk(guard, (number, number), MOST_MAPPED),

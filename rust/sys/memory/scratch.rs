@@ -6,7 +6,6 @@
 //! functions run in task context and do not sleep by themselves.
 
 use crate::generated;
-use kernel::bindings;
 
 /// Four bytes of user memory that the kernel may use temporarily, if they are accessible.
 #[derive(Clone, Copy)]
@@ -22,40 +21,36 @@ impl Scratch {
         Scratch(address)
     }
 
-    /// Reads the bytes. `None` if that is not possible without a page fault.
+    /// Reads the bytes. `None` if that is not possible without a page fault. Page faults are
+    /// disabled.
     fn read(self) -> Option<u32> {
         let mut value = 0u32;
         // SAFETY: The destination is a local variable. The function checks the source.
-        let missing = unsafe {
-            bindings::copy_from_user_nofault(
-                (&raw mut value).cast(),
-                core::ptr::without_provenance(self.0),
-                size_of_val(&value),
-            )
+        let result = unsafe {
+            generated::kq_get_user(&raw mut value, core::ptr::without_provenance(self.0))
         };
-        (missing == 0).then_some(value)
+        (result == 0).then_some(value)
     }
 
     /// Calls `write` with the address while page faults are disabled. Returns its result and the
     /// value that it stored at the address, and restores the previous value. `None` if the memory
     /// is not accessible, in which case `write` may not have been called.
     pub(crate) fn borrow<R>(self, write: impl FnOnce(usize) -> R) -> Option<(R, u32)> {
-        let before = self.read()?;
         // SAFETY: The matching enable call follows below.
         unsafe { generated::kq_pagefault_disable() };
-        let result = write(self.0);
+        let lent = self.read().map(|before| {
+            let result = write(self.0);
+            let left = self.read();
+            // SAFETY: The function checks the destination. If the memory was unmapped meanwhile,
+            // nothing has to be restored.
+            let _ = unsafe {
+                generated::kq_put_user(before, core::ptr::without_provenance_mut(self.0))
+            };
+            (result, left)
+        });
         // SAFETY: Page faults were disabled above.
         unsafe { generated::kq_pagefault_enable() };
-        let left = self.read();
-        // SAFETY: The source is a local variable. The function checks the destination. If the
-        // memory was unmapped meanwhile, nothing has to be restored.
-        let _ = unsafe {
-            bindings::copy_to_user_nofault(
-                core::ptr::without_provenance_mut(self.0),
-                (&raw const before).cast(),
-                size_of_val(&before),
-            )
-        };
+        let (result, left) = lent?;
         Some((result, left?))
     }
 }
