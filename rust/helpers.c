@@ -568,6 +568,27 @@ bool kq_sock_unix_is_writable(struct sock *sk)
 	return (refcount_read(&sk->sk_wmem_alloc) << 2) <= READ_ONCE(sk->sk_sndbuf);
 }
 
+/* unix_state_lock() */
+bool kq_unix_try_lock(struct sock *sk)
+{
+	return spin_trylock(&unix_sk(sk)->lock);
+}
+
+void kq_unix_unlock(struct sock *sk)
+{
+	unix_state_unlock(sk);
+}
+
+struct sock *kq_unix_peer(struct sock *sk)
+{
+	return READ_ONCE(unix_peer(sk));
+}
+
+u32 kq_sock_max_backlog(struct sock *sk)
+{
+	return READ_ONCE(sk->sk_max_ack_backlog);
+}
+
 bool kq_sock_is_writable(struct sock *sk)
 {
 	return sock_writeable(sk);

@@ -298,8 +298,8 @@ impl<'a> Socket<'a> {
     }
 
     /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
-    /// space is as large as poll(2) requires (`datagram_poll`; `unix_dgram_poll` of a connection,
-    /// whose peer has no other sender). Takes no lock and never sleeps.
+    /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`). Never sleeps: the
+    /// caller may hold a spin lock.
     pub(crate) fn room_at_once(&self) -> Input {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
@@ -308,7 +308,11 @@ impl<'a> Socket<'a> {
             let has_room = match self.kind {
                 Kind::Udp | Kind::Messages => generated::kq_sock_is_writable(sock),
                 Kind::Unix if self.is_connection() && self.state() == ESTABLISHED => {
+                    // The peer of a connection has no other sender.
                     generated::kq_sock_unix_is_writable(sock)
+                }
+                Kind::Unix if !self.is_connection() => {
+                    generated::kq_sock_unix_is_writable(sock) && self.peer_has_room()
                 }
                 _ => false,
             };
@@ -316,6 +320,28 @@ impl<'a> Socket<'a> {
                 return Input::Other;
             }
             Input::Bytes(i64::from(generated::kq_sock_wspace(sock)).max(0))
+        }
+    }
+
+    /// True if the peer of a UNIX datagram socket, if it has one, accepts another message. False if
+    /// that is not so, or if the lock is taken: a wake-up may come under that lock.
+    fn peer_has_room(&self) -> bool {
+        let sock = self.sock.as_ptr();
+        // SAFETY: The type's invariant guarantees that the socket is valid, and the caller has
+        // checked that it is a UNIX socket. The socket has a reference to its peer, and does not
+        // lose it while its lock is held. The other reads are of single words, as in
+        // `unix_dgram_poll` and `unix_recvq_full_lockless`.
+        unsafe {
+            if !generated::kq_unix_try_lock(sock) {
+                return false;
+            }
+            let peer = generated::kq_unix_peer(sock);
+            let has_room = peer.is_null()
+                || generated::kq_unix_peer(peer) == sock
+                || generated::kq_sock_receive_queue_len(peer)
+                    <= generated::kq_sock_max_backlog(peer);
+            generated::kq_unix_unlock(sock);
+            has_room
         }
     }
 
