@@ -15,15 +15,6 @@ use std::{
     time::Duration,
 };
 
-/// Returns the number of the kqueue's knotes, from `/proc`.
-fn knotes(kqueue: &Kqueue) -> usize {
-    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines()
-        .filter(|line| line.starts_with("knote "))
-        .count()
-}
-
 pub fn dup(fd: &impl AsRawFd) -> OwnedFd {
     // SAFETY: The result is new and ours.
     unsafe { OwnedFd::from_raw_fd(libc::dup(fd.as_raw_fd())) }
@@ -93,6 +84,50 @@ fn dup2_onto_a_watched_descriptor() {
 /// watched descriptor does not end the knote.
 /// Because the number refers to the same open file before and after the call, so the kernel cannot
 /// tell the two apart.
+/// A one-shot event that was delivered leaves nothing behind at the number of its descriptor.
+#[test]
+fn dup2_onto_the_descriptor_of_a_delivered_one_shot() {
+    let kqueue = kqueue();
+    let ((reader, writer), (other, other_writer)) = (pipe(), pipe());
+    write(&writer, b"abc");
+    change(&kqueue, &[add_read(&reader, ev::ONESHOT)]);
+    assert_eq!(one(&kqueue).data, 3);
+    // Nothing is reported, and a poll finds nothing, although there is more.
+    write(&writer, b"d");
+    assert!(pending(&kqueue).is_empty());
+    assert!(!is_readable(&kqueue));
+    dup2(&other, reader.as_raw_fd());
+    assert_eq!(change_error(&kqueue, enable(&reader)), libc::ENOENT);
+    change(&kqueue, &[add_read(&reader, ev::ONESHOT)]);
+    assert!(pending(&kqueue).is_empty());
+    write(&other_writer, b"x");
+    assert_eq!(one(&kqueue).data, 1);
+    // The number is closed and used again.
+    drop(reader);
+    let (again, again_writer) = pipe();
+    write(&again_writer, b"12345");
+    change(&kqueue, &[add_read(&again, ev::ONESHOT)]);
+    assert_eq!(one(&kqueue).data, 5);
+    assert_eq!(knotes(&kqueue), 0);
+}
+
+fn enable(fd: &impl AsRawFd) -> Event {
+    Event {
+        flags: ev::ENABLE,
+        ..add_read(fd, 0)
+    }
+}
+
+fn is_readable(kqueue: &Kqueue) -> bool {
+    let mut poll = libc::pollfd {
+        fd: kqueue.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: One structure.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}
+
 #[test]
 fn dup2_of_the_same_file_does_not_end_the_knote() {
     let kqueue = kqueue();

@@ -116,6 +116,17 @@ pub fn read(fd: &impl AsRawFd, count: usize) {
 }
 
 /// `EV_ADD` and other flags for reading from `fd`.
+/// Returns the number of the kqueue's knotes. `/proc` has it in two ways.
+#[track_caller]
+pub fn knotes(kqueue: &Kqueue) -> usize {
+    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("knote "));
+    let count = lines.count();
+    assert!(text.contains(&format!("knotes: {count} ")), "{text}");
+    count
+}
+
 pub fn add_read(fd: &impl AsRawFd, flags: u16) -> Event {
     Event::fd(fd.as_raw_fd(), Filter::READ, ev::ADD | flags)
 }

@@ -31,13 +31,6 @@ fn prepare() {
     fs::write("/sys/kernel/debug/fail_page_alloc/min-order", "0").unwrap();
 }
 
-/// Returns the number of the kqueue's knotes, from `/proc`.
-fn knotes(kqueue: &Kqueue) -> usize {
-    let path = format!("/proc/self/fdinfo/{}", kqueue.as_raw_fd());
-    let text = fs::read_to_string(path).unwrap();
-    text.lines().filter(|l| l.starts_with("knote ")).count()
-}
-
 /// The thread's `fail-nth` file, which is opened while no allocation fails.
 struct FailNth(fs::File);
 

@@ -32,6 +32,32 @@ fn knotes_of_a_user() {
     change(&first, &[user(0, ev::ADD)]);
 }
 
+/// A one-shot event that was delivered is deleted, but the module keeps its memory for the next
+/// `EV_ADD`. That memory does not take anything from the user.
+#[test]
+fn delivered_one_shots_make_room() {
+    let _limit = Parameter::set("max_user_knotes", 10);
+    let kqueue = kqueue();
+    let pipes: Vec<_> = (0..10).map(|_| pipe()).collect();
+    for (reader, writer) in &pipes {
+        write(writer, b"x");
+        change(&kqueue, &[add_read(reader, ev::ONESHOT)]);
+    }
+    assert_eq!(change_error(&kqueue, user(0, ev::ADD)), libc::ENOSPC);
+    assert_eq!(pending(&kqueue).len(), 10);
+    assert_eq!(knotes(&kqueue), 0);
+    for ident in 0..10 {
+        change(&kqueue, &[user(ident, ev::ADD)]);
+    }
+    assert_eq!(change_error(&kqueue, user(10, ev::ADD)), libc::ENOSPC);
+    let (reader, _) = &pipes[0];
+    assert_eq!(
+        change_error(&kqueue, add_read(reader, ev::ONESHOT)),
+        libc::ENOSPC
+    );
+    assert_eq!(knotes(&kqueue), 10);
+}
+
 #[test]
 fn another_user_has_a_limit_of_their_own() {
     let _limit = Parameter::set("max_user_knotes", 1);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A scan can evaluate a knote on a descriptor in two ways: with the spin lock held, or by running
-//! its filter, which may sleep. A knote with `EV_ONESHOT` is always evaluated in the second way.
-//! Each test checks that both ways report the same for a kind of descriptor in all of its states.
+//! its filter, which may sleep. The second way is taken for a knote that the first one cannot
+//! evaluate, and for the knotes right behind it in the ready list. Each test checks that both ways report the same for a kind of descriptor in all of its states.
 
 use crate::{
     common::*,
     datagram::{seqpacket, udp},
     socket::tcp,
 };
-use kqueue::{ev, note, Event};
+use kqueue::{ev, note, Event, Kqueue};
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream},
@@ -37,12 +37,22 @@ fn with(event: Event, flags: u16) -> Event {
     }
 }
 
+/// Collects the event of `event`'s descriptor, which the scan evaluates by running the filter.
+fn collect_by_filter(event: Event) -> Vec<Event> {
+    // A device that is always readable, which is not evaluated with the spin lock held.
+    let before = std::fs::File::open("/dev/zero").unwrap();
+    let queue = kqueue();
+    change(&queue, &[add_read(&before, 0)]);
+    let events = collect(&queue, event);
+    assert_eq!(events[0].ident, before.as_raw_fd() as u64);
+    events[1..].to_vec()
+}
+
 /// Compares the events of `event`'s descriptor in both ways.
 #[track_caller]
 fn compare(state: &str, event: Event) {
-    let slow = kqueue();
-    let by_filter = told(&collect(&slow, with(event, ev::ONESHOT)));
-    for flags in [0, ev::CLEAR, ev::DISPATCH] {
+    let by_filter = told(&collect_by_filter(event));
+    for flags in [0, ev::CLEAR, ev::DISPATCH, ev::ONESHOT] {
         let fast = kqueue();
         let event = with(event, flags);
         let first = told(&collect(&fast, event));
@@ -72,7 +82,53 @@ fn compare(state: &str, event: Event) {
             );
             assert_eq!(told(&pending(&queue)), by_filter, "{state}, enabled");
         }
+        if flags == ev::ONESHOT && by_filter.is_some() {
+            check_deleted(state, &queue, event, by_filter);
+        }
     }
+}
+
+/// Checks that the one-shot knote of `event` does not exist any more, and that it can be added
+/// again with other parameters.
+#[track_caller]
+fn check_deleted(state: &str, queue: &Kqueue, event: Event, report: Option<(u16, u32, i64)>) {
+    assert_eq!(knotes(queue), 0, "{state}");
+    for flags in [ev::ENABLE, ev::DISABLE, ev::DELETE, 0, ev::DELETE] {
+        let error = change_error(queue, Event { flags, ..event });
+        assert_eq!(error, libc::ENOENT, "{state}, flags {flags:x}");
+        assert!(pending(queue).is_empty(), "{state}, flags {flags:x}");
+        // It is deleted in the same way after it was added again.
+        change(queue, &[event]);
+        assert_eq!(knotes(queue), 1, "{state}, flags {flags:x}");
+        assert_eq!(told(&pending(queue)), report, "{state}, flags {flags:x}");
+    }
+    let disabled = Event {
+        flags: ev::ADD | ev::DISABLE,
+        udata: 77,
+        ..event
+    };
+    change(queue, &[disabled]);
+    assert_eq!(knotes(queue), 1, "{state}, disabled");
+    assert!(pending(queue).is_empty(), "{state}, disabled");
+    let enable = Event {
+        flags: ev::ENABLE | ev::KEEPUDATA,
+        udata: 0,
+        ..event
+    };
+    change(queue, &[enable]);
+    for _ in 0..2 {
+        let events = pending(queue);
+        assert_eq!(told(&events), report, "{state}, level-triggered");
+        assert_eq!((events[0].flags & ev::ONESHOT, events[0].udata), (0, 77));
+    }
+    change(
+        queue,
+        &[Event {
+            flags: ev::DELETE,
+            ..event
+        }],
+    );
+    assert_eq!(knotes(queue), 0, "{state}, deleted");
 }
 
 /// Compares both directions, with low-water marks around the actual value.
