@@ -87,7 +87,7 @@
 //!
 //! | What | Protected by |
 //! |---|---|
-//! | `Table`, the place of each knote in it, and `Body` | the mutex |
+//! | `Table`, the place of each knote in it, and `KnoteInner` | the mutex |
 //! | the mark of a knote's pipe (`pipe_mark`) | atomic; written under the mutex, read while the knote is to be rechecked |
 //! | `Ready`, and the state and the links of each knote | the spin lock. Its holder may use any knote that is in the list. The state is atomic, so that a task without the lock may ask whether a knote is retired or unlinked |
 //! | the links of a knote in a tree of bindings (`engine::close`) | the lock of that tree, until the close probe has taken the knote out. Then they are the memory of a task work |

@@ -9,17 +9,17 @@
 //! behind it ([`crate::sys::time::hrtimer`]), and a cache for that size.
 //!
 //! A caller gets at what a lock guards in a knote by showing the value that the lock itself guards:
-//! the [`Bodies`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
+//! the [`KnoteAccess`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
 //! [`Key`](super::locks::Key) in that value proves that it is that of the knote's kqueue. (The
 //! `kernel` crate's `LockedBy` has one more pointer for each.)
 
 use super::{
     close::Bound,
-    knote::{Bodies, Body},
+    knote::{KnoteAccess, KnoteInner},
     kqueue::{Kqueue, Ready},
     locks::{Key, Keyed},
     ops::{FastPath, Filter},
-    ready_list::{Links, Seen},
+    ready_list::{Links, VisitedKnote},
     sleepers::WakeFlags,
     state::State,
     table::Table, //
@@ -71,7 +71,7 @@ pub(crate) struct Knote {
     /// Guarded by the mutex, as the rest. (It is `None` when the knote is dropped, so it is not
     /// dropped.)
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
-    body: UnsafeCell<Body>,
+    inner: UnsafeCell<KnoteInner>,
 }
 
 // There may be a million of them.
@@ -138,16 +138,16 @@ unsafe impl AlwaysRefCounted for Knote {
 /// # Invariants
 ///
 /// The mutex is held, and what it guards is borrowed by nobody else.
-pub(crate) struct Parts<'a> {
+pub(crate) struct LockedKnote<'a> {
     knote: &'a Knote,
-    pub(crate) body: &'a mut Body,
+    pub(crate) inner: &'a mut KnoteInner,
     /// The file of its descriptor.
     pub(crate) file: Option<&'a File>,
     /// How a scan evaluates it under the spin lock.
     pub(crate) fast_path: &'a mut FastPath,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> LockedKnote<'a> {
     /// The knote.
     #[inline]
     pub(crate) fn knote(&self) -> &'a Knote {
@@ -156,11 +156,11 @@ impl<'a> Parts<'a> {
 
     /// The same parts, for a shorter time.
     #[inline(always)]
-    pub(crate) fn reborrow(&mut self) -> Parts<'_> {
+    pub(crate) fn reborrow(&mut self) -> LockedKnote<'_> {
         // INVARIANT: As for `self`, which is borrowed.
-        Parts {
+        LockedKnote {
             knote: self.knote,
-            body: self.body,
+            inner: self.inner,
             file: self.file,
             fast_path: self.fast_path,
         }
@@ -206,7 +206,7 @@ impl Knote {
         kqueue: ArcBorrow<'_, Kqueue>,
         ident: u64,
         filter: Filter,
-        body: impl FnOnce() -> Body,
+        inner: impl FnOnce() -> KnoteInner,
         memory: Memory,
     ) -> Result<ARef<Self>> {
         let make = || Knote {
@@ -220,7 +220,7 @@ impl Knote {
             entry: Entry::new(Self::woken),
             bound: Bound::none(),
             next: UnsafeCell::new(ManuallyDrop::new(None)),
-            body: UnsafeCell::new(body()),
+            inner: UnsafeCell::new(inner()),
         };
         let knote = if filter.has_timer() {
             let timer = MaybeUninit::uninit();
@@ -281,19 +281,19 @@ impl Knote {
 
     /// What the mutex guards.
     #[inline]
-    pub(crate) fn body<'a>(&'a self, bodies: &'a Bodies) -> &'a Body {
-        self.check(bodies);
-        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `bodies` is
+    pub(crate) fn inner<'a>(&'a self, access: &'a KnoteAccess) -> &'a KnoteInner {
+        self.check(access);
+        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `access` is
         // borrowed: without the mutex only `drop` has, once there are no references.
-        unsafe { &*self.body.get() }
+        unsafe { &*self.inner.get() }
     }
 
     /// What the mutex guards, for a change.
     #[inline]
-    pub(crate) fn body_mut<'a>(&'a self, bodies: &'a mut Bodies) -> &'a mut Body {
-        self.check(bodies);
-        // SAFETY: As above, and `bodies` is borrowed by nobody else.
-        unsafe { &mut *self.body.get() }
+    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut KnoteAccess) -> &'a mut KnoteInner {
+        self.check(access);
+        // SAFETY: As above, and `access` is borrowed by nobody else.
+        unsafe { &mut *self.inner.get() }
     }
 
     /// The next knote in its chain of the table.
@@ -314,25 +314,25 @@ impl Knote {
 
     /// What the mutex guards and the file of its descriptor.
     #[inline]
-    pub(crate) fn parts<'a>(&'a self, bodies: &'a mut Bodies) -> Parts<'a> {
-        self.check(bodies);
-        // INVARIANT: The mutex is held, and `bodies` is borrowed by nobody else.
-        Parts {
+    pub(crate) fn locked<'a>(&'a self, access: &'a mut KnoteAccess) -> LockedKnote<'a> {
+        self.check(access);
+        // INVARIANT: The mutex is held, and `access` is borrowed by nobody else.
+        LockedKnote {
             knote: self,
             // SAFETY: As just said.
-            body: unsafe { &mut *self.body.get() },
-            // SAFETY: The mutex is held, and nobody can unbind while `bodies` is borrowed.
+            inner: unsafe { &mut *self.inner.get() },
+            // SAFETY: The mutex is held, and nobody can unbind while `access` is borrowed.
             file: unsafe { self.bound.file() },
-            // SAFETY: As for the body.
+            // SAFETY: As for `inner`.
             fast_path: unsafe { &mut *self.fast_path.get() },
         }
     }
 
     /// The file of its descriptor.
     #[inline]
-    pub(crate) fn file<'a>(&'a self, bodies: &'a Bodies) -> Option<&'a File> {
-        self.check(bodies);
-        // SAFETY: As in `parts`.
+    pub(crate) fn file<'a>(&'a self, access: &'a KnoteAccess) -> Option<&'a File> {
+        self.check(access);
+        // SAFETY: As in `locked`.
         unsafe { self.bound.file() }
     }
 
@@ -351,13 +351,16 @@ impl Knote {
     /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
     /// nobody else.
     #[inline]
-    pub(in crate::engine) unsafe fn see<'a>(&'a self, names: &'a Names<'a>) -> Seen<'a> {
+    pub(in crate::engine) unsafe fn visited<'a>(
+        &'a self,
+        names: &'a Names<'a>,
+    ) -> VisitedKnote<'a> {
         // SAFETY: By this function's contract.
         unsafe {
-            Seen {
+            VisitedKnote {
                 knote: self,
                 state: &mut *self.state.get(),
-                body: &mut *self.body.get(),
+                inner: &mut *self.inner.get(),
                 fast_path: *self.fast_path.get(),
                 bound: self.bound.file(),
                 names,
@@ -416,18 +419,18 @@ impl Knote {
     }
 
     /// Detaches a retired knote from its source: no callback comes after that.
-    pub(crate) fn detach(&self, bodies: &mut Bodies) {
+    pub(crate) fn detach(&self, access: &mut KnoteAccess) {
         debug_assert!(self.is_retired());
-        let mut parts = self.parts(bodies);
+        let mut locked = self.locked(access);
         // The entry goes first, since the queue is the file's.
         self.entry.detach();
-        if let Some(timer) = parts.timer() {
+        if let Some(timer) = locked.timer() {
             timer.cancel();
         }
         // Then the source is dropped, which may use the file as well.
-        drop(parts.body.source.take());
+        drop(locked.inner.source.take());
         // SAFETY: The mutex is held, and there is no reference to the file.
-        unsafe { self.bound.unbind(self, &mut bodies.bindings) };
+        unsafe { self.bound.unbind(self, &mut access.bindings) };
     }
 
     /// The function of the wait-queue entry.
@@ -446,7 +449,7 @@ impl Knote {
         let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
         // SAFETY: As above; the entry is touched no more after this.
         unsafe {
-            Entry::woken(wait, key, this.filter.wakes(), || {
+            Entry::woken(wait, key, this.filter.wake_events(), || {
                 this.activate_with(WakeFlags::of_wake_function(flags));
             });
         }
@@ -477,12 +480,12 @@ impl TimerOwner for Knote {
 /// # Invariants
 ///
 /// `slot` has a knote. It and all behind it are borrowed for `'a`, with the key.
-pub(crate) struct Place<'a> {
+pub(crate) struct ChainSlot<'a> {
     slot: NonNull<Option<ARef<Knote>>>,
     key: &'a mut Key<Table>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ChainSlot<'a> {
     /// The first place in `chain`, a chain of the table of `key`, whose knote satisfies `is`.
     #[inline]
     pub(crate) fn find(
@@ -497,7 +500,7 @@ impl<'a> Place<'a> {
             let knote = unsafe { slot.as_ref() }.as_ref()?;
             if is(knote) {
                 // INVARIANT: As above.
-                return Some(Place { slot, key });
+                return Some(ChainSlot { slot, key });
             }
             slot = NonNull::from(knote.next_mut(key));
         }
@@ -549,7 +552,7 @@ impl Knote {
         }
         if self.bound.is_bound() {
             self.entry.detach();
-            drop(self.body.get_mut().source.take());
+            drop(self.inner.get_mut().source.take());
             // SAFETY: Nobody else has a reference to the knote.
             unsafe { self.bound.give_up(self, &self.kqueue.shared().closes) };
         }

@@ -8,7 +8,7 @@
 //! event in the filter's mask activates the knote. The wake function runs in the context that
 //! [`crate::sys::file::poll`] describes.
 
-use super::{knote::Bodies, knote_memory::Knote};
+use super::{knote::KnoteAccess, knote_memory::Knote};
 use crate::sys::file::{
     poll::{poll_operation, Entry, Events},
     socket,
@@ -60,7 +60,7 @@ impl Boxed {
         // not freed before it was unlinked under the lock that our caller holds.
         unsafe {
             let knote = &(*wait.cast::<Boxed>()).knote;
-            Entry::woken(wait, key, knote.filter().wakes(), || knote.activate());
+            Entry::woken(wait, key, knote.filter().wake_events(), || knote.activate());
         }
         1
     }
@@ -154,13 +154,13 @@ impl Queueing<'_> {
 /// # Errors
 ///
 /// `EINVAL` if the file cannot be polled, or the knote is not bound; `ENOMEM`.
-pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Option<Extra>)> {
-    let file = knote.parts(bodies).file.ok_or(EINVAL)?;
+pub(crate) fn listen(knote: &Knote, access: &mut KnoteAccess) -> Result<(Events, Option<Extra>)> {
+    let file = knote.locked(access).file.ok_or(EINVAL)?;
     let operation = poll_operation(file).ok_or(EINVAL)?;
     let mut queueing = Queueing {
         table: bindings::poll_table_struct {
             _qproc: Some(Queueing::queue),
-            _key: (knote.filter().wakes() | Events::EDGE).bits(),
+            _key: (knote.filter().wake_events() | Events::EDGE).bits(),
         },
         knote,
         extra: Extra(None),
@@ -188,9 +188,9 @@ pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Opti
 ///
 /// `EINVAL` if it is no socket, or the knote is not bound.
 #[inline]
-pub(crate) fn listen_to_stream(knote: &Knote, bodies: &mut Bodies) -> Result {
+pub(crate) fn listen_to_stream(knote: &Knote, access: &mut KnoteAccess) -> Result {
     let head = knote
-        .file(bodies)
+        .file(access)
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
     if !knote.entry.is_linked() {

@@ -9,8 +9,8 @@
 //! that collide.
 
 use super::{
-    knote::{Bodies, Knote},
-    knote_memory::Place,
+    knote::{Knote, KnoteAccess},
+    knote_memory::ChainSlot,
     limit::{Charge, User},
     locks::Key,
     ops::Filter, //
@@ -35,7 +35,7 @@ const SMALL: usize = 256;
 /// All that a kqueue's mutex guards.
 pub(crate) struct Knotes {
     pub(crate) table: Table,
-    pub(crate) bodies: Bodies,
+    pub(crate) access: KnoteAccess,
 }
 
 /// The table. It has a reference to each knote.
@@ -57,21 +57,21 @@ pub(crate) struct Table {
 
 /// A knote that was found in a table.
 pub(crate) struct Found<'a> {
-    place: Place<'a>,
+    slot: ChainSlot<'a>,
     len: &'a mut usize,
 }
 
 impl Found<'_> {
     #[inline]
     pub(crate) fn knote(&self) -> &Knote {
-        self.place.knote()
+        self.slot.knote()
     }
 
     /// Takes the knote out.
     #[inline]
     pub(crate) fn remove(self) -> ARef<Knote> {
         *self.len -= 1;
-        self.place.take()
+        self.slot.take()
     }
 }
 
@@ -227,7 +227,7 @@ impl Table {
         let bucket = self.bucket(ident);
         let chain = self.buckets.get_mut(bucket)?;
         Some(Found {
-            place: Place::find(chain, &mut self.key, is)?,
+            slot: ChainSlot::find(chain, &mut self.key, is)?,
             len: &mut self.len,
         })
     }

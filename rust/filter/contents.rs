@@ -47,7 +47,7 @@ pub(crate) struct ContentWatcher {
 impl ContentWatcher {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with this
     /// state.
-    fn look(&self) {
+    fn record_state(&self) {
         let mut seen = self.seen.lock();
         seen.told = false;
         seen.something = contents::distance(&self.file) != 0;
@@ -100,8 +100,8 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with it.
-    pub(super) fn look(&self) {
-        self.watcher.look();
+    pub(super) fn record_state(&self) {
+        self.watcher.record_state();
     }
 
     pub(super) fn new(file: &File, knote: &Knote) -> Result<Self> {

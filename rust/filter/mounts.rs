@@ -22,10 +22,10 @@
 use super::check_notes;
 use crate::{
     engine::{
-        knote::{Bodies, Knote},
-        knote_memory::Parts,
+        knote::{Knote, KnoteAccess},
+        knote_memory::LockedKnote,
         objects::{ObjectKind, ObjectPlace, Objects},
-        ops::{Attach, Attached, FilterOps, Report},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         memory::scratch::Scratch,
@@ -315,21 +315,21 @@ pub(crate) struct Mounts {
 }
 
 impl FilterOps for Mounts {
-    const COUNTS: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 3;
 
     /// # Errors
     ///
     /// `EINVAL` for an unknown note; `ENOMEM`; `ENOSPC` if the user has as many watches of the
     /// namespace as the limit allows.
-    fn attach(attach: Attach<'_>, _: &mut Bodies) -> Result<Attached> {
-        check_notes(attach.change, NOTES)?;
+    fn attach(args: AttachArgs<'_>, _: &mut KnoteAccess) -> Result<Attached> {
+        check_notes(args.change, NOTES)?;
         let address = fsnotify::address_of_mounts()?;
-        let kqueue = attach.knote.kqueue();
+        let kqueue = args.knote.kqueue();
         let user = kqueue.user();
         let place = user.watch_object(ObjectKind::Mounts, (address, 0))?;
         let mounts = Mounts {
-            watch: MountWatch::new(attach.knote, wanted(attach.change.fflags), None)?,
+            watch: MountWatch::new(args.knote, wanted(args.change.fflags), None)?,
             _place: place,
             fired: 0,
         };
@@ -340,17 +340,17 @@ impl FilterOps for Mounts {
     ///
     /// `EINVAL` for an unknown note.
     #[inline(never)]
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        let this = parts.body.source_mut::<Mounts>().ok_or(ENOENT)?;
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        let this = locked.inner.source_mut::<Mounts>().ok_or(ENOENT)?;
         check_notes(change, NOTES)?;
         this.watch.want(wanted(change.fflags));
-        parts.body.take(change);
+        locked.inner.set_params(change);
         Ok(())
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        let this = parts.body.source_mut::<Mounts>()?;
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        let this = locked.inner.source_mut::<Mounts>()?;
         this.fired |= this.watch.take();
         (this.fired != 0).then_some(Report {
             fflags: this.fired,
@@ -358,8 +358,8 @@ impl FilterOps for Mounts {
         })
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        if let Some(this) = parts.body.source_mut::<Mounts>() {
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        if let Some(this) = locked.inner.source_mut::<Mounts>() {
             this.fired = 0;
         }
         false

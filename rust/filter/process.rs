@@ -38,11 +38,11 @@ use super::check_notes;
 use crate::{
     engine::{
         close,
-        knote::{Bodies, Body, Knote},
-        knote_memory::Parts,
+        knote::{Knote, KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
         kqueue::Kqueue,
         objects::{ObjectKind, ObjectPlace},
-        ops::{Attach, Attached, FilterOps, Report},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     generated::kqueue_event,
     sys::{
@@ -194,13 +194,14 @@ impl Watcher {
         let alloc = Memory::Atomic.flags();
         let ident = child.number_in(self.observer.namespace()).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
-        let body = Body::new(&kqueue_event {
+        let inner = KnoteInner::new(&kqueue_event {
             flags: self.flags,
             fflags: wanted,
             udata,
             ..Default::default()
         });
-        let knote = Kqueue::new_knote(kqueue, ident, self.knote.filter(), || body, Memory::Atomic)?;
+        let knote =
+            Kqueue::new_knote(kqueue, ident, self.knote.filter(), || inner, Memory::Atomic)?;
         let watcher = Watcher::new(
             &knote,
             self.flags,
@@ -315,10 +316,10 @@ impl Process {
     /// `ESRCH` if there is no such process, or if it is a zombie and `NOTE_EXIT` is not selected;
     /// `EINVAL` for an unknown note; `EACCES` if the caller may not watch the process; `ENOSPC` if
     /// the user has as many watches of it as the limit allows; `ENOMEM`.
-    fn of_number(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        check_notes(attach.change, NOTES)?;
-        let process = pid::Process::find(attach.change.ident).ok_or(ESRCH)?;
-        Self::new(attach.knote, attach.change, process, bodies, true)
+    fn of_number(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        check_notes(args.change, NOTES)?;
+        let process = pid::Process::find(args.change.ident).ok_or(ESRCH)?;
+        Self::new(args.knote, args.change, process, access, true)
     }
 
     /// # Errors
@@ -326,14 +327,14 @@ impl Process {
     /// `EINVAL` for a descriptor that is not a pidfd, and for a note that the filter does not have;
     /// `ESRCH` for the pidfd of a thread, if the process was reaped, or if it is a zombie and
     /// `NOTE_EXIT` is not selected; `EBADF` if there is no file; `ENOMEM`.
-    fn of_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
-        let file = attach.file.ok_or(EBADF)?;
+    fn of_descriptor(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        check_notes(args.change, NOTES_OF_DESCRIPTORS)?;
+        let file = args.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
-        close::bind(attach.knote, file, attach.table, bodies)?;
+        close::bind(args.knote, file, args.table, access)?;
         // The owner of a pidfd may know of the exit, as poll(2) reports it. The status is reported
         // only to a watcher that could wait for the process or inspect it.
-        Self::new(attach.knote, attach.change, process, bodies, false)
+        Self::new(args.knote, args.change, process, access, false)
     }
 
     /// Watches a process. If `is_checked`, the caller must have permission to watch it.
@@ -342,10 +343,10 @@ impl Process {
         knote: &Knote,
         change: &Kevent,
         process: pid::Process,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         is_checked: bool,
     ) -> Result<Self> {
-        let observer = Observer::current(&process, &mut bodies.watcher)?;
+        let observer = Observer::current(&process, &mut access.watcher)?;
         let fflags = change.fflags;
         let asked = (fflags, change.udata, payer(fflags)?);
         let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, asked);
@@ -483,22 +484,22 @@ impl Process {
 
 /// `f_touch` of both filters.
 #[inline(never)]
-fn touch(parts: Parts<'_>, change: &Kevent, notes: u32) -> Result {
-    let this = parts.body.source_mut::<Process>().ok_or(ENOENT)?;
+fn touch(locked: LockedKnote<'_>, change: &Kevent, notes: u32) -> Result {
+    let this = locked.inner.source_mut::<Process>().ok_or(ENOENT)?;
     this.modify(change, notes)?;
-    parts.body.take(change);
+    locked.inner.set_params(change);
     Ok(())
 }
 
 /// `f_event` of both filters.
 #[inline(never)]
-fn event(parts: Parts<'_>) -> Option<Report> {
-    parts.body.source_mut::<Process>()?.evaluate()
+fn event(locked: LockedKnote<'_>) -> Option<Report> {
+    locked.inner.source_mut::<Process>()?.evaluate()
 }
 
-/// `reported` of both filters.
-fn reported(parts: Parts<'_>) -> bool {
-    let this = parts.body.source_mut::<Process>();
+/// `delivered` of both filters.
+fn delivered(locked: LockedKnote<'_>) -> bool {
+    let this = locked.inner.source_mut::<Process>();
     this.is_some_and(Process::collected)
 }
 
@@ -506,35 +507,35 @@ fn reported(parts: Parts<'_>) -> bool {
 pub(super) struct Proc;
 
 impl FilterOps for Proc {
-    const OUTLIVES_NAME: bool = true;
-    const COUNTS: bool = true;
+    const OUTLIVES_IDENT: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 4;
 
     /// # Errors
     ///
     /// See [`Process::of_number`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Process::of_number(attach, bodies)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Process::of_number(args, access)?, EV_CLEAR)
     }
 
     /// # Errors
     ///
     /// As [`Process::modify`].
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        touch(parts, change, NOTES)
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        touch(locked, change, NOTES)
     }
 
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        event(parts)
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        event(locked)
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        reported(parts)
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        delivered(locked)
     }
 
     #[inline]
-    fn is_named(body: &Body, ident: u64) -> bool {
-        let Some(source) = &body.source else {
+    fn matches_ident(inner: &KnoteInner, ident: u64) -> bool {
+        let Some(source) = &inner.source else {
             return true;
         };
         let process = source.as_ref::<Process>();
@@ -547,28 +548,28 @@ pub(super) struct Procdesc;
 
 impl FilterOps for Procdesc {
     const IS_DESCRIPTOR: bool = true;
-    const COUNTS: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 4;
 
     /// # Errors
     ///
     /// See [`Process::of_descriptor`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Process::of_descriptor(attach, bodies)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Process::of_descriptor(args, access)?, EV_CLEAR)
     }
 
     /// # Errors
     ///
     /// As [`Process::modify`].
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        touch(parts, change, NOTES_OF_DESCRIPTORS)
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        touch(locked, change, NOTES_OF_DESCRIPTORS)
     }
 
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        event(parts)
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        event(locked)
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        reported(parts)
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        delivered(locked)
     }
 }

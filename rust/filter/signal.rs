@@ -18,10 +18,10 @@
 
 use crate::{
     engine::{
-        knote::{Bodies, Knote},
-        knote_memory::Parts,
+        knote::{Knote, KnoteAccess},
+        knote_memory::LockedKnote,
         objects::{ObjectKind, ObjectPlace},
-        ops::{Attach, Attached, FilterOps, Report},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         memory::scratch::Scratch,
@@ -76,23 +76,23 @@ impl Signal {
     ///
     /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of the signal
     /// as the limit allows; `ENOMEM`.
-    fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        let number = i32::try_from(attach.change.ident).map_err(|_| EINVAL)?;
+    fn new(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        let number = i32::try_from(args.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
             return Err(EINVAL);
         }
         let own = Process::current().ok_or(ESRCH)?;
         let watcher = Arc::new(
             SignalWatcher {
-                knote: attach.knote.into(),
-                observer: Observer::current(&own, &mut bodies.watcher)?,
+                knote: args.knote.into(),
+                observer: Observer::current(&own, &mut access.watcher)?,
                 count: Atomic::new(0),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
         let process = watcher.observer.process();
         let object = (process.id(), number as u32);
-        let kqueue = attach.knote.kqueue();
+        let kqueue = args.knote.kqueue();
         let place = kqueue.user().watch_object(ObjectKind::Process, object)?;
         Ok(Signal {
             _place: place,
@@ -108,27 +108,27 @@ impl Signal {
 }
 
 impl FilterOps for Signal {
-    const IS_PLAIN: bool = true;
-    const COUNTS: bool = true;
+    const TOUCHES_KNOTE_ONLY: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 3;
 
     /// # Errors
     ///
     /// See [`Signal::new`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Signal::new(attach, bodies)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Signal::new(args, access)?, EV_CLEAR)
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        let this = parts.body.source_mut::<Signal>()?;
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        let this = locked.inner.source_mut::<Signal>()?;
         let more = this.watcher.count.xchg(0, ordering::Relaxed);
         this.count = this.count.saturating_add(more);
         (this.count != 0).then_some(Report::of(this.count))
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        if let Some(this) = parts.body.source_mut::<Signal>() {
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        if let Some(this) = locked.inner.source_mut::<Signal>() {
             this.count = 0;
         }
         false

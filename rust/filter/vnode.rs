@@ -52,11 +52,11 @@ use super::{check_notes, mounts::MountWatch, ENTRIES};
 use crate::{
     engine::{
         close::{self, PathCloses},
-        knote::{Bodies, Knote},
-        knote_memory::Parts,
+        knote::{Knote, KnoteAccess},
+        knote_memory::LockedKnote,
         kqueue::Kqueue,
         objects::{ObjectKind, ObjectPlace, Objects},
-        ops::{Attach, Attached, FilterOps, Report},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         file::{chardev::object_of, contents, fdtable},
@@ -390,24 +390,24 @@ impl Vnode {
     /// file that fsnotify does not support; `EACCES` for notes that require permission to read the
     /// file, and with `O_PATH` for all notes; `ENOSPC` if the user has as many watches of the file
     /// as the limit allows; `ENOMEM`; `EBADF` if there is no file.
-    fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        let file = attach.file.ok_or(EBADF)?;
+    fn new(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        let file = args.file.ok_or(EBADF)?;
         // A kqueue is refused, no matter whether it was opened from the device or created by the
         // ioctl.
         if !fsnotify::has_place(&file) || object_of::<Kqueue>(&file).is_some() {
             return Err(EINVAL);
         }
-        check_notes(attach.change, NOTES)?;
-        let wanted = attach.change.fflags;
+        check_notes(args.change, NOTES)?;
+        let wanted = args.change.fflags;
         if !may_ask(&file, wanted) {
             return Err(EACCES);
         }
         let closes = fdtable::is_path(&file)
-            .then(|| PathCloses::new(&attach.knote.kqueue().shared().closes))
+            .then(|| PathCloses::new(&args.knote.kqueue().shared().closes))
             .transpose()?;
-        close::bind(attach.knote, file, attach.table, bodies)?;
-        let file = attach.knote.file(bodies).ok_or(EBADF)?;
-        let kqueue = attach.knote.kqueue();
+        close::bind(args.knote, file, args.table, access)?;
+        let file = args.knote.file(access).ok_or(EBADF)?;
+        let kqueue = args.knote.kqueue();
         let user = kqueue.user();
         let place = user.watch_object(ObjectKind::Inode, (fsnotify::address(file), 0))?;
         let heard = Heard {
@@ -418,7 +418,7 @@ impl Vnode {
         };
         let watcher = Arc::pin_init(
             pin_init!(FileWatcher {
-                knote: attach.knote.into(),
+                knote: args.knote.into(),
                 is_directory: contents::is_directory(file),
                 content: Content::of(file),
                 heard <- IrqLock::new(heard, c"kqueue_vnode", static_lock_class!()),
@@ -561,37 +561,37 @@ impl Vnode {
 
 impl FilterOps for Vnode {
     const IS_DESCRIPTOR: bool = true;
-    const TAKES_PATHS: bool = true;
-    const COUNTS: bool = true;
+    const ACCEPTS_O_PATH: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 4;
 
     /// # Errors
     ///
     /// See [`Vnode::new`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Vnode::new(attach, bodies)?, 0)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Vnode::new(args, access)?, 0)
     }
 
     /// # Errors
     ///
     /// See [`Vnode::modify`].
     #[inline(never)]
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        let file = parts.file.ok_or(ENOENT)?;
-        let this = parts.body.source_mut::<Vnode>().ok_or(ENOENT)?;
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        let file = locked.file.ok_or(ENOENT)?;
+        let this = locked.inner.source_mut::<Vnode>().ok_or(ENOENT)?;
         this.modify(file, change)?;
-        parts.body.take(change);
+        locked.inner.set_params(change);
         Ok(())
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        parts.body.source_mut::<Vnode>()?.evaluate(parts.file?)
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        locked.inner.source_mut::<Vnode>()?.evaluate(locked.file?)
     }
 
-    fn reported(parts: Parts<'_>, event: &Kevent) -> bool {
+    fn delivered(locked: LockedKnote<'_>, event: &Kevent) -> bool {
         if event.has(EV_CLEAR) {
-            if let Some(this) = parts.body.source_mut::<Vnode>() {
+            if let Some(this) = locked.inner.source_mut::<Vnode>() {
                 this.fired = 0;
             }
         }

@@ -4,7 +4,7 @@
 
 use super::CloseHook;
 use crate::{
-    engine::{knote::Bodies, knote_memory::Knote},
+    engine::{knote::KnoteAccess, knote_memory::Knote},
     sys::{
         file::fdtable::{CurrentTable, Names},
         memory::treap::{self, Item},
@@ -203,21 +203,21 @@ pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
     table: CurrentTable,
-    bodies: &mut Bodies,
+    access: &mut KnoteAccess,
 ) -> Result {
-    knote.check(bodies);
+    knote.check(access);
     // SAFETY: The mutex is held.
     if unsafe { knote.bound.file() }.is_some() {
         return Ok(());
     }
-    bodies.bindings.one_more()?;
+    access.bindings.one_more()?;
     // SAFETY: As above.
-    if unsafe { bodies.bindings.hook.link(knote, file, table) } {
+    if unsafe { access.bindings.hook.link(knote, file, table) } {
         return Ok(());
     }
     // SAFETY: As above.
     if unsafe { knote.bound.file() }.is_none() {
-        bodies.bindings.one_less();
+        access.bindings.one_less();
     }
     Err(EBADF)
 }

@@ -44,7 +44,7 @@ impl Kqueue {
         ready.adopted = Some(child);
         self.closed_or_deferred.set(true);
         drop(ready);
-        trace::attach(self, &knote.name_event());
+        trace::attach(self, &knote.ident_event());
         Ok(())
     }
 
@@ -81,7 +81,7 @@ impl Kqueue {
         self.closed_or_deferred.set(closed_or_deferred);
         drop(ready);
         let DeferredKnote { knote, source, .. } = KBox::into_inner(child);
-        knote.body_mut(&mut knotes.bodies).source = Some(source);
+        knote.inner_mut(&mut knotes.access).source = Some(source);
         knotes.table.insert(knote);
         Ok(())
     }

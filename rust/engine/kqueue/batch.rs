@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::{
-        knote::{Bodies, Knote},
+        knote::{Knote, KnoteAccess},
         ops::Filter,
         state::Take,
         table::Knotes,
@@ -91,9 +91,9 @@ impl Kqueue {
         wake: &mut Wake,
     ) -> (bool, Result) {
         let mut batch = Batch::new();
-        ready.take(&knotes.bodies, table, sink.room(), &mut batch);
+        ready.take(&knotes.access, table, sink.room(), &mut batch);
         drop(ready);
-        knotes.bodies.scratch = sink.scratch();
+        knotes.access.scratch = sink.scratch();
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
         let put_back = ready.put_back(&batch, result.is_err());
@@ -121,7 +121,7 @@ impl Kqueue {
                 self.remove(knotes, knote);
                 continue;
             }
-            let Some(event) = knote.evaluate(&mut knotes.bodies) else {
+            let Some(event) = knote.evaluate(&mut knotes.access) else {
                 continue;
             };
             // A close has ended it in the meantime.
@@ -139,7 +139,7 @@ impl Kqueue {
         }
         let (delivered, result) = sink.report(&events);
         if asks_filter || delivered < events.len() {
-            self.reported(knotes, batch, &events, delivered);
+            self.finish_delivery(knotes, batch, &events, delivered);
         }
         if trace::wants_deliveries() {
             self.trace_deliveries(&events, delivered);
@@ -150,7 +150,7 @@ impl Kqueue {
     /// What becomes of a knote, once its event with those flags was delivered.
     #[inline]
     fn after(filter: Filter, flags: u16) -> Disposition {
-        if filter.counts() {
+        if filter.handles_delivery() {
             return Disposition::AskFilter;
         }
         match flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH) {
@@ -164,7 +164,13 @@ impl Kqueue {
     /// The first `delivered` events were delivered: tells the filters, and decides about the knotes
     /// for which the filter decides.
     #[inline(never)]
-    fn reported(&self, knotes: &mut Knotes, batch: &mut Batch, events: &Events, delivered: usize) {
+    fn finish_delivery(
+        &self,
+        knotes: &mut Knotes,
+        batch: &mut Batch,
+        events: &Events,
+        delivered: usize,
+    ) {
         let mut events = events.iter().take(delivered);
         for taken in batch.iter_mut() {
             // Knotes without an event.
@@ -186,7 +192,7 @@ impl Kqueue {
             }
             let more = knote
                 .filter()
-                .reported(&mut knote.parts(&mut knotes.bodies), event);
+                .delivered(&mut knote.locked(&mut knotes.access), event);
             taken.next = if event.has(EV_DISPATCH) && more {
                 Disposition::DisabledActive
             } else if event.has(EV_DISPATCH) {
@@ -206,7 +212,7 @@ impl Ready {
     /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
     /// now on.
     #[inline]
-    fn take(&mut self, bodies: &Bodies, table: CurrentTable, room: usize, batch: &mut Batch) {
+    fn take(&mut self, access: &KnoteAccess, table: CurrentTable, room: usize, batch: &mut Batch) {
         let rcu = rcu::read_lock();
         let names = Names::of(table, &rcu);
         for _ in 0..self.unseen.min(LOOKS) {
@@ -222,7 +228,7 @@ impl Ready {
                 drop(knote);
                 continue;
             }
-            let bound = match knote.file(bodies) {
+            let bound = match knote.file(access) {
                 Some(file) => names.maps(knote.ident(), file),
                 None => true,
             };

@@ -48,7 +48,7 @@ impl Kqueue {
         undelivered: impl DoubleEndedIterator<Item = &'a Kevent>,
         all: bool,
     ) {
-        let Knotes { table, bodies } = knotes;
+        let Knotes { table, access } = knotes;
         if all {
             let mut ready = self.locks.ready.lock();
             ready.unseen = 0;
@@ -60,7 +60,7 @@ impl Kqueue {
             let Some(knote) = filter.and_then(|filter| table.find(event.ident, filter)) else {
                 continue;
             };
-            knote.filter().undelivered(knote.body_mut(bodies), event);
+            knote.filter().undelivered(knote.inner_mut(access), event);
             let mut ready = self.locks.ready.lock();
             let mut due = ready.remove(knote);
             let state = knote.state(&mut ready);

@@ -47,17 +47,17 @@ impl Kqueue {
                 return;
             }
             let state = knote.state(&mut self.locks.ready.lock()).name();
-            let body = knote.body(&knotes.bodies);
+            let inner = knote.inner(&knotes.access);
             seq_print!(
                 m,
                 "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \
                  state: {}\n",
                 knote.filter().raw(),
                 knote.ident(),
-                body.flags,
-                body.fflags,
-                body.data,
-                body.udata,
+                inner.flags,
+                inner.fflags,
+                inner.data,
+                inner.udata,
                 state,
             );
         }

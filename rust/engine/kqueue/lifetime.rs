@@ -12,7 +12,7 @@ use crate::{
     engine::{
         close::ClosedKnote,
         guard::KnotesGuard,
-        knote::{Bodies, Knote},
+        knote::{Knote, KnoteAccess},
         table::Knotes,
         trace,
     },
@@ -49,13 +49,13 @@ impl Kqueue {
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
         if knotes.table.remove(knote) {
-            self.detach(&mut knotes.bodies, knote);
+            self.detach(&mut knotes.access, knote);
         }
     }
 
     /// Detaches a knote from its source. No callback of the source comes after that.
-    pub(super) fn detach(&self, bodies: &mut Bodies, knote: &Knote) {
-        knote.detach(bodies);
+    pub(super) fn detach(&self, access: &mut KnoteAccess, knote: &Knote) {
+        knote.detach(access);
         trace::detach(self, knote);
     }
 
@@ -122,7 +122,7 @@ impl Kqueue {
         let mut bucket = 0;
         while let Some(knote) = knotes.table.pop(&mut bucket) {
             self.retire(&knote);
-            self.detach(&mut knotes.bodies, &knote);
+            self.detach(&mut knotes.access, &knote);
         }
     }
 
@@ -174,7 +174,7 @@ impl Kqueue {
         let mut knotes = self.locks.knotes.lock();
         self.remove_all(&mut knotes);
         // It is dropped here, and not by whichever task drops the last reference to the kqueue.
-        let watcher = knotes.bodies.watcher.take();
+        let watcher = knotes.access.watcher.take();
         drop(knotes);
         drop(watcher);
         // No activation comes any more.

@@ -16,7 +16,7 @@ mod wakeup;
 use super::{
     close::{Bindings, ClosedList, Owner, Rewalk},
     guard::KnotesGuard,
-    knote::{Bodies, Body, Knote},
+    knote::{Knote, KnoteAccess, KnoteInner},
     limit::User,
     locks::{Key, Keyed, Locks},
     nesting::{Graph, Links},
@@ -150,9 +150,9 @@ impl Kqueue {
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let user = shared.users.enter()?;
         let owner = shared.closes.enter(TableId::current());
-        let knotes = |table, bodies| Knotes {
+        let knotes = |table, access| Knotes {
             table: Table::new(table),
-            bodies: Bodies::new(bodies, Bindings::new(&shared.closes)),
+            access: KnoteAccess::new(access, Bindings::new(&shared.closes)),
         };
         let own_file = file.address();
         let ready = |key| Ready {
@@ -251,11 +251,11 @@ impl Kqueue {
         this: ArcBorrow<'_, Self>,
         ident: u64,
         filter: Filter,
-        body: impl FnOnce() -> Body,
+        inner: impl FnOnce() -> KnoteInner,
         memory: Memory,
     ) -> Result<ARef<Knote>> {
         this.user.take_place(filter)?;
-        Knote::alloc(&this.shared.knotes, this, ident, filter, body, memory)
+        Knote::alloc(&this.shared.knotes, this, ident, filter, inner, memory)
             .inspect_err(|_| this.user.leave_place(filter))
     }
 
@@ -279,7 +279,7 @@ impl Kqueue {
     #[inline]
     pub(crate) fn enter(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
         let mut knotes = KnotesGuard::new(self, killable::lock(&self.locks.knotes)?);
-        knotes.bodies.scratch = caller.scratch;
+        knotes.access.scratch = caller.scratch;
         Ok(knotes)
     }
 

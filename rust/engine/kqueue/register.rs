@@ -9,9 +9,9 @@
 use super::{Caller, Kqueue, Ready, ReadyGuard};
 use crate::{
     engine::{
-        knote::{Bodies, Body, Knote},
-        knote_memory::Parts,
-        ops::{Attach, FastPath, Filter},
+        knote::{Knote, KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, FastPath, Filter},
         sleepers::WakeFlags,
         state::State,
         table::Knotes,
@@ -50,12 +50,12 @@ impl Kqueue {
         collects: usize,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
-        let Knotes { table, bodies } = &mut *knotes;
+        let Knotes { table, access } = &mut *knotes;
         if let Some(found) = table.find_mut(change.ident, filter) {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
-            let mut parts = knote.parts(bodies);
-            if !Self::is_current(&mut ready, &parts, caller.table) {
+            let mut locked = knote.locked(access);
+            if !Self::is_current(&mut ready, &locked, caller.table) {
                 drop(ready);
                 let knote: ARef<Knote> = knote.into();
                 if this.change_other(knotes, &knote, change)? {
@@ -64,17 +64,17 @@ impl Kqueue {
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
                 ready.retire(knote);
                 drop(ready);
-                this.detach(bodies, &found.remove());
+                this.detach(access, &found.remove());
                 table.free_if_empty();
                 return Ok(());
-            } else if filter.is_plain() {
-                if !this.modify_at_once(ready, &mut parts, change, collects) {
-                    this.apply_seen(bodies, knote, change, true);
+            } else if filter.touches_knote_only() {
+                if !this.modify_at_once(ready, &mut locked, change, collects) {
+                    this.apply_seen(access, knote, change, true);
                 }
                 return Ok(());
             } else {
                 drop(ready);
-                return this.modify(bodies, knote, change, collects);
+                return this.modify(access, knote, change, collects);
             }
         }
         Self::register_new(this, knotes, change, filter, caller.table, collects)
@@ -99,7 +99,7 @@ impl Kqueue {
             return Err(ENOENT);
         }
         let (knote, may_be_ready) = Self::add(this, knotes, change, filter, file, table)?;
-        this.update(&mut knotes.bodies, &knote, change, may_be_ready, collects);
+        this.update(&mut knotes.access, &knote, change, may_be_ready, collects);
         knotes.table.insert(knote);
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Kqueue {
     #[inline(always)]
     fn file_of(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
         fdtable::get(change.ident).or_else(|error| {
-            if filter.takes_paths() {
+            if filter.accepts_o_path() {
                 fdtable::get_path(change.ident)
             } else {
                 Err(error)
@@ -121,7 +121,7 @@ impl Kqueue {
     #[cold]
     fn change_other(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
         let filter = knote.filter();
-        if !knote.is_retired() && filter.outlives_name() {
+        if !knote.is_retired() && filter.outlives_ident() {
             if change.has(EV_ADD) {
                 // The knote stays in the table, behind the new one, until it is reported.
                 return Ok(false);
@@ -129,7 +129,7 @@ impl Kqueue {
             if change.has(EV_DELETE) {
                 self.remove(knotes, knote);
             } else {
-                self.modify(&mut knotes.bodies, knote, change, 0)?;
+                self.modify(&mut knotes.access, knote, change, 0)?;
             }
             return Ok(true);
         }
@@ -145,23 +145,23 @@ impl Kqueue {
     #[inline(always)]
     fn modify(
         &self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         knote: &Knote,
         change: &Kevent,
         collects: usize,
     ) -> Result {
-        let mut parts = knote.parts(bodies);
-        let fflags = parts.body.fflags;
-        knote.filter().touch(&mut parts, change)?;
-        parts.were_touched(fflags);
-        if knote.filter().starts_anew(change) {
+        let mut locked = knote.locked(access);
+        let fflags = locked.inner.fflags;
+        knote.filter().touch(&mut locked, change)?;
+        locked.update_fast_path(fflags);
+        if knote.filter().discards_pending(change) {
             self.reset(knote);
         }
-        self.update(bodies, knote, change, true, collects);
+        self.update(access, knote, change, true, collects);
         Ok(())
     }
 
-    /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::IS_PLAIN), in
+    /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), in
     /// one critical section of the spin lock, which it releases. False if the caller has to run the
     /// filter and to change the state ([`Kqueue::apply_seen`]), since whether the knote is ready
     /// cannot be found out under the spin lock.
@@ -169,19 +169,19 @@ impl Kqueue {
     fn modify_at_once(
         &self,
         mut ready: ReadyGuard<'_>,
-        parts: &mut Parts<'_>,
+        locked: &mut LockedKnote<'_>,
         change: &Kevent,
         collects: usize,
     ) -> bool {
-        let knote = parts.knote();
-        let fflags = parts.body.fflags;
-        knote.filter().touch_knote(parts.body, change);
-        let (fast_path, file) = (parts.were_touched(fflags), parts.file);
+        let knote = locked.knote();
+        let fflags = locked.inner.fflags;
+        knote.filter().touch_knote(locked.inner, change);
+        let (fast_path, file) = (locked.update_fast_path(fflags), locked.file);
         if self.may_be_unseen(&mut ready, knote, change, collects) {
             self.activate_unseen(ready, knote, change);
             return true;
         }
-        match fast_path.is_ready(knote.filter(), parts.body, file) {
+        match fast_path.is_ready(knote.filter(), locked.inner, file) {
             Some(active) if !change.has(EV_DISABLE) => {
                 self.apply(ready, knote, active, change);
                 true
@@ -194,7 +194,7 @@ impl Kqueue {
     #[inline(always)]
     fn update(
         &self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         knote: &Knote,
         change: &Kevent,
         may_be_ready: bool,
@@ -204,7 +204,7 @@ impl Kqueue {
             return;
         }
         if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply_seen(bodies, knote, change, may_be_ready);
+            self.apply_seen(access, knote, change, may_be_ready);
         }
     }
 
@@ -253,12 +253,18 @@ impl Kqueue {
     /// Runs the filter if the knote may be ready, and changes the state as the result and the
     /// change say.
     #[inline(never)]
-    fn apply_seen(&self, bodies: &mut Bodies, knote: &Knote, change: &Kevent, may_be_ready: bool) {
+    fn apply_seen(
+        &self,
+        access: &mut KnoteAccess,
+        knote: &Knote,
+        change: &Kevent,
+        may_be_ready: bool,
+    ) {
         if may_be_ready && change.has(EV_DISABLE) {
             // It may be pending only because it was not evaluated.
             self.take_off(knote);
         }
-        let active = may_be_ready && knote.is_ready(bodies);
+        let active = may_be_ready && knote.is_ready(access);
         if active || change.has(EV_DISABLE | EV_ENABLE) {
             self.apply(self.locks.ready.lock(), knote, active, change);
         }
@@ -288,7 +294,7 @@ impl Kqueue {
     /// there will be no scan. The knote keeps its place if it is ready.
     #[cold]
     pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
-        let Knotes { table, bodies } = knotes;
+        let Knotes { table, access } = knotes;
         let filter = Filter::from_raw(change.filter);
         let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) else {
             return;
@@ -296,11 +302,11 @@ impl Kqueue {
         if !knote.state(&mut self.locks.ready.lock()).doubt() {
             return;
         }
-        let is_ready = knote.is_ready(bodies);
+        let is_ready = knote.is_ready(access);
         let mut ready = self.locks.ready.lock();
         if knote.state(&mut ready).resolve(is_ready) {
             ready.take_off(knote);
-            if knote.filter().needs_recheck(knote.body(bodies)) {
+            if knote.filter().needs_recheck(knote.inner(access)) {
                 ready.schedule_recheck(knote);
                 self.arm_recheck(&mut ready);
             }
@@ -326,15 +332,15 @@ impl Kqueue {
 
     /// True if the knote was not retired, and its ident still names what it is about.
     #[inline(always)]
-    fn is_current(ready: &mut Ready, parts: &Parts<'_>, table: CurrentTable) -> bool {
-        let knote = parts.knote();
+    fn is_current(ready: &mut Ready, locked: &LockedKnote<'_>, table: CurrentTable) -> bool {
+        let knote = locked.knote();
         if knote.state(ready).is_deleting() {
             return false;
         }
         if knote.filter().is_descriptor() {
-            parts.is_bound_by_name(ready, table)
+            locked.is_bound_by_name(ready, table)
         } else {
-            knote.filter().is_named(parts.body, knote.ident())
+            knote.filter().matches_ident(locked.inner, knote.ident())
         }
     }
 
@@ -349,22 +355,22 @@ impl Kqueue {
         table: CurrentTable,
     ) -> Result<(ARef<Knote>, bool)> {
         knotes.table.reserve(&this.user)?;
-        let bodies = &mut knotes.bodies;
-        let body = || Body::new(change);
-        let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;
-        let attach = Attach {
+        let access = &mut knotes.access;
+        let inner = || KnoteInner::new(change);
+        let knote = Self::new_knote(this, change.ident, filter, inner, Memory::Wait)?;
+        let attach = AttachArgs {
             knote: &knote,
             change,
             file,
             table,
         };
-        let attached = filter.attach(attach, bodies).map(|attached| {
-            let Parts {
-                body, fast_path, ..
-            } = knote.parts(bodies);
-            body.source = attached.source;
-            body.flags |= attached.flags;
-            *fast_path = FastPath::of(filter, body);
+        let attached = filter.attach(attach, access).map(|attached| {
+            let LockedKnote {
+                inner, fast_path, ..
+            } = knote.locked(access);
+            inner.source = attached.source;
+            inner.flags |= attached.flags;
+            *fast_path = FastPath::of(filter, inner);
             attached.may_be_ready
         });
         match attached {
@@ -375,20 +381,20 @@ impl Kqueue {
             Err(error) => {
                 // It may have fired already.
                 this.retire(&knote);
-                knote.detach(bodies);
+                knote.detach(access);
                 Err(error)
             }
         }
     }
 }
 
-impl Parts<'_> {
+impl LockedKnote<'_> {
     /// Returns the fast path of the knote after a change of its parameters; its `fflags` were those
     /// before.
     #[inline(always)]
-    fn were_touched(&mut self, fflags: u32) -> FastPath {
-        if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
-            *self.fast_path = FastPath::of(self.knote().filter(), self.body);
+    fn update_fast_path(&mut self, fflags: u32) -> FastPath {
+        if (self.inner.fflags ^ fflags) & NOTE_LOWAT != 0 {
+            *self.fast_path = FastPath::of(self.knote().filter(), self.inner);
         }
         *self.fast_path
     }

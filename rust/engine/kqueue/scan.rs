@@ -10,9 +10,9 @@ use super::{batch::BATCH, deliver::Events, wakeup::Wake, Caller, Kqueue, Ready, 
 use crate::{
     engine::{
         guard::KnotesGuard,
-        knote::Bodies,
-        ops::{FastLook, FastPath, Report},
-        ready_list::{Look, Seen, Verdict, Walked},
+        knote::KnoteAccess,
+        ops::{FastPath, FastPoll, Report},
+        ready_list::{Verdict, VisitedKnote, Visitor, WalkResult},
         sleepers::WakeFlags,
         table::Knotes,
         usercopy::Buffer,
@@ -94,16 +94,16 @@ impl Kqueue {
         ready.stopped = None;
         let mut events = Events::new();
         let all = ready.queue.len();
-        let Walked { seen, kept } = ready.poll_fast(
-            &mut knotes.bodies,
+        let WalkResult { visited, kept } = ready.poll_fast(
+            &mut knotes.access,
             caller.table,
             all,
             sink.room(),
             &mut events,
         );
         self.arm_recheck(&mut ready);
-        if seen < all {
-            ready.unseen = all - seen;
+        if visited < all {
+            ready.unseen = all - visited;
             ready.retired_during_scan = false;
             ready.news = false;
             if events.len() < sink.room() {
@@ -113,14 +113,14 @@ impl Kqueue {
         }
         // All were evaluated, so that those that were kept are all that is pending; or there is no
         // more room.
-        let pending = kept || seen < all;
+        let pending = kept || visited < all;
         self.maybe_pending.set(pending);
         let shared = pending && !ready.sleepers.is_empty();
         drop(ready);
         if events.is_empty() {
             return Err(EAGAIN);
         }
-        let result = self.deliver(knotes, &events, Some(changes), seen == all, sink);
+        let result = self.deliver(knotes, &events, Some(changes), visited == all, sink);
         if shared {
             self.wake_some(Wake {
                 sleeper: true,
@@ -151,7 +151,7 @@ impl Kqueue {
         ready.news = false;
         let mut events = Events::new();
         let table = caller.table;
-        let kept = ready.poll_fast_on(&mut knotes.bodies, table, sink.room(), &mut events);
+        let kept = ready.poll_fast_on(&mut knotes.access, table, sink.room(), &mut events);
         self.arm_recheck(&mut ready);
         self.scan_on(ready, knotes, None, table, sink, (&mut events, kept))
     }
@@ -215,7 +215,7 @@ impl Kqueue {
                 ready.retired_during_scan = false;
             }
             events.clear();
-            kept = ready.poll_fast_on(&mut knotes.bodies, table, sink.room(), events);
+            kept = ready.poll_fast_on(&mut knotes.access, table, sink.room(), events);
             self.arm_recheck(&mut ready);
         };
         self.wake(wake);
@@ -269,14 +269,14 @@ impl Ready {
     #[inline(never)]
     fn poll_fast(
         &mut self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         table: CurrentTable,
         most: usize,
         room: usize,
         events: &mut Events,
-    ) -> Walked {
+    ) -> WalkResult {
         let free = events.free(room);
-        self.walk(bodies, table, most.min(LOOKS), FastScan { free })
+        self.walk(access, table, most.min(LOOKS), FastScan { free })
     }
 
     /// [`Ready::poll_fast`] for a scan that is not done, over the knotes that it has not evaluated.
@@ -284,14 +284,14 @@ impl Ready {
     #[inline(always)]
     fn poll_fast_on(
         &mut self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         table: CurrentTable,
         room: usize,
         events: &mut Events,
     ) -> bool {
         let unseen = self.unseen.min(self.queue.len());
-        let walked = self.poll_fast(bodies, table, unseen, room, events);
-        self.unseen = unseen - walked.seen;
+        let walked = self.poll_fast(access, table, unseen, room, events);
+        self.unseen = unseen - walked.visited;
         walked.kept
     }
 }
@@ -301,29 +301,29 @@ struct FastScan<'a> {
     free: Free<'a, Kevent>,
 }
 
-impl Look for FastScan<'_> {
+impl Visitor for FastScan<'_> {
     #[inline(always)]
-    fn decide(&mut self, mut seen: Seen<'_>) -> Verdict {
-        if self.free.is_full() || seen.state.is_disabled() {
+    fn visit(&mut self, mut visited: VisitedKnote<'_>) -> Verdict {
+        if self.free.is_full() || visited.state.is_disabled() {
             return Verdict::Stop;
         }
-        let Some(file) = seen.file() else {
-            return self.decide_without_file(&mut seen);
+        let Some(file) = visited.file() else {
+            return self.visit_without_file(&mut visited);
         };
-        match seen.fast_path.poll(seen.knote, seen.body, file) {
-            FastLook::Ready(data) => self.report(&mut seen, Report::of(data), false),
-            FastLook::Nothing => {
-                seen.state.settle(false);
+        match visited.fast_path.poll(visited.knote, visited.inner, file) {
+            FastPoll::Ready(data) => self.report(&mut visited, Report::of(data), false),
+            FastPoll::NotReady => {
+                visited.state.settle(false);
                 Verdict::Remove
             }
-            FastLook::Unknown => Verdict::Stop,
-            FastLook::Ended(data) => {
-                let report = FastPath::end(seen.knote.filter(), data, false);
-                self.report(&mut seen, report, true)
+            FastPoll::Unknown => Verdict::Stop,
+            FastPoll::Ended(data) => {
+                let report = FastPath::eof_report(visited.knote.filter(), data, false);
+                self.report(&mut visited, report, true)
             }
-            FastLook::HungUp(data) => {
-                let report = FastPath::end(seen.knote.filter(), data, true);
-                self.report(&mut seen, report, true)
+            FastPoll::HungUp(data) => {
+                let report = FastPath::eof_report(visited.knote.filter(), data, true);
+                self.report(&mut visited, report, true)
             }
         }
     }
@@ -333,14 +333,14 @@ impl FastScan<'_> {
     /// Decides about a knote that is on no descriptor, or whose number refers to another file by
     /// now.
     #[inline(always)]
-    fn decide_without_file(&mut self, seen: &mut Seen<'_>) -> Verdict {
-        if !seen.fast_path.is_without_file() {
+    fn visit_without_file(&mut self, visited: &mut VisitedKnote<'_>) -> Verdict {
+        if !visited.fast_path.is_without_file() {
             return Verdict::Stop;
         }
-        match FastPath::take_event(seen.body) {
-            Some(report) => self.report(seen, report, false),
+        match FastPath::take_event(visited.inner) {
+            Some(report) => self.report(visited, report, false),
             None => {
-                seen.state.settle(false);
+                visited.state.settle(false);
                 Verdict::Remove
             }
         }
@@ -349,22 +349,22 @@ impl FastScan<'_> {
     /// Reports an event, and decides what becomes of its knote. A pipe may get more data without a
     /// wake-up, unless the event reports its end (`is_end`).
     #[inline(always)]
-    fn report(&mut self, seen: &mut Seen<'_>, report: Report, is_end: bool) -> Verdict {
-        let event = seen.knote.event(seen.body, report);
+    fn report(&mut self, visited: &mut VisitedKnote<'_>, report: Report, is_end: bool) -> Verdict {
+        let event = visited.knote.event(visited.inner, report);
         let flags = event.flags;
         self.free.push(event);
         if flags & (EV_CLEAR | EV_DISPATCH) == 0 {
             return Verdict::Keep;
         }
         if flags & EV_DISPATCH != 0 {
-            seen.state.settle(true);
+            visited.state.settle(true);
             return Verdict::Remove;
         }
-        if !is_end && seen.fast_path.needs_recheck() {
-            seen.state.settle_for_recheck();
+        if !is_end && visited.fast_path.needs_recheck() {
+            visited.state.settle_for_recheck();
             return Verdict::Recheck;
         }
-        seen.state.settle(false);
+        visited.state.settle(false);
         Verdict::Remove
     }
 }

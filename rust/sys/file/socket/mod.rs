@@ -339,7 +339,7 @@ impl<'a> Socket<'a> {
     /// Makes the socket wake its pollers when its free space grows. (TCP wakes only pollers that
     /// were told that there is no space.) Returns the free space after that. `None` if only the
     /// protocol knows.
-    pub(crate) fn want_room(&self) -> Option<i64> {
+    pub(crate) fn request_room_wakeup(&self) -> Option<i64> {
         self.writable()?;
         // SAFETY: The type's invariant guarantees that the socket is valid. It has its `struct
         // socket` until it is released. The bit is set atomically, as in `tcp_poll` and
