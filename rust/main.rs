@@ -33,7 +33,7 @@
 //! 1. `Locks::knotes`, a mutex. A task holds it while it registers, scans or removes. It is a mutex
 //!    because filters run under it and call `->poll` and `->unlocked_ioctl`, which may sleep. A task
 //!    that is being killed stops waiting for it (`sys::lock::killable`); the owner removes what that
-//!    task had to remove when it unlocks the mutex (`Kqueue::settle`). Events are copied out under the
+//!    task had to remove when it unlocks the mutex (`Kqueue::do_leftover_work`). Events are copied out under the
 //!    mutex with page faults disabled (`engine::usercopy`).
 //!    These mutexes nest in it, but not in each other: that of all edges between kqueues
 //!    (`engine::nesting`), that of all users (`engine::limit`), that of a probe's registration

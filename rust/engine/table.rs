@@ -30,7 +30,7 @@ const GROWTH_BITS: u32 = 2;
 const SPARSE_BITS: u32 = 4;
 
 /// A table with no more buckets than that does not shrink.
-const SMALL: usize = 256;
+const SHRINK_MIN: usize = 256;
 
 /// All that a kqueue's mutex guards.
 pub(crate) struct Knotes {
@@ -153,7 +153,11 @@ impl Table {
         buckets.extend_with(size, ManuallyDrop::new(None), GFP_KERNEL_ACCOUNT)?;
         self.charge = Some(charge);
         let mut old = core::mem::replace(&mut self.buckets, buckets);
-        self.set_low(if size > SMALL { size >> SPARSE_BITS } else { 0 });
+        self.set_low(if size > SHRINK_MIN {
+            size >> SPARSE_BITS
+        } else {
+            0
+        });
         self.shift = u64::BITS - bits;
         for slot in old.iter_mut() {
             let mut chain = slot.take();
@@ -189,7 +193,7 @@ impl Table {
     /// Frees the memory of an empty table.
     #[inline]
     pub(crate) fn free_if_empty(&mut self) {
-        if self.len == 0 && self.buckets.len() > SMALL {
+        if self.len == 0 && self.buckets.len() > SHRINK_MIN {
             self.free();
         }
     }

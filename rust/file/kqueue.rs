@@ -11,7 +11,7 @@ use kernel::fs::File;
 /// The number of pending events. The lock of the kqueue is tried, and not waited for.
 #[inline(always)]
 pub(super) fn poll_to_read(file: &File) -> FastPoll {
-    match object_of::<Kqueue>(file).and_then(|kqueue| kqueue.pending_at_once()) {
+    match object_of::<Kqueue>(file).and_then(|kqueue| kqueue.try_pending()) {
         Some(count) => FastPoll::ready_if(count != 0, || count as i64),
         None => FastPoll::Unknown,
     }

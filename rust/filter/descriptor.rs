@@ -258,7 +258,7 @@ fn event_of_pipe(
     };
     // A write to an empty pipe wakes the reader.
     if waits && pipe.is_some_and(|pipe| !pipe.is_empty()) {
-        knote.kqueue().recheck_later(knote);
+        knote.kqueue().schedule_recheck(knote);
     }
     report
 }

@@ -22,7 +22,7 @@
 //! reported can be waited for. Forks and execs are reported by tracepoints. The fork tracepoint
 //! must not wait for the mutex of the kqueue. It makes the knote of the child complete with its
 //! source and passes it to the kqueue. The next owner of the mutex moves the knote into the table
-//! ([`Kqueue::adopt`](crate::engine::kqueue::Kqueue::adopt)).
+//! ([`Kqueue::defer_knote`](crate::engine::kqueue::Kqueue::defer_knote)).
 //!
 //! The permission is checked at each event ([`Observer`](crate::sys::process::observer::Observer)).
 //! After a process has executed a set-user-ID program, its events are no longer reported to
@@ -225,7 +225,7 @@ impl Watcher {
             parent: Some(self.knote.ident() as i64),
             fired: 0,
         };
-        kqueue.adopt(&knote, Erased::of(source, alloc)?)?;
+        kqueue.defer_knote(&knote, Erased::of(source, alloc)?)?;
         knote.activate();
         Ok(())
     }

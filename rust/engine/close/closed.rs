@@ -77,7 +77,7 @@ impl ClosedKnote {
             let this = unsafe { Self::from_head(head) };
             let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
             // A spin lock is held here, so the next task that releases the mutex removes it.
-            kqueue.leave(this);
+            kqueue.leave_closed(this);
         }
     }
 
@@ -136,7 +136,7 @@ impl ClosedList {
     }
 
     /// Takes all knotes that were added, and calls `each` with each.
-    pub(crate) fn take_each(&self, mut each: impl FnMut(ClosedKnote)) {
+    pub(crate) fn drain(&self, mut each: impl FnMut(ClosedKnote)) {
         let mut at = self.0.swap(ptr::null_mut(), atomic::Ordering::Acquire);
         while !at.is_null() {
             // SAFETY: It was in the list, which was taken as a whole.
@@ -149,6 +149,6 @@ impl ClosedList {
 
 impl Drop for ClosedList {
     fn drop(&mut self) {
-        self.take_each(drop);
+        self.drain(drop);
     }
 }

@@ -22,7 +22,7 @@ impl Kqueue {
         };
         let mut knotes = KnotesGuard::new(self, guard);
         // If an adopted knote cannot be taken in, it is not shown.
-        let _ = self.ready_for(&mut knotes);
+        let _ = self.lock_ready(&mut knotes);
         let pending = self.locks.ready.lock().pending();
         seq_print!(
             m,

@@ -7,7 +7,7 @@
 //! the mutex. It leaves its removals to the owner of the mutex, which does them after it has
 //! released the mutex.
 
-use super::{adopt::DeferredKnote, Kqueue, Ready};
+use super::{deferred::DeferredKnote, Kqueue, Ready};
 use crate::{
     engine::{
         close::ClosedKnote,
@@ -65,54 +65,54 @@ impl Kqueue {
         match killable::lock_or_leave(&self.locks.knotes) {
             Ok(guard) => self.remove(&mut KnotesGuard::new(self, guard), closed.knote()),
             Err(_) => {
-                self.leave(closed);
-                self.settle_later();
+                self.leave_closed(closed);
+                self.leave_work();
             }
         }
     }
 
     /// Leaves the removal of a knote whose descriptor was closed to the next task that releases the
     /// mutex. Any context.
-    pub(crate) fn leave(&self, closed: ClosedKnote) {
-        self.deferred.push(closed);
+    pub(crate) fn leave_closed(&self, closed: ClosedKnote) {
+        self.closed_knotes.push(closed);
         // A task that sees the flag finds the knote.
         smp_mb(ordering::Full);
-        self.owed.set(true);
+        self.leftover_work.set(true);
     }
 
     /// Leaves work to the owner of the mutex, which does it when it releases the mutex. If the
     /// mutex has no owner, the work is done here.
-    fn settle_later(&self) {
+    fn leave_work(&self) {
         // A task that clears the flag after this finds the work (`selftests/state`, `leftover`).
         smp_mb(ordering::Full);
-        self.owed.set(true);
+        self.leftover_work.set(true);
         smp_mb(ordering::Full);
-        self.settle();
+        self.do_leftover_work();
     }
 
     /// True if work was left to the owner of the mutex.
     #[inline(always)]
-    pub(crate) fn is_owed(&self) -> bool {
-        self.owed.is_set()
+    pub(crate) fn has_leftover_work(&self) -> bool {
+        self.leftover_work.is_set()
     }
 
     /// Does the work that was left to the owner of the mutex, unless the mutex has another owner
     /// now. (It does not wait for the mutex, since a `->poll` may sleep under it as long as a
     /// program likes.)
     #[cold]
-    pub(crate) fn settle(&self) {
+    pub(crate) fn do_leftover_work(&self) {
         while let Some(mut knotes) = self.locks.knotes.try_lock() {
-            self.owed.set(false);
+            self.leftover_work.set(false);
             smp_mb(ordering::Full);
             let closed = self.locks.ready.lock().closed;
             if closed {
                 self.remove_all(&mut knotes);
             }
-            self.deferred
-                .take_each(|closed| self.remove(&mut knotes, closed.knote()));
+            self.closed_knotes
+                .drain(|closed| self.remove(&mut knotes, closed.knote()));
             drop(knotes);
             smp_mb(ordering::Full);
-            if !self.owed.is_set() {
+            if !self.leftover_work.is_set() {
                 return;
             }
         }
@@ -129,23 +129,23 @@ impl Kqueue {
     /// Turns all callers away, and ends all knotes that are not in the table: the kqueue was
     /// closed.
     fn terminate(&self) {
-        let mut adopted = {
+        let mut deferred_knotes = {
             let mut ready = self.locks.ready.lock();
             ready.closed = true;
             self.closed_or_deferred.set(true);
             ready.sleepers.wake_all();
-            ready.adopted.take()
+            ready.deferred_knotes.take()
         };
-        while let Some(child) = adopted {
+        while let Some(deferred_knote) = deferred_knotes {
             let DeferredKnote {
                 knote,
                 source,
                 next,
-            } = KBox::into_inner(child);
+            } = KBox::into_inner(deferred_knote);
             self.retire(&knote);
             drop(source);
             trace::detach(self, &knote);
-            adopted = next;
+            deferred_knotes = next;
         }
         self.notifier.notify(false);
     }
@@ -163,7 +163,7 @@ impl Kqueue {
         // A task that is being killed does not wait for a `->poll` that sleeps.
         match killable::lock_or_leave(&this.locks.knotes) {
             Ok(guard) => this.remove_all(&mut KnotesGuard::new(&this, guard)),
-            Err(_) => this.settle_later(),
+            Err(_) => this.leave_work(),
         }
     }
 
@@ -188,7 +188,7 @@ impl Ready {
     pub(super) fn retire(&mut self, knote: &Knote) {
         self.cancel_recheck(knote);
         if knote.state(self).delete() {
-            self.unseen = self.unseen.saturating_sub(1);
+            self.unevaluated = self.unevaluated.saturating_sub(1);
             self.retired_during_scan = true;
             self.remove(knote);
         }

@@ -4,8 +4,8 @@
 //!
 //! The locks and what they guard are described in the crate's documentation.
 
-mod adopt;
 mod batch;
+mod deferred;
 mod deliver;
 mod fdinfo;
 mod lifetime;
@@ -33,7 +33,7 @@ use crate::sys::{
     memory::{scratch::Scratch, slab::Memory},
     notify::notifier::Notifier, //
 };
-use adopt::DeferredKnote;
+use deferred::DeferredKnote;
 pub(crate) use scan::EventSink;
 use scan::SinkId;
 
@@ -59,15 +59,15 @@ pub(crate) struct Ready {
     /// head that were pending when the scan began and that it has not evaluated. Requeued knotes
     /// and new ones come behind them. If a pending knote is retired meanwhile, the number decreases
     /// by one wherever the knote was in the list, since it may have been one of them.
-    unseen: usize,
+    unevaluated: usize,
     /// A pending knote was retired since the scan began.
     retired_during_scan: bool,
     /// The sink of the last scan if that scan was stopped short. Until another scan begins, the
-    /// `unseen` knotes are those that the stopped scan did not evaluate or could not report.
-    stopped: Option<SinkId>,
+    /// `unevaluated` knotes are those that the stopped scan did not evaluate or could not report.
+    stopped_sink: Option<SinkId>,
     /// Something became pending for which no SIGIO was sent, since something was pending already.
     /// (SIGIO is sent for it if that happened during a scan that does not evaluate it.)
-    news: bool,
+    unsignalled: bool,
     /// The tasks that wait until something is pending.
     pub(crate) sleepers: Sleepers,
     /// Some task polls the kqueue, or has asked for SIGIO. This is never reset.
@@ -75,8 +75,8 @@ pub(crate) struct Ready {
     /// The last descriptor of the kqueue in its table was closed: there are no more registrations
     /// and no more events.
     closed: bool,
-    /// Knotes that are not in the table yet; see [`Kqueue::adopt`].
-    adopted: Option<KBox<DeferredKnote>>,
+    /// Knotes that are not in the table yet; see [`Kqueue::defer_knote`].
+    deferred_knotes: Option<KBox<DeferredKnote>>,
     /// The kqueue's own file.
     file: Option<WeakFile>,
 }
@@ -121,10 +121,10 @@ pub(crate) struct Kqueue {
     /// The kqueue's own file, for tasks that have a reference to it.
     own_file: FileAddress,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
-    deferred: ClosedList,
+    closed_knotes: ClosedList,
     /// There are deferred knotes, or the kqueue was closed by a task that could not remove the
     /// knotes. The task that releases the mutex looks at it.
-    owed: Flag,
+    leftover_work: Flag,
     /// The task work that continues a close which meets more knotes than it may go through.
     pub(crate) rewalk: Rewalk,
 }
@@ -161,13 +161,13 @@ impl Kqueue {
             queue: Queue::new(),
             rechecks: RecheckList::new(),
             in_flight: 0,
-            unseen: 0,
+            unevaluated: 0,
             retired_during_scan: false,
-            stopped: None,
-            news: false,
+            stopped_sink: None,
+            unsignalled: false,
             has_pollers: false,
             closed: false,
-            adopted: None,
+            deferred_knotes: None,
             file: Some(file),
         };
         Arc::pin_init(
@@ -182,8 +182,8 @@ impl Kqueue {
                 locks <- Locks::new(knotes, ready),
                 notifier <- Notifier::new(),
                 own_file,
-                deferred: ClosedList::new(),
-                owed: Flag::new(),
+                closed_knotes: ClosedList::new(),
+                leftover_work: Flag::new(),
                 rewalk: Rewalk::new(),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -266,7 +266,7 @@ impl Kqueue {
 
     /// [`Kqueue::pending`] without waiting for the spin lock, since the caller may hold the spin
     /// lock of another kqueue. `None` if the lock is not free, or if the kqueue was closed.
-    pub(crate) fn pending_at_once(&self) -> Option<usize> {
+    pub(crate) fn try_pending(&self) -> Option<usize> {
         let ready = self.locks.ready.try_lock()?;
         (!ready.closed).then(|| ready.pending())
     }
@@ -277,7 +277,7 @@ impl Kqueue {
     ///
     /// `EINTR` if the caller is being killed.
     #[inline]
-    pub(crate) fn enter(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
+    pub(crate) fn lock_knotes(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
         let mut knotes = KnotesGuard::new(self, killable::lock(&self.locks.knotes)?);
         knotes.access.scratch = caller.scratch;
         Ok(knotes)
@@ -289,9 +289,9 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
     #[inline(always)]
-    pub(crate) fn prepare(&self, knotes: &mut Knotes) -> Result {
+    pub(crate) fn insert_deferred_knotes(&self, knotes: &mut Knotes) -> Result {
         if self.closed_or_deferred.is_set() {
-            drop(self.ready_for(knotes)?);
+            drop(self.lock_ready(knotes)?);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //!
 //! All of it runs under the mutex. A change that is followed by a scan in the same call may mark
 //! its knote active without running the filter, since the scan runs it: see
-//! [`Kqueue::may_be_unseen`].
+//! [`Kqueue::may_skip_filter`].
 
 use super::{Caller, Kqueue, Ready, ReadyGuard};
 use crate::{
@@ -30,7 +30,7 @@ use kernel::{
 };
 
 impl Kqueue {
-    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. `collects` is how many
+    /// Applies one change (`kqueue_register`), after [`Kqueue::insert_deferred_knotes`]. `collect_room` is how many
     /// events the caller collects right after this; 0 if it does not collect. If it does, the scan
     /// runs the filter, so that it does not run twice.
     ///
@@ -47,7 +47,7 @@ impl Kqueue {
         knotes: &mut Knotes,
         change: &Kevent,
         caller: Caller,
-        collects: usize,
+        collect_room: usize,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
         let Knotes { table, access } = &mut *knotes;
@@ -58,7 +58,7 @@ impl Kqueue {
             if !Self::is_current(&mut ready, &locked, caller.table) {
                 drop(ready);
                 let knote: ARef<Knote> = knote.into();
-                if this.change_other(knotes, &knote, change)? {
+                if this.change_stale(knotes, &knote, change)? {
                     return Ok(());
                 }
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
@@ -68,16 +68,16 @@ impl Kqueue {
                 table.free_if_empty();
                 return Ok(());
             } else if filter.touches_knote_only() {
-                if !this.modify_at_once(ready, &mut locked, change, collects) {
-                    this.apply_seen(access, knote, change, true);
+                if !this.modify_fast(ready, &mut locked, change, collect_room) {
+                    this.apply_with_filter(access, knote, change, true);
                 }
                 return Ok(());
             } else {
                 drop(ready);
-                return this.modify(access, knote, change, collects);
+                return this.modify(access, knote, change, collect_room);
             }
         }
-        Self::register_new(this, knotes, change, filter, caller.table, collects)
+        Self::register_new(this, knotes, change, filter, caller.table, collect_room)
     }
 
     /// [`Kqueue::register`] for a knote that does not exist yet.
@@ -88,10 +88,10 @@ impl Kqueue {
         change: &Kevent,
         filter: Filter,
         table: CurrentTable,
-        collects: usize,
+        collect_room: usize,
     ) -> Result {
         let file = if filter.is_descriptor() {
-            Some(Self::file_of(change, filter)?)
+            Some(Self::descriptor_file(change, filter)?)
         } else {
             None
         };
@@ -99,14 +99,20 @@ impl Kqueue {
             return Err(ENOENT);
         }
         let (knote, may_be_ready) = Self::add(this, knotes, change, filter, file, table)?;
-        this.update(&mut knotes.access, &knote, change, may_be_ready, collects);
+        this.update(
+            &mut knotes.access,
+            &knote,
+            change,
+            may_be_ready,
+            collect_room,
+        );
         knotes.table.insert(knote);
         Ok(())
     }
 
     /// The file of the descriptor that a change is for.
     #[inline(always)]
-    fn file_of(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
+    fn descriptor_file(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
         fdtable::get(change.ident).or_else(|error| {
             if filter.accepts_o_path() {
                 fdtable::get_path(change.ident)
@@ -119,7 +125,7 @@ impl Kqueue {
     /// Handles a change for a knote that was retired, or whose ident names something else by now.
     /// True if nothing remains to be done.
     #[cold]
-    fn change_other(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
+    fn change_stale(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
         let filter = knote.filter();
         if !knote.is_retired() && filter.outlives_ident() {
             if change.has(EV_ADD) {
@@ -135,7 +141,7 @@ impl Kqueue {
         }
         if filter.is_descriptor() {
             // If the descriptor is not open, nothing changes.
-            drop(Self::file_of(change, filter)?);
+            drop(Self::descriptor_file(change, filter)?);
         }
         self.remove(knotes, knote);
         Ok(false)
@@ -148,7 +154,7 @@ impl Kqueue {
         access: &mut KnoteAccess,
         knote: &Knote,
         change: &Kevent,
-        collects: usize,
+        collect_room: usize,
     ) -> Result {
         let mut locked = knote.locked(access);
         let fflags = locked.inner.fflags;
@@ -157,33 +163,33 @@ impl Kqueue {
         if knote.filter().discards_pending(change) {
             self.reset(knote);
         }
-        self.update(access, knote, change, true, collects);
+        self.update(access, knote, change, true, collect_room);
         Ok(())
     }
 
     /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), in
     /// one critical section of the spin lock, which it releases. False if the caller has to run the
-    /// filter and to change the state ([`Kqueue::apply_seen`]), since whether the knote is ready
+    /// filter and to change the state ([`Kqueue::apply_with_filter`]), since whether the knote is ready
     /// cannot be found out under the spin lock.
     #[inline(always)]
-    fn modify_at_once(
+    fn modify_fast(
         &self,
         mut ready: ReadyGuard<'_>,
         locked: &mut LockedKnote<'_>,
         change: &Kevent,
-        collects: usize,
+        collect_room: usize,
     ) -> bool {
         let knote = locked.knote();
         let fflags = locked.inner.fflags;
         knote.filter().touch_knote(locked.inner, change);
         let (fast_path, file) = (locked.update_fast_path(fflags), locked.file);
-        if self.may_be_unseen(&mut ready, knote, change, collects) {
-            self.activate_unseen(ready, knote, change);
+        if self.may_skip_filter(&mut ready, knote, change, collect_room) {
+            self.activate_without_filter(ready, knote, change);
             return true;
         }
         match fast_path.is_ready(knote.filter(), locked.inner, file) {
             Some(active) if !change.has(EV_DISABLE) => {
-                self.apply(ready, knote, active, change);
+                self.apply_state_change(ready, knote, active, change);
                 true
             }
             _ => false,
@@ -198,26 +204,34 @@ impl Kqueue {
         knote: &Knote,
         change: &Kevent,
         may_be_ready: bool,
-        collects: usize,
+        collect_room: usize,
     ) {
-        if may_be_ready && collects > 0 && self.apply_unseen(knote, change, collects) {
+        if may_be_ready
+            && collect_room > 0
+            && self.try_activate_without_filter(knote, change, collect_room)
+        {
             return;
         }
         if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply_seen(access, knote, change, may_be_ready);
+            self.apply_with_filter(access, knote, change, may_be_ready);
         }
     }
 
-    /// Marks a knote active without running its filter, if [that is allowed](Self::may_be_unseen).
+    /// Marks a knote active without running its filter, if [that is allowed](Self::may_skip_filter).
     /// False if it is not.
     #[inline(always)]
-    fn apply_unseen(&self, knote: &Knote, change: &Kevent, collects: usize) -> bool {
+    fn try_activate_without_filter(
+        &self,
+        knote: &Knote,
+        change: &Kevent,
+        collect_room: usize,
+    ) -> bool {
         let mut ready = self.locks.ready.lock();
-        let unseen = self.may_be_unseen(&mut ready, knote, change, collects);
-        if unseen {
-            self.activate_unseen(ready, knote, change);
+        let skipped = self.may_skip_filter(&mut ready, knote, change, collect_room);
+        if skipped {
+            self.activate_without_filter(ready, knote, change);
         }
-        unseen
+        skipped
     }
 
     /// True if a change may mark a knote active without running its filter. That is so if the
@@ -225,26 +239,26 @@ impl Kqueue {
     /// ready. (Each knote before it takes the room of one event at most, so the scan reaches it. A
     /// scan that is stopped short [verifies](Kqueue::verify) the knote.)
     #[inline(always)]
-    fn may_be_unseen(
+    fn may_skip_filter(
         &self,
         ready: &mut Ready,
         knote: &Knote,
         change: &Kevent,
-        collects: usize,
+        collect_room: usize,
     ) -> bool {
         // A scan does not evaluate a knote that stays disabled, so it would be taken for ready.
         let stays_disabled =
             change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
-        ready.queue.len() < collects
+        ready.queue.len() < collect_room
             && !stays_disabled
             && !ready.has_pollers
             && ready.sleepers.is_empty()
     }
 
     #[inline(always)]
-    fn activate_unseen(&self, mut ready: ReadyGuard<'_>, knote: &Knote, change: &Kevent) {
+    fn activate_without_filter(&self, mut ready: ReadyGuard<'_>, knote: &Knote, change: &Kevent) {
         if Self::apply_to_state(knote.state(&mut ready), true, change) {
-            self.queue(&mut ready, knote);
+            self.enqueue(&mut ready, knote);
             drop(ready);
             trace::activate(self, knote);
         }
@@ -253,7 +267,7 @@ impl Kqueue {
     /// Runs the filter if the knote may be ready, and changes the state as the result and the
     /// change say.
     #[inline(never)]
-    fn apply_seen(
+    fn apply_with_filter(
         &self,
         access: &mut KnoteAccess,
         knote: &Knote,
@@ -262,11 +276,11 @@ impl Kqueue {
     ) {
         if may_be_ready && change.has(EV_DISABLE) {
             // It may be pending only because it was not evaluated.
-            self.take_off(knote);
+            self.dequeue(knote);
         }
         let active = may_be_ready && knote.is_ready(access);
         if active || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply(self.locks.ready.lock(), knote, active, change);
+            self.apply_state_change(self.locks.ready.lock(), knote, active, change);
         }
     }
 
@@ -278,13 +292,13 @@ impl Kqueue {
         ready.remove(knote);
         let state = knote.state(&mut ready);
         let disabled = state.is_disabled();
-        state.settle(disabled);
+        state.take_evaluated(disabled);
     }
 
     /// Takes a knote off the list, as a scan does before it runs the filter.
-    fn take_off(&self, knote: &Knote) {
+    fn dequeue(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
-        if ready.take_off(knote) {
+        if ready.dequeue(knote) {
             // A disabled knote stays active.
             let _ = knote.state(&mut ready).take();
         }
@@ -299,13 +313,13 @@ impl Kqueue {
         let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) else {
             return;
         };
-        if !knote.state(&mut self.locks.ready.lock()).doubt() {
+        if !knote.state(&mut self.locks.ready.lock()).begin_verify() {
             return;
         }
         let is_ready = knote.is_ready(access);
         let mut ready = self.locks.ready.lock();
-        if knote.state(&mut ready).resolve(is_ready) {
-            ready.take_off(knote);
+        if knote.state(&mut ready).end_verify(is_ready) {
+            ready.dequeue(knote);
             if knote.filter().needs_recheck(knote.inner(access)) {
                 ready.schedule_recheck(knote);
                 self.arm_recheck(&mut ready);
@@ -316,15 +330,21 @@ impl Kqueue {
     /// True if the knote must now be put into the list.
     #[inline(always)]
     fn apply_to_state(state: &mut State, active: bool, change: &Kevent) -> bool {
-        state.change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
+        state.apply_change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
     }
 
     /// Marks a knote active if it is ready, then disables or enables it as the change says.
-    fn apply(&self, mut ready: ReadyGuard<'_>, knote: &Knote, active: bool, change: &Kevent) {
+    fn apply_state_change(
+        &self,
+        mut ready: ReadyGuard<'_>,
+        knote: &Knote,
+        active: bool,
+        change: &Kevent,
+    ) {
         if Self::apply_to_state(knote.state(&mut ready), active, change) {
             ready.push_back(knote);
-            self.announce(ready, knote, WakeFlags::default());
-        } else if knote.state(&mut ready).is_disabled() && ready.take_off(knote) {
+            self.wake_waiters(ready, knote, WakeFlags::default());
+        } else if knote.state(&mut ready).is_disabled() && ready.dequeue(knote) {
             // Its source has fired after it was taken off. A disabled knote is not pending.
             let _ = knote.state(&mut ready).take();
         }
@@ -403,10 +423,10 @@ impl LockedKnote<'_> {
 impl Ready {
     /// Takes a knote off the list while no scan has the mutex; a scan that was stopped may continue
     /// after that. True if the knote was in the list.
-    fn take_off(&mut self, knote: &Knote) -> bool {
+    fn dequeue(&mut self, knote: &Knote) -> bool {
         let held = self.remove(knote);
         if held {
-            self.unseen = self.unseen.saturating_sub(1);
+            self.unevaluated = self.unevaluated.saturating_sub(1);
             self.retired_during_scan = true;
         }
         held
