@@ -4,7 +4,7 @@
 
 pub(crate) use super::knote_memory::Knote;
 use super::{
-    close::Bindings,
+    close::BindingCount,
     locks::{Key, Keyed},
     ops::{FileKind, Report},
     sleepers::WakeFlags, //
@@ -46,7 +46,7 @@ pub(crate) struct KnoteInner {
 pub(crate) struct KnoteAccess {
     key: Key<KnoteAccess>,
     /// The knotes that are bound to descriptors.
-    pub(crate) bindings: Bindings,
+    pub(crate) binding_count: BindingCount,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
     /// The task that last began to watch a process.
@@ -61,10 +61,10 @@ impl Keyed for KnoteAccess {
 }
 
 impl KnoteAccess {
-    pub(crate) fn new(key: Key<KnoteAccess>, bindings: Bindings) -> Self {
+    pub(crate) fn new(key: Key<KnoteAccess>, binding_count: BindingCount) -> Self {
         KnoteAccess {
             key,
-            bindings,
+            binding_count,
             scratch: Scratch::NONE,
             watcher: None,
         }

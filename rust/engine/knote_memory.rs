@@ -14,7 +14,7 @@
 //! `kernel` crate's `LockedBy` has one more pointer for each.)
 
 use super::{
-    close::Bound,
+    close::Binding,
     knote::{KnoteAccess, KnoteInner},
     kqueue::{Kqueue, Ready},
     locks::{Key, Keyed},
@@ -67,7 +67,7 @@ pub(crate) struct Knote {
     /// Guarded by the spin lock.
     pub(in crate::engine) links: UnsafeCell<Links>,
     pub(crate) entry: Entry,
-    pub(in crate::engine) bound: Bound,
+    pub(in crate::engine) binding: Binding,
     /// Guarded by the mutex, as the rest. (It is `None` when the knote is dropped, so it is not
     /// dropped.)
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
@@ -218,7 +218,7 @@ impl Knote {
             ident,
             links: UnsafeCell::new(Links::NONE),
             entry: Entry::new(Self::woken),
-            bound: Bound::none(),
+            binding: Binding::none(),
             next: UnsafeCell::new(ManuallyDrop::new(None)),
             inner: UnsafeCell::new(inner()),
         };
@@ -322,7 +322,7 @@ impl Knote {
             // SAFETY: As just said.
             inner: unsafe { &mut *self.inner.get() },
             // SAFETY: The mutex is held, and nobody can unbind while `access` is borrowed.
-            file: unsafe { self.bound.file() },
+            file: unsafe { self.binding.file() },
             // SAFETY: As for `inner`.
             fast_path: unsafe { &mut *self.fast_path.get() },
         }
@@ -333,7 +333,7 @@ impl Knote {
     pub(crate) fn file<'a>(&'a self, access: &'a KnoteAccess) -> Option<&'a File> {
         self.check(access);
         // SAFETY: As in `locked`.
-        unsafe { self.bound.file() }
+        unsafe { self.binding.file() }
     }
 
     /// Its state.
@@ -362,7 +362,7 @@ impl Knote {
                 state: &mut *self.state.get(),
                 inner: &mut *self.inner.get(),
                 fast_path: *self.fast_path.get(),
-                bound: self.bound.file(),
+                bound_file: self.binding.file(),
                 names,
             }
         }
@@ -385,7 +385,7 @@ impl Knote {
         }
         // SAFETY: It was bound by whoever scheduled the recheck under this lock, and is not retired, which
         // comes before it is unbound and needs this lock: it is bound for as long as `ready` is borrowed.
-        unsafe { self.bound.file() }
+        unsafe { self.binding.file() }
     }
 
     /// True if it was retired. It is read without the lock, so the knote may be retired after a
@@ -430,7 +430,7 @@ impl Knote {
         // Then the source is dropped, which may use the file as well.
         drop(locked.inner.source.take());
         // SAFETY: The mutex is held, and there is no reference to the file.
-        unsafe { self.bound.unbind(self, &mut access.bindings) };
+        unsafe { self.binding.unbind(self, &mut access.binding_count) };
     }
 
     /// The function of the wait-queue entry.
@@ -533,10 +533,10 @@ impl Drop for Knote {
         let timer = self.timer();
         // SAFETY: The timer is there still, and nobody else has a reference to the knote.
         let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
-        if !self.is_retired() || self.bound.is_bound() || is_armed {
+        if !self.is_retired() || self.binding.is_bound() || is_armed {
             self.end();
         }
-        self.kqueue.leave_place(self.filter);
+        self.kqueue.uncharge_knote(self.filter);
     }
 }
 
@@ -550,11 +550,14 @@ impl Knote {
         if !self.is_retired() {
             self.kqueue.retire(self);
         }
-        if self.bound.is_bound() {
+        if self.binding.is_bound() {
             self.entry.detach();
             drop(self.inner.get_mut().source.take());
             // SAFETY: Nobody else has a reference to the knote.
-            unsafe { self.bound.give_up(self, &self.kqueue.shared().closes) };
+            unsafe {
+                self.binding
+                    .release_file(self, &self.kqueue.shared().bound_knotes)
+            };
         }
         if let Some(timer) = self.timer() {
             // SAFETY: It is there still, and nobody else has a reference to the knote.

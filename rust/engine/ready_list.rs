@@ -301,7 +301,7 @@ pub(crate) struct VisitedKnote<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) inner: &'a mut KnoteInner,
     pub(crate) fast_path: FastPath,
-    pub(in crate::engine) bound: Option<&'a File>,
+    pub(in crate::engine) bound_file: Option<&'a File>,
     pub(in crate::engine) names: &'a Names<'a>,
 }
 
@@ -309,7 +309,7 @@ impl<'a> VisitedKnote<'a> {
     /// The file of its descriptor, unless the number refers to another file or to none.
     #[inline(always)]
     pub(crate) fn file(&self) -> Option<&'a File> {
-        self.bound
+        self.bound_file
             .filter(|file| self.names.maps(self.knote.ident(), file))
     }
 }

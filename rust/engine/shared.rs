@@ -3,7 +3,7 @@
 //! What all kqueues share.
 
 use super::{
-    close::CloseHook,
+    close::BoundKnotes,
     knote_memory::Slabs,
     limit::Users,
     nesting::Nesting,
@@ -13,7 +13,7 @@ use kernel::{fmt, prelude::*, sync::Arc};
 
 /// What all kqueues share.
 pub(crate) struct Shared {
-    pub(crate) closes: Arc<CloseHook>,
+    pub(crate) bound_knotes: Arc<BoundKnotes>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
     /// Where knotes are made.
@@ -28,7 +28,7 @@ impl Shared {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let shared = Shared {
-            closes: CloseHook::new()?,
+            bound_knotes: BoundKnotes::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,
             knotes: Slabs::new()?,
@@ -39,13 +39,13 @@ impl Shared {
 
     /// One line for each probe: whether it is registered, and how many watch.
     pub(crate) fn show_hooks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.closes.show(f)?;
+        self.bound_knotes.show(f)?;
         self.hooks.show(f)
     }
 
     /// Takes all probes away, and waits for those that run. No kqueue is open any more.
     pub(crate) fn stop(&self) {
-        self.closes.stop();
+        self.bound_knotes.stop();
         self.hooks.stop();
     }
 }

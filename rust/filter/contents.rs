@@ -7,7 +7,7 @@ use super::ENTRIES;
 use crate::{
     engine::{
         knote::Knote,
-        objects::{ObjectKind, ObjectPlace},
+        objects::{ObjectCharge, ObjectKind},
     },
     sys::{
         file::contents,
@@ -95,7 +95,7 @@ pub(super) struct Contents {
     _mark: Mark<ContentWatcher>,
     _watch: Watch<SeekProbe<ContentWatcher>>,
     watcher: Arc<ContentWatcher>,
-    _places: [ObjectPlace; 2],
+    _charges: [ObjectCharge; 2],
 }
 
 impl Contents {
@@ -113,9 +113,9 @@ impl Contents {
         let user = kqueue.user();
         let inode = (fsnotify::address(file), 0);
         let open = (file.as_ptr().addr(), 0);
-        let places = [
-            user.watch_object(ObjectKind::Inode, inode)?,
-            user.watch_object(ObjectKind::OpenFile, open)?,
+        let charges = [
+            user.charge_watch(ObjectKind::Inode, inode)?,
+            user.charge_watch(ObjectKind::OpenFile, open)?,
         ];
         let seen = Seen {
             something: false,
@@ -134,7 +134,7 @@ impl Contents {
             _mark: Mark::new(marks, file, fs::MODIFY | ENTRIES, &watcher)?,
             _watch: kqueue.shared().hooks.seeks.watch(file, &watcher)?,
             watcher,
-            _places: places,
+            _charges: charges,
         })
     }
 }

@@ -31,7 +31,7 @@ use crate::{
         knote::{Knote, KnoteAccess, KnoteInner},
         knote_memory::LockedKnote,
         kqueue::Kqueue,
-        limit::{self, Charge, TimerPlace, User},
+        limit::{self, Charge, TimerCharge, User},
         nesting::Edge,
         ops::{AttachArgs, Attached, FastPoll, Report},
         pollwait::{self, Extra},
@@ -66,7 +66,7 @@ pub(super) struct DescriptorSource {
     edge: Option<Edge>,
     /// The timer for a low-water mark of a file that does not wake its pollers for each increase of
     /// the room.
-    retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerPlace)>,
+    retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerCharge)>,
     charge: Option<Charge>,
 }
 
@@ -225,9 +225,9 @@ fn retry_of<'a>(knote: &Knote, inner: &'a mut KnoteInner) -> Option<Pin<&'a Dela
         .as_mut::<DescriptorSource>()?
         .get_mut();
     if rare.retry.is_none() {
-        let place = TimerPlace::new(kqueue.user()).ok()?;
+        let charge = TimerCharge::new(kqueue.user()).ok()?;
         let retry = KBox::pin_init(DelayedCall::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
-        rare.retry = Some((retry, place));
+        rare.retry = Some((retry, charge));
     }
     rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }

@@ -24,7 +24,7 @@ use crate::{
     engine::{
         knote::{Knote, KnoteAccess},
         knote_memory::LockedKnote,
-        objects::{ObjectKind, ObjectPlace, Objects},
+        objects::{ObjectCharge, ObjectKind, Objects},
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
@@ -309,7 +309,7 @@ fn wanted(fflags: u32) -> u32 {
 /// A watched mount namespace.
 pub(crate) struct Mounts {
     watch: MountWatch,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
     /// The notes that were collected and not reported.
     fired: u32,
 }
@@ -327,10 +327,10 @@ impl FilterOps for Mounts {
         let address = fsnotify::address_of_mounts()?;
         let kqueue = args.knote.kqueue();
         let user = kqueue.user();
-        let place = user.watch_object(ObjectKind::Mounts, (address, 0))?;
+        let charge = user.charge_watch(ObjectKind::Mounts, (address, 0))?;
         let mounts = Mounts {
             watch: MountWatch::new(args.knote, wanted(args.change.fflags), None)?,
-            _place: place,
+            _charge: charge,
             fired: 0,
         };
         Attached::with(mounts, EV_CLEAR)

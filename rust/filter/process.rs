@@ -41,7 +41,7 @@ use crate::{
         knote::{Knote, KnoteAccess, KnoteInner},
         knote_memory::LockedKnote,
         kqueue::Kqueue,
-        objects::{ObjectKind, ObjectPlace},
+        objects::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
     generated::kqueue_event,
@@ -211,7 +211,7 @@ impl Watcher {
         let exit = Exit::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
         let deeds = Deeds {
-            _place: place(&kqueue, child, Memory::Atomic)?,
+            _charge: charge_watches(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
                 .then(|| shared.hooks.forks.watch_too(child.id(), exit.watch()))
                 .transpose()?,
@@ -276,11 +276,11 @@ impl Execs for ProcessWatcher {
 /// Reserves a place for one more watch of what a process does. The exit needs none. It is reported
 /// by the wait queue that all pollers of a pidfd use, and each process of a server may wait for the
 /// exit of the first one.
-fn place(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectPlace> {
+fn charge_watches(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectCharge> {
     let object = (process.id(), 0);
     kqueue
         .user()
-        .watch_object_with(ObjectKind::Process, object, memory.flags())
+        .charge_watch_with(ObjectKind::Process, object, memory.flags())
 }
 
 fn wants_forks(fflags: u32) -> bool {
@@ -296,7 +296,7 @@ fn wants_execs(fflags: u32) -> bool {
 struct Deeds {
     fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
     exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
 }
 
 /// A watched process.
@@ -401,7 +401,7 @@ impl Process {
                 Deeds {
                     fork: None,
                     exec: None,
-                    _place: place(&kqueue, watcher.process(), Memory::Wait)?,
+                    _charge: charge_watches(&kqueue, watcher.process(), Memory::Wait)?,
                 },
                 GFP_KERNEL_ACCOUNT,
             )?),

@@ -20,7 +20,7 @@ use crate::{
     engine::{
         knote::{Knote, KnoteAccess},
         knote_memory::LockedKnote,
-        objects::{ObjectKind, ObjectPlace},
+        objects::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
@@ -65,7 +65,7 @@ impl Signals for SignalWatcher {
 /// The source of a knote: the watch, and the signals that were not reported.
 pub(crate) struct Signal {
     _watch: Watch<Tracepoint<pid::Signal<SignalWatcher>>>,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
     watcher: Arc<SignalWatcher>,
     /// The number of signals that were collected from the watcher and not reported.
     count: i64,
@@ -93,9 +93,9 @@ impl Signal {
         let process = watcher.observer.process();
         let object = (process.id(), number as u32);
         let kqueue = args.knote.kqueue();
-        let place = kqueue.user().watch_object(ObjectKind::Process, object)?;
+        let charge = kqueue.user().charge_watch(ObjectKind::Process, object)?;
         Ok(Signal {
-            _place: place,
+            _charge: charge,
             _watch: kqueue
                 .shared()
                 .hooks

@@ -51,11 +51,11 @@
 use super::{check_notes, mounts::MountWatch, ENTRIES};
 use crate::{
     engine::{
-        close::{self, PathCloses},
+        close::{self, PathCloseWatch},
         knote::{Knote, KnoteAccess},
         knote_memory::LockedKnote,
         kqueue::Kqueue,
-        objects::{ObjectKind, ObjectPlace, Objects},
+        objects::{ObjectCharge, ObjectKind, Objects},
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
@@ -376,9 +376,9 @@ pub(crate) struct Vnode {
     /// The unmount has been reported.
     unmounted: bool,
     watcher: Arc<FileWatcher>,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
     /// The registration of the close probe for descriptors that were opened with `O_PATH`.
-    _closes: Option<PathCloses>,
+    _closes: Option<PathCloseWatch>,
     /// The notes that occurred and were not reset.
     fired: u32,
 }
@@ -402,14 +402,14 @@ impl Vnode {
         if !may_ask(&file, wanted) {
             return Err(EACCES);
         }
-        let closes = fdtable::is_path(&file)
-            .then(|| PathCloses::new(&args.knote.kqueue().shared().closes))
+        let path_closes = fdtable::is_path(&file)
+            .then(|| PathCloseWatch::new(&args.knote.kqueue().shared().bound_knotes))
             .transpose()?;
         close::bind(args.knote, file, args.table, access)?;
         let file = args.knote.file(access).ok_or(EBADF)?;
         let kqueue = args.knote.kqueue();
         let user = kqueue.user();
-        let place = user.watch_object(ObjectKind::Inode, (fsnotify::address(file), 0))?;
+        let charge = user.charge_watch(ObjectKind::Inode, (fsnotify::address(file), 0))?;
         let heard = Heard {
             wanted,
             fired: 0,
@@ -432,8 +432,8 @@ impl Vnode {
             unmounts: Self::watch_unmounts(file, wanted, &watcher)?,
             unmounted: false,
             watcher,
-            _place: place,
-            _closes: closes,
+            _charge: charge,
+            _closes: path_closes,
             fired: 0,
         };
         // The directory may have been removed before the watch of its parent existed.

@@ -2,7 +2,7 @@
 
 //! Knotes whose descriptors were closed, until they are removed from their kqueues.
 
-use super::bound::Bound;
+use super::binding::Binding;
 use crate::{
     engine::{knote_memory::Knote, kqueue::Kqueue},
     sys::process::taskwork,
@@ -33,7 +33,7 @@ unsafe impl Send for ClosedKnote {}
 
 impl ClosedKnote {
     /// The offset of the node in a knote.
-    const NODE: usize = offset_of!(Knote, bound) + offset_of!(Bound, node);
+    const NODE: usize = offset_of!(Knote, binding) + offset_of!(Binding, node);
 
     /// # Safety
     ///

@@ -14,7 +14,7 @@ mod scan;
 mod wakeup;
 
 use super::{
-    close::{Bindings, ClosedList, Owner, Rewalk},
+    close::{BindingCount, ClosedList, OwnerTable, WalkWork},
     guard::KnotesGuard,
     knote::{Knote, KnoteAccess, KnoteInner},
     limit::User,
@@ -102,7 +102,7 @@ pub(crate) struct Kqueue {
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
     /// The descriptor table that the kqueue belongs to. Tasks with another table cannot use it.
-    owner: Owner,
+    owner: OwnerTable,
     shared: Arc<Shared>,
     /// The user who opened the kqueue; its knotes count for that user.
     user: Arc<User>,
@@ -126,7 +126,7 @@ pub(crate) struct Kqueue {
     /// knotes. The task that releases the mutex looks at it.
     leftover_work: Flag,
     /// The task work that continues a close which meets more knotes than it may go through.
-    pub(crate) rewalk: Rewalk,
+    pub(crate) walk_work: WalkWork,
 }
 
 /// The task that has called kevent().
@@ -148,11 +148,11 @@ impl Kqueue {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
-        let user = shared.users.enter()?;
-        let owner = shared.closes.enter(TableId::current());
+        let user = shared.users.current()?;
+        let owner = shared.bound_knotes.new_owner(TableId::current());
         let knotes = |table, access| Knotes {
             table: Table::new(table),
-            access: KnoteAccess::new(access, Bindings::new(&shared.closes)),
+            access: KnoteAccess::new(access, BindingCount::new(&shared.bound_knotes)),
         };
         let own_file = file.address();
         let ready = |key| Ready {
@@ -184,7 +184,7 @@ impl Kqueue {
                 own_file,
                 closed_knotes: ClosedList::new(),
                 leftover_work: Flag::new(),
-                rewalk: Rewalk::new(),
+                walk_work: WalkWork::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -237,8 +237,8 @@ impl Kqueue {
     }
 
     /// Gives back the place of one of the user's knotes.
-    pub(crate) fn leave_place(&self, filter: Filter) {
-        self.user.leave_place(filter);
+    pub(crate) fn uncharge_knote(&self, filter: Filter) {
+        self.user.uncharge_knote(filter);
     }
 
     /// A knote that is not in the table yet, and has no source.
@@ -254,9 +254,9 @@ impl Kqueue {
         inner: impl FnOnce() -> KnoteInner,
         memory: Memory,
     ) -> Result<ARef<Knote>> {
-        this.user.take_place(filter)?;
+        this.user.charge_knote(filter)?;
         Knote::alloc(&this.shared.knotes, this, ident, filter, inner, memory)
-            .inspect_err(|_| this.user.leave_place(filter))
+            .inspect_err(|_| this.user.uncharge_knote(filter))
     }
 
     /// The number of pending knotes.
