@@ -213,7 +213,7 @@ impl Knote {
             refs: one_reference(),
             state: UnsafeCell::new(State::default()),
             filter,
-            fast_path: UnsafeCell::new(FastPath::No),
+            fast_path: UnsafeCell::new(FastPath::Unsupported),
             kqueue: kqueue.into(),
             ident,
             links: UnsafeCell::new(Links::NONE),

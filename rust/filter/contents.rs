@@ -28,11 +28,11 @@ use kernel::{
 pub(crate) static MARKS: MarkCount = MarkCount::new();
 
 /// The recorded state of a file.
-struct Seen {
+struct Record {
     /// The offset was not at the end.
-    something: bool,
+    has_contents: bool,
     /// The knote was activated after the last evaluation.
-    told: bool,
+    activated: bool,
 }
 
 /// Waits until a file has contents between its offset and its end.
@@ -41,27 +41,27 @@ pub(crate) struct ContentWatcher {
     knote: ARef<Knote>,
     file: ARef<File>,
     #[pin]
-    seen: SpinLockIrq<Seen>,
+    record: SpinLockIrq<Record>,
 }
 
 impl ContentWatcher {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with this
     /// state.
     fn record_state(&self) {
-        let mut seen = self.seen.lock();
-        seen.told = false;
-        seen.something = contents::distance(&self.file) != 0;
+        let mut record = self.record.lock();
+        record.activated = false;
+        record.has_contents = contents::distance(&self.file) != 0;
     }
 
     /// Activates the knote after a change, unless it was activated since the last evaluation. If
     /// `any` is false, it is activated only if the offset was at the end before and is not now.
-    fn hear(&self, any: bool) {
+    fn handle_change(&self, any: bool) {
         let news = {
-            let mut seen = self.seen.lock();
-            let before = seen.something;
-            seen.something = contents::distance(&self.file) != 0;
-            let news = (any || (seen.something && !before)) && !seen.told;
-            seen.told |= news;
+            let mut record = self.record.lock();
+            let before = record.has_contents;
+            record.has_contents = contents::distance(&self.file) != 0;
+            let news = (any || (record.has_contents && !before)) && !record.activated;
+            record.activated |= news;
             news
         };
         if news {
@@ -79,14 +79,14 @@ impl Notify for ContentWatcher {
 
     /// A write or a truncation activates the knote, whatever the recorded state is.
     fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeLook) {
-        this.hear(true);
+        this.handle_change(true);
     }
 }
 
 impl Seek for ContentWatcher {
     /// Moving the offset activates the knote only if the offset was at the end and moved back.
     fn moved(this: ArcBorrow<'_, Self>) {
-        this.hear(false);
+        this.handle_change(false);
     }
 }
 
@@ -117,15 +117,15 @@ impl Contents {
             user.charge_watch(ObjectKind::Inode, inode)?,
             user.charge_watch(ObjectKind::OpenFile, open)?,
         ];
-        let seen = Seen {
-            something: false,
-            told: false,
+        let record = Record {
+            has_contents: false,
+            activated: false,
         };
         let watcher = Arc::pin_init(
             pin_init!(ContentWatcher {
                 knote: knote.into(),
                 file: file.into(),
-                seen <- new_spinlock_irq!(seen, "kqueue_contents"),
+                record <- new_spinlock_irq!(record, "kqueue_contents"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;

@@ -112,11 +112,11 @@ pub(super) fn attach(
     let source = match extra {
         None => None,
         Some(extra) => {
-            let rare = DescriptorSource {
+            let source = DescriptorSource {
                 extra: Some(extra),
                 ..DescriptorSource::default()
             };
-            Some(keep(rare, knote.kqueue().user())?)
+            Some(into_source(source, knote.kqueue().user())?)
         }
     };
     Ok(Attached {
@@ -137,10 +137,10 @@ fn attach_other(
     direction: Direction,
     access: &mut KnoteAccess,
 ) -> Result<Attached> {
-    let mut rare = DescriptorSource::default();
+    let mut source = DescriptorSource::default();
     match kind {
         FileKind::Contents => match direction {
-            Direction::Read => rare.contents = Some(Contents::new(&file, knote)?),
+            Direction::Read => source.contents = Some(Contents::new(&file, knote)?),
             Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
@@ -156,13 +156,13 @@ fn attach_other(
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
         let file = knote.file(access).ok_or(EINVAL)?;
-        rare.edge = connect(file, direction, knote)?;
-        rare.extra = pollwait::listen(knote, access)?.1;
+        source.edge = connect_edge(file, direction, knote)?;
+        source.extra = pollwait::listen(knote, access)?.1;
     }
     Ok(Attached {
-        source: rare
+        source: source
             .is_needed()
-            .then(|| keep(rare, knote.kqueue().user()))
+            .then(|| into_source(source, knote.kqueue().user()))
             .transpose()?,
         flags: 0,
         may_be_ready: true,
@@ -170,15 +170,15 @@ fn attach_other(
 }
 
 #[cold]
-fn keep(mut rare: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
+fn into_source(mut source: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
     /// In bytes, including what it refers to.
     const COST: usize = 2 * limit::UNIT;
-    rare.charge = Some(Charge::new(user, COST)?);
-    Erased::of(rare, GFP_KERNEL_ACCOUNT)
+    source.charge = Some(Charge::new(user, COST)?);
+    Erased::of(source, GFP_KERNEL_ACCOUNT)
 }
 
 #[cold]
-fn connect(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Edge>> {
+fn connect_edge(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Edge>> {
     let Some(kqueue) = object_of::<Kqueue>(file) else {
         return Ok(None);
     };
@@ -202,46 +202,49 @@ fn await_room(
     mark: i64,
 ) -> Option<i64> {
     /// Nanoseconds.
-    const A_WHILE: i64 = 10_000_000;
+    const RETRY_NANOS: i64 = 10_000_000;
     if let Some(room) = inner.kind.request_room_wakeup(file) {
         return (room >= mark).then_some(room);
     }
     // Without memory or without a place for a timer, an early event is better than none.
-    let Some(retry) = retry_of(knote, inner) else {
+    let Some(retry) = retry_timer(knote, inner) else {
         return Some(room);
     };
-    retry.after(A_WHILE);
+    retry.after(RETRY_NANOS);
     None
 }
 
-fn retry_of<'a>(knote: &Knote, inner: &'a mut KnoteInner) -> Option<Pin<&'a DelayedCall<Knote>>> {
+fn retry_timer<'a>(
+    knote: &Knote,
+    inner: &'a mut KnoteInner,
+) -> Option<Pin<&'a DelayedCall<Knote>>> {
     let kqueue = knote.kqueue();
     if inner.source.is_none() {
-        inner.source = Some(keep(DescriptorSource::default(), kqueue.user()).ok()?);
+        inner.source = Some(into_source(DescriptorSource::default(), kqueue.user()).ok()?);
     }
-    let rare = inner
+    let source = inner
         .source
         .as_mut()?
         .as_mut::<DescriptorSource>()?
         .get_mut();
-    if rare.retry.is_none() {
+    if source.retry.is_none() {
         let charge = TimerCharge::new(kqueue.user()).ok()?;
         let retry = KBox::pin_init(DelayedCall::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
-        rare.retry = Some((retry, charge));
+        source.retry = Some((retry, charge));
     }
-    rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
+    source.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
 /// True for a reader that waits for more bytes although the pipe may not be empty: one with
 /// `EV_CLEAR` or with a low-water mark. A pipe may not wake such a reader.
 #[inline(always)]
-pub(super) fn reads_pipe_in_parts(inner: &KnoteInner) -> bool {
+pub(super) fn needs_pipe_recheck(inner: &KnoteInner) -> bool {
     inner.kind == FileKind::Pipe && (inner.flags & EV_CLEAR != 0 || inner.fflags & NOTE_LOWAT != 0)
 }
 
-/// Evaluates a knote for which [`reads_pipe_in_parts`] is true.
+/// Evaluates a knote for which [`needs_pipe_recheck`] is true.
 #[inline(never)]
-fn event_of_pipe(
+fn evaluate_pipe(
     knote: &Knote,
     inner: &mut KnoteInner,
     file: &File,
@@ -272,8 +275,8 @@ pub(super) fn event(
 ) -> Option<Report> {
     let (knote, file) = (locked.knote(), locked.file?);
     let inner = locked.inner;
-    if direction != Direction::Write && reads_pipe_in_parts(inner) {
-        return event_of_pipe(knote, inner, file, direction, scratch);
+    if direction != Direction::Write && needs_pipe_recheck(inner) {
+        return evaluate_pipe(knote, inner, file, direction, scratch);
     }
     match inner.kind.poll_fast(file, direction, false) {
         FastPoll::NotReady => None,
@@ -319,11 +322,11 @@ fn evaluate_slow(
 ) -> Option<Report> {
     let (fflags, mark) = (inner.fflags, inner.data);
     if inner.kind == FileKind::Contents {
-        let rare = inner
+        let source = inner
             .source
             .as_mut()
             .and_then(|source| source.as_mut::<DescriptorSource>());
-        if let Some(contents) = rare.and_then(|rare| rare.get_mut().contents.as_mut()) {
+        if let Some(contents) = source.and_then(|source| source.get_mut().contents.as_mut()) {
             contents.record_state();
         }
     }

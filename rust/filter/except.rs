@@ -40,6 +40,6 @@ impl FilterOps for Except {
 
     #[inline(always)]
     fn needs_recheck(inner: &KnoteInner) -> bool {
-        descriptor::reads_pipe_in_parts(inner)
+        descriptor::needs_pipe_recheck(inner)
     }
 }

@@ -24,7 +24,7 @@ use kernel::fs::File;
 /// rechecked, and readers of a pidfd have none, since what is not counted reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
-    No,
+    Unsupported,
     User,
     Eventfd,
     Tcp,
@@ -41,12 +41,12 @@ impl FastPath {
     /// Selects the method for a knote with that filter.
     pub(crate) fn of(filter: Filter, inner: &KnoteInner) -> Self {
         if inner.flags & EV_ONESHOT != 0 {
-            return FastPath::No;
+            return FastPath::Unsupported;
         }
         let has_mark = inner.fflags & NOTE_LOWAT != 0;
         match (filter, inner.kind) {
             (Filter::User, _) => FastPath::User,
-            (Filter::Read, FileKind::Pipe | FileKind::Pidfd) if has_mark => FastPath::No,
+            (Filter::Read, FileKind::Pipe | FileKind::Pidfd) if has_mark => FastPath::Unsupported,
             (Filter::Read, FileKind::Pipe) if inner.flags & EV_CLEAR != 0 => FastPath::PipeEdge,
             (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
             (Filter::Read, FileKind::Tcp) if !has_mark => FastPath::Tcp,
@@ -63,7 +63,7 @@ impl FastPath {
             | (Filter::Read, FileKind::Timerfd | FileKind::Pidfd | FileKind::Kqueue) => {
                 FastPath::ByCall
             }
-            _ => FastPath::No,
+            _ => FastPath::Unsupported,
         }
     }
 
@@ -95,7 +95,7 @@ impl FastPath {
                 poll_pipe_to_read(file)
             }
             FastPath::ByCall => poll_by_call(knote.filter(), inner, file),
-            FastPath::No | FastPath::User => FastPoll::Unknown,
+            FastPath::Unsupported | FastPath::User => FastPoll::Unknown,
         }
     }
 
@@ -138,7 +138,7 @@ impl FastPath {
             FastPath::Eventfd => FileKind::Eventfd.poll_fast(file?, Direction::Read, true),
             FastPath::Pipe => poll_pipe_to_read(file?),
             FastPath::ByCall => poll_by_call(filter, inner, file?),
-            FastPath::PipeEdge | FastPath::No => return None,
+            FastPath::PipeEdge | FastPath::Unsupported => return None,
         };
         match look {
             FastPoll::Ready(_) | FastPoll::Ended(_) | FastPoll::HungUp(_) => Some(true),

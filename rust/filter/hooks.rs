@@ -8,7 +8,7 @@ use super::{
     mounts::{self, Namespace},
     process::ProcessWatcher,
     signal::SignalWatcher,
-    vnode::{self, FileWatcher, Folder}, //
+    vnode::{self, FileWatcher, ParentDir}, //
 };
 use crate::{
     engine::objects::Objects,
@@ -34,7 +34,7 @@ fn marks() -> [(&'static str, &'static MarkCount); 4] {
     [
         ("content", &contents::MARKS),
         ("file", &vnode::FILE_MARKS),
-        ("folder", &vnode::FOLDER_MARKS),
+        ("parent", &vnode::PARENT_MARKS),
         ("mount", &mounts::MARKS),
     ]
 }
@@ -88,7 +88,7 @@ pub(crate) struct UserMarks {
     #[pin]
     pub(super) contents: Group<ContentWatcher>,
     #[pin]
-    folders: Shares<Folder>,
+    parents: Shares<ParentDir>,
     #[pin]
     mounts: Shares<Namespace>,
 }
@@ -99,15 +99,15 @@ impl UserMarks {
         pin_init!(Self {
             files <- Group::new(),
             contents <- Group::new(),
-            folders <- Shares::new(),
+            parents <- Shares::new(),
             mounts <- Shares::new(),
         })
     }
 }
 
-impl Sharing<Folder> for Objects {
-    fn shares(&self) -> &Shares<Folder> {
-        &self.marks.folders
+impl Sharing<ParentDir> for Objects {
+    fn shares(&self) -> &Shares<ParentDir> {
+        &self.marks.parents
     }
 }
 

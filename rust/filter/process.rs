@@ -66,10 +66,10 @@ use kernel::{
 const NOTES: u32 = NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
 
 /// All notes of `EVFILT_PROCDESC`.
-const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
+const PROCDESC_NOTES: u32 = NOTE_EXIT;
 
 /// What a knote selects, and what has been recorded of the process.
-struct Heard {
+struct Record {
     /// The notes that the program selected.
     wanted: u32,
     udata: u64,
@@ -78,24 +78,24 @@ struct Heard {
     /// The notes that occurred and were not collected.
     fired: u32,
     /// `NOTE_TRACKERR` was recorded because the watcher may no longer observe the process.
-    lost: bool,
+    denied: bool,
     /// Set once the process has exited: true if `NOTE_EXIT` was selected at that time.
     exited: Option<bool>,
     /// Set once the exit can be reported: the wait status, or 0 if the watcher may not know it.
     status: Option<i32>,
 }
 
-impl Heard {
+impl Record {
     /// Records the exit of the process. True if the exit can be reported now and could not before.
     fn exit(&mut self, end: End) -> bool {
         let wanted = self.wanted & NOTE_EXIT != 0;
-        let asked = *self.exited.get_or_insert(wanted);
+        let wanted_exit = *self.exited.get_or_insert(wanted);
         if !end.can_be_waited_for || self.status.is_some() {
             return false;
         }
         if end.may_be_known {
             self.status = Some(end.status);
-            self.fired |= if asked { NOTE_EXIT } else { 0 };
+            self.fired |= if wanted_exit { NOTE_EXIT } else { 0 };
         } else {
             self.status = Some(0);
         }
@@ -111,7 +111,7 @@ impl Heard {
 }
 
 /// What a program requests: the notes, `udata`, and the payer for the knotes of children.
-type Asked = (u32, u64, Option<Arc<Payer>>);
+type Selection = (u32, u64, Option<Arc<Payer>>);
 
 /// The payer for the knotes of children if `NOTE_TRACK` is selected. It is the current task.
 fn payer(fflags: u32) -> Result<Option<Arc<Payer>>> {
@@ -132,7 +132,7 @@ pub(crate) struct Watcher {
     flags: u16,
     observer: Observer,
     #[pin]
-    heard: SpinLockIrq<Heard>,
+    record: SpinLockIrq<Record>,
 }
 
 impl Watcher {
@@ -140,14 +140,14 @@ impl Watcher {
         knote: &'a Knote,
         flags: u16,
         observer: Observer,
-        (wanted, udata, payer): Asked,
+        (wanted, udata, payer): Selection,
     ) -> impl PinInit<Self> + 'a {
-        let heard = Heard {
+        let record = Record {
             wanted,
             udata,
             payer,
             fired: 0,
-            lost: false,
+            denied: false,
             exited: None,
             status: None,
         };
@@ -155,7 +155,7 @@ impl Watcher {
             knote: knote.into(),
             flags,
             observer,
-            heard <- new_spinlock_irq!(heard, "kqueue_process"),
+            record <- new_spinlock_irq!(record, "kqueue_process"),
         })
     }
 
@@ -165,7 +165,7 @@ impl Watcher {
 
     /// Records a note, and activates the knote if the note is new.
     fn fire(&self, note: u32) {
-        let news = self.heard.lock().note(note);
+        let news = self.record.lock().note(note);
         if news {
             self.knote.activate();
         }
@@ -173,12 +173,12 @@ impl Watcher {
 
     /// An event occurred that the watcher may not observe. A watcher with `NOTE_TRACK` gets
     /// `NOTE_TRACKERR` once.
-    fn lose(&self) {
+    fn note_denied(&self) {
         let news = {
-            let mut heard = self.heard.lock();
-            let first = heard.wanted & NOTE_TRACK != 0 && !heard.lost;
-            heard.lost |= first;
-            first && heard.note(NOTE_TRACKERR)
+            let mut record = self.record.lock();
+            let first = record.wanted & NOTE_TRACK != 0 && !record.denied;
+            record.denied |= first;
+            first && record.note(NOTE_TRACKERR)
         };
         if news {
             self.knote.activate();
@@ -186,7 +186,7 @@ impl Watcher {
     }
 
     /// Makes a knote for a child, like that of its parent.
-    fn track(&self, child: &pid::Process, (wanted, udata, payer): Asked) -> Result {
+    fn track(&self, child: &pid::Process, (wanted, udata, payer): Selection) -> Result {
         // The memory is charged to the task that selected `NOTE_TRACK`, and not to the task that
         // forks.
         let charged = payer.clone();
@@ -210,7 +210,7 @@ impl Watcher {
         );
         let exit = Exit::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
-        let deeds = Deeds {
+        let fork_exec = ForkExecWatches {
             _charge: charge_watches(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
                 .then(|| shared.hooks.forks.watch_too(child.id(), exit.watch()))
@@ -220,7 +220,7 @@ impl Watcher {
                 .transpose()?,
         };
         let source = Process {
-            deeds: Some(KBox::new(deeds, alloc)?),
+            fork_exec: Some(KBox::new(fork_exec, alloc)?),
             exit,
             parent: Some(self.knote.ident() as i64),
             fired: 0,
@@ -237,7 +237,7 @@ impl Wake for ProcessWatcher {
         let Life::Exited(end) = self.process().life(self.observer()) else {
             return;
         };
-        let news = self.heard.lock().exit(end);
+        let news = self.record.lock().exit(end);
         if news {
             self.knote.activate();
         }
@@ -247,15 +247,15 @@ impl Wake for ProcessWatcher {
 impl Forks for ProcessWatcher {
     fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &pid::Process, first: Subject<'_>) {
         if !this.observer().may_look(parent) {
-            return this.lose();
+            return this.note_denied();
         }
-        let asked = {
-            let heard = this.heard.lock();
-            (heard.wanted, heard.udata, heard.payer.clone())
+        let selection = {
+            let record = this.record.lock();
+            (record.wanted, record.udata, record.payer.clone())
         };
-        if asked.0 & NOTE_TRACK != 0 {
+        if selection.0 & NOTE_TRACK != 0 {
             let may_track = this.observer().may_look(first);
-            if !may_track || this.track(child, asked).is_err() {
+            if !may_track || this.track(child, selection).is_err() {
                 this.fire(NOTE_TRACKERR);
             }
         }
@@ -266,9 +266,9 @@ impl Forks for ProcessWatcher {
 impl Execs for ProcessWatcher {
     fn executed(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
         if !this.observer().may_look(task) {
-            return this.lose();
+            return this.note_denied();
         }
-        this.heard.lock().lost = false;
+        this.record.lock().denied = false;
         this.fire(NOTE_EXEC);
     }
 }
@@ -293,7 +293,7 @@ fn wants_execs(fflags: u32) -> bool {
 }
 
 /// The watches of a process besides its exit. Most knotes watch only the exit.
-struct Deeds {
+struct ForkExecWatches {
     fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
     exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
     _charge: ObjectCharge,
@@ -302,7 +302,7 @@ struct Deeds {
 /// A watched process.
 pub(crate) struct Process {
     exit: Exit<Watcher>,
-    deeds: Option<KBox<Deeds>>,
+    fork_exec: Option<KBox<ForkExecWatches>>,
     /// The process ID of the parent, if this is the knote of a tracked child and `NOTE_CHILD` was
     /// not reported yet.
     parent: Option<i64>,
@@ -316,7 +316,7 @@ impl Process {
     /// `ESRCH` if there is no such process, or if it is a zombie and `NOTE_EXIT` is not selected;
     /// `EINVAL` for an unknown note; `EACCES` if the caller may not watch the process; `ENOSPC` if
     /// the user has as many watches of it as the limit allows; `ENOMEM`.
-    fn of_number(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+    fn from_pid(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
         check_notes(args.change, NOTES)?;
         let process = pid::Process::find(args.change.ident).ok_or(ESRCH)?;
         Self::new(args.knote, args.change, process, access, true)
@@ -327,8 +327,8 @@ impl Process {
     /// `EINVAL` for a descriptor that is not a pidfd, and for a note that the filter does not have;
     /// `ESRCH` for the pidfd of a thread, if the process was reaped, or if it is a zombie and
     /// `NOTE_EXIT` is not selected; `EBADF` if there is no file; `ENOMEM`.
-    fn of_descriptor(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
-        check_notes(args.change, NOTES_OF_DESCRIPTORS)?;
+    fn from_pidfd(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        check_notes(args.change, PROCDESC_NOTES)?;
         let file = args.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
         close::bind(args.knote, file, args.table, access)?;
@@ -348,18 +348,18 @@ impl Process {
     ) -> Result<Self> {
         let observer = Observer::current(&process, &mut access.watcher)?;
         let fflags = change.fflags;
-        let asked = (fflags, change.udata, payer(fflags)?);
-        let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, asked);
+        let selection = (fflags, change.udata, payer(fflags)?);
+        let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, selection);
         let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
         let watcher = exit.watch();
         let (process, observer) = (watcher.process(), watcher.observer());
-        let only_end = !wants_forks(fflags) && !wants_execs(fflags);
+        let only_exit = !wants_forks(fflags) && !wants_execs(fflags);
         // An exit from now on is reported by the queue. A process that exited before may be a
         // zombie.
         let life = if is_checked {
-            let (may_look, life) = process.check_access(observer, only_end)?;
+            let (may_look, life) = process.check_access(observer, only_exit)?;
             if !may_look {
-                watcher.lose();
+                watcher.note_denied();
             }
             life
         } else {
@@ -368,17 +368,17 @@ impl Process {
         match life {
             Life::Running => {}
             Life::Exited(end) if fflags & NOTE_EXIT != 0 => {
-                watcher.heard.lock().exit(end);
+                watcher.record.lock().exit(end);
             }
             Life::Exited(_) | Life::Gone => return Err(ESRCH),
         }
         let mut this = Process {
             exit,
-            deeds: None,
+            fork_exec: None,
             parent: None,
             fired: 0,
         };
-        if !only_end {
+        if !only_exit {
             this.watch(knote, fflags)?;
         }
         Ok(this)
@@ -388,17 +388,17 @@ impl Process {
     fn watch(&mut self, knote: &Knote, fflags: u32) -> Result {
         let (forks, execs) = (wants_forks(fflags), wants_execs(fflags));
         if !forks && !execs {
-            self.deeds = None;
+            self.fork_exec = None;
             return Ok(());
         }
         let kqueue = knote.kqueue();
         let shared = kqueue.shared();
         let watcher = self.exit.watch();
         let id = watcher.process().id();
-        let deeds = match &mut self.deeds {
-            Some(deeds) => deeds,
-            deeds => deeds.insert(KBox::new(
-                Deeds {
+        let fork_exec = match &mut self.fork_exec {
+            Some(fork_exec) => fork_exec,
+            fork_exec => fork_exec.insert(KBox::new(
+                ForkExecWatches {
                     fork: None,
                     exec: None,
                     _charge: charge_watches(&kqueue, watcher.process(), Memory::Wait)?,
@@ -406,17 +406,17 @@ impl Process {
                 GFP_KERNEL_ACCOUNT,
             )?),
         };
-        if forks && deeds.fork.is_none() {
-            deeds.fork = Some(shared.hooks.forks.watch(id, watcher)?);
+        if forks && fork_exec.fork.is_none() {
+            fork_exec.fork = Some(shared.hooks.forks.watch(id, watcher)?);
         }
-        if execs && deeds.exec.is_none() {
-            deeds.exec = Some(shared.hooks.execs.watch(id, watcher)?);
+        if execs && fork_exec.exec.is_none() {
+            fork_exec.exec = Some(shared.hooks.execs.watch(id, watcher)?);
         }
         if !forks {
-            deeds.fork = None;
+            fork_exec.fork = None;
         }
         if !execs {
-            deeds.exec = None;
+            fork_exec.exec = None;
         }
         Ok(())
     }
@@ -430,14 +430,14 @@ impl Process {
         // A payer that is not needed is dropped after the lock was released.
         let mut payer = payer(change.fflags)?;
         self.watch(&watcher.knote, change.fflags)?;
-        let mut heard = watcher.heard.lock();
-        heard.wanted = change.fflags;
+        let mut record = watcher.record.lock();
+        record.wanted = change.fflags;
         // The first payer stays the payer.
-        if heard.payer.is_none() {
-            heard.payer = payer.take();
+        if record.payer.is_none() {
+            record.payer = payer.take();
         }
         if !change.has(EV_KEEPUDATA) {
-            heard.udata = change.udata;
+            record.udata = change.udata;
         }
         Ok(())
     }
@@ -456,9 +456,9 @@ impl Process {
                 ..Report::default()
             });
         }
-        let mut heard = self.exit.watch().heard.lock();
-        self.fired |= core::mem::take(&mut heard.fired);
-        match heard.status {
+        let mut record = self.exit.watch().record.lock();
+        self.fired |= core::mem::take(&mut record.fired);
+        match record.status {
             Some(status) => Some(Report {
                 flags: EV_EOF | EV_NODATA | EV_ONESHOT,
                 fflags: self.fired,
@@ -473,7 +473,7 @@ impl Process {
     }
 
     /// Resets the state after an event was delivered. True if there is more to report.
-    fn collected(&mut self) -> bool {
+    fn finish_delivery(&mut self) -> bool {
         if self.parent.take().is_some() {
             return self.evaluate().is_some();
         }
@@ -500,7 +500,7 @@ fn event(locked: LockedKnote<'_>) -> Option<Report> {
 /// `delivered` of both filters.
 fn delivered(locked: LockedKnote<'_>) -> bool {
     let this = locked.inner.source_mut::<Process>();
-    this.is_some_and(Process::collected)
+    this.is_some_and(Process::finish_delivery)
 }
 
 /// `EVFILT_PROC`.
@@ -513,9 +513,9 @@ impl FilterOps for Proc {
 
     /// # Errors
     ///
-    /// See [`Process::of_number`].
+    /// See [`Process::from_pid`].
     fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
-        Attached::with(Process::of_number(args, access)?, EV_CLEAR)
+        Attached::with(Process::from_pid(args, access)?, EV_CLEAR)
     }
 
     /// # Errors
@@ -553,16 +553,16 @@ impl FilterOps for Procdesc {
 
     /// # Errors
     ///
-    /// See [`Process::of_descriptor`].
+    /// See [`Process::from_pidfd`].
     fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
-        Attached::with(Process::of_descriptor(args, access)?, EV_CLEAR)
+        Attached::with(Process::from_pidfd(args, access)?, EV_CLEAR)
     }
 
     /// # Errors
     ///
     /// As [`Process::modify`].
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
-        touch(locked, change, NOTES_OF_DESCRIPTORS)
+        touch(locked, change, PROCDESC_NOTES)
     }
 
     fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {

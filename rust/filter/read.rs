@@ -41,6 +41,6 @@ impl FilterOps for Read {
 
     #[inline(always)]
     fn needs_recheck(inner: &KnoteInner) -> bool {
-        descriptor::reads_pipe_in_parts(inner)
+        descriptor::needs_pipe_recheck(inner)
     }
 }

@@ -89,7 +89,7 @@ impl FilterOps for Timer {
     /// See `attach`.
     #[inline(never)]
     fn touch(mut locked: LockedKnote<'_>, change: &Kevent) -> Result {
-        if !is_armed_by(change) {
+        if !sets_expiration(change) {
             locked.inner.set_udata(change);
             return Ok(());
         }
@@ -103,12 +103,12 @@ impl FilterOps for Timer {
 
     #[inline(always)]
     fn discards_pending(change: &Kevent) -> bool {
-        is_armed_by(change)
+        sets_expiration(change)
     }
 
     #[inline]
     fn event(mut locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
-        let period = repeats(locked.inner);
+        let period = repeat_period(locked.inner);
         let timer = locked.timer()?;
         let due = timer.fired()?;
         let data = match period {
@@ -126,7 +126,7 @@ impl FilterOps for Timer {
     /// set.
     #[inline]
     fn delivered(mut locked: LockedKnote<'_>, event: &Kevent) -> bool {
-        let period = repeats(locked.inner);
+        let period = repeat_period(locked.inner);
         let Some(timer) = locked.timer() else {
             return false;
         };
@@ -142,7 +142,7 @@ impl FilterOps for Timer {
 }
 
 /// True if the change sets the time of expiration.
-fn is_armed_by(change: &Kevent) -> bool {
+fn sets_expiration(change: &Kevent) -> bool {
     change.has(EV_ADD)
 }
 
@@ -176,7 +176,7 @@ fn start(locked: &mut LockedKnote<'_>, change: &Kevent, nanos: i64) {
 }
 
 /// The period in nanoseconds, or `None` if the timer expires once.
-fn repeats(inner: &KnoteInner) -> Option<i64> {
+fn repeat_period(inner: &KnoteInner) -> Option<i64> {
     if inner.fflags & NOTE_ABSTIME != 0 || inner.flags & EV_ONESHOT != 0 {
         return None;
     }
