@@ -13,7 +13,7 @@ use crate::{
     generated::kqueue_event,
     sys::{
         memory::{erased::Erased, scratch::Scratch},
-        process::observer::Watcher,
+        process::observer::WatcherRights,
     },
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
 };
@@ -50,7 +50,7 @@ pub(crate) struct KnoteAccess {
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
     /// The task that last began to watch a process.
-    pub(crate) watcher: Option<Arc<Watcher>>,
+    pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
 
 impl Keyed for KnoteAccess {

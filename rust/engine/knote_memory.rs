@@ -26,7 +26,7 @@ use super::{
 };
 use crate::sys::{
     file::{
-        fdtable::{CurrentTable, Names},
+        fdtable::{CurrentFiles, CurrentTable},
         poll::Entry,
     },
     memory::slab::{self, Memory, Slab},
@@ -168,11 +168,11 @@ impl<'a> LockedKnote<'a> {
 
     /// True if the number of the descriptor still refers to its file.
     #[inline]
-    pub(crate) fn is_bound_by_name(&self, _: &Ready, table: CurrentTable) -> bool {
+    pub(crate) fn ident_refers_to_file(&self, _: &Ready, table: CurrentTable) -> bool {
         // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
-        let names = unsafe { Names::in_rcu(table) };
+        let files = unsafe { CurrentFiles::in_rcu(table) };
         self.file
-            .is_some_and(|file| names.maps(self.knote.ident, file))
+            .is_some_and(|file| files.maps(self.knote.ident, file))
     }
 
     /// The timer of a knote of `EVFILT_TIMER`.
@@ -230,7 +230,7 @@ impl Knote {
             };
             let whole = slabs.timers.alloc(memory, make)?;
             // SAFETY: It is in its place, and ours. `detach` cancels it, or `drop`.
-            unsafe { KnoteTimer::write((&raw mut (*whole.as_ptr()).timer).cast()) };
+            unsafe { KnoteTimer::init((&raw mut (*whole.as_ptr()).timer).cast()) };
             whole.cast()
         } else {
             slabs.knotes.alloc(memory, make)?
@@ -353,7 +353,7 @@ impl Knote {
     #[inline]
     pub(in crate::engine) unsafe fn visited<'a>(
         &'a self,
-        names: &'a Names<'a>,
+        files: &'a CurrentFiles<'a>,
     ) -> VisitedKnote<'a> {
         // SAFETY: By this function's contract.
         unsafe {
@@ -363,7 +363,7 @@ impl Knote {
                 inner: &mut *self.inner.get(),
                 fast_path: *self.fast_path.get(),
                 bound_file: self.binding.file(),
-                names,
+                files,
             }
         }
     }
@@ -371,7 +371,7 @@ impl Knote {
     /// The mark that its pipe had when the knote was last reported ([`crate::sys::file::pipe`]). It
     /// has no meaning before that.
     #[inline]
-    pub(crate) fn pipe_mark(&self) -> &AtomicU32 {
+    pub(crate) fn pipe_position(&self) -> &AtomicU32 {
         self.entry.spare()
     }
 

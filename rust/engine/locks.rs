@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two locks of a kqueue, and the proof that one is held.
+//! The two locks of a kqueue, and the keys that prove that one is held.
 
 use super::{
     knote::KnoteAccess,

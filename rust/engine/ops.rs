@@ -8,7 +8,7 @@
 //!
 //! This is the only file of the engine that names a floor above it: that table.
 
-pub(crate) use crate::filter::{FastPath, FileKind, Filter, Hooks, UserMarks};
+pub(crate) use crate::filter::{FastPath, FileKind, Filter, FilterProbes, UserMarks};
 
 use super::{
     knote::{Knote, KnoteAccess, KnoteInner},

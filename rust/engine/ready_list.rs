@@ -18,7 +18,7 @@ use super::{
     ops::FastPath,
     state::State, //
 };
-use crate::sys::file::fdtable::{CurrentTable, Names};
+use crate::sys::file::fdtable::{CurrentFiles, CurrentTable};
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
@@ -227,7 +227,7 @@ impl Ready {
     ) -> WalkResult {
         assert!(self.key().is_with(access.key()));
         // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
-        let names = unsafe { Names::in_rcu(table) };
+        let files = unsafe { CurrentFiles::in_rcu(table) };
         let most = most.min(self.queue.len);
         let mut left = most;
         let mut at = self.queue.head;
@@ -241,7 +241,7 @@ impl Ready {
         // nobody else has borrowed what those guard.
         unsafe {
             while left != 0 {
-                let verdict = visitor.visit((*at).visited(&names));
+                let verdict = visitor.visit((*at).visited(&files));
                 let links = links(at);
                 match verdict {
                     Verdict::Stop => break,
@@ -302,7 +302,7 @@ pub(crate) struct VisitedKnote<'a> {
     pub(crate) inner: &'a mut KnoteInner,
     pub(crate) fast_path: FastPath,
     pub(in crate::engine) bound_file: Option<&'a File>,
-    pub(in crate::engine) names: &'a Names<'a>,
+    pub(in crate::engine) files: &'a CurrentFiles<'a>,
 }
 
 impl<'a> VisitedKnote<'a> {
@@ -310,7 +310,7 @@ impl<'a> VisitedKnote<'a> {
     #[inline(always)]
     pub(crate) fn file(&self) -> Option<&'a File> {
         self.bound_file
-            .filter(|file| self.names.maps(self.knote.ident(), file))
+            .filter(|file| self.files.maps(self.knote.ident(), file))
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     ready_list::{links, Links},
 };
 use crate::sys::{
-    file::pipe::{Pipe, Progress},
+    file::pipe::{Pipe, PipeChange},
     time::hrtimer::{self, Clock},
 };
 use core::{
@@ -214,18 +214,18 @@ impl Ready {
     /// check found nothing new, and the knote if there is more to report.
     pub(crate) fn recheck_next(&mut self, now: i64) -> Option<Option<ARef<Knote>>> {
         let (knote, number) = self.next_due(now)?;
-        let mark = knote.pipe_mark().load(Ordering::Relaxed);
+        let position = knote.pipe_position().load(Ordering::Relaxed);
         let file = knote.file_to_recheck(self);
         // Interrupts are disabled, as the lock is held.
-        let progress = file
+        let change = file
             .and_then(Pipe::of)
-            .map_or(Progress::Empty, |pipe| pipe.progress(mark));
+            .map_or(PipeChange::Empty, |pipe| pipe.change_since(position));
         self.cancel_recheck(&knote);
         // The table has a reference too, so this one is not the last.
-        match progress {
-            Progress::Empty => Some(None),
-            Progress::More => Some(Some(knote)),
-            Progress::None => {
+        match change {
+            PipeChange::Empty => Some(None),
+            PipeChange::More => Some(Some(knote)),
+            PipeChange::None => {
                 let number = number.saturating_add(1).min(LISTS - 1);
                 let list = &mut self.rechecks.lists[number];
                 if list.head.is_null() {

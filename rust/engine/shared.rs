@@ -7,7 +7,7 @@ use super::{
     knote_memory::Slabs,
     limit::Users,
     nesting::Nesting,
-    ops::Hooks, //
+    ops::FilterProbes, //
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 
@@ -19,7 +19,7 @@ pub(crate) struct Shared {
     /// Where knotes are made.
     pub(crate) knotes: Slabs,
     /// What the filters share.
-    pub(crate) hooks: Hooks,
+    pub(crate) probes: FilterProbes,
 }
 
 impl Shared {
@@ -32,20 +32,20 @@ impl Shared {
             nesting: Nesting::new()?,
             users: Users::new()?,
             knotes: Slabs::new()?,
-            hooks: Hooks::new()?,
+            probes: FilterProbes::new()?,
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }
 
     /// One line for each probe: whether it is registered, and how many watch.
-    pub(crate) fn show_hooks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn show_probes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.bound_knotes.show(f)?;
-        self.hooks.show(f)
+        self.probes.show(f)
     }
 
     /// Takes all probes away, and waits for those that run. No kqueue is open any more.
     pub(crate) fn stop(&self) {
         self.bound_knotes.stop();
-        self.hooks.stop();
+        self.probes.stop();
     }
 }

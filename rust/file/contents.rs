@@ -9,7 +9,7 @@ use kernel::fs::File;
 pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
     match direction {
         Direction::Read => {
-            let distance = contents::distance(file);
+            let distance = contents::bytes_to_end(file);
             (distance != 0).then(|| FileState::ready(distance))
         }
         Direction::Write => Some(FileState::ready(0)),

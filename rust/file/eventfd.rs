@@ -8,7 +8,7 @@ use kernel::fs::File;
 
 #[inline(never)]
 pub(super) fn room(file: &File) -> FastPoll {
-    match eventfd::count_at_once(file) {
+    match eventfd::try_count(file) {
         Some(count) if count < EVENTFD_MOST => FastPoll::Ready(room_of_counter(count)),
         _ => FastPoll::Unknown,
     }

@@ -144,7 +144,7 @@ impl FileKind {
             FileKind::Pipe
         } else if object_of::<Kqueue>(file).is_some() {
             FileKind::Kqueue
-        } else if sys_file::contents::has(file) {
+        } else if sys_file::contents::has_contents(file) {
             FileKind::Contents
         } else if sys_file::eventfd::is(file) {
             FileKind::Eventfd
@@ -215,7 +215,7 @@ impl FileKind {
             // This is not a function, because the compiler would not match its results with those
             // of the scan.
             (FileKind::Eventfd, Direction::Read) => {
-                match sys_file::eventfd::count_at_once(file).map(i64::try_from) {
+                match sys_file::eventfd::try_count(file).map(i64::try_from) {
                     Some(Ok(count)) => FastPoll::ready_if(count != 0, || count),
                     // An eventfd that has overflowed reports an error.
                     _ => FastPoll::Unknown,

@@ -18,7 +18,7 @@ pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastPoll {
     if !pipe.has_writer() {
         return poll_without_writer(&pipe, file);
     }
-    match pipe.readable_at_once(interrupts_off) {
+    match pipe.try_readable(interrupts_off) {
         Some(bytes) => FastPoll::ready_if(bytes > 0, || bytes),
         None => FastPoll::Unknown,
     }
@@ -27,7 +27,7 @@ pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastPoll {
 /// Evaluates a pipe without a writer: either all writers have closed it, or none has opened it yet.
 #[inline(never)]
 fn poll_without_writer(pipe: &Pipe<'_>, file: &File) -> FastPoll {
-    match pipe.readable_at_once(false) {
+    match pipe.try_readable(false) {
         Some(bytes) if pipe.had_writer(file) => FastPoll::HungUp(bytes),
         Some(bytes) => FastPoll::ready_if(bytes > 0, || bytes),
         None => FastPoll::Unknown,

@@ -7,7 +7,7 @@ use crate::{
     engine::ops::FastPoll,
     sys::file::{
         poll::Events,
-        socket::{Count, Input, Socket, Stream},
+        socket::{Count, Readiness, Socket, Stream},
     },
 };
 use kernel::fs::{file::flags::O_NONBLOCK, File};
@@ -17,7 +17,7 @@ use kernel::fs::{file::flags::O_NONBLOCK, File};
 pub(super) fn poll_messages(file: &File) -> FastPoll {
     let blocks = file.flags() & O_NONBLOCK == 0;
     Socket::of(file).map_or(FastPoll::Unknown, |socket| {
-        to_fast_poll(socket.messages_at_once(blocks))
+        to_fast_poll(socket.try_messages(blocks))
     })
 }
 
@@ -33,9 +33,7 @@ pub(super) fn unix_stream_room(file: &File) -> FastPoll {
 
 #[inline(never)]
 pub(super) fn message_room(file: &File) -> FastPoll {
-    Socket::of(file).map_or(FastPoll::Unknown, |socket| {
-        to_fast_poll(socket.room_at_once())
-    })
+    Socket::of(file).map_or(FastPoll::Unknown, |socket| to_fast_poll(socket.try_room()))
 }
 
 pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
@@ -89,18 +87,18 @@ pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
 
 /// Converts the result of the evaluation of a socket.
 #[inline(always)]
-fn to_fast_poll(input: Input) -> FastPoll {
-    match input {
-        Input::Bytes(count) => FastPoll::Ready(count),
-        Input::Ended(count) => FastPoll::Ended(count),
-        Input::HungUp(count) => FastPoll::HungUp(count),
-        Input::Nothing => FastPoll::NotReady,
-        Input::Other => FastPoll::Unknown,
+fn to_fast_poll(readiness: Readiness) -> FastPoll {
+    match readiness {
+        Readiness::Bytes(count) => FastPoll::Ready(count),
+        Readiness::Ended(count) => FastPoll::Ended(count),
+        Readiness::HungUp(count) => FastPoll::HungUp(count),
+        Readiness::Empty => FastPoll::NotReady,
+        Readiness::MustPoll => FastPoll::Unknown,
     }
 }
 
 /// Evaluates a stream socket for a reader.
 #[inline(always)]
 pub(super) fn poll_stream(stream: Stream, file: &File) -> FastPoll {
-    to_fast_poll(stream.input(file))
+    to_fast_poll(stream.readiness(file))
 }

@@ -21,7 +21,7 @@ pub(super) fn evaluate(file: &File, direction: Direction, scratch: Scratch) -> O
         Direction::Read => FileState::of(events, direction, || ioctl::readable(file, scratch)),
         // A terminal that has hung up is ready, and accepts nothing.
         Direction::Write => {
-            FileState::of(events, direction, || ioctl::room(file)).map(|state| FileState {
+            FileState::of(events, direction, || ioctl::write_room(file)).map(|state| FileState {
                 data: if state.hup { 0 } else { state.data },
                 ..state
             })

@@ -9,7 +9,7 @@ use kernel::fs::File;
 /// The number of unread expirations, if it can be read without sleeping.
 #[inline(always)]
 pub(super) fn poll_to_read(file: &File) -> FastPoll {
-    match timerfd::count_at_once(file) {
+    match timerfd::try_count(file) {
         Some(count) => FastPoll::ready_if(count != 0, || i64::try_from(count).unwrap_or(i64::MAX)),
         None => FastPoll::Unknown,
     }

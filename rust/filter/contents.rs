@@ -11,10 +11,10 @@ use crate::{
     },
     sys::{
         file::contents,
-        notify::fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
+        notify::fsnotify::{self, fs, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
-            hook::Watch,
             seek::{Seek, SeekProbe},
+            watched::Watch,
         },
     }, //
 };
@@ -50,7 +50,7 @@ impl ContentWatcher {
     fn record_state(&self) {
         let mut record = self.record.lock();
         record.activated = false;
-        record.has_contents = contents::distance(&self.file) != 0;
+        record.has_contents = contents::bytes_to_end(&self.file) != 0;
     }
 
     /// Activates the knote after a change, unless it was activated since the last evaluation. If
@@ -59,7 +59,7 @@ impl ContentWatcher {
         let news = {
             let mut record = self.record.lock();
             let before = record.has_contents;
-            record.has_contents = contents::distance(&self.file) != 0;
+            record.has_contents = contents::bytes_to_end(&self.file) != 0;
             let news = (any || (record.has_contents && !before)) && !record.activated;
             record.activated |= news;
             news
@@ -71,14 +71,14 @@ impl ContentWatcher {
 }
 
 impl Notify for ContentWatcher {
-    const ABOUT: About = About::Inode;
+    const SCOPE: EventScope = EventScope::Inode;
 
     fn marks() -> &'static MarkCount {
         &MARKS
     }
 
     /// A write or a truncation activates the knote, whatever the recorded state is.
-    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeLook) {
+    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeSnapshot) {
         this.handle_change(true);
     }
 }
@@ -106,7 +106,7 @@ impl Contents {
 
     pub(super) fn new(file: &File, knote: &Knote) -> Result<Self> {
         // fsnotify does not report writes to files that have no visible place in a file system.
-        if !fsnotify::has_place(file) {
+        if !fsnotify::is_in_mounted_fs(file) {
             return Err(EINVAL);
         }
         let kqueue = knote.kqueue();
@@ -132,7 +132,7 @@ impl Contents {
         let marks = &user.objects().marks.contents;
         Ok(Contents {
             _mark: Mark::new(marks, file, fs::MODIFY | ENTRIES, &watcher)?,
-            _watch: kqueue.shared().hooks.seeks.watch(file, &watcher)?,
+            _watch: kqueue.shared().probes.seeks.watch(file, &watcher)?,
             watcher,
             _charges: charges,
         })

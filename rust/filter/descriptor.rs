@@ -252,8 +252,8 @@ fn evaluate_pipe(
     scratch: Scratch,
 ) -> Option<Report> {
     let pipe = Pipe::of(file);
-    let mark = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.mark());
-    knote.pipe_mark().store(mark, Ordering::Relaxed);
+    let position = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.full_position());
+    knote.pipe_position().store(position, Ordering::Relaxed);
     let report = evaluate_slow(knote, inner, file, direction, scratch);
     let waits = match &report {
         None => true,

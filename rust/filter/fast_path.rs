@@ -91,7 +91,7 @@ impl FastPath {
             FastPath::Pipe | FastPath::PipeEdge => {
                 // The mark is needed only if the event is reported. Testing for that costs more
                 // than storing the mark.
-                knote.pipe_mark().store(NOT_FULL, Ordering::Relaxed);
+                knote.pipe_position().store(NOT_FULL, Ordering::Relaxed);
                 poll_pipe_to_read(file)
             }
             FastPath::ByCall => poll_by_call(knote.filter(), inner, file),

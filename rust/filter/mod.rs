@@ -10,8 +10,8 @@ mod contents;
 mod descriptor;
 mod except;
 mod fast_path;
-mod hooks;
 mod mounts;
+mod probes;
 mod process;
 mod read;
 mod signal;
@@ -22,7 +22,7 @@ mod write;
 
 pub(crate) use crate::file::FileKind;
 pub(crate) use fast_path::FastPath;
-pub(crate) use hooks::{Hooks, UserMarks};
+pub(crate) use probes::{FilterProbes, UserMarks};
 
 use crate::{
     engine::{

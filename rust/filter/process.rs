@@ -46,12 +46,12 @@ use crate::{
     },
     generated::kqueue_event,
     sys::{
-        memory::{erased::Erased, memcg::Payer, scratch::Scratch, slab::Memory},
-        probe::{hook::Watch, tracepoint::Tracepoint},
+        memory::{erased::Erased, memcg::MemcgRef, scratch::Scratch, slab::Memory},
+        probe::{tracepoint::Tracepoint, watched::Watch},
         process::{
-            exit::{Exit, ExitWatch, Wake},
+            exit::{ExitHandle, ExitTarget, ExitWatch},
             observer::{Observer, Subject},
-            pid::{self, End, Exec, Execs, Fork, Forks, Life},
+            pid::{self, Exec, ExecTarget, ExitState, Fork, ForkTarget, ProcessState},
         },
     },
     uapi::*, //
@@ -73,8 +73,8 @@ struct Record {
     /// The notes that the program selected.
     wanted: u32,
     udata: u64,
-    /// The payer for the knotes of children, once `NOTE_TRACK` was selected.
-    payer: Option<Arc<Payer>>,
+    /// The memory cgroup that the knotes of children are charged to, once `NOTE_TRACK` was selected.
+    memcg: Option<Arc<MemcgRef>>,
     /// The notes that occurred and were not collected.
     fired: u32,
     /// `NOTE_TRACKERR` was recorded because the watcher may no longer observe the process.
@@ -87,13 +87,13 @@ struct Record {
 
 impl Record {
     /// Records the exit of the process. True if the exit can be reported now and could not before.
-    fn exit(&mut self, end: End) -> bool {
+    fn exit(&mut self, end: ExitState) -> bool {
         let wanted = self.wanted & NOTE_EXIT != 0;
         let wanted_exit = *self.exited.get_or_insert(wanted);
-        if !end.can_be_waited_for || self.status.is_some() {
+        if !end.is_waitable || self.status.is_some() {
             return false;
         }
-        if end.may_be_known {
+        if end.may_see_status {
             self.status = Some(end.status);
             self.fired |= if wanted_exit { NOTE_EXIT } else { 0 };
         } else {
@@ -110,15 +110,17 @@ impl Record {
     }
 }
 
-/// What a program requests: the notes, `udata`, and the payer for the knotes of children.
-type Selection = (u32, u64, Option<Arc<Payer>>);
+/// What a program requests: the notes, `udata`, and the memory cgroup that the
+/// knotes of children are charged to.
+type Selection = (u32, u64, Option<Arc<MemcgRef>>);
 
-/// The payer for the knotes of children if `NOTE_TRACK` is selected. It is the current task.
-fn payer(fflags: u32) -> Result<Option<Arc<Payer>>> {
+/// The memory cgroup that the knotes of children are charged to, if `NOTE_TRACK` is selected. It is
+/// that of the current task.
+fn memcg(fflags: u32) -> Result<Option<Arc<MemcgRef>>> {
     if fflags & NOTE_TRACK == 0 {
         return Ok(None);
     }
-    Ok(Some(Arc::new(Payer::current(), GFP_KERNEL_ACCOUNT)?))
+    Ok(Some(Arc::new(MemcgRef::current(), GFP_KERNEL_ACCOUNT)?))
 }
 
 /// A watched process. The exit queue and the tracepoints share this object.
@@ -140,12 +142,12 @@ impl Watcher {
         knote: &'a Knote,
         flags: u16,
         observer: Observer,
-        (wanted, udata, payer): Selection,
+        (wanted, udata, memcg): Selection,
     ) -> impl PinInit<Self> + 'a {
         let record = Record {
             wanted,
             udata,
-            payer,
+            memcg,
             fired: 0,
             denied: false,
             exited: None,
@@ -186,13 +188,13 @@ impl Watcher {
     }
 
     /// Makes a knote for a child, like that of its parent.
-    fn track(&self, child: &pid::Process, (wanted, udata, payer): Selection) -> Result {
+    fn track(&self, child: &pid::Process, (wanted, udata, memcg): Selection) -> Result {
         // The memory is charged to the task that selected `NOTE_TRACK`, and not to the task that
         // forks.
-        let charged = payer.clone();
-        let _charged = charged.as_deref().map(Payer::pays);
+        let charged = memcg.clone();
+        let _charged = charged.as_deref().map(MemcgRef::activate);
         let alloc = Memory::Atomic.flags();
-        let ident = child.number_in(self.observer.namespace()).ok_or(ESRCH)?;
+        let ident = child.pid_in(self.observer.namespace()).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
         let inner = KnoteInner::new(&kqueue_event {
             flags: self.flags,
@@ -206,17 +208,17 @@ impl Watcher {
             &knote,
             self.flags,
             self.observer.clone(),
-            (wanted, udata, payer),
+            (wanted, udata, memcg),
         );
-        let exit = Exit::new(child.clone(), watcher, alloc)?;
+        let exit = ExitHandle::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
         let fork_exec = ForkExecWatches {
             _charge: charge_watches(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
-                .then(|| shared.hooks.forks.watch_too(child.id(), exit.watch()))
+                .then(|| shared.probes.forks.watch_atomic(child.id(), exit.watch()))
                 .transpose()?,
             exec: wants_execs(wanted)
-                .then(|| shared.hooks.execs.watch_too(child.id(), exit.watch()))
+                .then(|| shared.probes.execs.watch_atomic(child.id(), exit.watch()))
                 .transpose()?,
         };
         let source = Process {
@@ -231,10 +233,10 @@ impl Watcher {
     }
 }
 
-impl Wake for ProcessWatcher {
+impl ExitTarget for ProcessWatcher {
     /// The queue is also woken when one of several threads exits.
     fn wake(&self) {
-        let Life::Exited(end) = self.process().life(self.observer()) else {
+        let ProcessState::Exited(end) = self.process().state(self.observer()) else {
             return;
         };
         let news = self.record.lock().exit(end);
@@ -244,17 +246,17 @@ impl Wake for ProcessWatcher {
     }
 }
 
-impl Forks for ProcessWatcher {
+impl ForkTarget for ProcessWatcher {
     fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &pid::Process, first: Subject<'_>) {
-        if !this.observer().may_look(parent) {
+        if !this.observer().may_observe(parent) {
             return this.note_denied();
         }
         let selection = {
             let record = this.record.lock();
-            (record.wanted, record.udata, record.payer.clone())
+            (record.wanted, record.udata, record.memcg.clone())
         };
         if selection.0 & NOTE_TRACK != 0 {
-            let may_track = this.observer().may_look(first);
+            let may_track = this.observer().may_observe(first);
             if !may_track || this.track(child, selection).is_err() {
                 this.fire(NOTE_TRACKERR);
             }
@@ -263,9 +265,9 @@ impl Forks for ProcessWatcher {
     }
 }
 
-impl Execs for ProcessWatcher {
+impl ExecTarget for ProcessWatcher {
     fn executed(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
-        if !this.observer().may_look(task) {
+        if !this.observer().may_observe(task) {
             return this.note_denied();
         }
         this.record.lock().denied = false;
@@ -301,7 +303,7 @@ struct ForkExecWatches {
 
 /// A watched process.
 pub(crate) struct Process {
-    exit: Exit<Watcher>,
+    exit: ExitHandle<Watcher>,
     fork_exec: Option<KBox<ForkExecWatches>>,
     /// The process ID of the parent, if this is the knote of a tracked child and `NOTE_CHILD` was
     /// not reported yet.
@@ -348,29 +350,29 @@ impl Process {
     ) -> Result<Self> {
         let observer = Observer::current(&process, &mut access.watcher)?;
         let fflags = change.fflags;
-        let selection = (fflags, change.udata, payer(fflags)?);
+        let selection = (fflags, change.udata, memcg(fflags)?);
         let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, selection);
-        let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
+        let exit = ExitHandle::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
         let watcher = exit.watch();
         let (process, observer) = (watcher.process(), watcher.observer());
         let only_exit = !wants_forks(fflags) && !wants_execs(fflags);
         // An exit from now on is reported by the queue. A process that exited before may be a
         // zombie.
-        let life = if is_checked {
-            let (may_look, life) = process.check_access(observer, only_exit)?;
-            if !may_look {
+        let state = if is_checked {
+            let (may_observe, state) = process.check_access(observer, only_exit)?;
+            if !may_observe {
                 watcher.note_denied();
             }
-            life
+            state
         } else {
-            process.life(observer)
+            process.state(observer)
         };
-        match life {
-            Life::Running => {}
-            Life::Exited(end) if fflags & NOTE_EXIT != 0 => {
+        match state {
+            ProcessState::Running => {}
+            ProcessState::Exited(end) if fflags & NOTE_EXIT != 0 => {
                 watcher.record.lock().exit(end);
             }
-            Life::Exited(_) | Life::Gone => return Err(ESRCH),
+            ProcessState::Exited(_) | ProcessState::Gone => return Err(ESRCH),
         }
         let mut this = Process {
             exit,
@@ -407,10 +409,10 @@ impl Process {
             )?),
         };
         if forks && fork_exec.fork.is_none() {
-            fork_exec.fork = Some(shared.hooks.forks.watch(id, watcher)?);
+            fork_exec.fork = Some(shared.probes.forks.watch(id, watcher)?);
         }
         if execs && fork_exec.exec.is_none() {
-            fork_exec.exec = Some(shared.hooks.execs.watch(id, watcher)?);
+            fork_exec.exec = Some(shared.probes.execs.watch(id, watcher)?);
         }
         if !forks {
             fork_exec.fork = None;
@@ -427,14 +429,14 @@ impl Process {
     fn modify(&mut self, change: &Kevent, notes: u32) -> Result {
         check_notes(change, notes)?;
         let watcher = self.exit.watch().clone();
-        // A payer that is not needed is dropped after the lock was released.
-        let mut payer = payer(change.fflags)?;
+        // A reference that is not needed is dropped after the lock was released.
+        let mut memcg = memcg(change.fflags)?;
         self.watch(&watcher.knote, change.fflags)?;
         let mut record = watcher.record.lock();
         record.wanted = change.fflags;
-        // The first payer stays the payer.
-        if record.payer.is_none() {
-            record.payer = payer.take();
+        // The memory cgroup of the first registration stays.
+        if record.memcg.is_none() {
+            record.memcg = memcg.take();
         }
         if !change.has(EV_KEEPUDATA) {
             record.udata = change.udata;
@@ -443,8 +445,8 @@ impl Process {
     }
 
     /// True if `ident` is still the process ID of this process, and not of another one.
-    fn has_number(&self, ident: u64) -> bool {
-        self.exit.watch().process().has_number(ident)
+    fn has_pid(&self, ident: u64) -> bool {
+        self.exit.watch().process().has_pid(ident)
     }
 
     /// The report of what has occurred and was not reported.
@@ -539,7 +541,7 @@ impl FilterOps for Proc {
             return true;
         };
         let process = source.as_ref::<Process>();
-        process.is_some_and(|process| process.has_number(ident))
+        process.is_some_and(|process| process.has_pid(ident))
     }
 }
 

@@ -25,10 +25,10 @@ use crate::{
     },
     sys::{
         memory::scratch::Scratch,
-        probe::{hook::Watch, tracepoint::Tracepoint},
+        probe::{tracepoint::Tracepoint, watched::Watch},
         process::{
             observer::{Observer, Subject},
-            pid::{self, Process, Signals, SIGNAL_MAX},
+            pid::{self, Process, SignalTarget, SIGNAL_MAX},
         },
     },
     uapi::*, //
@@ -52,11 +52,11 @@ pub(crate) struct SignalWatcher {
     count: Atomic<i64>,
 }
 
-impl Signals for SignalWatcher {
+impl SignalTarget for SignalWatcher {
     fn signalled(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
         // If the count was not 0, the task that made it so has activated the knote or is about to
         // do so.
-        if this.observer.may_look(task) && this.count.fetch_add(1, ordering::Relaxed) == 0 {
+        if this.observer.may_observe(task) && this.count.fetch_add(1, ordering::Relaxed) == 0 {
             this.knote.activate();
         }
     }
@@ -98,7 +98,7 @@ impl Signal {
             _charge: charge,
             _watch: kqueue
                 .shared()
-                .hooks
+                .probes
                 .signals
                 .watch(process.signal_id(number), &watcher)?,
             watcher,

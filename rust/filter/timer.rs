@@ -134,7 +134,7 @@ impl FilterOps for Timer {
             (Some(period), Some(due)) => {
                 timer.rearm(due.saturating_add(event.data.saturating_mul(period)));
             }
-            _ if event.has(EV_CLEAR) => timer.forget(),
+            _ if event.has(EV_CLEAR) => timer.clear_fired(),
             _ => {}
         }
         false

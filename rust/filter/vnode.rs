@@ -63,7 +63,7 @@ use crate::{
         lock::irqlock::IrqLock,
         memory::scratch::Scratch,
         notify::fsnotify::{
-            self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share,
+            self, fs, EventScope, InodeSnapshot, InodeState, Mark, MarkCount, Notify, SharedMark,
         },
     },
     uapi::*, //
@@ -160,11 +160,11 @@ pub(crate) struct FileWatcher {
 impl FileWatcher {
     /// Compares the state of the file with the state that was recorded last, after `events` were
     /// reported. Activates the knote if a selected note is new.
-    fn handle_events(&self, events: u32, inode: InodeLook) {
+    fn handle_events(&self, events: u32, inode: InodeSnapshot) {
         let state = inode.state;
         let news = {
             let mut record = self.record.lock();
-            let events = if inode.sets {
+            let events = if inode.is_setattr {
                 self.content.normalize(events, record.last.size, state)
             } else {
                 events
@@ -197,9 +197,9 @@ impl FileWatcher {
 impl FileWatcher {
     /// Compares the state of the file with the state that was recorded last, without an event.
     fn compare_state(&self, file: &File) {
-        let snapshot = InodeLook {
+        let snapshot = InodeSnapshot {
             state: fsnotify::state(file),
-            ..InodeLook::default()
+            ..InodeSnapshot::default()
         };
         self.handle_events(0, snapshot);
     }
@@ -229,13 +229,13 @@ impl FileWatcher {
 }
 
 impl Notify for FileWatcher {
-    const ABOUT: About = About::Inode;
+    const SCOPE: EventScope = EventScope::Inode;
 
     fn marks() -> &'static MarkCount {
         &FILE_MARKS
     }
 
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook) {
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeSnapshot) {
         this.handle_events(events, inode);
     }
 }
@@ -260,14 +260,14 @@ impl ParentDir {
 }
 
 impl Notify for ParentDir {
-    const ABOUT: About = About::Entry;
+    const SCOPE: EventScope = EventScope::Entry;
 
     fn marks() -> &'static MarkCount {
         &PARENT_MARKS
     }
 
     /// An entry of the directory was removed.
-    fn notify(this: ArcBorrow<'_, Self>, _: u32, inode: InodeLook) {
+    fn notify(this: ArcBorrow<'_, Self>, _: u32, inode: InodeSnapshot) {
         let mut children = this.children.lock();
         let mut cursor = children.cursor_lower_bound_mut(&(inode.address, 0));
         while let Some(at) = cursor {
@@ -283,25 +283,31 @@ impl Notify for ParentDir {
 
 /// The watch of the parent of a directory. It ends when this is dropped.
 struct ParentWatch {
-    share: Share<ParentDir, Objects>,
+    shared_mark: SharedMark<ParentDir, Objects>,
     child: Child,
 }
 
 impl ParentWatch {
     fn new(file: &File, watcher: &Arc<FileWatcher>) -> Result<Self> {
         let kqueue = watcher.knote.kqueue();
-        let share = Share::of_folder(kqueue.user().objects(), file, fs::DELETE, ParentDir::new)?;
+        let shared_mark =
+            SharedMark::of_parent(kqueue.user().objects(), file, fs::DELETE, ParentDir::new)?;
         let child = (fsnotify::address(file), Arc::as_ptr(watcher).addr());
         let node = RBTreeNode::new(child, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
         // The key is not in the tree, because a watcher has one parent at a time.
-        share.target().children.lock().insert(node);
-        Ok(ParentWatch { share, child })
+        shared_mark.target().children.lock().insert(node);
+        Ok(ParentWatch { shared_mark, child })
     }
 }
 
 impl Drop for ParentWatch {
     fn drop(&mut self) {
-        let node = self.share.target().children.lock().remove_node(&self.child);
+        let node = self
+            .shared_mark
+            .target()
+            .children
+            .lock()
+            .remove_node(&self.child);
         drop(node);
     }
 }
@@ -351,7 +357,7 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
 
 /// True if the current task may select the notes in `wanted` for `file`.
 fn may_select(file: &File, wanted: u32) -> bool {
-    if fdtable::is_path(file) {
+    if fdtable::is_o_path(file) {
         // Opening a file with `O_PATH` requires no permission for the file itself.
         return fsnotify::may_read(file);
     }
@@ -394,7 +400,7 @@ impl Vnode {
         let file = args.file.ok_or(EBADF)?;
         // A kqueue is refused, no matter whether it was opened from the device or created by the
         // ioctl.
-        if !fsnotify::has_place(&file) || object_of::<Kqueue>(&file).is_some() {
+        if !fsnotify::is_in_mounted_fs(&file) || object_of::<Kqueue>(&file).is_some() {
             return Err(EINVAL);
         }
         check_notes(args.change, NOTES)?;
@@ -402,7 +408,7 @@ impl Vnode {
         if !may_select(&file, wanted) {
             return Err(EACCES);
         }
-        let path_closes = fdtable::is_path(&file)
+        let path_closes = fdtable::is_o_path(&file)
             .then(|| PathCloseWatch::new(&args.knote.kqueue().shared().bound_knotes))
             .transpose()?;
         close::bind(args.knote, file, args.table, access)?;

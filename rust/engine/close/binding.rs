@@ -6,7 +6,7 @@ use super::BoundKnotes;
 use crate::{
     engine::{knote::KnoteAccess, knote_memory::Knote},
     sys::{
-        file::fdtable::{CurrentTable, Names},
+        file::fdtable::{CurrentFiles, CurrentTable},
         memory::treap::{self, Item},
     }, //
 };
@@ -128,7 +128,7 @@ impl Binding {
     ///
     /// # Safety
     ///
-    /// As [`Binding::unbind`], or nobody else uses the knote; made by that hook.
+    /// As [`Binding::unbind`], or nobody else uses the knote; it was bound by `bound_knotes`.
     #[inline(always)]
     pub(in crate::engine) unsafe fn release_file(&self, knote: &Knote, bound_knotes: &BoundKnotes) {
         // SAFETY: It does not change but here.
@@ -245,10 +245,10 @@ impl BoundKnotes {
         smp_mb(ordering::Full);
         // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is held.
         unsafe {
-            let names = Names::in_rcu(table);
+            let files = CurrentFiles::in_rcu(table);
             binding
                 .file()
-                .is_some_and(|file| names.maps(knote.ident(), file))
+                .is_some_and(|file| files.maps(knote.ident(), file))
         }
     }
 }

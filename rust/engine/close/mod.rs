@@ -16,7 +16,7 @@
 //! descriptor meets only the knotes of its own table, however many knotes others have on the file.
 //!
 //! The probed function is not told which number was closed. The system call of the task says that
-//! ([`Closed`](crate::sys::file::closing::Closed)): close(2), dup2(2) and dup3(2) name it, and
+//! ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2), dup2(2) and dup3(2) name it, and
 //! close_range(2) closes from the lower end of its range. If that number has ended no knote, or if
 //! the call names none, the walk passes the numbers that are bound to the file, at most
 //! [`MAPPED_MAX`](walk::MAPPED_MAX) of those that are still mapped. (It passes fewer if the call
@@ -55,7 +55,7 @@
 //! # Against registration
 //!
 //! A registration binds the knote and then reads the slot of its descriptor again
-//! ([`crate::sys::file::fdtable::Names`]). The closing task empties the slot and then looks for
+//! ([`crate::sys::file::fdtable::CurrentFiles`]). The closing task empties the slot and then looks for
 //! knotes. Each has a full barrier between the two steps, so at least one of them sees what the
 //! other has done.
 //!
@@ -81,7 +81,7 @@ use crate::sys::{
         random::random,
         treap::{Root, Treap},
     },
-    probe::hook::{hash, Presence}, //
+    probe::watched::{hash, OnDemandProbe}, //
 };
 use kernel::{
     fmt,
@@ -107,9 +107,9 @@ const MEMORY_BITS: u32 = 16;
 pub(crate) struct BoundKnotes {
     // This is the first field, so that a pointer to it is a pointer to the whole.
     #[pin]
-    close_probe: Presence<CloseProbe>,
+    close_probe: OnDemandProbe<CloseProbe>,
     #[pin]
-    path_probe: Presence<PathProbe>,
+    path_probe: OnDemandProbe<PathProbe>,
     /// The number of kqueues, by hash of the table that they belong to.
     owner_counts: KVec<Atomic<u32>>,
     /// Secret and odd, so that nobody can know which files share a tree.
@@ -141,7 +141,7 @@ struct Bucket<'a> {
 impl<'a> Bucket<'a> {
     /// # Safety
     ///
-    /// The lock is held for as long as the result is used; the bucket is that hook's.
+    /// The lock is held for as long as the result is used; the bucket belongs to `bound_knotes`.
     #[inline]
     unsafe fn tree(self, bound_knotes: &BoundKnotes) -> Treap<'a, Knote> {
         // SAFETY: By this function's contract. A knote is taken out of its tree before it is freed.
@@ -174,8 +174,8 @@ impl BoundKnotes {
         }
         Arc::pin_init(
             pin_init!(Self {
-                close_probe <- Presence::new(CloseProbe::new()),
-                path_probe <- Presence::new(PathProbe::new()),
+                close_probe <- OnDemandProbe::new(CloseProbe::new()),
+                path_probe <- OnDemandProbe::new(PathProbe::new()),
                 owner_counts,
                 multiplier: random() | 1,
                 shift: u64::BITS - bits,

@@ -5,7 +5,7 @@
 use super::{BoundKnotes, OWNER_BITS};
 use crate::sys::{
     file::fdtable::{CurrentTable, TableId},
-    probe::hook::hash,
+    probe::watched::hash,
     process::pid::Process, //
 };
 use core::sync::atomic::{self, AtomicUsize};

@@ -9,7 +9,7 @@ use crate::{
         file::fdtable::{self, TableId},
         probe::{
             fprobe::FunctionProbe,
-            hook::{hash, Presence, Probe},
+            watched::{hash, OnDemandProbe, Probe},
         },
     }, //
 };
@@ -39,7 +39,7 @@ unsafe impl Sync for CloseProbe {}
 // SAFETY: The structure is not the kernel's own (`FTRACE_OPS_FL_DYNAMIC`), so
 // `unregister_ftrace_function` waits for all tasks that may be in the callback or on their way.
 unsafe impl Probe for CloseProbe {
-    unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
+    unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result {
         let ops = self.ops.get();
         let function = generated::locks_remove_posix as *const c_void;
         // SAFETY: The structure is initialised, not registered, and stays in its place.
@@ -53,17 +53,17 @@ unsafe impl Probe for CloseProbe {
             to_result(bindings::register_ftrace_function(ops))
                 .inspect_err(|_| bindings::ftrace_free_filter(ops))?;
         }
-        // SAFETY: The presence is the first field of a hook, which is valid by this function's
-        // contract.
-        let tested = unsafe { &*presence.cast::<BoundKnotes>() }.self_test();
+        // SAFETY: The on-demand probe is the first field of a `BoundKnotes`, which is valid by this
+        // function's contract.
+        let tested = unsafe { &*on_demand.cast::<BoundKnotes>() }.self_test();
         if tested.is_err() {
             // SAFETY: It was just registered.
-            unsafe { self.unregister(presence) };
+            unsafe { self.unregister(on_demand) };
         }
         tested
     }
 
-    unsafe fn unregister(&self, _: *const Presence<Self>) {
+    unsafe fn unregister(&self, _: *const OnDemandProbe<Self>) {
         let ops = self.ops.get();
         // SAFETY: Registered, by this function's contract.
         unsafe {
@@ -98,8 +98,9 @@ impl CloseProbe {
         ops: *mut bindings::ftrace_ops,
         regs: *mut bindings::ftrace_regs,
     ) {
-        // SAFETY: It is the first field of the first field of the first field of a live hook, which
-        // unregisters before it goes.
+        // SAFETY: The `ftrace_ops` is the first field of a `CloseProbe`, which is the first field of an
+        // `OnDemandProbe`, which is the first field of a `BoundKnotes`. That unregisters the probe
+        // before it is freed.
         let bound_knotes = unsafe { &*ops.cast::<BoundKnotes>() };
         // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
         let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as usize;
@@ -133,12 +134,12 @@ pub(crate) struct PathProbe {
 
 // SAFETY: `unregister` waits for the handlers.
 unsafe impl Probe for PathProbe {
-    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
-        // SAFETY: By this function's contract: the probe is in the presence, which stays in its place.
+    unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
+        // SAFETY: By this function's contract, the probe is a part of `on_demand`, which is not moved.
         unsafe { self.functions.register() }
     }
 
-    unsafe fn unregister(&self, _: *const Presence<Self>) {
+    unsafe fn unregister(&self, _: *const OnDemandProbe<Self>) {
         // SAFETY: By this function's contract.
         unsafe { self.functions.unregister() };
     }
@@ -175,10 +176,11 @@ impl PathProbe {
         if !unsafe { generated::kq_file_is_path(file) } {
             return 0;
         }
-        // SAFETY: It is the first field of all that it is in, up to the presence in a live hook, which unregisters before it
-        // goes.
+        // SAFETY: The fprobe is the first field of a `FunctionProbe`, which is the first field of a
+        // `PathProbe`, which is the first field of the `path_probe` of a `BoundKnotes`. That
+        // unregisters the probe before it is freed.
         let bound_knotes = unsafe {
-            let path_probe = probe.cast::<Presence<PathProbe>>();
+            let path_probe = probe.cast::<OnDemandProbe<PathProbe>>();
             &*kernel::container_of!(path_probe, BoundKnotes, path_probe)
         };
         // The slot was emptied before; see the module's notes on registration.

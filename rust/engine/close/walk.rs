@@ -12,8 +12,8 @@ use super::{
 use crate::{
     engine::{knote_memory::Knote, kqueue::Kqueue},
     sys::{
-        file::closing::{closes_by_itself, Closed},
-        file::fdtable::{self, Names, TableId},
+        file::closing::{uses_io_uring, ClosedNumber},
+        file::fdtable::{self, CurrentFiles, TableId},
         memory::treap::Item,
         process::taskwork,
     }, //
@@ -149,11 +149,11 @@ impl BoundKnotes {
         let maps = |number| unsafe { fdtable::maps(table, number, file) };
         let walk =
             |numbers, mapped| self.end_knotes(bucket, (file.addr(), id), numbers, mapped, &maps);
-        let hint = Closed::hint(id);
+        let hint = ClosedNumber::hint(id);
         let walked = match hint {
-            Closed::Number(number) => walk((number, number), MAPPED_MAX),
-            Closed::Range(first, last) => walk((first, last), MAPPED_MAX),
-            Closed::Unknown => WalkOutcome::Complete(false),
+            ClosedNumber::Number(number) => walk((number, number), MAPPED_MAX),
+            ClosedNumber::Range(first, last) => walk((first, last), MAPPED_MAX),
+            ClosedNumber::Unknown => WalkOutcome::Complete(false),
         };
         let unfinished = match walked {
             WalkOutcome::Complete(true) => false,
@@ -162,7 +162,7 @@ impl BoundKnotes {
             WalkOutcome::Complete(false) if self.is_walk_queued(bucket, file.addr(), id) => false,
             WalkOutcome::Complete(false) => {
                 let all = (0, u64::MAX);
-                if matches!(hint, Closed::Number(_)) && !closes_by_itself() {
+                if matches!(hint, ClosedNumber::Number(_)) && !uses_io_uring() {
                     walk(all, MAPPED_MAX_BESIDES_NAMED);
                     false
                 } else {
@@ -239,7 +239,7 @@ impl BoundKnotes {
         };
         let maps = |number| {
             let rcu = rcu::read_lock();
-            Names::of(current, &rcu).maps_address(number, file)
+            CurrentFiles::of(current, &rcu).maps_address(number, file)
         };
         let mut from = 0;
         // In parts, so that the walk gets past all numbers that are mapped.

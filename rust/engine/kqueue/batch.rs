@@ -22,7 +22,7 @@ use crate::{
         trace,
     },
     sys::{
-        file::fdtable::{CurrentTable, Names},
+        file::fdtable::{CurrentFiles, CurrentTable},
         memory::arrayvec::ArrayVec,
     },
     uapi::*, //
@@ -114,7 +114,7 @@ impl Kqueue {
     fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
         let mut events = Events::new();
         let mut filter_decides = false;
-        let mut free = events.free(BATCH_SIZE);
+        let mut free = events.free_slots(BATCH_SIZE);
         for taken in batch.iter_mut() {
             let knote = &*taken.knote;
             if taken.disposition == Disposition::Removed {
@@ -223,7 +223,7 @@ impl Ready {
         batch: &mut Batch,
     ) {
         let rcu = rcu::read_lock();
-        let names = Names::of(table, &rcu);
+        let files = CurrentFiles::of(table, &rcu);
         for _ in 0..self.unevaluated.min(WALK_MAX) {
             if batch.len() == room.min(BATCH_SIZE) {
                 break;
@@ -238,7 +238,7 @@ impl Ready {
                 continue;
             }
             let bound = match knote.file(access) {
-                Some(file) => names.maps(knote.ident(), file),
+                Some(file) => files.maps(knote.ident(), file),
                 None => true,
             };
             let disposition = if bound {

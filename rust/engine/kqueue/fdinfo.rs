@@ -10,7 +10,7 @@ use crate::{
 use kernel::{prelude::*, seq_file::SeqFile, seq_print};
 
 /// The minimum length of a line for a knote.
-const SHORTEST_LINE: usize =
+const LINE_LEN_MIN: usize =
     "knote filter: -1 ident: 0 flags: 0 fflags: 0 data: 0 udata: 0 state: idle\n".len();
 
 impl Kqueue {
@@ -31,7 +31,7 @@ impl Kqueue {
             pending
         );
         let len = knotes.table.len();
-        if !seqfile::has_room(m, len.saturating_mul(SHORTEST_LINE)) {
+        if !seqfile::has_room(m, len.saturating_mul(LINE_LEN_MIN)) {
             return;
         }
         let Ok(mut sorted) = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT) else {

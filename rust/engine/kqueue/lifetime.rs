@@ -16,7 +16,7 @@ use crate::{
         table::Knotes,
         trace,
     },
-    sys::{file::fdtable::Closing, lock::killable}, //
+    sys::{file::fdtable::FlushedTable, lock::killable}, //
 };
 use kernel::{
     fs::File,
@@ -151,7 +151,7 @@ impl Kqueue {
     }
 
     /// `->flush`: a descriptor of the kqueue was closed.
-    pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &Closing) {
+    pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &FlushedTable) {
         let watchers = &this.shared.nesting;
         let is_last = closing.is_last_in(this.owner.table(), file, |is_only_with| {
             watchers.with_watchers(&this, is_only_with)

@@ -115,7 +115,7 @@ impl Kqueue {
     fn descriptor_file(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
         fdtable::get(change.ident).or_else(|error| {
             if filter.accepts_o_path() {
-                fdtable::get_path(change.ident)
+                fdtable::get_o_path(change.ident)
             } else {
                 Err(error)
             }
@@ -358,7 +358,7 @@ impl Kqueue {
             return false;
         }
         if knote.filter().is_descriptor() {
-            locked.is_bound_by_name(ready, table)
+            locked.ident_refers_to_file(ready, table)
         } else {
             knote.filter().matches_ident(locked.inner, knote.ident())
         }

@@ -19,7 +19,7 @@ use crate::{
     },
     sys::{
         file::fdtable::CurrentTable,
-        memory::{arrayvec::Free, scratch::Scratch},
+        memory::{arrayvec::FreeSlots, scratch::Scratch},
     },
     uapi::*, //
 };
@@ -283,7 +283,7 @@ impl Ready {
         room: usize,
         events: &mut Events,
     ) -> WalkResult {
-        let free = events.free(room);
+        let free = events.free_slots(room);
         self.walk(access, table, most.min(WALK_MAX), FastScan { free })
     }
 
@@ -306,7 +306,7 @@ impl Ready {
 
 /// A walk over pending knotes under the spin lock, and room for their events.
 struct FastScan<'a> {
-    free: Free<'a, Kevent>,
+    free: FreeSlots<'a, Kevent>,
 }
 
 impl Visitor for FastScan<'_> {

@@ -37,7 +37,7 @@
 mod messages;
 mod stream;
 
-pub(crate) use stream::{Input, Stream};
+pub(crate) use stream::{Readiness, Stream};
 
 use super::poll::operations;
 use crate::generated;
@@ -300,7 +300,7 @@ impl<'a> Socket<'a> {
     /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
     /// space is as large as poll(2) requires (`datagram_poll`; `unix_dgram_poll` of a connection,
     /// whose peer has no other sender). Takes no lock and never sleeps.
-    pub(crate) fn room_at_once(&self) -> Input {
+    pub(crate) fn try_room(&self) -> Readiness {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
         // words.
@@ -313,9 +313,9 @@ impl<'a> Socket<'a> {
                 _ => false,
             };
             if !has_room || field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
-                return Input::Other;
+                return Readiness::MustPoll;
             }
-            Input::Bytes(i64::from(generated::kq_sock_wspace(sock)).max(0))
+            Readiness::Bytes(i64::from(generated::kq_sock_wspace(sock)).max(0))
         }
     }
 
