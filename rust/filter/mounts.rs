@@ -223,7 +223,7 @@ impl WorkItem for Namespace {
 
 /// A watch of a mount namespace. It ends when this is dropped.
 pub(super) struct MountWatch {
-    shared_mark: SharedMark<Namespace, Objects>,
+    mark: SharedMark<Namespace, Objects>,
     key: Key,
     watcher: Arc<MountWatcher>,
 }
@@ -237,7 +237,7 @@ impl MountWatch {
     ///
     /// `ENOMEM`; `EINVAL` if the task has no namespace.
     pub(super) fn new(knote: &Knote, wanted: u32, file: Option<&File>) -> Result<Self> {
-        let shared_mark = SharedMark::of_mounts(
+        let mark = SharedMark::of_mounts(
             knote.kqueue().user().objects(),
             fs::MNT_ATTACH | fs::MNT_DETACH,
             Namespace::new,
@@ -257,28 +257,24 @@ impl MountWatch {
         )?;
         let key = (file.is_some(), Arc::as_ptr(&watcher).addr());
         let node = RBTreeNode::new(key, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
-        let mut watchers = shared_mark.target().watchers.lock();
+        let mut watchers = mark.target().watchers.lock();
         watcher.record.lock().seen = watchers.counts;
         // The key is not in the tree, because the watcher is new.
         watchers.watchers.insert(node);
         drop(watchers);
-        Ok(MountWatch {
-            shared_mark,
-            key,
-            watcher,
-        })
+        Ok(MountWatch { mark, key, watcher })
     }
 
     /// Takes the notes that occurred since the last call.
     fn take_notes(&self) -> u32 {
-        let counts = self.shared_mark.target().watchers.lock().counts;
+        let counts = self.mark.target().watchers.lock().counts;
         self.watcher.update_record(counts);
         core::mem::take(&mut self.watcher.record.lock().fired)
     }
 
     /// Selects other notes from now on.
     fn select(&self, wanted: u32) {
-        let counts = self.shared_mark.target().watchers.lock().counts;
+        let counts = self.mark.target().watchers.lock().counts;
         // What has happened until now counts for the notes that were selected before.
         if self.watcher.update_record(counts) {
             self.watcher.knote.activate();
@@ -289,7 +285,7 @@ impl MountWatch {
 
 impl Drop for MountWatch {
     fn drop(&mut self) {
-        let namespace = self.shared_mark.target();
+        let namespace = self.mark.target();
         let node = namespace.watchers.lock().watchers.remove_node(&self.key);
         drop(node);
     }

@@ -192,9 +192,7 @@ impl FileWatcher {
             self.knote.activate();
         }
     }
-}
 
-impl FileWatcher {
     /// Compares the state of the file with the state that was recorded last, without an event.
     fn compare_state(&self, file: &File) {
         let snapshot = InodeSnapshot {
@@ -283,31 +281,26 @@ impl Notify for ParentDir {
 
 /// The watch of the parent of a directory. It ends when this is dropped.
 struct ParentWatch {
-    shared_mark: SharedMark<ParentDir, Objects>,
+    mark: SharedMark<ParentDir, Objects>,
     child: Child,
 }
 
 impl ParentWatch {
     fn new(file: &File, watcher: &Arc<FileWatcher>) -> Result<Self> {
         let kqueue = watcher.knote.kqueue();
-        let shared_mark =
-            SharedMark::of_parent(kqueue.user().objects(), file, fs::DELETE, ParentDir::new)?;
+        let objects = kqueue.user().objects();
+        let mark = SharedMark::of_parent(objects, file, fs::DELETE, ParentDir::new)?;
         let child = (fsnotify::address(file), Arc::as_ptr(watcher).addr());
         let node = RBTreeNode::new(child, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
         // The key is not in the tree, because a watcher has one parent at a time.
-        shared_mark.target().children.lock().insert(node);
-        Ok(ParentWatch { shared_mark, child })
+        mark.target().children.lock().insert(node);
+        Ok(ParentWatch { mark, child })
     }
 }
 
 impl Drop for ParentWatch {
     fn drop(&mut self) {
-        let node = self
-            .shared_mark
-            .target()
-            .children
-            .lock()
-            .remove_node(&self.child);
+        let node = self.mark.target().children.lock().remove_node(&self.child);
         drop(node);
     }
 }

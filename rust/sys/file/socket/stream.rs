@@ -90,7 +90,7 @@ impl Stream {
                     let readable = field::TCP_RCV_NXT
                         .read(sk)
                         .wrapping_sub(field::TCP_COPIED_SEQ.read(sk));
-                    (readable as i32, Self::touches_knote_only(sk))
+                    (readable as i32, Self::is_plain_tcp(sk))
                 }
             };
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
@@ -125,7 +125,7 @@ impl Stream {
     ///
     /// `sk` is a valid TCP socket.
     #[inline(always)]
-    unsafe fn touches_knote_only(sk: *const bindings::sock) -> bool {
+    unsafe fn is_plain_tcp(sk: *const bindings::sock) -> bool {
         // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             field::TCP_URG_DATA.read(sk) == 0 && field::TCP_ULP.read(sk) == 0 && !has_own_queue(sk)
@@ -161,9 +161,7 @@ impl Stream {
             }
             let left = match self {
                 Stream::Unix if !has_own_queue(sk) => field::UNIX_INQ_LEN.read(sk),
-                Stream::Tcp if Self::touches_knote_only(sk) => {
-                    generated::kq_sock_tcp_inq(sk.cast_mut())
-                }
+                Stream::Tcp if Self::is_plain_tcp(sk) => generated::kq_sock_tcp_inq(sk.cast_mut()),
                 _ => return Readiness::MustPoll,
             };
             Readiness::ended(left.max(0).into(), shutdown, state)
@@ -183,7 +181,7 @@ impl Stream {
         // `sk_stream_is_writable` calls the protocol, which for plain TCP reads single words as
         // well.
         unsafe {
-            if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::touches_knote_only(sk)) {
+            if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain_tcp(sk)) {
                 return Readiness::MustPoll;
             }
             let shutdown = field::SHUTDOWN.read(sk);
