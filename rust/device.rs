@@ -14,7 +14,7 @@ use crate::{
         fdtable::{FlushedTable, WeakFile},
         poll::Events,
     },
-    uapi::{kevent_args_size, short_form, KeventArgs, Short, IOC_CREATE, IOC_KEVENT}, //
+    uapi::{kevent_args_size, short_form, KeventArgs, ShortForm, IOC_CREATE, IOC_KEVENT}, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -48,9 +48,9 @@ impl Device for Kqueue {
     fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
         let mut slot = MaybeUninit::uninit();
         let request = match short_form(cmd) {
-            Some((Short::Wait, count)) => Request::collect(&this, arg, count, true),
-            Some((Short::Poll, count)) => Request::collect(&this, arg, count, false),
-            Some((Short::Change, count)) => Request::change(&this, arg, count),
+            Some((ShortForm::Wait, count)) => Request::collect(&this, arg, count, true),
+            Some((ShortForm::Poll, count)) => Request::collect(&this, arg, count, false),
+            Some((ShortForm::Change, count)) => Request::change(&this, arg, count),
             None => {
                 let size = match cmd {
                     IOC_KEVENT => size_of::<KeventArgs>(),

@@ -302,14 +302,14 @@ impl Drop for User {
             entry.members -= 1;
             entry.members == 0
         });
-        let gone = if is_last {
+        let unused = if is_last {
             users.remove_node(&self.uid)
         } else {
             None
         };
         // Its memory is freed without the mutex.
         drop(users);
-        drop(gone);
+        drop(unused);
     }
 }
 

@@ -134,7 +134,7 @@ impl User {
 impl Drop for ObjectCharge {
     fn drop(&mut self) {
         let mut watched = self.objects.watched.lock();
-        let over = match watched.get_mut(&self.key) {
+        let unused = match watched.get_mut(&self.key) {
             Some(1) => watched.remove_node(&self.key),
             Some(count) => {
                 *count -= 1;
@@ -143,6 +143,6 @@ impl Drop for ObjectCharge {
             None => None,
         };
         drop(watched);
-        drop(over);
+        drop(unused);
     }
 }

@@ -46,13 +46,13 @@ pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
     let error = socket.error();
     let hup = events.any(Events::HUP);
     let (no_more_in, no_more_out) = socket.shutdown();
-    let over = match direction {
+    let ended = match direction {
         Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
         Direction::Write => no_more_out,
     };
     // An error ends a connection, but not a datagram socket. A message in the error queue ends
     // neither.
-    let eof = over || hup || (error != 0 && socket.is_connection());
+    let eof = ended || hup || (error != 0 && socket.is_connection());
     let ready = match direction {
         Direction::Read => {
             (events.any(direction.ready_events()) && socket.has_low_water()) || error != 0

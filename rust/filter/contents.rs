@@ -13,7 +13,7 @@ use crate::{
         file::contents,
         notify::fsnotify::{self, fs, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
-            seek::{Seek, SeekProbe},
+            seek::{SeekProbe, SeekTarget},
             watched::Watch,
         },
     }, //
@@ -56,15 +56,15 @@ impl ContentWatcher {
     /// Activates the knote after a change, unless it was activated since the last evaluation. If
     /// `any` is false, it is activated only if the offset was at the end before and is not now.
     fn handle_change(&self, any: bool) {
-        let news = {
+        let is_new = {
             let mut record = self.record.lock();
             let before = record.has_contents;
             record.has_contents = contents::bytes_to_end(&self.file) != 0;
-            let news = (any || (record.has_contents && !before)) && !record.activated;
-            record.activated |= news;
-            news
+            let is_new = (any || (record.has_contents && !before)) && !record.activated;
+            record.activated |= is_new;
+            is_new
         };
-        if news {
+        if is_new {
             self.knote.activate();
         }
     }
@@ -83,7 +83,7 @@ impl Notify for ContentWatcher {
     }
 }
 
-impl Seek for ContentWatcher {
+impl SeekTarget for ContentWatcher {
     /// Moving the offset activates the knote only if the offset was at the end and moved back.
     fn moved(this: ArcBorrow<'_, Self>) {
         this.handle_change(false);

@@ -34,7 +34,7 @@ use crate::{
         limit::{self, Charge, TimerCharge, User},
         nesting::Edge,
         ops::{AttachArgs, Attached, FastPoll, Report},
-        pollwait::{self, Extra},
+        pollwait::{self, ExtraEntries},
     },
     file::{Direction, FileKind},
     sys::{
@@ -60,7 +60,7 @@ use kernel::{
 /// The state that only a few kinds of descriptors need besides their knote.
 #[derive(Default)]
 pub(super) struct DescriptorSource {
-    extra: Option<Extra>,
+    extra: Option<ExtraEntries>,
     contents: Option<Contents>,
     /// The edge between the kqueue of the knote and a kqueue that it watches.
     edge: Option<Edge>,

@@ -131,7 +131,7 @@ impl FastPath {
         inner: &KnoteInner,
         file: Option<&File>,
     ) -> Option<bool> {
-        let look = match self {
+        let state = match self {
             FastPath::User => return Some(user::event(inner).is_some()),
             FastPath::UnixStream => FileKind::UnixStream.poll_fast(file?, Direction::Read, true),
             FastPath::Tcp => FileKind::Tcp.poll_fast(file?, Direction::Read, true),
@@ -140,7 +140,7 @@ impl FastPath {
             FastPath::ByCall => poll_by_call(filter, inner, file?),
             FastPath::PipeEdge | FastPath::Unsupported => return None,
         };
-        match look {
+        match state {
             FastPoll::Ready(_) | FastPoll::Ended(_) | FastPoll::HungUp(_) => Some(true),
             FastPoll::NotReady => Some(false),
             FastPoll::Unknown => None,
@@ -181,6 +181,6 @@ fn poll_low_water(filter: Filter, inner: &KnoteInner, file: &File) -> FastPoll {
         // A file does not wake its pollers for each increase of the room.
         FastPoll::Ready(data) if data < inner.data && filter == Filter::Write => FastPoll::Unknown,
         FastPoll::Ready(data) if data < inner.data => FastPoll::NotReady,
-        look => look,
+        state => state,
     }
 }

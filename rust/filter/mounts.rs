@@ -101,9 +101,9 @@ impl MountWatcher {
             return false;
         }
         // Notes that were already pending have activated the knote before.
-        let news = notes & !record.fired != 0;
+        let is_new = notes & !record.fired != 0;
         record.fired |= notes;
-        news
+        is_new
     }
 }
 

@@ -167,8 +167,8 @@ impl Watcher {
 
     /// Records a note, and activates the knote if the note is new.
     fn fire(&self, note: u32) {
-        let news = self.record.lock().note(note);
-        if news {
+        let is_new = self.record.lock().note(note);
+        if is_new {
             self.knote.activate();
         }
     }
@@ -176,13 +176,13 @@ impl Watcher {
     /// An event occurred that the watcher may not observe. A watcher with `NOTE_TRACK` gets
     /// `NOTE_TRACKERR` once.
     fn note_denied(&self) {
-        let news = {
+        let is_new = {
             let mut record = self.record.lock();
             let first = record.wanted & NOTE_TRACK != 0 && !record.denied;
             record.denied |= first;
             first && record.note(NOTE_TRACKERR)
         };
-        if news {
+        if is_new {
             self.knote.activate();
         }
     }
@@ -239,8 +239,8 @@ impl ExitTarget for ProcessWatcher {
         let ProcessState::Exited(end) = self.process().state(self.observer()) else {
             return;
         };
-        let news = self.record.lock().exit(end);
-        if news {
+        let is_new = self.record.lock().exit(end);
+        if is_new {
             self.knote.activate();
         }
     }

@@ -162,7 +162,7 @@ impl FileWatcher {
     /// reported. Activates the knote if a selected note is new.
     fn handle_events(&self, events: u32, inode: InodeSnapshot) {
         let state = inode.state;
-        let news = {
+        let is_new = {
             let mut record = self.record.lock();
             let events = if inode.is_setattr {
                 self.content.normalize(events, record.last.size, state)
@@ -180,15 +180,15 @@ impl FileWatcher {
                 record.last.size = state.size;
             }
             // Notes that were already pending have activated the knote before.
-            let mut news = notes & !record.fired != 0;
+            let mut is_new = notes & !record.fired != 0;
             record.fired |= notes;
             if self.is_directory && events & fs::MOVE_SELF != 0 {
                 record.moved = true;
-                news |= record.wanted & PARENT_NOTES != 0;
+                is_new |= record.wanted & PARENT_NOTES != 0;
             }
-            news
+            is_new
         };
-        if news {
+        if is_new {
             self.knote.activate();
         }
     }

@@ -152,9 +152,9 @@ impl Kqueue {
 
     /// `->flush`: a descriptor of the kqueue was closed.
     pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &FlushedTable) {
-        let watchers = &this.shared.nesting;
+        let nesting = &this.shared.nesting;
         let is_last = closing.is_last_in(this.owner.table(), file, |is_only_with| {
-            watchers.with_watchers(&this, is_only_with)
+            nesting.with_watchers(&this, is_only_with)
         });
         if !is_last {
             return;

@@ -10,7 +10,7 @@
 //!
 //! # Context and locks
 //!
-//! The probes run with preemption disabled, in the task that changed the offset. [`Seek::moved`]
+//! The probes run with preemption disabled, in the task that changed the offset. [`SeekTarget::moved`]
 //! runs under the lock of a shard of watches.
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
@@ -31,7 +31,7 @@ use kernel::{
 };
 
 /// The target of a watch of a file offset.
-pub(crate) trait Seek: Send + Sync + 'static {
+pub(crate) trait SeekTarget: Send + Sync + 'static {
     /// The offset may have changed. Must not sleep.
     fn moved(this: ArcBorrow<'_, Self>);
 }
@@ -40,14 +40,14 @@ pub(crate) trait Seek: Send + Sync + 'static {
 type OffsetWatches<T> = WatchedProbe<SeekProbe<T>>;
 
 /// The watches of the offsets of open files.
-pub(crate) struct SeekWatches<T: Seek> {
+pub(crate) struct SeekWatches<T: SeekTarget> {
     /// The watches of files that have an offset lock.
     locked: Arc<OffsetWatches<T>>,
     /// The watches of files that have no offset lock.
     unlocked: Arc<OffsetWatches<T>>,
 }
 
-impl<T: Seek> SeekWatches<T> {
+impl<T: SeekTarget> SeekWatches<T> {
     /// No watches.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ pub(crate) struct SeekProbe<T> {
 }
 
 // SAFETY: `unregister` waits for handlers that are running.
-unsafe impl<T: Seek> Probe for SeekProbe<T> {
+unsafe impl<T: SeekTarget> Probe for SeekProbe<T> {
     unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
         // SAFETY: The caller guarantees that the probe is part of the on-demand probe, which is not moved.
         unsafe { self.functions.register() }
@@ -109,19 +109,19 @@ unsafe impl<T: Seek> Probe for SeekProbe<T> {
     }
 }
 
-impl<T: Seek> ObjectProbe for SeekProbe<T> {
+impl<T: SeekTarget> ObjectProbe for SeekProbe<T> {
     type Target = T;
     const SHARD_BITS: u32 = 4;
     const FILTER_BITS: u32 = 10;
 }
 
-impl<T: Seek> SeekProbe<T> {
+impl<T: SeekTarget> SeekProbe<T> {
     /// The probe for files that have an offset lock. It is not registered.
     fn of_locked() -> Self {
         Self::new(
             &[c"__f_unlock_pos"],
             generated::fprobe {
-                entry_handler: Some(Self::unlocking),
+                entry_handler: Some(Self::unlock_entry),
                 ..Default::default()
             },
         )
@@ -132,9 +132,9 @@ impl<T: Seek> SeekProbe<T> {
         Self::new(
             &[c"blkdev_llseek"],
             generated::fprobe {
-                entry_handler: Some(Self::seeking),
-                exit_handler: Some(Self::sought),
-                // The size of the data that `seeking` passes to `sought`.
+                entry_handler: Some(Self::seek_entry),
+                exit_handler: Some(Self::seek_exit),
+                // The size of the data that `seek_entry` passes to `seek_exit`.
                 entry_data_size: size_of::<usize>(),
                 ..Default::default()
             },
@@ -186,7 +186,7 @@ impl<T: Seek> SeekProbe<T> {
     ///
     /// The caller is the probe of live [`OffsetWatches<T>`]. `regs` are the registers at the
     /// function's entry.
-    unsafe extern "C" fn unlocking(
+    unsafe extern "C" fn unlock_entry(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
         _ret: c_ulong,
@@ -207,8 +207,8 @@ impl<T: Seek> SeekProbe<T> {
     ///
     /// # Safety
     ///
-    /// As for `unlocking`. In addition, `data` has room for a `usize`.
-    unsafe extern "C" fn seeking(
+    /// As for `unlock_entry`. In addition, `data` has room for a `usize`.
+    unsafe extern "C" fn seek_entry(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
         _ret: c_ulong,
@@ -231,8 +231,8 @@ impl<T: Seek> SeekProbe<T> {
     ///
     /// # Safety
     ///
-    /// The caller is the probe of live [`OffsetWatches<T>`]. `data` is what `seeking` has stored.
-    unsafe extern "C" fn sought(
+    /// The caller is the probe of live [`OffsetWatches<T>`]. `data` is what `seek_entry` has stored.
+    unsafe extern "C" fn seek_exit(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
         _ret: c_ulong,

@@ -204,11 +204,11 @@ impl Observer {
         if !alike && !unsafe { self.is_capable_in(theirs) } {
             return false;
         }
-        let mut look = generated::kq_exec_look::default();
+        let mut exec = generated::kq_exec_look::default();
         // SAFETY: The task is valid. RCU keeps the state of the executed program and its namespace.
         unsafe {
-            generated::kq_task_exec_look(subject.0.as_ptr(), &raw mut look);
-            look.dumpable || self.is_capable_in(look.user_ns)
+            generated::kq_task_exec_look(subject.0.as_ptr(), &raw mut exec);
+            exec.dumpable || self.is_capable_in(exec.user_ns)
         }
     }
 
