@@ -11,10 +11,10 @@ use crate::{
     },
     sys::file::{
         chardev::{self, Device, PollTable},
-        fdtable::{Closing, WeakFile},
+        fdtable::{FlushedTable, WeakFile},
         poll::Events,
     },
-    uapi::{kevent_args_size, short_form, KeventArgs, Short, IOC_CREATE, IOC_KEVENT}, //
+    uapi::{kevent_args_size, short_form, KeventArgs, ShortForm, IOC_CREATE, IOC_KEVENT}, //
 };
 use core::mem::MaybeUninit;
 use kernel::{
@@ -40,7 +40,7 @@ impl Device for Kqueue {
         Kqueue::release(&this);
     }
 
-    fn flush(this: ArcBorrow<'_, Kqueue>, file: &File, closing: &Closing) {
+    fn flush(this: ArcBorrow<'_, Kqueue>, file: &File, closing: &FlushedTable) {
         Kqueue::flush(this, file, closing);
     }
 
@@ -48,9 +48,9 @@ impl Device for Kqueue {
     fn ioctl(this: ArcBorrow<'_, Kqueue>, _: &File, cmd: u32, arg: usize) -> Result<isize> {
         let mut slot = MaybeUninit::uninit();
         let request = match short_form(cmd) {
-            Some((Short::Wait, count)) => Request::collect(&this, arg, count, true),
-            Some((Short::Poll, count)) => Request::collect(&this, arg, count, false),
-            Some((Short::Change, count)) => Request::change(&this, arg, count),
+            Some((ShortForm::Wait, count)) => Request::collect(&this, arg, count, true),
+            Some((ShortForm::Poll, count)) => Request::collect(&this, arg, count, false),
+            Some((ShortForm::Change, count)) => Request::change(&this, arg, count),
             None => {
                 let size = match cmd {
                     IOC_KEVENT => size_of::<KeventArgs>(),

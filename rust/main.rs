@@ -33,16 +33,16 @@
 //! 1. `Locks::knotes`, a mutex. A task holds it while it registers, scans or removes. It is a mutex
 //!    because filters run under it and call `->poll` and `->unlocked_ioctl`, which may sleep. A task
 //!    that is being killed stops waiting for it (`sys::lock::killable`); the owner removes what that
-//!    task had to remove when it unlocks the mutex (`Kqueue::settle`). Events are copied out under the
+//!    task had to remove when it unlocks the mutex (`Kqueue::do_leftover_work`). Events are copied out under the
 //!    mutex with page faults disabled (`engine::usercopy`).
 //!    These mutexes nest in it, but not in each other: that of all edges between kqueues
 //!    (`engine::nesting`), that of all users (`engine::limit`), that of a probe's registration
-//!    (`sys::probe::hook`), and those of a user's marks (`sys::notify::fsnotify`), in which fsnotify's
+//!    (`sys::probe::watched`), and those of a user's marks (`sys::notify::fsnotify`), in which fsnotify's
 //!    own locks nest.
 //! 2. The locks of event sources: of a wait queue (for processes under tasklist_lock), and siglock.
 //!    They belong to the kernel. Wake-up functions run under them and take 3 and 4.
 //! 3. The spin locks that find knotes: of a part of the bindings (`engine::close`), of a shard of
-//!    watches (`sys::probe::hook`), and of a mark's target (`sys::notify::fsnotify`), in which the lock
+//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`), in which the lock
 //!    of the watchers of a directory or a mount namespace nests. In each of them nests the lock of what a
 //!    filter has recorded of a process, a file, its contents or mounts (`filter`). Interrupts are
 //!    disabled under all of them except those of bindings and marks, which no interrupt takes. The lock
@@ -87,8 +87,8 @@
 //!
 //! | What | Protected by |
 //! |---|---|
-//! | `Table`, the place of each knote in it, and `Body` | the mutex |
-//! | the mark of a knote's pipe (`pipe_mark`) | atomic; written under the mutex, read while the knote is to be rechecked |
+//! | `Table`, the place of each knote in it, and `KnoteInner` | the mutex |
+//! | the mark of a knote's pipe (`pipe_position`) | atomic; written under the mutex, read while the knote is to be rechecked |
 //! | `Ready`, and the state and the links of each knote | the spin lock. Its holder may use any knote that is in the list. The state is atomic, so that a task without the lock may ask whether a knote is retired or unlinked |
 //! | the links of a knote in a tree of bindings (`engine::close`) | the lock of that tree, until the close probe has taken the knote out. Then they are the memory of a task work |
 //! | the file that a knote is bound to | the mutex, or the spin lock while the knote is to be rechecked. It does not change while the knote is in a tree |
@@ -207,13 +207,13 @@ impl kernel::InPlaceModule for KqueueModule {
             Ok(try_pin_init!(Self {
                 _shared: StopOnDrop(shared.clone()),
                 _work: work,
-                _hooks <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_hooks),
+                _hooks <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_probes),
                 _device <- Registration::new(c"kqueue", 0o666, shared),
             }? Error))
         })
     }
 }
 
-fn show_hooks(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    shared.show_hooks(f)
+fn show_probes(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    shared.show_probes(f)
 }

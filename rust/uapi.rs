@@ -105,7 +105,7 @@ pub(crate) const IOC_KEVENT: u32 = _IOW::<KeventArgs>(generated::KQUEUE_IOC_MAGI
 const COUNT: u32 = (_IOR::<u8>(0, 0) - _IOR::<()>(0, 0)) * _IOC_SIZE(u32::MAX) as u32;
 
 /// The forms of the call that have no arguments in memory.
-pub(crate) enum Short {
+pub(crate) enum ShortForm {
     /// `KQUEUE_IOC_WAIT`.
     Wait,
     /// `KQUEUE_IOC_POLL`.
@@ -116,14 +116,14 @@ pub(crate) enum Short {
 
 /// The short form of the call and the number of entries of its list, if `cmd` is one.
 #[inline(always)]
-pub(crate) fn short_form(cmd: u32) -> Option<(Short, usize)> {
+pub(crate) fn short_form(cmd: u32) -> Option<(ShortForm, usize)> {
     const WAIT: u32 = _IOR::<()>(generated::KQUEUE_IOC_MAGIC, 2);
     const POLL: u32 = _IOR::<()>(generated::KQUEUE_IOC_MAGIC, 3);
     const CHANGE: u32 = _IOW::<()>(generated::KQUEUE_IOC_MAGIC, 4);
     let form = match cmd & !COUNT {
-        WAIT => Short::Wait,
-        POLL => Short::Poll,
-        CHANGE => Short::Change,
+        WAIT => ShortForm::Wait,
+        POLL => ShortForm::Poll,
+        CHANGE => ShortForm::Change,
         _ => return None,
     };
     Some((form, _IOC_SIZE(cmd)))

@@ -3,7 +3,7 @@
 //! The guard of a kqueue's mutex.
 //!
 //! A task that releases the mutex then does the work that others have left to the owner
-//! ([`Kqueue::settle`]). The guard is one pointer, so that it is passed in a register: the kqueue
+//! ([`Kqueue::do_leftover_work`]). The guard is one pointer, so that it is passed in a register: the kqueue
 //! is found from its mutex.
 
 use super::{kqueue::Kqueue, locks::Locks, table::Knotes};
@@ -69,8 +69,8 @@ impl Drop for KnotesGuard<'_> {
         // A task that leaves work sets the flag and then tries the mutex. This task releases the
         // mutex and then reads the flag. So one of the two sees the other.
         killable::barrier_after_unlock();
-        if kqueue.is_owed() {
-            kqueue.settle();
+        if kqueue.has_leftover_work() {
+            kqueue.do_leftover_work();
         }
     }
 }

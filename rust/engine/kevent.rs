@@ -53,12 +53,12 @@ struct EventList {
 }
 
 /// The number of events whose memory is faulted in at once: 64 KiB.
-const FAULT_IN: usize = 2048;
+const FAULT_IN_EVENTS: usize = 2048;
 
 /// How often memory is faulted in for the same event. It may be gone again when it is written to:
 /// the kernel moves pages, and a fork makes them read-only until the next fault. But there is also
 /// memory that can be faulted in and never be copied to.
-const FAULTS: u32 = 64;
+const FAULTS_MAX: u32 = 64;
 
 /// The faults of one call.
 #[derive(Default)]
@@ -69,27 +69,27 @@ struct Faults {
 }
 
 impl Faults {
-    /// Faults in the memory of the next events, at most `most`, for another try. Not under a lock.
+    /// Faults in the memory of the next events, at most `limit`, for another try. Not under a lock.
     ///
     /// # Errors
     ///
     /// `EFAULT` if there is no memory, or if faults were useless too often. `EINTR` if a fault was
     /// useless and a signal is pending.
-    fn bring_in(&mut self, events: &EventList, most: usize) -> Result {
+    fn fault_in(&mut self, events: &EventList, limit: usize) -> Result {
         if self.at != events.written {
             *self = Faults {
                 at: events.written,
                 count: 0,
             };
         }
-        if self.count == FAULTS {
+        if self.count == FAULTS_MAX {
             return Err(EFAULT);
         }
         if self.count > 0 && current!().signal_pending() {
             return Err(EINTR);
         }
         self.count += 1;
-        events.list.fault_in(most.clamp(1, FAULT_IN))
+        events.list.fault_in(limit.clamp(1, FAULT_IN_EVENTS))
     }
 }
 
@@ -134,7 +134,7 @@ impl EventList {
 }
 
 /// A count among the arguments.
-fn count(count: u32) -> Result<usize> {
+fn checked_count(count: u32) -> Result<usize> {
     let count = i32::try_from(count).map_err(|_| EINVAL)?;
     usize::try_from(count).map_err(|_| EINVAL)
 }
@@ -160,8 +160,8 @@ impl Request {
         if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
             return Err(EINVAL);
         }
-        let nchanges = count(args.nchanges)?;
-        let nevents = count(args.nevents)?;
+        let nchanges = checked_count(args.nchanges)?;
+        let nevents = checked_count(args.nevents)?;
         Ok(Request {
             timeout: Timeout::of(args)?,
             changes: UserEvents::new(args.changelist as usize, nchanges)?,
@@ -260,44 +260,44 @@ fn change_and_collect(
     caller: Caller,
 ) -> Result {
     let mut buffer = Buffer::new();
-    let kept = apply(&kqueue, changes, &mut buffer, events, caller)?;
+    let held = apply(&kqueue, changes, &mut buffer, events, caller)?;
     if events.written > 0 || events.room() == 0 {
         return Ok(());
     }
-    let entered = kept.map(|kept| (kept, &buffer));
-    collect(&kqueue, entered, events, timeout, caller)
+    let held = held.map(|held| (held, &buffer));
+    collect(&kqueue, held, events, timeout, caller)
 }
 
 /// The answers to some changes. They are stored in the places of the changes, from the front.
-struct Answers {
-    receipts: usize,
+struct Receipts {
+    count: usize,
     /// The error for which there is no room.
     failure: Result,
 }
 
-impl Answers {
+impl Receipts {
     /// Answers the change at `at`. False if no further change is applied.
     #[cold]
     fn add(&mut self, batch: &mut [Kevent], at: usize, result: Result, room: usize) -> bool {
         let Some(change) = batch.get(at).copied() else {
             return false;
         };
-        if self.receipts == room {
+        if self.count == room {
             self.failure = result;
             return result.is_ok();
         }
         let errno = result.map_or_else(|error| -i64::from(error.to_errno()), |()| 0);
-        if let Some(slot) = batch.get_mut(self.receipts) {
+        if let Some(slot) = batch.get_mut(self.count) {
             *slot = change.into_receipt(errno);
-            self.receipts += 1;
+            self.count += 1;
         }
         true
     }
 
     /// Copies the answers to the eventlist.
     #[cold]
-    fn post(self, batch: &[Kevent], events: &mut EventList) -> Result {
-        for receipt in batch.iter().take(self.receipts) {
+    fn copy_out(self, batch: &[Kevent], events: &mut EventList) -> Result {
+        for receipt in batch.iter().take(self.count) {
             events.list.write_waiting(from_ref(receipt))?;
             events.written += 1;
         }
@@ -319,11 +319,11 @@ fn apply<'a>(
         let batch = changes.read(buffer)?;
         let last = changes.len() == 0;
         // Pending events are collected unless there is something to post.
-        let collects = last && events.written == 0;
-        let most = if collects { events.room() } else { 0 };
+        let will_collect = last && events.written == 0;
+        let collect_room = if will_collect { events.room() } else { 0 };
 
-        let mut knotes = kqueue.enter(caller)?;
-        kqueue.prepare(&mut knotes)?;
+        let mut knotes = kqueue.lock_knotes(caller)?;
+        kqueue.insert_deferred_knotes(&mut knotes)?;
         let mut at = 0;
         let mut result = Ok(());
         while let Some(change) = batch.get_mut(at) {
@@ -332,7 +332,7 @@ fn apply<'a>(
             if change.has(EV_RECEIPT | UNKNOWN_FLAGS) {
                 break;
             }
-            result = Kqueue::register(*kqueue, &mut knotes, change, caller, most);
+            result = Kqueue::register(*kqueue, &mut knotes, change, caller, collect_room);
             if result.is_err() {
                 break;
             }
@@ -344,7 +344,16 @@ fn apply<'a>(
             }
             drop(knotes);
         } else {
-            apply_answered(*kqueue, knotes, batch, at, result, events, most, caller)?;
+            apply_with_receipts(
+                *kqueue,
+                knotes,
+                batch,
+                at,
+                result,
+                events,
+                collect_room,
+                caller,
+            )?;
             if last {
                 return Ok(None);
             }
@@ -358,32 +367,32 @@ fn apply<'a>(
 
 /// Applies the changes of a batch from the one at `at` on, which is the first that is to be
 /// answered, and posts the answers. If that one was applied, `failure` is its error. The knotes of
-/// those before it may have been activated without running the filter if `most` events would be
+/// those before it may have been activated without running the filter if `collect_room` events would be
 /// collected; there will be no scan.
 #[cold]
 #[inline(never)]
 #[allow(clippy::too_many_arguments)]
-fn apply_answered(
+fn apply_with_receipts(
     kqueue: ArcBorrow<'_, Kqueue>,
     mut knotes: KnotesGuard<'_>,
     batch: &mut [Kevent],
     mut at: usize,
     mut failure: Result,
     events: &mut EventList,
-    most: usize,
+    collect_room: usize,
     caller: Caller,
 ) -> Result {
     let room = events.room();
-    let mut answers = Answers {
-        receipts: 0,
+    let mut receipts = Receipts {
+        count: 0,
         failure: Ok(()),
     };
-    if most > 0 {
-        let unseen = batch.iter().take(at);
-        unseen.for_each(|change| kqueue.verify(&mut knotes, change));
+    if collect_room > 0 {
+        let skipped = batch.iter().take(at);
+        skipped.for_each(|change| kqueue.verify(&mut knotes, change));
     }
     while let Some(change) = batch.get_mut(at) {
-        let answered = change.has(EV_RECEIPT);
+        let wants_receipt = change.has(EV_RECEIPT);
         let result = match core::mem::replace(&mut failure, Ok(())) {
             Err(error) => Err(error),
             Ok(()) => {
@@ -395,26 +404,26 @@ fn apply_answered(
                 }
             }
         };
-        if (result.is_err() || answered) && !answers.add(batch, at, result, room) {
+        if (result.is_err() || wants_receipt) && !receipts.add(batch, at, result, room) {
             break;
         }
         at += 1;
     }
     drop(knotes);
-    answers.post(batch, events)
+    receipts.copy_out(batch, events)
 }
 
 /// Reports what is pending, or waits for it.
 #[inline(always)]
 fn collect(
     kqueue: &Kqueue,
-    entered: Option<(KnotesGuard<'_>, &Buffer)>,
+    held: Option<(KnotesGuard<'_>, &Buffer)>,
     events: &mut EventList,
     timeout: Timeout,
     caller: Caller,
 ) -> Result {
-    let result = if entered.is_some() || kqueue.may_be_pending() {
-        kqueue.scan(entered, events, caller)
+    let result = if held.is_some() || kqueue.may_be_pending() {
+        kqueue.scan(held, events, caller)
     } else {
         Err(EAGAIN)
     };
@@ -447,14 +456,14 @@ fn collect_more(
                     wakeup = Some(Wakeup::Signal);
                 }
                 (Some(Wakeup::Condition), Timeout::Until(deadline)) if deadline.has_passed() => {
-                    kqueue.pass_on();
+                    kqueue.wake_next_sleeper();
                     return Ok(());
                 }
                 (_, Timeout::Until(deadline)) => wakeup = Some(kqueue.wait(deadline)),
             }
         } else {
             let more = if error == EFAULT {
-                faults.bring_in(events, kqueue.pending())
+                faults.fault_in(events, kqueue.pending())
             } else {
                 Err(error)
             };

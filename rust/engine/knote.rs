@@ -4,7 +4,7 @@
 
 pub(crate) use super::knote_memory::Knote;
 use super::{
-    close::Bindings,
+    close::BindingCount,
     locks::{Key, Keyed},
     ops::{FileKind, Report},
     sleepers::WakeFlags, //
@@ -13,7 +13,7 @@ use crate::{
     generated::kqueue_event,
     sys::{
         memory::{erased::Erased, scratch::Scratch},
-        process::observer::Watcher,
+        process::observer::WatcherRights,
     },
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
 };
@@ -24,7 +24,7 @@ use kernel::sync::Arc;
 const ACTIONS: u16 = EV_DELETE | EV_ENABLE | EV_DISABLE | EV_KEEPUDATA;
 
 /// What the kqueue's mutex guards of a knote. One more bit in here would take a word in each knote.
-pub(crate) struct Body {
+pub(crate) struct KnoteInner {
     /// The filter's parameters, as the program last gave them (`kn_sfflags`, `kn_sdata`).
     pub(crate) fflags: u32,
     pub(crate) data: i64,
@@ -42,39 +42,39 @@ pub(crate) struct Body {
     pub(crate) source: Option<Erased>,
 }
 
-/// Gives access to the bodies of all knotes of a kqueue. Guarded by the mutex.
-pub(crate) struct Bodies {
-    key: Key<Bodies>,
+/// Gives access to the [`KnoteInner`] of each knote of a kqueue. Guarded by the mutex.
+pub(crate) struct KnoteAccess {
+    key: Key<KnoteAccess>,
     /// The knotes that are bound to descriptors.
-    pub(crate) bindings: Bindings,
+    pub(crate) binding_count: BindingCount,
     /// Memory of the task that has the mutex.
     pub(crate) scratch: Scratch,
     /// The task that last began to watch a process.
-    pub(crate) watcher: Option<Arc<Watcher>>,
+    pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
 
-impl Keyed for Bodies {
+impl Keyed for KnoteAccess {
     #[inline]
     fn key(&self) -> &Key<Self> {
         &self.key
     }
 }
 
-impl Bodies {
-    pub(crate) fn new(key: Key<Bodies>, bindings: Bindings) -> Self {
-        Bodies {
+impl KnoteAccess {
+    pub(crate) fn new(key: Key<KnoteAccess>, binding_count: BindingCount) -> Self {
+        KnoteAccess {
             key,
-            bindings,
+            binding_count,
             scratch: Scratch::NONE,
             watcher: None,
         }
     }
 }
 
-impl Body {
-    /// The body of a knote that is not attached yet.
+impl KnoteInner {
+    /// The inner state of a knote that is not attached yet.
     pub(crate) fn new(change: &kqueue_event) -> Self {
-        Body {
+        KnoteInner {
             fflags: change.fflags,
             data: change.data,
             flags: change.flags & !ACTIONS,
@@ -93,15 +93,15 @@ impl Body {
 
     /// Takes over the parameters of a change.
     #[inline(always)]
-    pub(crate) fn take(&mut self, change: &Kevent) {
+    pub(crate) fn set_params(&mut self, change: &Kevent) {
         self.fflags = change.fflags;
         self.data = change.data;
-        self.take_udata(change);
+        self.set_udata(change);
     }
 
     /// Takes over the program's own data, unless the change says that it stays.
     #[inline(always)]
-    pub(crate) fn take_udata(&mut self, change: &Kevent) {
+    pub(crate) fn set_udata(&mut self, change: &Kevent) {
         if !change.has(EV_KEEPUDATA) {
             self.udata = change.udata;
         }
@@ -111,28 +111,28 @@ impl Body {
 impl Knote {
     /// Runs the filter (`f_event`): the event to report if the condition holds. May sleep.
     #[inline(always)]
-    pub(crate) fn evaluate(&self, bodies: &mut Bodies) -> Option<Kevent> {
-        let scratch = bodies.scratch;
-        let mut parts = self.parts(bodies);
-        let report = self.filter().event(&mut parts, scratch)?;
-        Some(self.event(parts.body, report))
+    pub(crate) fn evaluate(&self, access: &mut KnoteAccess) -> Option<Kevent> {
+        let scratch = access.scratch;
+        let mut locked = self.locked(access);
+        let report = self.filter().event(&mut locked, scratch)?;
+        Some(self.event(locked.inner, report))
     }
 
     /// The event for the report of a filter.
     #[inline(always)]
-    pub(crate) fn event(&self, body: &Body, report: Report) -> Kevent {
+    pub(crate) fn event(&self, inner: &KnoteInner, report: Report) -> Kevent {
         Kevent::new(kqueue_event {
             ident: self.ident(),
             filter: self.filter().raw(),
-            flags: body.flags | report.flags,
+            flags: inner.flags | report.flags,
             fflags: report.fflags,
             data: report.data,
-            udata: body.udata,
+            udata: inner.udata,
         })
     }
 
     /// An event with the names of the knote, and no more.
-    pub(crate) fn name_event(&self) -> Kevent {
+    pub(crate) fn ident_event(&self) -> Kevent {
         Kevent::new(kqueue_event {
             ident: self.ident(),
             filter: self.filter().raw(),
@@ -141,8 +141,8 @@ impl Knote {
     }
 
     /// Runs the filter: does the condition hold? May sleep.
-    pub(crate) fn is_ready(&self, bodies: &mut Bodies) -> bool {
-        self.evaluate(bodies).is_some()
+    pub(crate) fn is_ready(&self, access: &mut KnoteAccess) -> bool {
+        self.evaluate(access).is_some()
     }
 
     /// The source of the knote fired (`KNOTE_ACTIVATE`). From any context but NMI.

@@ -9,24 +9,24 @@
 //! behind it ([`crate::sys::time::hrtimer`]), and a cache for that size.
 //!
 //! A caller gets at what a lock guards in a knote by showing the value that the lock itself guards:
-//! the [`Bodies`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
+//! the [`KnoteAccess`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
 //! [`Key`](super::locks::Key) in that value proves that it is that of the knote's kqueue. (The
 //! `kernel` crate's `LockedBy` has one more pointer for each.)
 
 use super::{
-    close::Bound,
-    knote::{Bodies, Body},
+    close::Binding,
+    knote::{KnoteAccess, KnoteInner},
     kqueue::{Kqueue, Ready},
     locks::{Key, Keyed},
     ops::{FastPath, Filter},
-    ready_list::{Links, Seen},
+    ready_list::{Links, VisitedKnote},
     sleepers::WakeFlags,
     state::State,
     table::Table, //
 };
 use crate::sys::{
     file::{
-        fdtable::{CurrentTable, Names},
+        fdtable::{CurrentFiles, CurrentTable},
         poll::Entry,
     },
     memory::slab::{self, Memory, Slab},
@@ -67,11 +67,11 @@ pub(crate) struct Knote {
     /// Guarded by the spin lock.
     pub(in crate::engine) links: UnsafeCell<Links>,
     pub(crate) entry: Entry,
-    pub(in crate::engine) bound: Bound,
+    pub(in crate::engine) binding: Binding,
     /// Guarded by the mutex, as the rest. (It is `None` when the knote is dropped, so it is not
     /// dropped.)
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
-    body: UnsafeCell<Body>,
+    inner: UnsafeCell<KnoteInner>,
 }
 
 // There may be a million of them.
@@ -138,16 +138,16 @@ unsafe impl AlwaysRefCounted for Knote {
 /// # Invariants
 ///
 /// The mutex is held, and what it guards is borrowed by nobody else.
-pub(crate) struct Parts<'a> {
+pub(crate) struct LockedKnote<'a> {
     knote: &'a Knote,
-    pub(crate) body: &'a mut Body,
+    pub(crate) inner: &'a mut KnoteInner,
     /// The file of its descriptor.
     pub(crate) file: Option<&'a File>,
     /// How a scan evaluates it under the spin lock.
     pub(crate) fast_path: &'a mut FastPath,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> LockedKnote<'a> {
     /// The knote.
     #[inline]
     pub(crate) fn knote(&self) -> &'a Knote {
@@ -156,11 +156,11 @@ impl<'a> Parts<'a> {
 
     /// The same parts, for a shorter time.
     #[inline(always)]
-    pub(crate) fn reborrow(&mut self) -> Parts<'_> {
+    pub(crate) fn reborrow(&mut self) -> LockedKnote<'_> {
         // INVARIANT: As for `self`, which is borrowed.
-        Parts {
+        LockedKnote {
             knote: self.knote,
-            body: self.body,
+            inner: self.inner,
             file: self.file,
             fast_path: self.fast_path,
         }
@@ -168,11 +168,11 @@ impl<'a> Parts<'a> {
 
     /// True if the number of the descriptor still refers to its file.
     #[inline]
-    pub(crate) fn is_bound_by_name(&self, _: &Ready, table: CurrentTable) -> bool {
+    pub(crate) fn ident_refers_to_file(&self, _: &Ready, table: CurrentTable) -> bool {
         // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
-        let names = unsafe { Names::in_rcu(table) };
+        let files = unsafe { CurrentFiles::in_rcu(table) };
         self.file
-            .is_some_and(|file| names.maps(self.knote.ident, file))
+            .is_some_and(|file| files.maps(self.knote.ident, file))
     }
 
     /// The timer of a knote of `EVFILT_TIMER`.
@@ -206,21 +206,21 @@ impl Knote {
         kqueue: ArcBorrow<'_, Kqueue>,
         ident: u64,
         filter: Filter,
-        body: impl FnOnce() -> Body,
+        inner: impl FnOnce() -> KnoteInner,
         memory: Memory,
     ) -> Result<ARef<Self>> {
         let make = || Knote {
             refs: one_reference(),
             state: UnsafeCell::new(State::default()),
             filter,
-            fast_path: UnsafeCell::new(FastPath::No),
+            fast_path: UnsafeCell::new(FastPath::Unsupported),
             kqueue: kqueue.into(),
             ident,
             links: UnsafeCell::new(Links::NONE),
             entry: Entry::new(Self::woken),
-            bound: Bound::none(),
+            binding: Binding::none(),
             next: UnsafeCell::new(ManuallyDrop::new(None)),
-            body: UnsafeCell::new(body()),
+            inner: UnsafeCell::new(inner()),
         };
         let knote = if filter.has_timer() {
             let timer = MaybeUninit::uninit();
@@ -230,7 +230,7 @@ impl Knote {
             };
             let whole = slabs.timers.alloc(memory, make)?;
             // SAFETY: It is in its place, and ours. `detach` cancels it, or `drop`.
-            unsafe { KnoteTimer::write((&raw mut (*whole.as_ptr()).timer).cast()) };
+            unsafe { KnoteTimer::init((&raw mut (*whole.as_ptr()).timer).cast()) };
             whole.cast()
         } else {
             slabs.knotes.alloc(memory, make)?
@@ -281,19 +281,19 @@ impl Knote {
 
     /// What the mutex guards.
     #[inline]
-    pub(crate) fn body<'a>(&'a self, bodies: &'a Bodies) -> &'a Body {
-        self.check(bodies);
-        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `bodies` is
+    pub(crate) fn inner<'a>(&'a self, access: &'a KnoteAccess) -> &'a KnoteInner {
+        self.check(access);
+        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `access` is
         // borrowed: without the mutex only `drop` has, once there are no references.
-        unsafe { &*self.body.get() }
+        unsafe { &*self.inner.get() }
     }
 
     /// What the mutex guards, for a change.
     #[inline]
-    pub(crate) fn body_mut<'a>(&'a self, bodies: &'a mut Bodies) -> &'a mut Body {
-        self.check(bodies);
-        // SAFETY: As above, and `bodies` is borrowed by nobody else.
-        unsafe { &mut *self.body.get() }
+    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut KnoteAccess) -> &'a mut KnoteInner {
+        self.check(access);
+        // SAFETY: As above, and `access` is borrowed by nobody else.
+        unsafe { &mut *self.inner.get() }
     }
 
     /// The next knote in its chain of the table.
@@ -314,26 +314,26 @@ impl Knote {
 
     /// What the mutex guards and the file of its descriptor.
     #[inline]
-    pub(crate) fn parts<'a>(&'a self, bodies: &'a mut Bodies) -> Parts<'a> {
-        self.check(bodies);
-        // INVARIANT: The mutex is held, and `bodies` is borrowed by nobody else.
-        Parts {
+    pub(crate) fn locked<'a>(&'a self, access: &'a mut KnoteAccess) -> LockedKnote<'a> {
+        self.check(access);
+        // INVARIANT: The mutex is held, and `access` is borrowed by nobody else.
+        LockedKnote {
             knote: self,
             // SAFETY: As just said.
-            body: unsafe { &mut *self.body.get() },
-            // SAFETY: The mutex is held, and nobody can unbind while `bodies` is borrowed.
-            file: unsafe { self.bound.file() },
-            // SAFETY: As for the body.
+            inner: unsafe { &mut *self.inner.get() },
+            // SAFETY: The mutex is held, and nobody can unbind while `access` is borrowed.
+            file: unsafe { self.binding.file() },
+            // SAFETY: As for `inner`.
             fast_path: unsafe { &mut *self.fast_path.get() },
         }
     }
 
     /// The file of its descriptor.
     #[inline]
-    pub(crate) fn file<'a>(&'a self, bodies: &'a Bodies) -> Option<&'a File> {
-        self.check(bodies);
-        // SAFETY: As in `parts`.
-        unsafe { self.bound.file() }
+    pub(crate) fn file<'a>(&'a self, access: &'a KnoteAccess) -> Option<&'a File> {
+        self.check(access);
+        // SAFETY: As in `locked`.
+        unsafe { self.binding.file() }
     }
 
     /// Its state.
@@ -351,16 +351,19 @@ impl Knote {
     /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
     /// nobody else.
     #[inline]
-    pub(in crate::engine) unsafe fn see<'a>(&'a self, names: &'a Names<'a>) -> Seen<'a> {
+    pub(in crate::engine) unsafe fn visited<'a>(
+        &'a self,
+        files: &'a CurrentFiles<'a>,
+    ) -> VisitedKnote<'a> {
         // SAFETY: By this function's contract.
         unsafe {
-            Seen {
+            VisitedKnote {
                 knote: self,
                 state: &mut *self.state.get(),
-                body: &mut *self.body.get(),
+                inner: &mut *self.inner.get(),
                 fast_path: *self.fast_path.get(),
-                bound: self.bound.file(),
-                names,
+                bound_file: self.binding.file(),
+                files,
             }
         }
     }
@@ -368,7 +371,7 @@ impl Knote {
     /// The mark that its pipe had when the knote was last reported ([`crate::sys::file::pipe`]). It
     /// has no meaning before that.
     #[inline]
-    pub(crate) fn pipe_mark(&self) -> &AtomicU32 {
+    pub(crate) fn pipe_position(&self) -> &AtomicU32 {
         self.entry.spare()
     }
 
@@ -382,7 +385,7 @@ impl Knote {
         }
         // SAFETY: It was bound by whoever scheduled the recheck under this lock, and is not retired, which
         // comes before it is unbound and needs this lock: it is bound for as long as `ready` is borrowed.
-        unsafe { self.bound.file() }
+        unsafe { self.binding.file() }
     }
 
     /// True if it was retired. It is read without the lock, so the knote may be retired after a
@@ -424,18 +427,18 @@ impl Knote {
     }
 
     /// Detaches a retired knote from its source: no callback comes after that.
-    pub(crate) fn detach(&self, bodies: &mut Bodies) {
+    pub(crate) fn detach(&self, access: &mut KnoteAccess) {
         debug_assert!(self.is_retired());
-        let mut parts = self.parts(bodies);
+        let mut locked = self.locked(access);
         // The entry goes first, since the queue is the file's.
         self.entry.detach();
-        if let Some(timer) = parts.timer() {
+        if let Some(timer) = locked.timer() {
             timer.cancel();
         }
         // Then the source is dropped, which may use the file as well.
-        drop(parts.body.source.take());
+        drop(locked.inner.source.take());
         // SAFETY: The mutex is held, and there is no reference to the file.
-        unsafe { self.bound.unbind(self, &mut bodies.bindings) };
+        unsafe { self.binding.unbind(self, &mut access.binding_count) };
     }
 
     /// The function of the wait-queue entry.
@@ -454,7 +457,7 @@ impl Knote {
         let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
         // SAFETY: As above; the entry is touched no more after this.
         unsafe {
-            Entry::woken(wait, key, this.filter.wakes(), || {
+            Entry::woken(wait, key, this.filter.wake_events(), || {
                 this.activate_with(WakeFlags::of_wake_function(flags));
             });
         }
@@ -485,12 +488,12 @@ impl TimerOwner for Knote {
 /// # Invariants
 ///
 /// `slot` has a knote. It and all behind it are borrowed for `'a`, with the key.
-pub(crate) struct Place<'a> {
+pub(crate) struct ChainSlot<'a> {
     slot: NonNull<Option<ARef<Knote>>>,
     key: &'a mut Key<Table>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ChainSlot<'a> {
     /// The first place in `chain`, a chain of the table of `key`, whose knote satisfies `is`.
     #[inline]
     pub(crate) fn find(
@@ -505,7 +508,7 @@ impl<'a> Place<'a> {
             let knote = unsafe { slot.as_ref() }.as_ref()?;
             if is(knote) {
                 // INVARIANT: As above.
-                return Some(Place { slot, key });
+                return Some(ChainSlot { slot, key });
             }
             slot = NonNull::from(knote.next_mut(key));
         }
@@ -538,10 +541,10 @@ impl Drop for Knote {
         let timer = self.timer();
         // SAFETY: The timer is there still, and nobody else has a reference to the knote.
         let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
-        if !self.is_retired() || self.bound.is_bound() || is_armed {
+        if !self.is_retired() || self.binding.is_bound() || is_armed {
             self.end();
         }
-        self.kqueue.leave_place(self.filter);
+        self.kqueue.uncharge_knote(self.filter);
     }
 }
 
@@ -555,11 +558,14 @@ impl Knote {
         if !self.is_retired() {
             self.kqueue.retire(self);
         }
-        if self.bound.is_bound() {
+        if self.binding.is_bound() {
             self.entry.detach();
-            drop(self.body.get_mut().source.take());
+            drop(self.inner.get_mut().source.take());
             // SAFETY: Nobody else has a reference to the knote.
-            unsafe { self.bound.give_up(self, &self.kqueue.shared().closes) };
+            unsafe {
+                self.binding
+                    .release_file(self, &self.kqueue.shared().bound_knotes)
+            };
         }
         if let Some(timer) = self.timer() {
             // SAFETY: It is there still, and nobody else has a reference to the knote.

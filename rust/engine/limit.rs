@@ -76,17 +76,17 @@ impl Users {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Arc<User>> {
+    pub(crate) fn current(self: &Arc<Self>) -> Result<Arc<User>> {
         let mut above = None;
         for uid in user::namespace_owners().filter(|uid| *uid != 0) {
-            above = self.join(uid, above)?;
+            above = self.add_user(uid, above)?;
         }
         // The last user was added just now, so there is one.
-        self.join(user::current_uid(), above)?.ok_or(ENOMEM)
+        self.add_user(user::current_uid(), above)?.ok_or(ENOMEM)
     }
 
     /// Adds a user for whom it counts, unless it counts for that user already.
-    fn join(self: &Arc<Self>, uid: u32, above: Option<Arc<User>>) -> Result<Option<Arc<User>>> {
+    fn add_user(self: &Arc<Self>, uid: u32, above: Option<Arc<User>>) -> Result<Option<Arc<User>>> {
         if User::chain(above.as_deref()).any(|user| user.uid == uid) {
             return Ok(above);
         }
@@ -103,7 +103,7 @@ impl Users {
 
     /// The account of the user of that number, which gets one member more.
     fn account(&self, uid: u32) -> Result<Arc<Account>> {
-        if let Some(account) = Self::known(&mut self.users.lock(), uid) {
+        if let Some(account) = Self::find_account(&mut self.users.lock(), uid) {
             return Ok(account);
         }
         // The allocation may take long, and others wait for the mutex.
@@ -118,14 +118,14 @@ impl Users {
         };
         let node = RBTreeNode::new(uid, entry, GFP_KERNEL_ACCOUNT)?;
         let mut users = self.users.lock();
-        if let Some(account) = Self::known(&mut users, uid) {
+        if let Some(account) = Self::find_account(&mut users, uid) {
             return Ok(account);
         }
         users.insert(node);
         Ok(account)
     }
 
-    fn known(users: &mut RBTree<u32, Entry>, uid: u32) -> Option<Arc<Account>> {
+    fn find_account(users: &mut RBTree<u32, Entry>, uid: u32) -> Option<Arc<Account>> {
         let entry = users.get_mut(&uid)?;
         entry.members += 1;
         Some(entry.account.clone())
@@ -143,7 +143,7 @@ const TIMER: u64 = 1 << 40;
 
 /// Which counts of an account are within the limits.
 #[derive(Clone, Copy)]
-struct Fits {
+struct WithinLimits {
     units: bool,
     timers: bool,
 }
@@ -151,12 +151,12 @@ struct Fits {
 impl Account {
     /// Adds `amount` to the count.
     #[inline(always)]
-    fn add(&self, amount: u64) -> Fits {
+    fn add(&self, amount: u64) -> WithinLimits {
         let held = self
             .held
             .fetch_add(amount, Ordering::Relaxed)
             .wrapping_add(amount);
-        Fits {
+        WithinLimits {
             units: held & (TIMER - 1) <= params::max_user_knotes() as u64,
             timers: held / TIMER <= params::max_user_timers() as u64,
         }
@@ -191,21 +191,21 @@ impl User {
     ///
     /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
     #[inline(always)]
-    pub(crate) fn take_place(&self, filter: Filter) -> Result {
+    pub(crate) fn charge_knote(&self, filter: Filter) -> Result {
         if filter.has_timer() {
-            self.take_timer(filter.weight())
+            self.charge_timer(filter.weight())
         } else {
-            self.take(filter.weight())
+            self.charge(filter.weight())
         }
     }
 
     /// Gives back the place of a knote.
     #[inline(always)]
-    pub(crate) fn leave_place(&self, filter: Filter) {
+    pub(crate) fn uncharge_knote(&self, filter: Filter) {
         if filter.has_timer() {
-            self.leave_timer(filter.weight());
+            self.uncharge_timer(filter.weight());
         } else {
-            self.leave(filter.weight());
+            self.uncharge(filter.weight());
         }
     }
 
@@ -215,11 +215,11 @@ impl User {
     ///
     /// `ENOSPC` if the user has as many as they may.
     #[inline(always)]
-    fn take(&self, units: u64) -> Result {
+    fn charge(&self, units: u64) -> Result {
         if self.add(units).units {
             return Ok(());
         }
-        self.leave(units);
+        self.uncharge(units);
         Err(ENOSPC)
     }
 
@@ -227,39 +227,39 @@ impl User {
     ///
     /// # Errors
     ///
-    /// As for [`User::take_place`].
+    /// As for [`User::charge_knote`].
     #[inline]
-    fn take_timer(&self, units: u64) -> Result {
+    fn charge_timer(&self, units: u64) -> Result {
         let fits = self.add(units + TIMER);
         let timers = TIMERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if fits.units & fits.timers & (timers <= params::max_timers()) {
             return Ok(());
         }
-        self.exceed_timers(units, fits)
+        self.check_timer_excess(units, fits)
     }
 
     /// There are too many timers, or too many units. The administrator may have more timers.
     #[cold]
-    fn exceed_timers(&self, units: u64, fits: Fits) -> Result {
+    fn check_timer_excess(&self, units: u64, fits: WithinLimits) -> Result {
         if !fits.units {
-            self.leave_timer(units);
+            self.uncharge_timer(units);
             return Err(ENOSPC);
         }
         if user::may_exceed_limits() {
             return Ok(());
         }
-        self.leave_timer(units);
+        self.uncharge_timer(units);
         Err(ENOMEM)
     }
 
     #[inline(always)]
-    fn leave_timer(&self, units: u64) {
-        self.leave(units + TIMER);
+    fn uncharge_timer(&self, units: u64) {
+        self.uncharge(units + TIMER);
         TIMERS.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[inline(always)]
-    fn add(&self, amount: u64) -> Fits {
+    fn add(&self, amount: u64) -> WithinLimits {
         let fits = self.account.add(amount);
         match &self.above {
             None => fits,
@@ -269,10 +269,10 @@ impl User {
 
     /// For the user and those above. All counts are increased, since all are decreased again.
     #[cold]
-    fn add_to_all(&self, amount: u64, below: Fits) -> Fits {
+    fn add_to_all(&self, amount: u64, below: WithinLimits) -> WithinLimits {
         Self::chain(Some(self)).fold(below, |so_far, user| {
             let fits = user.account.add(amount);
-            Fits {
+            WithinLimits {
                 units: so_far.units && fits.units,
                 timers: so_far.timers && fits.timers,
             }
@@ -280,15 +280,15 @@ impl User {
     }
 
     #[inline(always)]
-    fn leave(&self, amount: u64) {
+    fn uncharge(&self, amount: u64) {
         self.account.subtract(amount);
         if let Some(above) = &self.above {
-            above.leave_all(amount);
+            above.subtract_from_all(amount);
         }
     }
 
     #[cold]
-    fn leave_all(&self, amount: u64) {
+    fn subtract_from_all(&self, amount: u64) {
         for user in Self::chain(Some(self)) {
             user.account.subtract(amount);
         }
@@ -302,14 +302,14 @@ impl Drop for User {
             entry.members -= 1;
             entry.members == 0
         });
-        let gone = if is_last {
+        let unused = if is_last {
             users.remove_node(&self.uid)
         } else {
             None
         };
         // Its memory is freed without the mutex.
         drop(users);
-        drop(gone);
+        drop(unused);
     }
 }
 
@@ -329,7 +329,7 @@ impl Charge {
         let units = (bytes / UNIT) as u64;
         // Zero units always fit, even if the limit was set below the present count.
         if units > 0 {
-            user.take(units)?;
+            user.charge(units)?;
         }
         Ok(Charge {
             user: user.clone(),
@@ -340,26 +340,26 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.user.leave(self.units);
+        self.user.uncharge(self.units);
     }
 }
 
 /// A timer that counts for a user and is not that of an `EVFILT_TIMER` knote; given back when
 /// dropped.
-pub(crate) struct TimerPlace(Arc<User>);
+pub(crate) struct TimerCharge(Arc<User>);
 
-impl TimerPlace {
+impl TimerCharge {
     /// # Errors
     ///
     /// `ENOMEM` if there are as many timers as there may be.
     pub(crate) fn new(user: &Arc<User>) -> Result<Self> {
-        user.take_timer(0)?;
-        Ok(TimerPlace(user.clone()))
+        user.charge_timer(0)?;
+        Ok(TimerCharge(user.clone()))
     }
 }
 
-impl Drop for TimerPlace {
+impl Drop for TimerCharge {
     fn drop(&mut self) {
-        self.0.leave_timer(0);
+        self.0.uncharge_timer(0);
     }
 }

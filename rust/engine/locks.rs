@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two locks of a kqueue, and the proof that one is held.
+//! The two locks of a kqueue, and the keys that prove that one is held.
 
 use super::{
-    knote::Bodies,
+    knote::KnoteAccess,
     kqueue::Ready,
     table::{Knotes, Table}, //
 };
@@ -53,7 +53,7 @@ pub(crate) struct Locks {
 impl Locks {
     /// Locks around values that are made with a key of each.
     pub(crate) fn new(
-        knotes: impl FnOnce(Key<Table>, Key<Bodies>) -> Knotes,
+        knotes: impl FnOnce(Key<Table>, Key<KnoteAccess>) -> Knotes,
         ready: impl FnOnce(Key<Ready>) -> Ready,
     ) -> impl PinInit<Self> {
         // INVARIANT: Locks are pinned, and have one key of each type.

@@ -40,7 +40,7 @@ pub(crate) struct Graph {
     /// The number of the next edge.
     next: u64,
     /// Memory for the way of a walk, with room for the longest. Empty between walks.
-    way: Cell<KVec<Step>>,
+    stack: Cell<KVec<Step>>,
 }
 
 /// A kqueue on the way of a walk.
@@ -79,25 +79,25 @@ pub(crate) struct Edge {
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum Direction {
     Up,
     Down,
 }
 
-impl Way {
-    fn back(self) -> Self {
+impl Direction {
+    fn reverse(self) -> Self {
         match self {
-            Way::Up => Way::Down,
-            Way::Down => Way::Up,
+            Direction::Up => Direction::Down,
+            Direction::Down => Direction::Up,
         }
     }
 }
 
 /// The result of a walk.
 #[derive(Default)]
-struct Seen {
+struct WalkOutcome {
     /// The walk has met the kqueue that it must not meet.
-    circle: bool,
+    cycle: bool,
     /// A kqueue has too many paths now.
     too_many: bool,
 }
@@ -124,10 +124,10 @@ impl Links {
         }
     }
 
-    fn side(&self, way: Way) -> &Side {
-        match way {
-            Way::Up => &self.up,
-            Way::Down => &self.down,
+    fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
         }
     }
 
@@ -140,66 +140,66 @@ impl Links {
 /// A walk from a kqueue along all paths in one direction.
 struct Walk<'a> {
     graph: &'a Graph,
-    way: Way,
+    direction: Direction,
     /// How many paths backwards each kqueue on the walk, including the first, gets for each path
     /// that leads there. May be negative.
-    change: isize,
+    delta: isize,
     /// The kqueue that must not be met.
-    other: &'a Kqueue,
+    forbidden: &'a Kqueue,
 }
 
 impl Walk<'_> {
     /// There are at most [`PATHS_MAX`] paths, so no way is longer.
-    fn go(&self, from: &Arc<Kqueue>) -> Seen {
-        let mut seen = Seen::default();
-        let mut way = self.graph.way.take();
+    fn run(&self, from: &Arc<Kqueue>) -> WalkOutcome {
+        let mut outcome = WalkOutcome::default();
+        let mut stack = self.graph.stack.take();
         let mut at = Some(from.clone());
         loop {
             if let Some(at) = at {
-                self.visit(&at, &mut seen);
+                self.visit(&at, &mut outcome);
                 // There is room.
-                let _ = way.push_within_capacity(Step { at, next: 0 });
+                let _ = stack.push_within_capacity(Step { at, next: 0 });
             }
-            let Some(step) = way.last_mut() else {
+            let Some(step) = stack.last_mut() else {
                 break;
             };
-            let edges = &step.at.links.access(self.graph).side(self.way).edges;
+            let edges = &step.at.links.access(self.graph).side(self.direction).edges;
             at = edges.cursor_lower_bound(&step.next).map(|cursor| {
                 let (number, kqueue) = cursor.current();
                 step.next = number + 1;
                 kqueue.clone()
             });
             if at.is_none() {
-                way.pop();
+                stack.pop();
             }
         }
-        self.graph.way.set(way);
-        seen
+        self.graph.stack.set(stack);
+        outcome
     }
 
-    fn visit(&self, at: &Kqueue, seen: &mut Seen) {
+    fn visit(&self, at: &Kqueue, outcome: &mut WalkOutcome) {
         let links = at.links.access(self.graph);
-        let backwards = &links.side(self.way.back()).paths;
+        let backwards = &links.side(self.direction.reverse()).paths;
         let paths = backwards
             .load(Ordering::Relaxed)
-            .saturating_add_signed(self.change);
+            .saturating_add_signed(self.delta);
         backwards.store(paths, Ordering::Relaxed);
-        seen.circle |= core::ptr::eq(at, self.other);
-        seen.too_many |= links.has_too_many_paths();
+        outcome.cycle |= core::ptr::eq(at, self.forbidden);
+        outcome.too_many |= links.has_too_many_paths();
     }
 }
 
 /// How many paths an edge adds: up from the watched kqueue, and down from the watcher.
 #[derive(Clone, Copy)]
-struct Change {
+struct PathDelta {
     up: isize,
     down: isize,
 }
 
 impl Graph {
-    fn change(&self, watcher: &Kqueue, watched: &Kqueue) -> Change {
+    fn path_delta(&self, watcher: &Kqueue, watched: &Kqueue) -> PathDelta {
         let paths = |side: &Side| side.paths().saturating_add(1) as isize;
-        Change {
+        PathDelta {
             up: paths(&watcher.links.access(self).up),
             down: paths(&watched.links.access(self).down),
         }
@@ -207,28 +207,33 @@ impl Graph {
 
     /// Counts these paths on all kqueues above and below the edge. Returns the results of both
     /// walks.
-    fn apply(&self, watcher: &Arc<Kqueue>, watched: &Arc<Kqueue>, change: Change) -> (Seen, Seen) {
-        let walk = |from: &Arc<Kqueue>, way, change, other| {
+    fn apply(
+        &self,
+        watcher: &Arc<Kqueue>,
+        watched: &Arc<Kqueue>,
+        delta: PathDelta,
+    ) -> (WalkOutcome, WalkOutcome) {
+        let walk = |from: &Arc<Kqueue>, direction, delta, forbidden| {
             let walk = Walk {
                 graph: self,
-                way,
-                change,
-                other,
+                direction,
+                delta,
+                forbidden,
             };
-            walk.go(from)
+            walk.run(from)
         };
         (
-            walk(watcher, Way::Up, change.down, watched),
-            walk(watched, Way::Down, change.up, watcher),
+            walk(watcher, Direction::Up, delta.down, watched),
+            walk(watched, Direction::Down, delta.up, watcher),
         )
     }
 }
 
-impl Neg for Change {
+impl Neg for PathDelta {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Change {
+        PathDelta {
             up: self.up.saturating_neg(),
             down: self.down.saturating_neg(),
         }
@@ -242,9 +247,9 @@ impl Nesting {
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let way = Cell::new(KVec::with_capacity(PATHS_MAX + 1, GFP_KERNEL)?);
+        let stack = Cell::new(KVec::with_capacity(PATHS_MAX + 1, GFP_KERNEL)?);
         Arc::pin_init(
-            pin_init!(Nesting { graph <- new_mutex!(Graph { next: 0, way }) }),
+            pin_init!(Nesting { graph <- new_mutex!(Graph { next: 0, stack }) }),
             GFP_KERNEL,
         )
     }
@@ -274,9 +279,9 @@ impl Nesting {
         if watched.links.access(&*graph).down.paths() > PATHS_MAX {
             return Err(ENOSPC);
         }
-        let change = graph.change(&watcher, &watched);
-        let (above, below) = graph.apply(&watcher, &watched, change);
-        let error = if above.circle || below.circle {
+        let delta = graph.path_delta(&watcher, &watched);
+        let (above, below) = graph.apply(&watcher, &watched, delta);
+        let error = if above.cycle || below.cycle {
             Some(ELOOP)
         } else if above.too_many || below.too_many {
             Some(ENOSPC)
@@ -284,7 +289,7 @@ impl Nesting {
             None
         };
         if let Some(error) = error {
-            let _ = graph.apply(&watcher, &watched, -change);
+            let _ = graph.apply(&watcher, &watched, -delta);
             return Err(error);
         }
         let number = graph.next;
@@ -312,8 +317,8 @@ impl Drop for Edge {
         let up = links.up.edges.remove_node(&self.number);
         let links = self.watcher.links.access_mut(&mut graph);
         let down = links.down.edges.remove_node(&self.number);
-        let change = graph.change(&self.watcher, &self.watched);
-        let _ = graph.apply(&self.watcher, &self.watched, -change);
+        let delta = graph.path_delta(&self.watcher, &self.watched);
+        let _ = graph.apply(&self.watcher, &self.watched, -delta);
         // References are dropped without the lock, since they may be the last ones.
         drop(graph);
         drop((up, down));

@@ -39,11 +39,11 @@ pub(crate) struct Objects {
 }
 
 /// One watch of an object; given back when dropped.
-pub(crate) struct ObjectPlace {
+pub(crate) struct ObjectCharge {
     objects: Arc<Objects>,
     key: Key,
     /// The place of the owner of the user's namespace.
-    _owner: Option<KBox<ObjectPlace>>,
+    _owner: Option<KBox<ObjectCharge>>,
 }
 
 impl Objects {
@@ -94,47 +94,47 @@ impl User {
     ///
     /// `ENOSPC` if the user, or the owner of a user namespace that the user is in, has as many of that
     /// object as they may; `ENOMEM`.
-    pub(crate) fn watch_object(
+    pub(crate) fn charge_watch(
         &self,
         kind: ObjectKind,
         object: (usize, u32),
-    ) -> Result<ObjectPlace> {
-        self.watch_object_with(kind, object, GFP_KERNEL_ACCOUNT)
+    ) -> Result<ObjectCharge> {
+        self.charge_watch_with(kind, object, GFP_KERNEL_ACCOUNT)
     }
 
-    /// [`User::watch_object`] with memory that is allocated with `flags`, in any context that they
+    /// [`User::charge_watch`] with memory that is allocated with `flags`, in any context that they
     /// allow.
     ///
     /// # Errors
     ///
     /// As above.
-    pub(crate) fn watch_object_with(
+    pub(crate) fn charge_watch_with(
         &self,
         kind: ObjectKind,
         (address, number): (usize, u32),
         flags: Flags,
-    ) -> Result<ObjectPlace> {
+    ) -> Result<ObjectCharge> {
         let key = (kind, address, number);
-        let mut place = None;
+        let mut charge = None;
         for user in self.with_owners() {
             // The order does not matter.
-            let owner = place.map(|place| KBox::new(place, flags));
+            let owner = charge.map(|charge| KBox::new(charge, flags));
             let owner = owner.transpose()?;
             user.objects().count(key, flags)?;
-            place = Some(ObjectPlace {
+            charge = Some(ObjectCharge {
                 objects: user.objects().clone(),
                 key,
                 _owner: owner,
             });
         }
-        place.ok_or(ENOSPC)
+        charge.ok_or(ENOSPC)
     }
 }
 
-impl Drop for ObjectPlace {
+impl Drop for ObjectCharge {
     fn drop(&mut self) {
         let mut watched = self.objects.watched.lock();
-        let over = match watched.get_mut(&self.key) {
+        let unused = match watched.get_mut(&self.key) {
             Some(1) => watched.remove_node(&self.key),
             Some(count) => {
                 *count -= 1;
@@ -143,6 +143,6 @@ impl Drop for ObjectPlace {
             None => None,
         };
         drop(watched);
-        drop(over);
+        drop(unused);
     }
 }

@@ -8,11 +8,11 @@
 //!
 //! This is the only file of the engine that names a floor above it: that table.
 
-pub(crate) use crate::filter::{FastPath, FileKind, Filter, Hooks, UserMarks};
+pub(crate) use crate::filter::{FastPath, FileKind, Filter, FilterProbes, UserMarks};
 
 use super::{
-    knote::{Bodies, Body, Knote},
-    knote_memory::Parts,
+    knote::{Knote, KnoteAccess, KnoteInner},
+    knote_memory::LockedKnote,
 };
 use crate::{
     sys::{
@@ -29,25 +29,25 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 /// not. There is no `f_detach`: what a filter keeps for a knote, [`Attached::source`], detaches when it is dropped.
 pub(crate) trait FilterOps {
     /// The ident is a descriptor (`FILTEROP_ISFD`). The descriptor may be one that was opened with `O_PATH` if the filter
-    /// [takes those](Self::TAKES_PATHS).
+    /// [takes those](Self::ACCEPTS_O_PATH).
     const IS_DESCRIPTOR: bool = false;
     /// See above.
-    const TAKES_PATHS: bool = false;
+    const ACCEPTS_O_PATH: bool = false;
     /// What a knote has to report may outlive what its ident names: the exit of a process.
-    const OUTLIVES_NAME: bool = false;
+    const OUTLIVES_IDENT: bool = false;
     /// All that the filter watches is a part of the knote.
-    const IS_OWN: bool = false;
-    /// Each knote has a timer ([`Parts::timer`]).
+    const IS_SELF_CONTAINED: bool = false;
+    /// Each knote has a timer ([`LockedKnote::timer`]).
     const HAS_TIMER: bool = false;
     /// A change of a knote is [`touch_knote`](Self::touch_knote) and no more.
-    const IS_PLAIN: bool = false;
-    /// The filter is told when an event was delivered ([`reported`](Self::reported)).
-    const COUNTS: bool = false;
+    const TOUCHES_KNOTE_ONLY: bool = false;
+    /// The filter is told when an event was delivered ([`delivered`](Self::delivered)).
+    const HANDLES_DELIVERY: bool = false;
     /// The memory of a knote and of what the filter keeps for it, in units of [`super::limit::UNIT`].
     const WEIGHT: u8 = 1;
 
     /// The poll events of a descriptor's file that activate a knote.
-    fn wakes() -> Events {
+    fn wake_events() -> Events {
         Events::NONE
     }
 
@@ -56,7 +56,7 @@ pub(crate) trait FilterOps {
     /// # Errors
     ///
     /// As the filter says. Nothing stays attached.
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached>;
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached>;
 
     /// Changes the parameters of a knote (`f_touch`).
     ///
@@ -64,47 +64,47 @@ pub(crate) trait FilterOps {
     ///
     /// `EINVAL` for a value that the filter does not take: nothing is changed then. `ENOENT` if the knote has lost its source.
     #[inline(always)]
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        Self::touch_knote(parts.body, change);
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        Self::touch_knote(locked.inner, change);
         Ok(())
     }
 
     /// The part of that for what the knote itself keeps. Must not sleep: it is called with the kqueue's spin lock held if
-    /// the filter [is plain](Self::IS_PLAIN).
+    /// the filter [is plain](Self::TOUCHES_KNOTE_ONLY).
     #[inline(always)]
-    fn touch_knote(body: &mut Body, change: &Kevent) {
-        body.take(change);
+    fn touch_knote(inner: &mut KnoteInner, change: &Kevent) {
+        inner.set_params(change);
     }
 
     /// True if a change makes a knote forget what has happened before.
     #[inline(always)]
-    fn starts_anew(_change: &Kevent) -> bool {
+    fn discards_pending(_change: &Kevent) -> bool {
         false
     }
 
     /// Does the condition hold (`f_event`)? `scratch` is memory of the program for a file's answer.
-    fn event(parts: Parts<'_>, scratch: Scratch) -> Option<Report>;
+    fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report>;
 
     /// The knote may hear no more of its source before there is more to report, so it has to be rechecked.
     #[inline(always)]
-    fn needs_recheck(_body: &Body) -> bool {
+    fn needs_recheck(_inner: &KnoteInner) -> bool {
         false
     }
 
     /// `event` was delivered. True if there is another one to report already.
     #[inline(always)]
-    fn reported(_parts: Parts<'_>, _event: &Kevent) -> bool {
+    fn delivered(_locked: LockedKnote<'_>, _event: &Kevent) -> bool {
         false
     }
 
     /// `event` was made without sleeping ([`FastPath`]), and was not delivered.
     #[inline(always)]
-    fn undelivered(_body: &mut Body, _event: &Kevent) {}
+    fn undelivered(_inner: &mut KnoteInner, _event: &Kevent) {}
 
     /// True when `ident`, which is no descriptor, still names what the knote is about. Must not sleep: the kqueue's spin
     /// lock is held.
     #[inline(always)]
-    fn is_named(_body: &Body, _ident: u64) -> bool {
+    fn matches_ident(_inner: &KnoteInner, _ident: u64) -> bool {
         true
     }
 }
@@ -130,7 +130,7 @@ impl Report {
 }
 
 /// What a filter gets to attach with.
-pub(crate) struct Attach<'a> {
+pub(crate) struct AttachArgs<'a> {
     pub(crate) knote: &'a Knote,
     pub(crate) change: &'a Kevent,
     /// The descriptor's file, for a filter that is on descriptors.
@@ -186,24 +186,24 @@ impl Attached {
 
 /// What can be told of one direction of a file without sleeping.
 #[derive(Clone, Copy)]
-pub(crate) enum FastLook {
+pub(crate) enum FastPoll {
     /// It is ready, with that `data`.
     Ready(i64),
     /// The other side is gone, in that direction; there is that much left.
     Ended(i64),
     /// The same, and poll(2) reports `POLLHUP`.
     HungUp(i64),
-    Nothing,
+    NotReady,
     /// The file has to be polled, which may sleep.
     Unknown,
 }
 
-impl FastLook {
+impl FastPoll {
     pub(crate) fn ready_if(ready: bool, data: impl FnOnce() -> i64) -> Self {
         if ready {
-            FastLook::Ready(data())
+            FastPoll::Ready(data())
         } else {
-            FastLook::Nothing
+            FastPoll::NotReady
         }
     }
 }

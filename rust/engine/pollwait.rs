@@ -4,11 +4,11 @@
 //!
 //! [`listen`] calls the file's `->poll` with a poll table whose queue procedure adds the knote's
 //! own wait-queue entry to the first queue that the file names. Some files name a second queue. An
-//! [`Extra`] is added to each further queue. From then on a wake-up of one of these queues for an
+//! [`ExtraEntries`] is added to each further queue. From then on a wake-up of one of these queues for an
 //! event in the filter's mask activates the knote. The wake function runs in the context that
 //! [`crate::sys::file::poll`] describes.
 
-use super::{knote::Bodies, knote_memory::Knote};
+use super::{knote::KnoteAccess, knote_memory::Knote};
 use crate::sys::file::{
     poll::{poll_operation, Entry, Events},
     socket,
@@ -30,46 +30,46 @@ use kernel::{
 
 /// An entry in memory of its own, for a knote's second queue.
 #[repr(C)]
-struct Boxed {
+struct ExtraEntry {
     // First, so that a pointer to it is a pointer to the whole.
     entry: Entry,
     knote: ARef<Knote>,
-    next: Option<Pin<KBox<Boxed>>>,
+    next: Option<Pin<KBox<ExtraEntry>>>,
     _pin: PhantomPinned,
 }
 
 // SAFETY: The wait-queue entry is only touched under its queue's lock.
-unsafe impl Send for Boxed {}
+unsafe impl Send for ExtraEntry {}
 
 // SAFETY: As above.
-unsafe impl Sync for Boxed {}
+unsafe impl Sync for ExtraEntry {}
 
-impl Boxed {
+impl ExtraEntry {
     /// The wake function of the wait-queue entry.
     ///
     /// # Safety
     ///
-    /// `wait` is that of a `Boxed`, and linked; called under its queue's lock.
+    /// `wait` is that of a `ExtraEntry`, and linked; called under its queue's lock.
     unsafe extern "C" fn woken(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         _sync: kernel::ffi::c_int,
         key: *mut c_void,
     ) -> kernel::ffi::c_int {
-        // SAFETY: `wait` is the first field of a live `Boxed`: it is linked, and the entry is
+        // SAFETY: `wait` is the first field of a live `ExtraEntry`: it is linked, and the entry is
         // not freed before it was unlinked under the lock that our caller holds.
         unsafe {
-            let knote = &(*wait.cast::<Boxed>()).knote;
-            Entry::woken(wait, key, knote.filter().wakes(), || knote.activate());
+            let knote = &(*wait.cast::<ExtraEntry>()).knote;
+            Entry::woken(wait, key, knote.filter().wake_events(), || knote.activate());
         }
         1
     }
 }
 
 /// The queues of a knote's file but for the first, listened to for as long as this lives.
-pub(crate) struct Extra(Option<Pin<KBox<Boxed>>>);
+pub(crate) struct ExtraEntries(Option<Pin<KBox<ExtraEntry>>>);
 
-impl Extra {
+impl ExtraEntries {
     /// Allocates an entry and links it into `head`.
     ///
     /// # Safety
@@ -77,60 +77,62 @@ impl Extra {
     /// `head` is a valid queue, and stays so until this is dropped, or it is woken with `POLLFREE`.
     #[cold]
     unsafe fn link(&mut self, head: *mut bindings::wait_queue_head, knote: &Knote) -> Result {
-        let mut boxed = KBox::new(
-            Boxed {
-                entry: Entry::new(Boxed::woken),
+        let mut extra_entry = KBox::new(
+            ExtraEntry {
+                entry: Entry::new(ExtraEntry::woken),
                 knote: knote.into(),
                 next: None,
                 _pin: PhantomPinned,
             },
             GFP_KERNEL_ACCOUNT,
         )?;
-        boxed.next = self.0.take();
-        let boxed = KBox::into_pin(boxed);
+        extra_entry.next = self.0.take();
+        let extra_entry = KBox::into_pin(extra_entry);
         // SAFETY: `head` is valid by this function's contract; the entry is pinned and is
         // unlinked before it is freed, in `drop`.
-        unsafe { boxed.entry.link(head) };
-        self.0 = Some(boxed);
+        unsafe { extra_entry.entry.link(head) };
+        self.0 = Some(extra_entry);
         Ok(())
     }
 }
 
-impl Drop for Extra {
+impl Drop for ExtraEntries {
     fn drop(&mut self) {
         let mut next = self.0.take();
-        while let Some(mut boxed) = next {
-            boxed.entry.detach();
+        while let Some(mut extra_entry) = next {
+            extra_entry.entry.detach();
             // SAFETY: `next` is not structurally pinned, and nothing is moved out of the entry
             // but its successor's box.
-            next = unsafe { boxed.as_mut().get_unchecked_mut() }.next.take();
+            next = unsafe { extra_entry.as_mut().get_unchecked_mut() }
+                .next
+                .take();
         }
     }
 }
 
 /// The poll table that is handed to `->poll`.
 #[repr(C)]
-struct Queueing<'a> {
+struct QueueTable<'a> {
     // First, so that a pointer to it is a pointer to the whole.
     table: bindings::poll_table_struct,
     knote: &'a Knote,
-    extra: Extra,
+    extra: ExtraEntries,
     failed: bool,
 }
 
-impl Queueing<'_> {
+impl QueueTable<'_> {
     /// The queue procedure of the poll table.
     ///
     /// # Safety
     ///
-    /// Called by `->poll` with the `table` of a `Queueing` and a valid queue, or null.
+    /// Called by `->poll` with the `table` of a `QueueTable` and a valid queue, or null.
     unsafe extern "C" fn queue(
         _file: *mut bindings::file,
         head: *mut bindings::wait_queue_head,
         table: *mut bindings::poll_table,
     ) {
-        // SAFETY: `table` is the first field of the `Queueing` that `listen` passed.
-        let this = unsafe { &mut *table.cast::<Queueing<'_>>() };
+        // SAFETY: `table` is the first field of the `QueueTable` that `listen` passed.
+        let this = unsafe { &mut *table.cast::<QueueTable<'_>>() };
         if this.failed || head.is_null() {
             return;
         }
@@ -141,7 +143,7 @@ impl Queueing<'_> {
             unsafe { knote.entry.link(head) };
             return;
         }
-        // SAFETY: As above. The source that has the `Extra` is dropped before the knote is unbound.
+        // SAFETY: As above. The source that has the `ExtraEntries` is dropped before the knote is unbound.
         this.failed = unsafe { this.extra.link(head, knote) }.is_err();
     }
 }
@@ -154,24 +156,27 @@ impl Queueing<'_> {
 /// # Errors
 ///
 /// `EINVAL` if the file cannot be polled, or the knote is not bound; `ENOMEM`.
-pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Option<Extra>)> {
-    let file = knote.parts(bodies).file.ok_or(EINVAL)?;
+pub(crate) fn listen(
+    knote: &Knote,
+    access: &mut KnoteAccess,
+) -> Result<(Events, Option<ExtraEntries>)> {
+    let file = knote.locked(access).file.ok_or(EINVAL)?;
     let operation = poll_operation(file).ok_or(EINVAL)?;
-    let mut queueing = Queueing {
+    let mut queue_table = QueueTable {
         table: bindings::poll_table_struct {
-            _qproc: Some(Queueing::queue),
-            _key: (knote.filter().wakes() | Events::EDGE).bits(),
+            _qproc: Some(QueueTable::queue),
+            _key: (knote.filter().wake_events() | Events::EDGE).bits(),
         },
         knote,
-        extra: Extra(None),
+        extra: ExtraEntries(None),
         failed: false,
     };
     // SAFETY: The file is valid, the table is ours and outlives the call; may sleep.
-    let ready = unsafe { operation(file.as_ptr(), &raw mut queueing.table) };
-    if queueing.failed {
+    let ready = unsafe { operation(file.as_ptr(), &raw mut queue_table.table) };
+    if queue_table.failed {
         return Err(ENOMEM);
     }
-    let extra = queueing.extra;
+    let extra = queue_table.extra;
     if extra.0.is_none() {
         // Nothing to detach.
         core::mem::forget(extra);
@@ -188,9 +193,9 @@ pub(crate) fn listen(knote: &Knote, bodies: &mut Bodies) -> Result<(Events, Opti
 ///
 /// `EINVAL` if it is no socket, or the knote is not bound.
 #[inline]
-pub(crate) fn listen_to_stream(knote: &Knote, bodies: &mut Bodies) -> Result {
+pub(crate) fn listen_to_stream(knote: &Knote, access: &mut KnoteAccess) -> Result {
     let head = knote
-        .file(bodies)
+        .file(access)
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
     if !knote.entry.is_linked() {

@@ -11,14 +11,14 @@
 //! lock guards the links.)
 
 use super::{
-    knote::{Bodies, Body},
+    knote::{KnoteAccess, KnoteInner},
     knote_memory::Knote,
     kqueue::Ready,
     locks::Keyed,
     ops::FastPath,
     state::State, //
 };
-use crate::sys::file::fdtable::{CurrentTable, Names};
+use crate::sys::file::fdtable::{CurrentFiles, CurrentTable};
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
@@ -212,22 +212,22 @@ impl Ready {
         queue.len = queue.len.wrapping_sub(1);
     }
 
-    /// Walks the list from its head, past at most `most` knotes, and does what `look` decides about
+    /// Walks the list from its head, past at most `most` knotes, and does what `visitor` decides about
     /// each. The knotes that are kept become the last ones, in their order.
     ///
-    /// The descriptors of the knotes are in `table`. Panics if the bodies are those of another
+    /// The descriptors of the knotes are in `table`. Panics if `access` is that of another
     /// kqueue.
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         table: CurrentTable,
         most: usize,
-        mut look: impl Look,
-    ) -> Walked {
-        assert!(self.key().is_with(bodies.key()));
+        mut visitor: impl Visitor,
+    ) -> WalkResult {
+        assert!(self.key().is_with(access.key()));
         // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
-        let names = unsafe { Names::in_rcu(table) };
+        let files = unsafe { CurrentFiles::in_rcu(table) };
         let most = most.min(self.queue.len);
         let mut left = most;
         let mut at = self.queue.head;
@@ -241,7 +241,7 @@ impl Ready {
         // nobody else has borrowed what those guard.
         unsafe {
             while left != 0 {
-                let verdict = look.decide((*at).see(&names));
+                let verdict = visitor.visit((*at).visited(&files));
                 let links = links(at);
                 match verdict {
                     Verdict::Stop => break,
@@ -293,36 +293,36 @@ impl Ready {
                 links(last).next = ptr::null();
             }
         }
-        Walked {
-            seen: most.wrapping_sub(left),
+        WalkResult {
+            visited: most.wrapping_sub(left),
             kept: !last.is_null(),
         }
     }
 }
 
 /// What a walk passes of a knote.
-pub(crate) struct Seen<'a> {
+pub(crate) struct VisitedKnote<'a> {
     pub(crate) knote: &'a Knote,
     pub(crate) state: &'a mut State,
-    pub(crate) body: &'a mut Body,
+    pub(crate) inner: &'a mut KnoteInner,
     pub(crate) fast_path: FastPath,
-    pub(in crate::engine) bound: Option<&'a File>,
-    pub(in crate::engine) names: &'a Names<'a>,
+    pub(in crate::engine) bound_file: Option<&'a File>,
+    pub(in crate::engine) files: &'a CurrentFiles<'a>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> VisitedKnote<'a> {
     /// The file of its descriptor, unless the number refers to another file or to none.
     #[inline(always)]
     pub(crate) fn file(&self) -> Option<&'a File> {
-        self.bound
-            .filter(|file| self.names.maps(self.knote.ident(), file))
+        self.bound_file
+            .filter(|file| self.files.maps(self.knote.ident(), file))
     }
 }
 
 /// The purpose of a walk. (A closure would not be inlined into each of several walks.)
-pub(crate) trait Look {
+pub(crate) trait Visitor {
     /// Decides about a knote.
-    fn decide(&mut self, seen: Seen<'_>) -> Verdict;
+    fn visit(&mut self, visited: VisitedKnote<'_>) -> Verdict;
 }
 
 /// What becomes of a knote in a walk.
@@ -338,9 +338,9 @@ pub(crate) enum Verdict {
 }
 
 /// The result of a walk.
-pub(crate) struct Walked {
+pub(crate) struct WalkResult {
     /// How many were kept or removed.
-    pub(crate) seen: usize,
+    pub(crate) visited: usize,
     /// Some were kept.
     pub(crate) kept: bool,
 }

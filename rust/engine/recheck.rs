@@ -25,7 +25,7 @@ use super::{
     ready_list::{links, Links},
 };
 use crate::sys::{
-    file::pipe::{Pipe, Progress},
+    file::pipe::{Pipe, PipeChange},
     time::hrtimer::{self, Clock},
 };
 use core::{
@@ -41,15 +41,15 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The number of lists. Knotes stay in the first list for [`FIRST`] nanoseconds, and in each other
+/// The number of lists. Knotes stay in the first list for [`FIRST_INTERVAL`] nanoseconds, and in each other
 /// list for twice as long as in the one before. In the last one, ten seconds long, they stay again
 /// and again.
 const LISTS: usize = 11;
-const FIRST: i64 = 10_000_000;
+const FIRST_INTERVAL: i64 = 10_000_000;
 
 /// How many knotes are checked in one interrupt, and how many nanoseconds later the next interrupt
 /// comes if there are more.
-pub(crate) const LOOKS: usize = 64;
+pub(crate) const CHECKS_MAX: usize = 64;
 const PAUSE: i64 = 1_000_000;
 
 const NEVER: i64 = i64::MAX;
@@ -104,7 +104,7 @@ pub(crate) struct RecheckList {
     current: List,
     number: usize,
     /// When the timer fires next.
-    set_to: i64,
+    armed_for: i64,
 }
 
 // SAFETY: Knotes may be used from any thread.
@@ -117,7 +117,7 @@ impl RecheckList {
             lists: [List::EMPTY; LISTS],
             current: List::EMPTY,
             number: 0,
-            set_to: NEVER,
+            armed_for: NEVER,
         }
     }
 
@@ -191,7 +191,7 @@ impl Ready {
     }
 
     /// A knote that is due for a check by `now`, and the number of its list.
-    fn due(&mut self, now: i64) -> Option<(ARef<Knote>, usize)> {
+    fn next_due(&mut self, now: i64) -> Option<(ARef<Knote>, usize)> {
         let rechecks = &mut self.rechecks;
         if rechecks.current.head.is_null() {
             // The list that has waited longest comes first, so that no list waits for ever.
@@ -213,23 +213,23 @@ impl Ready {
     /// Checks one knote that is due by `now`. Returns `None` if no knote is due, `Some(None)` if the
     /// check found nothing new, and the knote if there is more to report.
     pub(crate) fn recheck_next(&mut self, now: i64) -> Option<Option<ARef<Knote>>> {
-        let (knote, number) = self.due(now)?;
-        let mark = knote.pipe_mark().load(Ordering::Relaxed);
+        let (knote, number) = self.next_due(now)?;
+        let position = knote.pipe_position().load(Ordering::Relaxed);
         let file = knote.file_to_recheck(self);
         // Interrupts are disabled, as the lock is held.
-        let progress = file
+        let change = file
             .and_then(Pipe::of)
-            .map_or(Progress::Empty, |pipe| pipe.progress(mark));
+            .map_or(PipeChange::Empty, |pipe| pipe.change_since(position));
         self.cancel_recheck(&knote);
         // The table has a reference too, so this one is not the last.
-        match progress {
-            Progress::Empty => Some(None),
-            Progress::More => Some(Some(knote)),
-            Progress::None => {
+        match change {
+            PipeChange::Empty => Some(None),
+            PipeChange::More => Some(Some(knote)),
+            PipeChange::None => {
                 let number = number.saturating_add(1).min(LISTS - 1);
                 let list = &mut self.rechecks.lists[number];
                 if list.head.is_null() {
-                    list.due = now.saturating_add(FIRST << number);
+                    list.due = now.saturating_add(FIRST_INTERVAL << number);
                 }
                 self.schedule_recheck_in(&knote, number);
                 Some(None)
@@ -302,10 +302,10 @@ impl Kqueue {
     #[cold]
     #[inline(never)]
     pub(crate) fn arm_first_recheck(&self, rechecks: &mut RecheckList) {
-        let due = Clock::Monotonic.now().saturating_add(FIRST);
+        let due = Clock::Monotonic.now().saturating_add(FIRST_INTERVAL);
         rechecks.lists[0].due = due;
-        if due < rechecks.set_to {
-            self.set(rechecks, due);
+        if due < rechecks.armed_for {
+            self.arm_recheck_timer(rechecks, due);
         }
     }
 
@@ -321,14 +321,14 @@ impl Kqueue {
         if !rechecks.current.head.is_null() {
             next = now.saturating_add(PAUSE);
         }
-        rechecks.set_to = NEVER;
+        rechecks.armed_for = NEVER;
         if next != NEVER {
-            self.set(rechecks, next);
+            self.arm_recheck_timer(rechecks, next);
         }
     }
 
-    fn set(&self, rechecks: &mut RecheckList, at: i64) {
-        rechecks.set_to = at;
+    fn arm_recheck_timer(&self, rechecks: &mut RecheckList, at: i64) {
+        rechecks.armed_for = at;
         let timer = self.recheck_timer.timer.get();
         assert!(ptr::eq(self, RecheckTimer::kqueue(timer)));
         // SAFETY: The timer was set up, and `drop` cancels it.

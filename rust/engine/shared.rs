@@ -3,23 +3,23 @@
 //! What all kqueues share.
 
 use super::{
-    close::CloseHook,
+    close::BoundKnotes,
     knote_memory::Slabs,
     limit::Users,
     nesting::Nesting,
-    ops::Hooks, //
+    ops::FilterProbes, //
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 
 /// What all kqueues share.
 pub(crate) struct Shared {
-    pub(crate) closes: Arc<CloseHook>,
+    pub(crate) bound_knotes: Arc<BoundKnotes>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
     /// Where knotes are made.
     pub(crate) knotes: Slabs,
     /// What the filters share.
-    pub(crate) hooks: Hooks,
+    pub(crate) probes: FilterProbes,
 }
 
 impl Shared {
@@ -28,24 +28,24 @@ impl Shared {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let shared = Shared {
-            closes: CloseHook::new()?,
+            bound_knotes: BoundKnotes::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,
             knotes: Slabs::new()?,
-            hooks: Hooks::new()?,
+            probes: FilterProbes::new()?,
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }
 
     /// One line for each probe: whether it is registered, and how many watch.
-    pub(crate) fn show_hooks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.closes.show(f)?;
-        self.hooks.show(f)
+    pub(crate) fn show_probes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bound_knotes.show(f)?;
+        self.probes.show(f)
     }
 
     /// Takes all probes away, and waits for those that run. No kqueue is open any more.
     pub(crate) fn stop(&self) {
-        self.closes.stop();
-        self.hooks.stop();
+        self.bound_knotes.stop();
+        self.probes.stop();
     }
 }

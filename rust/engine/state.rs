@@ -26,7 +26,7 @@
 //!
 //! # Invariants
 //!
-//! Queued implies active (or [in doubt](State::doubt)), and neither disabled at the time it was
+//! Queued implies active (or [in doubt](State::begin_verify)), and neither disabled at the time it was
 //! queued nor deleting. Recheck implies neither queued nor deleting. Spent implies neither active
 //! nor queued.
 //!
@@ -114,7 +114,7 @@ impl State {
     /// A change: activates, then disables (`EV_DISABLE`), then enables (`EV_ENABLE`), as it says.
     /// True if the knote must now be put into the list.
     #[must_use]
-    pub(crate) fn change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
+    pub(crate) fn apply_change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
         let mut bits = self.bits();
         if bits & (DELETING | SPENT) != 0 {
             return false;
@@ -165,7 +165,7 @@ impl State {
 
     /// A scan has evaluated it under the spin lock and takes it off the list. It was enabled. It is
     /// idle now, or disabled if it is `dispatched`.
-    pub(crate) fn settle(&mut self, dispatched: bool) {
+    pub(crate) fn take_evaluated(&mut self, dispatched: bool) {
         let bits = self.bits() & !(QUEUED | ACTIVE);
         self.set(if dispatched { bits | DISABLED } else { bits });
     }
@@ -194,7 +194,7 @@ impl State {
     }
 
     /// The same for a knote that is to be rechecked: it is idle, and in another list.
-    pub(crate) fn settle_for_recheck(&mut self) {
+    pub(crate) fn take_for_recheck(&mut self) {
         let bits = self.bits();
         self.set((bits & !(QUEUED | ACTIVE)) | RECHECK);
     }
@@ -230,7 +230,7 @@ impl State {
     /// It is in the list without having been evaluated, and its filter is about to run. It keeps
     /// its place meanwhile, and an activation is remembered. False if it is not in the list.
     #[must_use]
-    pub(crate) fn doubt(&mut self) -> bool {
+    pub(crate) fn begin_verify(&mut self) -> bool {
         let bits = self.bits();
         let queued = bits & (QUEUED | DISABLED) == QUEUED;
         if queued {
@@ -241,7 +241,7 @@ impl State {
 
     /// The filter has said whether it is `ready`. True if the knote must now be taken off the list.
     #[must_use]
-    pub(crate) fn resolve(&mut self, ready: bool) -> bool {
+    pub(crate) fn end_verify(&mut self, ready: bool) -> bool {
         let mut bits = self.bits();
         if bits & QUEUED == 0 {
             return false;

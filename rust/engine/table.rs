@@ -9,8 +9,8 @@
 //! that collide.
 
 use super::{
-    knote::{Bodies, Knote},
-    knote_memory::Place,
+    knote::{Knote, KnoteAccess},
+    knote_memory::ChainSlot,
     limit::{Charge, User},
     locks::Key,
     ops::Filter, //
@@ -30,12 +30,12 @@ const GROWTH_BITS: u32 = 2;
 const SPARSE_BITS: u32 = 4;
 
 /// A table with no more buckets than that does not shrink.
-const SMALL: usize = 256;
+const SHRINK_MIN: usize = 256;
 
 /// All that a kqueue's mutex guards.
 pub(crate) struct Knotes {
     pub(crate) table: Table,
-    pub(crate) bodies: Bodies,
+    pub(crate) access: KnoteAccess,
 }
 
 /// The table. It has a reference to each knote.
@@ -57,21 +57,21 @@ pub(crate) struct Table {
 
 /// A knote that was found in a table.
 pub(crate) struct Found<'a> {
-    place: Place<'a>,
+    slot: ChainSlot<'a>,
     len: &'a mut usize,
 }
 
 impl Found<'_> {
     #[inline]
     pub(crate) fn knote(&self) -> &Knote {
-        self.place.knote()
+        self.slot.knote()
     }
 
     /// Takes the knote out.
     #[inline]
     pub(crate) fn remove(self) -> ARef<Knote> {
         *self.len -= 1;
-        self.place.take()
+        self.slot.take()
     }
 }
 
@@ -153,7 +153,11 @@ impl Table {
         buckets.extend_with(size, ManuallyDrop::new(None), GFP_KERNEL_ACCOUNT)?;
         self.charge = Some(charge);
         let mut old = core::mem::replace(&mut self.buckets, buckets);
-        self.set_low(if size > SMALL { size >> SPARSE_BITS } else { 0 });
+        self.set_low(if size > SHRINK_MIN {
+            size >> SPARSE_BITS
+        } else {
+            0
+        });
         self.shift = u64::BITS - bits;
         for slot in old.iter_mut() {
             let mut chain = slot.take();
@@ -189,7 +193,7 @@ impl Table {
     /// Frees the memory of an empty table.
     #[inline]
     pub(crate) fn free_if_empty(&mut self) {
-        if self.len == 0 && self.buckets.len() > SMALL {
+        if self.len == 0 && self.buckets.len() > SHRINK_MIN {
             self.free();
         }
     }
@@ -227,7 +231,7 @@ impl Table {
         let bucket = self.bucket(ident);
         let chain = self.buckets.get_mut(bucket)?;
         Some(Found {
-            place: Place::find(chain, &mut self.key, is)?,
+            slot: ChainSlot::find(chain, &mut self.key, is)?,
             len: &mut self.len,
         })
     }
@@ -268,9 +272,9 @@ impl Table {
         mut is: impl FnMut(&Knote) -> bool,
     ) -> Option<ARef<Knote>> {
         while let Some(chain) = self.buckets.get_mut(*from) {
-            if let Some(place) = Place::find(chain, &mut self.key, &mut is) {
+            if let Some(slot) = ChainSlot::find(chain, &mut self.key, &mut is) {
                 self.len -= 1;
-                return Some(place.take());
+                return Some(slot.take());
             }
             *from += 1;
         }

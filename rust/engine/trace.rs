@@ -65,7 +65,7 @@ pub(crate) fn activate(kqueue: &Kqueue, knote: &Knote) {
 
 /// True if the tracepoint of deliveries is enabled.
 #[inline]
-pub(crate) fn wants_deliveries() -> bool {
+pub(crate) fn is_deliver_enabled() -> bool {
     is_traced(&raw const generated::__tracepoint_kqueue_deliver)
 }
 

@@ -2,17 +2,17 @@
 
 //! Regular files, directories and block devices. `data` is the distance from the offset to the end.
 
-use super::{Direction, Look};
+use super::{Direction, FileState};
 use crate::sys::file::contents;
 use kernel::fs::File;
 
-pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
+pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
     match direction {
         Direction::Read => {
-            let distance = contents::distance(file);
-            (distance != 0).then(|| Look::ready(distance))
+            let distance = contents::bytes_to_end(file);
+            (distance != 0).then(|| FileState::ready(distance))
         }
-        Direction::Write => Some(Look::ready(0)),
+        Direction::Write => Some(FileState::ready(0)),
         Direction::Except => None,
     }
 }

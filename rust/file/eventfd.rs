@@ -3,14 +3,14 @@
 //! Eventfds. The state is the counter, and what can be added to it.
 
 use super::Direction;
-use crate::{engine::ops::FastLook, sys::file::eventfd};
+use crate::{engine::ops::FastPoll, sys::file::eventfd};
 use kernel::fs::File;
 
 #[inline(never)]
-pub(super) fn room(file: &File) -> FastLook {
-    match eventfd::count_at_once(file) {
-        Some(count) if count < EVENTFD_MOST => FastLook::Ready(room_of_counter(count)),
-        _ => FastLook::Unknown,
+pub(super) fn room(file: &File) -> FastPoll {
+    match eventfd::try_count(file) {
+        Some(count) if count < EVENTFD_MOST => FastPoll::Ready(room_of_counter(count)),
+        _ => FastPoll::Unknown,
     }
 }
 

@@ -3,17 +3,17 @@
 //! Kqueues. The state is the number of pending events.
 
 use crate::{
-    engine::{kqueue::Kqueue, ops::FastLook},
+    engine::{kqueue::Kqueue, ops::FastPoll},
     sys::file::chardev::object_of,
 };
 use kernel::fs::File;
 
 /// The number of pending events. The lock of the kqueue is tried, and not waited for.
 #[inline(always)]
-pub(super) fn poll_to_read(file: &File) -> FastLook {
-    match object_of::<Kqueue>(file).and_then(|kqueue| kqueue.pending_at_once()) {
-        Some(count) => FastLook::ready_if(count != 0, || count as i64),
-        None => FastLook::Unknown,
+pub(super) fn poll_to_read(file: &File) -> FastPoll {
+    match object_of::<Kqueue>(file).and_then(|kqueue| kqueue.try_pending()) {
+        Some(count) => FastPoll::ready_if(count != 0, || count as i64),
+        None => FastPoll::Unknown,
     }
 }
 

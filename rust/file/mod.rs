@@ -36,7 +36,7 @@ mod terminal;
 mod timerfd;
 
 use crate::{
-    engine::{kqueue::Kqueue, ops::FastLook},
+    engine::{kqueue::Kqueue, ops::FastPoll},
     sys::{
         file::{
             self as sys_file,
@@ -53,7 +53,7 @@ use kernel::fs::File;
 
 /// The state of a file that is ready or at its end in one direction.
 #[derive(Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct FileState {
     pub(crate) ready: bool,
     /// The other side is gone, at least in this direction.
     pub(crate) eof: bool,
@@ -67,10 +67,10 @@ pub(crate) struct Look {
     pub(crate) error: u32,
 }
 
-impl Look {
+impl FileState {
     /// A file that is ready with `data` and has nothing else to report.
     fn ready(data: i64) -> Self {
-        Look {
+        FileState {
             ready: true,
             eof: false,
             hup: false,
@@ -89,11 +89,11 @@ impl Look {
     ) -> Option<Self> {
         // Files of sysfs and procfs report a change by `EPOLLERR` and `EPOLLPRI`.
         let changed = events.any(Events::PRI) && !events.any(Events::HUP | Events::RDHUP);
-        let ready = events.any(direction.ready());
-        let eof = events.any(direction.gone()) && !changed;
+        let ready = events.any(direction.ready_events());
+        let eof = events.any(direction.hangup_events()) && !changed;
         (ready || eof).then(|| {
             let count = count();
-            Look {
+            FileState {
                 ready,
                 eof,
                 hup: events.any(Events::HUP),
@@ -107,7 +107,7 @@ impl Look {
 
 /// The poll events of one direction, and `EPOLLPRI`.
 fn poll(file: &File, direction: Direction) -> Events {
-    let events = direction.ready() | direction.gone();
+    let events = direction.ready_events() | direction.hangup_events();
     sys_file::poll::poll(file, events | Events::PRI)
 }
 
@@ -144,7 +144,7 @@ impl FileKind {
             FileKind::Pipe
         } else if object_of::<Kqueue>(file).is_some() {
             FileKind::Kqueue
-        } else if sys_file::contents::has(file) {
+        } else if sys_file::contents::has_contents(file) {
             FileKind::Contents
         } else if sys_file::eventfd::is(file) {
             FileKind::Eventfd
@@ -168,20 +168,25 @@ impl FileKind {
 
     /// The state of `file`, which is of this kind, or `None` if it is neither ready nor at its end.
     /// May sleep.
-    pub(crate) fn look(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
+    pub(crate) fn evaluate(
+        self,
+        file: &File,
+        direction: Direction,
+        scratch: Scratch,
+    ) -> Option<FileState> {
         let (data, eof, hup) = match self.poll_fast(file, direction, false) {
-            FastLook::Ready(data) => (data, false, false),
-            FastLook::Ended(data) => (data, true, false),
-            FastLook::HungUp(data) => (data, true, true),
-            FastLook::Nothing => return None,
-            FastLook::Unknown => return self.ask(file, direction, scratch),
+            FastPoll::Ready(data) => (data, false, false),
+            FastPoll::Ended(data) => (data, true, false),
+            FastPoll::HungUp(data) => (data, true, true),
+            FastPoll::NotReady => return None,
+            FastPoll::Unknown => return self.poll_and_count(file, direction, scratch),
         };
-        Some(Look {
+        Some(FileState {
             eof,
             hup,
             // All kinds that are evaluated in this way are counted, except this one.
             more: self == FileKind::Pidfd,
-            ..Look::ready(data)
+            ..FileState::ready(data)
         })
     }
 
@@ -193,7 +198,7 @@ impl FileKind {
         file: &File,
         direction: Direction,
         interrupts_off: bool,
-    ) -> FastLook {
+    ) -> FastPoll {
         match (self, direction) {
             (FileKind::Tcp, Direction::Read) => socket::poll_stream(Stream::Tcp, file),
             (FileKind::UnixStream, Direction::Read) => socket::poll_stream(Stream::Unix, file),
@@ -210,20 +215,20 @@ impl FileKind {
             // This is not a function, because the compiler would not match its results with those
             // of the scan.
             (FileKind::Eventfd, Direction::Read) => {
-                match sys_file::eventfd::count_at_once(file).map(i64::try_from) {
-                    Some(Ok(count)) => FastLook::ready_if(count != 0, || count),
+                match sys_file::eventfd::try_count(file).map(i64::try_from) {
+                    Some(Ok(count)) => FastPoll::ready_if(count != 0, || count),
                     // An eventfd that has overflowed reports an error.
-                    _ => FastLook::Unknown,
+                    _ => FastPoll::Unknown,
                 }
             }
-            _ => FastLook::Unknown,
+            _ => FastPoll::Unknown,
         }
     }
 
     /// Evaluates `file` in one direction by one call of a function of its kind. The caller holds a
     /// spin lock, and interrupts are disabled.
     #[inline(always)]
-    pub(crate) fn poll_by_call(self, file: &File, direction: Direction) -> FastLook {
+    pub(crate) fn poll_by_call(self, file: &File, direction: Direction) -> FastPoll {
         if direction == Direction::Write {
             self.poll_fast(file, Direction::Write, true)
         } else if self == FileKind::Socket {
@@ -235,20 +240,25 @@ impl FileKind {
 
     /// The part of [`FileKind::poll_by_call`] for readers.
     #[inline(never)]
-    fn poll_to_read(self, file: &File) -> FastLook {
+    fn poll_to_read(self, file: &File) -> FastPoll {
         self.poll_fast(file, Direction::Read, true)
     }
 
     /// Polls `file` and reads its state. May sleep.
-    fn ask(self, file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
+    fn poll_and_count(
+        self,
+        file: &File,
+        direction: Direction,
+        scratch: Scratch,
+    ) -> Option<FileState> {
         match self {
             FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
-                socket::look(file, direction)
+                socket::evaluate(file, direction)
             }
-            FileKind::Contents => contents::look(file, direction),
-            FileKind::Pipe => pipe::look(file, direction),
-            FileKind::Ioctl => terminal::look(file, direction, scratch),
-            _ => Look::of(poll(file, direction), direction, || match self {
+            FileKind::Contents => contents::evaluate(file, direction),
+            FileKind::Pipe => pipe::evaluate(file, direction),
+            FileKind::Ioctl => terminal::evaluate(file, direction, scratch),
+            _ => FileState::of(poll(file, direction), direction, || match self {
                 FileKind::Kqueue => kqueue::count(file),
                 FileKind::Eventfd => eventfd::count(file, direction),
                 FileKind::Timerfd => timerfd::count(file, direction),
@@ -260,10 +270,10 @@ impl FileKind {
     /// Requests a wake-up when `file` has more room than now. Returns the room after the request.
     /// `None` for a file without such a wake-up: it wakes its pollers only when it has some room
     /// after it had none.
-    pub(crate) fn want_room(self, file: &File) -> Option<i64> {
+    pub(crate) fn request_room_wakeup(self, file: &File) -> Option<i64> {
         match self {
             FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
-                Socket::of(file)?.want_room()
+                Socket::of(file)?.request_room_wakeup()
             }
             _ => None,
         }
@@ -271,7 +281,7 @@ impl FileKind {
 
     /// True if the poll events do not include all that is reported in that direction. An example is
     /// a socket that is shut down for writing.
-    pub(crate) fn is_more_than_polled(self, direction: Direction) -> bool {
+    pub(crate) fn has_unpolled_state(self, direction: Direction) -> bool {
         match self {
             FileKind::Tcp | FileKind::UnixStream => direction == Direction::Write,
             FileKind::Socket | FileKind::Contents => true,
@@ -290,7 +300,7 @@ pub(crate) enum Direction {
 
 impl Direction {
     /// The poll events that mean "ready".
-    pub(crate) fn ready(self) -> Events {
+    pub(crate) fn ready_events(self) -> Events {
         match self {
             Direction::Read => Events::IN | Events::RDNORM | Events::RDBAND,
             Direction::Write => Events::OUT | Events::WRNORM | Events::WRBAND,
@@ -299,7 +309,7 @@ impl Direction {
     }
 
     /// The poll events that mean "the other side is gone".
-    pub(crate) fn gone(self) -> Events {
+    pub(crate) fn hangup_events(self) -> Events {
         match self {
             Direction::Read | Direction::Except => Events::RDHUP | Events::HUP | Events::ERR,
             Direction::Write => Events::HUP | Events::ERR,
@@ -308,10 +318,12 @@ impl Direction {
 
     /// The poll events that wake the knote. `EVFILT_EXCEPT` includes those of `EVFILT_READ`,
     /// because a change can turn one into the other by `NOTE_OOB`.
-    pub(crate) fn wakes(self) -> Events {
+    pub(crate) fn wake_events(self) -> Events {
         match self {
-            Direction::Except => self.ready() | Direction::Read.ready() | self.gone(),
-            _ => self.ready() | self.gone(),
+            Direction::Except => {
+                self.ready_events() | Direction::Read.ready_events() | self.hangup_events()
+            }
+            _ => self.ready_events() | self.hangup_events(),
         }
     }
 }

@@ -3,18 +3,18 @@
 //! Pidfds. A pidfd is readable once the process has exited.
 
 use crate::{
-    engine::ops::FastLook,
+    engine::ops::FastPoll,
     sys::process::pid::{PidfdState, Process},
 };
 use kernel::fs::File;
 
 /// Whether the process of a pidfd has exited.
 #[inline(always)]
-pub(super) fn poll_to_read(file: &File) -> FastLook {
+pub(super) fn poll_to_read(file: &File) -> FastPoll {
     match Process::poll_pidfd(file) {
-        PidfdState::Running => FastLook::Nothing,
-        PidfdState::Exited => FastLook::Ready(1),
-        PidfdState::Gone => FastLook::HungUp(1),
-        PidfdState::Other => FastLook::Unknown,
+        PidfdState::Running => FastPoll::NotReady,
+        PidfdState::Exited => FastPoll::Ready(1),
+        PidfdState::Gone => FastPoll::HungUp(1),
+        PidfdState::Other => FastPoll::Unknown,
     }
 }

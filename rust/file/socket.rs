@@ -2,41 +2,41 @@
 
 //! Sockets.
 
-use super::{poll, Direction, Look};
+use super::{poll, Direction, FileState};
 use crate::{
-    engine::ops::FastLook,
+    engine::ops::FastPoll,
     sys::file::{
         poll::Events,
-        socket::{Count, Input, Socket, Stream},
+        socket::{Count, Readiness, Socket, Stream},
     },
 };
 use kernel::fs::{file::flags::O_NONBLOCK, File};
 
 /// Evaluates a socket that is not a stream, for a reader. Interrupts are disabled.
 #[inline(never)]
-pub(super) fn poll_messages(file: &File) -> FastLook {
+pub(super) fn poll_messages(file: &File) -> FastPoll {
     let blocks = file.flags() & O_NONBLOCK == 0;
-    Socket::of(file).map_or(FastLook::Unknown, |socket| {
-        fast_look(socket.messages_at_once(blocks))
+    Socket::of(file).map_or(FastPoll::Unknown, |socket| {
+        to_fast_poll(socket.try_messages(blocks))
     })
 }
 
 #[inline(never)]
-pub(super) fn tcp_room(file: &File) -> FastLook {
-    fast_look(Stream::Tcp.room(file))
+pub(super) fn tcp_room(file: &File) -> FastPoll {
+    to_fast_poll(Stream::Tcp.room(file))
 }
 
 #[inline(never)]
-pub(super) fn unix_stream_room(file: &File) -> FastLook {
-    fast_look(Stream::Unix.room(file))
+pub(super) fn unix_stream_room(file: &File) -> FastPoll {
+    to_fast_poll(Stream::Unix.room(file))
 }
 
 #[inline(never)]
-pub(super) fn message_room(file: &File) -> FastLook {
-    Socket::of(file).map_or(FastLook::Unknown, |socket| fast_look(socket.room_at_once()))
+pub(super) fn message_room(file: &File) -> FastPoll {
+    Socket::of(file).map_or(FastPoll::Unknown, |socket| to_fast_poll(socket.try_room()))
 }
 
-pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
+pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
     let events = poll(file, direction);
     let socket = Socket::of(file)?;
     // poll(2) reports a hang-up for a socket that was never connected.
@@ -46,17 +46,19 @@ pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
     let error = socket.error();
     let hup = events.any(Events::HUP);
     let (no_more_in, no_more_out) = socket.shutdown();
-    let over = match direction {
+    let ended = match direction {
         Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
         Direction::Write => no_more_out,
     };
     // An error ends a connection, but not a datagram socket. A message in the error queue ends
     // neither.
-    let eof = over || hup || (error != 0 && socket.is_connection());
+    let eof = ended || hup || (error != 0 && socket.is_connection());
     let ready = match direction {
-        Direction::Read => (events.any(direction.ready()) && socket.has_low_water()) || error != 0,
-        Direction::Write => events.any(direction.ready()) || error != 0,
-        Direction::Except => events.any(direction.ready()),
+        Direction::Read => {
+            (events.any(direction.ready_events()) && socket.has_low_water()) || error != 0
+        }
+        Direction::Write => events.any(direction.ready_events()) || error != 0,
+        Direction::Except => events.any(direction.ready_events()),
     };
     (ready || eof).then(|| {
         let count = match direction {
@@ -72,7 +74,7 @@ pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
             Some(Count::AtLeast(data)) => (data, true),
             None => (ready.into(), true),
         };
-        Look {
+        FileState {
             ready,
             eof,
             hup,
@@ -85,18 +87,18 @@ pub(super) fn look(file: &File, direction: Direction) -> Option<Look> {
 
 /// Converts the result of the evaluation of a socket.
 #[inline(always)]
-fn fast_look(input: Input) -> FastLook {
-    match input {
-        Input::Bytes(count) => FastLook::Ready(count),
-        Input::Ended(count) => FastLook::Ended(count),
-        Input::HungUp(count) => FastLook::HungUp(count),
-        Input::Nothing => FastLook::Nothing,
-        Input::Other => FastLook::Unknown,
+fn to_fast_poll(readiness: Readiness) -> FastPoll {
+    match readiness {
+        Readiness::Bytes(count) => FastPoll::Ready(count),
+        Readiness::Ended(count) => FastPoll::Ended(count),
+        Readiness::HungUp(count) => FastPoll::HungUp(count),
+        Readiness::Empty => FastPoll::NotReady,
+        Readiness::MustPoll => FastPoll::Unknown,
     }
 }
 
 /// Evaluates a stream socket for a reader.
 #[inline(always)]
-pub(super) fn poll_stream(stream: Stream, file: &File) -> FastLook {
-    fast_look(stream.input(file))
+pub(super) fn poll_stream(stream: Stream, file: &File) -> FastPoll {
+    to_fast_poll(stream.readiness(file))
 }

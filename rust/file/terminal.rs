@@ -2,7 +2,7 @@
 
 //! Terminals, ptys and inotify. Their number of bytes is read by ioctl(2).
 
-use super::{poll, Direction, Look};
+use super::{poll, Direction, FileState};
 use crate::sys::{
     file::{ioctl, poll::PollFunction},
     memory::scratch::Scratch,
@@ -15,15 +15,17 @@ pub(super) fn is(file: &LocalFile) -> bool {
     ioctl::is_terminal(file) || INOTIFY_POLL.is_of(file)
 }
 
-pub(super) fn look(file: &File, direction: Direction, scratch: Scratch) -> Option<Look> {
+pub(super) fn evaluate(file: &File, direction: Direction, scratch: Scratch) -> Option<FileState> {
     let events = poll(file, direction);
     match direction {
-        Direction::Read => Look::of(events, direction, || ioctl::readable(file, scratch)),
+        Direction::Read => FileState::of(events, direction, || ioctl::readable(file, scratch)),
         // A terminal that has hung up is ready, and accepts nothing.
-        Direction::Write => Look::of(events, direction, || ioctl::room(file)).map(|look| Look {
-            data: if look.hup { 0 } else { look.data },
-            ..look
-        }),
-        Direction::Except => Look::of(events, direction, || None),
+        Direction::Write => {
+            FileState::of(events, direction, || ioctl::write_room(file)).map(|state| FileState {
+                data: if state.hup { 0 } else { state.data },
+                ..state
+            })
+        }
+        Direction::Except => FileState::of(events, direction, || None),
     }
 }

@@ -3,15 +3,15 @@
 //! Timerfds. The state is the number of unread expirations.
 
 use super::Direction;
-use crate::{engine::ops::FastLook, sys::file::timerfd};
+use crate::{engine::ops::FastPoll, sys::file::timerfd};
 use kernel::fs::File;
 
 /// The number of unread expirations, if it can be read without sleeping.
 #[inline(always)]
-pub(super) fn poll_to_read(file: &File) -> FastLook {
-    match timerfd::count_at_once(file) {
-        Some(count) => FastLook::ready_if(count != 0, || i64::try_from(count).unwrap_or(i64::MAX)),
-        None => FastLook::Unknown,
+pub(super) fn poll_to_read(file: &File) -> FastPoll {
+    match timerfd::try_count(file) {
+        Some(count) => FastPoll::ready_if(count != 0, || i64::try_from(count).unwrap_or(i64::MAX)),
+        None => FastPoll::Unknown,
     }
 }
 

@@ -8,9 +8,9 @@
 
 use crate::{
     engine::{
-        knote::Bodies,
-        knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Report}, //
+        knote::KnoteAccess,
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::memory::scratch::Scratch, //
 };
@@ -20,16 +20,16 @@ use kernel::prelude::*;
 pub(super) struct Aio;
 
 impl FilterOps for Aio {
-    const IS_PLAIN: bool = true;
+    const TOUCHES_KNOTE_ONLY: bool = true;
 
     /// # Errors
     ///
     /// `ENXIO`.
-    fn attach(_: Attach<'_>, _: &mut Bodies) -> Result<Attached> {
+    fn attach(_: AttachArgs<'_>, _: &mut KnoteAccess) -> Result<Attached> {
         Err(ENXIO)
     }
 
-    fn event(_: Parts<'_>, _: Scratch) -> Option<Report> {
+    fn event(_: LockedKnote<'_>, _: Scratch) -> Option<Report> {
         None
     }
 }

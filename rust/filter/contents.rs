@@ -7,14 +7,14 @@ use super::ENTRIES;
 use crate::{
     engine::{
         knote::Knote,
-        objects::{ObjectKind, ObjectPlace},
+        objects::{ObjectCharge, ObjectKind},
     },
     sys::{
         file::contents,
-        notify::fsnotify::{self, fs, About, InodeLook, Mark, MarkCount, Notify},
+        notify::fsnotify::{self, fs, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
-            hook::Watch,
-            seek::{Seek, SeekProbe},
+            seek::{SeekProbe, SeekTarget},
+            watched::Watch,
         },
     }, //
 };
@@ -28,11 +28,11 @@ use kernel::{
 pub(crate) static MARKS: MarkCount = MarkCount::new();
 
 /// The recorded state of a file.
-struct Seen {
+struct Record {
     /// The offset was not at the end.
-    something: bool,
+    has_contents: bool,
     /// The knote was activated after the last evaluation.
-    told: bool,
+    activated: bool,
 }
 
 /// Waits until a file has contents between its offset and its end.
@@ -41,52 +41,52 @@ pub(crate) struct ContentWatcher {
     knote: ARef<Knote>,
     file: ARef<File>,
     #[pin]
-    seen: SpinLockIrq<Seen>,
+    record: SpinLockIrq<Record>,
 }
 
 impl ContentWatcher {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with this
     /// state.
-    fn look(&self) {
-        let mut seen = self.seen.lock();
-        seen.told = false;
-        seen.something = contents::distance(&self.file) != 0;
+    fn record_state(&self) {
+        let mut record = self.record.lock();
+        record.activated = false;
+        record.has_contents = contents::bytes_to_end(&self.file) != 0;
     }
 
     /// Activates the knote after a change, unless it was activated since the last evaluation. If
     /// `any` is false, it is activated only if the offset was at the end before and is not now.
-    fn hear(&self, any: bool) {
-        let news = {
-            let mut seen = self.seen.lock();
-            let before = seen.something;
-            seen.something = contents::distance(&self.file) != 0;
-            let news = (any || (seen.something && !before)) && !seen.told;
-            seen.told |= news;
-            news
+    fn handle_change(&self, any: bool) {
+        let is_new = {
+            let mut record = self.record.lock();
+            let before = record.has_contents;
+            record.has_contents = contents::bytes_to_end(&self.file) != 0;
+            let is_new = (any || (record.has_contents && !before)) && !record.activated;
+            record.activated |= is_new;
+            is_new
         };
-        if news {
+        if is_new {
             self.knote.activate();
         }
     }
 }
 
 impl Notify for ContentWatcher {
-    const ABOUT: About = About::Inode;
+    const SCOPE: EventScope = EventScope::Inode;
 
     fn marks() -> &'static MarkCount {
         &MARKS
     }
 
     /// A write or a truncation activates the knote, whatever the recorded state is.
-    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeLook) {
-        this.hear(true);
+    fn notify(this: ArcBorrow<'_, Self>, _: u32, _: InodeSnapshot) {
+        this.handle_change(true);
     }
 }
 
-impl Seek for ContentWatcher {
+impl SeekTarget for ContentWatcher {
     /// Moving the offset activates the knote only if the offset was at the end and moved back.
     fn moved(this: ArcBorrow<'_, Self>) {
-        this.hear(false);
+        this.handle_change(false);
     }
 }
 
@@ -95,46 +95,46 @@ pub(super) struct Contents {
     _mark: Mark<ContentWatcher>,
     _watch: Watch<SeekProbe<ContentWatcher>>,
     watcher: Arc<ContentWatcher>,
-    _places: [ObjectPlace; 2],
+    _charges: [ObjectCharge; 2],
 }
 
 impl Contents {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with it.
-    pub(super) fn look(&self) {
-        self.watcher.look();
+    pub(super) fn record_state(&self) {
+        self.watcher.record_state();
     }
 
     pub(super) fn new(file: &File, knote: &Knote) -> Result<Self> {
         // fsnotify does not report writes to files that have no visible place in a file system.
-        if !fsnotify::has_place(file) {
+        if !fsnotify::is_in_mounted_fs(file) {
             return Err(EINVAL);
         }
         let kqueue = knote.kqueue();
         let user = kqueue.user();
         let inode = (fsnotify::address(file), 0);
         let open = (file.as_ptr().addr(), 0);
-        let places = [
-            user.watch_object(ObjectKind::Inode, inode)?,
-            user.watch_object(ObjectKind::OpenFile, open)?,
+        let charges = [
+            user.charge_watch(ObjectKind::Inode, inode)?,
+            user.charge_watch(ObjectKind::OpenFile, open)?,
         ];
-        let seen = Seen {
-            something: false,
-            told: false,
+        let record = Record {
+            has_contents: false,
+            activated: false,
         };
         let watcher = Arc::pin_init(
             pin_init!(ContentWatcher {
                 knote: knote.into(),
                 file: file.into(),
-                seen <- new_spinlock_irq!(seen, "kqueue_contents"),
+                record <- new_spinlock_irq!(record, "kqueue_contents"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
         let marks = &user.objects().marks.contents;
         Ok(Contents {
             _mark: Mark::new(marks, file, fs::MODIFY | ENTRIES, &watcher)?,
-            _watch: kqueue.shared().hooks.seeks.watch(file, &watcher)?,
+            _watch: kqueue.shared().probes.seeks.watch(file, &watcher)?,
             watcher,
-            _places: places,
+            _charges: charges,
         })
     }
 }

@@ -28,13 +28,13 @@ use super::{contents::Contents, Filter};
 use crate::{
     engine::{
         close,
-        knote::{Bodies, Body, Knote},
-        knote_memory::Parts,
+        knote::{Knote, KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
         kqueue::Kqueue,
-        limit::{self, Charge, TimerPlace, User},
+        limit::{self, Charge, TimerCharge, User},
         nesting::Edge,
-        ops::{Attach, Attached, FastLook, Readiness, Report},
-        pollwait::{self, Extra},
+        ops::{AttachArgs, Attached, FastPoll, Readiness, Report},
+        pollwait::{self, ExtraEntries},
     },
     file::{Direction, FileKind},
     sys::{
@@ -60,13 +60,13 @@ use kernel::{
 /// The state that only a few kinds of descriptors need besides their knote.
 #[derive(Default)]
 pub(super) struct DescriptorSource {
-    extra: Option<Extra>,
+    extra: Option<ExtraEntries>,
     contents: Option<Contents>,
     /// The edge between the kqueue of the knote and a kqueue that it watches.
     edge: Option<Edge>,
     /// The timer for a low-water mark of a file that does not wake its pollers for each increase of
     /// the room.
-    retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerPlace)>,
+    retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerCharge)>,
     charge: Option<Charge>,
 }
 
@@ -85,25 +85,25 @@ impl DescriptorSource {
 /// allows; `EOPNOTSUPP` for `EVFILT_EXCEPT` of a regular file, and for a kqueue with any filter but
 /// `EVFILT_READ`; `ELOOP` for a circle of kqueues; `ENOMEM`; `EBADF` if there is no file.
 pub(super) fn attach(
-    attach: Attach<'_>,
+    args: AttachArgs<'_>,
     direction: Direction,
-    bodies: &mut Bodies,
+    access: &mut KnoteAccess,
 ) -> Result<Attached> {
-    let Attach {
+    let AttachArgs {
         knote, file, table, ..
-    } = attach;
+    } = args;
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
-    knote.body_mut(bodies).kind = kind;
+    knote.inner_mut(access).kind = kind;
     if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !poll::is_pollable(&file) {
-        return attach_other(knote, file, table, kind, direction, bodies);
+        return attach_other(knote, file, table, kind, direction, access);
     }
-    close::bind(knote, file, table, bodies)?;
+    close::bind(knote, file, table, access)?;
     if kind.is_stream() && direction != Direction::Except {
         // Each direction gets a copy.
         let readiness = match direction {
-            Direction::Write => attach_stream(knote, kind, Direction::Write, bodies)?,
-            _ => attach_stream(knote, kind, Direction::Read, bodies)?,
+            Direction::Write => attach_stream(knote, kind, Direction::Write, access)?,
+            _ => attach_stream(knote, kind, Direction::Read, access)?,
         };
         return Ok(Attached {
             source: None,
@@ -111,22 +111,22 @@ pub(super) fn attach(
             readiness,
         });
     }
-    let (events, extra) = pollwait::listen(knote, bodies)?;
+    let (events, extra) = pollwait::listen(knote, access)?;
     let source = match extra {
         None => None,
         Some(extra) => {
-            let rare = DescriptorSource {
+            let source = DescriptorSource {
                 extra: Some(extra),
                 ..DescriptorSource::default()
             };
-            Some(keep(rare, knote.kqueue().user())?)
+            Some(into_source(source, knote.kqueue().user())?)
         }
     };
     Ok(Attached {
         source,
         flags: 0,
         readiness: Readiness::maybe_if(
-            events.any(direction.wakes() | Events::PRI) || kind.is_more_than_polled(direction),
+            events.any(direction.wake_events() | Events::PRI) || kind.has_unpolled_state(direction),
         ),
     })
 }
@@ -138,14 +138,14 @@ fn attach_stream(
     knote: &Knote,
     kind: FileKind,
     direction: Direction,
-    bodies: &mut Bodies,
+    access: &mut KnoteAccess,
 ) -> Result<Readiness> {
-    pollwait::listen_to_stream(knote, bodies)?;
-    let has_mark = knote.body(bodies).fflags & NOTE_LOWAT != 0;
-    let file = knote.file(bodies).ok_or(EBADF)?;
+    pollwait::listen_to_stream(knote, access)?;
+    let has_mark = knote.inner(access).fflags & NOTE_LOWAT != 0;
+    let file = knote.file(access).ok_or(EBADF)?;
     Ok(match kind.poll_fast(file, direction, false) {
-        FastLook::Ready(_) if !has_mark => Readiness::Yes,
-        FastLook::Nothing => Readiness::No,
+        FastPoll::Ready(_) if !has_mark => Readiness::Yes,
+        FastPoll::NotReady => Readiness::No,
         _ => Readiness::Maybe,
     })
 }
@@ -158,12 +158,12 @@ fn attach_other(
     table: CurrentTable,
     kind: FileKind,
     direction: Direction,
-    bodies: &mut Bodies,
+    access: &mut KnoteAccess,
 ) -> Result<Attached> {
-    let mut rare = DescriptorSource::default();
+    let mut source = DescriptorSource::default();
     match kind {
         FileKind::Contents => match direction {
-            Direction::Read => rare.contents = Some(Contents::new(&file, knote)?),
+            Direction::Read => source.contents = Some(Contents::new(&file, knote)?),
             Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
@@ -174,18 +174,18 @@ fn attach_other(
         _ if contents::is_character_device(&file) || contents::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
-    close::bind(knote, file, table, bodies)?;
+    close::bind(knote, file, table, access)?;
     if kind == FileKind::Kqueue {
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
-        let file = knote.file(bodies).ok_or(EINVAL)?;
-        rare.edge = connect(file, direction, knote)?;
-        rare.extra = pollwait::listen(knote, bodies)?.1;
+        let file = knote.file(access).ok_or(EINVAL)?;
+        source.edge = connect_edge(file, direction, knote)?;
+        source.extra = pollwait::listen(knote, access)?.1;
     }
     Ok(Attached {
-        source: rare
+        source: source
             .is_needed()
-            .then(|| keep(rare, knote.kqueue().user()))
+            .then(|| into_source(source, knote.kqueue().user()))
             .transpose()?,
         flags: 0,
         readiness: Readiness::Maybe,
@@ -193,15 +193,15 @@ fn attach_other(
 }
 
 #[cold]
-fn keep(mut rare: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
+fn into_source(mut source: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
     /// In bytes, including what it refers to.
     const COST: usize = 2 * limit::UNIT;
-    rare.charge = Some(Charge::new(user, COST)?);
-    Erased::of(rare, GFP_KERNEL_ACCOUNT)
+    source.charge = Some(Charge::new(user, COST)?);
+    Erased::of(source, GFP_KERNEL_ACCOUNT)
 }
 
 #[cold]
-fn connect(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Edge>> {
+fn connect_edge(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Edge>> {
     let Some(kqueue) = object_of::<Kqueue>(file) else {
         return Ok(None);
     };
@@ -217,80 +217,93 @@ fn connect(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Ed
 /// requested. Returns the room if it has reached the mark meanwhile. Otherwise the file wakes the
 /// knote when it has more room, or a timer activates the knote.
 #[cold]
-fn await_room(knote: &Knote, body: &mut Body, file: &File, room: i64, mark: i64) -> Option<i64> {
+fn await_room(
+    knote: &Knote,
+    inner: &mut KnoteInner,
+    file: &File,
+    room: i64,
+    mark: i64,
+) -> Option<i64> {
     /// Nanoseconds.
-    const A_WHILE: i64 = 10_000_000;
-    if let Some(room) = body.kind.want_room(file) {
+    const RETRY_NANOS: i64 = 10_000_000;
+    if let Some(room) = inner.kind.request_room_wakeup(file) {
         return (room >= mark).then_some(room);
     }
     // Without memory or without a place for a timer, an early event is better than none.
-    let Some(retry) = retry_of(knote, body) else {
+    let Some(retry) = retry_timer(knote, inner) else {
         return Some(room);
     };
-    retry.after(A_WHILE);
+    retry.after(RETRY_NANOS);
     None
 }
 
-fn retry_of<'a>(knote: &Knote, body: &'a mut Body) -> Option<Pin<&'a DelayedCall<Knote>>> {
+fn retry_timer<'a>(
+    knote: &Knote,
+    inner: &'a mut KnoteInner,
+) -> Option<Pin<&'a DelayedCall<Knote>>> {
     let kqueue = knote.kqueue();
-    if body.source.is_none() {
-        body.source = Some(keep(DescriptorSource::default(), kqueue.user()).ok()?);
+    if inner.source.is_none() {
+        inner.source = Some(into_source(DescriptorSource::default(), kqueue.user()).ok()?);
     }
-    let rare = body
+    let source = inner
         .source
         .as_mut()?
         .as_mut::<DescriptorSource>()?
         .get_mut();
-    if rare.retry.is_none() {
-        let place = TimerPlace::new(kqueue.user()).ok()?;
+    if source.retry.is_none() {
+        let charge = TimerCharge::new(kqueue.user()).ok()?;
         let retry = KBox::pin_init(DelayedCall::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
-        rare.retry = Some((retry, place));
+        source.retry = Some((retry, charge));
     }
-    rare.retry.as_ref().map(|(retry, _)| retry.as_ref())
+    source.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
 /// True for a reader that waits for more bytes although the pipe may not be empty: one with
 /// `EV_CLEAR` or with a low-water mark. A pipe may not wake such a reader.
 #[inline(always)]
-pub(super) fn reads_pipe_in_parts(body: &Body) -> bool {
-    body.kind == FileKind::Pipe && (body.flags & EV_CLEAR != 0 || body.fflags & NOTE_LOWAT != 0)
+pub(super) fn needs_pipe_recheck(inner: &KnoteInner) -> bool {
+    inner.kind == FileKind::Pipe && (inner.flags & EV_CLEAR != 0 || inner.fflags & NOTE_LOWAT != 0)
 }
 
-/// Evaluates a knote for which [`reads_pipe_in_parts`] is true.
+/// Evaluates a knote for which [`needs_pipe_recheck`] is true.
 #[inline(never)]
-fn event_of_pipe(
+fn evaluate_pipe(
     knote: &Knote,
-    body: &mut Body,
+    inner: &mut KnoteInner,
     file: &File,
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
     let pipe = Pipe::of(file);
-    let mark = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.mark());
-    knote.pipe_mark().store(mark, Ordering::Relaxed);
-    let report = look(knote, body, file, direction, scratch);
+    let position = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.full_position());
+    knote.pipe_position().store(position, Ordering::Relaxed);
+    let report = evaluate_slow(knote, inner, file, direction, scratch);
     let waits = match &report {
         None => true,
-        Some(report) => body.flags & EV_CLEAR != 0 && report.flags & EV_EOF == 0,
+        Some(report) => inner.flags & EV_CLEAR != 0 && report.flags & EV_EOF == 0,
     };
     // A write to an empty pipe wakes the reader.
     if waits && pipe.is_some_and(|pipe| !pipe.is_empty()) {
-        knote.kqueue().recheck_later(knote);
+        knote.kqueue().schedule_recheck(knote);
     }
     report
 }
 
 /// `f_event` of the three filters.
 #[inline(always)]
-pub(super) fn event(parts: Parts<'_>, direction: Direction, scratch: Scratch) -> Option<Report> {
-    let (knote, file) = (parts.knote(), parts.file?);
-    let body = parts.body;
-    if direction != Direction::Write && reads_pipe_in_parts(body) {
-        return event_of_pipe(knote, body, file, direction, scratch);
+pub(super) fn event(
+    locked: LockedKnote<'_>,
+    direction: Direction,
+    scratch: Scratch,
+) -> Option<Report> {
+    let (knote, file) = (locked.knote(), locked.file?);
+    let inner = locked.inner;
+    if direction != Direction::Write && needs_pipe_recheck(inner) {
+        return evaluate_pipe(knote, inner, file, direction, scratch);
     }
-    match body.kind.poll_fast(file, direction, false) {
-        FastLook::Nothing => None,
-        FastLook::Ready(data) if body.fflags & NOTE_LOWAT == 0 => Some(Report {
+    match inner.kind.poll_fast(file, direction, false) {
+        FastPoll::NotReady => None,
+        FastPoll::Ready(data) if inner.fflags & NOTE_LOWAT == 0 => Some(Report {
             data,
             ..Report::default()
         }),
@@ -301,7 +314,7 @@ pub(super) fn event(parts: Parts<'_>, direction: Direction, scratch: Scratch) ->
                 flags,
                 fflags,
                 data,
-            } = look(knote, body, file, direction, scratch)?;
+            } = evaluate_slow(knote, inner, file, direction, scratch)?;
             Some(Report {
                 flags,
                 fflags,
@@ -312,7 +325,7 @@ pub(super) fn event(parts: Parts<'_>, direction: Direction, scratch: Scratch) ->
 }
 
 /// The flags that report the end of a file with `left` bytes remaining.
-pub(super) fn end(filter: Filter, left: i64) -> u16 {
+pub(super) fn eof_flags(filter: Filter, left: i64) -> u16 {
     if left == 0 || filter == Filter::Write {
         EV_EOF | EV_NODATA
     } else {
@@ -323,48 +336,48 @@ pub(super) fn end(filter: Filter, left: i64) -> u16 {
 /// Evaluates a knote whose state [`FileKind::poll_fast`] does not determine, or which has a
 /// low-water mark.
 #[inline(never)]
-fn look(
+fn evaluate_slow(
     knote: &Knote,
-    body: &mut Body,
+    inner: &mut KnoteInner,
     file: &File,
     direction: Direction,
     scratch: Scratch,
 ) -> Option<Report> {
-    let (fflags, mark) = (body.fflags, body.data);
-    if body.kind == FileKind::Contents {
-        let rare = body
+    let (fflags, mark) = (inner.fflags, inner.data);
+    if inner.kind == FileKind::Contents {
+        let source = inner
             .source
             .as_mut()
             .and_then(|source| source.as_mut::<DescriptorSource>());
-        if let Some(contents) = rare.and_then(|rare| rare.get_mut().contents.as_mut()) {
-            contents.look();
+        if let Some(contents) = source.and_then(|source| source.get_mut().contents.as_mut()) {
+            contents.record_state();
         }
     }
     let direction = match direction {
         Direction::Except if fflags & NOTE_OOB == 0 => Direction::Read,
         direction => direction,
     };
-    let look = body.kind.look(file, direction, scratch)?;
+    let state = inner.kind.evaluate(file, direction, scratch)?;
     let mut report = Report {
-        data: look.data,
-        fflags: look.error,
+        data: state.data,
+        fflags: state.error,
         ..Report::default()
     };
-    if look.eof {
-        report.flags |= end(knote.filter(), look.data);
-        if look.hup {
+    if state.eof {
+        report.flags |= eof_flags(knote.filter(), state.data);
+        if state.hup {
             report.flags |= EV_HUP;
         }
-    } else if fflags & NOTE_LOWAT != 0 && look.data < mark && !look.more {
+    } else if fflags & NOTE_LOWAT != 0 && state.data < mark && !state.more {
         match direction {
             Direction::Read => return None,
             Direction::Write => {
-                report.data = await_room(knote, body, file, look.data, mark)?;
+                report.data = await_room(knote, inner, file, state.data, mark)?;
             }
             Direction::Except => {}
         }
     }
-    if direction == Direction::Except && look.ready && look.error == 0 {
+    if direction == Direction::Except && state.ready && state.error == 0 {
         report.fflags = NOTE_OOB;
     }
     Some(report)

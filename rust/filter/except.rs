@@ -5,9 +5,9 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::{Bodies, Body},
-        knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Report}, //
+        knote::{KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     file::Direction,
     sys::{file::poll::Events, memory::scratch::Scratch}, //
@@ -19,27 +19,27 @@ pub(super) struct Except;
 
 impl FilterOps for Except {
     const IS_DESCRIPTOR: bool = true;
-    const IS_PLAIN: bool = true;
+    const TOUCHES_KNOTE_ONLY: bool = true;
 
     #[inline(always)]
-    fn wakes() -> Events {
-        Direction::Except.wakes()
+    fn wake_events() -> Events {
+        Direction::Except.wake_events()
     }
 
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        descriptor::attach(attach, Direction::Except, bodies)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        descriptor::attach(args, Direction::Except, access)
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, scratch: Scratch) -> Option<Report> {
-        descriptor::event(parts, Direction::Except, scratch)
+    fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report> {
+        descriptor::event(locked, Direction::Except, scratch)
     }
 
     #[inline(always)]
-    fn needs_recheck(body: &Body) -> bool {
-        descriptor::reads_pipe_in_parts(body)
+    fn needs_recheck(inner: &KnoteInner) -> bool {
+        descriptor::needs_pipe_recheck(inner)
     }
 }

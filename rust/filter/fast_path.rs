@@ -4,13 +4,13 @@
 //!
 //! A byte in each knote selects the method, so that a scan needs to examine neither the filter nor
 //! the kind of file. The result is that of
-//! [`FilterOps::event`](crate::engine::ops::FilterOps::event), or [`FastLook::Unknown`].
+//! [`FilterOps::event`](crate::engine::ops::FilterOps::event), or [`FastPoll::Unknown`].
 
 use super::{descriptor, user, Filter};
 use crate::{
     engine::{
-        knote::{Body, Knote},
-        ops::{FastLook, Report}, //
+        knote::{Knote, KnoteInner},
+        ops::{FastPoll, Report}, //
     },
     file::{Direction, FileKind},
     sys::file::pipe::NOT_FULL,
@@ -25,7 +25,7 @@ use kernel::fs::File;
 /// rechecked, and readers of a pidfd have none, since what is not counted reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
-    No,
+    Unsupported,
     User,
     Eventfd,
     Tcp,
@@ -40,14 +40,14 @@ pub(crate) enum FastPath {
 
 impl FastPath {
     /// Selects the method for a knote with that filter.
-    pub(crate) fn of(filter: Filter, body: &Body) -> Self {
-        let has_mark = body.fflags & NOTE_LOWAT != 0;
-        let is_oneshot = body.flags & EV_ONESHOT != 0;
-        match (filter, body.kind) {
-            (Filter::User, _) | (_, FileKind::Kqueue) if is_oneshot => FastPath::No,
+    pub(crate) fn of(filter: Filter, inner: &KnoteInner) -> Self {
+        let has_mark = inner.fflags & NOTE_LOWAT != 0;
+        let is_oneshot = inner.flags & EV_ONESHOT != 0;
+        match (filter, inner.kind) {
+            (Filter::User, _) | (_, FileKind::Kqueue) if is_oneshot => FastPath::Unsupported,
             (Filter::User, _) => FastPath::User,
-            (Filter::Read, FileKind::Pipe | FileKind::Pidfd) if has_mark => FastPath::No,
-            (Filter::Read, FileKind::Pipe) if body.flags & EV_CLEAR != 0 && !is_oneshot => {
+            (Filter::Read, FileKind::Pipe | FileKind::Pidfd) if has_mark => FastPath::Unsupported,
+            (Filter::Read, FileKind::Pipe) if inner.flags & EV_CLEAR != 0 && !is_oneshot => {
                 FastPath::PipeEdge
             }
             (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
@@ -65,7 +65,7 @@ impl FastPath {
             | (Filter::Read, FileKind::Timerfd | FileKind::Pidfd | FileKind::Kqueue) => {
                 FastPath::ByCall
             }
-            _ => FastPath::No,
+            _ => FastPath::Unsupported,
         }
     }
 
@@ -85,7 +85,7 @@ impl FastPath {
     /// Evaluates a knote of a descriptor without sleeping. The caller holds the spin lock of the
     /// kqueue.
     #[inline(always)]
-    pub(crate) fn poll(self, knote: &Knote, body: &Body, file: &File) -> FastLook {
+    pub(crate) fn poll(self, knote: &Knote, inner: &KnoteInner, file: &File) -> FastPoll {
         match self {
             FastPath::UnixStream => FileKind::UnixStream.poll_fast(file, Direction::Read, true),
             FastPath::Tcp => FileKind::Tcp.poll_fast(file, Direction::Read, true),
@@ -93,11 +93,11 @@ impl FastPath {
             FastPath::Pipe | FastPath::PipeEdge => {
                 // The mark is needed only if the event is reported. Testing for that costs more
                 // than storing the mark.
-                knote.pipe_mark().store(NOT_FULL, Ordering::Relaxed);
+                knote.pipe_position().store(NOT_FULL, Ordering::Relaxed);
                 poll_pipe_to_read(file)
             }
-            FastPath::ByCall => poll_by_call(knote.filter(), body, file),
-            FastPath::No | FastPath::User => FastLook::Unknown,
+            FastPath::ByCall => poll_by_call(knote.filter(), inner, file),
+            FastPath::Unsupported | FastPath::User => FastPoll::Unknown,
         }
     }
 
@@ -105,20 +105,20 @@ impl FastPath {
     /// the event is not delivered, [`undelivered`](crate::engine::ops::FilterOps::undelivered)
     /// restores it.
     #[inline(always)]
-    pub(crate) fn take_event(body: &mut Body) -> Option<Report> {
-        let report = user::event(body)?;
-        if body.flags & EV_CLEAR != 0 {
-            user::clear(body);
+    pub(crate) fn take_event(inner: &mut KnoteInner) -> Option<Report> {
+        let report = user::event(inner)?;
+        if inner.flags & EV_CLEAR != 0 {
+            user::clear(inner);
         }
         Some(report)
     }
 
     /// The report of the end of a file with `left` bytes remaining. `hup` tells whether the file
-    /// [has hung up](FastLook::HungUp).
+    /// [has hung up](FastPoll::HungUp).
     #[inline(always)]
-    pub(crate) fn end(filter: Filter, left: i64, hup: bool) -> Report {
+    pub(crate) fn eof_report(filter: Filter, left: i64, hup: bool) -> Report {
         Report {
-            flags: descriptor::end(filter, left) | if hup { EV_HUP } else { 0 },
+            flags: descriptor::eof_flags(filter, left) | if hup { EV_HUP } else { 0 },
             fflags: 0,
             data: left,
         }
@@ -127,20 +127,25 @@ impl FastPath {
     /// Whether the condition holds. `None` if that cannot be determined under the spin lock, or
     /// requires a report.
     #[inline(always)]
-    pub(crate) fn is_ready(self, filter: Filter, body: &Body, file: Option<&File>) -> Option<bool> {
-        let look = match self {
-            FastPath::User => return Some(user::event(body).is_some()),
+    pub(crate) fn is_ready(
+        self,
+        filter: Filter,
+        inner: &KnoteInner,
+        file: Option<&File>,
+    ) -> Option<bool> {
+        let state = match self {
+            FastPath::User => return Some(user::event(inner).is_some()),
             FastPath::UnixStream => FileKind::UnixStream.poll_fast(file?, Direction::Read, true),
             FastPath::Tcp => FileKind::Tcp.poll_fast(file?, Direction::Read, true),
             FastPath::Eventfd => FileKind::Eventfd.poll_fast(file?, Direction::Read, true),
             FastPath::Pipe => poll_pipe_to_read(file?),
-            FastPath::ByCall => poll_by_call(filter, body, file?),
-            FastPath::PipeEdge | FastPath::No => return None,
+            FastPath::ByCall => poll_by_call(filter, inner, file?),
+            FastPath::PipeEdge | FastPath::Unsupported => return None,
         };
-        match look {
-            FastLook::Ready(_) | FastLook::Ended(_) | FastLook::HungUp(_) => Some(true),
-            FastLook::Nothing => Some(false),
-            FastLook::Unknown => None,
+        match state {
+            FastPoll::Ready(_) | FastPoll::Ended(_) | FastPoll::HungUp(_) => Some(true),
+            FastPoll::NotReady => Some(false),
+            FastPoll::Unknown => None,
         }
     }
 }
@@ -148,17 +153,17 @@ impl FastPath {
 /// The part of [`FastPath::poll`] for readers of pipes. It is not inlined, because the parts for
 /// sockets and eventfds need the registers.
 #[inline(never)]
-fn poll_pipe_to_read(file: &File) -> FastLook {
+fn poll_pipe_to_read(file: &File) -> FastPoll {
     FileKind::Pipe.poll_fast(file, Direction::Read, true)
 }
 
 /// The part of [`FastPath::poll`] for the kinds without a variant of their own.
 #[inline(never)]
-fn poll_by_call(filter: Filter, body: &Body, file: &File) -> FastLook {
-    if body.fflags & NOTE_LOWAT != 0 {
-        return poll_for_mark(filter, body, file);
+fn poll_by_call(filter: Filter, inner: &KnoteInner, file: &File) -> FastPoll {
+    if inner.fflags & NOTE_LOWAT != 0 {
+        return poll_low_water(filter, inner, file);
     }
-    body.kind.poll_by_call(file, direction_of(filter))
+    inner.kind.poll_by_call(file, direction_of(filter))
 }
 
 /// The direction of a knote with [`FastPath::ByCall`].
@@ -173,11 +178,11 @@ fn direction_of(filter: Filter) -> Direction {
 
 /// The part of [`poll_by_call`] for knotes with a low-water mark.
 #[inline(never)]
-fn poll_for_mark(filter: Filter, body: &Body, file: &File) -> FastLook {
-    match body.kind.poll_by_call(file, direction_of(filter)) {
+fn poll_low_water(filter: Filter, inner: &KnoteInner, file: &File) -> FastPoll {
+    match inner.kind.poll_by_call(file, direction_of(filter)) {
         // A file does not wake its pollers for each increase of the room.
-        FastLook::Ready(data) if data < body.data && filter == Filter::Write => FastLook::Unknown,
-        FastLook::Ready(data) if data < body.data => FastLook::Nothing,
-        look => look,
+        FastPoll::Ready(data) if data < inner.data && filter == Filter::Write => FastPoll::Unknown,
+        FastPoll::Ready(data) if data < inner.data => FastPoll::NotReady,
+        state => state,
     }
 }

@@ -10,8 +10,8 @@ mod contents;
 mod descriptor;
 mod except;
 mod fast_path;
-mod hooks;
 mod mounts;
+mod probes;
 mod process;
 mod read;
 mod signal;
@@ -22,13 +22,13 @@ mod write;
 
 pub(crate) use crate::file::FileKind;
 pub(crate) use fast_path::FastPath;
-pub(crate) use hooks::{Hooks, UserMarks};
+pub(crate) use probes::{FilterProbes, UserMarks};
 
 use crate::{
     engine::{
-        knote::{Bodies, Body},
-        knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Report}, //
+        knote::{KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::{
         file::poll::Events,
@@ -91,16 +91,16 @@ macro_rules! filters {
             }
 
             #[inline(always)]
-            pub(crate) fn takes_paths(self) -> bool {
+            pub(crate) fn accepts_o_path(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::TAKES_PATHS,)*
+                    $(Filter::$name => <$ops>::ACCEPTS_O_PATH,)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn outlives_name(self) -> bool {
+            pub(crate) fn outlives_ident(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::OUTLIVES_NAME,)*
+                    $(Filter::$name => <$ops>::OUTLIVES_IDENT,)*
                 }
             }
 
@@ -112,16 +112,16 @@ macro_rules! filters {
             }
 
             #[inline(always)]
-            pub(crate) fn is_plain(self) -> bool {
+            pub(crate) fn touches_knote_only(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::IS_PLAIN,)*
+                    $(Filter::$name => <$ops>::TOUCHES_KNOTE_ONLY,)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn counts(self) -> bool {
+            pub(crate) fn handles_delivery(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::COUNTS,)*
+                    $(Filter::$name => <$ops>::HANDLES_DELIVERY,)*
                 }
             }
 
@@ -138,9 +138,9 @@ macro_rules! filters {
             }
 
             #[inline(always)]
-            pub(crate) fn wakes(self) -> Events {
+            pub(crate) fn wake_events(self) -> Events {
                 match self {
-                    $(Filter::$name => <$ops>::wakes(),)*
+                    $(Filter::$name => <$ops>::wake_events(),)*
                 }
             }
 
@@ -148,15 +148,15 @@ macro_rules! filters {
             ///
             /// Those of the filter.
             #[inline(always)]
-            pub(crate) fn attach(self, attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
+            pub(crate) fn attach(self, args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
                 // Each row gets a copy, so that the compiler can keep the fields in registers.
-                let Attach { knote, change, file, table } = attach;
+                let AttachArgs { knote, change, file, table } = args;
                 match self {
-                    $(Filter::$name if <$ops>::IS_OWN => {
-                        <$ops>::attach(Attach { knote, change, file, table }, bodies)
+                    $(Filter::$name if <$ops>::IS_SELF_CONTAINED => {
+                        <$ops>::attach(AttachArgs { knote, change, file, table }, access)
                     })*
                     $(Filter::$name => {
-                        <$ops>::attach(Attach { knote, change, file, table }, bodies)
+                        <$ops>::attach(AttachArgs { knote, change, file, table }, access)
                     })*
                 }
             }
@@ -165,61 +165,61 @@ macro_rules! filters {
             ///
             /// Those of the filter.
             #[inline(always)]
-            pub(crate) fn touch(self, parts: &mut Parts<'_>, change: &Kevent) -> Result {
+            pub(crate) fn touch(self, locked: &mut LockedKnote<'_>, change: &Kevent) -> Result {
                 match self {
-                    $(Filter::$name => <$ops>::touch(parts.reborrow(), change),)*
+                    $(Filter::$name => <$ops>::touch(locked.reborrow(), change),)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn touch_knote(self, body: &mut Body, change: &Kevent) {
+            pub(crate) fn touch_knote(self, inner: &mut KnoteInner, change: &Kevent) {
                 match self {
-                    $(Filter::$name => <$ops>::touch_knote(body, change),)*
+                    $(Filter::$name => <$ops>::touch_knote(inner, change),)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn starts_anew(self, change: &Kevent) -> bool {
+            pub(crate) fn discards_pending(self, change: &Kevent) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::starts_anew(change),)*
+                    $(Filter::$name => <$ops>::discards_pending(change),)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn event(self, parts: &mut Parts<'_>, scratch: Scratch) -> Option<Report> {
+            pub(crate) fn event(self, locked: &mut LockedKnote<'_>, scratch: Scratch) -> Option<Report> {
                 // The fields are copied one by one, because the compiler would otherwise keep all
                 // reports in memory.
                 let Report { flags, fflags, data } = match self {
-                    $(Filter::$name => <$ops>::event(parts.reborrow(), scratch)?,)*
+                    $(Filter::$name => <$ops>::event(locked.reborrow(), scratch)?,)*
                 };
                 Some(Report { flags, fflags, data })
             }
 
             #[inline(always)]
-            pub(crate) fn needs_recheck(self, body: &Body) -> bool {
+            pub(crate) fn needs_recheck(self, inner: &KnoteInner) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::needs_recheck(body),)*
+                    $(Filter::$name => <$ops>::needs_recheck(inner),)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn reported(self, parts: &mut Parts<'_>, event: &Kevent) -> bool {
+            pub(crate) fn delivered(self, locked: &mut LockedKnote<'_>, event: &Kevent) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::reported(parts.reborrow(), event),)*
+                    $(Filter::$name => <$ops>::delivered(locked.reborrow(), event),)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn undelivered(self, body: &mut Body, event: &Kevent) {
+            pub(crate) fn undelivered(self, inner: &mut KnoteInner, event: &Kevent) {
                 match self {
-                    $(Filter::$name => <$ops>::undelivered(body, event),)*
+                    $(Filter::$name => <$ops>::undelivered(inner, event),)*
                 }
             }
 
             #[inline(always)]
-            pub(crate) fn is_named(self, body: &Body, ident: u64) -> bool {
+            pub(crate) fn matches_ident(self, inner: &KnoteInner, ident: u64) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::is_named(body, ident),)*
+                    $(Filter::$name => <$ops>::matches_ident(inner, ident),)*
                 }
             }
         }

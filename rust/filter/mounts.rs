@@ -22,15 +22,15 @@
 use super::check_notes;
 use crate::{
     engine::{
-        knote::{Bodies, Knote},
-        knote_memory::Parts,
-        objects::{ObjectKind, ObjectPlace, Objects},
-        ops::{Attach, Attached, FilterOps, Report},
+        knote::{Knote, KnoteAccess},
+        knote_memory::LockedKnote,
+        objects::{ObjectCharge, ObjectKind, Objects},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         memory::scratch::Scratch,
         notify::{
-            fsnotify::{self, fs, About, InodeLook, MarkCount, Notify, Share},
+            fsnotify::{self, fs, EventScope, InodeSnapshot, MarkCount, Notify, SharedMark},
             workqueue,
         },
     },
@@ -48,25 +48,25 @@ use kernel::{
 };
 
 /// The number of watchers that the task which mounts or unmounts notifies.
-const TOLD_AT_ONCE: usize = 32;
+const NOTIFY_INLINE_MAX: usize = 32;
 /// The number of watchers that the work notifies before it releases the lock and the processor.
-const TOLD_LATER: usize = 64;
+const NOTIFY_WORK_MAX: usize = 64;
 
 pub(crate) static MARKS: MarkCount = MarkCount::new();
 
 /// Counters of the mounts and unmounts in a namespace.
 #[derive(Clone, Copy, Default)]
-struct Happened {
+struct MountCounts {
     mounts: u64,
     unmounts: u64,
 }
 
 /// The notes that a watcher selects, and the notes that are pending.
-struct Heard {
+struct Record {
     wanted: u32,
     fired: u32,
     /// The counters that `fired` takes into account.
-    seen: Happened,
+    seen: MountCounts,
 }
 
 /// A watcher of a mount namespace.
@@ -76,22 +76,22 @@ pub(super) struct MountWatcher {
     /// If set, only the unmount of the mount that this file was opened in is reported.
     file: Option<ARef<File>>,
     #[pin]
-    heard: SpinLock<Heard>,
+    record: SpinLock<Record>,
 }
 
 impl MountWatcher {
     /// Compares the counters with those that were recorded last. True if a selected note is new.
-    fn hear(&self, happened: Happened) -> bool {
-        let mut heard = self.heard.lock();
+    fn update_record(&self, counts: MountCounts) -> bool {
+        let mut record = self.record.lock();
         let mut notes = 0;
-        if happened.mounts != heard.seen.mounts {
+        if counts.mounts != record.seen.mounts {
             notes |= VQ_MOUNT;
         }
-        if happened.unmounts != heard.seen.unmounts {
+        if counts.unmounts != record.seen.unmounts {
             notes |= VQ_UNMOUNT;
         }
-        heard.seen = happened;
-        notes &= heard.wanted;
+        record.seen = counts;
+        notes &= record.wanted;
         if notes == 0
             || self
                 .file
@@ -101,9 +101,9 @@ impl MountWatcher {
             return false;
         }
         // Notes that were already pending have activated the knote before.
-        let news = notes & !heard.fired != 0;
-        heard.fired |= notes;
-        news
+        let is_new = notes & !record.fired != 0;
+        record.fired |= notes;
+        is_new
     }
 }
 
@@ -113,7 +113,7 @@ type Key = (bool, usize);
 
 struct Watchers {
     watchers: RBTree<Key, Arc<MountWatcher>>,
-    happened: Happened,
+    counts: MountCounts,
     /// The first watcher that was not notified yet.
     next: Option<Key>,
 }
@@ -121,23 +121,23 @@ struct Watchers {
 impl Watchers {
     /// Notifies at most `count` watchers, beginning with `from`. The first watcher behind them
     /// becomes `next`. Watchers of files are left out if nothing was unmounted.
-    fn tell(&mut self, from: Key, count: usize, unmounted: bool) {
-        let happened = self.happened;
+    fn notify(&mut self, from: Key, count: usize, unmounted: bool) {
+        let counts = self.counts;
         let mut cursor = self.watchers.cursor_lower_bound_mut(&from);
-        let mut told = 0;
+        let mut notified = 0;
         while let Some(at) = cursor {
             let (&key, watcher) = at.current();
             if key.0 && !unmounted {
                 return;
             }
-            if told == count {
+            if notified == count {
                 self.next = Some(self.next.map_or(key, |next| next.min(key)));
                 return;
             }
-            if watcher.hear(happened) {
+            if watcher.update_record(counts) {
                 watcher.knote.activate();
             }
-            told += 1;
+            notified += 1;
             cursor = at.move_next();
         }
     }
@@ -149,31 +149,31 @@ pub(crate) struct Namespace {
     #[pin]
     watchers: SpinLock<Watchers>,
     #[pin]
-    telling: Work<Namespace>,
+    notify_work: Work<Namespace>,
 }
 
 impl_has_work! {
-    impl HasWork<Self> for Namespace { self.telling }
+    impl HasWork<Self> for Namespace { self.notify_work }
 }
 
 impl Namespace {
     fn new() -> Result<Arc<Self>> {
         let watchers = Watchers {
             watchers: RBTree::new(),
-            happened: Happened::default(),
+            counts: MountCounts::default(),
             next: None,
         };
         Arc::pin_init(
             pin_init!(Namespace {
                 watchers <- new_spinlock!(watchers, "kqueue_mounts"),
-                telling <- new_work!("Namespace::telling"),
+                notify_work <- new_work!("Namespace::notify_work"),
             }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 
     /// Queues the work that notifies the other watchers.
-    fn tell_later(this: Arc<Self>) {
+    fn queue_work(this: Arc<Self>) {
         if let Some(queue) = workqueue::queue() {
             // If the work is queued already, it will notify them.
             let _ = queue.enqueue(this);
@@ -182,25 +182,25 @@ impl Namespace {
 }
 
 impl Notify for Namespace {
-    const ABOUT: About = About::Mounts;
+    const SCOPE: EventScope = EventScope::Mounts;
 
     fn marks() -> &'static MarkCount {
         &MARKS
     }
 
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, _: InodeLook) {
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, _: InodeSnapshot) {
         let mut watchers = this.watchers.lock();
         if events & fs::MNT_ATTACH != 0 {
-            watchers.happened.mounts += 1;
+            watchers.counts.mounts += 1;
         }
         let unmounted = events & fs::MNT_DETACH != 0;
         if unmounted {
-            watchers.happened.unmounts += 1;
+            watchers.counts.unmounts += 1;
         }
-        watchers.tell((false, 0), TOLD_AT_ONCE, unmounted);
+        watchers.notify((false, 0), NOTIFY_INLINE_MAX, unmounted);
         if watchers.next.is_some() {
             drop(watchers);
-            Self::tell_later(this.into());
+            Self::queue_work(this.into());
         }
     }
 }
@@ -213,17 +213,17 @@ impl WorkItem for Namespace {
         let Some(next) = watchers.next.take() else {
             return;
         };
-        watchers.tell(next, TOLD_LATER, true);
+        watchers.notify(next, NOTIFY_WORK_MAX, true);
         if watchers.next.is_some() {
             drop(watchers);
-            Self::tell_later(this);
+            Self::queue_work(this);
         }
     }
 }
 
 /// A watch of a mount namespace. It ends when this is dropped.
 pub(super) struct MountWatch {
-    share: Share<Namespace, Objects>,
+    mark: SharedMark<Namespace, Objects>,
     key: Key,
     watcher: Arc<MountWatcher>,
 }
@@ -237,59 +237,55 @@ impl MountWatch {
     ///
     /// `ENOMEM`; `EINVAL` if the task has no namespace.
     pub(super) fn new(knote: &Knote, wanted: u32, file: Option<&File>) -> Result<Self> {
-        let share = Share::of_mounts(
+        let mark = SharedMark::of_mounts(
             knote.kqueue().user().objects(),
             fs::MNT_ATTACH | fs::MNT_DETACH,
             Namespace::new,
         )?;
-        let heard = Heard {
+        let record = Record {
             wanted,
             fired: 0,
-            seen: Happened::default(),
+            seen: MountCounts::default(),
         };
         let watcher = Arc::pin_init(
             pin_init!(MountWatcher {
                 knote: knote.into(),
                 file: file.map(ARef::from),
-                heard <- new_spinlock!(heard, "kqueue_mounts_heard"),
+                record <- new_spinlock!(record, "kqueue_mounts_record"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
         let key = (file.is_some(), Arc::as_ptr(&watcher).addr());
         let node = RBTreeNode::new(key, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
-        let mut watchers = share.target().watchers.lock();
-        watcher.heard.lock().seen = watchers.happened;
+        let mut watchers = mark.target().watchers.lock();
+        watcher.record.lock().seen = watchers.counts;
         // The key is not in the tree, because the watcher is new.
         watchers.watchers.insert(node);
         drop(watchers);
-        Ok(MountWatch {
-            share,
-            key,
-            watcher,
-        })
+        Ok(MountWatch { mark, key, watcher })
     }
 
     /// Takes the notes that occurred since the last call.
-    fn take(&self) -> u32 {
-        let happened = self.share.target().watchers.lock().happened;
-        self.watcher.hear(happened);
-        core::mem::take(&mut self.watcher.heard.lock().fired)
+    fn take_notes(&self) -> u32 {
+        let counts = self.mark.target().watchers.lock().counts;
+        self.watcher.update_record(counts);
+        core::mem::take(&mut self.watcher.record.lock().fired)
     }
 
     /// Selects other notes from now on.
-    fn want(&self, wanted: u32) {
-        let happened = self.share.target().watchers.lock().happened;
+    fn select(&self, wanted: u32) {
+        let counts = self.mark.target().watchers.lock().counts;
         // What has happened until now counts for the notes that were selected before.
-        if self.watcher.hear(happened) {
+        if self.watcher.update_record(counts) {
             self.watcher.knote.activate();
         }
-        self.watcher.heard.lock().wanted = wanted;
+        self.watcher.record.lock().wanted = wanted;
     }
 }
 
 impl Drop for MountWatch {
     fn drop(&mut self) {
-        let namespace = self.share.target();
+        let namespace = self.mark.target();
         let node = namespace.watchers.lock().watchers.remove_node(&self.key);
         drop(node);
     }
@@ -299,7 +295,7 @@ impl Drop for MountWatch {
 const NOTES: u32 = VQ_MOUNT | VQ_UNMOUNT;
 
 /// The notes that a change selects.
-fn wanted(fflags: u32) -> u32 {
+fn selected_notes(fflags: u32) -> u32 {
     match fflags & NOTES {
         0 => NOTES,
         some => some,
@@ -309,28 +305,28 @@ fn wanted(fflags: u32) -> u32 {
 /// A watched mount namespace.
 pub(crate) struct Mounts {
     watch: MountWatch,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
     /// The notes that were collected and not reported.
     fired: u32,
 }
 
 impl FilterOps for Mounts {
-    const COUNTS: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 3;
 
     /// # Errors
     ///
     /// `EINVAL` for an unknown note; `ENOMEM`; `ENOSPC` if the user has as many watches of the
     /// namespace as the limit allows.
-    fn attach(attach: Attach<'_>, _: &mut Bodies) -> Result<Attached> {
-        check_notes(attach.change, NOTES)?;
+    fn attach(args: AttachArgs<'_>, _: &mut KnoteAccess) -> Result<Attached> {
+        check_notes(args.change, NOTES)?;
         let address = fsnotify::address_of_mounts()?;
-        let kqueue = attach.knote.kqueue();
+        let kqueue = args.knote.kqueue();
         let user = kqueue.user();
-        let place = user.watch_object(ObjectKind::Mounts, (address, 0))?;
+        let charge = user.charge_watch(ObjectKind::Mounts, (address, 0))?;
         let mounts = Mounts {
-            watch: MountWatch::new(attach.knote, wanted(attach.change.fflags), None)?,
-            _place: place,
+            watch: MountWatch::new(args.knote, selected_notes(args.change.fflags), None)?,
+            _charge: charge,
             fired: 0,
         };
         Attached::with(mounts, EV_CLEAR)
@@ -340,26 +336,26 @@ impl FilterOps for Mounts {
     ///
     /// `EINVAL` for an unknown note.
     #[inline(never)]
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        let this = parts.body.source_mut::<Mounts>().ok_or(ENOENT)?;
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        let this = locked.inner.source_mut::<Mounts>().ok_or(ENOENT)?;
         check_notes(change, NOTES)?;
-        this.watch.want(wanted(change.fflags));
-        parts.body.take(change);
+        this.watch.select(selected_notes(change.fflags));
+        locked.inner.set_params(change);
         Ok(())
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        let this = parts.body.source_mut::<Mounts>()?;
-        this.fired |= this.watch.take();
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        let this = locked.inner.source_mut::<Mounts>()?;
+        this.fired |= this.watch.take_notes();
         (this.fired != 0).then_some(Report {
             fflags: this.fired,
             ..Report::default()
         })
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        if let Some(this) = parts.body.source_mut::<Mounts>() {
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        if let Some(this) = locked.inner.source_mut::<Mounts>() {
             this.fired = 0;
         }
         false

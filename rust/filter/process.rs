@@ -22,7 +22,7 @@
 //! reported can be waited for. Forks and execs are reported by tracepoints. The fork tracepoint
 //! must not wait for the mutex of the kqueue. It makes the knote of the child complete with its
 //! source and passes it to the kqueue. The next owner of the mutex moves the knote into the table
-//! ([`Kqueue::adopt`](crate::engine::kqueue::Kqueue::adopt)).
+//! ([`Kqueue::defer_knote`](crate::engine::kqueue::Kqueue::defer_knote)).
 //!
 //! The permission is checked at each event ([`Observer`](crate::sys::process::observer::Observer)).
 //! After a process has executed a set-user-ID program, its events are no longer reported to
@@ -38,20 +38,20 @@ use super::check_notes;
 use crate::{
     engine::{
         close,
-        knote::{Bodies, Body, Knote},
-        knote_memory::Parts,
+        knote::{Knote, KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
         kqueue::Kqueue,
-        objects::{ObjectKind, ObjectPlace},
-        ops::{Attach, Attached, FilterOps, Report},
+        objects::{ObjectCharge, ObjectKind},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     generated::kqueue_event,
     sys::{
-        memory::{erased::Erased, memcg::Payer, scratch::Scratch, slab::Memory},
-        probe::{hook::Watch, tracepoint::Tracepoint},
+        memory::{erased::Erased, memcg::MemcgRef, scratch::Scratch, slab::Memory},
+        probe::{tracepoint::Tracepoint, watched::Watch},
         process::{
-            exit::{Exit, ExitWatch, Wake},
+            exit::{ExitHandle, ExitTarget, ExitWatch},
             observer::{Observer, Subject},
-            pid::{self, End, Exec, Execs, Fork, Forks, Life},
+            pid::{self, Exec, ExecTarget, ExitState, Fork, ForkTarget, ProcessState},
         },
     },
     uapi::*, //
@@ -66,36 +66,36 @@ use kernel::{
 const NOTES: u32 = NOTE_EXIT | NOTE_FORK | NOTE_EXEC | NOTE_TRACK | NOTE_TRACKERR | NOTE_CHILD;
 
 /// All notes of `EVFILT_PROCDESC`.
-const NOTES_OF_DESCRIPTORS: u32 = NOTE_EXIT;
+const PROCDESC_NOTES: u32 = NOTE_EXIT;
 
 /// What a knote selects, and what has been recorded of the process.
-struct Heard {
+struct Record {
     /// The notes that the program selected.
     wanted: u32,
     udata: u64,
-    /// The payer for the knotes of children, once `NOTE_TRACK` was selected.
-    payer: Option<Arc<Payer>>,
+    /// The memory cgroup that the knotes of children are charged to, once `NOTE_TRACK` was selected.
+    memcg: Option<Arc<MemcgRef>>,
     /// The notes that occurred and were not collected.
     fired: u32,
     /// `NOTE_TRACKERR` was recorded because the watcher may no longer observe the process.
-    lost: bool,
+    denied: bool,
     /// Set once the process has exited: true if `NOTE_EXIT` was selected at that time.
     exited: Option<bool>,
     /// Set once the exit can be reported: the wait status, or 0 if the watcher may not know it.
     status: Option<i32>,
 }
 
-impl Heard {
+impl Record {
     /// Records the exit of the process. True if the exit can be reported now and could not before.
-    fn exit(&mut self, end: End) -> bool {
+    fn exit(&mut self, end: ExitState) -> bool {
         let wanted = self.wanted & NOTE_EXIT != 0;
-        let asked = *self.exited.get_or_insert(wanted);
-        if !end.can_be_waited_for || self.status.is_some() {
+        let wanted_exit = *self.exited.get_or_insert(wanted);
+        if !end.is_waitable || self.status.is_some() {
             return false;
         }
-        if end.may_be_known {
+        if end.may_see_status {
             self.status = Some(end.status);
-            self.fired |= if asked { NOTE_EXIT } else { 0 };
+            self.fired |= if wanted_exit { NOTE_EXIT } else { 0 };
         } else {
             self.status = Some(0);
         }
@@ -110,15 +110,17 @@ impl Heard {
     }
 }
 
-/// What a program requests: the notes, `udata`, and the payer for the knotes of children.
-type Asked = (u32, u64, Option<Arc<Payer>>);
+/// What a program requests: the notes, `udata`, and the memory cgroup that the
+/// knotes of children are charged to.
+type Selection = (u32, u64, Option<Arc<MemcgRef>>);
 
-/// The payer for the knotes of children if `NOTE_TRACK` is selected. It is the current task.
-fn payer(fflags: u32) -> Result<Option<Arc<Payer>>> {
+/// The memory cgroup that the knotes of children are charged to, if `NOTE_TRACK` is selected. It is
+/// that of the current task.
+fn memcg(fflags: u32) -> Result<Option<Arc<MemcgRef>>> {
     if fflags & NOTE_TRACK == 0 {
         return Ok(None);
     }
-    Ok(Some(Arc::new(Payer::current(), GFP_KERNEL_ACCOUNT)?))
+    Ok(Some(Arc::new(MemcgRef::current(), GFP_KERNEL_ACCOUNT)?))
 }
 
 /// A watched process. The exit queue and the tracepoints share this object.
@@ -132,7 +134,7 @@ pub(crate) struct Watcher {
     flags: u16,
     observer: Observer,
     #[pin]
-    heard: SpinLockIrq<Heard>,
+    record: SpinLockIrq<Record>,
 }
 
 impl Watcher {
@@ -140,14 +142,14 @@ impl Watcher {
         knote: &'a Knote,
         flags: u16,
         observer: Observer,
-        (wanted, udata, payer): Asked,
+        (wanted, udata, memcg): Selection,
     ) -> impl PinInit<Self> + 'a {
-        let heard = Heard {
+        let record = Record {
             wanted,
             udata,
-            payer,
+            memcg,
             fired: 0,
-            lost: false,
+            denied: false,
             exited: None,
             status: None,
         };
@@ -155,7 +157,7 @@ impl Watcher {
             knote: knote.into(),
             flags,
             observer,
-            heard <- new_spinlock_irq!(heard, "kqueue_process"),
+            record <- new_spinlock_irq!(record, "kqueue_process"),
         })
     }
 
@@ -165,96 +167,97 @@ impl Watcher {
 
     /// Records a note, and activates the knote if the note is new.
     fn fire(&self, note: u32) {
-        let news = self.heard.lock().note(note);
-        if news {
+        let is_new = self.record.lock().note(note);
+        if is_new {
             self.knote.activate();
         }
     }
 
     /// An event occurred that the watcher may not observe. A watcher with `NOTE_TRACK` gets
     /// `NOTE_TRACKERR` once.
-    fn lose(&self) {
-        let news = {
-            let mut heard = self.heard.lock();
-            let first = heard.wanted & NOTE_TRACK != 0 && !heard.lost;
-            heard.lost |= first;
-            first && heard.note(NOTE_TRACKERR)
+    fn note_denied(&self) {
+        let is_new = {
+            let mut record = self.record.lock();
+            let first = record.wanted & NOTE_TRACK != 0 && !record.denied;
+            record.denied |= first;
+            first && record.note(NOTE_TRACKERR)
         };
-        if news {
+        if is_new {
             self.knote.activate();
         }
     }
 
     /// Makes a knote for a child, like that of its parent.
-    fn track(&self, child: &pid::Process, (wanted, udata, payer): Asked) -> Result {
+    fn track(&self, child: &pid::Process, (wanted, udata, memcg): Selection) -> Result {
         // The memory is charged to the task that selected `NOTE_TRACK`, and not to the task that
         // forks.
-        let charged = payer.clone();
-        let _charged = charged.as_deref().map(Payer::pays);
+        let charged = memcg.clone();
+        let _charged = charged.as_deref().map(MemcgRef::activate);
         let alloc = Memory::Atomic.flags();
-        let ident = child.number_in(self.observer.namespace()).ok_or(ESRCH)?;
+        let ident = child.pid_in(self.observer.namespace()).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
-        let body = Body::new(&kqueue_event {
+        let inner = KnoteInner::new(&kqueue_event {
             flags: self.flags,
             fflags: wanted,
             udata,
             ..Default::default()
         });
-        let knote = Kqueue::new_knote(kqueue, ident, self.knote.filter(), || body, Memory::Atomic)?;
+        let knote =
+            Kqueue::new_knote(kqueue, ident, self.knote.filter(), || inner, Memory::Atomic)?;
         let watcher = Watcher::new(
             &knote,
             self.flags,
             self.observer.clone(),
-            (wanted, udata, payer),
+            (wanted, udata, memcg),
         );
-        let exit = Exit::new(child.clone(), watcher, alloc)?;
+        let exit = ExitHandle::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
-        let deeds = Deeds {
-            _place: place(&kqueue, child, Memory::Atomic)?,
+        let fork_exec = ForkExecWatches {
+            _charge: charge_watches(&kqueue, child, Memory::Atomic)?,
             fork: wants_forks(wanted)
-                .then(|| shared.hooks.forks.watch_too(child.id(), exit.watch()))
+                .then(|| shared.probes.forks.watch_atomic(child.id(), exit.watch()))
                 .transpose()?,
             exec: wants_execs(wanted)
-                .then(|| shared.hooks.execs.watch_too(child.id(), exit.watch()))
+                .then(|| shared.probes.execs.watch_atomic(child.id(), exit.watch()))
                 .transpose()?,
         };
         let source = Process {
-            deeds: Some(KBox::new(deeds, alloc)?),
+            fork_exec: Some(KBox::new(fork_exec, alloc)?),
             exit,
             parent: Some(self.knote.ident() as i64),
             fired: 0,
         };
-        kqueue.adopt(&knote, Erased::of(source, alloc)?)?;
+        kqueue.defer_knote(&knote, Erased::of(source, alloc)?)?;
         knote.activate();
         Ok(())
     }
 }
 
-impl Wake for ProcessWatcher {
+impl ExitTarget for ProcessWatcher {
     /// The queue is also woken when one of several threads exits.
     fn wake(&self) {
-        let Life::Exited(end) = self.process().life(self.observer()) else {
+        let ProcessState::Exited(end) = self.process().state(self.observer()) else {
             return;
         };
-        let news = self.heard.lock().exit(end);
-        if news {
+        let is_new = self.record.lock().exit(end);
+        if is_new {
             self.knote.activate();
         }
     }
 }
 
-impl Forks for ProcessWatcher {
+impl ForkTarget for ProcessWatcher {
     fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &pid::Process, first: Subject<'_>) {
-        if !this.observer().may_look(parent) {
-            return this.lose();
+        if !this.observer().may_observe(parent) {
+            return this.note_denied();
         }
-        let asked = {
-            let heard = this.heard.lock();
-            (heard.wanted, heard.udata, heard.payer.clone())
+        let selection = {
+            let record = this.record.lock();
+            (record.wanted, record.udata, record.memcg.clone())
         };
-        if asked.0 & NOTE_TRACK != 0 {
-            let may_track = this.observer().may_look(first);
-            if !may_track || this.track(child, asked).is_err() {
+        if selection.0 & NOTE_TRACK != 0 {
+            let may_track = this.observer().may_observe(first);
+            if !may_track || this.track(child, selection).is_err() {
                 this.fire(NOTE_TRACKERR);
             }
         }
@@ -262,12 +265,12 @@ impl Forks for ProcessWatcher {
     }
 }
 
-impl Execs for ProcessWatcher {
+impl ExecTarget for ProcessWatcher {
     fn executed(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
-        if !this.observer().may_look(task) {
-            return this.lose();
+        if !this.observer().may_observe(task) {
+            return this.note_denied();
         }
-        this.heard.lock().lost = false;
+        this.record.lock().denied = false;
         this.fire(NOTE_EXEC);
     }
 }
@@ -275,11 +278,11 @@ impl Execs for ProcessWatcher {
 /// Reserves a place for one more watch of what a process does. The exit needs none. It is reported
 /// by the wait queue that all pollers of a pidfd use, and each process of a server may wait for the
 /// exit of the first one.
-fn place(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectPlace> {
+fn charge_watches(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectCharge> {
     let object = (process.id(), 0);
     kqueue
         .user()
-        .watch_object_with(ObjectKind::Process, object, memory.flags())
+        .charge_watch_with(ObjectKind::Process, object, memory.flags())
 }
 
 fn wants_forks(fflags: u32) -> bool {
@@ -292,16 +295,16 @@ fn wants_execs(fflags: u32) -> bool {
 }
 
 /// The watches of a process besides its exit. Most knotes watch only the exit.
-struct Deeds {
+struct ForkExecWatches {
     fork: Option<Watch<Tracepoint<Fork<ProcessWatcher>>>>,
     exec: Option<Watch<Tracepoint<Exec<ProcessWatcher>>>>,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
 }
 
 /// A watched process.
 pub(crate) struct Process {
-    exit: Exit<Watcher>,
-    deeds: Option<KBox<Deeds>>,
+    exit: ExitHandle<Watcher>,
+    fork_exec: Option<KBox<ForkExecWatches>>,
     /// The process ID of the parent, if this is the knote of a tracked child and `NOTE_CHILD` was
     /// not reported yet.
     parent: Option<i64>,
@@ -315,10 +318,10 @@ impl Process {
     /// `ESRCH` if there is no such process, or if it is a zombie and `NOTE_EXIT` is not selected;
     /// `EINVAL` for an unknown note; `EACCES` if the caller may not watch the process; `ENOSPC` if
     /// the user has as many watches of it as the limit allows; `ENOMEM`.
-    fn of_number(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        check_notes(attach.change, NOTES)?;
-        let process = pid::Process::find(attach.change.ident).ok_or(ESRCH)?;
-        Self::new(attach.knote, attach.change, process, bodies, true)
+    fn from_pid(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        check_notes(args.change, NOTES)?;
+        let process = pid::Process::find(args.change.ident).ok_or(ESRCH)?;
+        Self::new(args.knote, args.change, process, access, true)
     }
 
     /// # Errors
@@ -326,14 +329,14 @@ impl Process {
     /// `EINVAL` for a descriptor that is not a pidfd, and for a note that the filter does not have;
     /// `ESRCH` for the pidfd of a thread, if the process was reaped, or if it is a zombie and
     /// `NOTE_EXIT` is not selected; `EBADF` if there is no file; `ENOMEM`.
-    fn of_descriptor(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        check_notes(attach.change, NOTES_OF_DESCRIPTORS)?;
-        let file = attach.file.ok_or(EBADF)?;
+    fn from_pidfd(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        check_notes(args.change, PROCDESC_NOTES)?;
+        let file = args.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
-        close::bind(attach.knote, file, attach.table, bodies)?;
+        close::bind(args.knote, file, args.table, access)?;
         // The owner of a pidfd may know of the exit, as poll(2) reports it. The status is reported
         // only to a watcher that could wait for the process or inspect it.
-        Self::new(attach.knote, attach.change, process, bodies, false)
+        Self::new(args.knote, args.change, process, access, false)
     }
 
     /// Watches a process. If `is_checked`, the caller must have permission to watch it.
@@ -342,42 +345,42 @@ impl Process {
         knote: &Knote,
         change: &Kevent,
         process: pid::Process,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         is_checked: bool,
     ) -> Result<Self> {
-        let observer = Observer::current(&process, &mut bodies.watcher)?;
+        let observer = Observer::current(&process, &mut access.watcher)?;
         let fflags = change.fflags;
-        let asked = (fflags, change.udata, payer(fflags)?);
-        let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, asked);
-        let exit = Exit::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
+        let selection = (fflags, change.udata, memcg(fflags)?);
+        let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, selection);
+        let exit = ExitHandle::new(process, watcher, GFP_KERNEL_ACCOUNT)?;
         let watcher = exit.watch();
         let (process, observer) = (watcher.process(), watcher.observer());
-        let only_end = !wants_forks(fflags) && !wants_execs(fflags);
+        let only_exit = !wants_forks(fflags) && !wants_execs(fflags);
         // An exit from now on is reported by the queue. A process that exited before may be a
         // zombie.
-        let life = if is_checked {
-            let (may_look, life) = process.check_access(observer, only_end)?;
-            if !may_look {
-                watcher.lose();
+        let state = if is_checked {
+            let (may_observe, state) = process.check_access(observer, only_exit)?;
+            if !may_observe {
+                watcher.note_denied();
             }
-            life
+            state
         } else {
-            process.life(observer)
+            process.state(observer)
         };
-        match life {
-            Life::Running => {}
-            Life::Exited(end) if fflags & NOTE_EXIT != 0 => {
-                watcher.heard.lock().exit(end);
+        match state {
+            ProcessState::Running => {}
+            ProcessState::Exited(end) if fflags & NOTE_EXIT != 0 => {
+                watcher.record.lock().exit(end);
             }
-            Life::Exited(_) | Life::Gone => return Err(ESRCH),
+            ProcessState::Exited(_) | ProcessState::Gone => return Err(ESRCH),
         }
         let mut this = Process {
             exit,
-            deeds: None,
+            fork_exec: None,
             parent: None,
             fired: 0,
         };
-        if !only_end {
+        if !only_exit {
             this.watch(knote, fflags)?;
         }
         Ok(this)
@@ -387,35 +390,35 @@ impl Process {
     fn watch(&mut self, knote: &Knote, fflags: u32) -> Result {
         let (forks, execs) = (wants_forks(fflags), wants_execs(fflags));
         if !forks && !execs {
-            self.deeds = None;
+            self.fork_exec = None;
             return Ok(());
         }
         let kqueue = knote.kqueue();
         let shared = kqueue.shared();
         let watcher = self.exit.watch();
         let id = watcher.process().id();
-        let deeds = match &mut self.deeds {
-            Some(deeds) => deeds,
-            deeds => deeds.insert(KBox::new(
-                Deeds {
+        let fork_exec = match &mut self.fork_exec {
+            Some(fork_exec) => fork_exec,
+            fork_exec => fork_exec.insert(KBox::new(
+                ForkExecWatches {
                     fork: None,
                     exec: None,
-                    _place: place(&kqueue, watcher.process(), Memory::Wait)?,
+                    _charge: charge_watches(&kqueue, watcher.process(), Memory::Wait)?,
                 },
                 GFP_KERNEL_ACCOUNT,
             )?),
         };
-        if forks && deeds.fork.is_none() {
-            deeds.fork = Some(shared.hooks.forks.watch(id, watcher)?);
+        if forks && fork_exec.fork.is_none() {
+            fork_exec.fork = Some(shared.probes.forks.watch(id, watcher)?);
         }
-        if execs && deeds.exec.is_none() {
-            deeds.exec = Some(shared.hooks.execs.watch(id, watcher)?);
+        if execs && fork_exec.exec.is_none() {
+            fork_exec.exec = Some(shared.probes.execs.watch(id, watcher)?);
         }
         if !forks {
-            deeds.fork = None;
+            fork_exec.fork = None;
         }
         if !execs {
-            deeds.exec = None;
+            fork_exec.exec = None;
         }
         Ok(())
     }
@@ -426,24 +429,24 @@ impl Process {
     fn modify(&mut self, change: &Kevent, notes: u32) -> Result {
         check_notes(change, notes)?;
         let watcher = self.exit.watch().clone();
-        // A payer that is not needed is dropped after the lock was released.
-        let mut payer = payer(change.fflags)?;
+        // A reference that is not needed is dropped after the lock was released.
+        let mut memcg = memcg(change.fflags)?;
         self.watch(&watcher.knote, change.fflags)?;
-        let mut heard = watcher.heard.lock();
-        heard.wanted = change.fflags;
-        // The first payer stays the payer.
-        if heard.payer.is_none() {
-            heard.payer = payer.take();
+        let mut record = watcher.record.lock();
+        record.wanted = change.fflags;
+        // The memory cgroup of the first registration stays.
+        if record.memcg.is_none() {
+            record.memcg = memcg.take();
         }
         if !change.has(EV_KEEPUDATA) {
-            heard.udata = change.udata;
+            record.udata = change.udata;
         }
         Ok(())
     }
 
     /// True if `ident` is still the process ID of this process, and not of another one.
-    fn has_number(&self, ident: u64) -> bool {
-        self.exit.watch().process().has_number(ident)
+    fn has_pid(&self, ident: u64) -> bool {
+        self.exit.watch().process().has_pid(ident)
     }
 
     /// The report of what has occurred and was not reported.
@@ -455,9 +458,9 @@ impl Process {
                 ..Report::default()
             });
         }
-        let mut heard = self.exit.watch().heard.lock();
-        self.fired |= core::mem::take(&mut heard.fired);
-        match heard.status {
+        let mut record = self.exit.watch().record.lock();
+        self.fired |= core::mem::take(&mut record.fired);
+        match record.status {
             Some(status) => Some(Report {
                 flags: EV_EOF | EV_NODATA | EV_ONESHOT,
                 fflags: self.fired,
@@ -472,7 +475,7 @@ impl Process {
     }
 
     /// Resets the state after an event was delivered. True if there is more to report.
-    fn collected(&mut self) -> bool {
+    fn finish_delivery(&mut self) -> bool {
         if self.parent.take().is_some() {
             return self.evaluate().is_some();
         }
@@ -483,62 +486,62 @@ impl Process {
 
 /// `f_touch` of both filters.
 #[inline(never)]
-fn touch(parts: Parts<'_>, change: &Kevent, notes: u32) -> Result {
-    let this = parts.body.source_mut::<Process>().ok_or(ENOENT)?;
+fn touch(locked: LockedKnote<'_>, change: &Kevent, notes: u32) -> Result {
+    let this = locked.inner.source_mut::<Process>().ok_or(ENOENT)?;
     this.modify(change, notes)?;
-    parts.body.take(change);
+    locked.inner.set_params(change);
     Ok(())
 }
 
 /// `f_event` of both filters.
 #[inline(never)]
-fn event(parts: Parts<'_>) -> Option<Report> {
-    parts.body.source_mut::<Process>()?.evaluate()
+fn event(locked: LockedKnote<'_>) -> Option<Report> {
+    locked.inner.source_mut::<Process>()?.evaluate()
 }
 
-/// `reported` of both filters.
-fn reported(parts: Parts<'_>) -> bool {
-    let this = parts.body.source_mut::<Process>();
-    this.is_some_and(Process::collected)
+/// `delivered` of both filters.
+fn delivered(locked: LockedKnote<'_>) -> bool {
+    let this = locked.inner.source_mut::<Process>();
+    this.is_some_and(Process::finish_delivery)
 }
 
 /// `EVFILT_PROC`.
 pub(super) struct Proc;
 
 impl FilterOps for Proc {
-    const OUTLIVES_NAME: bool = true;
-    const COUNTS: bool = true;
+    const OUTLIVES_IDENT: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 4;
 
     /// # Errors
     ///
-    /// See [`Process::of_number`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Process::of_number(attach, bodies)?, EV_CLEAR)
+    /// See [`Process::from_pid`].
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Process::from_pid(args, access)?, EV_CLEAR)
     }
 
     /// # Errors
     ///
     /// As [`Process::modify`].
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        touch(parts, change, NOTES)
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        touch(locked, change, NOTES)
     }
 
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        event(parts)
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        event(locked)
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        reported(parts)
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        delivered(locked)
     }
 
     #[inline]
-    fn is_named(body: &Body, ident: u64) -> bool {
-        let Some(source) = &body.source else {
+    fn matches_ident(inner: &KnoteInner, ident: u64) -> bool {
+        let Some(source) = &inner.source else {
             return true;
         };
         let process = source.as_ref::<Process>();
-        process.is_some_and(|process| process.has_number(ident))
+        process.is_some_and(|process| process.has_pid(ident))
     }
 }
 
@@ -547,28 +550,28 @@ pub(super) struct Procdesc;
 
 impl FilterOps for Procdesc {
     const IS_DESCRIPTOR: bool = true;
-    const COUNTS: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 4;
 
     /// # Errors
     ///
-    /// See [`Process::of_descriptor`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Process::of_descriptor(attach, bodies)?, EV_CLEAR)
+    /// See [`Process::from_pidfd`].
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Process::from_pidfd(args, access)?, EV_CLEAR)
     }
 
     /// # Errors
     ///
     /// As [`Process::modify`].
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        touch(parts, change, NOTES_OF_DESCRIPTORS)
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        touch(locked, change, PROCDESC_NOTES)
     }
 
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        event(parts)
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        event(locked)
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        reported(parts)
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        delivered(locked)
     }
 }

@@ -18,17 +18,17 @@
 
 use crate::{
     engine::{
-        knote::{Bodies, Knote},
-        knote_memory::Parts,
-        objects::{ObjectKind, ObjectPlace},
-        ops::{Attach, Attached, FilterOps, Report},
+        knote::{Knote, KnoteAccess},
+        knote_memory::LockedKnote,
+        objects::{ObjectCharge, ObjectKind},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         memory::scratch::Scratch,
-        probe::{hook::Watch, tracepoint::Tracepoint},
+        probe::{tracepoint::Tracepoint, watched::Watch},
         process::{
             observer::{Observer, Subject},
-            pid::{self, Process, Signals, SIGNAL_MAX},
+            pid::{self, Process, SignalTarget, SIGNAL_MAX},
         },
     },
     uapi::*, //
@@ -52,11 +52,11 @@ pub(crate) struct SignalWatcher {
     count: Atomic<i64>,
 }
 
-impl Signals for SignalWatcher {
+impl SignalTarget for SignalWatcher {
     fn signalled(this: ArcBorrow<'_, Self>, task: Subject<'_>) {
         // If the count was not 0, the task that made it so has activated the knote or is about to
         // do so.
-        if this.observer.may_look(task) && this.count.fetch_add(1, ordering::Relaxed) == 0 {
+        if this.observer.may_observe(task) && this.count.fetch_add(1, ordering::Relaxed) == 0 {
             this.knote.activate();
         }
     }
@@ -65,7 +65,7 @@ impl Signals for SignalWatcher {
 /// The source of a knote: the watch, and the signals that were not reported.
 pub(crate) struct Signal {
     _watch: Watch<Tracepoint<pid::Signal<SignalWatcher>>>,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
     watcher: Arc<SignalWatcher>,
     /// The number of signals that were collected from the watcher and not reported.
     count: i64,
@@ -76,29 +76,29 @@ impl Signal {
     ///
     /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of the signal
     /// as the limit allows; `ENOMEM`.
-    fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        let number = i32::try_from(attach.change.ident).map_err(|_| EINVAL)?;
+    fn new(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        let number = i32::try_from(args.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
             return Err(EINVAL);
         }
         let own = Process::current().ok_or(ESRCH)?;
         let watcher = Arc::new(
             SignalWatcher {
-                knote: attach.knote.into(),
-                observer: Observer::current(&own, &mut bodies.watcher)?,
+                knote: args.knote.into(),
+                observer: Observer::current(&own, &mut access.watcher)?,
                 count: Atomic::new(0),
             },
             GFP_KERNEL_ACCOUNT,
         )?;
         let process = watcher.observer.process();
         let object = (process.id(), number as u32);
-        let kqueue = attach.knote.kqueue();
-        let place = kqueue.user().watch_object(ObjectKind::Process, object)?;
+        let kqueue = args.knote.kqueue();
+        let charge = kqueue.user().charge_watch(ObjectKind::Process, object)?;
         Ok(Signal {
-            _place: place,
+            _charge: charge,
             _watch: kqueue
                 .shared()
-                .hooks
+                .probes
                 .signals
                 .watch(process.signal_id(number), &watcher)?,
             watcher,
@@ -108,27 +108,27 @@ impl Signal {
 }
 
 impl FilterOps for Signal {
-    const IS_PLAIN: bool = true;
-    const COUNTS: bool = true;
+    const TOUCHES_KNOTE_ONLY: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 3;
 
     /// # Errors
     ///
     /// See [`Signal::new`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Signal::new(attach, bodies)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Signal::new(args, access)?, EV_CLEAR)
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        let this = parts.body.source_mut::<Signal>()?;
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        let this = locked.inner.source_mut::<Signal>()?;
         let more = this.watcher.count.xchg(0, ordering::Relaxed);
         this.count = this.count.saturating_add(more);
         (this.count != 0).then_some(Report::of(this.count))
     }
 
-    fn reported(parts: Parts<'_>, _: &Kevent) -> bool {
-        if let Some(this) = parts.body.source_mut::<Signal>() {
+    fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
+        if let Some(this) = locked.inner.source_mut::<Signal>() {
             this.count = 0;
         }
         false

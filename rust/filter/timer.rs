@@ -36,9 +36,9 @@
 use super::check_notes;
 use crate::{
     engine::{
-        knote::{Bodies, Body},
-        knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Readiness, Report}, //
+        knote::{KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, Attached, FilterOps, Readiness, Report}, //
     },
     sys::{memory::scratch::Scratch, time::hrtimer::Clock},
     uapi::*, //
@@ -57,20 +57,20 @@ const PERIOD_MAX: i64 = i64::MAX / 2;
 pub(super) struct Timer;
 
 impl FilterOps for Timer {
-    const IS_OWN: bool = true;
+    const IS_SELF_CONTAINED: bool = true;
     const HAS_TIMER: bool = true;
-    const COUNTS: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 2;
 
     /// # Errors
     ///
     /// `EINVAL` for a negative period or time, for more than one unit, and for an unknown note.
     #[inline(always)]
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        let change = attach.change;
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        let change = args.change;
         check_notes(change, NOTES)?;
         start(
-            &mut attach.knote.parts(bodies),
+            &mut args.knote.locked(access),
             change,
             nanos(change.fflags, change.data)?,
         );
@@ -88,28 +88,28 @@ impl FilterOps for Timer {
     ///
     /// See `attach`.
     #[inline(never)]
-    fn touch(mut parts: Parts<'_>, change: &Kevent) -> Result {
-        if !is_armed_by(change) {
-            parts.body.take_udata(change);
+    fn touch(mut locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        if !sets_expiration(change) {
+            locked.inner.set_udata(change);
             return Ok(());
         }
         check_notes(change, NOTES)?;
-        start(&mut parts, change, nanos(change.fflags, change.data)?);
+        start(&mut locked, change, nanos(change.fflags, change.data)?);
         let own = change.flags & EV_CLEAR;
-        parts.body.flags = parts.body.flags & !EV_CLEAR | own | flags(change);
-        parts.body.take(change);
+        locked.inner.flags = locked.inner.flags & !EV_CLEAR | own | flags(change);
+        locked.inner.set_params(change);
         Ok(())
     }
 
     #[inline(always)]
-    fn starts_anew(change: &Kevent) -> bool {
-        is_armed_by(change)
+    fn discards_pending(change: &Kevent) -> bool {
+        sets_expiration(change)
     }
 
     #[inline]
-    fn event(mut parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        let period = repeats(parts.body);
-        let timer = parts.timer()?;
+    fn event(mut locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        let period = repeat_period(locked.inner);
+        let timer = locked.timer()?;
         let due = timer.fired()?;
         let data = match period {
             Some(period) => {
@@ -125,16 +125,16 @@ impl FilterOps for Timer {
     /// timer fires at once. An absolute time that has been reached stays so, unless `EV_CLEAR` is
     /// set.
     #[inline]
-    fn reported(mut parts: Parts<'_>, event: &Kevent) -> bool {
-        let period = repeats(parts.body);
-        let Some(timer) = parts.timer() else {
+    fn delivered(mut locked: LockedKnote<'_>, event: &Kevent) -> bool {
+        let period = repeat_period(locked.inner);
+        let Some(timer) = locked.timer() else {
             return false;
         };
         match (period, timer.fired()) {
             (Some(period), Some(due)) => {
                 timer.rearm(due.saturating_add(event.data.saturating_mul(period)));
             }
-            _ if event.has(EV_CLEAR) => timer.forget(),
+            _ if event.has(EV_CLEAR) => timer.clear_fired(),
             _ => {}
         }
         false
@@ -142,7 +142,7 @@ impl FilterOps for Timer {
 }
 
 /// True if the change sets the time of expiration.
-fn is_armed_by(change: &Kevent) -> bool {
+fn sets_expiration(change: &Kevent) -> bool {
     change.has(EV_ADD)
 }
 
@@ -156,7 +156,7 @@ fn flags(change: &Kevent) -> u16 {
 }
 
 #[inline(always)]
-fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
+fn start(locked: &mut LockedKnote<'_>, change: &Kevent, nanos: i64) {
     let is_time = change.fflags & NOTE_ABSTIME != 0;
     let clock = if change.fflags & NOTE_BOOTTIME != 0 {
         Clock::Boot
@@ -170,17 +170,17 @@ fn start(parts: &mut Parts<'_>, change: &Kevent, nanos: i64) {
     } else {
         clock.now().saturating_add(period(nanos))
     };
-    if let Some(timer) = parts.timer() {
+    if let Some(timer) = locked.timer() {
         timer.arm(clock, at);
     }
 }
 
 /// The period in nanoseconds, or `None` if the timer expires once.
-fn repeats(body: &Body) -> Option<i64> {
-    if body.fflags & NOTE_ABSTIME != 0 || body.flags & EV_ONESHOT != 0 {
+fn repeat_period(inner: &KnoteInner) -> Option<i64> {
+    if inner.fflags & NOTE_ABSTIME != 0 || inner.flags & EV_ONESHOT != 0 {
         return None;
     }
-    Some(period(nanos(body.fflags, body.data).ok()?))
+    Some(period(nanos(inner.fflags, inner.data).ok()?))
 }
 
 /// Converts `data` to nanoseconds.

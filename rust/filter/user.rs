@@ -12,9 +12,9 @@
 
 use crate::{
     engine::{
-        knote::{Bodies, Body},
-        knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Readiness, Report}, //
+        knote::{KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, Attached, FilterOps, Readiness, Report}, //
     },
     sys::memory::scratch::Scratch,
     uapi::*, //
@@ -25,42 +25,42 @@ use kernel::prelude::*;
 pub(super) struct User;
 
 impl FilterOps for User {
-    const IS_OWN: bool = true;
-    const IS_PLAIN: bool = true;
-    const COUNTS: bool = true;
+    const IS_SELF_CONTAINED: bool = true;
+    const TOUCHES_KNOTE_ONLY: bool = true;
+    const HANDLES_DELIVERY: bool = true;
 
     #[inline(always)]
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        touch(attach.knote.body_mut(bodies), attach.change, true);
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        touch(args.knote.inner_mut(access), args.change, true);
         Ok(Attached {
             source: None,
             flags: 0,
-            readiness: Readiness::maybe_if(attach.change.fflags & NOTE_TRIGGER != 0),
+            readiness: Readiness::maybe_if(args.change.fflags & NOTE_TRIGGER != 0),
         })
     }
 
     #[inline(always)]
-    fn touch_knote(body: &mut Body, change: &Kevent) {
-        touch(body, change, false);
-        body.take_udata(change);
+    fn touch_knote(inner: &mut KnoteInner, change: &Kevent) {
+        touch(inner, change, false);
+        inner.set_udata(change);
     }
 
     #[inline(always)]
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        event(parts.body)
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        event(locked.inner)
     }
 
     #[inline(always)]
-    fn reported(parts: Parts<'_>, event: &Kevent) -> bool {
+    fn delivered(locked: LockedKnote<'_>, event: &Kevent) -> bool {
         if event.has(EV_CLEAR) {
-            clear(parts.body);
+            clear(locked.inner);
         }
         false
     }
 
-    fn undelivered(body: &mut Body, event: &Kevent) {
+    fn undelivered(inner: &mut KnoteInner, event: &Kevent) {
         if event.has(EV_CLEAR) {
-            restore(body, event);
+            restore(inner, event);
         }
     }
 }
@@ -68,46 +68,46 @@ impl FilterOps for User {
 /// Applies a change. The knote saves the `fflags` and `data` of the event, and not those of the
 /// change.
 #[inline(always)]
-fn touch(body: &mut Body, change: &Kevent, is_new: bool) {
+fn touch(inner: &mut KnoteInner, change: &Kevent, is_new: bool) {
     if is_new {
-        body.fflags = 0;
+        inner.fflags = 0;
     }
     if change.fflags & NOTE_TRIGGER != 0 {
-        body.triggered = true;
+        inner.triggered = true;
     }
     let fflags = change.fflags & NOTE_FFLAGSMASK;
     match change.fflags & NOTE_FFCTRLMASK {
-        NOTE_FFAND => body.fflags &= fflags,
-        NOTE_FFOR => body.fflags |= fflags,
-        NOTE_FFCOPY => body.fflags = fflags,
+        NOTE_FFAND => inner.fflags &= fflags,
+        NOTE_FFOR => inner.fflags |= fflags,
+        NOTE_FFCOPY => inner.fflags = fflags,
         _ => {}
     }
-    body.data = change.data;
+    inner.data = change.data;
     if !is_new && change.has(EV_CLEAR) {
-        body.triggered = false;
-        body.data = 0;
+        inner.triggered = false;
+        inner.data = 0;
     }
 }
 
 #[inline]
-pub(super) fn event(body: &Body) -> Option<Report> {
-    body.triggered.then_some(Report {
+pub(super) fn event(inner: &KnoteInner) -> Option<Report> {
+    inner.triggered.then_some(Report {
         flags: 0,
-        fflags: body.fflags,
-        data: body.data,
+        fflags: inner.fflags,
+        data: inner.data,
     })
 }
 
 #[inline]
-pub(super) fn clear(body: &mut Body) {
-    body.triggered = false;
-    body.fflags = 0;
-    body.data = 0;
+pub(super) fn clear(inner: &mut KnoteInner) {
+    inner.triggered = false;
+    inner.fflags = 0;
+    inner.data = 0;
 }
 
 /// Restores the state that was cleared for an event, because the event was not delivered.
-fn restore(body: &mut Body, event: &Kevent) {
-    body.triggered = true;
-    body.fflags = event.fflags;
-    body.data = event.data;
+fn restore(inner: &mut KnoteInner, event: &Kevent) {
+    inner.triggered = true;
+    inner.fflags = event.fflags;
+    inner.data = event.data;
 }

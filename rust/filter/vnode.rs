@@ -51,19 +51,19 @@
 use super::{check_notes, mounts::MountWatch, ENTRIES};
 use crate::{
     engine::{
-        close::{self, PathCloses},
-        knote::{Bodies, Knote},
-        knote_memory::Parts,
+        close::{self, PathCloseWatch},
+        knote::{Knote, KnoteAccess},
+        knote_memory::LockedKnote,
         kqueue::Kqueue,
-        objects::{ObjectKind, ObjectPlace, Objects},
-        ops::{Attach, Attached, FilterOps, Report},
+        objects::{ObjectCharge, ObjectKind, Objects},
+        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         file::{chardev::object_of, contents, fdtable},
         lock::irqlock::IrqLock,
         memory::scratch::Scratch,
         notify::fsnotify::{
-            self, fs, About, InodeLook, InodeState, Mark, MarkCount, Notify, Share,
+            self, fs, EventScope, InodeSnapshot, InodeState, Mark, MarkCount, Notify, SharedMark,
         },
     },
     uapi::*, //
@@ -78,10 +78,10 @@ use kernel::{
 };
 
 pub(crate) static FILE_MARKS: MarkCount = MarkCount::new();
-pub(crate) static FOLDER_MARKS: MarkCount = MarkCount::new();
+pub(crate) static PARENT_MARKS: MarkCount = MarkCount::new();
 
 /// The notes that report accesses which do not change the file.
-const OF_OTHERS: u32 = NOTE_OPEN | NOTE_CLOSE | NOTE_CLOSE_WRITE | NOTE_READ;
+const ACCESS_NOTES: u32 = NOTE_OPEN | NOTE_CLOSE | NOTE_CLOSE_WRITE | NOTE_READ;
 /// All notes of the filter.
 const NOTES: u32 = NOTE_DELETE
     | NOTE_WRITE
@@ -90,16 +90,16 @@ const NOTES: u32 = NOTE_DELETE
     | NOTE_LINK
     | NOTE_RENAME
     | NOTE_REVOKE
-    | OF_OTHERS;
+    | ACCESS_NOTES;
 /// The notes that report writes.
-const OF_WRITING: u32 = NOTE_WRITE | NOTE_EXTEND;
+const WRITE_NOTES: u32 = NOTE_WRITE | NOTE_EXTEND;
 /// The notes for which the size of a regular file is read at each event, so that the last size is
 /// known.
-const OF_SIZE: u32 = OF_WRITING | NOTE_ATTRIB;
+const SIZE_NOTES: u32 = WRITE_NOTES | NOTE_ATTRIB;
 /// The notes for which a directory's entries are watched.
-const OF_ENTRIES: u32 = NOTE_WRITE | NOTE_EXTEND | NOTE_LINK;
+const ENTRY_NOTES: u32 = NOTE_WRITE | NOTE_EXTEND | NOTE_LINK;
 /// The notes for which the parent of a directory is watched.
-const OF_FOLDER: u32 = NOTE_DELETE | NOTE_LINK;
+const PARENT_NOTES: u32 = NOTE_DELETE | NOTE_LINK;
 
 /// What the contents of a file are.
 #[derive(Clone, Copy)]
@@ -127,7 +127,7 @@ impl Content {
     /// Converts the events of a setattr operation, so that a change of only the times is reported
     /// as `FS_ATTRIB` as every other change of attributes is. `size` is the size of the file before
     /// the operation.
-    fn settle(self, events: u32, size: i64, now: InodeState) -> u32 {
+    fn normalize(self, events: u32, size: i64, now: InodeState) -> u32 {
         let times = match self {
             Content::Bytes if size != now.size => fs::ACCESS,
             Content::Bytes | Content::Other => fs::ACCESS | fs::MODIFY,
@@ -139,7 +139,7 @@ impl Content {
 }
 
 /// The recorded state of a file, and the notes that are selected and pending.
-struct Heard {
+struct Record {
     wanted: u32,
     fired: u32,
     last: InodeState,
@@ -154,54 +154,52 @@ pub(crate) struct FileWatcher {
     is_directory: bool,
     content: Content,
     #[pin]
-    heard: IrqLock<Heard>,
+    record: IrqLock<Record>,
 }
 
 impl FileWatcher {
     /// Compares the state of the file with the state that was recorded last, after `events` were
     /// reported. Activates the knote if a selected note is new.
-    fn hear(&self, events: u32, inode: InodeLook) {
+    fn handle_events(&self, events: u32, inode: InodeSnapshot) {
         let state = inode.state;
-        let news = {
-            let mut heard = self.heard.lock();
-            let events = if inode.sets {
-                self.content.settle(events, heard.last.size, state)
+        let is_new = {
+            let mut record = self.record.lock();
+            let events = if inode.is_setattr {
+                self.content.normalize(events, record.last.size, state)
             } else {
                 events
             };
-            let notes = notes(events, self.is_directory, heard.last, state) & heard.wanted;
-            heard.last.links = state.links;
+            let notes = notes(events, self.is_directory, record.last, state) & record.wanted;
+            record.last.links = state.links;
             // The flag is never cleared. The mark of the parent and the mark of the file itself may
             // report in another order than they have read the state.
-            heard.last.dead |= state.dead;
+            record.last.dead |= state.dead;
             // The size is recorded only at a write. Otherwise another event in the middle of a
             // write would hide that the write has extended the file.
             if events & fs::MODIFY != 0 {
-                heard.last.size = state.size;
+                record.last.size = state.size;
             }
             // Notes that were already pending have activated the knote before.
-            let mut news = notes & !heard.fired != 0;
-            heard.fired |= notes;
+            let mut is_new = notes & !record.fired != 0;
+            record.fired |= notes;
             if self.is_directory && events & fs::MOVE_SELF != 0 {
-                heard.moved = true;
-                news |= heard.wanted & OF_FOLDER != 0;
+                record.moved = true;
+                is_new |= record.wanted & PARENT_NOTES != 0;
             }
-            news
+            is_new
         };
-        if news {
+        if is_new {
             self.knote.activate();
         }
     }
-}
 
-impl FileWatcher {
     /// Compares the state of the file with the state that was recorded last, without an event.
-    fn look(&self, file: &File) {
-        let look = InodeLook {
+    fn compare_state(&self, file: &File) {
+        let snapshot = InodeSnapshot {
             state: fsnotify::state(file),
-            ..InodeLook::default()
+            ..InodeSnapshot::default()
         };
-        self.hear(0, look);
+        self.handle_events(0, snapshot);
     }
 
     /// The fsnotify events that report the notes in `wanted`, and the events that all notes depend
@@ -213,13 +211,13 @@ impl FileWatcher {
                 events |= more;
             }
         };
-        add(OF_WRITING, fs::MODIFY);
+        add(WRITE_NOTES, fs::MODIFY);
         if self.is_directory || matches!(self.content, Content::Bytes) {
             // `FS_MODIFY` reports a change of the modification time. It is not requested for
             // devices, because each write to the device would report it.
             add(NOTE_ATTRIB, fs::MODIFY);
         }
-        add(OF_ENTRIES, ENTRIES);
+        add(ENTRY_NOTES, ENTRIES);
         add(NOTE_OPEN, fs::OPEN);
         add(NOTE_CLOSE, fs::CLOSE_NOWRITE);
         add(NOTE_CLOSE_WRITE, fs::CLOSE_WRITE);
@@ -229,14 +227,14 @@ impl FileWatcher {
 }
 
 impl Notify for FileWatcher {
-    const ABOUT: About = About::Inode;
+    const SCOPE: EventScope = EventScope::Inode;
 
     fn marks() -> &'static MarkCount {
         &FILE_MARKS
     }
 
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook) {
-        this.hear(events, inode);
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeSnapshot) {
+        this.handle_events(events, inode);
     }
 }
 
@@ -245,29 +243,29 @@ type Child = (usize, usize);
 
 /// A directory that has subdirectories which a user watches.
 #[pin_data]
-pub(crate) struct Folder {
+pub(crate) struct ParentDir {
     #[pin]
     children: SpinLock<RBTree<Child, Arc<FileWatcher>>>,
 }
 
-impl Folder {
+impl ParentDir {
     fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
-            pin_init!(Folder { children <- new_spinlock!(RBTree::new(), "kqueue_folder") }),
+            pin_init!(ParentDir { children <- new_spinlock!(RBTree::new(), "kqueue_parent") }),
             GFP_KERNEL_ACCOUNT,
         )
     }
 }
 
-impl Notify for Folder {
-    const ABOUT: About = About::Entry;
+impl Notify for ParentDir {
+    const SCOPE: EventScope = EventScope::Entry;
 
     fn marks() -> &'static MarkCount {
-        &FOLDER_MARKS
+        &PARENT_MARKS
     }
 
     /// An entry of the directory was removed.
-    fn notify(this: ArcBorrow<'_, Self>, _: u32, inode: InodeLook) {
+    fn notify(this: ArcBorrow<'_, Self>, _: u32, inode: InodeSnapshot) {
         let mut children = this.children.lock();
         let mut cursor = children.cursor_lower_bound_mut(&(inode.address, 0));
         while let Some(at) = cursor {
@@ -275,33 +273,34 @@ impl Notify for Folder {
             if key.0 != inode.address {
                 break;
             }
-            watcher.hear(0, inode);
+            watcher.handle_events(0, inode);
             cursor = at.move_next();
         }
     }
 }
 
 /// The watch of the parent of a directory. It ends when this is dropped.
-struct FolderWatch {
-    share: Share<Folder, Objects>,
+struct ParentWatch {
+    mark: SharedMark<ParentDir, Objects>,
     child: Child,
 }
 
-impl FolderWatch {
+impl ParentWatch {
     fn new(file: &File, watcher: &Arc<FileWatcher>) -> Result<Self> {
         let kqueue = watcher.knote.kqueue();
-        let share = Share::of_folder(kqueue.user().objects(), file, fs::DELETE, Folder::new)?;
+        let objects = kqueue.user().objects();
+        let mark = SharedMark::of_parent(objects, file, fs::DELETE, ParentDir::new)?;
         let child = (fsnotify::address(file), Arc::as_ptr(watcher).addr());
         let node = RBTreeNode::new(child, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
         // The key is not in the tree, because a watcher has one parent at a time.
-        share.target().children.lock().insert(node);
-        Ok(FolderWatch { share, child })
+        mark.target().children.lock().insert(node);
+        Ok(ParentWatch { mark, child })
     }
 }
 
-impl Drop for FolderWatch {
+impl Drop for ParentWatch {
     fn drop(&mut self) {
-        let node = self.share.target().children.lock().remove_node(&self.child);
+        let node = self.mark.target().children.lock().remove_node(&self.child);
         drop(node);
     }
 }
@@ -350,19 +349,19 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
 }
 
 /// True if the current task may select the notes in `wanted` for `file`.
-fn may_ask(file: &File, wanted: u32) -> bool {
-    if fdtable::is_path(file) {
+fn may_select(file: &File, wanted: u32) -> bool {
+    if fdtable::is_o_path(file) {
         // Opening a file with `O_PATH` requires no permission for the file itself.
         return fsnotify::may_read(file);
     }
-    let told = if contents::is_regular(file) || contents::is_directory(file) {
-        OF_OTHERS
+    let restricted = if contents::is_regular(file) || contents::is_directory(file) {
+        ACCESS_NOTES
     } else {
         // Writes do not change the inode of such a file. They are communication between tasks, for
         // instance on a terminal.
-        OF_OTHERS | OF_WRITING
+        ACCESS_NOTES | WRITE_NOTES
     };
-    wanted & told == 0 || fsnotify::may_read(file)
+    wanted & restricted == 0 || fsnotify::may_read(file)
 }
 
 /// A watched file.
@@ -370,15 +369,15 @@ pub(crate) struct Vnode {
     // The inode stays valid, because the knote is bound to the file and owns a reference to it.
     mark: Mark<FileWatcher>,
     /// The watch of the parent, if the file is a directory.
-    folder: Option<FolderWatch>,
+    parent: Option<ParentWatch>,
     /// The watch of the mount namespace, for `NOTE_REVOKE`.
     unmounts: Option<MountWatch>,
     /// The unmount has been reported.
     unmounted: bool,
     watcher: Arc<FileWatcher>,
-    _place: ObjectPlace,
+    _charge: ObjectCharge,
     /// The registration of the close probe for descriptors that were opened with `O_PATH`.
-    _closes: Option<PathCloses>,
+    _closes: Option<PathCloseWatch>,
     /// The notes that occurred and were not reset.
     fired: u32,
 }
@@ -390,27 +389,27 @@ impl Vnode {
     /// file that fsnotify does not support; `EACCES` for notes that require permission to read the
     /// file, and with `O_PATH` for all notes; `ENOSPC` if the user has as many watches of the file
     /// as the limit allows; `ENOMEM`; `EBADF` if there is no file.
-    fn new(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Self> {
-        let file = attach.file.ok_or(EBADF)?;
+    fn new(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Self> {
+        let file = args.file.ok_or(EBADF)?;
         // A kqueue is refused, no matter whether it was opened from the device or created by the
         // ioctl.
-        if !fsnotify::has_place(&file) || object_of::<Kqueue>(&file).is_some() {
+        if !fsnotify::is_in_mounted_fs(&file) || object_of::<Kqueue>(&file).is_some() {
             return Err(EINVAL);
         }
-        check_notes(attach.change, NOTES)?;
-        let wanted = attach.change.fflags;
-        if !may_ask(&file, wanted) {
+        check_notes(args.change, NOTES)?;
+        let wanted = args.change.fflags;
+        if !may_select(&file, wanted) {
             return Err(EACCES);
         }
-        let closes = fdtable::is_path(&file)
-            .then(|| PathCloses::new(&attach.knote.kqueue().shared().closes))
+        let path_closes = fdtable::is_o_path(&file)
+            .then(|| PathCloseWatch::new(&args.knote.kqueue().shared().bound_knotes))
             .transpose()?;
-        close::bind(attach.knote, file, attach.table, bodies)?;
-        let file = attach.knote.file(bodies).ok_or(EBADF)?;
-        let kqueue = attach.knote.kqueue();
+        close::bind(args.knote, file, args.table, access)?;
+        let file = args.knote.file(access).ok_or(EBADF)?;
+        let kqueue = args.knote.kqueue();
         let user = kqueue.user();
-        let place = user.watch_object(ObjectKind::Inode, (fsnotify::address(file), 0))?;
-        let heard = Heard {
+        let charge = user.charge_watch(ObjectKind::Inode, (fsnotify::address(file), 0))?;
+        let record = Record {
             wanted,
             fired: 0,
             last: fsnotify::state(file),
@@ -418,26 +417,26 @@ impl Vnode {
         };
         let watcher = Arc::pin_init(
             pin_init!(FileWatcher {
-                knote: attach.knote.into(),
+                knote: args.knote.into(),
                 is_directory: contents::is_directory(file),
                 content: Content::of(file),
-                heard <- IrqLock::new(heard, c"kqueue_vnode", static_lock_class!()),
+                record <- IrqLock::new(record, c"kqueue_vnode", static_lock_class!()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
         let events = watcher.events_for(wanted);
         let this = Vnode {
             mark: Mark::new(&user.objects().marks.files, file, events, &watcher)?,
-            folder: Self::watch_folder(file, wanted, &watcher)?,
+            parent: Self::watch_parent(file, wanted, &watcher)?,
             unmounts: Self::watch_unmounts(file, wanted, &watcher)?,
             unmounted: false,
             watcher,
-            _place: place,
-            _closes: closes,
+            _charge: charge,
+            _closes: path_closes,
             fired: 0,
         };
         // The directory may have been removed before the watch of its parent existed.
-        this.watcher.look(file);
+        this.watcher.compare_state(file);
         Ok(this)
     }
 
@@ -452,15 +451,15 @@ impl Vnode {
         MountWatch::new(&watcher.knote, VQ_UNMOUNT, Some(file)).map(Some)
     }
 
-    fn watch_folder(
+    fn watch_parent(
         file: &File,
         wanted: u32,
         watcher: &Arc<FileWatcher>,
-    ) -> Result<Option<FolderWatch>> {
-        if wanted & OF_FOLDER == 0 || !watcher.is_directory {
+    ) -> Result<Option<ParentWatch>> {
+        if wanted & PARENT_NOTES == 0 || !watcher.is_directory {
             return Ok(None);
         }
-        FolderWatch::new(file, watcher).map(Some)
+        ParentWatch::new(file, watcher).map(Some)
     }
 
     /// # Errors
@@ -469,17 +468,17 @@ impl Vnode {
     fn modify(&mut self, file: &File, change: &Kevent) -> Result {
         check_notes(change, NOTES)?;
         let wanted = change.fflags;
-        if !may_ask(file, wanted) {
+        if !may_select(file, wanted) {
             return Err(EACCES);
         }
         let watcher = self.watcher.clone();
-        let before = watcher.heard.lock().wanted;
+        let before = watcher.record.lock().wanted;
         // An existing watch is kept. So the mounts stay those of the namespace of the task that
         // added the knote.
-        let folder = match self.folder {
+        let parent = match self.parent {
             None => {
-                watcher.heard.lock().moved = false;
-                Self::watch_folder(file, wanted, &watcher)?
+                watcher.record.lock().moved = false;
+                Self::watch_parent(file, wanted, &watcher)?
             }
             Some(_) => None,
         };
@@ -489,30 +488,30 @@ impl Vnode {
         };
         self.mark.set_events(watcher.events_for(wanted | before));
         let moved = {
-            let mut heard = watcher.heard.lock();
-            heard.wanted = wanted;
+            let mut record = watcher.record.lock();
+            record.wanted = wanted;
             // State that was not recorded so far is recorded now, so that earlier changes are not
             // reported.
             let now = fsnotify::state(file);
-            if before & OF_SIZE == 0 {
-                heard.last.size = now.size;
+            if before & SIZE_NOTES == 0 {
+                record.last.size = now.size;
             }
-            if before & OF_ENTRIES == 0 && watcher.is_directory {
-                heard.last.links = now.links;
+            if before & ENTRY_NOTES == 0 && watcher.is_directory {
+                record.last.links = now.links;
             }
-            if before & OF_FOLDER == 0 && watcher.is_directory {
-                heard.last.dead = now.dead;
+            if before & PARENT_NOTES == 0 && watcher.is_directory {
+                record.last.dead = now.dead;
             }
-            heard.moved && wanted & OF_FOLDER != 0
+            record.moved && wanted & PARENT_NOTES != 0
         };
         if moved {
             watcher.knote.activate();
         }
         self.mark.set_events(watcher.events_for(wanted));
-        if wanted & OF_FOLDER == 0 {
-            self.folder = None;
-        } else if folder.is_some() {
-            self.folder = folder;
+        if wanted & PARENT_NOTES == 0 {
+            self.parent = None;
+        } else if parent.is_some() {
+            self.parent = parent;
         }
         if wanted & NOTE_REVOKE == 0 {
             self.unmounts = None;
@@ -526,21 +525,21 @@ impl Vnode {
     /// renamed.
     fn evaluate(&mut self, file: &File) -> Option<Report> {
         let (moved, wanted) = {
-            let mut heard = self.watcher.heard.lock();
-            self.fired |= core::mem::take(&mut heard.fired);
-            (core::mem::take(&mut heard.moved), heard.wanted)
+            let mut record = self.watcher.record.lock();
+            self.fired |= core::mem::take(&mut record.fired);
+            (core::mem::take(&mut record.moved), record.wanted)
         };
-        if moved && wanted & OF_FOLDER != 0 {
+        if moved && wanted & PARENT_NOTES != 0 {
             // The old watch is dropped first, because the new parent may be the same directory.
-            self.folder = None;
-            match Self::watch_folder(file, wanted, &self.watcher) {
-                Ok(folder) => self.folder = folder,
+            self.parent = None;
+            match Self::watch_parent(file, wanted, &self.watcher) {
+                Ok(parent) => self.parent = parent,
                 // The next evaluation tries again.
-                Err(_) => self.watcher.heard.lock().moved = true,
+                Err(_) => self.watcher.record.lock().moved = true,
             }
             // The directory may have been removed meanwhile.
-            self.watcher.look(file);
-            self.fired |= core::mem::take(&mut self.watcher.heard.lock().fired);
+            self.watcher.compare_state(file);
+            self.fired |= core::mem::take(&mut self.watcher.record.lock().fired);
         }
         let unmounts = self.unmounts.is_some() && !self.unmounted;
         if unmounts && fsnotify::is_unmounted(file) {
@@ -550,9 +549,9 @@ impl Vnode {
         if self.fired == 0 {
             return None;
         }
-        let over = self.fired & NOTE_REVOKE != 0;
+        let ended = self.fired & NOTE_REVOKE != 0;
         Some(Report {
-            flags: if over { EV_EOF | EV_NODATA } else { 0 },
+            flags: if ended { EV_EOF | EV_NODATA } else { 0 },
             fflags: self.fired,
             data: 0,
         })
@@ -561,37 +560,37 @@ impl Vnode {
 
 impl FilterOps for Vnode {
     const IS_DESCRIPTOR: bool = true;
-    const TAKES_PATHS: bool = true;
-    const COUNTS: bool = true;
+    const ACCEPTS_O_PATH: bool = true;
+    const HANDLES_DELIVERY: bool = true;
     const WEIGHT: u8 = 4;
 
     /// # Errors
     ///
     /// See [`Vnode::new`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        Attached::with(Vnode::new(attach, bodies)?, 0)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        Attached::with(Vnode::new(args, access)?, 0)
     }
 
     /// # Errors
     ///
     /// See [`Vnode::modify`].
     #[inline(never)]
-    fn touch(parts: Parts<'_>, change: &Kevent) -> Result {
-        let file = parts.file.ok_or(ENOENT)?;
-        let this = parts.body.source_mut::<Vnode>().ok_or(ENOENT)?;
+    fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
+        let file = locked.file.ok_or(ENOENT)?;
+        let this = locked.inner.source_mut::<Vnode>().ok_or(ENOENT)?;
         this.modify(file, change)?;
-        parts.body.take(change);
+        locked.inner.set_params(change);
         Ok(())
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, _: Scratch) -> Option<Report> {
-        parts.body.source_mut::<Vnode>()?.evaluate(parts.file?)
+    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+        locked.inner.source_mut::<Vnode>()?.evaluate(locked.file?)
     }
 
-    fn reported(parts: Parts<'_>, event: &Kevent) -> bool {
+    fn delivered(locked: LockedKnote<'_>, event: &Kevent) -> bool {
         if event.has(EV_CLEAR) {
-            if let Some(this) = parts.body.source_mut::<Vnode>() {
+            if let Some(this) = locked.inner.source_mut::<Vnode>() {
                 this.fired = 0;
             }
         }

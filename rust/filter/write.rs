@@ -6,9 +6,9 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::Bodies,
-        knote_memory::Parts,
-        ops::{Attach, Attached, FilterOps, Report}, //
+        knote::KnoteAccess,
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     file::Direction,
     sys::{file::poll::Events, memory::scratch::Scratch}, //
@@ -20,22 +20,22 @@ pub(super) struct Write;
 
 impl FilterOps for Write {
     const IS_DESCRIPTOR: bool = true;
-    const IS_PLAIN: bool = true;
+    const TOUCHES_KNOTE_ONLY: bool = true;
 
     #[inline(always)]
-    fn wakes() -> Events {
-        Direction::Write.wakes()
+    fn wake_events() -> Events {
+        Direction::Write.wake_events()
     }
 
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(attach: Attach<'_>, bodies: &mut Bodies) -> Result<Attached> {
-        descriptor::attach(attach, Direction::Write, bodies)
+    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+        descriptor::attach(args, Direction::Write, access)
     }
 
     #[inline(never)]
-    fn event(parts: Parts<'_>, scratch: Scratch) -> Option<Report> {
-        descriptor::event(parts, Direction::Write, scratch)
+    fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report> {
+        descriptor::event(locked, Direction::Write, scratch)
     }
 }

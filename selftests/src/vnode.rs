@@ -647,7 +647,7 @@ fn no_mark_without_a_knote() {
     for idle in ["close", "fork", "exec", "signal", "offset", "seek"] {
         none(&format!("{idle} registered: false watches: 0"));
     }
-    none("content marks: 0\nfile marks: 0\nfolder marks: 0\nmount marks: 0");
+    none("content marks: 0\nfile marks: 0\nparent marks: 0\nmount marks: 0");
     // The end of a process needs no probe.
     change(&kqueue, &[exit]);
     assert!(hooks().contains("fork registered: false"));
@@ -673,7 +673,7 @@ fn no_mark_without_a_knote() {
     for marks in [
         "content marks: 2",
         "file marks: 1",
-        "folder marks: 0",
+        "parent marks: 0",
         "mount marks: 1",
     ] {
         assert!(hooks().contains(marks), "{}", hooks());
@@ -685,7 +685,7 @@ fn no_mark_without_a_knote() {
     for idle in ["close", "fork", "exec", "signal", "offset", "seek"] {
         none(&format!("{idle} registered: false watches: 0"));
     }
-    none("content marks: 0\nfile marks: 0\nfolder marks: 0\nmount marks: 0");
+    none("content marks: 0\nfile marks: 0\nparent marks: 0\nmount marks: 0");
     assert!(!functions().contains("locks_remove_posix"));
 }
 

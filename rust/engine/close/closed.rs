@@ -2,7 +2,7 @@
 
 //! Knotes whose descriptors were closed, until they are removed from their kqueues.
 
-use super::bound::Bound;
+use super::binding::Binding;
 use crate::{
     engine::{knote_memory::Knote, kqueue::Kqueue},
     sys::process::taskwork,
@@ -33,7 +33,7 @@ unsafe impl Send for ClosedKnote {}
 
 impl ClosedKnote {
     /// The offset of the node in a knote.
-    const NODE: usize = offset_of!(Knote, bound) + offset_of!(Bound, node);
+    const NODE: usize = offset_of!(Knote, binding) + offset_of!(Binding, node);
 
     /// # Safety
     ///
@@ -85,7 +85,7 @@ impl ClosedKnote {
             let this = unsafe { Self::from_head(head) };
             let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
             // A spin lock is held here, so the next task that releases the mutex removes it.
-            kqueue.leave(this);
+            kqueue.leave_closed(this);
         }
     }
 
@@ -144,7 +144,7 @@ impl ClosedList {
     }
 
     /// Takes all knotes that were added, and calls `each` with each.
-    pub(crate) fn take_each(&self, mut each: impl FnMut(ClosedKnote)) {
+    pub(crate) fn drain(&self, mut each: impl FnMut(ClosedKnote)) {
         let mut at = self.0.swap(ptr::null_mut(), atomic::Ordering::Acquire);
         while !at.is_null() {
             // SAFETY: It was in the list, which was taken as a whole.
@@ -157,6 +157,6 @@ impl ClosedList {
 
 impl Drop for ClosedList {
     fn drop(&mut self) {
-        self.take_each(drop);
+        self.drain(drop);
     }
 }

@@ -16,20 +16,20 @@
 //! descriptor meets only the knotes of its own table, however many knotes others have on the file.
 //!
 //! The probed function is not told which number was closed. The system call of the task says that
-//! ([`Closed`](crate::sys::file::closing::Closed)): close(2), dup2(2) and dup3(2) name it, and
+//! ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2), dup2(2) and dup3(2) name it, and
 //! close_range(2) closes from the lower end of its range. If that number has ended no knote, or if
 //! the call names none, the walk passes the numbers that are bound to the file, at most
-//! [`MOST_MAPPED`](walk::MOST_MAPPED) of those that are still mapped. (It passes fewer if the call
+//! [`MAPPED_MAX`](walk::MAPPED_MAX) of those that are still mapped. (It passes fewer if the call
 //! has named a number, unless the task uses io_uring, which closes some at the end of any call.) If
 //! some remain and the call has named no number, the task passes all of them before it returns to
-//! userspace ([`Rewalk`]), in a context that can be preempted, and once for all descriptors that it
+//! userspace ([`WalkWork`]), in a context that can be preempted, and once for all descriptors that it
 //! has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`
 //!
 //! `locks_remove_posix` is not called for those. They are closed by `filp_close` or, in close(2),
 //! by `fput_close_sync`, as all others are. A function probe sees these calls while such a
-//! descriptor is watched ([`PathCloses`]), and ignores all other files. (Both functions are in
+//! descriptor is watched ([`PathCloseWatch`]), and ignores all other files. (Both functions are in
 //! another file of the kernel than most of their callers. In a kernel whose linker inlines them all
 //! the same, a close may not be seen. Then the knote stays until a scan finds that its number
 //! refers to another file, and it is not reported.)
@@ -50,28 +50,28 @@
 //! The callback runs in the closing task, with preemption disabled if the function is also traced
 //! by something else; so its work is bounded. It closes nothing itself, so it does not recur. The
 //! lock of a part of the trees is a spin lock that only tasks take: here, and to bind or unbind a
-//! knote. The kqueue's spin lock nests in it. It is released after [`ROUND`](walk::ROUND) knotes.
+//! knote. The kqueue's spin lock nests in it. It is released after [`KNOTES_PER_LOCK`](walk::KNOTES_PER_LOCK) knotes.
 //!
 //! # Against registration
 //!
 //! A registration binds the knote and then reads the slot of its descriptor again
-//! ([`crate::sys::file::fdtable::Names`]). The closing task empties the slot and then looks for
+//! ([`crate::sys::file::fdtable::CurrentFiles`]). The closing task empties the slot and then looks for
 //! knotes. Each has a full barrier between the two steps, so at least one of them sees what the
 //! other has done.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
-mod bound;
+mod binding;
 mod closed;
 mod owner;
 mod probe;
 mod walk;
 
-pub(crate) use bound::{bind, Bindings, Bound};
+pub(crate) use binding::{bind, Binding, BindingCount};
 pub(crate) use closed::{ClosedKnote, ClosedList};
-pub(crate) use owner::Owner;
-pub(crate) use probe::PathCloses;
-pub(crate) use walk::Rewalk;
+pub(crate) use owner::OwnerTable;
+pub(crate) use probe::PathCloseWatch;
+pub(crate) use walk::WalkWork;
 
 use super::knote_memory::Knote;
 use crate::sys::{
@@ -81,7 +81,7 @@ use crate::sys::{
         random::random,
         treap::{Root, Treap},
     },
-    probe::hook::{hash, Presence}, //
+    probe::watched::{hash, OnDemandProbe}, //
 };
 use kernel::{
     fmt,
@@ -96,22 +96,22 @@ const LOCK_BITS: u32 = 8;
 /// Binary logarithm of the number of counts of kqueues.
 const OWNER_BITS: u32 = 10;
 /// Binary logarithms of the most and of the fewest buckets.
-const MOST_BITS: u32 = 18;
-const FEWEST_BITS: u32 = 12;
+const BUCKET_BITS_MAX: u32 = 18;
+const BUCKET_BITS_MIN: u32 = 12;
 /// Binary logarithm of the memory for which there is one bucket.
 const MEMORY_BITS: u32 = 16;
 
 /// The knotes that are bound to descriptors, and the probes of closes.
 #[pin_data]
 #[repr(C)]
-pub(crate) struct CloseHook {
+pub(crate) struct BoundKnotes {
     // This is the first field, so that a pointer to it is a pointer to the whole.
     #[pin]
-    presence: Presence<CloseProbe>,
+    close_probe: OnDemandProbe<CloseProbe>,
     #[pin]
-    paths: Presence<PathProbe>,
+    path_probe: OnDemandProbe<PathProbe>,
     /// The number of kqueues, by hash of the table that they belong to.
-    owners: KVec<Atomic<u32>>,
+    owner_counts: KVec<Atomic<u32>>,
     /// Secret and odd, so that nobody can know which files share a tree.
     multiplier: u64,
     /// A hash is shifted by this to get the number of its bucket.
@@ -121,15 +121,15 @@ pub(crate) struct CloseHook {
     /// Each lock is for the buckets whose numbers have the same low bits.
     locks: KVec<Pin<KBox<TaskLock<()>>>>,
     /// The probe has seen the close that tests it.
-    proved: Atomic<bool>,
+    self_test_hit: Atomic<bool>,
 }
 
 // SAFETY: The buckets are guarded by the locks; an address that was read without one is only
 // compared with null.
-unsafe impl Send for CloseHook {}
+unsafe impl Send for BoundKnotes {}
 
 // SAFETY: As above.
-unsafe impl Sync for CloseHook {}
+unsafe impl Sync for BoundKnotes {}
 
 /// A tree of bound knotes, and its lock.
 #[derive(Clone, Copy)]
@@ -141,15 +141,15 @@ struct Bucket<'a> {
 impl<'a> Bucket<'a> {
     /// # Safety
     ///
-    /// The lock is held for as long as the result is used; the bucket is that hook's.
+    /// The lock is held for as long as the result is used; the bucket belongs to `bound_knotes`.
     #[inline]
-    unsafe fn tree(self, hook: &CloseHook) -> Treap<'a, Knote> {
+    unsafe fn tree(self, bound_knotes: &BoundKnotes) -> Treap<'a, Knote> {
         // SAFETY: By this function's contract. A knote is taken out of its tree before it is freed.
-        unsafe { Treap::new(self.root, hook.multiplier) }
+        unsafe { Treap::new(self.root, bound_knotes.multiplier) }
     }
 }
 
-impl CloseHook {
+impl BoundKnotes {
     /// Nothing is bound yet, and the probe is not registered.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl CloseHook {
     pub(crate) fn new() -> Result<Arc<Self>> {
         let wanted = ram::total_memory() >> MEMORY_BITS;
         let bits = wanted.checked_ilog2().unwrap_or(0);
-        let bits = bits.clamp(FEWEST_BITS, MOST_BITS);
+        let bits = bits.clamp(BUCKET_BITS_MIN, BUCKET_BITS_MAX);
         let mut buckets = KVVec::with_capacity(1 << bits, GFP_KERNEL)?;
         for _ in 0..1usize << bits {
             buckets.push(Root::new(), GFP_KERNEL)?;
@@ -168,20 +168,20 @@ impl CloseHook {
             let lock = TaskLock::new((), c"kqueue_bound", static_lock_class!());
             locks.push(KBox::pin_init(lock, GFP_KERNEL)?, GFP_KERNEL)?;
         }
-        let mut owners = KVec::with_capacity(1 << OWNER_BITS, GFP_KERNEL)?;
+        let mut owner_counts = KVec::with_capacity(1 << OWNER_BITS, GFP_KERNEL)?;
         for _ in 0..1 << OWNER_BITS {
-            owners.push(Atomic::new(0), GFP_KERNEL)?;
+            owner_counts.push(Atomic::new(0), GFP_KERNEL)?;
         }
         Arc::pin_init(
             pin_init!(Self {
-                presence <- Presence::new(CloseProbe::new()),
-                paths <- Presence::new(PathProbe::new()),
-                owners,
+                close_probe <- OnDemandProbe::new(CloseProbe::new()),
+                path_probe <- OnDemandProbe::new(PathProbe::new()),
+                owner_counts,
                 multiplier: random() | 1,
                 shift: u64::BITS - bits,
                 buckets,
                 locks,
-                proved: Atomic::new(false),
+                self_test_hit: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -189,8 +189,8 @@ impl CloseHook {
 
     /// False if there is no kqueue of the table at that address.
     #[inline]
-    fn has_kqueue(&self, table: usize) -> bool {
-        self.owners
+    fn may_have_kqueue(&self, table: usize) -> bool {
+        self.owner_counts
             .get(hash(table, OWNER_BITS))
             // SAFETY: Read at once. (The `kernel` crate's atomic loads are function calls.)
             .is_some_and(|count| unsafe { count.as_ptr().read_volatile() } != 0)
@@ -223,13 +223,13 @@ impl CloseHook {
     /// Prints for an administrator whether the probe is registered, and how many kqueues have bound
     /// knotes; and the same for knotes of descriptors that were opened with `O_PATH`.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.presence.show("close", f)?;
-        self.paths.show("path", f)
+        self.close_probe.show("close", f)?;
+        self.path_probe.show("path", f)
     }
 
     /// Unregisters the probes now. No knote is bound any more.
     pub(crate) fn stop(&self) {
-        self.presence.stop();
-        self.paths.stop();
+        self.close_probe.stop();
+        self.path_probe.stop();
     }
 }

@@ -2,10 +2,10 @@
 
 //! The descriptor table that a kqueue belongs to.
 
-use super::{CloseHook, OWNER_BITS};
+use super::{BoundKnotes, OWNER_BITS};
 use crate::sys::{
     file::fdtable::{CurrentTable, TableId},
-    probe::hook::hash,
+    probe::watched::hash,
     process::pid::Process, //
 };
 use core::sync::atomic::{self, AtomicUsize};
@@ -17,15 +17,15 @@ use kernel::sync::{atomic::ordering, Arc};
 /// open a file without giving it a number. So the first call on a kqueue must come from the process
 /// that opened it, or from one that shares the table with it at that time. That call is on a
 /// descriptor of the table, and from then on the kqueue is closed at the latest when the table goes.
-pub(crate) struct Owner {
-    hook: Arc<CloseHook>,
+pub(crate) struct OwnerTable {
+    bound_knotes: Arc<BoundKnotes>,
     table: TableId,
     opener: Option<Process>,
     /// The address of the table once there was such a call, 0 until then.
     confirmed: AtomicUsize,
 }
 
-impl Owner {
+impl OwnerTable {
     #[inline]
     pub(crate) fn table(&self) -> TableId {
         self.table
@@ -56,23 +56,23 @@ impl Owner {
     }
 }
 
-impl Drop for Owner {
+impl Drop for OwnerTable {
     fn drop(&mut self) {
-        let owners = &self.hook.owners;
-        if let Some(count) = owners.get(hash(self.table.address(), OWNER_BITS)) {
+        let owner_counts = &self.bound_knotes.owner_counts;
+        if let Some(count) = owner_counts.get(hash(self.table.address(), OWNER_BITS)) {
             count.fetch_sub(1, ordering::Relaxed);
         }
     }
 }
 
-impl CloseHook {
+impl BoundKnotes {
     /// A kqueue of that table is made, and exists for as long as the result.
-    pub(crate) fn enter(self: &Arc<Self>, table: TableId) -> Owner {
-        if let Some(count) = self.owners.get(hash(table.address(), OWNER_BITS)) {
+    pub(crate) fn new_owner(self: &Arc<Self>, table: TableId) -> OwnerTable {
+        if let Some(count) = self.owner_counts.get(hash(table.address(), OWNER_BITS)) {
             count.fetch_add(1, ordering::Relaxed);
         }
-        Owner {
-            hook: self.clone(),
+        OwnerTable {
+            bound_knotes: self.clone(),
             table,
             opener: Process::current(),
             confirmed: AtomicUsize::new(0),

@@ -2,14 +2,14 @@
 
 //! The probes of the functions that every close calls, and the test that they see a close.
 
-use super::{CloseHook, OWNER_BITS};
+use super::{BoundKnotes, OWNER_BITS};
 use crate::{
     generated,
     sys::{
         file::fdtable::{self, TableId},
         probe::{
             fprobe::FunctionProbe,
-            hook::{hash, Presence, Probe},
+            watched::{hash, OnDemandProbe, Probe},
         },
     }, //
 };
@@ -39,7 +39,7 @@ unsafe impl Sync for CloseProbe {}
 // SAFETY: The structure is not the kernel's own (`FTRACE_OPS_FL_DYNAMIC`), so
 // `unregister_ftrace_function` waits for all tasks that may be in the callback or on their way.
 unsafe impl Probe for CloseProbe {
-    unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
+    unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result {
         let ops = self.ops.get();
         let function = generated::locks_remove_posix as *const c_void;
         // SAFETY: The structure is initialised, not registered, and stays in its place.
@@ -53,17 +53,17 @@ unsafe impl Probe for CloseProbe {
             to_result(bindings::register_ftrace_function(ops))
                 .inspect_err(|_| bindings::ftrace_free_filter(ops))?;
         }
-        // SAFETY: The presence is the first field of a hook, which is valid by this function's
-        // contract.
-        let proved = unsafe { &*presence.cast::<CloseHook>() }.prove();
-        if proved.is_err() {
+        // SAFETY: The on-demand probe is the first field of a `BoundKnotes`, which is valid by this
+        // function's contract.
+        let tested = unsafe { &*on_demand.cast::<BoundKnotes>() }.self_test();
+        if tested.is_err() {
             // SAFETY: It was just registered.
-            unsafe { self.unregister(presence) };
+            unsafe { self.unregister(on_demand) };
         }
-        proved
+        tested
     }
 
-    unsafe fn unregister(&self, _: *const Presence<Self>) {
+    unsafe fn unregister(&self, _: *const OnDemandProbe<Self>) {
         let ops = self.ops.get();
         // SAFETY: Registered, by this function's contract.
         unsafe {
@@ -91,31 +91,32 @@ impl CloseProbe {
     ///
     /// # Safety
     ///
-    /// Called by the probe of a [`CloseHook`], with the registers at that function's entry.
+    /// Called by the probe of a [`BoundKnotes`], with the registers at that function's entry.
     unsafe extern "C" fn closing(
         _ip: c_ulong,
         _parent: c_ulong,
         ops: *mut bindings::ftrace_ops,
         regs: *mut bindings::ftrace_regs,
     ) {
-        // SAFETY: It is the first field of the first field of the first field of a live hook, which
-        // unregisters before it goes.
-        let hook = unsafe { &*ops.cast::<CloseHook>() };
+        // SAFETY: The `ftrace_ops` is the first field of a `CloseProbe`, which is the first field of an
+        // `OnDemandProbe`, which is the first field of a `BoundKnotes`. That unregisters the probe
+        // before it is freed.
+        let bound_knotes = unsafe { &*ops.cast::<BoundKnotes>() };
         // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
         let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as usize;
         // The slot was emptied before; see the module's notes on registration.
         smp_mb(ordering::Full);
         // SAFETY: As above, the second argument.
         let table = unsafe { generated::kq_ftrace_argument(regs.cast(), 1) } as usize;
-        if !hook.has_kqueue(table) {
+        if !bound_knotes.may_have_kqueue(table) {
             return;
         }
-        if table == hook.cookie() {
-            hook.proved.store(true, ordering::Release);
-        } else if hook.may_be_bound(file, table) {
+        if table == bound_knotes.self_test_table() {
+            bound_knotes.self_test_hit.store(true, ordering::Release);
+        } else if bound_knotes.may_be_bound(file, table) {
             // SAFETY: The caller of the probed function holds both.
             unsafe {
-                hook.closed(
+                bound_knotes.handle_close(
                     file as *mut bindings::file,
                     table as *mut bindings::files_struct,
                 )
@@ -133,12 +134,12 @@ pub(crate) struct PathProbe {
 
 // SAFETY: `unregister` waits for the handlers.
 unsafe impl Probe for PathProbe {
-    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
-        // SAFETY: By this function's contract: the probe is in the presence, which stays in its place.
+    unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
+        // SAFETY: By this function's contract, the probe is a part of `on_demand`, which is not moved.
         unsafe { self.functions.register() }
     }
 
-    unsafe fn unregister(&self, _: *const Presence<Self>) {
+    unsafe fn unregister(&self, _: *const OnDemandProbe<Self>) {
         // SAFETY: By this function's contract.
         unsafe { self.functions.unregister() };
     }
@@ -161,7 +162,7 @@ impl PathProbe {
     ///
     /// # Safety
     ///
-    /// Called by the probe of a [`CloseHook`], with the registers at that function's entry.
+    /// Called by the probe of a [`BoundKnotes`], with the registers at that function's entry.
     unsafe extern "C" fn closing(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
@@ -175,18 +176,21 @@ impl PathProbe {
         if !unsafe { generated::kq_file_is_path(file) } {
             return 0;
         }
-        // SAFETY: It is the first field of all that it is in, up to the presence in a live hook, which unregisters before it
-        // goes.
-        let hook = unsafe {
-            let paths = probe.cast::<Presence<PathProbe>>();
-            &*kernel::container_of!(paths, CloseHook, paths)
+        // SAFETY: The fprobe is the first field of a `FunctionProbe`, which is the first field of a
+        // `PathProbe`, which is the first field of the `path_probe` of a `BoundKnotes`. That
+        // unregisters the probe before it is freed.
+        let bound_knotes = unsafe {
+            let path_probe = probe.cast::<OnDemandProbe<PathProbe>>();
+            &*kernel::container_of!(path_probe, BoundKnotes, path_probe)
         };
         // The slot was emptied before; see the module's notes on registration.
         smp_mb(ordering::Full);
         let table = TableId::current();
-        if hook.has_kqueue(table.address()) && hook.may_be_bound(file.addr(), table.address()) {
+        if bound_knotes.may_have_kqueue(table.address())
+            && bound_knotes.may_be_bound(file.addr(), table.address())
+        {
             // SAFETY: The file as above; the table is the current task's.
-            unsafe { hook.closed(file, fdtable::current_files()) };
+            unsafe { bound_knotes.handle_close(file, fdtable::current_files()) };
         }
         0
     }
@@ -194,30 +198,30 @@ impl PathProbe {
 
 /// While one exists, a close of a descriptor that was opened with `O_PATH` ends the knotes that are
 /// bound to it.
-pub(crate) struct PathCloses(Arc<CloseHook>);
+pub(crate) struct PathCloseWatch(Arc<BoundKnotes>);
 
-impl PathCloses {
+impl PathCloseWatch {
     /// It must be made before such a knote is bound.
     ///
     /// # Errors
     ///
     /// What registering the probe fails with.
-    pub(crate) fn new(hook: &Arc<CloseHook>) -> Result<Self> {
-        hook.paths.acquire()?;
-        Ok(PathCloses(hook.clone()))
+    pub(crate) fn new(bound_knotes: &Arc<BoundKnotes>) -> Result<Self> {
+        bound_knotes.path_probe.acquire()?;
+        Ok(PathCloseWatch(bound_knotes.clone()))
     }
 }
 
-impl Drop for PathCloses {
+impl Drop for PathCloseWatch {
     fn drop(&mut self) {
-        self.0.paths.release();
+        self.0.path_probe.release();
     }
 }
 
-impl CloseHook {
+impl BoundKnotes {
     /// The value that stands for a table in the close that tests the probe.
     #[inline]
-    fn cookie(&self) -> usize {
+    fn self_test_table(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 
@@ -227,7 +231,7 @@ impl CloseHook {
     /// # Errors
     ///
     /// `EOPNOTSUPP` if it was not; `ENFILE`, `ENOMEM`.
-    fn prove(&self) -> Result {
+    fn self_test(&self) -> Result {
         const OPERATIONS: &bindings::file_operations = &bindings::file_operations {
             owner: kernel::module::this_module::<crate::LocalModule>().as_ptr(),
             ..pin_init::zeroed()
@@ -241,16 +245,16 @@ impl CloseHook {
                 bindings::O_RDONLY as c_int,
             )
         })?;
-        self.proved.store(false, ordering::Relaxed);
+        self.self_test_hit.store(false, ordering::Relaxed);
         let count = self
-            .owners
-            .get(hash(self.cookie(), OWNER_BITS))
+            .owner_counts
+            .get(hash(self.self_test_table(), OWNER_BITS))
             .ok_or(EINVAL)?;
         count.fetch_add(1, ordering::Full);
         // SAFETY: The file is ours. Its closer is only compared: no lock is anybody's of that name.
         unsafe { bindings::filp_close(file, ptr::from_ref(self).cast_mut().cast()) };
         count.fetch_sub(1, ordering::Full);
-        if self.proved.load(ordering::Acquire) {
+        if self.self_test_hit.load(ordering::Acquire) {
             Ok(())
         } else {
             Err(EOPNOTSUPP)

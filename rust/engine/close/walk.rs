@@ -4,16 +4,16 @@
 //! the closing task.
 
 use super::{
-    bound::Key,
+    binding::Key,
     closed::ClosedKnote, //
+    BoundKnotes,
     Bucket,
-    CloseHook,
 };
 use crate::{
     engine::{knote_memory::Knote, kqueue::Kqueue},
     sys::{
-        file::closing::{closes_by_itself, Closed},
-        file::fdtable::{self, Names, TableId},
+        file::closing::{uses_io_uring, ClosedNumber},
+        file::fdtable::{self, CurrentFiles, TableId},
         lock::irqlock::Task,
         memory::{arrayvec::ArrayVec, treap::Item},
         process::taskwork,
@@ -30,14 +30,14 @@ use kernel::{
 };
 
 /// The number of knotes after which the lock of their tree is released for a moment.
-const ROUND: u32 = 32;
+const KNOTES_PER_LOCK: u32 = 32;
 /// How many numbers that still map to the file a close passes at most, in search of one that does
 /// not.
-const MOST_MAPPED: u32 = 64;
+const MAPPED_MAX: u32 = 64;
 /// The same if the system call has named a number, on which no knote was bound.
-const MOST_MAPPED_BESIDES: u32 = 4;
+const MAPPED_MAX_BESIDES_NAMED: u32 = 4;
 /// How many knotes one walk ends at most.
-const MOST_ENDED: u32 = 1024;
+const ENDED_MAX: u32 = 1024;
 
 /// How many knotes a walk removes itself at most. The closing task removes the others before it
 /// returns to userspace.
@@ -72,7 +72,7 @@ impl Drop for Closes {
 
 /// The result of a walk over the knotes that are bound to a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Walk {
+enum WalkOutcome {
     /// It has passed all knotes that it was to pass. True if it has ended one.
     Complete(bool),
     /// It gave up.
@@ -81,7 +81,7 @@ enum Walk {
 
 /// The task work that finishes the walk which a close has left unfinished; one for each kqueue.
 #[repr(C)]
-pub(crate) struct Rewalk {
+pub(crate) struct WalkWork {
     // This is the first field, so that a pointer to it is a pointer to the whole.
     head: UnsafeCell<bindings::callback_head>,
     /// The address of the file whose knotes the walk is to pass; 0 while the work is not queued.
@@ -89,15 +89,15 @@ pub(crate) struct Rewalk {
 }
 
 // SAFETY: The head is used by who has changed `file` from 0, until the work runs.
-unsafe impl Send for Rewalk {}
+unsafe impl Send for WalkWork {}
 
 // SAFETY: As above.
-unsafe impl Sync for Rewalk {}
+unsafe impl Sync for WalkWork {}
 
-impl Rewalk {
+impl WalkWork {
     /// No walk is unfinished.
     pub(crate) fn new() -> Self {
-        Rewalk {
+        WalkWork {
             head: UnsafeCell::new(bindings::callback_head {
                 next: ptr::null_mut(),
                 func: None,
@@ -110,7 +110,7 @@ impl Rewalk {
     /// userspace. False if the work is queued for another file already, or if the task does not
     /// return to userspace.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
-        let this = &kqueue.rewalk;
+        let this = &kqueue.walk_work;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
         match this.file.compare_exchange(0, file, acquire, relaxed) {
             Ok(_) => {}
@@ -137,29 +137,29 @@ impl Rewalk {
     ///
     /// # Safety
     ///
-    /// Called with the head of a kqueue's `Rewalk`, and a reference to the file of that kqueue.
+    /// Called with the head of a kqueue's `WalkWork`, and a reference to the file of that kqueue.
     unsafe extern "C" fn run(head: *mut bindings::callback_head) {
         // SAFETY: By this function's contract; the file keeps the kqueue.
-        let kqueue = unsafe { &*kernel::container_of!(head.cast::<Rewalk>(), Kqueue, rewalk) };
+        let kqueue = unsafe { &*kernel::container_of!(head.cast::<WalkWork>(), Kqueue, walk_work) };
         let own_file = kqueue.own_file();
         // From here on the work may be queued again.
-        let file = kqueue.rewalk.file.swap(0, atomic::Ordering::AcqRel);
+        let file = kqueue.walk_work.file.swap(0, atomic::Ordering::AcqRel);
         if TableId::current() == kqueue.table() {
-            kqueue.shared().closes.rewalk(file, kqueue.table());
+            kqueue.shared().bound_knotes.walk_all(file, kqueue.table());
         }
         // SAFETY: The reference is ours. What `fput` defers runs after we have returned.
         unsafe { bindings::fput(own_file.as_ptr()) };
     }
 }
 
-impl CloseHook {
+impl BoundKnotes {
     /// A descriptor of `file` in `table` was closed: ends the knotes that were bound to the
     /// descriptor.
     ///
     /// # Safety
     ///
     /// Both are valid, or `table` is the owner of no descriptor table and not equal to one.
-    pub(super) unsafe fn closed(
+    pub(super) unsafe fn handle_close(
         &self,
         file: *mut bindings::file,
         table: *mut bindings::files_struct,
@@ -170,7 +170,7 @@ impl CloseHook {
         let id = TableId::of(table);
         let guard = bucket.lock.lock();
         // SAFETY: The lock is held.
-        if unsafe { self.first_bound(bucket, &Self::before_all(file.addr(), id)) }.is_none() {
+        if unsafe { self.first_bound(bucket, &Self::lowest_key(file.addr(), id)) }.is_none() {
             return;
         }
         // Only a descriptor table has bound knotes, so it is one. When it is torn down, its kqueues
@@ -182,29 +182,29 @@ impl CloseHook {
         // SAFETY: As above.
         let maps = |number| unsafe { fdtable::maps(table, number, file) };
         let walk = |guard, numbers, mapped| {
-            self.end(bucket, guard, (file.addr(), id), numbers, mapped, &maps)
+            self.end_knotes(bucket, guard, (file.addr(), id), numbers, mapped, &maps)
         };
-        let hint = Closed::hint(id);
+        let hint = ClosedNumber::hint(id);
         let walked = match hint {
-            Closed::Number(number) => walk(guard, (number, number), MOST_MAPPED),
-            Closed::Range(first, last) => walk(guard, (first, last), MOST_MAPPED),
-            Closed::Unknown => {
+            ClosedNumber::Number(number) => walk(guard, (number, number), MAPPED_MAX),
+            ClosedNumber::Range(first, last) => walk(guard, (first, last), MAPPED_MAX),
+            ClosedNumber::Unknown => {
                 drop(guard);
-                Walk::Complete(false)
+                WalkOutcome::Complete(false)
             }
         };
         let unfinished = match walked {
-            Walk::Complete(true) => false,
-            Walk::Incomplete => true,
+            WalkOutcome::Complete(true) => false,
+            WalkOutcome::Incomplete => true,
             // The close was not that of the number that the system call names.
-            Walk::Complete(false) if self.is_rewalk_due(bucket, file.addr(), id) => false,
-            Walk::Complete(false) => {
+            WalkOutcome::Complete(false) if self.is_walk_queued(bucket, file.addr(), id) => false,
+            WalkOutcome::Complete(false) => {
                 let all = (0, u64::MAX);
-                if matches!(hint, Closed::Number(_)) && !closes_by_itself() {
-                    walk(bucket.lock.lock(), all, MOST_MAPPED_BESIDES);
+                if matches!(hint, ClosedNumber::Number(_)) && !uses_io_uring() {
+                    walk(bucket.lock.lock(), all, MAPPED_MAX_BESIDES_NAMED);
                     false
                 } else {
-                    walk(bucket.lock.lock(), all, MOST_MAPPED) == Walk::Incomplete
+                    walk(bucket.lock.lock(), all, MAPPED_MAX) == WalkOutcome::Incomplete
                 }
             }
         };
@@ -214,7 +214,7 @@ impl CloseHook {
     }
 
     /// The key that comes before all knotes that are bound to that file and table.
-    fn before_all(file: usize, table: TableId) -> Key {
+    fn lowest_key(file: usize, table: TableId) -> Key {
         Key {
             file,
             table: table.address(),
@@ -236,33 +236,33 @@ impl CloseHook {
     }
 
     /// The kqueue whose task work finishes a walk over the knotes of that file and table.
-    fn keeper(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> Option<Arc<Kqueue>> {
+    fn bound_kqueue(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> Option<Arc<Kqueue>> {
         let _guard = bucket.lock.lock();
         // SAFETY: The lock is held.
-        let knote = unsafe { self.first_bound(bucket, &Self::before_all(file, table)) }?;
+        let knote = unsafe { self.first_bound(bucket, &Self::lowest_key(file, table)) }?;
         // The knote may be about to be freed.
         Some(knote.get()?.kqueue().into())
     }
 
     /// True if such a walk is queued as task work and has not begun.
-    fn is_rewalk_due(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> bool {
-        self.keeper(bucket, file, table)
-            .is_some_and(|kqueue| kqueue.rewalk.file.load(atomic::Ordering::Acquire) == file)
+    fn is_walk_queued(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> bool {
+        self.bound_kqueue(bucket, file, table)
+            .is_some_and(|kqueue| kqueue.walk_work.file.load(atomic::Ordering::Acquire) == file)
     }
 
     /// Leaves the rest of a walk to the current task, which does it when it returns to userspace.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, table: TableId) {
-        let Some(kqueue) = self.keeper(bucket, file, table) else {
+        let Some(kqueue) = self.bound_kqueue(bucket, file, table) else {
             return;
         };
-        if !Rewalk::finish_on_return(&kqueue, file) {
+        if !WalkWork::finish_on_return(&kqueue, file) {
             // The walk is done here, in the close.
-            self.rewalk(file, table);
+            self.walk_all(file, table);
         }
     }
 
     /// Passes all knotes that are bound to that file, in the table of the current task.
-    fn rewalk(&self, file: usize, table: TableId) {
+    fn walk_all(&self, file: usize, table: TableId) {
         let (Some(bucket), Some(current)) =
             (self.bucket(file, table.address()), table.if_current())
         else {
@@ -270,20 +270,20 @@ impl CloseHook {
         };
         let maps = |number| {
             let rcu = rcu::read_lock();
-            Names::of(current, &rcu).maps_address(number, file)
+            CurrentFiles::of(current, &rcu).maps_address(number, file)
         };
         let mut from = 0;
         // In parts, so that the walk gets past all numbers that are mapped.
         while let Some(next) = self.next_number(bucket, file, table, from) {
             while !maps(next)
-                && self.end(
+                && self.end_knotes(
                     bucket,
                     bucket.lock.lock(),
                     (file, table),
                     (next, next),
-                    MOST_MAPPED,
+                    MAPPED_MAX,
                     &maps,
-                ) == Walk::Incomplete
+                ) == WalkOutcome::Incomplete
             {}
             let Some(after) = next.checked_add(1) else {
                 return;
@@ -300,7 +300,7 @@ impl CloseHook {
         table: TableId,
         from: u64,
     ) -> Option<u64> {
-        let mut key = Self::before_all(file, table);
+        let mut key = Self::lowest_key(file, table);
         key.number = from;
         let _guard = bucket.lock.lock();
         // SAFETY: The lock is held.
@@ -309,19 +309,19 @@ impl CloseHook {
 
     /// Ends the knotes of those numbers that do not map to their file any more. After it has ended
     /// one, it stops at the next number that maps, since numbers are closed in ascending order. It
-    /// gives up after `most_mapped` numbers that map.
+    /// gives up after `mapped_max` numbers that map.
     ///
     /// The guard is that of the lock of the bucket.
-    fn end<'a>(
+    fn end_knotes<'a>(
         &self,
         bucket: Bucket<'a>,
         guard: BucketGuard<'a>,
         (file, table): (usize, TableId),
         (first, last): (u64, u64),
-        most_mapped: u32,
+        mapped_max: u32,
         maps: &impl Fn(u64) -> bool,
-    ) -> Walk {
-        let mut from = Self::before_all(file, table);
+    ) -> WalkOutcome {
+        let mut from = Self::lowest_key(file, table);
         from.number = first;
         let (mut ended, mut mapped) = (0, 0);
         let mut closed = Closes::new();
@@ -329,30 +329,30 @@ impl CloseHook {
         loop {
             // The guard is dropped before `closed`, which may not be removed under this lock.
             let _guard = guard.take().unwrap_or_else(|| bucket.lock.lock());
-            for _ in 0..ROUND {
+            for _ in 0..KNOTES_PER_LOCK {
                 // SAFETY: The lock is held.
                 let Some(knote) = (unsafe { self.first_bound(bucket, &from) }) else {
-                    return Walk::Complete(ended > 0);
+                    return WalkOutcome::Complete(ended > 0);
                 };
                 from = knote.key();
                 if from.number > last {
-                    return Walk::Complete(ended > 0);
+                    return WalkOutcome::Complete(ended > 0);
                 }
                 if !maps(from.number) {
-                    if ended == MOST_ENDED {
-                        return Walk::Incomplete;
+                    if ended == ENDED_MAX {
+                        return WalkOutcome::Incomplete;
                     }
                     ended += 1;
                     // SAFETY: The lock is held, and the knote is in the tree.
-                    unsafe { self.end_one(bucket, knote, &mut closed) };
+                    unsafe { self.end_knote(bucket, knote, &mut closed) };
                     from.knote = from.knote.wrapping_add(1);
                     continue;
                 }
                 if ended > 0 {
-                    return Walk::Complete(true);
+                    return WalkOutcome::Complete(true);
                 }
-                if mapped == most_mapped {
-                    return Walk::Incomplete;
+                if mapped == mapped_max {
+                    return WalkOutcome::Incomplete;
                 }
                 mapped += 1;
                 // All knotes that are bound to that number stay.
@@ -368,7 +368,7 @@ impl CloseHook {
     ///
     /// It is in the tree of that bucket, whose lock is held.
     #[inline(always)]
-    unsafe fn end_one(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut Closes) {
+    unsafe fn end_knote(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut Closes) {
         // A knote that is being freed takes itself out of the tree.
         let Some(knote) = knote.get() else {
             return;

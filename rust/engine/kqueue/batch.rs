@@ -7,7 +7,7 @@
 
 use super::{
     deliver::Events,
-    scan::{EventSink, LOOKS},
+    scan::{EventSink, WALK_MAX},
     wakeup::Wake, //
     Kqueue,
     Ready,
@@ -15,14 +15,14 @@ use super::{
 };
 use crate::{
     engine::{
-        knote::{Bodies, Knote},
+        knote::{Knote, KnoteAccess},
         ops::Filter,
         state::Take,
         table::Knotes,
         trace,
     },
     sys::{
-        file::fdtable::{CurrentTable, Names},
+        file::fdtable::{CurrentFiles, CurrentTable},
         memory::arrayvec::ArrayVec,
     },
     uapi::*, //
@@ -34,19 +34,19 @@ use kernel::{
 
 /// How many events a scan reports at once, and how many knotes it takes off the list: in one
 /// critical section of the spin lock, for one copy to the program.
-pub(super) const BATCH: usize = 16;
+pub(super) const BATCH_SIZE: usize = 16;
 
 /// What becomes of a knote that a scan took off the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Disposition {
     /// It has nothing to report, and waits until its source fires.
-    Nothing,
+    NotReady,
     /// It was reported, and waits until its source fires.
     Idle,
     /// It is still pending: it goes to the tail.
     AtTail,
     /// It goes to the tail with something new to report.
-    Again,
+    AtTailFresh,
     /// It could not be reported: it goes to the head.
     AtHead,
     /// It waits to be enabled.
@@ -54,28 +54,28 @@ enum Disposition {
     /// It waits to be enabled, and has something to report already.
     DisabledActive,
     /// Its filter decides, after the event was delivered.
-    AskFilter,
+    FilterDecides,
     /// It is removed: its descriptor was closed or refers to another file, or its report has ended
     /// it.
-    Gone,
+    Removed,
 }
 
 /// A knote that a scan has taken off the list.
 struct Taken {
     knote: ARef<Knote>,
-    next: Disposition,
+    disposition: Disposition,
 }
 
 /// The knotes that were taken off at once, in the order of the list.
-type Batch = ArrayVec<Taken, BATCH>;
+type Batch = ArrayVec<Taken, BATCH_SIZE>;
 
 /// Why knotes of a batch are pending again: for what was just reported, or for something new.
 #[derive(Clone, Copy, Default)]
-struct PutBack {
+struct Requeued {
     level: bool,
-    news: bool,
+    fresh: bool,
     /// What is new is all that is pending.
-    signals: bool,
+    sigio: bool,
 }
 
 impl Kqueue {
@@ -91,20 +91,20 @@ impl Kqueue {
         wake: &mut Wake,
     ) -> (bool, Result) {
         let mut batch = Batch::new();
-        ready.take(&knotes.bodies, table, sink.room(), &mut batch);
+        ready.take_batch(&knotes.access, table, sink.room(), &mut batch);
         drop(ready);
-        knotes.bodies.scratch = sink.scratch();
+        knotes.access.scratch = sink.scratch();
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
-        let put_back = ready.put_back(&batch, result.is_err());
-        wake.pollers |= put_back.news && ready.has_pollers;
-        wake.signals |= put_back.signals && ready.has_pollers;
+        let requeued = ready.requeue(&batch, result.is_err());
+        wake.pollers |= requeued.fresh && ready.has_pollers;
+        wake.sigio |= requeued.sigio && ready.has_pollers;
         let pending = ready.pending() > 0;
         self.maybe_pending.set(pending);
-        let shared = put_back.news || put_back.level || (pending && sink.room() == 0);
+        let shared = requeued.fresh || requeued.level || (pending && sink.room() == 0);
         wake.sleeper |= shared && !ready.sleepers.is_empty();
-        let done = ready.unseen == 0 && !ready.retired_during_scan;
-        wake.signals |= done && pending && ready.news;
+        let done = ready.unevaluated == 0 && !ready.retired_during_scan;
+        wake.sigio |= done && pending && ready.unsignalled;
         drop(ready);
         (done, result)
     }
@@ -113,23 +113,23 @@ impl Kqueue {
     #[inline]
     fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
         let mut events = Events::new();
-        let mut asks_filter = false;
-        let mut free = events.free(BATCH);
+        let mut filter_decides = false;
+        let mut free = events.free_slots(BATCH_SIZE);
         for taken in batch.iter_mut() {
             let knote = &*taken.knote;
-            if taken.next == Disposition::Gone {
+            if taken.disposition == Disposition::Removed {
                 self.remove(knotes, knote);
                 continue;
             }
-            let Some(event) = knote.evaluate(&mut knotes.bodies) else {
+            let Some(event) = knote.evaluate(&mut knotes.access) else {
                 continue;
             };
             // A close has ended it in the meantime.
             if knote.is_retired() {
                 continue;
             }
-            taken.next = Self::after(knote.filter(), event.flags);
-            asks_filter |= taken.next == Disposition::AskFilter;
+            taken.disposition = Self::disposition_after(knote.filter(), event.flags);
+            filter_decides |= taken.disposition == Disposition::FilterDecides;
             // There is room.
             free.push(event);
         }
@@ -138,10 +138,10 @@ impl Kqueue {
             return Ok(());
         }
         let (delivered, result) = sink.report(&events);
-        if asks_filter || delivered < events.len() {
-            self.reported(knotes, batch, &events, delivered);
+        if filter_decides || delivered < events.len() {
+            self.finish_delivery(knotes, batch, &events, delivered);
         }
-        if trace::wants_deliveries() {
+        if trace::is_deliver_enabled() {
             self.trace_deliveries(&events, delivered);
         }
         result
@@ -149,50 +149,59 @@ impl Kqueue {
 
     /// What becomes of a knote, once its event with those flags was delivered.
     #[inline]
-    fn after(filter: Filter, flags: u16) -> Disposition {
-        if filter.counts() {
-            return Disposition::AskFilter;
+    fn disposition_after(filter: Filter, flags: u16) -> Disposition {
+        if filter.handles_delivery() {
+            return Disposition::FilterDecides;
         }
         match flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH) {
             0 => Disposition::AtTail,
             EV_CLEAR => Disposition::Idle,
             flags if flags & EV_ONESHOT == 0 => Disposition::Disabled,
-            _ => Disposition::AskFilter,
+            _ => Disposition::FilterDecides,
         }
     }
 
     /// The first `delivered` events were delivered: tells the filters, and decides about the knotes
     /// for which the filter decides.
     #[inline(never)]
-    fn reported(&self, knotes: &mut Knotes, batch: &mut Batch, events: &Events, delivered: usize) {
+    fn finish_delivery(
+        &self,
+        knotes: &mut Knotes,
+        batch: &mut Batch,
+        events: &Events,
+        delivered: usize,
+    ) {
         let mut events = events.iter().take(delivered);
         for taken in batch.iter_mut() {
             // Knotes without an event.
-            if matches!(taken.next, Disposition::Gone | Disposition::Nothing) {
+            if matches!(
+                taken.disposition,
+                Disposition::Removed | Disposition::NotReady
+            ) {
                 continue;
             }
             let Some(event) = events.next() else {
-                taken.next = Disposition::AtHead;
+                taken.disposition = Disposition::AtHead;
                 continue;
             };
-            if taken.next != Disposition::AskFilter {
+            if taken.disposition != Disposition::FilterDecides {
                 continue;
             }
             let knote = &*taken.knote;
             if event.has(EV_ONESHOT) {
                 self.remove(knotes, knote);
-                taken.next = Disposition::Gone;
+                taken.disposition = Disposition::Removed;
                 continue;
             }
             let more = knote
                 .filter()
-                .reported(&mut knote.parts(&mut knotes.bodies), event);
-            taken.next = if event.has(EV_DISPATCH) && more {
+                .delivered(&mut knote.locked(&mut knotes.access), event);
+            taken.disposition = if event.has(EV_DISPATCH) && more {
                 Disposition::DisabledActive
             } else if event.has(EV_DISPATCH) {
                 Disposition::Disabled
             } else if more {
-                Disposition::Again
+                Disposition::AtTailFresh
             } else if event.has(EV_CLEAR) {
                 Disposition::Idle
             } else {
@@ -206,33 +215,39 @@ impl Ready {
     /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
     /// now on.
     #[inline]
-    fn take(&mut self, bodies: &Bodies, table: CurrentTable, room: usize, batch: &mut Batch) {
+    fn take_batch(
+        &mut self,
+        access: &KnoteAccess,
+        table: CurrentTable,
+        room: usize,
+        batch: &mut Batch,
+    ) {
         let rcu = rcu::read_lock();
-        let names = Names::of(table, &rcu);
-        for _ in 0..self.unseen.min(LOOKS) {
-            if batch.len() == room.min(BATCH) {
+        let files = CurrentFiles::of(table, &rcu);
+        for _ in 0..self.unevaluated.min(WALK_MAX) {
+            if batch.len() == room.min(BATCH_SIZE) {
                 break;
             }
             let Some(knote) = self.pop_front() else {
                 break;
             };
-            self.unseen -= 1;
+            self.unevaluated -= 1;
             if knote.state(self).take() == Take::Skip {
                 // The table has a reference too, so this is not the last one.
                 drop(knote);
                 continue;
             }
-            let bound = match knote.file(bodies) {
-                Some(file) => names.maps(knote.ident(), file),
+            let bound = match knote.file(access) {
+                Some(file) => files.maps(knote.ident(), file),
                 None => true,
             };
-            let next = if bound {
-                Disposition::Nothing
+            let disposition = if bound {
+                Disposition::NotReady
             } else {
-                Disposition::Gone
+                Disposition::Removed
             };
             // There is room.
-            let _ = batch.push(Taken { knote, next });
+            let _ = batch.push(Taken { knote, disposition });
         }
         self.in_flight += batch.len();
     }
@@ -242,25 +257,25 @@ impl Ready {
     /// Pollers know of level-triggered events already. They are notified of what is new, and of
     /// what could not be reported if the report has `failed`.
     #[inline]
-    fn put_back(&mut self, batch: &[Taken], failed: bool) -> PutBack {
-        let mut result = PutBack::default();
+    fn requeue(&mut self, batch: &[Taken], failed: bool) -> Requeued {
+        let mut result = Requeued::default();
         self.in_flight -= batch.len();
         if failed {
-            self.put_back_at_head(batch);
-            result.news = true;
+            self.requeue_at_head(batch);
+            result.fresh = true;
         }
-        for Taken { knote, next } in batch {
-            if *next == Disposition::Gone {
+        for Taken { knote, disposition } in batch {
+            if *disposition == Disposition::Removed {
                 continue;
             }
             let state = knote.state(self);
-            let due = match next {
+            let due = match disposition {
                 Disposition::AtTail => {
                     result.level = true;
                     state.activate()
                 }
-                Disposition::Again => {
-                    result.news = true;
+                Disposition::AtTailFresh => {
+                    result.fresh = true;
                     state.activate()
                 }
                 Disposition::Disabled => {
@@ -271,18 +286,18 @@ impl Ready {
                     state.disable();
                     state.activate()
                 }
-                Disposition::Nothing
+                Disposition::NotReady
                 | Disposition::Idle
-                | Disposition::Gone
+                | Disposition::Removed
                 | Disposition::AtHead
-                | Disposition::AskFilter => false,
+                | Disposition::FilterDecides => false,
             };
             if knote.state(self).is_disabled() && self.remove(knote) {
                 // Its source has fired while it was off the list. A disabled knote is not pending.
                 let _ = knote.state(self).take();
             }
             if due {
-                result.signals |= *next == Disposition::Again && self.queue.len() == 0;
+                result.sigio |= *disposition == Disposition::AtTailFresh && self.queue.len() == 0;
                 self.push_back(knote);
             }
         }
@@ -290,12 +305,12 @@ impl Ready {
     }
 
     #[cold]
-    fn put_back_at_head(&mut self, batch: &[Taken]) {
+    fn requeue_at_head(&mut self, batch: &[Taken]) {
         let unreported = batch.iter().rev();
-        for taken in unreported.filter(|taken| taken.next == Disposition::AtHead) {
+        for taken in unreported.filter(|taken| taken.disposition == Disposition::AtHead) {
             if taken.knote.state(self).activate() {
                 self.push_front(&taken.knote);
-                self.unseen += 1;
+                self.unevaluated += 1;
             }
         }
     }

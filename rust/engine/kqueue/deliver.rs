@@ -2,7 +2,7 @@
 
 //! Delivery of the events that were evaluated under the spin lock, and taking back those that could not be copied out.
 
-use super::{batch::BATCH, scan::EventSink, wakeup::Wake, Kqueue};
+use super::{batch::BATCH_SIZE, scan::EventSink, wakeup::Wake, Kqueue};
 use crate::{
     engine::{ops::Filter, table::Knotes, trace, usercopy::Buffer},
     sys::memory::arrayvec::ArrayVec,
@@ -11,7 +11,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// The events of a walk or of a batch.
-pub(super) type Events = ArrayVec<Kevent, BATCH>;
+pub(super) type Events = ArrayVec<Kevent, BATCH_SIZE>;
 
 impl Kqueue {
     /// Delivers the events of a walk, which has evaluated `all` that was pending or not. `last` has
@@ -26,13 +26,13 @@ impl Kqueue {
         sink: &mut impl EventSink,
     ) -> Result {
         let (delivered, result) = sink.report(events);
-        if trace::wants_deliveries() {
+        if trace::is_deliver_enabled() {
             self.trace_deliveries(events, delivered);
         }
         if delivered < events.len() {
-            self.take_back(knotes, events.iter().skip(delivered), all);
+            self.requeue_undelivered(knotes, events.iter().skip(delivered), all);
             if let Some(changes) = last {
-                self.stop_short(knotes, changes, sink);
+                self.end_early(knotes, changes, sink);
             }
         }
         result
@@ -42,16 +42,16 @@ impl Kqueue {
     /// order. No other knotes remain to be evaluated if the walk has evaluated `all` that was
     /// pending.
     #[cold]
-    fn take_back<'a>(
+    fn requeue_undelivered<'a>(
         &self,
         knotes: &mut Knotes,
         undelivered: impl DoubleEndedIterator<Item = &'a Kevent>,
         all: bool,
     ) {
-        let Knotes { table, bodies } = knotes;
+        let Knotes { table, access } = knotes;
         if all {
             let mut ready = self.locks.ready.lock();
-            ready.unseen = 0;
+            ready.unevaluated = 0;
             ready.retired_during_scan = false;
         }
         let mut wake = Wake::default();
@@ -60,16 +60,16 @@ impl Kqueue {
             let Some(knote) = filter.and_then(|filter| table.find(event.ident, filter)) else {
                 continue;
             };
-            knote.filter().undelivered(knote.body_mut(bodies), event);
+            knote.filter().undelivered(knote.inner_mut(access), event);
             let mut ready = self.locks.ready.lock();
             let mut due = ready.remove(knote);
             ready.renew(knote);
             let state = knote.state(&mut ready);
             // A knote with `EV_DISPATCH` is disabled by now.
-            due |= state.change(true, false, event.has(EV_DISPATCH));
+            due |= state.apply_change(true, false, event.has(EV_DISPATCH));
             if due {
                 ready.push_front(knote);
-                ready.unseen += 1;
+                ready.unevaluated += 1;
                 self.maybe_pending.set(true);
                 wake.sleeper |= !ready.sleepers.is_empty();
                 wake.pollers |= ready.has_pollers;

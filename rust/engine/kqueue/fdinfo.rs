@@ -10,7 +10,7 @@ use crate::{
 use kernel::{prelude::*, seq_file::SeqFile, seq_print};
 
 /// The minimum length of a line for a knote.
-const SHORTEST_LINE: usize =
+const LINE_LEN_MIN: usize =
     "knote filter: -1 ident: 0 flags: 0 fflags: 0 data: 0 udata: 0 state: idle\n".len();
 
 impl Kqueue {
@@ -22,14 +22,14 @@ impl Kqueue {
         };
         let mut knotes = KnotesGuard::new(self, guard);
         // If an adopted knote cannot be taken in, it is not shown.
-        let _ = self.ready_for(&mut knotes);
+        let _ = self.lock_ready(&mut knotes);
         let (pending, spent) = {
             let ready = self.locks.ready.lock();
             (ready.pending(), ready.spent)
         };
         let len = knotes.table.len() - spent;
         seq_print!(m, "kqueue knotes: {} pending: {}\n", len, pending);
-        if !seqfile::has_room(m, len.saturating_mul(SHORTEST_LINE)) {
+        if !seqfile::has_room(m, len.saturating_mul(LINE_LEN_MIN)) {
             return;
         }
         let Ok(mut sorted) = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT) else {
@@ -49,17 +49,17 @@ impl Kqueue {
                 return;
             }
             let state = knote.state(&mut self.locks.ready.lock()).name();
-            let body = knote.body(&knotes.bodies);
+            let inner = knote.inner(&knotes.access);
             seq_print!(
                 m,
                 "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \
                  state: {}\n",
                 knote.filter().raw(),
                 knote.ident(),
-                body.flags,
-                body.fflags,
-                body.data,
-                body.udata,
+                inner.flags,
+                inner.fflags,
+                inner.data,
+                inner.udata,
                 state,
             );
         }

@@ -7,16 +7,16 @@
 //! the mutex. It leaves its removals to the owner of the mutex, which does them after it has
 //! released the mutex.
 
-use super::{adopt::DeferredKnote, Kqueue, Ready};
+use super::{deferred::DeferredKnote, Kqueue, Ready};
 use crate::{
     engine::{
         close::ClosedKnote,
         guard::KnotesGuard,
-        knote::{Bodies, Knote},
+        knote::{Knote, KnoteAccess},
         table::Knotes,
         trace,
     },
-    sys::{file::fdtable::Closing, lock::killable}, //
+    sys::{file::fdtable::FlushedTable, lock::killable}, //
 };
 use kernel::{
     fs::File,
@@ -49,13 +49,13 @@ impl Kqueue {
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
         if knotes.table.remove(knote) {
-            self.detach(&mut knotes.bodies, knote);
+            self.detach(&mut knotes.access, knote);
         }
     }
 
     /// Detaches a knote from its source. No callback of the source comes after that.
-    pub(super) fn detach(&self, bodies: &mut Bodies, knote: &Knote) {
-        knote.detach(bodies);
+    pub(super) fn detach(&self, access: &mut KnoteAccess, knote: &Knote) {
+        knote.detach(access);
         trace::detach(self, knote);
     }
 
@@ -65,8 +65,8 @@ impl Kqueue {
         match killable::lock_or_leave(&self.locks.knotes) {
             Ok(guard) => self.remove(&mut KnotesGuard::new(self, guard), closed.knote()),
             Err(_) => {
-                self.leave(closed);
-                self.settle_later();
+                self.leave_closed(closed);
+                self.leave_work();
             }
         }
     }
@@ -78,60 +78,60 @@ impl Kqueue {
         let Some(mut knotes) = self.locks.knotes.try_lock() else {
             return false;
         };
-        let Knotes { table, bodies } = &mut *knotes;
+        let Knotes { table, access } = &mut *knotes;
         let knote = closed.knote();
-        let removes = table.len() > 1 && knote.body(bodies).source.is_none();
+        let removes = table.len() > 1 && knote.inner(access).source.is_none();
         if removes && table.take(knote) {
-            self.detach(bodies, knote);
+            self.detach(access, knote);
         }
         drop(knotes);
         // As in the guard of the mutex.
         killable::barrier_after_unlock();
-        removes && !self.owed.is_set()
+        removes && !self.leftover_work.is_set()
     }
 
     /// Leaves the removal of a knote whose descriptor was closed to the next task that releases the
     /// mutex. Any context.
-    pub(crate) fn leave(&self, closed: ClosedKnote) {
-        self.deferred.push(closed);
+    pub(crate) fn leave_closed(&self, closed: ClosedKnote) {
+        self.closed_knotes.push(closed);
         // A task that sees the flag finds the knote.
         smp_mb(ordering::Full);
-        self.owed.set(true);
+        self.leftover_work.set(true);
     }
 
     /// Leaves work to the owner of the mutex, which does it when it releases the mutex. If the
     /// mutex has no owner, the work is done here.
-    fn settle_later(&self) {
+    fn leave_work(&self) {
         // A task that clears the flag after this finds the work (`selftests/state`, `leftover`).
         smp_mb(ordering::Full);
-        self.owed.set(true);
+        self.leftover_work.set(true);
         smp_mb(ordering::Full);
-        self.settle();
+        self.do_leftover_work();
     }
 
     /// True if work was left to the owner of the mutex.
     #[inline(always)]
-    pub(crate) fn is_owed(&self) -> bool {
-        self.owed.is_set()
+    pub(crate) fn has_leftover_work(&self) -> bool {
+        self.leftover_work.is_set()
     }
 
     /// Does the work that was left to the owner of the mutex, unless the mutex has another owner
     /// now. (It does not wait for the mutex, since a `->poll` may sleep under it as long as a
     /// program likes.)
     #[cold]
-    pub(crate) fn settle(&self) {
+    pub(crate) fn do_leftover_work(&self) {
         while let Some(mut knotes) = self.locks.knotes.try_lock() {
-            self.owed.set(false);
+            self.leftover_work.set(false);
             smp_mb(ordering::Full);
             let closed = self.locks.ready.lock().closed;
             if closed {
                 self.remove_all(&mut knotes);
             }
-            self.deferred
-                .take_each(|closed| self.remove(&mut knotes, closed.knote()));
+            self.closed_knotes
+                .drain(|closed| self.remove(&mut knotes, closed.knote()));
             drop(knotes);
             smp_mb(ordering::Full);
-            if !self.owed.is_set() {
+            if !self.leftover_work.is_set() {
                 return;
             }
         }
@@ -147,7 +147,7 @@ impl Kqueue {
         }
         while let Some(knote) = knotes.table.pop_if(&mut bucket, Knote::is_spent) {
             self.retire(&knote);
-            self.detach(&mut knotes.bodies, &knote);
+            self.detach(&mut knotes.access, &knote);
             removed = true;
         }
         removed
@@ -157,39 +157,39 @@ impl Kqueue {
         let mut bucket = 0;
         while let Some(knote) = knotes.table.pop(&mut bucket) {
             self.retire(&knote);
-            self.detach(&mut knotes.bodies, &knote);
+            self.detach(&mut knotes.access, &knote);
         }
     }
 
     /// Turns all callers away, and ends all knotes that are not in the table: the kqueue was
     /// closed.
     fn terminate(&self) {
-        let mut adopted = {
+        let mut deferred_knotes = {
             let mut ready = self.locks.ready.lock();
             ready.closed = true;
             self.closed_or_deferred.set(true);
             ready.sleepers.wake_all();
-            ready.adopted.take()
+            ready.deferred_knotes.take()
         };
-        while let Some(child) = adopted {
+        while let Some(deferred_knote) = deferred_knotes {
             let DeferredKnote {
                 knote,
                 source,
                 next,
-            } = KBox::into_inner(child);
+            } = KBox::into_inner(deferred_knote);
             self.retire(&knote);
             drop(source);
             trace::detach(self, &knote);
-            adopted = next;
+            deferred_knotes = next;
         }
         self.notifier.notify(false);
     }
 
     /// `->flush`: a descriptor of the kqueue was closed.
-    pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &Closing) {
-        let watchers = &this.shared.nesting;
+    pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &FlushedTable) {
+        let nesting = &this.shared.nesting;
         let is_last = closing.is_last_in(this.owner.table(), file, |is_only_with| {
-            watchers.with_watchers(&this, is_only_with)
+            nesting.with_watchers(&this, is_only_with)
         });
         if !is_last {
             return;
@@ -198,7 +198,7 @@ impl Kqueue {
         // A task that is being killed does not wait for a `->poll` that sleeps.
         match killable::lock_or_leave(&this.locks.knotes) {
             Ok(guard) => this.remove_all(&mut KnotesGuard::new(&this, guard)),
-            Err(_) => this.settle_later(),
+            Err(_) => this.leave_work(),
         }
     }
 
@@ -209,7 +209,7 @@ impl Kqueue {
         let mut knotes = self.locks.knotes.lock();
         self.remove_all(&mut knotes);
         // It is dropped here, and not by whichever task drops the last reference to the kqueue.
-        let watcher = knotes.bodies.watcher.take();
+        let watcher = knotes.access.watcher.take();
         drop(knotes);
         drop(watcher);
         // No activation comes any more.
@@ -226,7 +226,7 @@ impl Ready {
             self.spent -= 1;
         }
         if knote.state(self).delete() {
-            self.unseen = self.unseen.saturating_sub(1);
+            self.unevaluated = self.unevaluated.saturating_sub(1);
             self.retired_during_scan = true;
             self.remove(knote);
         }

@@ -4,8 +4,8 @@
 //!
 //! The locks and what they guard are described in the crate's documentation.
 
-mod adopt;
 mod batch;
+mod deferred;
 mod deliver;
 mod fdinfo;
 mod lifetime;
@@ -14,9 +14,9 @@ mod scan;
 mod wakeup;
 
 use super::{
-    close::{Bindings, ClosedList, Owner, Rewalk},
+    close::{BindingCount, ClosedList, OwnerTable, WalkWork},
     guard::KnotesGuard,
-    knote::{Bodies, Body, Knote},
+    knote::{Knote, KnoteAccess, KnoteInner},
     limit::User,
     locks::{Key, Keyed, Locks},
     nesting::{Graph, Links},
@@ -33,7 +33,7 @@ use crate::sys::{
     memory::{scratch::Scratch, slab::Memory},
     notify::notifier::Notifier, //
 };
-use adopt::DeferredKnote;
+use deferred::DeferredKnote;
 pub(crate) use scan::EventSink;
 use scan::SinkId;
 
@@ -59,17 +59,17 @@ pub(crate) struct Ready {
     /// head that were pending when the scan began and that it has not evaluated. Requeued knotes
     /// and new ones come behind them. If a pending knote is retired meanwhile, the number decreases
     /// by one wherever the knote was in the list, since it may have been one of them.
-    unseen: usize,
+    unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
     /// A pending knote was retired since the scan began.
     retired_during_scan: bool,
     /// The sink of the last scan if that scan was stopped short. Until another scan begins, the
-    /// `unseen` knotes are those that the stopped scan did not evaluate or could not report.
-    stopped: Option<SinkId>,
+    /// `unevaluated` knotes are those that the stopped scan did not evaluate or could not report.
+    stopped_sink: Option<SinkId>,
     /// Something became pending for which no SIGIO was sent, since something was pending already.
     /// (SIGIO is sent for it if that happened during a scan that does not evaluate it.)
-    news: bool,
+    unsignalled: bool,
     /// The tasks that wait until something is pending.
     pub(crate) sleepers: Sleepers,
     /// Some task polls the kqueue, or has asked for SIGIO. This is never reset.
@@ -77,8 +77,8 @@ pub(crate) struct Ready {
     /// The last descriptor of the kqueue in its table was closed: there are no more registrations
     /// and no more events.
     closed: bool,
-    /// Knotes that are not in the table yet; see [`Kqueue::adopt`].
-    adopted: Option<KBox<DeferredKnote>>,
+    /// Knotes that are not in the table yet; see [`Kqueue::defer_knote`].
+    deferred_knotes: Option<KBox<DeferredKnote>>,
     /// The kqueue's own file.
     file: Option<WeakFile>,
 }
@@ -112,7 +112,7 @@ pub(crate) struct Kqueue {
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
     /// The descriptor table that the kqueue belongs to. Tasks with another table cannot use it.
-    owner: Owner,
+    owner: OwnerTable,
     shared: Arc<Shared>,
     /// The user who opened the kqueue; its knotes count for that user.
     user: Arc<User>,
@@ -131,12 +131,12 @@ pub(crate) struct Kqueue {
     /// The kqueue's own file, for tasks that have a reference to it.
     own_file: FileAddress,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
-    deferred: ClosedList,
+    closed_knotes: ClosedList,
     /// There are deferred knotes, or the kqueue was closed by a task that could not remove the
     /// knotes. The task that releases the mutex looks at it.
-    owed: Flag,
+    leftover_work: Flag,
     /// The task work that continues a close which meets more knotes than it may go through.
-    pub(crate) rewalk: Rewalk,
+    pub(crate) walk_work: WalkWork,
 }
 
 /// The task that has called kevent().
@@ -158,11 +158,11 @@ impl Kqueue {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
-        let user = shared.users.enter()?;
-        let owner = shared.closes.enter(TableId::current());
-        let knotes = |table, bodies| Knotes {
+        let user = shared.users.current()?;
+        let owner = shared.bound_knotes.new_owner(TableId::current());
+        let knotes = |table, access| Knotes {
             table: Table::new(table),
-            bodies: Bodies::new(bodies, Bindings::new(&shared.closes)),
+            access: KnoteAccess::new(access, BindingCount::new(&shared.bound_knotes)),
         };
         let own_file = file.address();
         let ready = |key| Ready {
@@ -171,14 +171,14 @@ impl Kqueue {
             queue: Queue::new(),
             rechecks: RecheckList::new(),
             in_flight: 0,
-            unseen: 0,
+            unevaluated: 0,
             spent: 0,
             retired_during_scan: false,
-            stopped: None,
-            news: false,
+            stopped_sink: None,
+            unsignalled: false,
             has_pollers: false,
             closed: false,
-            adopted: None,
+            deferred_knotes: None,
             file: Some(file),
         };
         Arc::pin_init(
@@ -193,9 +193,9 @@ impl Kqueue {
                 locks <- Locks::new(knotes, ready),
                 notifier <- Notifier::new(),
                 own_file,
-                deferred: ClosedList::new(),
-                owed: Flag::new(),
-                rewalk: Rewalk::new(),
+                closed_knotes: ClosedList::new(),
+                leftover_work: Flag::new(),
+                walk_work: WalkWork::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -248,8 +248,8 @@ impl Kqueue {
     }
 
     /// Gives back the place of one of the user's knotes.
-    pub(crate) fn leave_place(&self, filter: Filter) {
-        self.user.leave_place(filter);
+    pub(crate) fn uncharge_knote(&self, filter: Filter) {
+        self.user.uncharge_knote(filter);
     }
 
     /// A knote that is not in the table yet, and has no source.
@@ -262,12 +262,12 @@ impl Kqueue {
         this: ArcBorrow<'_, Self>,
         ident: u64,
         filter: Filter,
-        body: impl FnOnce() -> Body,
+        inner: impl FnOnce() -> KnoteInner,
         memory: Memory,
     ) -> Result<ARef<Knote>> {
-        this.user.take_place(filter)?;
-        Knote::alloc(&this.shared.knotes, this, ident, filter, body, memory)
-            .inspect_err(|_| this.user.leave_place(filter))
+        this.user.charge_knote(filter)?;
+        Knote::alloc(&this.shared.knotes, this, ident, filter, inner, memory)
+            .inspect_err(|_| this.user.uncharge_knote(filter))
     }
 
     /// The number of pending knotes.
@@ -277,7 +277,7 @@ impl Kqueue {
 
     /// [`Kqueue::pending`] without waiting for the spin lock, since the caller may hold the spin
     /// lock of another kqueue. `None` if the lock is not free, or if the kqueue was closed.
-    pub(crate) fn pending_at_once(&self) -> Option<usize> {
+    pub(crate) fn try_pending(&self) -> Option<usize> {
         let ready = self.locks.ready.try_lock()?;
         (!ready.closed).then(|| ready.pending())
     }
@@ -288,9 +288,9 @@ impl Kqueue {
     ///
     /// `EINTR` if the caller is being killed.
     #[inline]
-    pub(crate) fn enter(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
+    pub(crate) fn lock_knotes(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
         let mut knotes = KnotesGuard::new(self, killable::lock(&self.locks.knotes)?);
-        knotes.bodies.scratch = caller.scratch;
+        knotes.access.scratch = caller.scratch;
         Ok(knotes)
     }
 
@@ -300,9 +300,9 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
     #[inline(always)]
-    pub(crate) fn prepare(&self, knotes: &mut Knotes) -> Result {
+    pub(crate) fn insert_deferred_knotes(&self, knotes: &mut Knotes) -> Result {
         if self.closed_or_deferred.is_set() {
-            drop(self.ready_for(knotes)?);
+            drop(self.lock_ready(knotes)?);
         }
         Ok(())
     }

@@ -4,14 +4,14 @@
 //!
 //! All of it runs under the mutex. A change that is followed by a scan in the same call may mark
 //! its knote active without running the filter, since the scan runs it: see
-//! [`Kqueue::may_be_unseen`].
+//! [`Kqueue::may_skip_filter`].
 
 use super::{Caller, Kqueue, Ready, ReadyGuard};
 use crate::{
     engine::{
-        knote::{Bodies, Body, Knote},
-        knote_memory::Parts,
-        ops::{Attach, FastPath, Filter, Readiness},
+        knote::{Knote, KnoteAccess, KnoteInner},
+        knote_memory::LockedKnote,
+        ops::{AttachArgs, FastPath, Filter, Readiness},
         sleepers::WakeFlags,
         state::State,
         table::Knotes,
@@ -30,7 +30,7 @@ use kernel::{
 };
 
 impl Kqueue {
-    /// Applies one change (`kqueue_register`), after [`Kqueue::prepare`]. `collects` is how many
+    /// Applies one change (`kqueue_register`), after [`Kqueue::insert_deferred_knotes`]. `collect_room` is how many
     /// events the caller collects right after this; 0 if it does not collect. If it does, the scan
     /// runs the filter, so that it does not run twice.
     ///
@@ -47,25 +47,25 @@ impl Kqueue {
         knotes: &mut Knotes,
         change: &Kevent,
         caller: Caller,
-        collects: usize,
+        collect_room: usize,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
-        let Knotes { table, bodies } = &mut *knotes;
+        let Knotes { table, access } = &mut *knotes;
         if let Some(found) = table.find_mut(change.ident, filter) {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
-            let mut parts = knote.parts(bodies);
-            if !Self::is_current(&mut ready, &parts, caller.table) {
+            let mut locked = knote.locked(access);
+            if !Self::is_current(&mut ready, &locked, caller.table) {
                 drop(ready);
                 let knote: ARef<Knote> = knote.into();
-                if this.change_other(knotes, &knote, change)? {
+                if this.change_stale(knotes, &knote, change)? {
                     return Ok(());
                 }
             } else if knote.is_spent() {
                 if change.has(EV_ADD) {
-                    Self::renew(&mut ready, &mut parts, change);
-                    if !this.modify_at_once(ready, &mut parts, change, collects) {
-                        this.apply_seen(bodies, knote, change, true);
+                    Self::renew(&mut ready, &mut locked, change);
+                    if !this.modify_fast(ready, &mut locked, change, collect_room) {
+                        this.apply_with_filter(access, knote, change, true);
                     }
                     return Ok(());
                 }
@@ -73,30 +73,30 @@ impl Kqueue {
                     // The descriptor may be about to be closed, which is cheaper without it.
                     ready.retire(knote);
                     drop(ready);
-                    this.detach(bodies, &found.remove());
+                    this.detach(access, &found.remove());
                     table.free_if_empty();
                 }
                 return Err(ENOENT);
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
                 ready.retire(knote);
                 drop(ready);
-                this.detach(bodies, &found.remove());
+                this.detach(access, &found.remove());
                 table.free_if_empty();
                 return Ok(());
-            } else if filter.is_plain() {
-                if !this.modify_at_once(ready, &mut parts, change, collects) {
-                    this.apply_seen(bodies, knote, change, true);
+            } else if filter.touches_knote_only() {
+                if !this.modify_fast(ready, &mut locked, change, collect_room) {
+                    this.apply_with_filter(access, knote, change, true);
                 }
                 return Ok(());
             } else {
                 drop(ready);
-                return this.modify(bodies, knote, change, collects);
+                return this.modify(access, knote, change, collect_room);
             }
         }
-        match Self::register_new(this, knotes, change, filter, caller.table, collects) {
+        match Self::register_new(this, knotes, change, filter, caller.table, collect_room) {
             // The spent knotes count for the user, but not for the program.
             Err(error) if error == ENOSPC && this.remove_spent(knotes) => {
-                Self::register_new(this, knotes, change, filter, caller.table, collects)
+                Self::register_new(this, knotes, change, filter, caller.table, collect_room)
             }
             result => result,
         }
@@ -110,10 +110,10 @@ impl Kqueue {
         change: &Kevent,
         filter: Filter,
         table: CurrentTable,
-        collects: usize,
+        collect_room: usize,
     ) -> Result {
         let file = if filter.is_descriptor() {
-            Some(Self::file_of(change, filter)?)
+            Some(Self::descriptor_file(change, filter)?)
         } else {
             None
         };
@@ -121,17 +121,17 @@ impl Kqueue {
             return Err(ENOENT);
         }
         let (knote, readiness) = Self::add(this, knotes, change, filter, file, table)?;
-        this.update(&mut knotes.bodies, &knote, change, readiness, collects);
+        this.update(&mut knotes.access, &knote, change, readiness, collect_room);
         knotes.table.insert(knote);
         Ok(())
     }
 
     /// The file of the descriptor that a change is for.
     #[inline(always)]
-    fn file_of(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
+    fn descriptor_file(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
         fdtable::get(change.ident).or_else(|error| {
-            if filter.takes_paths() {
-                fdtable::get_path(change.ident)
+            if filter.accepts_o_path() {
+                fdtable::get_o_path(change.ident)
             } else {
                 Err(error)
             }
@@ -141,9 +141,9 @@ impl Kqueue {
     /// Handles a change for a knote that was retired, or whose ident names something else by now.
     /// True if nothing remains to be done.
     #[cold]
-    fn change_other(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
+    fn change_stale(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
         let filter = knote.filter();
-        if !knote.is_retired() && filter.outlives_name() {
+        if !knote.is_retired() && filter.outlives_ident() {
             if change.has(EV_ADD) {
                 // The knote stays in the table, behind the new one, until it is reported.
                 return Ok(false);
@@ -151,13 +151,13 @@ impl Kqueue {
             if change.has(EV_DELETE) {
                 self.remove(knotes, knote);
             } else {
-                self.modify(&mut knotes.bodies, knote, change, 0)?;
+                self.modify(&mut knotes.access, knote, change, 0)?;
             }
             return Ok(true);
         }
         if filter.is_descriptor() {
             // If the descriptor is not open, nothing changes.
-            drop(Self::file_of(change, filter)?);
+            drop(Self::descriptor_file(change, filter)?);
         }
         self.remove(knotes, knote);
         Ok(false)
@@ -167,64 +167,64 @@ impl Kqueue {
     #[inline(always)]
     fn modify(
         &self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         knote: &Knote,
         change: &Kevent,
-        collects: usize,
+        collect_room: usize,
     ) -> Result {
-        let mut parts = knote.parts(bodies);
-        let fflags = parts.body.fflags;
-        knote.filter().touch(&mut parts, change)?;
-        parts.were_touched(fflags);
-        if knote.filter().starts_anew(change) {
+        let mut locked = knote.locked(access);
+        let fflags = locked.inner.fflags;
+        knote.filter().touch(&mut locked, change)?;
+        locked.update_fast_path(fflags);
+        if knote.filter().discards_pending(change) {
             self.reset(knote);
         }
-        self.update(bodies, knote, change, Readiness::Maybe, collects);
+        self.update(access, knote, change, Readiness::Maybe, collect_room);
         Ok(())
     }
 
     /// Makes a spent knote what the change would have made of a new one.
     #[inline]
-    fn renew(ready: &mut Ready, parts: &mut Parts<'_>, change: &Kevent) {
-        ready.renew(parts.knote());
-        let source = parts.body.source.take();
-        let kind = parts.body.kind;
-        *parts.body = Body {
+    fn renew(ready: &mut Ready, locked: &mut LockedKnote<'_>, change: &Kevent) {
+        ready.renew(locked.knote());
+        let source = locked.inner.source.take();
+        let kind = locked.inner.kind;
+        *locked.inner = KnoteInner {
             source,
             kind,
-            ..Body::new(change)
+            ..KnoteInner::new(change)
         };
-        *parts.fast_path = FastPath::of(parts.knote().filter(), parts.body);
+        *locked.fast_path = FastPath::of(locked.knote().filter(), locked.inner);
     }
 
-    /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::IS_PLAIN), in
+    /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), in
     /// one critical section of the spin lock, which it releases. False if the caller has to run the
-    /// filter and to change the state ([`Kqueue::apply_seen`]), since whether the knote is ready
+    /// filter and to change the state ([`Kqueue::apply_with_filter`]), since whether the knote is ready
     /// cannot be found out under the spin lock.
     #[inline(always)]
-    fn modify_at_once(
+    fn modify_fast(
         &self,
         mut ready: ReadyGuard<'_>,
-        parts: &mut Parts<'_>,
+        locked: &mut LockedKnote<'_>,
         change: &Kevent,
-        collects: usize,
+        collect_room: usize,
     ) -> bool {
-        let knote = parts.knote();
-        let fflags = parts.body.fflags;
-        knote.filter().touch_knote(parts.body, change);
-        let (fast_path, file) = (parts.were_touched(fflags), parts.file);
+        let knote = locked.knote();
+        let fflags = locked.inner.fflags;
+        knote.filter().touch_knote(locked.inner, change);
+        let (fast_path, file) = (locked.update_fast_path(fflags), locked.file);
         if Self::only_disables(change) {
             ready.disable(knote);
             return true;
         }
-        if self.may_be_unseen(&mut ready, knote, change, collects) {
-            self.activate_unseen(ready, knote, change);
+        if self.may_skip_filter(&mut ready, knote, change, collect_room) {
+            self.activate_without_filter(ready, knote, change);
             return true;
         }
-        match fast_path.is_ready(knote.filter(), parts.body, file) {
+        match fast_path.is_ready(knote.filter(), locked.inner, file) {
             Some(false) if !change.has(EV_DISABLE | EV_ENABLE) => true,
             Some(active) if !change.has(EV_DISABLE) => {
-                self.apply(ready, knote, active, change);
+                self.apply_state_change(ready, knote, active, change);
                 true
             }
             _ => false,
@@ -235,41 +235,49 @@ impl Kqueue {
     #[inline(always)]
     fn update(
         &self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         knote: &Knote,
         change: &Kevent,
         readiness: Readiness,
-        collects: usize,
+        collect_room: usize,
     ) {
         let may_be_ready = readiness != Readiness::No;
-        if may_be_ready && collects > 0 && self.apply_unseen(knote, change, collects) {
+        if may_be_ready
+            && collect_room > 0
+            && self.try_activate_without_filter(knote, change, collect_room)
+        {
             return;
         }
         let changes_state = change.has(EV_DISABLE | EV_ENABLE);
         if readiness == Readiness::Yes && !changes_state {
-            self.apply(self.locks.ready.lock(), knote, true, change);
+            self.apply_state_change(self.locks.ready.lock(), knote, true, change);
         } else if may_be_ready || changes_state {
-            self.apply_seen(bodies, knote, change, may_be_ready);
+            self.apply_with_filter(access, knote, change, may_be_ready);
         }
     }
 
-    /// True if the knote of a filter [that is plain](crate::engine::ops::FilterOps::IS_PLAIN) is
+    /// True if the knote of a filter [that is plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY) is
     /// disabled after a change without a need to run the filter: `EV_ENABLE` runs it.
     #[inline(always)]
     fn only_disables(change: &Kevent) -> bool {
         change.has(EV_DISABLE) && !change.has(EV_ENABLE)
     }
 
-    /// Marks a knote active without running its filter, if [that is allowed](Self::may_be_unseen).
+    /// Marks a knote active without running its filter, if [that is allowed](Self::may_skip_filter).
     /// False if it is not.
     #[inline(always)]
-    fn apply_unseen(&self, knote: &Knote, change: &Kevent, collects: usize) -> bool {
+    fn try_activate_without_filter(
+        &self,
+        knote: &Knote,
+        change: &Kevent,
+        collect_room: usize,
+    ) -> bool {
         let mut ready = self.locks.ready.lock();
-        let unseen = self.may_be_unseen(&mut ready, knote, change, collects);
-        if unseen {
-            self.activate_unseen(ready, knote, change);
+        let skipped = self.may_skip_filter(&mut ready, knote, change, collect_room);
+        if skipped {
+            self.activate_without_filter(ready, knote, change);
         }
-        unseen
+        skipped
     }
 
     /// True if a change may mark a knote active without running its filter. That is so if the
@@ -277,26 +285,26 @@ impl Kqueue {
     /// ready. (Each knote before it takes the room of one event at most, so the scan reaches it. A
     /// scan that is stopped short [verifies](Kqueue::verify) the knote.)
     #[inline(always)]
-    fn may_be_unseen(
+    fn may_skip_filter(
         &self,
         ready: &mut Ready,
         knote: &Knote,
         change: &Kevent,
-        collects: usize,
+        collect_room: usize,
     ) -> bool {
         // A scan does not evaluate a knote that stays disabled, so it would be taken for ready.
         let stays_disabled =
             change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
-        ready.queue.len() < collects
+        ready.queue.len() < collect_room
             && !stays_disabled
             && !ready.has_pollers
             && ready.sleepers.is_empty()
     }
 
     #[inline(always)]
-    fn activate_unseen(&self, mut ready: ReadyGuard<'_>, knote: &Knote, change: &Kevent) {
+    fn activate_without_filter(&self, mut ready: ReadyGuard<'_>, knote: &Knote, change: &Kevent) {
         if Self::apply_to_state(knote.state(&mut ready), true, change) {
-            self.queue(&mut ready, knote);
+            self.enqueue(&mut ready, knote);
             drop(ready);
             trace::activate(self, knote);
         }
@@ -305,18 +313,24 @@ impl Kqueue {
     /// Runs the filter if the knote may be ready, and changes the state as the result and the
     /// change say.
     #[inline(never)]
-    fn apply_seen(&self, bodies: &mut Bodies, knote: &Knote, change: &Kevent, may_be_ready: bool) {
-        if knote.filter().is_plain() && Self::only_disables(change) {
+    fn apply_with_filter(
+        &self,
+        access: &mut KnoteAccess,
+        knote: &Knote,
+        change: &Kevent,
+        may_be_ready: bool,
+    ) {
+        if knote.filter().touches_knote_only() && Self::only_disables(change) {
             self.locks.ready.lock().disable(knote);
             return;
         }
         if may_be_ready && change.has(EV_DISABLE) {
             // It may be pending only because it was not evaluated.
-            self.take_off(knote);
+            self.dequeue(knote);
         }
-        let active = may_be_ready && knote.is_ready(bodies);
+        let active = may_be_ready && knote.is_ready(access);
         if active || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply(self.locks.ready.lock(), knote, active, change);
+            self.apply_state_change(self.locks.ready.lock(), knote, active, change);
         }
     }
 
@@ -328,13 +342,13 @@ impl Kqueue {
         ready.remove(knote);
         let state = knote.state(&mut ready);
         let disabled = state.is_disabled();
-        state.settle(disabled);
+        state.take_evaluated(disabled);
     }
 
     /// Takes a knote off the list, as a scan does before it runs the filter.
-    fn take_off(&self, knote: &Knote) {
+    fn dequeue(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
-        if ready.take_off(knote) {
+        if ready.dequeue(knote) {
             // A disabled knote stays active.
             let _ = knote.state(&mut ready).take();
         }
@@ -344,19 +358,19 @@ impl Kqueue {
     /// there will be no scan. The knote keeps its place if it is ready.
     #[cold]
     pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
-        let Knotes { table, bodies } = knotes;
+        let Knotes { table, access } = knotes;
         let filter = Filter::from_raw(change.filter);
         let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) else {
             return;
         };
-        if !knote.state(&mut self.locks.ready.lock()).doubt() {
+        if !knote.state(&mut self.locks.ready.lock()).begin_verify() {
             return;
         }
-        let is_ready = knote.is_ready(bodies);
+        let is_ready = knote.is_ready(access);
         let mut ready = self.locks.ready.lock();
-        if knote.state(&mut ready).resolve(is_ready) {
-            ready.take_off(knote);
-            if knote.filter().needs_recheck(knote.body(bodies)) {
+        if knote.state(&mut ready).end_verify(is_ready) {
+            ready.dequeue(knote);
+            if knote.filter().needs_recheck(knote.inner(access)) {
                 ready.schedule_recheck(knote);
                 self.arm_recheck(&mut ready);
             }
@@ -366,15 +380,21 @@ impl Kqueue {
     /// True if the knote must now be put into the list.
     #[inline(always)]
     fn apply_to_state(state: &mut State, active: bool, change: &Kevent) -> bool {
-        state.change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
+        state.apply_change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
     }
 
     /// Marks a knote active if it is ready, then disables or enables it as the change says.
-    fn apply(&self, mut ready: ReadyGuard<'_>, knote: &Knote, active: bool, change: &Kevent) {
+    fn apply_state_change(
+        &self,
+        mut ready: ReadyGuard<'_>,
+        knote: &Knote,
+        active: bool,
+        change: &Kevent,
+    ) {
         if Self::apply_to_state(knote.state(&mut ready), active, change) {
             ready.push_back(knote);
-            self.announce(ready, knote, WakeFlags::default());
-        } else if knote.state(&mut ready).is_disabled() && ready.take_off(knote) {
+            self.wake_waiters(ready, knote, WakeFlags::default());
+        } else if knote.state(&mut ready).is_disabled() && ready.dequeue(knote) {
             // Its source has fired after it was taken off. A disabled knote is not pending.
             let _ = knote.state(&mut ready).take();
         }
@@ -382,15 +402,15 @@ impl Kqueue {
 
     /// True if the knote was not retired, and its ident still names what it is about.
     #[inline(always)]
-    fn is_current(ready: &mut Ready, parts: &Parts<'_>, table: CurrentTable) -> bool {
-        let knote = parts.knote();
+    fn is_current(ready: &mut Ready, locked: &LockedKnote<'_>, table: CurrentTable) -> bool {
+        let knote = locked.knote();
         if knote.state(ready).is_deleting() {
             return false;
         }
         if knote.filter().is_descriptor() {
-            parts.is_bound_by_name(ready, table)
+            locked.ident_refers_to_file(ready, table)
         } else {
-            knote.filter().is_named(parts.body, knote.ident())
+            knote.filter().matches_ident(locked.inner, knote.ident())
         }
     }
 
@@ -405,22 +425,22 @@ impl Kqueue {
         table: CurrentTable,
     ) -> Result<(ARef<Knote>, Readiness)> {
         knotes.table.reserve(&this.user)?;
-        let bodies = &mut knotes.bodies;
-        let body = || Body::new(change);
-        let knote = Self::new_knote(this, change.ident, filter, body, Memory::Wait)?;
-        let attach = Attach {
+        let access = &mut knotes.access;
+        let inner = || KnoteInner::new(change);
+        let knote = Self::new_knote(this, change.ident, filter, inner, Memory::Wait)?;
+        let attach = AttachArgs {
             knote: &knote,
             change,
             file,
             table,
         };
-        let attached = filter.attach(attach, bodies).map(|attached| {
-            let Parts {
-                body, fast_path, ..
-            } = knote.parts(bodies);
-            body.source = attached.source;
-            body.flags |= attached.flags;
-            *fast_path = FastPath::of(filter, body);
+        let attached = filter.attach(attach, access).map(|attached| {
+            let LockedKnote {
+                inner, fast_path, ..
+            } = knote.locked(access);
+            inner.source = attached.source;
+            inner.flags |= attached.flags;
+            *fast_path = FastPath::of(filter, inner);
             attached.readiness
         });
         match attached {
@@ -431,20 +451,20 @@ impl Kqueue {
             Err(error) => {
                 // It may have fired already.
                 this.retire(&knote);
-                knote.detach(bodies);
+                knote.detach(access);
                 Err(error)
             }
         }
     }
 }
 
-impl Parts<'_> {
+impl LockedKnote<'_> {
     /// Returns the fast path of the knote after a change of its parameters; its `fflags` were those
     /// before.
     #[inline(always)]
-    fn were_touched(&mut self, fflags: u32) -> FastPath {
-        if (self.body.fflags ^ fflags) & NOTE_LOWAT != 0 {
-            *self.fast_path = FastPath::of(self.knote().filter(), self.body);
+    fn update_fast_path(&mut self, fflags: u32) -> FastPath {
+        if (self.inner.fflags ^ fflags) & NOTE_LOWAT != 0 {
+            *self.fast_path = FastPath::of(self.knote().filter(), self.inner);
         }
         *self.fast_path
     }
@@ -453,16 +473,16 @@ impl Parts<'_> {
 impl Ready {
     /// Disables a knote, and makes it inactive: whether it is ready is found out when it is enabled.
     fn disable(&mut self, knote: &Knote) {
-        self.take_off(knote);
-        knote.state(self).settle(true);
+        self.dequeue(knote);
+        knote.state(self).take_evaluated(true);
     }
 
     /// Takes a knote off the list while no scan has the mutex; a scan that was stopped may continue
     /// after that. True if the knote was in the list.
-    fn take_off(&mut self, knote: &Knote) -> bool {
+    fn dequeue(&mut self, knote: &Knote) -> bool {
         let held = self.remove(knote);
         if held {
-            self.unseen = self.unseen.saturating_sub(1);
+            self.unevaluated = self.unevaluated.saturating_sub(1);
             self.retired_during_scan = true;
         }
         held

@@ -6,20 +6,20 @@
 //! and stays in the list or leaves it, within one critical section. A knote that cannot ends this
 //! walk. A batch is then taken off the list ([`super::batch`]).
 
-use super::{batch::BATCH, deliver::Events, wakeup::Wake, Caller, Kqueue, Ready, ReadyGuard};
+use super::{batch::BATCH_SIZE, deliver::Events, wakeup::Wake, Caller, Kqueue, Ready, ReadyGuard};
 use crate::{
     engine::{
         guard::KnotesGuard,
-        knote::Bodies,
-        ops::{FastLook, FastPath, Report},
-        ready_list::{Look, Seen, Verdict, Walked},
+        knote::KnoteAccess,
+        ops::{FastPath, FastPoll, Report},
+        ready_list::{Verdict, VisitedKnote, Visitor, WalkResult},
         sleepers::WakeFlags,
         table::Knotes,
         usercopy::Buffer,
     },
     sys::{
         file::fdtable::CurrentTable,
-        memory::{arrayvec::Free, scratch::Scratch},
+        memory::{arrayvec::FreeSlots, scratch::Scratch},
     },
     uapi::*, //
 };
@@ -38,7 +38,7 @@ impl SinkId {
 
 /// How many knotes a walk evaluates at most, since interrupts are disabled meanwhile. The scan may
 /// walk a second time, over other knotes, before it releases the spin lock.
-pub(super) const LOOKS: usize = 4 * BATCH;
+pub(super) const WALK_MAX: usize = 4 * BATCH_SIZE;
 
 /// Where a scan puts what it reports. A sink stays in its place while there are scans for it.
 pub(crate) trait EventSink {
@@ -64,7 +64,7 @@ impl Kqueue {
     /// whether the caller has taken it or the scan does. So another scan begins only when all
     /// knotes of this one are requeued.
     ///
-    /// A caller that has `entered` and made changes may have left the evaluation of some changed
+    /// A caller that has `held` and made changes may have left the evaluation of some changed
     /// knotes to this scan.
     ///
     /// # Errors
@@ -75,52 +75,56 @@ impl Kqueue {
     #[inline(always)]
     pub(crate) fn scan(
         &self,
-        entered: Option<(KnotesGuard<'_>, &Buffer)>,
+        held: Option<(KnotesGuard<'_>, &Buffer)>,
         sink: &mut impl EventSink,
         caller: Caller,
     ) -> Result {
-        let (mut entered, changes) = match entered {
-            Some((entered, changes)) => (entered, Some(changes)),
-            None => (self.enter(caller).inspect_err(|_| self.pass_on())?, None),
+        let (mut held, changes) = match held {
+            Some((held, changes)) => (held, Some(changes)),
+            None => (
+                self.lock_knotes(caller)
+                    .inspect_err(|_| self.wake_next_sleeper())?,
+                None,
+            ),
         };
-        let knotes = &mut *entered;
-        let mut ready = match self.ready_for(knotes) {
+        let knotes = &mut *held;
+        let mut ready = match self.lock_ready(knotes) {
             Ok(ready) => ready,
             Err(error) => {
-                self.stop_short(knotes, changes, sink);
+                self.end_early(knotes, changes, sink);
                 return Err(error);
             }
         };
-        ready.stopped = None;
+        ready.stopped_sink = None;
         let mut events = Events::new();
         let all = ready.queue.len();
-        let Walked { seen, kept } = ready.poll_fast(
-            &mut knotes.bodies,
+        let WalkResult { visited, kept } = ready.poll_fast(
+            &mut knotes.access,
             caller.table,
             all,
             sink.room(),
             &mut events,
         );
         self.arm_recheck(&mut ready);
-        if seen < all {
-            ready.unseen = all - seen;
+        if visited < all {
+            ready.unevaluated = all - visited;
             ready.retired_during_scan = false;
-            ready.news = false;
+            ready.unsignalled = false;
             if events.len() < sink.room() {
                 let table = caller.table;
-                return self.scan_on(ready, knotes, changes, table, sink, (&mut events, kept));
+                return self.scan_rest(ready, knotes, changes, table, sink, (&mut events, kept));
             }
         }
         // All were evaluated, so that those that were kept are all that is pending; or there is no
         // more room.
-        let pending = kept || seen < all;
+        let pending = kept || visited < all;
         self.maybe_pending.set(pending);
         let shared = pending && !ready.sleepers.is_empty();
         drop(ready);
         if events.is_empty() {
             return Err(EAGAIN);
         }
-        let result = self.deliver(knotes, &events, Some(changes), seen == all, sink);
+        let result = self.deliver(knotes, &events, Some(changes), visited == all, sink);
         if shared {
             self.wake_some(Wake {
                 sleeper: true,
@@ -139,26 +143,30 @@ impl Kqueue {
     /// As [`Kqueue::scan`].
     #[cold]
     pub(crate) fn resume_scan(&self, sink: &mut impl EventSink, caller: Caller) -> Result {
-        let mut entered = self.enter(caller).inspect_err(|_| self.pass_on())?;
-        let knotes = &mut *entered;
-        let mut ready = self.ready_for(knotes).inspect_err(|_| self.pass_on())?;
-        if ready.stopped != Some(SinkId::of(sink)) {
+        let mut held = self
+            .lock_knotes(caller)
+            .inspect_err(|_| self.wake_next_sleeper())?;
+        let knotes = &mut *held;
+        let mut ready = self
+            .lock_ready(knotes)
+            .inspect_err(|_| self.wake_next_sleeper())?;
+        if ready.stopped_sink != Some(SinkId::of(sink)) {
             drop(ready);
-            self.pass_on();
+            self.wake_next_sleeper();
             return Err(EAGAIN);
         }
-        ready.stopped = None;
-        ready.news = false;
+        ready.stopped_sink = None;
+        ready.unsignalled = false;
         let mut events = Events::new();
         let table = caller.table;
-        let kept = ready.poll_fast_on(&mut knotes.bodies, table, sink.room(), &mut events);
+        let kept = ready.poll_fast_rest(&mut knotes.access, table, sink.room(), &mut events);
         self.arm_recheck(&mut ready);
-        self.scan_on(ready, knotes, None, table, sink, (&mut events, kept))
+        self.scan_rest(ready, knotes, None, table, sink, (&mut events, kept))
     }
 
     /// Ends a scan that has not evaluated all that was pending when it began.
     #[cold]
-    pub(super) fn stop_short(
+    pub(super) fn end_early(
         &self,
         knotes: &mut Knotes,
         changes: Option<&Buffer>,
@@ -168,7 +176,7 @@ impl Kqueue {
             self.verify(knotes, change);
         }
         let mut ready = self.locks.ready.lock();
-        ready.stopped = Some(SinkId::of(sink));
+        ready.stopped_sink = Some(SinkId::of(sink));
         if ready.pending() > 0 {
             ready.sleepers.wake_one(WakeFlags::default());
         }
@@ -177,7 +185,7 @@ impl Kqueue {
     /// The rest of a scan, after a first walk under the spin lock, which has made those `events`
     /// and has `kept` some knotes or not.
     #[inline(never)]
-    fn scan_on<'a>(
+    fn scan_rest<'a>(
         &'a self,
         mut ready: ReadyGuard<'a>,
         knotes: &mut Knotes,
@@ -187,40 +195,40 @@ impl Kqueue {
         (events, mut kept): (&mut Events, bool),
     ) -> Result {
         let mut wake = Wake::default();
-        let mut is_short = false;
+        let mut ended_early = false;
         let result = loop {
             let (done, result) =
-                self.scan_some(ready, knotes, table, sink, (events, kept), &mut wake);
+                self.scan_step(ready, knotes, table, sink, (events, kept), &mut wake);
             if done || result.is_err() || sink.room() == 0 {
                 break result;
             }
             // A child of a process may have got a knote while the lock was free.
-            ready = match self.ready_for(knotes) {
+            ready = match self.lock_ready(knotes) {
                 Ok(ready) => ready,
                 Err(error) => break Err(error),
             };
-            if ready.unseen == 0 {
+            if ready.unevaluated == 0 {
                 if !ready.retired_during_scan || !sink.is_empty() {
                     let pending = ready.pending() > 0;
                     self.maybe_pending.set(pending);
-                    wake.signals |= pending && ready.news;
-                    is_short = ready.retired_during_scan;
+                    wake.sigio |= pending && ready.unsignalled;
+                    ended_early = ready.retired_during_scan;
                     drop(ready);
                     break Ok(());
                 }
                 // Knotes were retired by closes before the scan had anything to report, so it
                 // starts once more. This ends, since nobody can register knotes meanwhile that a
                 // close retires.
-                ready.unseen = ready.queue.len();
+                ready.unevaluated = ready.queue.len();
                 ready.retired_during_scan = false;
             }
             events.clear();
-            kept = ready.poll_fast_on(&mut knotes.bodies, table, sink.room(), events);
+            kept = ready.poll_fast_rest(&mut knotes.access, table, sink.room(), events);
             self.arm_recheck(&mut ready);
         };
         self.wake(wake);
-        if is_short || result.is_err() {
-            self.stop_short(knotes, changes, sink);
+        if ended_early || result.is_err() {
+            self.end_early(knotes, changes, sink);
         }
         if sink.is_empty() {
             result.and(Err(EAGAIN))
@@ -232,7 +240,7 @@ impl Kqueue {
     /// Reports the events of the walk, or evaluates the next batch if there are none. Returns
     /// whether there are surely no other knotes to evaluate.
     #[inline(always)]
-    fn scan_some(
+    fn scan_step(
         &self,
         ready: ReadyGuard<'_>,
         knotes: &mut Knotes,
@@ -243,7 +251,7 @@ impl Kqueue {
     ) -> (bool, Result) {
         let pending = ready.pending() > 0;
         self.maybe_pending.set(pending);
-        if events.is_empty() && ready.unseen == 0 {
+        if events.is_empty() && ready.unevaluated == 0 {
             return (!ready.retired_during_scan, Ok(()));
         }
         if events.is_empty() {
@@ -252,9 +260,9 @@ impl Kqueue {
         // Knotes that were kept, or for which there was no room, can be reported to other tasks.
         let shared = kept || (pending && events.len() == sink.room());
         wake.sleeper |= shared && !ready.sleepers.is_empty();
-        let done = ready.unseen == 0;
+        let done = ready.unevaluated == 0;
         // What is pending besides has come while the lock was free.
-        wake.signals |= done && ready.news;
+        wake.sigio |= done && ready.unsignalled;
         drop(ready);
         let result = self.deliver(knotes, events, None, false, sink);
         (done, result)
@@ -269,61 +277,61 @@ impl Ready {
     #[inline(never)]
     fn poll_fast(
         &mut self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         table: CurrentTable,
         most: usize,
         room: usize,
         events: &mut Events,
-    ) -> Walked {
-        let free = events.free(room);
-        self.walk(bodies, table, most.min(LOOKS), FastScan { free })
+    ) -> WalkResult {
+        let free = events.free_slots(room);
+        self.walk(access, table, most.min(WALK_MAX), FastScan { free })
     }
 
     /// [`Ready::poll_fast`] for a scan that is not done, over the knotes that it has not evaluated.
     /// Returns whether some were kept.
     #[inline(always)]
-    fn poll_fast_on(
+    fn poll_fast_rest(
         &mut self,
-        bodies: &mut Bodies,
+        access: &mut KnoteAccess,
         table: CurrentTable,
         room: usize,
         events: &mut Events,
     ) -> bool {
-        let unseen = self.unseen.min(self.queue.len());
-        let walked = self.poll_fast(bodies, table, unseen, room, events);
-        self.unseen = unseen - walked.seen;
+        let unevaluated = self.unevaluated.min(self.queue.len());
+        let walked = self.poll_fast(access, table, unevaluated, room, events);
+        self.unevaluated = unevaluated - walked.visited;
         walked.kept
     }
 }
 
 /// A walk over pending knotes under the spin lock, and room for their events.
 struct FastScan<'a> {
-    free: Free<'a, Kevent>,
+    free: FreeSlots<'a, Kevent>,
 }
 
-impl Look for FastScan<'_> {
+impl Visitor for FastScan<'_> {
     #[inline(always)]
-    fn decide(&mut self, mut seen: Seen<'_>) -> Verdict {
-        if self.free.is_full() || seen.state.is_disabled() {
+    fn visit(&mut self, mut visited: VisitedKnote<'_>) -> Verdict {
+        if self.free.is_full() || visited.state.is_disabled() {
             return Verdict::Stop;
         }
-        let Some(file) = seen.file() else {
-            return self.decide_without_file(&mut seen);
+        let Some(file) = visited.file() else {
+            return self.visit_without_file(&mut visited);
         };
-        match seen.fast_path.poll(seen.knote, seen.body, file) {
-            FastLook::Ready(data) => self.report(&mut seen, Report::of(data), false),
-            FastLook::Nothing => {
-                seen.state.settle(false);
+        match visited.fast_path.poll(visited.knote, visited.inner, file) {
+            FastPoll::Ready(data) => self.report(&mut visited, Report::of(data), false),
+            FastPoll::NotReady => {
+                visited.state.take_evaluated(false);
                 Verdict::Remove
             }
-            FastLook::Unknown => Verdict::Stop,
-            FastLook::Ended(data) => {
-                let report = FastPath::end(seen.knote.filter(), data, false);
-                self.report(&mut seen, report, true)
+            FastPoll::Unknown => Verdict::Stop,
+            FastPoll::Ended(data) => {
+                let report = FastPath::eof_report(visited.knote.filter(), data, false);
+                self.report(&mut visited, report, true)
             }
-            FastLook::HungUp(data) => {
-                let report = FastPath::end(seen.knote.filter(), data, true);
-                self.report(&mut seen, report, true)
+            FastPoll::HungUp(data) => {
+                let report = FastPath::eof_report(visited.knote.filter(), data, true);
+                self.report(&mut visited, report, true)
             }
         }
     }
@@ -333,14 +341,14 @@ impl FastScan<'_> {
     /// Decides about a knote that is on no descriptor, or whose number refers to another file by
     /// now.
     #[inline(always)]
-    fn decide_without_file(&mut self, seen: &mut Seen<'_>) -> Verdict {
-        if !seen.fast_path.is_without_file() {
+    fn visit_without_file(&mut self, visited: &mut VisitedKnote<'_>) -> Verdict {
+        if !visited.fast_path.is_without_file() {
             return Verdict::Stop;
         }
-        match FastPath::take_event(seen.body) {
-            Some(report) => self.report(seen, report, false),
+        match FastPath::take_event(visited.inner) {
+            Some(report) => self.report(visited, report, false),
             None => {
-                seen.state.settle(false);
+                visited.state.take_evaluated(false);
                 Verdict::Remove
             }
         }
@@ -349,26 +357,26 @@ impl FastScan<'_> {
     /// Reports an event, and decides what becomes of its knote. A pipe may get more data without a
     /// wake-up, unless the event reports its end (`is_end`).
     #[inline(always)]
-    fn report(&mut self, seen: &mut Seen<'_>, report: Report, is_end: bool) -> Verdict {
-        let event = seen.knote.event(seen.body, report);
+    fn report(&mut self, visited: &mut VisitedKnote<'_>, report: Report, is_end: bool) -> Verdict {
+        let event = visited.knote.event(visited.inner, report);
         let flags = event.flags;
         self.free.push(event);
         if flags & (EV_CLEAR | EV_DISPATCH | EV_ONESHOT) == 0 {
             return Verdict::Keep;
         }
         if flags & EV_ONESHOT != 0 {
-            seen.state.spend();
+            visited.state.spend();
             return Verdict::Spend;
         }
         if flags & EV_DISPATCH != 0 {
-            seen.state.settle(true);
+            visited.state.take_evaluated(true);
             return Verdict::Remove;
         }
-        if !is_end && seen.fast_path.needs_recheck() {
-            seen.state.settle_for_recheck();
+        if !is_end && visited.fast_path.needs_recheck() {
+            visited.state.take_for_recheck();
             return Verdict::Recheck;
         }
-        seen.state.settle(false);
+        visited.state.take_evaluated(false);
         Verdict::Remove
     }
 }

@@ -23,14 +23,14 @@ pub(super) struct Wake {
     pub(super) sleeper: bool,
     pub(super) pollers: bool,
     /// SIGIO is to be sent.
-    pub(super) signals: bool,
+    pub(super) sigio: bool,
 }
 
 impl BitOrAssign for Wake {
     fn bitor_assign(&mut self, other: Self) {
         self.sleeper |= other.sleeper;
         self.pollers |= other.pollers;
-        self.signals |= other.signals;
+        self.sigio |= other.sigio;
     }
 }
 
@@ -40,40 +40,40 @@ impl Kqueue {
     pub(crate) fn activate(&self, knote: &Knote, flags: WakeFlags) {
         let mut ready = self.locks.ready.lock();
         if ready.activate(knote) {
-            self.announce(ready, knote, flags);
+            self.wake_waiters(ready, knote, flags);
         }
     }
 
     /// Wakes those that wait for events, after a knote was put into the list.
     #[inline(always)]
-    pub(super) fn announce(&self, mut ready: ReadyGuard<'_>, knote: &Knote, flags: WakeFlags) {
+    pub(super) fn wake_waiters(&self, mut ready: ReadyGuard<'_>, knote: &Knote, flags: WakeFlags) {
         self.maybe_pending.set(true);
         ready.sleepers.wake_one(flags);
         if ready.has_pollers {
-            return self.announce_watched(ready, knote);
+            return self.wake_with_pollers(ready, knote);
         }
         drop(ready);
         trace::activate(self, knote);
     }
 
-    /// The rest of [`Kqueue::announce`] for a kqueue that has pollers or SIGIO listeners.
+    /// The rest of [`Kqueue::wake_waiters`] for a kqueue that has pollers or SIGIO listeners.
     #[inline(never)]
-    fn announce_watched(&self, mut ready: ReadyGuard<'_>, knote: &Knote) {
-        let signals = ready.is_news();
+    fn wake_with_pollers(&self, mut ready: ReadyGuard<'_>, knote: &Knote) {
+        let sigio = ready.needs_sigio();
         drop(ready);
         trace::activate(self, knote);
-        self.notifier.notify(signals);
+        self.notifier.notify(sigio);
     }
 
     /// Puts a knote that is due into the list.
     #[inline(always)]
-    pub(super) fn queue(&self, ready: &mut Ready, knote: &Knote) {
+    pub(super) fn enqueue(&self, ready: &mut Ready, knote: &Knote) {
         ready.push_back(knote);
         self.maybe_pending.set(true);
     }
 
     /// Schedules a recheck of a knote whose pipe may get more data without a wake-up.
-    pub(crate) fn recheck_later(&self, knote: &Knote) {
+    pub(crate) fn schedule_recheck(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
         ready.schedule_recheck(knote);
         self.arm_recheck(&mut ready);
@@ -91,27 +91,27 @@ impl Kqueue {
     /// report. Called in a hard interrupt.
     pub(crate) fn recheck_next(&self, now: i64) {
         let mut ready = self.locks.ready.lock();
-        let mut signals = false;
-        let mut news = false;
-        for _ in 0..recheck::LOOKS {
-            let Some(looked) = ready.recheck_next(now) else {
+        let mut sigio = false;
+        let mut notify_pollers = false;
+        for _ in 0..recheck::CHECKS_MAX {
+            let Some(checked) = ready.recheck_next(now) else {
                 break;
             };
-            let Some(knote) = looked else {
+            let Some(knote) = checked else {
                 continue;
             };
             if ready.activate(&knote) {
                 self.maybe_pending.set(true);
                 ready.sleepers.wake_one(WakeFlags::default());
-                news |= ready.has_pollers;
-                signals |= ready.has_pollers && ready.is_news();
+                notify_pollers |= ready.has_pollers;
+                sigio |= ready.has_pollers && ready.needs_sigio();
                 trace::activate(self, &knote);
             }
         }
         self.arm_next_recheck(&mut ready.rechecks, now);
         drop(ready);
-        if news {
-            self.notifier.notify(signals);
+        if notify_pollers {
+            self.notifier.notify(sigio);
         }
     }
 
@@ -126,7 +126,7 @@ impl Kqueue {
 
     #[inline]
     pub(super) fn wake(&self, wake: Wake) {
-        if wake.sleeper || wake.pollers || wake.signals {
+        if wake.sleeper || wake.pollers || wake.sigio {
             self.wake_some(wake);
         }
     }
@@ -140,13 +140,13 @@ impl Kqueue {
                 .sleepers
                 .wake_one(WakeFlags::default());
         }
-        if wake.pollers || wake.signals {
-            self.notifier.notify(wake.signals);
+        if wake.pollers || wake.sigio {
+            self.notifier.notify(wake.sigio);
         }
     }
 
     /// Wakes another sleeper for what is pending, since the one that was woken cannot collect it.
-    pub(crate) fn pass_on(&self) {
+    pub(crate) fn wake_next_sleeper(&self) {
         let mut ready = self.locks.ready.lock();
         if ready.pending() > 0 {
             ready.sleepers.wake_one(WakeFlags::default());
@@ -163,9 +163,9 @@ impl Kqueue {
 
 impl Ready {
     /// A knote became pending while the kqueue has pollers. True if SIGIO is to be sent.
-    fn is_news(&mut self) -> bool {
+    fn needs_sigio(&mut self) -> bool {
         let first = self.queue.len() == 1;
-        self.news |= !first;
+        self.unsignalled |= !first;
         first
     }
 }

@@ -12,7 +12,7 @@ use kernel::ffi::c_uint;
 
 /// The descriptor number that the current task is closing, as far as its system call determines it.
 #[derive(Clone, Copy)]
-pub(crate) enum Closed {
+pub(crate) enum ClosedNumber {
     /// This number.
     Number(u64),
     /// A number from the first to the second, inclusive. They are closed in ascending order.
@@ -21,29 +21,31 @@ pub(crate) enum Closed {
     Unknown,
 }
 
-impl Closed {
+impl ClosedNumber {
     /// The number that the current task's system call implies for a close in `table`. It is only a
     /// hint, because other code that runs within the system call, or at its end, may close the file
     /// as well.
     pub(crate) fn hint(table: TableId) -> Self {
         if TableId::current() != table {
-            return Closed::Unknown;
+            return ClosedNumber::Unknown;
         }
         // SAFETY: The functions have no preconditions. A task that is in a native system call has
         // its registers saved.
         unsafe {
             if !generated::kq_task_has_native_call() {
-                return Closed::Unknown;
+                return ClosedNumber::Unknown;
             }
             // The system calls take 32-bit arguments.
             let argument = |n| u64::from(generated::kq_call_argument(n) as c_uint);
             match generated::kq_call_number() as c_uint {
-                generated::kq_call_KQ_CALL_CLOSE => Closed::Number(argument(0)),
+                generated::kq_call_KQ_CALL_CLOSE => ClosedNumber::Number(argument(0)),
                 generated::kq_call_KQ_CALL_DUP2 | generated::kq_call_KQ_CALL_DUP3 => {
-                    Closed::Number(argument(1))
+                    ClosedNumber::Number(argument(1))
                 }
-                generated::kq_call_KQ_CALL_CLOSE_RANGE => Closed::Range(argument(0), argument(1)),
-                _ => Closed::Unknown,
+                generated::kq_call_KQ_CALL_CLOSE_RANGE => {
+                    ClosedNumber::Range(argument(0), argument(1))
+                }
+                _ => ClosedNumber::Unknown,
             }
         }
     }
@@ -51,7 +53,7 @@ impl Closed {
 
 /// True if the current task may close descriptors that its system call does not name: io_uring
 /// closes descriptors at the end of any system call.
-pub(crate) fn closes_by_itself() -> bool {
+pub(crate) fn uses_io_uring() -> bool {
     // SAFETY: The function has no preconditions.
     unsafe { generated::kq_task_has_io_uring() }
 }

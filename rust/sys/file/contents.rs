@@ -43,7 +43,7 @@ pub(crate) fn is_block_device(file: &LocalFile) -> bool {
 }
 
 /// True for a file on FUSE. (FUSE may be a module, so its poll function has no fixed address.)
-fn is_of_fuse(file: &LocalFile) -> bool {
+fn is_on_fuse(file: &LocalFile) -> bool {
     poll::is_polled_by(file, c"fuse_file_poll", c"fuse")
 }
 
@@ -65,12 +65,12 @@ pub(crate) fn is_generated(file: &LocalFile) -> bool {
 /// True if the file has contents with a size: a regular file, a directory, or a block device. It is
 /// false for a file of procfs or sysfs that supports poll(2), that is a stream, or that is
 /// generated. It is false for an anonymous file, too.
-pub(crate) fn has(file: &LocalFile) -> bool {
+pub(crate) fn has_contents(file: &LocalFile) -> bool {
     // SAFETY: The reason given above applies here too.
     let anonymous = unsafe { generated::kq_inode_is_anonymous((*file.as_ptr()).f_inode) };
     match mode(file) & TYPE {
         REGULAR if anonymous => false,
-        REGULAR if poll::is_pollable(file) => is_of_fuse(file),
+        REGULAR if poll::is_pollable(file) => is_on_fuse(file),
         REGULAR => !is_generated(file),
         kind => kind == DIRECTORY || kind == BLOCK_DEVICE,
     }
@@ -99,7 +99,7 @@ pub(crate) fn has_locked_offset(file: &LocalFile) -> bool {
 
 /// The number of bytes from the file offset to the end of the file. It is negative if the offset is
 /// beyond the end.
-pub(crate) fn distance(file: &LocalFile) -> i64 {
+pub(crate) fn bytes_to_end(file: &LocalFile) -> i64 {
     let file = file.as_ptr();
     // SAFETY: The file is valid and has an inode. The size of a block device is that of the inode
     // of its mapping.

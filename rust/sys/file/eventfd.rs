@@ -3,14 +3,14 @@
 //! The counter of an eventfd.
 //!
 //! The counter is in a structure that is private to `fs/eventfd.c` and is declared here a second
-//! time. The declaration is [verified](super::proof) with one eventfd whose counter and id are both
+//! time. The declaration is [verified](super::layout_check) with one eventfd whose counter and id are both
 //! nonzero and equal those in its fdinfo text. The counter is read without its lock, in a single
 //! load, as `eventfd_poll` does.
 
 use super::{
     fdinfo::{self, Base},
+    layout_check::LayoutCheck,
     poll::PollFunction,
-    proof::Proof,
 };
 use crate::sys::memory::field::read_once;
 use kernel::{
@@ -28,11 +28,11 @@ struct Context {
     id: i32,
 }
 
-static PROOF: Proof = Proof::new();
+static LAYOUT: LayoutCheck = LayoutCheck::new();
 
 /// One word for statistics: how the module obtains the counter.
 pub(crate) fn state() -> &'static str {
-    PROOF.state()
+    LAYOUT.state()
 }
 
 static POLL: PollFunction = PollFunction::new(c"eventfd_poll");
@@ -57,17 +57,17 @@ unsafe fn context(file: &File) -> *const Context {
 }
 
 /// The counter as reported in the fdinfo text.
-fn text(file: &File) -> Option<u64> {
+fn count_from_fdinfo(file: &File) -> Option<u64> {
     fdinfo::number(file, b"eventfd-count:", Base::Sixteen)
 }
 
 /// The counter of `file`, if it is an eventfd and the layout is verified. Never sleeps.
 #[inline]
-pub(crate) fn count_at_once(file: &File) -> Option<u64> {
+pub(crate) fn try_count(file: &File) -> Option<u64> {
     // SAFETY: The verification holds for eventfds only. The counter may change concurrently, so a
     // single load reads it.
-    PROOF
-        .holds_for(file)
+    LAYOUT
+        .is_verified_for(file)
         .then(|| unsafe { read_once(&raw const (*context(file)).count) })
 }
 
@@ -76,13 +76,13 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     if !is(file) {
         return None;
     }
-    if let Some(count) = count_at_once(file) {
+    if let Some(count) = try_count(file) {
         return Some(count);
     }
-    let reported = text(file)?;
-    if PROOF.is_open() {
+    let reported = count_from_fdinfo(file)?;
+    if LAYOUT.is_undecided() {
         // SAFETY: The file is an eventfd. Each field is read in a single load.
-        let seen = unsafe {
+        let values = unsafe {
             let context = context(file);
             (
                 read_once(&raw const (*context).count),
@@ -90,14 +90,14 @@ pub(crate) fn count(file: &File) -> Option<u64> {
             )
         };
         // The id of the system's first eventfd is 0, and equal zeros verify nothing.
-        if reported != 0 && seen.1 != 0 {
+        if reported != 0 && values.1 != 0 {
             let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
             // The id of an eventfd does not change. The counter does: a write or a read at this
             // moment must not rule the declaration out for all.
-            if seen.1 != i32::try_from(id).ok()? {
-                PROOF.conclude(file, false);
-            } else if seen.0 == reported && text(file) == Some(reported) {
-                PROOF.conclude(file, true);
+            if values.1 != i32::try_from(id).ok()? {
+                LAYOUT.record(file, false);
+            } else if values.0 == reported && count_from_fdinfo(file) == Some(reported) {
+                LAYOUT.record(file, true);
             }
         }
     }

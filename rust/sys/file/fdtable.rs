@@ -86,7 +86,7 @@ pub(crate) fn get(ident: u64) -> Result<ARef<File>> {
 ///
 /// `EBADF` if there is no such file.
 #[cold]
-pub(crate) fn get_path(ident: u64) -> Result<ARef<File>> {
+pub(crate) fn get_o_path(ident: u64) -> Result<ARef<File>> {
     let fd = u32::try_from(ident).map_err(|_| EBADF)?;
     // SAFETY: The function has no preconditions. It returns a reference or null.
     let file = NonNull::new(unsafe { generated::fget_raw(fd) }).ok_or(EBADF)?;
@@ -97,7 +97,7 @@ pub(crate) fn get_path(ident: u64) -> Result<ARef<File>> {
 
 /// True for a file that was opened with `O_PATH`. Such a file only denotes a location in a file
 /// system and cannot be read or written.
-pub(crate) fn is_path(file: &File) -> bool {
+pub(crate) fn is_o_path(file: &File) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_is_path(file.as_ptr()) }
 }
@@ -105,11 +105,11 @@ pub(crate) fn is_path(file: &File) -> bool {
 /// The files that the descriptors of the current task refer to now.
 ///
 /// A value that is created after a close has returned observes the effect of that close.
-pub(crate) struct Names<'a> {
+pub(crate) struct CurrentFiles<'a> {
     files: &'a [*mut bindings::file],
 }
 
-impl<'a> Names<'a> {
+impl<'a> CurrentFiles<'a> {
     #[inline]
     pub(crate) fn of(table: CurrentTable, _: &'a rcu::Guard) -> Self {
         // SAFETY: The RCU guard is held for all of `'a`.
@@ -123,7 +123,7 @@ impl<'a> Names<'a> {
     /// All of `'a` is within one RCU read-side critical section.
     #[inline]
     pub(crate) unsafe fn in_rcu(CurrentTable(files): CurrentTable) -> Self {
-        Names {
+        CurrentFiles {
             // SAFETY: The table lives while its task is in a system call. RCU keeps its array.
             files: unsafe { array(files.as_ptr()) },
         }
@@ -245,16 +245,16 @@ impl FileAddress {
 /// # Invariants
 ///
 /// If the pointer equals the table of a present or former task, it is a valid `files_struct`.
-pub(crate) struct Closing(*mut bindings::files_struct);
+pub(crate) struct FlushedTable(*mut bindings::files_struct);
 
-impl Closing {
+impl FlushedTable {
     /// # Safety
     ///
     /// `id` is the argument of `->flush`. The value does not outlive that call.
     pub(in crate::sys) unsafe fn from_owner(id: bindings::fl_owner_t) -> Self {
         // INVARIANT: A task that closes a descriptor passes its table to `->flush`, and it holds a
         // reference to that table.
-        Closing(id.cast())
+        FlushedTable(id.cast())
     }
 
     /// True if the descriptor is being closed in `table`, and it was the last descriptor of `file`

@@ -44,7 +44,7 @@ pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
 
 /// The number of bytes that a terminal's driver accepts without blocking. `None` if the terminal
 /// has hung up, is hanging up, or is changing its line discipline. Never sleeps.
-pub(crate) fn room(file: &File) -> Option<i64> {
+pub(crate) fn write_room(file: &File) -> Option<i64> {
     if !is_terminal(file) {
         return None;
     }

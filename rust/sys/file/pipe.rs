@@ -8,7 +8,7 @@
 //! under that lock. Tasks that fill and empty the slots hold only the pipe's mutex. The contents of
 //! a slot may therefore be from before or after such a change.
 //!
-//! Nothing in this file sleeps. [`Pipe::readable_at_once`] and [`Pipe::progress`] may be called
+//! Nothing in this file sleeps. [`Pipe::try_readable`] and [`Pipe::change_since`] may be called
 //! under locks that a wake-up takes.
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
@@ -207,12 +207,12 @@ impl<'a> Pipe<'a> {
     /// needs the write position as well. May be called under a lock that a wake-up takes.
     /// `interrupts_off` says that interrupts are disabled, which makes the call faster.
     #[inline(always)]
-    pub(crate) fn readable_at_once(&self, interrupts_off: bool) -> Option<i64> {
+    pub(crate) fn try_readable(&self, interrupts_off: bool) -> Option<i64> {
         /// The maximum number of slots to count.
-        const FEW: u32 = 32;
+        const SLOTS_MAX: u32 = 32;
         match self.used() {
             0 => return Some(0),
-            used if used > FEW || used >= self.read(field::MAX_USAGE) => return None,
+            used if used > SLOTS_MAX || used >= self.read(field::MAX_USAGE) => return None,
             _ => {}
         }
         let lock = self.lock();
@@ -273,7 +273,7 @@ impl<'a> Pipe<'a> {
     ///
     /// The position changes with each addition, because the writer fills new slots, or fills the
     /// rest of the last slot before it waits.
-    pub(crate) fn mark(&self) -> u32 {
+    pub(crate) fn full_position(&self) -> u32 {
         if self.used() < self.read(field::MAX_USAGE) {
             return NOT_FULL;
         }
@@ -282,16 +282,16 @@ impl<'a> Pipe<'a> {
         // the flags of its acquisition, and the calls in between run under the lock.
         unsafe {
             let flags = IrqSave::lock(lock);
-            let mark = self.full_mark();
+            let position = self.full_position_locked();
             IrqSave::unlock(lock, &flags);
-            mark
+            position
         }
     }
 
     /// # Safety
     ///
     /// The lock is held.
-    unsafe fn full_mark(&self) -> u32 {
+    unsafe fn full_position_locked(&self) -> u32 {
         /// The binary logarithm of a size that few slots exceed.
         const SLOT: u32 = 13;
         let (head, tail) = ends(self.read(field::HEAD_TAIL));
@@ -310,36 +310,36 @@ impl<'a> Pipe<'a> {
         (head.wrapping_shl(SLOT) ^ last).wrapping_shl(1) | 1
     }
 
-    /// The change since the reader was notified, when the pipe had the mark `told`. The caller has
+    /// The change since the reader was notified, when the pipe had the mark `reported`. The caller has
     /// disabled interrupts.
-    pub(crate) fn progress(&self, told: u32) -> Progress {
+    pub(crate) fn change_since(&self, reported: u32) -> PipeChange {
         match self.used() {
-            0 => return Progress::Empty,
+            0 => return PipeChange::Empty,
             // A writer that does not wait wakes the readers for what it has written.
-            used if used < self.read(field::MAX_USAGE) => return Progress::None,
+            used if used < self.read(field::MAX_USAGE) => return PipeChange::None,
             _ => {}
         }
         let lock = self.lock();
         // SAFETY: The type's invariant guarantees that the pipe is valid. The mark is read only if
         // the lock was acquired, and the lock is released afterwards.
-        let mark = unsafe {
+        let position = unsafe {
             if !generated::kq_spin_trylock(lock) {
-                return Progress::None;
+                return PipeChange::None;
             }
-            let mark = self.full_mark();
+            let position = self.full_position_locked();
             generated::kq_spin_unlock(lock);
-            mark
+            position
         };
-        if mark == told || mark == NOT_FULL {
-            Progress::None
+        if position == reported || position == NOT_FULL {
+            PipeChange::None
         } else {
-            Progress::More
+            PipeChange::More
         }
     }
 }
 
 /// The change of a pipe since its reader was notified of its contents.
-pub(crate) enum Progress {
+pub(crate) enum PipeChange {
     /// The pipe was emptied. A writer wakes the readers for what it writes now.
     Empty,
     /// Nothing was added, as far as can be determined.

@@ -270,7 +270,7 @@ pub(crate) fn is_pollable(file: &LocalFile) -> bool {
 /// given module. May sleep.
 pub(crate) fn is_polled_by(file: &LocalFile, name: &CStr, module: &CStr) -> bool {
     let address = poll_address(file);
-    address != 0 && symbol::is_module_s(address, name, module)
+    address != 0 && symbol::is_kernel_or_module_function(address, name, module)
 }
 
 /// The `->poll` function of a kind of file. For some kinds of files the kernel exports nothing else
@@ -295,7 +295,7 @@ impl PollFunction {
         let address = poll_address(file);
         match self.address.load(ordering::Relaxed) {
             0 => {
-                let is = address != 0 && symbol::is_kernel_s(address, self.name);
+                let is = address != 0 && symbol::is_kernel_function(address, self.name);
                 if is {
                     self.address.store(address, ordering::Relaxed);
                 }

@@ -52,7 +52,7 @@ impl<T, const N: usize> ArrayVec<T, N> {
 
     /// The free slots behind the elements, at most `most` of them.
     #[inline]
-    pub(crate) fn free(&mut self, most: usize) -> Free<'_, T> {
+    pub(crate) fn free_slots(&mut self, most: usize) -> FreeSlots<'_, T> {
         let elements = self.elements.as_mut_ptr();
         // SAFETY: Both addresses are within the array or at its end: `len` is at most `N`, and
         // `most` is limited to the remaining slots.
@@ -60,7 +60,7 @@ impl<T, const N: usize> ArrayVec<T, N> {
             let at = elements.add(self.len);
             // INVARIANT: The first `len` elements are initialised, and the slots from `at` to `end`
             // are free.
-            Free {
+            FreeSlots {
                 at,
                 end: at.add(most.min(N.wrapping_sub(self.len))),
                 first: elements,
@@ -97,14 +97,14 @@ impl<T, const N: usize> ArrayVec<T, N> {
 ///
 /// The elements from `first` up to, but not including, `at` are initialised elements of the vector
 /// that `len` belongs to. The slots from `at` up to, but not including, `end` are free.
-pub(crate) struct Free<'a, T> {
+pub(crate) struct FreeSlots<'a, T> {
     at: *mut MaybeUninit<T>,
     end: *mut MaybeUninit<T>,
     first: *mut MaybeUninit<T>,
     len: &'a mut usize,
 }
 
-impl<T> Free<'_, T> {
+impl<T> FreeSlots<'_, T> {
     /// True if no free slot is left.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
@@ -125,7 +125,7 @@ impl<T> Free<'_, T> {
     }
 }
 
-impl<T> Drop for Free<'_, T> {
+impl<T> Drop for FreeSlots<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: Both pointers are within the array of the same vector.

@@ -3,11 +3,11 @@
 //! Charging the memory that one task allocates to the memory cgroup of another.
 //!
 //! ```ignore
-//! let payer = Payer::current(); // Kept with an object.
+//! let memcg = MemcgRef::current(); // Kept with an object.
 //! // Later, in another task:
-//! let paying = payer.pays();
+//! let active = memcg.activate();
 //! cache.alloc(Memory::Atomic, value)?; // Charged to the cgroup of the first task.
-//! drop(paying);
+//! drop(active);
 //! ```
 //!
 //! C header: [`include/linux/memcontrol.h`](srctree/include/linux/memcontrol.h)
@@ -21,36 +21,36 @@ use kernel::{bindings, types::NotThreadSafe};
 /// # Invariants
 ///
 /// The pointer is null, or this value owns a reference to the cgroup.
-pub(crate) struct Payer(*mut bindings::mem_cgroup);
+pub(crate) struct MemcgRef(*mut bindings::mem_cgroup);
 
 // SAFETY: Any thread may use a memory cgroup.
-unsafe impl Send for Payer {}
+unsafe impl Send for MemcgRef {}
 // SAFETY: The reason given above applies here too.
-unsafe impl Sync for Payer {}
+unsafe impl Sync for MemcgRef {}
 
-impl Payer {
+impl MemcgRef {
     /// The memory cgroup of the current task.
     pub(crate) fn current() -> Self {
         // INVARIANT: This value owns the reference. The pointer is null if the kernel has no memory
         // cgroups or they are disabled.
         // SAFETY: The function has no preconditions.
-        Payer(unsafe { generated::kq_current_memcg_get() })
+        MemcgRef(unsafe { generated::kq_current_memcg_get() })
     }
 
     /// Charges the accounted allocations of the current task to this cgroup until the result is
     /// dropped.
-    pub(crate) fn pays(&self) -> Paying<'_> {
-        Paying {
+    pub(crate) fn activate(&self) -> ActiveMemcg<'_> {
+        ActiveMemcg {
             // SAFETY: The type's invariant guarantees that the cgroup is valid. The result borrows
             // from `self`, so it stays valid as long as it is charged.
             before: unsafe { generated::kq_set_active_memcg(self.0) },
-            _payer: PhantomData,
+            _memcg: PhantomData,
             _task: NotThreadSafe,
         }
     }
 }
 
-impl Drop for Payer {
+impl Drop for MemcgRef {
     fn drop(&mut self) {
         // SAFETY: The type's invariant guarantees that this value owns the reference. The function
         // accepts null.
@@ -59,14 +59,14 @@ impl Drop for Payer {
 }
 
 /// While this value lives, accounted allocations of the current task are charged to another cgroup.
-pub(crate) struct Paying<'a> {
+pub(crate) struct ActiveMemcg<'a> {
     before: *mut bindings::mem_cgroup,
-    _payer: PhantomData<&'a Payer>,
+    _memcg: PhantomData<&'a MemcgRef>,
     /// The active cgroup is state of the current task, so this value must not leave the thread.
     _task: NotThreadSafe,
 }
 
-impl Drop for Paying<'_> {
+impl Drop for ActiveMemcg<'_> {
     fn drop(&mut self) {
         // SAFETY: The previous cgroup is still valid, because the code that activated it
         // deactivates it only after this value was dropped.

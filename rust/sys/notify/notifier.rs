@@ -40,7 +40,7 @@ pub(crate) struct Notifier {
     pollers: WaitQueue,
     fasync: Opaque<*mut bindings::fasync_struct>,
     /// True if the next run of the work has to send SIGIO.
-    signals: AtomicBool,
+    send_sigio: AtomicBool,
 }
 
 // SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
@@ -58,17 +58,17 @@ impl Notifier {
             }),
             pollers <- WaitQueue::new(c"notifier_pollers", static_lock_class!()),
             fasync: Opaque::new(core::ptr::null_mut()),
-            signals: AtomicBool::new(false),
+            send_sigio: AtomicBool::new(false),
         })
     }
 
-    /// Schedules the wake-up of the pollers, and SIGIO if `signals` is true. May be called in any
+    /// Schedules the wake-up of the pollers, and SIGIO if `send_sigio` is true. May be called in any
     /// context.
-    pub(crate) fn notify(&self, signals: bool) {
-        if signals {
+    pub(crate) fn notify(&self, send_sigio: bool) {
+        if send_sigio {
             // `irq_work_queue` orders this store before the run of the work, even if the work is
             // already queued.
-            self.signals.store(true, Ordering::Relaxed);
+            self.send_sigio.store(true, Ordering::Relaxed);
         }
         // SAFETY: The work was initialised in `new`. `drop` waits for it.
         unsafe { bindings::irq_work_queue(self.work.get()) };
@@ -112,7 +112,7 @@ impl Notifier {
                 core::ptr::without_provenance_mut(key),
             )
         };
-        if !this.signals.swap(false, Ordering::Relaxed) {
+        if !this.send_sigio.swap(false, Ordering::Relaxed) {
             return;
         }
         // SAFETY: The list head is valid. `kill_fasync` may be called in interrupt context.

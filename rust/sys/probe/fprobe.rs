@@ -18,7 +18,7 @@ use kernel::{
 };
 
 /// The maximum number of functions that one probe may be attached to.
-const MOST_FUNCTIONS: usize = 2;
+const FUNCTIONS_MAX: usize = 2;
 
 /// A function probe and the names of the functions that it is attached to.
 #[repr(C)]
@@ -54,7 +54,7 @@ impl FunctionProbe {
     /// The probe is not registered. It is not moved before `unregister` has returned. The handlers
     /// may be called from now on.
     pub(crate) unsafe fn register(&self) -> Result {
-        let mut names = [ptr::null(); MOST_FUNCTIONS];
+        let mut names = [ptr::null(); FUNCTIONS_MAX];
         for (slot, function) in names.iter_mut().zip(self.functions) {
             *slot = function.as_char_ptr();
         }
@@ -69,7 +69,7 @@ impl FunctionProbe {
         for place in 0..count as u32 {
             // SAFETY: The probe is registered with `count` functions.
             let address = unsafe { generated::kq_fprobe_address(self.fprobe.get(), place) };
-            let is_ours = |name: &&CStr| symbol::is_kernel_s(address as usize, name);
+            let is_ours = |name: &&CStr| symbol::is_kernel_function(address as usize, name);
             if !self.functions.iter().any(is_ours) {
                 // SAFETY: The probe was registered above.
                 unsafe { self.unregister() };

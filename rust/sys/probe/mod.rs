@@ -3,7 +3,7 @@
 //! Probes into the kernel: function probes, tracepoints, and the lists of objects that they watch.
 
 pub(crate) mod fprobe;
-pub(crate) mod hook;
 pub(crate) mod seek;
 pub(crate) mod symbol;
 pub(crate) mod tracepoint;
+pub(crate) mod watched;

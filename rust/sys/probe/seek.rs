@@ -10,14 +10,14 @@
 //!
 //! # Context and locks
 //!
-//! The probes run with preemption disabled, in the task that changed the offset. [`Seek::moved`]
+//! The probes run with preemption disabled, in the task that changed the offset. [`SeekTarget::moved`]
 //! runs under the lock of a shard of watches.
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
 use super::{
     fprobe::FunctionProbe,
-    hook::{Hook, Presence, Probe, Watch, Watched},
+    watched::{ObjectProbe, OnDemandProbe, Probe, Watch, WatchedProbe},
 };
 use crate::{generated, sys::file::contents};
 use core::marker::PhantomData;
@@ -31,32 +31,32 @@ use kernel::{
 };
 
 /// The target of a watch of a file offset.
-pub(crate) trait Seek: Send + Sync + 'static {
+pub(crate) trait SeekTarget: Send + Sync + 'static {
     /// The offset may have changed. Must not sleep.
     fn moved(this: ArcBorrow<'_, Self>);
 }
 
 /// The watches that are served by one of the two probes.
-type SeekHook<T> = Hook<SeekProbe<T>>;
+type OffsetWatches<T> = WatchedProbe<SeekProbe<T>>;
 
 /// The watches of the offsets of open files.
-pub(crate) struct SeekHooks<T: Seek> {
+pub(crate) struct SeekWatches<T: SeekTarget> {
     /// The watches of files that have an offset lock.
-    locked: Arc<SeekHook<T>>,
+    locked: Arc<OffsetWatches<T>>,
     /// The watches of files that have no offset lock.
-    unlocked: Arc<SeekHook<T>>,
+    unlocked: Arc<OffsetWatches<T>>,
 }
 
-impl<T: Seek> SeekHooks<T> {
+impl<T: SeekTarget> SeekWatches<T> {
     /// No watches.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
-        Ok(SeekHooks {
-            locked: Hook::new(SeekProbe::of_locked())?,
-            unlocked: Hook::new(SeekProbe::of_unlocked())?,
+        Ok(SeekWatches {
+            locked: WatchedProbe::new(SeekProbe::of_locked())?,
+            unlocked: WatchedProbe::new(SeekProbe::of_unlocked())?,
         })
     }
 
@@ -67,12 +67,12 @@ impl<T: Seek> SeekHooks<T> {
     ///
     /// `ENOMEM`, and the errors of the registration of the probe.
     pub(crate) fn watch(&self, file: &File, target: &Arc<T>) -> Result<Watch<SeekProbe<T>>> {
-        let hook = if contents::has_locked_offset(file) {
+        let watches = if contents::has_locked_offset(file) {
             &self.locked
         } else {
             &self.unlocked
         };
-        hook.watch(file.as_ptr().addr(), target)
+        watches.watch(file.as_ptr().addr(), target)
     }
 
     /// For statistics: which of the probes are registered, and the number of watches.
@@ -88,7 +88,7 @@ impl<T: Seek> SeekHooks<T> {
     }
 }
 
-/// The probe of a [`SeekHook`].
+/// The probe of [`OffsetWatches`].
 #[repr(C)]
 pub(crate) struct SeekProbe<T> {
     // The first field, so that a pointer to it is also a pointer to the structure.
@@ -97,31 +97,31 @@ pub(crate) struct SeekProbe<T> {
 }
 
 // SAFETY: `unregister` waits for handlers that are running.
-unsafe impl<T: Seek> Probe for SeekProbe<T> {
-    unsafe fn register(&self, _: *const Presence<Self>) -> Result {
-        // SAFETY: The caller guarantees that the probe is part of the presence, which is not moved.
+unsafe impl<T: SeekTarget> Probe for SeekProbe<T> {
+    unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
+        // SAFETY: The caller guarantees that the probe is part of the on-demand probe, which is not moved.
         unsafe { self.functions.register() }
     }
 
-    unsafe fn unregister(&self, _: *const Presence<Self>) {
+    unsafe fn unregister(&self, _: *const OnDemandProbe<Self>) {
         // SAFETY: The caller upholds this function's safety contract.
         unsafe { self.functions.unregister() };
     }
 }
 
-impl<T: Seek> Watched for SeekProbe<T> {
+impl<T: SeekTarget> ObjectProbe for SeekProbe<T> {
     type Target = T;
     const SHARD_BITS: u32 = 4;
     const FILTER_BITS: u32 = 10;
 }
 
-impl<T: Seek> SeekProbe<T> {
+impl<T: SeekTarget> SeekProbe<T> {
     /// The probe for files that have an offset lock. It is not registered.
     fn of_locked() -> Self {
         Self::new(
             &[c"__f_unlock_pos"],
             generated::fprobe {
-                entry_handler: Some(Self::unlocking),
+                entry_handler: Some(Self::unlock_entry),
                 ..Default::default()
             },
         )
@@ -132,9 +132,9 @@ impl<T: Seek> SeekProbe<T> {
         Self::new(
             &[c"blkdev_llseek"],
             generated::fprobe {
-                entry_handler: Some(Self::seeking),
-                exit_handler: Some(Self::sought),
-                // The size of the data that `seeking` passes to `sought`.
+                entry_handler: Some(Self::seek_entry),
+                exit_handler: Some(Self::seek_exit),
+                // The size of the data that `seek_entry` passes to `seek_exit`.
                 entry_data_size: size_of::<usize>(),
                 ..Default::default()
             },
@@ -152,38 +152,41 @@ impl<T: Seek> SeekProbe<T> {
     ///
     /// # Safety
     ///
-    /// `probe` belongs to a live [`SeekHook<T>`]. `regs` are the registers at the entry of the
+    /// `probe` belongs to live [`OffsetWatches<T>`]. `regs` are the registers at the entry of the
     /// probed function.
     unsafe fn watched(
         probe: *mut generated::fprobe,
         regs: *mut bindings::ftrace_regs,
     ) -> Option<usize> {
         // SAFETY: The caller upholds this function's safety contract. The probe is the first field
-        // of each structure that encloses it, up to the hook. The hook is alive, because its `stop`
+        // of each structure that encloses it, up to the watches. The watches are alive, because its `stop`
         // unregisters the probe.
-        let (hook, file) = unsafe {
-            let hook = &*probe.cast::<SeekHook<T>>();
-            (hook, generated::kq_ftrace_argument(regs.cast(), 0) as usize)
+        let (watches, file) = unsafe {
+            let watches = &*probe.cast::<OffsetWatches<T>>();
+            (
+                watches,
+                generated::kq_ftrace_argument(regs.cast(), 0) as usize,
+            )
         };
-        hook.is_watched(file).then_some(file)
+        watches.is_watched(file).then_some(file)
     }
 
     /// # Safety
     ///
-    /// `probe` belongs to a live [`SeekHook<T>`].
+    /// `probe` belongs to live [`OffsetWatches<T>`].
     unsafe fn notify_targets(probe: *mut generated::fprobe, file: usize) {
         // SAFETY: The reason given in `watched` applies here too.
-        let hook = unsafe { &*probe.cast::<SeekHook<T>>() };
-        hook.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
+        let watches = unsafe { &*probe.cast::<OffsetWatches<T>>() };
+        watches.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
     }
 
     /// The entry handler of `__f_unlock_pos(file)`.
     ///
     /// # Safety
     ///
-    /// The caller is the probe of a live [`SeekHook<T>`]. `regs` are the registers at the
+    /// The caller is the probe of live [`OffsetWatches<T>`]. `regs` are the registers at the
     /// function's entry.
-    unsafe extern "C" fn unlocking(
+    unsafe extern "C" fn unlock_entry(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
         _ret: c_ulong,
@@ -204,8 +207,8 @@ impl<T: Seek> SeekProbe<T> {
     ///
     /// # Safety
     ///
-    /// As for `unlocking`. In addition, `data` has room for a `usize`.
-    unsafe extern "C" fn seeking(
+    /// As for `unlock_entry`. In addition, `data` has room for a `usize`.
+    unsafe extern "C" fn seek_entry(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
         _ret: c_ulong,
@@ -228,8 +231,8 @@ impl<T: Seek> SeekProbe<T> {
     ///
     /// # Safety
     ///
-    /// The caller is the probe of a live [`SeekHook<T>`]. `data` is what `seeking` has stored.
-    unsafe extern "C" fn sought(
+    /// The caller is the probe of live [`OffsetWatches<T>`]. `data` is what `seek_entry` has stored.
+    unsafe extern "C" fn seek_exit(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
         _ret: c_ulong,

@@ -9,13 +9,13 @@ use kernel::{bindings, prelude::*};
 
 /// True if `address` is in a function of this name that belongs to the kernel image and not to a
 /// module. May sleep.
-pub(crate) fn is_kernel_s(address: usize, name: &CStr) -> bool {
+pub(crate) fn is_kernel_function(address: usize, name: &CStr) -> bool {
     is(address, name, None)
 }
 
 /// True if `address` is in a function of this name that belongs to the kernel image or to the given
 /// module. May sleep.
-pub(crate) fn is_module_s(address: usize, name: &CStr, module: &CStr) -> bool {
+pub(crate) fn is_kernel_or_module_function(address: usize, name: &CStr, module: &CStr) -> bool {
     is(address, name, None) || is(address, name, Some(module))
 }
 

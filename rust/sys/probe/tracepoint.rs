@@ -13,7 +13,7 @@
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
-use super::hook::{Presence, Probe, Watched};
+use super::watched::{ObjectProbe, OnDemandProbe, Probe};
 use crate::generated;
 use core::{ffi::CStr, marker::PhantomData, ptr};
 use kernel::{
@@ -29,9 +29,9 @@ use kernel::{
 /// # Safety
 ///
 /// `function` returns an `extern "C"` function. Its first argument is a `*mut c_void`, which points
-/// to a `Hook<Tracepoint<Self>>`, whose first field is its presence. The other arguments are those
+/// to a `WatchedProbe<Tracepoint<Self>>`, whose first field is its `OnDemandProbe`. The other arguments are those
 /// of the tracepoint `NAME`.
-pub(crate) unsafe trait Event: Send + Sync + Sized + 'static {
+pub(crate) unsafe trait TraceEvent: Send + Sync + Sized + 'static {
     /// The type of the target that a watch notifies.
     type Target: Send + Sync + 'static;
     /// The name of the tracepoint.
@@ -42,7 +42,7 @@ pub(crate) unsafe trait Event: Send + Sync + Sized + 'static {
 }
 
 /// The probe of a tracepoint.
-pub(crate) struct Tracepoint<E: Event> {
+pub(crate) struct Tracepoint<E: TraceEvent> {
     /// The tracepoint. Null until it was looked up.
     tracepoint: Atomic<*mut bindings::tracepoint>,
     _event: PhantomData<E>,
@@ -60,7 +60,7 @@ impl Search {
     /// # Safety
     ///
     /// `tracepoint` is valid, and `search` points to a `Search`.
-    unsafe extern "C" fn look(tracepoint: *mut bindings::tracepoint, search: *mut c_void) {
+    unsafe extern "C" fn compare(tracepoint: *mut bindings::tracepoint, search: *mut c_void) {
         // SAFETY: The caller upholds this function's safety contract.
         let this = unsafe { &mut *search.cast::<Search>() };
         // SAFETY: A tracepoint's name is a C string.
@@ -70,7 +70,7 @@ impl Search {
     }
 }
 
-impl<E: Event> Tracepoint<E> {
+impl<E: TraceEvent> Tracepoint<E> {
     /// A probe that is not registered.
     pub(crate) fn new() -> Self {
         Tracepoint {
@@ -87,43 +87,43 @@ impl<E: Event> Tracepoint<E> {
         };
         // SAFETY: The callback gets a pointer to a `Search`, which outlives the call.
         unsafe {
-            bindings::for_each_kernel_tracepoint(Some(Search::look), (&raw mut search).cast())
+            bindings::for_each_kernel_tracepoint(Some(Search::compare), (&raw mut search).cast())
         };
         (!search.found.is_null()).then_some(search.found)
     }
 }
 
 // SAFETY: `unregister` waits for all readers of the SRCU domain of tracepoints.
-unsafe impl<E: Event> Probe for Tracepoint<E> {
-    unsafe fn register(&self, presence: *const Presence<Self>) -> Result {
+unsafe impl<E: TraceEvent> Probe for Tracepoint<E> {
+    unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result {
         let tracepoint = Self::find().ok_or(ENOENT)?;
         self.tracepoint.store(tracepoint, ordering::Relaxed);
-        // SAFETY: The tracepoint is valid. The contract of `Event` guarantees that the function has
+        // SAFETY: The tracepoint is valid. The contract of `TraceEvent` guarantees that the function has
         // the type of the tracepoint.
         to_result(unsafe {
             bindings::tracepoint_probe_register(
                 tracepoint,
                 E::function(),
-                presence.cast_mut().cast(),
+                on_demand.cast_mut().cast(),
             )
         })
     }
 
-    unsafe fn unregister(&self, presence: *const Presence<Self>) {
+    unsafe fn unregister(&self, on_demand: *const OnDemandProbe<Self>) {
         let tracepoint = self.tracepoint.load(ordering::Relaxed);
         // SAFETY: These are the arguments of `register`, which succeeded.
         unsafe {
             bindings::tracepoint_probe_unregister(
                 tracepoint,
                 E::function(),
-                presence.cast_mut().cast(),
+                on_demand.cast_mut().cast(),
             );
             generated::kq_tracepoint_synchronize();
         }
     }
 }
 
-impl<E: Event> Watched for Tracepoint<E> {
+impl<E: TraceEvent> ObjectProbe for Tracepoint<E> {
     type Target = E::Target;
     const SHARD_BITS: u32 = 6;
     const FILTER_BITS: u32 = 12;

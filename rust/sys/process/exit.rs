@@ -3,12 +3,12 @@
 //! Notification of the exit of a process.
 //!
 //! pidfds are polled on the wait queue of the process's `struct pid`. The kernel wakes this queue
-//! when the process becomes waitable, and when one of several threads has exited. An [`Exit`] links
+//! when the process becomes waitable, and when one of several threads has exited. An [`ExitHandle`] links
 //! an entry into that queue.
 //!
 //! # Context
 //!
-//! `Wake::wake` runs under the lock of that wait queue and under `tasklist_lock`, with interrupts
+//! `ExitTarget::wake` runs under the lock of that wait queue and under `tasklist_lock`, with interrupts
 //! disabled. It may take only interrupt-safe spin locks.
 //!
 //! C header: [`include/linux/pid.h`](srctree/include/linux/pid.h)
@@ -28,7 +28,7 @@ use kernel::{
 };
 
 /// The callback for the wake-up of a wait queue.
-pub(crate) trait Wake: Send + Sync + 'static {
+pub(crate) trait ExitTarget: Send + Sync + 'static {
     /// The wait queue was woken. See the module's documentation for the context.
     fn wake(&self);
 }
@@ -69,7 +69,7 @@ impl<T> Deref for ExitWatch<T> {
 
 impl<T> ExitWatch<T>
 where
-    ExitWatch<T>: Wake,
+    ExitWatch<T>: ExitTarget,
 {
     /// The wake function of the wait-queue entry.
     ///
@@ -98,11 +98,11 @@ where
 /// # Invariants
 ///
 /// Only the constructor links the entry of the watch.
-pub(crate) struct Exit<T>(Arc<ExitWatch<T>>);
+pub(crate) struct ExitHandle<T>(Arc<ExitWatch<T>>);
 
-impl<T> Exit<T>
+impl<T> ExitHandle<T>
 where
-    ExitWatch<T>: Wake,
+    ExitWatch<T>: ExitTarget,
 {
     /// Notifies `target` of the exit of `process`. With `GFP_ATOMIC` flags this may be called in
     /// any context but NMI.
@@ -123,18 +123,18 @@ where
         // SAFETY: The queue lives as long as the `struct pid` of the process, and the watch holds a
         // reference to that. The watch is pinned. `drop` detaches the entry.
         unsafe { watch.entry.link(watch.process.exit_queue()) };
-        Ok(Exit(watch))
+        Ok(ExitHandle(watch))
     }
 }
 
-impl<T> Exit<T> {
+impl<T> ExitHandle<T> {
     /// The watch.
     pub(crate) fn watch(&self) -> &Arc<ExitWatch<T>> {
         &self.0
     }
 }
 
-impl<T> Drop for Exit<T> {
+impl<T> Drop for ExitHandle<T> {
     fn drop(&mut self) {
         self.0.entry.detach();
     }

@@ -17,7 +17,7 @@
 //!
 //! # Context
 //!
-//! [`Observer::may_look`] may be called in any context but NMI, for a task whose memory is valid.
+//! [`Observer::may_observe`] may be called in any context but NMI, for a task whose memory is valid.
 //! It opens its own RCU read-side critical section, in which the kernel keeps credentials, the
 //! state of the executed program (`task->exec_state`), and user namespaces.
 //!
@@ -75,13 +75,13 @@ impl<'a> Subject<'a> {
 /// The rights of a watcher with respect to one process.
 #[derive(Clone)]
 pub(crate) struct Observer {
-    watcher: Arc<Watcher>,
+    watcher: Arc<WatcherRights>,
     /// The program of the watcher if it watches itself, [`NO_PROGRAM`] otherwise.
     program: u64,
 }
 
 /// The rights of a watcher that do not depend on the watched process.
-pub(crate) struct Watcher {
+pub(crate) struct WatcherRights {
     credentials: ARef<Credential>,
     /// False if a security module denies the watcher the use of `CAP_SYS_PTRACE`. The security
     /// module is asked once. The answer is used until the credentials change or another task
@@ -93,7 +93,7 @@ pub(crate) struct Watcher {
     namespace: ARef<PidNamespace>,
 }
 
-impl Watcher {
+impl WatcherRights {
     /// The rights of the current task.
     ///
     /// # Errors
@@ -110,11 +110,11 @@ impl Watcher {
         let raw = credentials.as_ptr();
         // SAFETY: The reference keeps the credentials and their namespace valid.
         let may_use_capability = unsafe {
-            !has(raw, CAP_SYS_PTRACE)
+            !has_capability(raw, CAP_SYS_PTRACE)
                 || generated::kq_current_is_capable((*raw).user_ns, CAP_SYS_PTRACE)
         };
         let task: &Task = current!();
-        let watcher = Watcher {
+        let watcher = WatcherRights {
             credentials,
             may_use_capability,
             process,
@@ -139,10 +139,13 @@ impl Observer {
     /// # Errors
     ///
     /// `ESRCH` if the task has no process; `ENOMEM`.
-    pub(crate) fn current(process: &Process, last: &mut Option<Arc<Watcher>>) -> Result<Self> {
+    pub(crate) fn current(
+        process: &Process,
+        last: &mut Option<Arc<WatcherRights>>,
+    ) -> Result<Self> {
         let watcher = match last {
             Some(watcher) if watcher.is_current() => watcher.clone(),
-            _ => last.insert(Watcher::current()?).clone(),
+            _ => last.insert(WatcherRights::current()?).clone(),
         };
         let program = if watcher.process.id() == process.id() {
             // SAFETY: The current task is valid.
@@ -170,13 +173,13 @@ impl Observer {
 
     /// True if the watcher may observe the task, given the present credentials of the task.
     #[inline]
-    pub(crate) fn may_look(&self, subject: Subject<'_>) -> bool {
+    pub(crate) fn may_observe(&self, subject: Subject<'_>) -> bool {
         // Child processes inherit the program of their parent until they execute another one.
-        subject.program() == self.program || self.has_right_to(subject)
+        subject.program() == self.program || self.is_allowed_by_ptrace_rule(subject)
     }
 
     #[inline(never)]
-    fn has_right_to(&self, subject: Subject<'_>) -> bool {
+    fn is_allowed_by_ptrace_rule(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
         let own = self.watcher.credentials.as_ptr();
         // SAFETY: The type's invariant guarantees that the task is valid. RCU keeps its
@@ -201,11 +204,11 @@ impl Observer {
         if !alike && !unsafe { self.is_capable_in(theirs) } {
             return false;
         }
-        let mut look = generated::kq_exec_look::default();
+        let mut exec = generated::kq_exec_look::default();
         // SAFETY: The task is valid. RCU keeps the state of the executed program and its namespace.
         unsafe {
-            generated::kq_task_exec_look(subject.0.as_ptr(), &raw mut look);
-            look.dumpable || self.is_capable_in(look.user_ns)
+            generated::kq_task_exec_look(subject.0.as_ptr(), &raw mut exec);
+            exec.dumpable || self.is_capable_in(exec.user_ns)
         }
     }
 
@@ -225,7 +228,7 @@ impl Observer {
     pub(in crate::sys) fn may_signal(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
         let own = self.watcher.credentials.as_ptr();
-        // SAFETY: The reasons given in `has_right_to` apply here too.
+        // SAFETY: The reasons given in `is_allowed_by_ptrace_rule` apply here too.
         unsafe {
             let theirs = generated::kq_task_cred(subject.0.as_ptr());
             let (real, saved) = ((*theirs).uid.val, (*theirs).suid.val);
@@ -242,7 +245,7 @@ impl Observer {
 /// # Safety
 ///
 /// The credentials are valid.
-unsafe fn has(credentials: *const bindings::cred, capability: c_int) -> bool {
+unsafe fn has_capability(credentials: *const bindings::cred, capability: c_int) -> bool {
     // SAFETY: The caller upholds this function's safety contract.
     unsafe { (*credentials).cap_effective.val & (1 << capability) != 0 }
 }
@@ -274,6 +277,6 @@ unsafe fn is_capable(
             }
             namespace = (*namespace).parent;
         }
-        has(credentials, capability)
+        has_capability(credentials, capability)
     }
 }

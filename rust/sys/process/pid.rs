@@ -14,9 +14,9 @@
 //!
 //! | Call | Context |
 //! |---|---|
-//! | `Forks::forked` | the forking task, before the child runs, with no locks held |
-//! | `Execs::executed` | the executing task, under the spin lock of the watches |
-//! | `Signals::signalled` | the sender or an interrupt, under siglock and the watches' lock |
+//! | `ForkTarget::forked` | the forking task, before the child runs, with no locks held |
+//! | `ExecTarget::executed` | the executing task, under the spin lock of the watches |
+//! | `SignalTarget::signalled` | the sender or an interrupt, under siglock and the watches' lock |
 //!
 //! C headers: [`include/linux/pid.h`](srctree/include/linux/pid.h),
 //! [`include/trace/events/sched.h`](srctree/include/trace/events/sched.h),
@@ -28,8 +28,8 @@ use crate::{
     sys::{
         file::fdtable::TableId,
         probe::{
-            hook::Hook,
-            tracepoint::{Event, Tracepoint},
+            tracepoint::{TraceEvent, Tracepoint},
+            watched::WatchedProbe,
         },
     }, //
 };
@@ -61,24 +61,24 @@ unsafe impl Sync for Process {}
 
 /// The state of a process.
 #[derive(Clone, Copy)]
-pub(crate) enum Life {
+pub(crate) enum ProcessState {
     Running,
     /// A zombie.
-    Exited(End),
+    Exited(ExitState),
     /// The process was reaped, or the number is that of a thread that does not lead a process.
     Gone,
 }
 
 /// The exit of a process, as an observer sees it.
 #[derive(Clone, Copy)]
-pub(crate) struct End {
+pub(crate) struct ExitState {
     /// The status that wait(2) will return.
     pub(crate) status: i32,
     /// False while only a tracer that is another process than the observer can wait for the
     /// process.
-    pub(crate) can_be_waited_for: bool,
+    pub(crate) is_waitable: bool,
     /// True if the observer may know the status, because it may wait for the process or observe it.
-    pub(crate) may_be_known: bool,
+    pub(crate) may_see_status: bool,
 }
 
 /// The state of a pidfd according to poll(2).
@@ -170,7 +170,7 @@ impl Process {
     }
 
     /// True if the process has this number in the pid namespace of the current task now.
-    pub(crate) fn has_number(&self, number: u64) -> bool {
+    pub(crate) fn has_pid(&self, number: u64) -> bool {
         let Ok(number) = c_int::try_from(number) else {
             return false;
         };
@@ -180,7 +180,7 @@ impl Process {
     }
 
     /// The number of the process in a pid namespace. `None` if the process is not visible there.
-    pub(crate) fn number_in(&self, namespace: &PidNamespace) -> Option<u64> {
+    pub(crate) fn pid_in(&self, namespace: &PidNamespace) -> Option<u64> {
         // SAFETY: Both pointers are valid.
         let number = unsafe { bindings::pid_nr_ns(self.0.as_ptr(), namespace.as_ptr()) };
         u64::try_from(number).ok().filter(|number| *number != 0)
@@ -193,12 +193,12 @@ impl Process {
     }
 
     /// The state of the process, as `observer` sees it.
-    pub(crate) fn life(&self, observer: &Observer) -> Life {
+    pub(crate) fn state(&self, observer: &Observer) -> ProcessState {
         let rcu = rcu::read_lock();
         let leader = NonNull::new(self.leader(&rcu));
         // SAFETY: RCU keeps the task.
-        leader.map_or(Life::Gone, |leader| unsafe {
-            Self::life_of(leader, observer)
+        leader.map_or(ProcessState::Gone, |leader| unsafe {
+            Self::state_of(leader, observer)
         })
     }
 
@@ -206,30 +206,33 @@ impl Process {
     ///
     /// RCU keeps the task, which is the leader of a process.
     #[inline(always)]
-    unsafe fn life_of(leader: NonNull<bindings::task_struct>, observer: &Observer) -> Life {
+    unsafe fn state_of(
+        leader: NonNull<bindings::task_struct>,
+        observer: &Observer,
+    ) -> ProcessState {
         let raw = leader.as_ptr();
         // SAFETY: RCU keeps the task and its parents. The `struct pid` pointers of the parents are
         // only compared.
         unsafe {
             if !generated::kq_task_has_exited(raw) {
-                return Life::Running;
+                return ProcessState::Running;
             }
             let parent = generated::kq_process_parent(raw);
             let tracer = generated::kq_process_tracer(raw);
             let is_traced_away = !tracer.is_null() && !ptr::eq(tracer, parent);
-            Life::Exited(End {
+            ProcessState::Exited(ExitState {
                 status: generated::kq_process_wait_status(raw),
-                can_be_waited_for: !is_traced_away || observer.is(tracer),
-                may_be_known: observer.is(parent)
+                is_waitable: !is_traced_away || observer.is(tracer),
+                may_see_status: observer.is(parent)
                     || observer.is(tracer)
-                    || observer.may_look(Subject::new(leader)),
+                    || observer.may_observe(Subject::new(leader)),
             })
         }
     }
 
     /// Checks that `observer`, which is the current task, may watch the process. It may if the
     /// process is its child or if it may observe the process. If it watches for the exit only
-    /// (`only_end`), the permission to send the process a signal suffices.
+    /// (`only_exit`), the permission to send the process a signal suffices.
     ///
     /// Returns the state of the process. The first value is false if the observer may learn nothing
     /// more about the process at present.
@@ -237,21 +240,25 @@ impl Process {
     /// # Errors
     ///
     /// `EACCES` if the observer lacks the permission; `ESRCH` if the process was reaped.
-    pub(crate) fn check_access(&self, observer: &Observer, only_end: bool) -> Result<(bool, Life)> {
+    pub(crate) fn check_access(
+        &self,
+        observer: &Observer,
+        only_exit: bool,
+    ) -> Result<(bool, ProcessState)> {
         let rcu = rcu::read_lock();
         let leader = NonNull::new(self.leader(&rcu)).ok_or(ESRCH)?;
         // SAFETY: RCU keeps the task.
-        let (subject, parent, life) = unsafe {
+        let (subject, parent, state) = unsafe {
             (
                 Subject::new(leader),
                 generated::kq_process_parent(leader.as_ptr()),
-                Self::life_of(leader, observer),
+                Self::state_of(leader, observer),
             )
         };
-        if (only_end && observer.is(parent)) || observer.may_look(subject) {
-            Ok((true, life))
-        } else if observer.is(parent) || (only_end && observer.may_signal(subject)) {
-            Ok((false, life))
+        if (only_exit && observer.is(parent)) || observer.may_observe(subject) {
+            Ok((true, state))
+        } else if observer.is(parent) || (only_exit && observer.may_signal(subject)) {
+            Ok((false, state))
         } else {
             Err(EACCES)
         }
@@ -294,20 +301,20 @@ fn signal_id(process: usize, number: i32) -> usize {
 }
 
 /// The target of fork notifications.
-pub(crate) trait Forks: Send + Sync + 'static {
+pub(crate) trait ForkTarget: Send + Sync + 'static {
     /// The watched process has created the process `child`, which does not run yet. `parent` and
     /// `first` are the tasks of the two processes.
     fn forked(this: &Arc<Self>, parent: Subject<'_>, child: &Process, first: Subject<'_>);
 }
 
 /// The target of exec notifications.
-pub(crate) trait Execs: Send + Sync + 'static {
+pub(crate) trait ExecTarget: Send + Sync + 'static {
     /// The watched process has executed a program and has the credentials that result from it.
     fn executed(this: ArcBorrow<'_, Self>, task: Subject<'_>);
 }
 
 /// The target of signal notifications.
-pub(crate) trait Signals: Send + Sync + 'static {
+pub(crate) trait SignalTarget: Send + Sync + 'static {
     /// The watched signal was sent to the process or to one of its threads, `task`.
     fn signalled(this: ArcBorrow<'_, Self>, task: Subject<'_>);
 }
@@ -320,14 +327,14 @@ pub(crate) struct Exec<T>(PhantomData<T>);
 pub(crate) struct Signal<T>(PhantomData<T>);
 
 /// The fork watches of processes, keyed by [`Process::id`].
-pub(crate) type ForkHook<T> = Hook<Tracepoint<Fork<T>>>;
+pub(crate) type ForkWatches<T> = WatchedProbe<Tracepoint<Fork<T>>>;
 /// The exec watches of processes, keyed by [`Process::id`].
-pub(crate) type ExecHook<T> = Hook<Tracepoint<Exec<T>>>;
+pub(crate) type ExecWatches<T> = WatchedProbe<Tracepoint<Exec<T>>>;
 /// The watches of signals to processes, keyed by [`Process::signal_id`].
-pub(crate) type SignalHook<T> = Hook<Tracepoint<Signal<T>>>;
+pub(crate) type SignalWatches<T> = WatchedProbe<Tracepoint<Signal<T>>>;
 
 // SAFETY: `function` takes the arguments of `sched_process_fork`, as `rust/helpers.c` asserts.
-unsafe impl<T: Forks> Event for Fork<T> {
+unsafe impl<T: ForkTarget> TraceEvent for Fork<T> {
     type Target = T;
     const NAME: &'static CStr = c"sched_process_fork";
 
@@ -339,20 +346,20 @@ unsafe impl<T: Forks> Event for Fork<T> {
 
 /// # Safety
 ///
-/// The caller is the tracepoint. `hook` is a live hook of this type.
-unsafe extern "C" fn fork<T: Forks>(
-    hook: *mut c_void,
+/// The caller is the tracepoint. `watches` points to live watches of this type.
+unsafe extern "C" fn fork<T: ForkTarget>(
+    watches: *mut c_void,
     parent: *mut bindings::task_struct,
     child: *mut bindings::task_struct,
 ) {
-    // SAFETY: The caller guarantees that the hook is alive. The tasks that a tracepoint passes are
+    // SAFETY: The caller guarantees that the watches are alive. The tasks that a tracepoint passes are
     // valid.
-    let (hook, process, thread) = unsafe {
+    let (watches, process, thread) = unsafe {
         let process = generated::kq_task_tgid(parent);
         let thread = ptr::eq(process, generated::kq_task_tgid(child));
-        (&*hook.cast::<ForkHook<T>>(), process.addr(), thread)
+        (&*watches.cast::<ForkWatches<T>>(), process.addr(), thread)
     };
-    if thread || !hook.is_watched(process) {
+    if thread || !watches.is_watched(process) {
         return;
     }
     // SAFETY: The tasks are valid and not null.
@@ -369,14 +376,14 @@ unsafe extern "C" fn fork<T: Forks>(
     // The shard must not be locked during the callbacks, because they add watches. Therefore `next`
     // looks up one target at a time.
     let mut after = 0;
-    while let Some(target) = hook.next(process, after) {
+    while let Some(target) = watches.next(process, after) {
         after = Arc::as_ptr(&target).addr();
         T::forked(&target, parent, &child, first);
     }
 }
 
 // SAFETY: `function` takes the arguments of `sched_process_exec`, as `rust/helpers.c` asserts.
-unsafe impl<T: Execs> Event for Exec<T> {
+unsafe impl<T: ExecTarget> TraceEvent for Exec<T> {
     type Target = T;
     const NAME: &'static CStr = c"sched_process_exec";
 
@@ -388,31 +395,31 @@ unsafe impl<T: Execs> Event for Exec<T> {
 
 /// # Safety
 ///
-/// The caller is the tracepoint. `hook` is a live hook of this type.
-unsafe extern "C" fn exec<T: Execs>(
-    hook: *mut c_void,
+/// The caller is the tracepoint. `watches` points to live watches of this type.
+unsafe extern "C" fn exec<T: ExecTarget>(
+    watches: *mut c_void,
     task: *mut bindings::task_struct,
     _old_pid: bindings::pid_t,
     _program: *mut bindings::linux_binprm,
 ) {
-    // SAFETY: The caller guarantees that the hook is alive. The task that a tracepoint passes is
+    // SAFETY: The caller guarantees that the watches are alive. The task that a tracepoint passes is
     // valid and not null.
-    let (hook, process, task) = unsafe {
+    let (watches, process, task) = unsafe {
         (
-            &*hook.cast::<ExecHook<T>>(),
+            &*watches.cast::<ExecWatches<T>>(),
             generated::kq_task_tgid(task).addr(),
             Subject::new(NonNull::new_unchecked(task)),
         )
     };
-    if hook.is_watched(process) {
-        hook.for_each(process, |target| {
+    if watches.is_watched(process) {
+        watches.for_each(process, |target| {
             T::executed(target.as_arc_borrow(), task);
         });
     }
 }
 
 // SAFETY: `function` takes the arguments of `signal_generate`, as `rust/helpers.c` asserts.
-unsafe impl<T: Signals> Event for Signal<T> {
+unsafe impl<T: SignalTarget> TraceEvent for Signal<T> {
     type Target = T;
     const NAME: &'static CStr = c"signal_generate";
 
@@ -424,26 +431,26 @@ unsafe impl<T: Signals> Event for Signal<T> {
 
 /// # Safety
 ///
-/// The caller is the tracepoint. `hook` is a live hook of this type.
-unsafe extern "C" fn signal<T: Signals>(
-    hook: *mut c_void,
+/// The caller is the tracepoint. `watches` points to live watches of this type.
+unsafe extern "C" fn signal<T: SignalTarget>(
+    watches: *mut c_void,
     number: c_int,
     _info: *mut bindings::kernel_siginfo,
     task: *mut bindings::task_struct,
     _group: c_int,
     _result: c_int,
 ) {
-    // SAFETY: The caller guarantees that the hook is alive. The task is not null. Its siglock is
+    // SAFETY: The caller guarantees that the watches are alive. The task is not null. Its siglock is
     // held, so it was not released.
-    let (hook, object, task) = unsafe {
+    let (watches, object, task) = unsafe {
         (
-            &*hook.cast::<SignalHook<T>>(),
+            &*watches.cast::<SignalWatches<T>>(),
             signal_id(generated::kq_task_tgid(task).addr(), number),
             Subject::new(NonNull::new_unchecked(task)),
         )
     };
-    if hook.is_watched(object) {
-        hook.for_each(object, |target| {
+    if watches.is_watched(object) {
+        watches.for_each(object, |target| {
             T::signalled(target.as_arc_borrow(), task);
         });
     }

@@ -114,7 +114,7 @@ impl<O: TimerOwner> OwnedTimer<O> {
     ///
     /// `slot` is valid for writes. It is a part of an owner that is not moved. The timer is
     /// cancelled before the owner is freed.
-    pub(crate) unsafe fn write(slot: *mut Self) {
+    pub(crate) unsafe fn init(slot: *mut Self) {
         // INVARIANT: The hrtimer is set up for the clock below, and the timer is not armed.
         // SAFETY: The caller upholds this function's safety contract. (The fields are written one
         // by one. Writing the whole structure would make the compiler clear the hrtimer.)
@@ -157,7 +157,7 @@ impl<O: TimerOwner> OwnedTimer<O> {
     /// The timer was set up and is armed.
     #[inline(always)]
     unsafe fn set(&self, at: i64) {
-        self.forget();
+        self.clear_fired();
         // SAFETY: The caller upholds this function's safety contract.
         unsafe { start(self.timer.get(), at) };
     }
@@ -178,7 +178,7 @@ impl<O: TimerOwner> OwnedTimer<O> {
     }
 
     /// Clears the record that the timer has fired.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear_fired(&self) {
         self.fired.store(false, Ordering::Relaxed);
     }
 

@@ -21,7 +21,7 @@ struct Ready {
     in_list: bool,
     in_flight: bool,
     closed: bool,
-    adopted: u32,
+    deferred: u32,
 }
 
 impl Ready {
@@ -103,18 +103,18 @@ impl Kqueue {
         if ready.closed {
             return false;
         }
-        *table += std::mem::take(&mut ready.adopted);
+        *table += std::mem::take(&mut ready.deferred);
         self.closed_or_deferred.set(ready.closed);
         true
     }
 
     /// A fork creates a knote.
-    fn adopt(&self) -> bool {
+    fn defer_knote(&self) -> bool {
         let mut ready = self.ready.lock().unwrap();
         if ready.closed {
             return false;
         }
-        ready.adopted += 1;
+        ready.deferred += 1;
         self.closed_or_deferred.set(true);
         true
     }
@@ -125,7 +125,7 @@ impl Kqueue {
             let mut ready = self.ready.lock().unwrap();
             ready.closed = true;
             self.closed_or_deferred.set(true);
-            ready.adopted = 0;
+            ready.deferred = 0;
         }
         *self.table.lock().unwrap() = 0;
     }
@@ -184,7 +184,7 @@ fn nothing_is_registered_after_a_close() {
             }),
             thread::spawn({
                 let kqueue = kqueue.clone();
-                move || kqueue.adopt()
+                move || kqueue.defer_knote()
             }),
         ];
         kqueue.terminate();
@@ -196,20 +196,20 @@ fn nothing_is_registered_after_a_close() {
             0,
             "a knote outlives its kqueue"
         );
-        assert_eq!(kqueue.ready.lock().unwrap().adopted, 0);
+        assert_eq!(kqueue.ready.lock().unwrap().deferred, 0);
         assert!(!kqueue.register());
     });
 }
 
 #[test]
-fn an_adopted_knote_is_found_by_who_knows_of_it() {
+fn a_deferred_knote_is_found_by_a_task_that_knows_of_it() {
     loom::model(|| {
         let kqueue = Kqueue::new();
         let born = Arc::new(AtomicBool::new(false));
         let fork = thread::spawn({
             let (kqueue, born) = (kqueue.clone(), born.clone());
             move || {
-                assert!(kqueue.adopt());
+                assert!(kqueue.defer_knote());
                 born.store(true, Release);
             }
         });

@@ -23,7 +23,7 @@ struct Ready {
     state: State,
     in_list: bool,
     /// True if the knote was in the list when the scan began, and the scan has not reached it yet.
-    unseen: bool,
+    unevaluated: bool,
     in_flight: u32,
     wake_ups: u32,
 }
@@ -104,7 +104,7 @@ impl Kqueue {
         let mut table = self.table.lock().unwrap();
         {
             let mut ready = self.ready.lock().unwrap();
-            ready.unseen = ready.in_list;
+            ready.unevaluated = ready.in_list;
         }
         let mut reports = 0;
         while self.take() {
@@ -130,7 +130,7 @@ impl Kqueue {
         let count = self.count.load(SeqCst);
         if count == 0 || self.kind != Kind::Level {
             let dispatched = count > 0 && self.kind == Kind::Dispatch;
-            ready.state.settle(dispatched);
+            ready.state.take_evaluated(dispatched);
             ready.in_list = false;
         }
         if count == 0 {
@@ -155,7 +155,7 @@ impl Kqueue {
                 return;
             }
             if self.kind != Kind::Level {
-                ready.state.settle(dispatched);
+                ready.state.take_evaluated(dispatched);
                 ready.in_list = false;
                 self.count.fetch_sub(count, SeqCst);
             }
@@ -168,7 +168,7 @@ impl Kqueue {
         let mut ready = self.ready.lock().unwrap();
         let mut due = ready.in_list;
         ready.in_list = false;
-        due |= ready.state.change(true, false, dispatched);
+        due |= ready.state.apply_change(true, false, dispatched);
         if due {
             self.push_and_wake(&mut ready);
         }
@@ -176,11 +176,11 @@ impl Kqueue {
 
     fn take(&self) -> bool {
         let mut ready = self.ready.lock().unwrap();
-        if !ready.in_list || !ready.unseen {
+        if !ready.in_list || !ready.unevaluated {
             return false;
         }
         ready.in_list = false;
-        ready.unseen = false;
+        ready.unevaluated = false;
         match ready.state.take() {
             Take::Evaluate => {
                 ready.in_flight += 1;
@@ -213,7 +213,7 @@ impl Kqueue {
         if ready.state.delete() {
             assert!(ready.in_list);
             ready.in_list = false;
-            ready.unseen = false;
+            ready.unevaluated = false;
         }
     }
 
@@ -230,7 +230,7 @@ impl Kqueue {
     fn change(&self, disable: bool, enable: bool) {
         let _table = self.table.lock().unwrap();
         let mut ready = self.ready.lock().unwrap();
-        if ready.state.change(false, disable, enable) {
+        if ready.state.apply_change(false, disable, enable) {
             self.push_and_wake(&mut ready);
         }
     }
@@ -240,16 +240,16 @@ impl Kqueue {
         let _table = self.table.lock().unwrap();
         {
             let mut ready = self.ready.lock().unwrap();
-            if ready.state.change(true, false, false) {
+            if ready.state.apply_change(true, false, false) {
                 self.push_and_wake(&mut ready);
             }
         }
-        if !self.ready.lock().unwrap().state.doubt() {
+        if !self.ready.lock().unwrap().state.begin_verify() {
             return;
         }
         let is_ready = self.count.load(SeqCst) > 0;
         let mut ready = self.ready.lock().unwrap();
-        if ready.state.resolve(is_ready) {
+        if ready.state.end_verify(is_ready) {
             assert!(ready.in_list);
             ready.in_list = false;
         }

@@ -45,7 +45,7 @@ struct Kqueue {
     removed: UnsafeCell<usize>,
     /// The number of entries of the list.
     left: AtomicUsize,
-    owed: Flag,
+    leftover_work: Flag,
     variant: Variant,
 }
 
@@ -68,9 +68,9 @@ impl Kqueue {
     }
 
     /// Does the remaining work, unless another thread has the mutex.
-    fn settle(&self) {
+    fn do_leftover_work(&self) {
         while self.try_lock() {
-            self.owed.set(false);
+            self.leftover_work.set(false);
             self.barrier();
             let left = self.left.swap(0, AcqRel);
             self.removed.with_mut(|removed| {
@@ -79,7 +79,7 @@ impl Kqueue {
             });
             self.unlock();
             self.barrier();
-            if !self.owed.is_set() {
+            if !self.leftover_work.is_set() {
                 return;
             }
         }
@@ -89,8 +89,8 @@ impl Kqueue {
     fn release(&self) {
         self.unlock();
         self.barrier();
-        if self.owed.is_set() {
-            self.settle();
+        if self.leftover_work.is_set() {
+            self.do_leftover_work();
         }
     }
 
@@ -100,9 +100,9 @@ impl Kqueue {
         if self.variant.barrier_of_list {
             self.barrier();
         }
-        self.owed.set(true);
+        self.leftover_work.set(true);
         self.barrier();
-        self.settle();
+        self.do_leftover_work();
     }
 }
 
@@ -115,7 +115,7 @@ fn model(variant: Variant, leavers: usize) {
             locked: AtomicBool::new(true),
             removed: UnsafeCell::new(0),
             left: AtomicUsize::new(0),
-            owed: Flag::new(),
+            leftover_work: Flag::new(),
             variant,
         });
         let leaving: Vec<_> = (0..leavers)

@@ -3,7 +3,7 @@
 //! The messages in the receive queues of a socket.
 
 use super::field;
-use super::{has_own_queue, stream::Input, Count, Kind, Socket, ESTABLISHED, STREAM};
+use super::{has_own_queue, stream::Readiness, Count, Kind, Socket, ESTABLISHED, STREAM};
 use crate::{generated, sys::lock::irqlock::IrqSave};
 use core::ptr;
 use kernel::{bindings, ffi::c_ulong, sync::lock::Backend};
@@ -20,11 +20,11 @@ struct Messages {
 impl Messages {
     /// The maximum number of messages to count. The sender, which may be any process or remote
     /// host, determines how many there are, and each one costs a cache miss.
-    const MOST: usize = 32;
+    const COUNT_MAX: usize = 32;
 
     fn count(&mut self, queue: &Queue) {
         // SAFETY: The queue is locked.
-        unsafe { self.count_some(queue.queue, Self::MOST) };
+        unsafe { self.count_some(queue.queue, Self::COUNT_MAX) };
     }
 
     /// Counts further messages until `most` are counted in total.
@@ -166,57 +166,59 @@ impl<'a> Socket<'a> {
     /// The number of bytes in the messages, if messages of this kind of socket can be counted,
     /// there are few, and there is nothing else to report. Never sleeps and does not wait for a
     /// lock. Interrupts are disabled. `blocks` says that the file is not `O_NONBLOCK`.
-    pub(crate) fn messages_at_once(&self, blocks: bool) -> Input {
+    pub(crate) fn try_messages(&self, blocks: bool) -> Readiness {
         /// The maximum number of messages to count. It is small because interrupts are disabled
         /// meanwhile.
-        const FEW: usize = 4;
+        const TRY_COUNT_MAX: usize = 4;
         let sock = self.sock.as_ptr();
         let mut messages = Messages::default();
         // SAFETY: The type's invariant guarantees that the socket is valid. Each function is called
         // for sockets of its kind only.
         unsafe {
             if field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
-                return Input::Other;
+                return Readiness::MustPoll;
             }
             match self.kind {
-                Kind::Udp if has_own_queue(sock) => return Input::Other,
+                Kind::Udp if has_own_queue(sock) => return Readiness::MustPoll,
                 Kind::Udp => {
                     let Some(reader) = TriedQueue::lock(generated::kq_sock_reader_queue(sock))
                     else {
-                        return Input::Other;
+                        return Readiness::MustPoll;
                     };
                     let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
                     else {
-                        return Input::Other;
+                        return Readiness::MustPoll;
                     };
-                    messages.count_some(reader.0, FEW);
-                    messages.count_some(queue.0, FEW);
+                    messages.count_some(reader.0, TRY_COUNT_MAX);
+                    messages.count_some(queue.0, TRY_COUNT_MAX);
                     // If a read may block, `udp_poll` drops a datagram whose checksum is wrong.
                     let first = reader.first().or_else(|| queue.first());
                     if blocks && first.is_some_and(|first| !generated::kq_skb_is_checked(first)) {
-                        return Input::Other;
+                        return Readiness::MustPoll;
                     }
                 }
                 // An unconnected or closed connection has more to report, and so has a listening
                 // socket.
                 Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => {
-                    return Input::Other;
+                    return Readiness::MustPoll;
                 }
-                Kind::Unix if has_own_queue(sock) => return Input::Other,
+                Kind::Unix if has_own_queue(sock) => return Readiness::MustPoll,
                 Kind::Unix | Kind::Messages => {
                     let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
                     else {
-                        return Input::Other;
+                        return Readiness::MustPoll;
                     };
-                    messages.count_some(queue.0, FEW);
+                    messages.count_some(queue.0, TRY_COUNT_MAX);
                 }
-                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => return Input::Other,
+                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => {
+                    return Readiness::MustPoll
+                }
             }
         }
         match messages.total() {
-            Some(Count::Exactly(bytes)) => Input::Bytes(bytes),
-            Some(Count::AtLeast(_)) => Input::Other,
-            None => Input::Nothing,
+            Some(Count::Exactly(bytes)) => Readiness::Bytes(bytes),
+            Some(Count::AtLeast(_)) => Readiness::MustPoll,
+            None => Readiness::Empty,
         }
     }
 

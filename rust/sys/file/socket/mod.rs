@@ -37,7 +37,7 @@
 mod messages;
 mod stream;
 
-pub(crate) use stream::{Input, Stream};
+pub(crate) use stream::{Readiness, Stream};
 
 use super::poll::operations;
 use crate::generated;
@@ -300,7 +300,7 @@ impl<'a> Socket<'a> {
     /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
     /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`). Never sleeps: the
     /// caller may hold a spin lock.
-    pub(crate) fn room_at_once(&self) -> Input {
+    pub(crate) fn try_room(&self) -> Readiness {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
         // words.
@@ -317,9 +317,9 @@ impl<'a> Socket<'a> {
                 _ => false,
             };
             if !has_room || field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
-                return Input::Other;
+                return Readiness::MustPoll;
             }
-            Input::Bytes(i64::from(generated::kq_sock_wspace(sock)).max(0))
+            Readiness::Bytes(i64::from(generated::kq_sock_wspace(sock)).max(0))
         }
     }
 
@@ -365,7 +365,7 @@ impl<'a> Socket<'a> {
     /// Makes the socket wake its pollers when its free space grows. (TCP wakes only pollers that
     /// were told that there is no space.) Returns the free space after that. `None` if only the
     /// protocol knows.
-    pub(crate) fn want_room(&self) -> Option<i64> {
+    pub(crate) fn request_room_wakeup(&self) -> Option<i64> {
         self.writable()?;
         // SAFETY: The type's invariant guarantees that the socket is valid. It has its `struct
         // socket` until it is released. The bit is set atomically, as in `tcp_poll` and

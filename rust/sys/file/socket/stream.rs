@@ -71,12 +71,12 @@ impl Stream {
     /// The number of readable bytes or of pending connections of `file`, if it is of this kind and
     /// there is nothing else to report. Takes no lock and never sleeps.
     #[inline]
-    pub(crate) fn input(self, file: &File) -> Input {
+    pub(crate) fn readiness(self, file: &File) -> Readiness {
         let Some((sk, state)) = self.sock(file) else {
-            return Input::Other;
+            return Readiness::MustPoll;
         };
         if state != ESTABLISHED {
-            return self.input_otherwise(sk, state);
+            return self.readiness_unusual(sk, state);
         }
         // SAFETY: The socket is of this kind and has the fields of this kind.
         unsafe {
@@ -90,11 +90,11 @@ impl Stream {
                     let readable = field::TCP_RCV_NXT
                         .read(sk)
                         .wrapping_sub(field::TCP_COPIED_SEQ.read(sk));
-                    (readable as i32, Self::is_plain(sk))
+                    (readable as i32, Self::is_plain_tcp(sk))
                 }
             };
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
-                return self.input_otherwise(sk, state);
+                return self.readiness_unusual(sk, state);
             }
             // `inq_len` of a UNIX socket also counts bytes that were skipped, such as an urgent
             // byte. The remains of an urgent byte that was read stay in the queue without being
@@ -103,16 +103,16 @@ impl Stream {
             let waits = || field::QUEUE_NEXT.read(queue).addr() != queue.addr();
             if readable > 0 {
                 return if readable >= field::RCVLOWAT.read(sk) && (self == Stream::Tcp || waits()) {
-                    Input::Bytes(readable.into())
+                    Readiness::Bytes(readable.into())
                 } else {
-                    Input::Other
+                    Readiness::MustPoll
                 };
             }
             let hidden = self == Stream::Unix && (waits() || has_own_queue(sk));
             if readable == 0 && !hidden {
-                Input::Nothing
+                Readiness::Empty
             } else {
-                Input::Other
+                Readiness::MustPoll
             }
         }
     }
@@ -125,24 +125,24 @@ impl Stream {
     ///
     /// `sk` is a valid TCP socket.
     #[inline(always)]
-    unsafe fn is_plain(sk: *const bindings::sock) -> bool {
+    unsafe fn is_plain_tcp(sk: *const bindings::sock) -> bool {
         // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             field::TCP_URG_DATA.read(sk) == 0 && field::TCP_ULP.read(sk) == 0 && !has_own_queue(sk)
         }
     }
 
-    /// The result of [`Stream::input`] for a socket of this kind that is not simply connected: the
+    /// The result of [`Stream::readiness`] for a socket of this kind that is not simply connected: the
     /// pending connections of a listening socket, and the rest of a stream that has ended. `state`
     /// is the state of the socket.
     #[inline(never)]
-    fn input_otherwise(self, sk: *const bindings::sock, state: u8) -> Input {
+    fn readiness_unusual(self, sk: *const bindings::sock, state: u8) -> Readiness {
         // SAFETY: The caller has verified that the socket is valid and of this kind. All reads are
         // of single words. (`tcp_inq` reads several words, as `tcp_ioctl` does under the socket
         // lock. Data that arrives or is read meanwhile may or may not be counted.)
         unsafe {
             if field::ERR.read(sk) != 0 {
-                return Input::Other;
+                return Readiness::MustPoll;
             }
             let shutdown = field::SHUTDOWN.read(sk);
             if state == LISTEN {
@@ -151,20 +151,20 @@ impl Stream {
                     Stream::Tcp => generated::kq_sock_accept_backlog(sk.cast_mut()),
                 };
                 return if count > 0 && shutdown == 0 {
-                    Input::Bytes(count.into())
+                    Readiness::Bytes(count.into())
                 } else {
-                    Input::Other
+                    Readiness::MustPoll
                 };
             }
             if shutdown & RCV_SHUTDOWN == 0 {
-                return Input::Other;
+                return Readiness::MustPoll;
             }
             let left = match self {
                 Stream::Unix if !has_own_queue(sk) => field::UNIX_INQ_LEN.read(sk),
-                Stream::Tcp if Self::is_plain(sk) => generated::kq_sock_tcp_inq(sk.cast_mut()),
-                _ => return Input::Other,
+                Stream::Tcp if Self::is_plain_tcp(sk) => generated::kq_sock_tcp_inq(sk.cast_mut()),
+                _ => return Readiness::MustPoll,
             };
-            Input::ended(left.max(0).into(), shutdown, state)
+            Readiness::ended(left.max(0).into(), shutdown, state)
         }
     }
 
@@ -173,16 +173,16 @@ impl Stream {
     /// (TCP wakes only pollers that were told that there is no space.) Takes no lock and never
     /// sleeps.
     #[inline(always)]
-    pub(crate) fn room(self, file: &File) -> Input {
+    pub(crate) fn room(self, file: &File) -> Readiness {
         let Some((sk, state)) = self.sock(file) else {
-            return Input::Other;
+            return Readiness::MustPoll;
         };
         // SAFETY: The socket is of this kind. All reads are of single words.
         // `sk_stream_is_writable` calls the protocol, which for plain TCP reads single words as
         // well.
         unsafe {
-            if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain(sk)) {
-                return Input::Other;
+            if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain_tcp(sk)) {
+                return Readiness::MustPoll;
             }
             let shutdown = field::SHUTDOWN.read(sk);
             let connected = state == ESTABLISHED || (self == Stream::Tcp && state == CLOSE_WAIT);
@@ -195,22 +195,22 @@ impl Stream {
                 Stream::Tcp if has_ended || generated::kq_sock_stream_is_writable(sk) => {
                     generated::kq_sock_stream_wspace(sk)
                 }
-                _ => return Input::Other,
+                _ => return Readiness::MustPoll,
             };
             let room = room.max(0).into();
             if has_ended {
-                Input::ended(room, shutdown, state)
+                Readiness::ended(room, shutdown, state)
             } else if connected {
-                Input::Bytes(room)
+                Readiness::Bytes(room)
             } else {
-                Input::Other
+                Readiness::MustPoll
             }
         }
     }
 }
 
 /// The state of one direction of a socket, as far as it can be determined without sleeping.
-pub(crate) enum Input {
+pub(crate) enum Readiness {
     /// This many bytes (at least `SO_RCVLOWAT`), this much free space, or this many connections,
     /// with no end of the stream and no error.
     Bytes(i64),
@@ -220,19 +220,19 @@ pub(crate) enum Input {
     /// Like `Ended`, and poll(2) reports `POLLHUP`.
     HungUp(i64),
     /// There are no bytes, no end of the stream and no error.
-    Nothing,
+    Empty,
     /// The socket has to be polled.
-    Other,
+    MustPoll,
 }
 
-impl Input {
+impl Readiness {
     /// The result for a direction that has ended, given the shutdown flags and the state of the
     /// socket. `POLLHUP` is determined as in `tcp_poll` and `unix_poll`.
     fn ended(bytes: i64, shutdown: u8, state: u8) -> Self {
         if shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN || state == CLOSE {
-            Input::HungUp(bytes)
+            Readiness::HungUp(bytes)
         } else {
-            Input::Ended(bytes)
+            Readiness::Ended(bytes)
         }
     }
 }

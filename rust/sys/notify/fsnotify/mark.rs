@@ -5,7 +5,7 @@
 //! Each mark has a spin lock, which protects its target and is held during the callback. The mutex
 //! of a [`Group`] is held only while the group is created or a mark is initialised.
 
-use super::{inode_of, state_of, About, InodeLook, Notify};
+use super::{inode_of, state_of, EventScope, InodeSnapshot, Notify};
 use crate::generated;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
@@ -73,10 +73,10 @@ impl<T: Notify> Group<T> {
     const OPS: &'static generated::fsnotify_ops = &generated::fsnotify_ops {
         // fsnotify calls `handle_event` for all events if it is set. `handle_inode_event` is for
         // inodes only, and it does not receive the type of the event's data.
-        handle_event: match T::ABOUT {
-            About::Mounts => Some(Node::<T>::handle_mount),
-            About::Inode => Some(Node::<T>::handle_inode),
-            About::Entry => None,
+        handle_event: match T::SCOPE {
+            EventScope::Mounts => Some(Node::<T>::handle_mount),
+            EventScope::Inode => Some(Node::<T>::handle_inode),
+            EventScope::Entry => None,
         },
         handle_inode_event: Some(Node::<T>::handle),
         free_group_priv: None,
@@ -174,7 +174,7 @@ impl<T: Notify> Node<T> {
         mark: *mut generated::fsnotify_mark,
         events: u32,
         inode: *mut bindings::inode,
-        sets: bool,
+        is_setattr: bool,
     ) {
         // SAFETY: `mark` is the first field of a live `Node<T>`.
         let this = unsafe { &*mark.cast::<Node<T>>() };
@@ -182,19 +182,19 @@ impl<T: Notify> Node<T> {
         let Some(target) = &*target else {
             return;
         };
-        let about = match T::ABOUT {
-            About::Inode => this.inode,
-            About::Entry => NonNull::new(inode),
-            About::Mounts => None,
+        let inode_of_event = match T::SCOPE {
+            EventScope::Inode => this.inode,
+            EventScope::Entry => NonNull::new(inode),
+            EventScope::Mounts => None,
         };
-        let look = about.map_or_else(InodeLook::default, |inode| InodeLook {
+        let snapshot = inode_of_event.map_or_else(InodeSnapshot::default, |inode| InodeSnapshot {
             address: inode.as_ptr().addr(),
             // SAFETY: The target is set, so the type's invariant guarantees that the inode of the
             // mark is valid. The caller guarantees that the other inode is valid.
             state: unsafe { state_of(inode) },
-            sets,
+            is_setattr,
         });
-        T::notify(target.as_arc_borrow(), events, look);
+        T::notify(target.as_arc_borrow(), events, snapshot);
     }
 
     /// The callback for an event on the inode that the mark is on.
@@ -214,12 +214,12 @@ impl<T: Notify> Node<T> {
     ) -> c_int {
         // An operation through a descriptor passes a path as its data. `notify_change()` passes a
         // dentry.
-        let sets = data_type == generated::fsnotify_data_type_FSNOTIFY_EVENT_DENTRY as c_int;
+        let is_setattr = data_type == generated::fsnotify_data_type_FSNOTIFY_EVENT_DENTRY as c_int;
         // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             let mark = generated::kq_fsnotify_inode_mark(iter);
             if !mark.is_null() {
-                Self::notify_target(mark, events, core::ptr::null_mut(), sets);
+                Self::notify_target(mark, events, core::ptr::null_mut(), is_setattr);
             }
         }
         0
@@ -285,8 +285,8 @@ impl<T: Notify> Mark<T> {
         events: u32,
         target: &Arc<T>,
     ) -> Result<Self> {
-        let inode = match (T::ABOUT, on) {
-            (About::Inode, Object::Inode(inode)) => Some(inode),
+        let inode = match (T::SCOPE, on) {
+            (EventScope::Inode, Object::Inode(inode)) => Some(inode),
             _ => None,
         };
         let mark = KBox::pin_init(

@@ -5,7 +5,7 @@
 //! A [`Mark`] notifies its target of the events in its mask. An object may have several marks, and
 //! a task that changes the object pays for each of them. The caller therefore limits the number of
 //! marks of one user on one object. Objects that any number of watchers may watch have one mark for
-//! all watchers of a user ([`Share`]).
+//! all watchers of a user ([`SharedMark`]).
 //!
 //! Each user has a [`Group`] of each kind, so that users do not contend for the locks of a group. A
 //! worker thread of the kernel frees a mark some time after the mark was destroyed.
@@ -20,10 +20,10 @@
 //! C header: [`include/linux/fsnotify_backend.h`](srctree/include/linux/fsnotify_backend.h)
 
 mod mark;
-mod share;
+mod shared_mark;
 
 pub(crate) use mark::{Group, Mark};
-pub(crate) use share::{Share, Shares, Sharing};
+pub(crate) use shared_mark::{SharedMark, SharedMarks, SharedMarksOwner};
 
 use crate::generated;
 use core::ptr::NonNull;
@@ -72,7 +72,7 @@ pub(crate) struct InodeState {
 
 /// The object of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum About {
+pub(crate) enum EventScope {
     /// The inode that the mark is on.
     Inode,
     /// An inode in the directory that the mark is on.
@@ -83,19 +83,19 @@ pub(crate) enum About {
 
 /// The inode of an event, as it was seen when the event was reported.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct InodeLook {
+pub(crate) struct InodeSnapshot {
     pub(crate) address: usize,
     pub(crate) state: InodeState,
     /// True if the event reports that attributes were set, for instance the size or the times, and
     /// not a read or write through a descriptor. (This is only known for the inode that the mark is
     /// on.)
-    pub(crate) sets: bool,
+    pub(crate) is_setattr: bool,
 }
 
 /// The target of a mark.
 pub(crate) trait Notify: Send + Sync + 'static {
     /// The kind of object that the events are about.
-    const ABOUT: About;
+    const SCOPE: EventScope;
 
     /// The number of marks of this kind. (This is a function because a constant of Rust 1.85 cannot
     /// refer to a mutable static.)
@@ -103,7 +103,7 @@ pub(crate) trait Notify: Send + Sync + 'static {
 
     /// Reports events, which are flags of [`fs`]. `inode` is the inode that they are about, if they
     /// are about one.
-    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeLook);
+    fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeSnapshot);
 }
 
 /// The number of marks, including those that were destroyed but not yet freed.
@@ -169,7 +169,7 @@ pub(crate) fn state(file: &File) -> InodeState {
 /// True if `file` has a place in a mounted file system. It is false for sockets and for anonymous
 /// files. fsnotify does not report operations through the descriptor with which such a file was
 /// created.
-pub(crate) fn has_place(file: &File) -> bool {
+pub(crate) fn is_in_mounted_fs(file: &File) -> bool {
     // SAFETY: The file is valid.
     unsafe { generated::kq_file_has_place(file.as_ptr()) }
 }

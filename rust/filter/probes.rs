@@ -8,25 +8,25 @@ use super::{
     mounts::{self, Namespace},
     process::ProcessWatcher,
     signal::SignalWatcher,
-    vnode::{self, FileWatcher, Folder}, //
+    vnode::{self, FileWatcher, ParentDir}, //
 };
 use crate::{
     engine::objects::Objects,
     sys::{
         file::{eventfd, timerfd},
-        notify::fsnotify::{self, Group, MarkCount, Shares, Sharing},
-        probe::{hook::Hook, seek::SeekHooks, tracepoint::Tracepoint},
-        process::pid::{ExecHook, ForkHook, SignalHook},
+        notify::fsnotify::{self, Group, MarkCount, SharedMarks, SharedMarksOwner},
+        probe::{seek::SeekWatches, tracepoint::Tracepoint, watched::WatchedProbe},
+        process::pid::{ExecWatches, ForkWatches, SignalWatches},
     }, //
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 
 /// The probes. Each of them is registered while a knote needs it.
-pub(crate) struct Hooks {
-    pub(super) forks: Arc<ForkHook<ProcessWatcher>>,
-    pub(super) execs: Arc<ExecHook<ProcessWatcher>>,
-    pub(super) signals: Arc<SignalHook<SignalWatcher>>,
-    pub(super) seeks: SeekHooks<ContentWatcher>,
+pub(crate) struct FilterProbes {
+    pub(super) forks: Arc<ForkWatches<ProcessWatcher>>,
+    pub(super) execs: Arc<ExecWatches<ProcessWatcher>>,
+    pub(super) signals: Arc<SignalWatches<SignalWatcher>>,
+    pub(super) seeks: SeekWatches<ContentWatcher>,
 }
 
 /// The number of marks of each kind, with the names that debugfs shows.
@@ -34,23 +34,23 @@ fn marks() -> [(&'static str, &'static MarkCount); 4] {
     [
         ("content", &contents::MARKS),
         ("file", &vnode::FILE_MARKS),
-        ("folder", &vnode::FOLDER_MARKS),
+        ("parent", &vnode::PARENT_MARKS),
         ("mount", &mounts::MARKS),
     ]
 }
 
-impl Hooks {
+impl FilterProbes {
     /// Makes the probes. None of them is registered yet.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Hooks {
-            forks: Hook::new(Tracepoint::new())?,
-            execs: Hook::new(Tracepoint::new())?,
-            signals: Hook::new(Tracepoint::new())?,
-            seeks: SeekHooks::new()?,
+        Ok(FilterProbes {
+            forks: WatchedProbe::new(Tracepoint::new())?,
+            execs: WatchedProbe::new(Tracepoint::new())?,
+            signals: WatchedProbe::new(Tracepoint::new())?,
+            seeks: SeekWatches::new()?,
         })
     }
 
@@ -88,9 +88,9 @@ pub(crate) struct UserMarks {
     #[pin]
     pub(super) contents: Group<ContentWatcher>,
     #[pin]
-    folders: Shares<Folder>,
+    parents: SharedMarks<ParentDir>,
     #[pin]
-    mounts: Shares<Namespace>,
+    mounts: SharedMarks<Namespace>,
 }
 
 impl UserMarks {
@@ -99,20 +99,20 @@ impl UserMarks {
         pin_init!(Self {
             files <- Group::new(),
             contents <- Group::new(),
-            folders <- Shares::new(),
-            mounts <- Shares::new(),
+            parents <- SharedMarks::new(),
+            mounts <- SharedMarks::new(),
         })
     }
 }
 
-impl Sharing<Folder> for Objects {
-    fn shares(&self) -> &Shares<Folder> {
-        &self.marks.folders
+impl SharedMarksOwner<ParentDir> for Objects {
+    fn shared_marks(&self) -> &SharedMarks<ParentDir> {
+        &self.marks.parents
     }
 }
 
-impl Sharing<Namespace> for Objects {
-    fn shares(&self) -> &Shares<Namespace> {
+impl SharedMarksOwner<Namespace> for Objects {
+    fn shared_marks(&self) -> &SharedMarks<Namespace> {
         &self.marks.mounts
     }
 }

@@ -28,23 +28,23 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
-    pub(crate) fn adopt(&self, knote: &ARef<Knote>, source: Erased) -> Result {
-        let child = DeferredKnote {
+    pub(crate) fn defer_knote(&self, knote: &ARef<Knote>, source: Erased) -> Result {
+        let deferred = DeferredKnote {
             knote: knote.clone(),
             source,
             next: None,
         };
         // If it is not taken in, it is dropped after the lock is released.
-        let mut child = KBox::new(child, Memory::Atomic.flags())?;
+        let mut deferred = KBox::new(deferred, Memory::Atomic.flags())?;
         let mut ready = self.locks.ready.lock();
         if ready.closed {
             return Err(EBADF);
         }
-        child.next = ready.adopted.take();
-        ready.adopted = Some(child);
+        deferred.next = ready.deferred_knotes.take();
+        ready.deferred_knotes = Some(deferred);
         self.closed_or_deferred.set(true);
         drop(ready);
-        trace::attach(self, &knote.name_event());
+        trace::attach(self, &knote.ident_event());
         Ok(())
     }
 
@@ -54,34 +54,34 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed. `ENOMEM`: the knotes wait on.
     #[inline]
-    pub(super) fn ready_for(&self, knotes: &mut Knotes) -> Result<ReadyGuard<'_>> {
+    pub(super) fn lock_ready(&self, knotes: &mut Knotes) -> Result<ReadyGuard<'_>> {
         loop {
             let ready = self.locks.ready.lock();
             if ready.closed {
                 return Err(EBADF);
             }
-            if ready.adopted.is_none() {
+            if ready.deferred_knotes.is_none() {
                 return Ok(ready);
             }
             drop(ready);
-            self.admit(knotes)?;
+            self.insert_deferred(knotes)?;
         }
     }
 
     /// Takes an adopted knote into the table, if there is one.
     #[cold]
-    fn admit(&self, knotes: &mut Knotes) -> Result {
+    fn insert_deferred(&self, knotes: &mut Knotes) -> Result {
         knotes.table.reserve(&self.user)?;
         let mut ready = self.locks.ready.lock();
-        let Some(mut child) = ready.adopted.take() else {
+        let Some(mut deferred) = ready.deferred_knotes.take() else {
             return Ok(());
         };
-        ready.adopted = child.next.take();
-        let closed_or_deferred = ready.closed || ready.adopted.is_some();
+        ready.deferred_knotes = deferred.next.take();
+        let closed_or_deferred = ready.closed || ready.deferred_knotes.is_some();
         self.closed_or_deferred.set(closed_or_deferred);
         drop(ready);
-        let DeferredKnote { knote, source, .. } = KBox::into_inner(child);
-        knote.body_mut(&mut knotes.bodies).source = Some(source);
+        let DeferredKnote { knote, source, .. } = KBox::into_inner(deferred);
+        knote.inner_mut(&mut knotes.access).source = Some(source);
         knotes.table.insert(knote);
         Ok(())
     }

@@ -21,34 +21,34 @@ use kernel::{
 
 /// The shared marks of one user, one for each object.
 #[pin_data]
-pub(crate) struct Shares<T: Notify> {
+pub(crate) struct SharedMarks<T: Notify> {
     #[pin]
     group: Group<T>,
     /// The marks, keyed by the address of the object. The mark of an object that was freed may
     /// remain until another object has the address.
     #[pin]
-    marks: Mutex<RBTree<usize, Shared<T>>>,
+    marks: Mutex<RBTree<usize, SharedEntry<T>>>,
 }
 
-struct Shared<T: Notify> {
+struct SharedEntry<T: Notify> {
     mark: Mark<T>,
     target: Arc<T>,
-    shares: usize,
+    users: usize,
 }
 
 /// The owner of the shared marks of a user.
-pub(crate) trait Sharing<T: Notify>: Send + Sync + 'static {
-    fn shares(&self) -> &Shares<T>;
+pub(crate) trait SharedMarksOwner<T: Notify>: Send + Sync + 'static {
+    fn shared_marks(&self) -> &SharedMarks<T>;
 }
 
 /// A watcher's share of a mark. The mark is dropped with its last share.
-pub(crate) struct Share<T: Notify, S: Sharing<T>> {
-    of: Arc<S>,
+pub(crate) struct SharedMark<T: Notify, S: SharedMarksOwner<T>> {
+    owner: Arc<S>,
     object: usize,
     target: Arc<T>,
 }
 
-impl<T: Notify> Shares<T> {
+impl<T: Notify> SharedMarks<T> {
     /// A table without marks.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
@@ -58,15 +58,15 @@ impl<T: Notify> Shares<T> {
     }
 }
 
-impl<T: Notify, S: Sharing<T>> Share<T, S> {
+impl<T: Notify, S: SharedMarksOwner<T>> SharedMark<T, S> {
     /// A share of the mark on the directory that contains `file` now. The mark reports `events` in
     /// that directory. `new` creates the target if there is no such mark.
     ///
     /// # Errors
     ///
     /// The errors of `new`; `ENOENT` if the directory was removed; `EINVAL`, `ENOMEM`.
-    pub(crate) fn of_folder(
-        of: &Arc<S>,
+    pub(crate) fn of_parent(
+        owner: &Arc<S>,
         file: &File,
         events: u32,
         new: impl FnOnce() -> Result<Arc<T>>,
@@ -74,11 +74,11 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
         // SAFETY: The file has a dentry, and the reference keeps the directory. The events of the
         // mark are not about the directory itself.
         unsafe {
-            let folder = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
-            let result = NonNull::new((*folder).d_inode)
+            let parent = bindings::dget_parent((*file.as_ptr()).__bindgen_anon_1.f_path.dentry);
+            let result = NonNull::new((*parent).d_inode)
                 .ok_or(ENOENT)
-                .and_then(|inode| Self::join(of, Object::Inode(inode), events, new));
-            bindings::dput(folder);
+                .and_then(|inode| Self::get_or_create(owner, Object::Inode(inode), events, new));
+            bindings::dput(parent);
             result
         }
     }
@@ -90,40 +90,40 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
     ///
     /// The errors of `new`; `EINVAL` for a task without a mount namespace; `ENOMEM`.
     pub(crate) fn of_mounts(
-        of: &Arc<S>,
+        owner: &Arc<S>,
         events: u32,
         new: impl FnOnce() -> Result<Arc<T>>,
     ) -> Result<Self> {
         let namespace = Object::current_mounts()?;
         // SAFETY: The current task keeps its mount namespace.
-        unsafe { Self::join(of, namespace, events, new) }
+        unsafe { Self::get_or_create(owner, namespace, events, new) }
     }
 
     /// # Safety
     ///
     /// The object is valid. If it is an inode, the events of the mark are not about that inode
     /// itself.
-    unsafe fn join(
-        of: &Arc<S>,
+    unsafe fn get_or_create(
+        owner: &Arc<S>,
         object: Object,
         events: u32,
         new: impl FnOnce() -> Result<Arc<T>>,
     ) -> Result<Self> {
-        let shares = of.shares();
+        let shared_marks = owner.shared_marks();
         let address = object.address();
-        let mut marks = shares.marks.lock();
+        let mut marks = shared_marks.marks.lock();
         let (target, ended) = match marks.get_mut(&address) {
             Some(shared) if shared.mark.is_attached() => {
-                shared.shares += 1;
+                shared.users += 1;
                 (shared.target.clone(), None)
             }
             _ => {
                 let target = new()?;
-                let shared = Shared {
+                let shared = SharedEntry {
                     // SAFETY: The caller upholds this function's safety contract.
-                    mark: unsafe { Mark::add(&shares.group, object, events, &target)? },
+                    mark: unsafe { Mark::add(&shared_marks.group, object, events, &target)? },
                     target: target.clone(),
-                    shares: 1,
+                    users: 1,
                 };
                 let ended = marks.try_create_and_insert(address, shared, GFP_KERNEL_ACCOUNT)?;
                 (target, ended)
@@ -131,8 +131,8 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
         };
         drop(marks);
         drop(ended);
-        Ok(Share {
-            of: of.clone(),
+        Ok(SharedMark {
+            owner: owner.clone(),
             object: address,
             target,
         })
@@ -144,20 +144,20 @@ impl<T: Notify, S: Sharing<T>> Share<T, S> {
     }
 }
 
-impl<T: Notify, S: Sharing<T>> Drop for Share<T, S> {
+impl<T: Notify, S: SharedMarksOwner<T>> Drop for SharedMark<T, S> {
     fn drop(&mut self) {
-        let mut marks = self.of.shares().marks.lock();
-        let mut over = None;
+        let mut marks = self.owner.shared_marks().marks.lock();
+        let mut ended = None;
         if let Some(shared) = marks.get_mut(&self.object) {
             // If this is another mark, ours has ended with its object.
             if Arc::ptr_eq(&shared.target, &self.target) {
-                shared.shares -= 1;
-                if shared.shares == 0 {
-                    over = marks.remove_node(&self.object);
+                shared.users -= 1;
+                if shared.users == 0 {
+                    ended = marks.remove_node(&self.object);
                 }
             }
         }
         drop(marks);
-        drop(over);
+        drop(ended);
     }
 }

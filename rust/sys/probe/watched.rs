@@ -2,27 +2,27 @@
 
 //! A probe that is registered only while an object is watched.
 //!
-//! Registering a probe patches kernel code. A [`Presence`] therefore registers its [`Probe`] with
-//! the first user and unregisters it some seconds after the last user has left. A [`Hook`] is a
-//! presence together with the [`Watch`]es of the objects that the probe serves. While the probe is
+//! Registering a probe patches kernel code. An [`OnDemandProbe`] therefore registers its [`Probe`] with
+//! the first user and unregisters it some seconds after the last user has left. A [`WatchedProbe`] is a
+//! probe on demand together with the [`Watch`]es of the objects that the probe serves. While the probe is
 //! registered, every task in the system that reaches the probed code runs the probe.
-//! [`Hook::is_watched`] rejects nearly all of these calls after one load.
+//! [`WatchedProbe::is_watched`] rejects nearly all of these calls after one load.
 //!
 //! # Context and locks
 //!
 //! The watches are in several trees, each protected by a spin lock that is held with interrupts
 //! disabled. A probe may run in any context that allows such locks. The callback of
-//! [`Hook::for_each`] runs under such a lock, so the locks that it takes nest inside. The mutex
-//! `registered` of a presence serialises registering and unregistering. It is taken in task context
+//! [`WatchedProbe::for_each`] runs under such a lock, so the locks that it takes nest inside. The mutex
+//! `registered` of an on-demand probe serialises registering and unregistering. It is taken in task context
 //! only, outside all other locks of this file.
 //!
 //! # Examples
 //!
 //! ```ignore
-//! let hook = Hook::new(Tracepoint::<Fork<Target>>::new())?;
-//! let watch = hook.watch(process.id(), &target)?; // Registers the probe if necessary.
+//! let probe = WatchedProbe::new(Tracepoint::<Fork<Target>>::new())?;
+//! let watch = probe.watch(process.id(), &target)?; // Registers the probe if necessary.
 //! drop(watch); // The probe is unregistered after a delay.
-//! hook.stop(); // Before unload: unregisters the probe and waits for running calls.
+//! probe.stop(); // Before unload: unregisters the probe and waits for running calls.
 //! ```
 
 use core::ops::Deref;
@@ -68,32 +68,32 @@ pub(crate) unsafe trait Probe: Send + Sync + Sized + 'static {
     ///
     /// # Safety
     ///
-    /// `presence` contains this probe. It stays valid and is not moved before `unregister` has
+    /// `on_demand` contains this probe. It stays valid and is not moved before `unregister` has
     /// returned. The probe is not registered.
-    unsafe fn register(&self, presence: *const Presence<Self>) -> Result;
+    unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result;
 
     /// Unregisters the probe and waits for calls that are running. May sleep.
     ///
     /// # Safety
     ///
-    /// The probe is registered with the same `presence`.
-    unsafe fn unregister(&self, presence: *const Presence<Self>);
+    /// The probe is registered with the same `on_demand`.
+    unsafe fn unregister(&self, on_demand: *const OnDemandProbe<Self>);
 }
 
 /// A probe that reports events of objects.
-pub(crate) trait Watched: Probe {
+pub(crate) trait ObjectProbe: Probe {
     /// The type of the target that a watch notifies.
     type Target: Send + Sync + 'static;
     /// The binary logarithm of the number of shards, each with its own lock.
     const SHARD_BITS: u32;
-    /// The binary logarithm of the number of counters that [`Hook::is_watched`] reads.
+    /// The binary logarithm of the number of counters that [`WatchedProbe::is_watched`] reads.
     const FILTER_BITS: u32;
 }
 
 /// A probe that is registered while it has users.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
-pub(crate) struct Presence<P: Probe> {
+pub(crate) struct OnDemandProbe<P: Probe> {
     // The first field, so that a pointer to it is also a pointer to the structure.
     probe: P,
     /// The delayed work that unregisters the probe.
@@ -104,22 +104,22 @@ pub(crate) struct Presence<P: Probe> {
     /// A copy of `registered` that is read without the lock.
     ready: Atomic<bool>,
     /// The number of users.
-    needs: Atomic<usize>,
+    users: Atomic<usize>,
 }
 
 // SAFETY: The work is only passed to functions that do their own locking. The other fields are
 // `Send`.
-unsafe impl<P: Probe> Send for Presence<P> {}
+unsafe impl<P: Probe> Send for OnDemandProbe<P> {}
 // SAFETY: The reason given above applies here too.
-unsafe impl<P: Probe> Sync for Presence<P> {}
+unsafe impl<P: Probe> Sync for OnDemandProbe<P> {}
 
 /// A probe and the watches that it serves.
 #[pin_data]
 #[repr(C)]
-pub(crate) struct Hook<P: Watched> {
+pub(crate) struct WatchedProbe<P: ObjectProbe> {
     // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
-    presence: Presence<P>,
+    probe: OnDemandProbe<P>,
     /// The number of watches by hash of the object. A count of 0 means that no such object is
     /// watched.
     filter: KVVec<Atomic<u32>>,
@@ -127,8 +127,8 @@ pub(crate) struct Hook<P: Watched> {
 }
 
 /// A watch of one object by one target. Dropping it ends the watch.
-pub(crate) struct Watch<P: Watched> {
-    hook: Arc<Hook<P>>,
+pub(crate) struct Watch<P: ObjectProbe> {
+    probe: Arc<WatchedProbe<P>>,
     key: Key,
 }
 
@@ -140,8 +140,8 @@ pub(crate) fn hash(object: usize, bits: u32) -> usize {
     (object as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (u64::BITS - bits)
 }
 
-impl<P: Probe> Presence<P> {
-    /// A presence whose probe is not registered.
+impl<P: Probe> OnDemandProbe<P> {
+    /// An on-demand probe that is not registered.
     pub(crate) fn new(probe: P) -> impl PinInit<Self> {
         pin_init!(Self {
             probe,
@@ -151,26 +151,26 @@ impl<P: Probe> Presence<P> {
             }),
             registered <- new_mutex!(false),
             ready: Atomic::new(false),
-            needs: Atomic::new(0),
+            users: Atomic::new(0),
         })
     }
 
     /// For statistics: whether the probe is registered, and the number of watches.
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let registered = *self.registered.lock();
-        let needs = self.needs.load(ordering::Relaxed);
-        writeln!(f, "{name} registered: {registered} watches: {needs}")
+        let users = self.users.load(ordering::Relaxed);
+        writeln!(f, "{name} registered: {registered} watches: {users}")
     }
 
     /// Adds a user if the probe is registered. Does not sleep.
     fn acquire_ready(&self) -> Option<()> {
         // The full ordering guarantees that either `remove_if_unused` sees this count, or `ready` is
         // seen as false here.
-        self.needs.fetch_add(1, ordering::Full);
+        self.users.fetch_add(1, ordering::Full);
         if self.ready.load(ordering::Acquire) {
             return Some(());
         }
-        self.needs.fetch_sub(1, ordering::Full);
+        self.users.fetch_sub(1, ordering::Full);
         None
     }
 
@@ -184,12 +184,12 @@ impl<P: Probe> Presence<P> {
             return Ok(());
         }
         let mut registered = self.registered.lock();
-        self.needs.fetch_add(1, ordering::Full);
+        self.users.fetch_add(1, ordering::Full);
         if !*registered {
-            // SAFETY: The probe is not registered. A presence is pinned, and `drop` unregisters the
+            // SAFETY: The probe is not registered. The structure is pinned, and `drop` unregisters the
             // probe.
             if let Err(error) = unsafe { self.probe.register(self) } {
-                self.needs.fetch_sub(1, ordering::Full);
+                self.users.fetch_sub(1, ordering::Full);
                 return Err(error);
             }
             *registered = true;
@@ -200,7 +200,7 @@ impl<P: Probe> Presence<P> {
 
     /// Removes a user. If it was the last one, schedules the removal of the probe.
     pub(crate) fn release(&self) {
-        if self.needs.fetch_sub(1, ordering::Full) == 1 {
+        if self.users.fetch_sub(1, ordering::Full) == 1 {
             // SAFETY: The work was initialised in `new`. `drop` cancels it.
             unsafe {
                 bindings::mod_delayed_work_on(
@@ -217,20 +217,20 @@ impl<P: Probe> Presence<P> {
     ///
     /// # Safety
     ///
-    /// `work` is within the field `remove` of a live `Presence<P>`.
+    /// `work` is within the field `remove` of a live `OnDemandProbe<P>`.
     unsafe extern "C" fn remove_if_unused(work: *mut bindings::work_struct) {
-        // SAFETY: `work` is within the field `remove` of a presence. The presence is alive, because
+        // SAFETY: `work` is within the field `remove` of an on-demand probe. That probe is alive, because
         // `drop` waits for this function.
         let this = unsafe {
             let remove = kernel::container_of!(work, bindings::delayed_work, work);
             let remove = remove.cast::<Opaque<bindings::delayed_work>>();
-            &*kernel::container_of!(remove, Presence<P>, remove)
+            &*kernel::container_of!(remove, OnDemandProbe<P>, remove)
         };
         let mut registered = this.registered.lock();
         this.ready.store(false, ordering::Relaxed);
         // Pairs with the full ordering in `acquire_ready`.
         smp_mb(ordering::Full);
-        if this.needs.load(ordering::Relaxed) != 0 {
+        if this.users.load(ordering::Relaxed) != 0 {
             this.ready.store(*registered, ordering::Release);
         } else {
             this.unregister(&mut registered);
@@ -258,8 +258,8 @@ impl<P: Probe> Presence<P> {
     }
 }
 
-impl<P: Watched> Hook<P> {
-    /// A hook without watches, whose probe is not registered.
+impl<P: ObjectProbe> WatchedProbe<P> {
+    /// A probe without watches that is not registered.
     ///
     /// # Errors
     ///
@@ -276,7 +276,7 @@ impl<P: Watched> Hook<P> {
         }
         Arc::pin_init(
             pin_init!(Self {
-                presence <- Presence::new(probe),
+                probe <- OnDemandProbe::new(probe),
                 filter,
                 shards,
             }),
@@ -298,9 +298,7 @@ impl<P: Watched> Hook<P> {
         object: usize,
         target: &Arc<P::Target>,
     ) -> Result<Watch<P>> {
-        self.insert(object, target, GFP_KERNEL_ACCOUNT, || {
-            self.presence.acquire()
-        })
+        self.insert(object, target, GFP_KERNEL_ACCOUNT, || self.probe.acquire())
     }
 
     /// Adds a watch in atomic context, from within a probe call. The caller knows that another
@@ -309,13 +307,13 @@ impl<P: Watched> Hook<P> {
     /// # Errors
     ///
     /// `ENOMEM`; `EAGAIN` if the other watch was dropped meanwhile and the probe was unregistered.
-    pub(crate) fn watch_too(
+    pub(crate) fn watch_atomic(
         self: &Arc<Self>,
         object: usize,
         target: &Arc<P::Target>,
     ) -> Result<Watch<P>> {
         self.insert(object, target, Memory::Atomic.flags(), || {
-            self.presence.acquire_ready().ok_or(EAGAIN)
+            self.probe.acquire_ready().ok_or(EAGAIN)
         })
     }
 
@@ -330,7 +328,7 @@ impl<P: Watched> Hook<P> {
         let node = RBTreeNode::new(key, target.clone(), flags)?;
         acquire()?;
         let watch = Watch {
-            hook: self.clone(),
+            probe: self.clone(),
             key,
         };
         if let Some(count) = self.filter.get(hash(object, P::FILTER_BITS)) {
@@ -387,32 +385,32 @@ impl<P: Watched> Hook<P> {
 
     /// For statistics: whether the probe is registered, and the number of watches.
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.presence.show(name, f)
+        self.probe.show(name, f)
     }
 
     /// Unregisters the probe now. No watch is added any more.
     pub(crate) fn stop(&self) {
-        self.presence.stop();
+        self.probe.stop();
     }
 }
 
 #[pinned_drop]
-impl<P: Probe> PinnedDrop for Presence<P> {
+impl<P: Probe> PinnedDrop for OnDemandProbe<P> {
     fn drop(self: Pin<&mut Self>) {
         self.into_ref().stop();
     }
 }
 
-impl<P: Watched> Drop for Watch<P> {
+impl<P: ObjectProbe> Drop for Watch<P> {
     fn drop(&mut self) {
-        let hook = &self.hook;
-        let removed = hook
+        let probe = &self.probe;
+        let removed = probe
             .shard(self.key.0)
             .and_then(|shard| shard.lock().remove_node(&self.key));
-        if let Some(count) = hook.filter.get(hash(self.key.0, P::FILTER_BITS)) {
+        if let Some(count) = probe.filter.get(hash(self.key.0, P::FILTER_BITS)) {
             count.fetch_sub(1, ordering::Full);
         }
         drop(removed);
-        hook.presence.release();
+        probe.probe.release();
     }
 }

@@ -16,17 +16,17 @@ use kernel::{
 };
 
 /// The verification state of one such declaration.
-pub(in crate::sys) struct Proof {
+pub(in crate::sys) struct LayoutCheck {
     /// The address of the `file_operations` of the files that have the structure, once the
     /// declaration is verified; 0 until then.
     operations: Atomic<usize>,
     ruled_out: Atomic<bool>,
 }
 
-impl Proof {
+impl LayoutCheck {
     /// A declaration that is neither verified nor ruled out.
     pub(crate) const fn new() -> Self {
-        Proof {
+        LayoutCheck {
             operations: Atomic::new(0),
             ruled_out: Atomic::new(false),
         }
@@ -34,7 +34,7 @@ impl Proof {
 
     /// True if `file` has the structure and the declaration is verified.
     #[inline(always)]
-    pub(in crate::sys) fn holds_for(&self, file: &File) -> bool {
+    pub(in crate::sys) fn is_verified_for(&self, file: &File) -> bool {
         // SAFETY: The static is valid, and one volatile load reads it. (The atomic load of the
         // `kernel` crate is a function call.)
         let known = unsafe { self.operations.as_ptr().read_volatile() };
@@ -42,14 +42,14 @@ impl Proof {
     }
 
     /// True unless the declaration was ruled out.
-    pub(in crate::sys) fn is_open(&self) -> bool {
+    pub(in crate::sys) fn is_undecided(&self) -> bool {
         !self.ruled_out.load(Relaxed)
     }
 
-    /// Records the result of a comparison for `file`, which has the structure: `right` says whether
+    /// Records the result of a comparison for `file`, which has the structure: `matches` says whether
     /// the values were equal.
-    pub(in crate::sys) fn conclude(&self, file: &File, right: bool) {
-        if right {
+    pub(in crate::sys) fn record(&self, file: &File, matches: bool) {
+        if matches {
             self.operations
                 .store(ptr::from_ref(operations(file)).addr(), Relaxed);
         } else {
@@ -61,10 +61,10 @@ impl Proof {
     pub(in crate::sys) fn state(&self) -> &'static str {
         if self.operations.load(Relaxed) != 0 {
             "read"
-        } else if self.is_open() {
+        } else if self.is_undecided() {
             "not known yet"
         } else {
-            "told"
+            "from fdinfo"
         }
     }
 }

@@ -2,11 +2,11 @@
 
 //! The binding of a knote to the file of a descriptor, and the bindings of a kqueue.
 
-use super::CloseHook;
+use super::BoundKnotes;
 use crate::{
-    engine::{knote::Bodies, knote_memory::Knote},
+    engine::{knote::KnoteAccess, knote_memory::Knote},
     sys::{
-        file::fdtable::{CurrentTable, Names},
+        file::fdtable::{CurrentFiles, CurrentTable},
         memory::treap::{self, Item},
     }, //
 };
@@ -25,7 +25,7 @@ use kernel::{
 /// `file` is null, or a reference to a file is owned. In the latter case the knote is in the tree of
 /// (file, table of its kqueue), unless it [is unlinked](Knote::is_unlinked). `file` only changes
 /// while the knote is in no tree, under the mutex.
-pub(crate) struct Bound {
+pub(crate) struct Binding {
     file: UnsafeCell<*mut bindings::file>,
     /// The links of the knote in its tree, guarded by the lock of the tree. Once the close probe
     /// has taken the knote out, they are the memory of a [`ClosedKnote`], since there may be a
@@ -54,7 +54,7 @@ unsafe impl Item for Knote {
     #[inline]
     unsafe fn links(this: *const Self) -> *mut treap::Links<Self> {
         // SAFETY: The knote is valid by this function's contract.
-        unsafe { (*this).bound.node.get() }
+        unsafe { (*this).binding.node.get() }
     }
 
     #[inline]
@@ -70,7 +70,7 @@ unsafe impl Item for Knote {
     fn key(&self) -> Key {
         Key {
             // SAFETY: The file does not change while the knote is in a tree, or is put into one.
-            file: unsafe { *self.bound.file.get() }.addr(),
+            file: unsafe { *self.binding.file.get() }.addr(),
             table: self.kqueue().table().address(),
             number: self.ident(),
             knote: ptr::from_ref(self).addr(),
@@ -78,10 +78,10 @@ unsafe impl Item for Knote {
     }
 }
 
-impl Bound {
+impl Binding {
     /// No binding.
     pub(in crate::engine) fn none() -> Self {
-        Bound {
+        Binding {
             file: UnsafeCell::new(ptr::null_mut()),
             node: UnsafeCell::new(treap::Links::NONE),
         }
@@ -114,34 +114,36 @@ impl Bound {
     /// The mutex of the kqueue of `knote`, whose bindings those are, is held. This is its binding,
     /// and nobody has a reference to its file.
     #[inline]
-    pub(in crate::engine) unsafe fn unbind(&self, knote: &Knote, bindings: &mut Bindings) {
+    pub(in crate::engine) unsafe fn unbind(&self, knote: &Knote, count: &mut BindingCount) {
         // SAFETY: It does not change but in there.
         if unsafe { *self.file.get() }.is_null() {
             return;
         }
         // SAFETY: By this function's contract.
-        unsafe { self.give_up(knote, &bindings.hook) };
-        bindings.one_less();
+        unsafe { self.release_file(knote, &count.bound_knotes) };
+        count.decrement();
     }
 
-    /// [`Bound::unbind`] for a knote that is bound, without counting it.
+    /// [`Binding::unbind`] for a knote that is bound, without counting it.
     ///
     /// # Safety
     ///
-    /// As [`Bound::unbind`], or nobody else uses the knote; made by that hook.
+    /// As [`Binding::unbind`], or nobody else uses the knote; it was bound by `bound_knotes`.
     #[inline(always)]
-    pub(in crate::engine) unsafe fn give_up(&self, knote: &Knote, hook: &CloseHook) {
+    pub(in crate::engine) unsafe fn release_file(&self, knote: &Knote, bound_knotes: &BoundKnotes) {
         // SAFETY: It does not change but here.
         let file = unsafe { *self.file.get() };
-        debug_assert!(ptr::eq(self, &knote.bound));
+        debug_assert!(ptr::eq(self, &knote.binding));
         if knote.is_unlinked() {
             // The close probe has taken it out. That is final.
-        } else if let Some(bucket) = hook.bucket(file.addr(), knote.kqueue().table().address()) {
+        } else if let Some(bucket) =
+            bound_knotes.bucket(file.addr(), knote.kqueue().table().address())
+        {
             let _guard = bucket.lock.lock();
             // The close probe may have taken it out meanwhile, which it does under this lock.
             if !knote.is_unlinked() {
                 // SAFETY: The lock is held; what is in the tree is unbound before it is freed.
-                unsafe { bucket.tree(hook) }.remove(knote);
+                unsafe { bucket.tree(bound_knotes) }.remove(knote);
             }
         }
         // INVARIANT: In no tree, and the reference is given up.
@@ -154,42 +156,42 @@ impl Bound {
 }
 
 /// The number of bound knotes of one kqueue. The probe is registered while there are some.
-pub(crate) struct Bindings {
-    hook: Arc<CloseHook>,
+pub(crate) struct BindingCount {
+    bound_knotes: Arc<BoundKnotes>,
     count: usize,
 }
 
-impl Bindings {
-    pub(crate) fn new(hook: &Arc<CloseHook>) -> Self {
-        Bindings {
-            hook: hook.clone(),
+impl BindingCount {
+    pub(crate) fn new(bound_knotes: &Arc<BoundKnotes>) -> Self {
+        BindingCount {
+            bound_knotes: bound_knotes.clone(),
             count: 0,
         }
     }
 
     #[inline]
-    fn one_more(&mut self) -> Result {
+    fn increment(&mut self) -> Result {
         if self.count == 0 {
-            self.hook.presence.acquire()?;
+            self.bound_knotes.close_probe.acquire()?;
         }
         self.count += 1;
         Ok(())
     }
 
     #[inline]
-    fn one_less(&mut self) {
+    fn decrement(&mut self) {
         self.count -= 1;
         if self.count == 0 {
-            self.hook.presence.release();
+            self.bound_knotes.close_probe.release();
         }
     }
 }
 
-impl Drop for Bindings {
+impl Drop for BindingCount {
     fn drop(&mut self) {
         // These were given up without being unbound.
         if self.count > 0 {
-            self.hook.presence.release();
+            self.bound_knotes.close_probe.release();
         }
     }
 }
@@ -205,26 +207,26 @@ pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
     table: CurrentTable,
-    bodies: &mut Bodies,
+    access: &mut KnoteAccess,
 ) -> Result {
-    knote.check(bodies);
+    knote.check(access);
     // SAFETY: The mutex is held.
-    if unsafe { knote.bound.file() }.is_some() {
+    if unsafe { knote.binding.file() }.is_some() {
         return Ok(());
     }
-    bodies.bindings.one_more()?;
+    access.binding_count.increment()?;
     // SAFETY: As above.
-    if unsafe { bodies.bindings.hook.link(knote, file, table) } {
+    if unsafe { access.binding_count.bound_knotes.link(knote, file, table) } {
         return Ok(());
     }
     // SAFETY: As above.
-    if unsafe { knote.bound.file() }.is_none() {
-        bodies.bindings.one_less();
+    if unsafe { knote.binding.file() }.is_none() {
+        access.binding_count.decrement();
     }
     Err(EBADF)
 }
 
-impl CloseHook {
+impl BoundKnotes {
     /// Puts `knote`, which is not bound, into the tree of `file`. True if its number in `table`,
     /// its kqueue's table, refers to the file after that.
     ///
@@ -232,7 +234,7 @@ impl CloseHook {
     ///
     /// The mutex of its kqueue is held.
     unsafe fn link(&self, knote: &Knote, file: ARef<File>, table: CurrentTable) -> bool {
-        let bound = &knote.bound;
+        let binding = &knote.binding;
         let address = knote.kqueue().table().address();
         let Some(bucket) = self.bucket(file.as_ptr().addr(), address) else {
             return false;
@@ -241,16 +243,16 @@ impl CloseHook {
         // INVARIANT: The reference is the binding's now, and the knote is put into the tree.
         // SAFETY: The mutex is held, and the lock. A knote is unbound before it is freed.
         unsafe {
-            *bound.file.get() = ARef::into_raw(file).as_ptr().cast();
+            *binding.file.get() = ARef::into_raw(file).as_ptr().cast();
             bucket.tree(self).insert(knote);
         }
         smp_mb(ordering::Full);
         // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is held.
         unsafe {
-            let names = Names::in_rcu(table);
-            bound
+            let files = CurrentFiles::in_rcu(table);
+            binding
                 .file()
-                .is_some_and(|file| names.maps(knote.ident(), file))
+                .is_some_and(|file| files.maps(knote.ident(), file))
         }
     }
 }
