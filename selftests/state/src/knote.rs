@@ -121,7 +121,7 @@ impl Kqueue {
     }
 
     /// A scan of a filter that is evaluated under the spin lock.
-    fn glance(&self) -> u32 {
+    fn fast_scan(&self) -> u32 {
         let _table = self.table.lock().unwrap();
         let mut ready = self.ready.lock().unwrap();
         if !ready.in_list || ready.state.is_disabled() {
@@ -129,9 +129,7 @@ impl Kqueue {
         }
         let count = self.count.load(SeqCst);
         if count == 0 || self.kind != Kind::Level {
-            let dispatched = count > 0 && self.kind == Kind::Dispatch;
-            ready.state.take_evaluated(dispatched);
-            ready.in_list = false;
+            self.take_evaluated(&mut ready, count > 0);
         }
         if count == 0 {
             return 0;
@@ -143,9 +141,33 @@ impl Kqueue {
         1
     }
 
+    /// Takes the knote, which is `reported` or not, off the list.
+    fn take_evaluated(&self, ready: &mut Ready, reported: bool) {
+        if reported && self.kind == Kind::Oneshot {
+            ready.state.spend();
+        } else {
+            let dispatched = reported && self.kind == Kind::Dispatch;
+            ready.state.take_evaluated(dispatched);
+        }
+        ready.in_list = false;
+    }
+
+    /// `EV_ADD` of a knote that is spent. It is evaluated before it is activated.
+    fn renew(&self) {
+        let _table = self.table.lock().unwrap();
+        let mut ready = self.ready.lock().unwrap();
+        if !ready.state.renew() {
+            return;
+        }
+        let is_ready = self.count.load(SeqCst) > 0;
+        if ready.state.apply_change(is_ready, false, false) {
+            self.push_and_wake(&mut ready);
+        }
+    }
+
     /// Such a scan whose event cannot be copied out. It puts the event back before it releases the
     /// mutex.
-    fn glance_that_faults(&self) {
+    fn fast_scan_that_faults(&self) {
         let _table = self.table.lock().unwrap();
         let dispatched = self.kind == Kind::Dispatch;
         let told = {
@@ -155,8 +177,7 @@ impl Kqueue {
                 return;
             }
             if self.kind != Kind::Level {
-                ready.state.take_evaluated(dispatched);
-                ready.in_list = false;
+                self.take_evaluated(&mut ready, true);
                 self.count.fetch_sub(count, SeqCst);
             }
             count
@@ -168,6 +189,7 @@ impl Kqueue {
         let mut ready = self.ready.lock().unwrap();
         let mut due = ready.in_list;
         ready.in_list = false;
+        ready.state.renew();
         due |= ready.state.apply_change(true, false, dispatched);
         if due {
             self.push_and_wake(&mut ready);
@@ -482,27 +504,27 @@ fn no_sleeper_misses_an_event() {
 }
 
 #[test]
-fn activation_against_a_glance() {
+fn activation_against_a_fast_scan() {
     model(
         Kind::Clear,
         &[Kqueue::fire, Kqueue::fire, |kqueue| {
-            kqueue.glance();
+            kqueue.fast_scan();
         }],
         nothing_is_lost,
     );
 }
 
 #[test]
-fn close_against_activation_and_a_glance() {
+fn close_against_activation_and_a_fast_scan() {
     model(
         Kind::Level,
         &[Kqueue::fire, Kqueue::retire, |kqueue| {
-            kqueue.glance();
+            kqueue.fast_scan();
         }],
         |kqueue| {
             assert!(!kqueue.ready.lock().unwrap().pending());
             assert_eq!(
-                kqueue.glance(),
+                kqueue.fast_scan(),
                 0,
                 "reported after its descriptor was closed"
             );
@@ -511,7 +533,7 @@ fn close_against_activation_and_a_glance() {
 }
 
 #[test]
-fn a_glance_that_disables_against_activation() {
+fn a_fast_scan_that_disables_against_activation() {
     model(
         Kind::Dispatch,
         &[
@@ -520,8 +542,8 @@ fn a_glance_that_disables_against_activation() {
                 kqueue.fire();
             },
             |kqueue| {
-                kqueue.glance();
-                kqueue.glance();
+                kqueue.fast_scan();
+                kqueue.fast_scan();
             },
         ],
         |kqueue| {
@@ -532,7 +554,7 @@ fn a_glance_that_disables_against_activation() {
 }
 
 #[test]
-fn activation_against_a_glance_that_is_taken_back() {
+fn activation_against_a_fast_scan_that_is_taken_back() {
     for kind in [Kind::Level, Kind::Clear] {
         model(
             kind,
@@ -542,13 +564,13 @@ fn activation_against_a_glance_that_is_taken_back() {
                     kqueue.fire();
                 },
                 |kqueue| {
-                    kqueue.glance_that_faults();
-                    kqueue.glance_that_faults();
+                    kqueue.fast_scan_that_faults();
+                    kqueue.fast_scan_that_faults();
                 },
             ],
             |kqueue| {
                 assert_eq!(kqueue.count.load(SeqCst), 2, "an event is gone");
-                assert_eq!(kqueue.glance(), 1, "an event is not pending");
+                assert_eq!(kqueue.fast_scan(), 1, "an event is not pending");
                 assert_eq!(kqueue.reported.load(SeqCst), 2);
             },
         );
@@ -556,7 +578,7 @@ fn activation_against_a_glance_that_is_taken_back() {
 }
 
 #[test]
-fn close_against_a_glance_that_is_taken_back() {
+fn close_against_a_fast_scan_that_is_taken_back() {
     model(
         Kind::Dispatch,
         &[
@@ -564,7 +586,7 @@ fn close_against_a_glance_that_is_taken_back() {
                 kqueue.fire();
                 kqueue.retire();
             },
-            Kqueue::glance_that_faults,
+            Kqueue::fast_scan_that_faults,
         ],
         |kqueue| {
             assert!(!kqueue.ready.lock().unwrap().pending());
@@ -582,9 +604,72 @@ fn a_dispatch_that_is_taken_back_is_enabled() {
                 kqueue.fire();
                 kqueue.fire();
             },
-            Kqueue::glance_that_faults,
+            Kqueue::fast_scan_that_faults,
         ],
         nothing_is_lost,
+    );
+}
+
+#[test]
+fn a_oneshot_that_is_taken_back_is_renewed() {
+    model(
+        Kind::Oneshot,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            Kqueue::fast_scan_that_faults,
+        ],
+        |kqueue| {
+            assert_eq!(kqueue.fast_scan(), 1, "the event is not pending");
+            assert_eq!(kqueue.count.load(SeqCst), 0);
+            kqueue.fire();
+            assert_eq!(kqueue.fast_scan(), 0, "reported twice");
+        },
+    );
+}
+
+#[test]
+fn activation_against_a_oneshot_that_is_added_again() {
+    model(
+        Kind::Oneshot,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.fast_scan();
+                kqueue.renew();
+            },
+        ],
+        |kqueue| {
+            let spent = kqueue.ready.lock().unwrap().state.is_spent();
+            assert!(!spent, "only a scan spends it");
+            kqueue.fast_scan();
+            assert_eq!(kqueue.reported.load(SeqCst), 2, "an event is lost");
+        },
+    );
+}
+
+#[test]
+fn close_against_activation_of_a_spent_knote() {
+    model(
+        Kind::Oneshot,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fast_scan();
+            },
+            Kqueue::fire,
+            Kqueue::retire,
+        ],
+        |kqueue| {
+            let mut ready = kqueue.ready.lock().unwrap();
+            assert!(!ready.pending() && !ready.state.is_spent());
+            assert!(!ready.state.renew() && !ready.state.activate());
+        },
     );
 }
 
@@ -595,7 +680,7 @@ fn no_sleeper_misses_what_is_taken_back() {
         &[
             |kqueue| {
                 kqueue.fire();
-                kqueue.glance_that_faults();
+                kqueue.fast_scan_that_faults();
             },
             |kqueue| {
                 kqueue.scan_or_sleep();
