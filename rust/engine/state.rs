@@ -276,6 +276,11 @@ impl State {
         self.has(UNLINKED)
     }
 
+    /// True if the knote does not exist for the program: it is deleting or spent.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.bits() & (DELETING | SPENT) != 0
+    }
+
     /// True once [`State::delete`] was called.
     pub(crate) fn is_deleting(&self) -> bool {
         self.has(DELETING)

@@ -56,27 +56,28 @@ impl Kqueue {
             let mut ready = this.locks.ready.lock();
             let mut locked = knote.locked(access);
             if !Self::is_current(&mut ready, &locked, caller.table) {
+                if knote.is_spent() && locked.ident_refers_to_file(&ready, caller.table) {
+                    if change.has(EV_ADD) {
+                        Self::renew(&mut ready, &mut locked, change);
+                        if !this.modify_fast(ready, &mut locked, change, collect_room) {
+                            this.apply_with_filter(access, knote, change, true);
+                        }
+                        return Ok(());
+                    }
+                    if change.has(EV_DELETE) {
+                        // The descriptor may be about to be closed, which is cheaper without it.
+                        ready.retire(knote);
+                        drop(ready);
+                        this.detach(access, &found.remove());
+                        table.free_if_empty();
+                    }
+                    return Err(ENOENT);
+                }
                 drop(ready);
                 let knote: ARef<Knote> = knote.into();
                 if this.change_stale(knotes, &knote, change)? {
                     return Ok(());
                 }
-            } else if knote.is_spent() {
-                if change.has(EV_ADD) {
-                    Self::renew(&mut ready, &mut locked, change);
-                    if !this.modify_fast(ready, &mut locked, change, collect_room) {
-                        this.apply_with_filter(access, knote, change, true);
-                    }
-                    return Ok(());
-                }
-                if change.has(EV_DELETE) {
-                    // The descriptor may be about to be closed, which is cheaper without it.
-                    ready.retire(knote);
-                    drop(ready);
-                    this.detach(access, &found.remove());
-                    table.free_if_empty();
-                }
-                return Err(ENOENT);
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
                 ready.retire(knote);
                 drop(ready);
@@ -400,11 +401,11 @@ impl Kqueue {
         }
     }
 
-    /// True if the knote was not retired, and its ident still names what it is about.
+    /// True if the knote was not retired and is not spent, and its ident still names what it is about.
     #[inline(always)]
     fn is_current(ready: &mut Ready, locked: &LockedKnote<'_>, table: CurrentTable) -> bool {
         let knote = locked.knote();
-        if knote.state(ready).is_deleting() {
+        if knote.state(ready).is_gone() {
             return false;
         }
         if knote.filter().is_descriptor() {

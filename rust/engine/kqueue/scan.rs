@@ -364,11 +364,11 @@ impl FastScan<'_> {
         if flags & (EV_CLEAR | EV_DISPATCH | EV_ONESHOT) == 0 {
             return Verdict::Keep;
         }
-        if flags & EV_ONESHOT != 0 {
-            visited.state.spend();
-            return Verdict::Spend;
-        }
-        if flags & EV_DISPATCH != 0 {
+        if flags & (EV_DISPATCH | EV_ONESHOT) != 0 {
+            if flags & EV_ONESHOT != 0 {
+                visited.state.spend();
+                return Verdict::Spend;
+            }
             visited.state.take_evaluated(true);
             return Verdict::Remove;
         }
