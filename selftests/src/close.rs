@@ -80,10 +80,6 @@ fn dup2_onto_a_watched_descriptor() {
     });
 }
 
-/// Differs from DragonFly, FreeBSD: dup2(2) of another descriptor of the same open file onto a
-/// watched descriptor does not end the knote.
-/// Because the number refers to the same open file before and after the call, so the kernel cannot
-/// tell the two apart.
 /// A one-shot event that was delivered leaves nothing behind at the number of its descriptor.
 #[test]
 fn dup2_onto_the_descriptor_of_a_delivered_one_shot() {
@@ -128,6 +124,10 @@ fn is_readable(kqueue: &Kqueue) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
 
+/// Differs from DragonFly, FreeBSD: dup2(2) of another descriptor of the same open file onto a
+/// watched descriptor does not end the knote.
+/// Because the number refers to the same open file before and after the call, so the kernel cannot
+/// tell the two apart.
 #[test]
 fn dup2_of_the_same_file_does_not_end_the_knote() {
     let kqueue = kqueue();
