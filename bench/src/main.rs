@@ -113,7 +113,11 @@ fn main() -> anyhow::Result<()> {
                     cases.push(case.only(side.as_deref()).run(rounds));
                 },
             );
-            let results = report::Results { unit, cases };
+            let results = report::Results {
+                unit,
+                cases,
+                excluded: workload::excluded(),
+            };
             print!("{}", report::table(&results));
             if let Some(path) = json {
                 std::fs::write(path, serde_json::to_string_pretty(&results)?)?;

@@ -8,6 +8,28 @@ use std::time::{Duration, Instant};
 /// One round of one side: nanoseconds (or bytes) for each operation.
 type Round = Box<dyn FnMut() -> f64>;
 
+/// The place of a case in the matrix of kinds of descriptors.
+#[derive(Serialize, Deserialize, Clone)]
+pub struct Cell {
+    pub kind: String,
+    pub state: String,
+    /// The way of registration, or the operation.
+    pub way: String,
+    /// The number of descriptors.
+    pub count: usize,
+}
+
+impl Cell {
+    pub fn new(kind: &str, state: &str, way: &str, count: usize) -> Self {
+        Cell {
+            kind: kind.into(),
+            state: state.into(),
+            way: way.into(),
+            count,
+        }
+    }
+}
+
 /// One operation, done in several ways.
 pub struct Case {
     /// The workload's letter in `Documentation/performance.md`.
@@ -16,6 +38,7 @@ pub struct Case {
     pub title: String,
     /// The target ratio: the cost of the first side divided by that of the second side.
     pub target: Option<f64>,
+    cell: Option<Cell>,
     sides: Vec<(String, Round)>,
     rounds: Option<usize>,
 }
@@ -26,9 +49,16 @@ impl Case {
             workload,
             title: title.into(),
             target: target.into(),
+            cell: None,
             sides: Vec::new(),
             rounds: None,
         }
+    }
+
+    /// Sets the place in the matrix.
+    pub fn cell(mut self, cell: Cell) -> Self {
+        self.cell = Some(cell);
+        self
     }
 
     /// Adds a side. The first side is this module.
@@ -68,6 +98,7 @@ impl Case {
             workload: self.workload,
             title: self.title,
             target: self.target,
+            cell: self.cell,
             sides: sides
                 .map(|((name, _), costs)| Cost::of(name, costs))
                 .collect(),
@@ -81,6 +112,8 @@ pub struct Measured {
     pub workload: char,
     pub title: String,
     pub target: Option<f64>,
+    #[serde(default)]
+    pub cell: Option<Cell>,
     pub sides: Vec<Cost>,
 }
 

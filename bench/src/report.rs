@@ -14,6 +14,9 @@ pub struct Results {
     /// The unit: `ns` or `instructions`.
     pub unit: String,
     pub cases: Vec<Measured>,
+    /// The reasons for which cells of the matrix are left out, with the number of cells.
+    #[serde(default)]
+    pub excluded: Vec<(String, usize)>,
 }
 
 /// Prints one line for each case and side: the costs with quartiles, the ratio, and its target.

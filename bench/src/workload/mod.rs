@@ -8,24 +8,38 @@ mod collect;
 mod echo;
 mod floor;
 mod growth;
-mod kinds;
+mod life;
+mod matrix;
 mod memory;
 mod pingpong;
 mod rearm;
 mod register;
 mod sources;
+mod states;
 mod threads;
 mod timers;
 
 use crate::{measure::Case, Scale};
 use std::path::Path;
 
+/// The reasons for which cells of the matrix are left out, with the number of cells.
+pub fn excluded() -> Vec<(String, usize)> {
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    for reason in matrix::excluded().chain(life::excluded()) {
+        *counts.entry(reason).or_default() += 1;
+    }
+    let counts = counts.into_iter();
+    counts
+        .map(|(reason, count)| (reason.into(), count))
+        .collect()
+}
+
 /// Calls `run` with each case, one workload after the other. Each workload has released everything
 /// before the next one is measured.
 pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: impl FnMut(Case)) {
     let wanted = |letter: char| only.is_none_or(|only| only.contains(letter));
     type Workload = fn(Scale, &mut dyn FnMut(Case));
-    let all: [(char, Workload); 13] = [
+    let all: [(char, Workload); 14] = [
         ('a', register::cases),
         ('b', rearm::cases),
         ('c', collect::cases),
@@ -38,7 +52,8 @@ pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: im
         ('j', memory::cases),
         ('l', growth::cases),
         ('m', floor::cases),
-        ('n', kinds::cases),
+        ('n', matrix::cases),
+        ('o', life::cases),
     ];
     for (letter, cases) in all {
         if wanted(letter) {

@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kinds of descriptors, and their states that stay ready.
+
+use crate::{
+    queue::{kqueue, Epoll, Kevents},
+    sys::{owned, send, Kind},
+};
+use kqueue::{ev, Event, Filter};
+use std::{
+    fs::File,
+    io,
+    mem::{size_of, zeroed},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
+    },
+};
+
+/// A ready descriptor, and the objects that keep it ready.
+pub struct Ready {
+    pub watched: OwnedFd,
+    others: Vec<OwnedFd>,
+}
+
+impl Ready {
+    fn new(watched: impl Into<OwnedFd>, others: Vec<OwnedFd>) -> Self {
+        Ready {
+            watched: watched.into(),
+            others,
+        }
+    }
+}
+
+impl Ready {
+    /// A duplicate of the descriptor.
+    pub fn duplicate(&self) -> Self {
+        Ready::new(self.watched.try_clone().expect("dup"), vec![])
+    }
+
+    /// The descriptor, and what keeps it ready.
+    pub fn split(self) -> (OwnedFd, Vec<OwnedFd>) {
+        (self.watched, self.others)
+    }
+}
+
+/// A direction.
+#[derive(Clone, Copy, PartialEq)]
+pub enum For {
+    Read,
+    Write,
+}
+
+impl For {
+    pub fn filter(self) -> Filter {
+        match self {
+            For::Read => Filter::READ,
+            For::Write => Filter::WRITE,
+        }
+    }
+
+    /// The events of epoll and of poll(2).
+    pub fn events(self) -> libc::c_int {
+        match self {
+            For::Read => libc::EPOLLIN,
+            For::Write => libc::EPOLLOUT,
+        }
+    }
+}
+
+/// Both ends of a channel, with data on the way to the first.
+fn pair(kind: Kind, data: bool) -> (OwnedFd, OwnedFd) {
+    let channel = kind.pair();
+    if data {
+        channel.send();
+    }
+    (channel.reader, channel.writer)
+}
+
+/// The first end of a channel whose other end is closed.
+fn ended(kind: Kind, data: bool) -> Ready {
+    Ready::new(pair(kind, data).0, vec![])
+}
+
+fn with_data(kind: Kind) -> Ready {
+    let (reader, writer) = pair(kind, true);
+    Ready::new(reader, vec![writer])
+}
+
+fn with_room(kind: Kind) -> Ready {
+    let (reader, writer) = pair(kind, false);
+    Ready::new(writer, vec![reader])
+}
+
+fn tcp_listener() -> Ready {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
+    let address = listener.local_addr().expect("address");
+    let client = TcpStream::connect(address).expect("connect");
+    Ready::new(listener, vec![client.into()])
+}
+
+fn unix_listener() -> Ready {
+    // SAFETY: An address of zeros but for the family is one that the kernel chooses.
+    let listener: UnixListener = unsafe {
+        let socket =
+            owned(libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).into());
+        let mut address: libc::sockaddr_un = zeroed();
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        let size = size_of::<libc::sa_family_t>() as libc::socklen_t;
+        assert_eq!(
+            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size),
+            0
+        );
+        assert_eq!(libc::listen(socket.as_raw_fd(), 8), 0);
+        socket.into()
+    };
+    let address = listener.local_addr().expect("address");
+    let client = UnixStream::connect_addr(&address).expect("connect");
+    Ready::new(listener, vec![client.into()])
+}
+
+fn udp(data: bool) -> Ready {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    if data {
+        let address = socket.local_addr().expect("address");
+        socket.send_to(&[1; 8], address).expect("send");
+    }
+    Ready::new(socket, vec![])
+}
+
+fn unix_messages(kind: libc::c_int, data: bool) -> Ready {
+    let mut fds = [0; 2];
+    // SAFETY: Room for two descriptors.
+    let ret = unsafe {
+        libc::socketpair(
+            libc::AF_UNIX,
+            kind | libc::SOCK_CLOEXEC,
+            0,
+            fds.as_mut_ptr(),
+        )
+    };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
+    let (a, b) = (owned(fds[0].into()), owned(fds[1].into()));
+    if data {
+        send(&UnixDatagram::from(b.try_clone().expect("dup")));
+    }
+    Ready::new(a, vec![b])
+}
+
+fn timerfd() -> Ready {
+    // SAFETY: Valid arguments.
+    let timer = unsafe {
+        let timer = owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC).into());
+        let mut time: libc::itimerspec = zeroed();
+        time.it_value.tv_nsec = 1;
+        assert_eq!(
+            libc::timerfd_settime(timer.as_raw_fd(), 0, &time, std::ptr::null_mut()),
+            0
+        );
+        timer
+    };
+    Ready::new(timer, vec![])
+}
+
+fn inotify() -> Ready {
+    // SAFETY: Valid arguments.
+    let inotify = unsafe {
+        let inotify = owned(libc::inotify_init1(libc::IN_CLOEXEC).into());
+        let path = c"/dev/shm".as_ptr();
+        assert!(libc::inotify_add_watch(inotify.as_raw_fd(), path, libc::IN_OPEN) >= 0);
+        inotify
+    };
+    drop(File::open("/dev/shm").expect("/dev/shm"));
+    Ready::new(inotify, vec![])
+}
+
+fn pidfd() -> Ready {
+    // SAFETY: The child does nothing; no pointers.
+    let pidfd = unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::_exit(0);
+        }
+        owned(libc::syscall(libc::SYS_pidfd_open, pid, 0))
+    };
+    Ready::new(pidfd, vec![])
+}
+
+fn terminal(data: bool) -> Ready {
+    let (mut master, mut slave) = (0, 0);
+    let (name, none) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: Room for two descriptors.
+    let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
+    let (master, slave) = (owned(master.into()), owned(slave.into()));
+    if data {
+        send(&slave);
+    }
+    Ready::new(master, vec![slave])
+}
+
+fn queue_of_kqueue() -> Ready {
+    let inner = kqueue();
+    inner.change(&[Event::new(1, Filter::USER, ev::ADD).fflags(kqueue::note::TRIGGER)]);
+    Ready::new(OwnedFd::from(inner), vec![])
+}
+
+fn queue_of_epoll() -> Ready {
+    let inner = Epoll::new();
+    let (reader, writer) = pair(Kind::Eventfd, true);
+    inner.add(&reader, libc::EPOLLIN);
+    Ready::new(OwnedFd::from(inner), vec![reader, writer])
+}
+
+fn netlink() -> Ready {
+    // SAFETY: No pointers.
+    let socket = unsafe {
+        owned(libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0).into())
+    };
+    Ready::new(socket, vec![])
+}
+
+/// A connection that the other side has reset.
+fn reset() -> Ready {
+    let (reader, writer) = pair(Kind::Tcp, false);
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: A valid option.
+    let ret = unsafe {
+        let size = size_of::<libc::linger>() as libc::socklen_t;
+        let option = (&raw const linger).cast();
+        libc::setsockopt(
+            writer.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            option,
+            size,
+        )
+    };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
+    drop(writer);
+    Ready::new(reader, vec![])
+}
+
+/// A datagram socket whose last datagram was refused.
+fn refused() -> Ready {
+    let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let address = nobody.local_addr().expect("address");
+    drop(nobody);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    socket.connect(address).expect("connect");
+    socket.send(&[1; 8]).expect("send");
+    Ready::new(socket, vec![])
+}
+
+/// A socket with a message that it has sent to itself.
+fn netlink_message() -> Ready {
+    // SAFETY: Valid addresses and buffers.
+    unsafe {
+        let protocol = libc::NETLINK_USERSOCK;
+        let socket = owned(
+            libc::socket(
+                libc::AF_NETLINK,
+                libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+                protocol,
+            )
+            .into(),
+        );
+        let fd = socket.as_raw_fd();
+        let mut address: libc::sockaddr_nl = zeroed();
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        let mut size = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        assert_eq!(libc::bind(fd, (&raw const address).cast(), size), 0);
+        assert_eq!(
+            libc::getsockname(fd, (&raw mut address).cast(), &mut size),
+            0
+        );
+        let header = libc::nlmsghdr {
+            nlmsg_len: size_of::<libc::nlmsghdr>() as u32,
+            nlmsg_type: libc::NLMSG_DONE as u16,
+            nlmsg_flags: 0,
+            nlmsg_seq: 0,
+            nlmsg_pid: address.nl_pid,
+        };
+        let length = size_of::<libc::nlmsghdr>();
+        let (message, address) = ((&raw const header).cast(), (&raw const address).cast());
+        let sent = libc::sendto(fd, message, length, 0, address, size);
+        assert_eq!(sent, length as isize, "{}", io::Error::last_os_error());
+        Ready::new(socket, vec![])
+    }
+}
+
+/// One end of a FIFO, and the other one.
+fn fifo(data: bool) -> (OwnedFd, OwnedFd) {
+    let path = format!("/dev/shm/kqueue-bench-{}", std::process::id());
+    let name = std::ffi::CString::new(path.clone()).expect("a path");
+    // SAFETY: A path.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let both = File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("fifo");
+    let reader = File::open(&path).expect("fifo");
+    let writer = File::options().write(true).open(&path).expect("fifo");
+    drop(both);
+    std::fs::remove_file(&path).expect("fifo");
+    if data {
+        send(&writer);
+    }
+    (reader.into(), writer.into())
+}
+
+fn fifo_with(what: For) -> Ready {
+    let (reader, writer) = fifo(what == For::Read);
+    match what {
+        For::Read => Ready::new(reader, vec![writer]),
+        For::Write => Ready::new(writer, vec![reader]),
+    }
+}
+
+/// The writer of a pipe without a reader.
+fn broken(kind: Kind) -> Ready {
+    Ready::new(pair(kind, false).1, vec![])
+}
+
+/// A signalfd of a signal that is pending.
+fn signalfd() -> Ready {
+    // SAFETY: Valid sets; the signal is blocked before it is sent.
+    unsafe {
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGUSR2);
+        assert_eq!(
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()),
+            0
+        );
+        assert_eq!(libc::kill(libc::getpid(), libc::SIGUSR2), 0);
+        Ready::new(
+            owned(libc::signalfd(-1, &set, libc::SFD_CLOEXEC).into()),
+            vec![],
+        )
+    }
+}
+
+/// The side of a terminal that programs use.
+fn slave(data: bool) -> Ready {
+    let (mut master, mut slave) = (0, 0);
+    let (name, none) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: Room for two descriptors.
+    let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
+    let (master, slave) = (owned(master.into()), owned(slave.into()));
+    if data {
+        // SAFETY: A line of eight bytes.
+        let sent = unsafe { libc::write(master.as_raw_fd(), c"abcdefg\n".as_ptr().cast(), 8) };
+        assert_eq!(sent, 8);
+    }
+    Ready::new(slave, vec![master])
+}
+
+fn regular() -> Ready {
+    Ready::new(File::open("/proc/self/exe").expect("a file"), vec![])
+}
+
+fn regular_to_write() -> Ready {
+    let path = format!("/dev/shm/kqueue-bench-file-{}", std::process::id());
+    let file = File::create(&path).expect("a file");
+    std::fs::remove_file(&path).expect("a file");
+    Ready::new(file, vec![])
+}
+
+fn null(what: For) -> Ready {
+    let mut options = File::options();
+    let options = match what {
+        For::Read => options.read(true),
+        For::Write => options.write(true),
+    };
+    Ready::new(options.open("/dev/null").expect("/dev/null"), vec![])
+}
+
+/// The interface that a kqueue is compared with.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Peer {
+    Epoll,
+    /// epoll refuses the descriptor.
+    Poll,
+}
+
+/// A kind of descriptor in a state that stays ready.
+pub struct State {
+    pub kind: &'static str,
+    pub state: &'static str,
+    pub what: For,
+    pub peer: Peer,
+    /// The amount of data or room is counted, so that there are low-water marks.
+    pub is_counted: bool,
+    pub make: fn() -> Ready,
+}
+
+const fn read(kind: &'static str, state: &'static str, make: fn() -> Ready) -> State {
+    State {
+        kind,
+        state,
+        what: For::Read,
+        peer: Peer::Epoll,
+        is_counted: true,
+        make,
+    }
+}
+
+const fn write(kind: &'static str, make: fn() -> Ready) -> State {
+    State {
+        what: For::Write,
+        ..read(kind, "room", make)
+    }
+}
+
+const fn uncounted(state: State) -> State {
+    State {
+        is_counted: false,
+        ..state
+    }
+}
+
+const fn polled(state: State) -> State {
+    State {
+        peer: Peer::Poll,
+        ..state
+    }
+}
+
+/// All kinds and states.
+pub const STATES: &[State] = &[
+    read("TCP", "data", || with_data(Kind::Tcp)),
+    write("TCP", || with_room(Kind::Tcp)),
+    read("TCP", "end and data", || ended(Kind::Tcp, true)),
+    read("TCP", "end", || ended(Kind::Tcp, false)),
+    read("TCP", "error", reset),
+    read("TCP listener", "connection", tcp_listener),
+    read("UDP", "data", || udp(true)),
+    write("UDP", || udp(false)),
+    read("UDP", "error", refused),
+    read("UNIX stream", "data", || with_data(Kind::Unix)),
+    write("UNIX stream", || with_room(Kind::Unix)),
+    read("UNIX stream", "end and data", || ended(Kind::Unix, true)),
+    read("UNIX stream", "end", || ended(Kind::Unix, false)),
+    read("UNIX listener", "connection", unix_listener),
+    read("UNIX seqpacket", "data", || {
+        unix_messages(libc::SOCK_SEQPACKET, true)
+    }),
+    write("UNIX seqpacket", || {
+        unix_messages(libc::SOCK_SEQPACKET, false)
+    }),
+    read("UNIX datagram", "data", || {
+        unix_messages(libc::SOCK_DGRAM, true)
+    }),
+    write("UNIX datagram", || unix_messages(libc::SOCK_DGRAM, false)),
+    read("netlink", "data", netlink_message),
+    write("netlink", netlink),
+    read("pipe", "data", || with_data(Kind::Pipe)),
+    write("pipe", || with_room(Kind::Pipe)),
+    read("pipe", "end", || ended(Kind::Pipe, false)),
+    State {
+        state: "error",
+        ..write("pipe", || broken(Kind::Pipe))
+    },
+    read("FIFO", "data", || fifo_with(For::Read)),
+    write("FIFO", || fifo_with(For::Write)),
+    read("FIFO", "end", || Ready::new(fifo(false).0, vec![])),
+    read("eventfd", "data", || with_data(Kind::Eventfd)),
+    write("eventfd", || with_room(Kind::Eventfd)),
+    read("timerfd", "data", timerfd),
+    uncounted(read("signalfd", "data", signalfd)),
+    uncounted(read("pidfd", "end", pidfd)),
+    read("inotify", "data", inotify),
+    uncounted(read("epoll", "data", queue_of_epoll)),
+    read("kqueue", "data", queue_of_kqueue),
+    read("terminal", "data", || slave(true)),
+    write("terminal", || slave(false)),
+    read("terminal master", "data", || terminal(true)),
+    write("terminal master", || terminal(false)),
+    polled(read("regular file", "data", regular)),
+    polled(uncounted(write("regular file", regular_to_write))),
+    polled(uncounted(read("/dev/null", "data", || null(For::Read)))),
+    polled(uncounted(write("/dev/null", || null(For::Write)))),
+];
