@@ -2,9 +2,9 @@
 
 //! kqueue: the BSD event interface.
 //!
-//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`](engine::kqueue::Kqueue), and one ioctl is
-//! `kevent()`. `Documentation/design.md` shows the floors of the crate and the path of a call and of
-//! an event. This page lists what the code relies on.
+//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`](engine::kqueue::Kqueue),
+//! and one ioctl is `kevent()`. `Documentation/design.md` shows the floors of the crate and the
+//! path of a call and of an event. This page lists what the code relies on.
 //!
 //! # Vocabulary
 //!
@@ -31,26 +31,27 @@
 //! The order, from the outermost to the innermost lock:
 //!
 //! 1. `Locks::knotes`, a mutex. A task holds it while it registers, scans or removes. It is a mutex
-//!    because filters run under it and call `->poll` and `->unlocked_ioctl`, which may sleep. A task
-//!    that is being killed stops waiting for it (`sys::lock::killable`); the owner removes what that
-//!    task had to remove when it unlocks the mutex (`Kqueue::do_leftover_work`). Events are copied out under the
-//!    mutex with page faults disabled (`engine::usercopy`).
-//!    These mutexes nest in it, but not in each other: that of all edges between kqueues
-//!    (`engine::nesting`), that of all users (`engine::limit`), that of a probe's registration
-//!    (`sys::probe::watched`), and those of a user's marks (`sys::notify::fsnotify`), in which fsnotify's
-//!    own locks nest.
+//!    because filters run under it and call `->poll` and `->unlocked_ioctl`, which may sleep. A
+//!    task that is being killed stops waiting for it (`sys::lock::killable`); the owner removes
+//!    what that task had to remove when it unlocks the mutex (`Kqueue::do_leftover_work`). Events
+//!    are copied out under the mutex with page faults disabled (`engine::usercopy`). These mutexes
+//!    nest in it, but not in each other: that of all edges between kqueues (`engine::nesting`),
+//!    that of all users (`engine::limit`), that of a probe's registration (`sys::probe::watched`),
+//!    and those of a user's marks (`sys::notify::fsnotify`), in which fsnotify's own locks nest.
 //! 2. The locks of event sources: of a wait queue (for processes under tasklist_lock), and siglock.
 //!    They belong to the kernel. Wake-up functions run under them and take 3 and 4.
 //! 3. The spin locks that find knotes: of a part of the bindings (`engine::close`), of a shard of
-//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`), in which the lock
-//!    of the watchers of a directory or a mount namespace nests. In each of them nests the lock of what a
-//!    filter has recorded of a process, a file, its contents or mounts (`filter`). Interrupts are
-//!    disabled under all of them except those of bindings and marks, which no interrupt takes. The lock
-//!    of a user's watched objects (`engine::objects`) nests in none of the others.
-//! 4. `Locks::ready`, a spin lock with interrupts disabled. It is the innermost lock of an activation,
-//!    so that a source can activate a knote from any context. No reference is dropped under it, since
-//!    the last one would detach. These locks nest in it:
-//!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a lock
+//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`), in which
+//!    the lock of the watchers of a directory or a mount namespace nests. In each of them nests the
+//!    lock of what a filter has recorded of a process, a file, its contents or mounts (`filter`).
+//!    Interrupts are disabled under all of them except those of bindings and marks, which no
+//!    interrupt takes. The lock of a user's watched objects (`engine::objects`) nests in none of
+//!    the others.
+//! 4. `Locks::ready`, a spin lock with interrupts disabled. It is the innermost lock of an
+//!    activation, so that a source can activate a knote from any context. No reference is dropped
+//!    under it, since the last one would detach. These locks nest in it:
+//!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
+//!      lock
 //!      that a wake-up may hold: the wait queue of a pipe (`sys::file::pipe`), the queues of a socket
 //!      (`sys::file::socket`), and this same lock of an inner kqueue. A scan tries such a lock and does
 //!      not wait for it, which would be the wrong order. While it holds one, it takes no other lock
@@ -60,28 +61,29 @@
 //!      nests in it. No function of a timer runs under that lock.
 //!
 //! A sleeper checks whether a knote is pending and queues itself in one critical section of 4. An
-//! activation makes a knote pending and wakes one sleeper in one critical section of 4. So no wake-up
-//! is lost. A scan wakes sleepers after it has released 4, because the sleeper needs the mutex next.
-//! Pollers are woken, and SIGIO is sent, from an irq_work without any lock (`sys::notify::notifier`).
-//! So no two locks of one kind nest when a kqueue watches a kqueue.
+//! activation makes a knote pending and wakes one sleeper in one critical section of 4. So no
+//! wake-up is lost. A scan wakes sleepers after it has released 4, because the sleeper needs the
+//! mutex next. Pollers are woken, and SIGIO is sent, from an irq_work without any lock
+//! (`sys::notify::notifier`). So no two locks of one kind nest when a kqueue watches a kqueue.
 //!
 //! The holder of 3 or 4 is in an RCU read-side critical section. The descriptor table
 //! (`sys::file::fdtable`) and the task of a sleeper are read under that protection.
 //!
 //! # State of other subsystems
 //!
-//! Private state of another subsystem is read only of a file whose kind was positively identified: by
-//! family, type and protocol, by its operations, or by its poll function. The locking rule of that
-//! kind is named where the state is read, and was checked against the source of the subsystem. This
-//! holds for sockets (`sys::file::socket` has the list), pipes, eventfds, timerfds (the files of these
-//! names in `sys::file`) and pidfds (`sys::process::pid`). Everything else is asked through public
-//! operations: `->poll`, and `FIONREAD` of terminals and inotify (`sys::file::ioctl`), which take
-//! their own locks and do not wait for other tasks. What is not counted reports 1.
+//! Private state of another subsystem is read only of a file whose kind was positively identified:
+//! by family, type and protocol, by its operations, or by its poll function. The locking rule of
+//! that kind is named where the state is read, and was checked against the source of the subsystem.
+//! This holds for sockets (`sys::file::socket` has the list), pipes, eventfds, timerfds (the files
+//! of these names in `sys::file`) and pidfds (`sys::process::pid`). Everything else is asked
+//! through public operations: `->poll`, and `FIONREAD` of terminals and inotify
+//! (`sys::file::ioctl`), which take their own locks and do not wait for other tasks. What is not
+//! counted reports 1.
 //!
-//! The operations of a file are read once for what is done with them, since a hang-up or a hot unplug
-//! may replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded, since
-//! others may choose how much there is: a scan counts four messages of a socket under the spin lock,
-//! and 32 without it.
+//! The operations of a file are read once for what is done with them, since a hang-up or a hot
+//! unplug may replace them (`sys::file::poll::operations`). The amount of work under a lock is
+//! bounded, since others may choose how much there is: a scan counts four messages of a socket
+//! under the spin lock, and 32 without it.
 //!
 //! # Field protection
 //!
@@ -118,8 +120,8 @@
 //! # Removal
 //!
 //! A knote ends in two steps. It is *retired* under the spin lock: it leaves the ready list and is
-//! never queued again (`State::delete`). Then it is *removed* under the mutex: it leaves the table, and
-//! its source is dropped, which waits for running callbacks. Both steps may be done twice.
+//! never queued again (`State::delete`). Then it is *removed* under the mutex: it leaves the table,
+//! and its source is dropped, which waits for running callbacks. Both steps may be done twice.
 //!
 //! - Path A, `EV_DELETE`: both steps at once.
 //! - Path B, `EV_ONESHOT` was delivered: both steps at once, in the scan.

@@ -3,8 +3,8 @@
 //! The guard of a kqueue's mutex.
 //!
 //! A task that releases the mutex then does the work that others have left to the owner
-//! ([`Kqueue::do_leftover_work`]). The guard is one pointer, so that it is passed in a register: the kqueue
-//! is found from its mutex.
+//! ([`Kqueue::do_leftover_work`]). The guard is one pointer, so that it is passed in a register:
+//! the kqueue is found from its mutex.
 
 use super::{kqueue::Kqueue, locks::Locks, table::Knotes};
 use crate::sys::lock::killable::{self, Killable};
@@ -22,7 +22,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The guard is that of the `locks.knotes` of a [`Kqueue`], and is dropped only by this type's `drop`.
+/// The guard is that of the `locks.knotes` of a [`Kqueue`], and is dropped only by this type's
+/// `drop`.
 pub(crate) struct KnotesGuard<'a>(ManuallyDrop<Guard<'a, Knotes, Killable>>);
 
 impl<'a> KnotesGuard<'a> {
@@ -39,7 +40,8 @@ impl<'a> KnotesGuard<'a> {
     #[inline(always)]
     fn kqueue(&self) -> &'a Kqueue {
         let mutex = ptr::from_ref(self.0.lock_ref());
-        // SAFETY: By the type's invariant. The kqueue lives for `'a`, for which its mutex is borrowed.
+        // SAFETY: By the type's invariant. The kqueue lives for `'a`, for which its mutex is
+        // borrowed.
         unsafe { &*Kqueue::of_locks(container_of!(mutex, Locks, knotes)) }
     }
 }

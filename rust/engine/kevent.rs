@@ -367,8 +367,8 @@ fn apply<'a>(
 
 /// Applies the changes of a batch from the one at `at` on, which is the first that is to be
 /// answered, and posts the answers. If that one was applied, `failure` is its error. The knotes of
-/// those before it may have been activated without running the filter if `collect_room` events would be
-/// collected; there will be no scan.
+/// those before it may have been activated without running the filter if `collect_room` events
+/// would be collected; there will be no scan.
 #[cold]
 #[inline(never)]
 #[allow(clippy::too_many_arguments)]

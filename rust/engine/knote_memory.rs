@@ -112,7 +112,8 @@ unsafe impl Send for Knote {}
 // SAFETY: As above.
 unsafe impl Sync for Knote {}
 
-// SAFETY: As above; the timer is used by who has the mutex, and by its function, which only tells that it has fired.
+// SAFETY: As above; the timer is used by who has the mutex, and by its function, which only tells
+// that it has fired.
 unsafe impl Send for TimerKnote {}
 
 // SAFETY: The count is one of the references that there are; the last one frees.
@@ -126,8 +127,8 @@ unsafe impl AlwaysRefCounted for Knote {
     unsafe fn dec_ref(this: NonNull<Self>) {
         // SAFETY: The caller has a reference.
         if unsafe { this.as_ref() }.refs.dec_and_test() {
-            // SAFETY: That was the last one; knotes come from their slabs, be it with a timer behind them, which needs
-            // no dropping.
+            // SAFETY: That was the last one; knotes come from their slabs, be it with a timer
+            // behind them, which needs no dropping.
             unsafe { slab::free(this) };
         }
     }
@@ -169,7 +170,8 @@ impl<'a> LockedKnote<'a> {
     /// True if the number of the descriptor still refers to its file.
     #[inline]
     pub(crate) fn ident_refers_to_file(&self, _: &Ready, table: CurrentTable) -> bool {
-        // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
+        // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical
+        // section.
         let files = unsafe { CurrentFiles::in_rcu(table) };
         self.file
             .is_some_and(|file| files.maps(self.knote.ident, file))
@@ -179,7 +181,8 @@ impl<'a> LockedKnote<'a> {
     #[inline]
     pub(crate) fn timer(&mut self) -> Option<&KnoteTimer> {
         let timer = self.knote.timer()?;
-        // SAFETY: It lives as its knote does. By the type's invariant the mutex is held, and nobody else has this.
+        // SAFETY: It lives as its knote does. By the type's invariant the mutex is held, and nobody
+        // else has this.
         Some(unsafe { timer.as_ref() })
     }
 }
@@ -263,8 +266,8 @@ impl Knote {
             return None;
         }
         let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();
-        // SAFETY: One with that filter is the first part of a `TimerKnote`. (That it may be left by this pointer is what
-        // `container_of!` relies on too.)
+        // SAFETY: One with that filter is the first part of a `TimerKnote`. (That it may be left by
+        // this pointer is what `container_of!` relies on too.)
         NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
     }
 
@@ -340,7 +343,8 @@ impl Knote {
     #[inline]
     pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
         self.check(ready);
-        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
+        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody
+        // else.
         unsafe { &mut *self.state.get() }
     }
 
@@ -348,8 +352,8 @@ impl Knote {
     ///
     /// # Safety
     ///
-    /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
-    /// nobody else.
+    /// Both locks of its kqueue are held for as long as the result is used, and what they guard is
+    /// borrowed by nobody else.
     #[inline]
     pub(in crate::engine) unsafe fn visited<'a>(
         &'a self,
@@ -383,8 +387,9 @@ impl Knote {
         if !self.state(ready).is_to_be_rechecked() {
             return None;
         }
-        // SAFETY: It was bound by whoever scheduled the recheck under this lock, and is not retired, which
-        // comes before it is unbound and needs this lock: it is bound for as long as `ready` is borrowed.
+        // SAFETY: It was bound by whoever scheduled the recheck under this lock, and is not
+        // retired, which comes before it is unbound and needs this lock: it is bound for as long as
+        // `ready` is borrowed.
         unsafe { self.binding.file() }
     }
 
@@ -465,7 +470,8 @@ impl Expire for Knote {
 
 impl TimerOwner for Knote {
     unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: By this function's contract: the timer of a knote is in a `TimerKnote`. It lives: its timer is cancelled before it is freed, which waits for us.
+        // SAFETY: By this function's contract: the timer of a knote is in a `TimerKnote`. It lives:
+        // its timer is cancelled before it is freed, which waits for us.
         let knote = unsafe {
             let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
             &(*kernel::container_of!(timer, TimerKnote, timer)).knote
@@ -495,8 +501,8 @@ impl<'a> ChainSlot<'a> {
     ) -> Option<Self> {
         let mut slot = NonNull::from(chain);
         loop {
-            // SAFETY: It is the chain, or within the knote before, which is in the chain; nobody else uses
-            // those, who would need the key for that.
+            // SAFETY: It is the chain, or within the knote before, which is in the chain; nobody
+            // else uses those, who would need the key for that.
             let knote = unsafe { slot.as_ref() }.as_ref()?;
             if is(knote) {
                 // INVARIANT: As above.

@@ -189,7 +189,8 @@ impl User {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
+    /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there
+    /// may be.
     #[inline(always)]
     pub(crate) fn charge_knote(&self, filter: Filter) -> Result {
         if filter.has_timer() {

@@ -2,8 +2,8 @@
 
 //! The engine: kqueues and knotes, whatever they watch.
 //!
-//! The engine imports from `rust/sys` and `rust/uapi.rs`, and knows filters only through [`ops`]. `scripts/floors.sh`
-//! checks that.
+//! The engine imports from `rust/sys` and `rust/uapi.rs`, and knows filters only through [`ops`].
+//! `scripts/floors.sh` checks that.
 //!
 //! # Files
 //!

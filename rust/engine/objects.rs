@@ -92,8 +92,8 @@ impl User {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user, or the owner of a user namespace that the user is in, has as many of that
-    /// object as they may; `ENOMEM`.
+    /// `ENOSPC` if the user, or the owner of a user namespace that the user is in, has as many of
+    /// that object as they may; `ENOMEM`.
     pub(crate) fn charge_watch(
         &self,
         kind: ObjectKind,

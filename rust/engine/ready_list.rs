@@ -40,8 +40,8 @@ impl Links {
 ///
 /// # Invariants
 ///
-/// All knotes in it are valid and belong to the kqueue whose [`Ready`] this is a field of; `len` is their
-/// number. `next` of the last and `prev` of the first are null.
+/// All knotes in it are valid and belong to the kqueue whose [`Ready`] this is a field of; `len` is
+/// their number. `next` of the last and `prev` of the first are null.
 pub(crate) struct Queue {
     head: *const Knote,
     tail: *const Knote,
@@ -95,8 +95,8 @@ impl Ready {
         !links.prev.is_null() || ptr::eq(self.queue.head, knote)
     }
 
-    /// Marks a knote of this kqueue active, and puts it at the tail if it is due then. True if it was
-    /// put there.
+    /// Marks a knote of this kqueue active, and puts it at the tail if it is due then. True if it
+    /// was put there.
     #[inline(always)]
     pub(crate) fn activate(&mut self, knote: &Knote) -> bool {
         let due = knote.state(self).activate();
@@ -212,8 +212,8 @@ impl Ready {
         queue.len = queue.len.wrapping_sub(1);
     }
 
-    /// Walks the list from its head, past at most `most` knotes, and does what `visitor` decides about
-    /// each. The knotes that are kept become the last ones, in their order.
+    /// Walks the list from its head, past at most `most` knotes, and does what `visitor` decides
+    /// about each. The knotes that are kept become the last ones, in their order.
     ///
     /// The descriptors of the knotes are in `table`. Panics if `access` is that of another
     /// kqueue.

@@ -11,13 +11,13 @@
 //!
 //! The knotes to be rechecked are in lists, one for each interval between two checks. A knote
 //! begins in the first list. It moves to the next one, which has twice the interval, each time that
-//! the check finds nothing new. The lists use the links of the ready list ([`super::ready_list`]): a
-//! knote is in one of them at most, and its state says in which.
+//! the check finds nothing new. The lists use the links of the ready list ([`super::ready_list`]):
+//! a knote is in one of them at most, and its state says in which.
 //!
 //! # Context
 //!
-//! The timer fires in a hard interrupt, where the kqueue's spin lock is taken. It is armed with that
-//! lock held.
+//! The timer fires in a hard interrupt, where the kqueue's spin lock is taken. It is armed with
+//! that lock held.
 
 use super::{
     knote_memory::Knote,
@@ -41,9 +41,9 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The number of lists. Knotes stay in the first list for [`FIRST_INTERVAL`] nanoseconds, and in each other
-/// list for twice as long as in the one before. In the last one, ten seconds long, they stay again
-/// and again.
+/// The number of lists. Knotes stay in the first list for [`FIRST_INTERVAL`] nanoseconds, and in
+/// each other list for twice as long as in the one before. In the last one, ten seconds long, they
+/// stay again and again.
 const LISTS: usize = 11;
 const FIRST_INTERVAL: i64 = 10_000_000;
 
@@ -73,8 +73,8 @@ impl List {
     ///
     /// # Safety
     ///
-    /// `knote` is valid and in no list. It and all knotes in this list belong to one kqueue, whose lock
-    /// is held, and nobody has a reference to their links.
+    /// `knote` is valid and in no list. It and all knotes in this list belong to one kqueue, whose
+    /// lock is held, and nobody has a reference to their links.
     #[inline(always)]
     unsafe fn push(&mut self, knote: *const Knote) -> *const Knote {
         // SAFETY: By this function's contract.
@@ -96,8 +96,9 @@ impl List {
 ///
 /// # Invariants
 ///
-/// It stays in its place, in the [`Ready`] of a kqueue. All knotes in the lists are valid, belong to
-/// that kqueue, and have a state that says so; and all knotes with that state are in one of them.
+/// It stays in its place, in the [`Ready`] of a kqueue. All knotes in the lists are valid, belong
+/// to that kqueue, and have a state that says so; and all knotes with that state are in one of
+/// them.
 pub(crate) struct RecheckList {
     lists: [List; LISTS],
     /// The knotes that are being checked, and the number of the list that they come from.
@@ -131,8 +132,8 @@ impl RecheckList {
     ///
     /// # Safety
     ///
-    /// `knote` is valid and belongs to the kqueue whose `Ready` this is in, whose lock is held. It was
-    /// removed from the ready list, and its state says that it is to be rechecked. Nobody has a
+    /// `knote` is valid and belongs to the kqueue whose `Ready` this is in, whose lock is held. It
+    /// was removed from the ready list, and its state says that it is to be rechecked. Nobody has a
     /// reference to its links.
     #[inline(always)]
     pub(in crate::engine) unsafe fn push(&mut self, knote: *const Knote) -> *const Knote {
@@ -152,9 +153,8 @@ impl Ready {
 
     fn schedule_recheck_in(&mut self, knote: &Knote, number: usize) {
         if knote.state(self).schedule_recheck() {
-            // INVARIANT: Its state says so now.
-            // SAFETY: It was neither pending nor to be rechecked, so it is in no list. It belongs to this
-            // kqueue, as was checked.
+            // INVARIANT: Its state says so now. SAFETY: It was neither pending nor to be rechecked,
+            // so it is in no list. It belongs to this kqueue, as was checked.
             unsafe { self.rechecks.lists[number].push(knote) };
         }
     }
@@ -176,9 +176,8 @@ impl Ready {
         // SAFETY: The lock of its kqueue is held, and `self` is borrowed by nobody else.
         let was_scheduled = unsafe { &mut *knote.state.get() }.cancel_recheck();
         if was_scheduled {
-            // INVARIANT: Its state does not say so any more.
-            // SAFETY: The lock is held. The knote was in one of the lists, in which its neighbours are
-            // valid.
+            // INVARIANT: Its state does not say so any more. SAFETY: The lock is held. The knote
+            // was in one of the lists, in which its neighbours are valid.
             unsafe {
                 let Links { next, prev } = core::mem::replace(links(knote), Links::NONE);
                 prev.cast::<*const Knote>().cast_mut().write(next);
@@ -210,8 +209,8 @@ impl Ready {
         Some((knote.into(), rechecks.number))
     }
 
-    /// Checks one knote that is due by `now`. Returns `None` if no knote is due, `Some(None)` if the
-    /// check found nothing new, and the knote if there is more to report.
+    /// Checks one knote that is due by `now`. Returns `None` if no knote is due, `Some(None)` if
+    /// the check found nothing new, and the knote if there is more to report.
     pub(crate) fn recheck_next(&mut self, now: i64) -> Option<Option<ARef<Knote>>> {
         let (knote, number) = self.next_due(now)?;
         let position = knote.pipe_position().load(Ordering::Relaxed);
@@ -273,7 +272,8 @@ impl RecheckTimer {
 
     /// Stops the timer, and waits for its function. No knote is added any more.
     pub(crate) fn cancel(&self) {
-        // SAFETY: The timer was set up. Not under a lock that its function takes: the kqueue is being released.
+        // SAFETY: The timer was set up. Not under a lock that its function takes: the kqueue is
+        // being released.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };
     }
 
@@ -283,8 +283,8 @@ impl RecheckTimer {
     ///
     /// `timer` is that of the `recheck_timer` of a kqueue, as [`Kqueue::set`] has checked.
     unsafe extern "C" fn fire(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: By this function's contract. It lives: the `recheck_timer` is the first of its fields to be dropped, which
-        // waits for us.
+        // SAFETY: By this function's contract. It lives: the `recheck_timer` is the first of its
+        // fields to be dropped, which waits for us.
         unsafe { &*Self::kqueue(timer) }.recheck_next(Clock::Monotonic.now());
         bindings::hrtimer_restart::HRTIMER_NORESTART
     }

@@ -85,8 +85,8 @@ struct Sleeper {
 ///
 /// # Invariants
 ///
-/// It is a field of a [`Ready`], which a spin lock guards. The sleepers are valid, and of tasks that sleep or
-/// are about to: each stays in its place until it was taken off the list.
+/// It is a field of a [`Ready`], which a spin lock guards. The sleepers are valid, and of tasks
+/// that sleep or are about to: each stays in its place until it was taken off the list.
 pub(crate) struct Sleepers {
     first: *const Sleeper,
     last: *const Sleeper,
@@ -159,9 +159,9 @@ impl Sleepers {
 
     #[inline(never)]
     fn wake_first(&mut self, flags: WakeFlags) {
-        // SAFETY: By the type's invariant; it is in the list. It may go as soon as it is told that it was woken, and
-        // its task may end; but who holds a spin lock is in an RCU read-side critical section, until after which the
-        // task's memory is there.
+        // SAFETY: By the type's invariant; it is in the list. It may go as soon as it is told that
+        // it was woken, and its task may end; but who holds a spin lock is in an RCU read-side
+        // critical section, until after which the task's memory is there.
         unsafe {
             let Some(sleeper) = self.first.as_ref() else {
                 return;
@@ -213,15 +213,15 @@ pub(crate) fn sleep(
         if condition(&ready) {
             return Wakeup::Condition;
         }
-        // SAFETY: It is taken off the list before this round of the loop ends. The state is the current task's;
-        // who wakes it takes the lock, so sees it or comes before.
+        // SAFETY: It is taken off the list before this round of the loop ends. The state is the
+        // current task's; who wakes it takes the lock, so sees it or comes before.
         unsafe {
             ready.sleepers.push(&sleeper);
             generated::kq_set_current_state(bindings::TASK_INTERRUPTIBLE);
         }
         drop(ready);
-        // SAFETY: `expires` is null or points to `nanos`, which outlives the call; the task is valid while we run
-        // in it. It is running again after the call.
+        // SAFETY: `expires` is null or points to `nanos`, which outlives the call; the task is
+        // valid while we run in it. It is running again after the call.
         let ret = unsafe {
             bindings::schedule_hrtimeout_range(
                 expires,

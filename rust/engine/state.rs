@@ -11,8 +11,8 @@
 //! * **Active** (`KN_ACTIVE`): its source has fired, and that was not reported yet.
 //! * **Queued** (`KN_QUEUED`): it is in its kqueue's list of pending knotes.
 //! * **Disabled** (`KN_DISABLED`): it may be active but must not be reported.
-//! * **Recheck**: it was reported and is idle, or was when it was disabled; a timer checks now and then
-//!   whether there is more by now ([`super::recheck`]).
+//! * **Recheck**: it was reported and is idle, or was when it was disabled; a timer checks now and
+//!   then whether there is more by now ([`super::recheck`]).
 //! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): it is never reported or queued again; its
 //!   source is being, or was, taken away.
 //!
@@ -23,8 +23,8 @@
 //!
 //! # Invariants
 //!
-//! Queued implies active (or [in doubt](State::begin_verify)), and neither disabled at the time it was
-//! queued nor deleting. Recheck implies neither queued nor deleting.
+//! Queued implies active (or [in doubt](State::begin_verify)), and neither disabled at the time it
+//! was queued nor deleting. Recheck implies neither queued nor deleting.
 //!
 //! ```text
 //!                activate                        take: Evaluate

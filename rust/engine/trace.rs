@@ -14,7 +14,8 @@ use kernel::{bindings, prelude::*};
 /// True if the tracepoint is enabled.
 #[inline(always)]
 fn is_traced(tracepoint: *const bindings::tracepoint) -> bool {
-    // SAFETY: One of the module's own. The count of its static key (`static_key_enabled`) is read at once.
+    // SAFETY: One of the module's own. The count of its static key (`static_key_enabled`) is read
+    // at once.
     unsafe { (&raw const (*tracepoint).key.key.enabled.counter).read_volatile() != 0 }
 }
 

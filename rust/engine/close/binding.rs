@@ -22,8 +22,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `file` is null, or a reference to a file is owned. In the latter case the knote is in the tree of
-/// (file, table of its kqueue), unless it [is unlinked](Knote::is_unlinked). `file` only changes
+/// `file` is null, or a reference to a file is owned. In the latter case the knote is in the tree
+/// of (file, table of its kqueue), unless it [is unlinked](Knote::is_unlinked). `file` only changes
 /// while the knote is in no tree, under the mutex.
 pub(crate) struct Binding {
     file: UnsafeCell<*mut bindings::file>,
@@ -96,8 +96,8 @@ impl Binding {
     ///
     /// # Safety
     ///
-    /// The mutex of the knote's kqueue is held, or the knote is known to be bound; and until the result is used no
-    /// more it is not unbound.
+    /// The mutex of the knote's kqueue is held, or the knote is known to be bound; and until the
+    /// result is used no more it is not unbound.
     #[inline]
     pub(in crate::engine) unsafe fn file<'a>(&self) -> Option<&'a File> {
         // SAFETY: It does not change while the mutex is held, nor between binding and unbinding.
@@ -243,7 +243,8 @@ impl BoundKnotes {
             bucket.tree(self).insert(knote);
         }
         smp_mb(ordering::Full);
-        // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is held.
+        // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is
+        // held.
         unsafe {
             let files = CurrentFiles::in_rcu(table);
             binding

@@ -97,8 +97,8 @@ impl ClosedKnote {
 impl Drop for ClosedKnote {
     fn drop(&mut self) {
         let file = self.knote().kqueue().own_file();
-        // SAFETY: The references are ours by the type's invariant. What `fput` defers runs after our
-        // caller has returned, so that no text of the module can be gone too early.
+        // SAFETY: The references are ours by the type's invariant. What `fput` defers runs after
+        // our caller has returned, so that no text of the module can be gone too early.
         unsafe {
             drop(ARef::from_raw(self.0));
             bindings::fput(file.as_ptr());

@@ -16,14 +16,14 @@
 //! descriptor meets only the knotes of its own table, however many knotes others have on the file.
 //!
 //! The probed function is not told which number was closed. The system call of the task says that
-//! ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2), dup2(2) and dup3(2) name it, and
-//! close_range(2) closes from the lower end of its range. If that number has ended no knote, or if
-//! the call names none, the walk passes the numbers that are bound to the file, at most
-//! [`MAPPED_MAX`](walk::MAPPED_MAX) of those that are still mapped. (It passes fewer if the call
-//! has named a number, unless the task uses io_uring, which closes some at the end of any call.) If
-//! some remain and the call has named no number, the task passes all of them before it returns to
-//! userspace ([`WalkWork`]), in a context that can be preempted, and once for all descriptors that it
-//! has closed in the call.
+//! ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2), dup2(2) and dup3(2) name
+//! it, and close_range(2) closes from the lower end of its range. If that number has ended no
+//! knote, or if the call names none, the walk passes the numbers that are bound to the file, at
+//! most [`MAPPED_MAX`](walk::MAPPED_MAX) of those that are still mapped. (It passes fewer if the
+//! call has named a number, unless the task uses io_uring, which closes some at the end of any
+//! call.) If some remain and the call has named no number, the task passes all of them before it
+//! returns to userspace ([`WalkWork`]), in a context that can be preempted, and once for all
+//! descriptors that it has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`
 //!
@@ -50,13 +50,14 @@
 //! The callback runs in the closing task, with preemption disabled if the function is also traced
 //! by something else; so its work is bounded. It closes nothing itself, so it does not recur. The
 //! lock of a part of the trees is a spin lock that only tasks take: here, and to bind or unbind a
-//! knote. The kqueue's spin lock nests in it. It is released after [`KNOTES_PER_LOCK`](walk::KNOTES_PER_LOCK) knotes.
+//! knote. The kqueue's spin lock nests in it. It is released after
+//! [`KNOTES_PER_LOCK`](walk::KNOTES_PER_LOCK) knotes.
 //!
 //! # Against registration
 //!
 //! A registration binds the knote and then reads the slot of its descriptor again
-//! ([`crate::sys::file::fdtable::CurrentFiles`]). The closing task empties the slot and then looks for
-//! knotes. Each has a full barrier between the two steps, so at least one of them sees what the
+//! ([`crate::sys::file::fdtable::CurrentFiles`]). The closing task empties the slot and then looks
+//! for knotes. Each has a full barrier between the two steps, so at least one of them sees what the
 //! other has done.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)

@@ -16,7 +16,8 @@ use kernel::sync::{atomic::ordering, Arc};
 /// An address alone does not tell tables apart, since a kqueue may outlive its table: io_uring can
 /// open a file without giving it a number. So the first call on a kqueue must come from the process
 /// that opened it, or from one that shares the table with it at that time. That call is on a
-/// descriptor of the table, and from then on the kqueue is closed at the latest when the table goes.
+/// descriptor of the table, and from then on the kqueue is closed at the latest when the table
+/// goes.
 pub(crate) struct OwnerTable {
     bound_knotes: Arc<BoundKnotes>,
     table: TableId,

@@ -98,9 +98,9 @@ impl CloseProbe {
         ops: *mut bindings::ftrace_ops,
         regs: *mut bindings::ftrace_regs,
     ) {
-        // SAFETY: The `ftrace_ops` is the first field of a `CloseProbe`, which is the first field of an
-        // `OnDemandProbe`, which is the first field of a `BoundKnotes`. That unregisters the probe
-        // before it is freed.
+        // SAFETY: The `ftrace_ops` is the first field of a `CloseProbe`, which is the first field
+        // of an `OnDemandProbe`, which is the first field of a `BoundKnotes`. That unregisters the
+        // probe before it is freed.
         let bound_knotes = unsafe { &*ops.cast::<BoundKnotes>() };
         // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
         let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as usize;
@@ -135,7 +135,8 @@ pub(crate) struct PathProbe {
 // SAFETY: `unregister` waits for the handlers.
 unsafe impl Probe for PathProbe {
     unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
-        // SAFETY: By this function's contract, the probe is a part of `on_demand`, which is not moved.
+        // SAFETY: By this function's contract, the probe is a part of `on_demand`, which is not
+        // moved.
         unsafe { self.functions.register() }
     }
 

@@ -90,8 +90,8 @@ impl WalkWork {
             // The kqueue is being released, with all its knotes.
             return true;
         };
-        // SAFETY: The head is ours. The file keeps the kqueue, and the module's text; the work drops
-        // that reference.
+        // SAFETY: The head is ours. The file keeps the kqueue, and the module's text; the work
+        // drops that reference.
         let queued = unsafe { taskwork::add(this.head.get(), Self::run) }.is_ok();
         if queued {
             core::mem::forget(own_file);
@@ -335,7 +335,8 @@ impl BoundKnotes {
         let Some(file) = knote.kqueue().retire_closed(&knote) else {
             return;
         };
-        // SAFETY: `retire_closed` has marked it as unlinked, which is done once, and has given that file.
+        // SAFETY: `retire_closed` has marked it as unlinked, which is done once, and has given that
+        // file.
         unsafe { ClosedKnote::new(knote, file) }.remove_on_return();
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Delivery of the events that were evaluated under the spin lock, and taking back those that could not be copied out.
+//! Delivery of the events that were evaluated under the spin lock, and taking back those that could
+//! not be copied out.
 
 use super::{batch::BATCH_SIZE, scan::EventSink, wakeup::Wake, Kqueue};
 use crate::{

@@ -30,9 +30,9 @@ use kernel::{
 };
 
 impl Kqueue {
-    /// Applies one change (`kqueue_register`), after [`Kqueue::insert_deferred_knotes`]. `collect_room` is how many
-    /// events the caller collects right after this; 0 if it does not collect. If it does, the scan
-    /// runs the filter, so that it does not run twice.
+    /// Applies one change (`kqueue_register`), after [`Kqueue::insert_deferred_knotes`].
+    /// `collect_room` is how many events the caller collects right after this; 0 if it does not
+    /// collect. If it does, the scan runs the filter, so that it does not run twice.
     ///
     /// # Errors
     ///
@@ -167,10 +167,11 @@ impl Kqueue {
         Ok(())
     }
 
-    /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), in
-    /// one critical section of the spin lock, which it releases. False if the caller has to run the
-    /// filter and to change the state ([`Kqueue::apply_with_filter`]), since whether the knote is ready
-    /// cannot be found out under the spin lock.
+    /// [`Kqueue::modify`] for a filter [that is
+    /// plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), in one critical section of the
+    /// spin lock, which it releases. False if the caller has to run the filter and to change the
+    /// state ([`Kqueue::apply_with_filter`]), since whether the knote is ready cannot be found out
+    /// under the spin lock.
     #[inline(always)]
     fn modify_fast(
         &self,
@@ -217,8 +218,8 @@ impl Kqueue {
         }
     }
 
-    /// Marks a knote active without running its filter, if [that is allowed](Self::may_skip_filter).
-    /// False if it is not.
+    /// Marks a knote active without running its filter, if [that is
+    /// allowed](Self::may_skip_filter). False if it is not.
     #[inline(always)]
     fn try_activate_without_filter(
         &self,

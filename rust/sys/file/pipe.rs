@@ -310,8 +310,8 @@ impl<'a> Pipe<'a> {
         (head.wrapping_shl(SLOT) ^ last).wrapping_shl(1) | 1
     }
 
-    /// The change since the reader was notified, when the pipe had the mark `reported`. The caller has
-    /// disabled interrupts.
+    /// The change since the reader was notified, when the pipe had the mark `reported`. The caller
+    /// has disabled interrupts.
     pub(crate) fn change_since(&self, reported: u32) -> PipeChange {
         match self.used() {
             0 => return PipeChange::Empty,

@@ -17,9 +17,9 @@
 //!
 //! # Context
 //!
-//! [`Observer::may_observe`] may be called in any context but NMI, for a task whose memory is valid.
-//! It opens its own RCU read-side critical section, in which the kernel keeps credentials, the
-//! state of the executed program (`task->exec_state`), and user namespaces.
+//! [`Observer::may_observe`] may be called in any context but NMI, for a task whose memory is
+//! valid. It opens its own RCU read-side critical section, in which the kernel keeps credentials,
+//! the state of the executed program (`task->exec_state`), and user namespaces.
 //!
 //! C headers: [`include/linux/cred.h`](srctree/include/linux/cred.h),
 //! [`include/linux/sched/exec_state.h`](srctree/include/linux/sched/exec_state.h)
