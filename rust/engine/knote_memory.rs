@@ -425,7 +425,7 @@ impl Knote {
     }
 
     /// True if the close probe has taken the knote out of its tree of bound knotes. The caller
-    /// holds the lock of that tree, under which the probe does so.
+    /// holds the lock of that tree, under which the probe takes the knote out.
     #[inline]
     pub(in crate::engine) fn is_unlinked(&self) -> bool {
         // SAFETY: As above.

@@ -17,19 +17,22 @@ pub(crate) fn max_user_timers() -> usize {
 
 /// The maximum number of timers in the system.
 pub(crate) fn max_timers() -> usize {
-    // SAFETY: As above.
+    // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
+    // time.
     unsafe { (&raw const generated::kq_calloutmax).read_volatile() as usize }
 }
 
 /// The maximum number of knotes in all kqueues of one user, in units of a plain knote ([`limit`]).
 pub(crate) fn max_user_knotes() -> usize {
-    // SAFETY: As above.
+    // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
+    // time.
     unsafe { (&raw const generated::kq_max_user_knotes).read_volatile() as usize }
 }
 
 /// The maximum number of watches of one object for one user.
 pub(crate) fn max_object_watches() -> usize {
-    // SAFETY: As above.
+    // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
+    // time.
     unsafe { (&raw const generated::kq_max_object_watches).read_volatile() as usize }
 }
 
