@@ -109,7 +109,7 @@ impl Slabs {
 
 // SAFETY: Each field may be used from any thread that holds the lock of the field.
 unsafe impl Send for Knote {}
-// SAFETY: As above.
+// SAFETY: Each field may be used from any thread that holds the lock of the field.
 unsafe impl Sync for Knote {}
 
 // SAFETY: Each field of the knote may be used from any thread that holds the lock of the field. The
@@ -428,7 +428,8 @@ impl Knote {
     /// holds the lock of that tree, under which the probe takes the knote out.
     #[inline]
     pub(in crate::engine) fn is_unlinked(&self) -> bool {
-        // SAFETY: As above.
+        // SAFETY: The state is valid. It is atomic, and it is not `Unpin`, so a shared reference
+        // may exist next to a mutable one.
         unsafe { &*self.state.get() }.is_unlinked()
     }
 
@@ -462,7 +463,8 @@ impl Knote {
         // SAFETY: By this function's contract, `wait` is the entry of a knote. The knote is alive,
         // because it is unlinked before it is freed, under the lock that the caller holds.
         let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
-        // SAFETY: As above; the entry is touched no more after this.
+        // SAFETY: By this function's contract, `wait` is a linked entry whose queue is locked. The
+        // entry is not accessed any more after this call.
         unsafe {
             Entry::woken(wait, key, this.filter.wake_events(), || {
                 this.activate_with(WakeFlags::of_wake_function(flags));

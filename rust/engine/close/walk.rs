@@ -59,7 +59,8 @@ pub(crate) struct WalkWork {
 // runs.
 unsafe impl Send for WalkWork {}
 
-// SAFETY: As above.
+// SAFETY: Only the task that has changed `file` from 0 to an address uses the head, until the work
+// runs.
 unsafe impl Sync for WalkWork {}
 
 impl WalkWork {
@@ -149,7 +150,7 @@ impl BoundKnotes {
         if unsafe { fdtable::is_dying(table) } {
             return;
         }
-        // SAFETY: As above.
+        // SAFETY: A knote is bound to the table, so by this function's contract the table is valid.
         let maps = |number| unsafe { fdtable::maps(table, number, file) };
         let walk =
             |numbers, mapped| self.end_knotes(bucket, (file.addr(), id), numbers, mapped, &maps);

@@ -216,7 +216,8 @@ impl<'a> Pipe<'a> {
             _ => {}
         }
         let lock = self.lock();
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The type's invariant guarantees that the pipe is valid. The slots are counted
+        // only if the lock was acquired. The lock is released in the same way as it was acquired.
         unsafe {
             if interrupts_off {
                 if !generated::kq_spin_trylock(lock) {

@@ -45,7 +45,7 @@ pub(crate) struct Notifier {
 
 // SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
 unsafe impl Send for Notifier {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
 unsafe impl Sync for Notifier {}
 
 impl Notifier {

@@ -176,7 +176,8 @@ impl<T: SeekTarget> SeekProbe<T> {
     ///
     /// `probe` belongs to live [`OffsetWatches<T>`].
     unsafe fn notify_targets(probe: *mut generated::fprobe, file: usize) {
-        // SAFETY: The reason given in `watched` applies here too.
+        // SAFETY: The caller upholds this function's safety contract. The probe is the first field
+        // of each structure that encloses it, up to the watches.
         let watches = unsafe { &*probe.cast::<OffsetWatches<T>>() };
         watches.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
     }

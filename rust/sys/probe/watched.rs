@@ -111,7 +111,8 @@ pub(crate) struct OnDemandProbe<P: Probe> {
 // SAFETY: The work is only passed to functions that do their own locking. The other fields are
 // `Send`.
 unsafe impl<P: Probe> Send for OnDemandProbe<P> {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: The work is only passed to functions that do their own locking. The other fields are
+// `Sync`.
 unsafe impl<P: Probe> Sync for OnDemandProbe<P> {}
 
 /// A probe and the watches that it serves.

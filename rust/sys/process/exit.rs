@@ -49,7 +49,7 @@ pub(crate) struct ExitWatch<T> {
 // SAFETY: The wait-queue entry is only accessed under the lock of its queue.
 unsafe impl<T: Send> Send for ExitWatch<T> {}
 
-// SAFETY: The reason given above applies here too.
+// SAFETY: The wait-queue entry is only accessed under the lock of its queue.
 unsafe impl<T: Sync> Sync for ExitWatch<T> {}
 
 impl<T> ExitWatch<T> {

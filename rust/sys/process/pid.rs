@@ -56,7 +56,7 @@ pub(crate) struct Process(NonNull<bindings::pid>);
 
 // SAFETY: Any thread may use a `struct pid`.
 unsafe impl Send for Process {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use a `struct pid`.
 unsafe impl Sync for Process {}
 
 /// The state of a process.
