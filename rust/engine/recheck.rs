@@ -155,9 +155,9 @@ impl Ready {
 
     fn schedule_recheck_in(&mut self, knote: &Knote, number: usize) {
         if knote.state(self).schedule_recheck() {
-            // INVARIANT: The state of the knote was just set to "to be rechecked". SAFETY: The
-            // knote was neither pending nor to be rechecked, so it is in no list. `state` has
-            // checked that it belongs to this kqueue.
+            // INVARIANT: The state of the knote was just set to "to be rechecked".
+            // SAFETY: The knote was neither pending nor to be rechecked, so it is in no list.
+            // `state` has checked that it belongs to this kqueue.
             unsafe { self.rechecks.lists[number].push(knote) };
         }
     }
@@ -178,8 +178,9 @@ impl Ready {
         // SAFETY: The lock of the knote's kqueue is held, and `self` is borrowed mutably.
         let was_scheduled = unsafe { &mut *knote.state.get() }.cancel_recheck();
         if was_scheduled {
-            // INVARIANT: The state of the knote is no longer "to be rechecked". SAFETY: The lock is
-            // held. The knote was in one of the lists, so its neighbours are valid.
+            // INVARIANT: The state of the knote is no longer "to be rechecked".
+            // SAFETY: The lock is held. The knote was in one of the lists, so its neighbours are
+            // valid.
             unsafe {
                 let Links { next, prev } = core::mem::replace(links(knote), Links::NONE);
                 prev.cast::<*const Knote>().cast_mut().write(next);
@@ -202,8 +203,8 @@ impl Ready {
                 .min_by_key(|(_, list)| list.due)?;
             rechecks.current.head = core::mem::replace(list, List::EMPTY).head;
             rechecks.number = number;
-            // INVARIANT: All knotes of that list are now in `current`. SAFETY: The lock is held,
-            // and the knotes are valid.
+            // INVARIANT: All knotes of that list are now in `current`.
+            // SAFETY: The lock is held, and the knotes are valid.
             unsafe { links(rechecks.current.head).prev = (&raw mut rechecks.current.head).cast() };
         }
         // SAFETY: A knote in a list is valid.

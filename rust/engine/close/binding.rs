@@ -145,8 +145,9 @@ impl Binding {
                 unsafe { bucket.tree(bound_knotes) }.remove(knote);
             }
         }
-        // INVARIANT: The knote is in no tree, and the reference is dropped. SAFETY: By this
-        // function's contract, no other task accesses the field. The binding owns the reference.
+        // INVARIANT: The knote is in no tree, and the reference is dropped.
+        // SAFETY: By this function's contract, no other task accesses the field. The binding owns
+        // the reference.
         unsafe {
             *self.file.get() = ptr::null_mut();
             bindings::fput(file);

@@ -62,8 +62,8 @@ impl ClosedKnote {
     ///
     /// `head` came from [`ClosedKnote::into_head`]. The caller does not use it any more.
     unsafe fn from_head(head: *mut bindings::callback_head) -> Self {
-        // INVARIANT: This value owns the references that `into_head` has given up. SAFETY: The head
-        // is the node of a knote.
+        // INVARIANT: This value owns the references that `into_head` has given up.
+        // SAFETY: The head is the node of a knote.
         ClosedKnote(unsafe { NonNull::new_unchecked(head.byte_sub(Self::NODE).cast()) })
     }
 

@@ -145,8 +145,8 @@ impl BoundKnotes {
             return;
         }
         // Bound knotes exist only for descriptor tables, so `table` is valid. When a table is torn
-        // down, its kqueues are closed. SAFETY: A knote is bound to the table, so by this
-        // function's contract the table is valid.
+        // down, its kqueues are closed.
+        // SAFETY: A knote is bound to the table, so by this function's contract the table is valid.
         if unsafe { fdtable::is_dying(table) } {
             return;
         }
