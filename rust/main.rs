@@ -45,12 +45,12 @@
 //! 2. The locks of event sources: those of wait queues (for processes under tasklist_lock), and
 //!    siglock. They belong to the kernel. Wake-up functions run under them and take 3 and 4.
 //! 3. The spin locks that find knotes: of a part of the bindings (`engine::close`), of a shard of
-//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`). The lock of
-//!    the watchers of a directory or a mount namespace nests in the lock of a mark's target. The
-//!    lock of the record that a filter keeps of a process, a file, its contents or mounts (`filter`)
-//!    nests in each of these. Interrupts are disabled under all of them except those of bindings and
-//!    marks, which no interrupt takes. The lock of a user's watched objects (`engine::objects`)
-//!    nests in none of the others.
+//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`). The lock
+//!    of the watchers of a directory or a mount namespace nests in the lock of a mark's target. The
+//!    lock of the record that a filter keeps of a process, a file, its contents or mounts
+//!    (`filter`) nests in each of these. Interrupts are disabled under all of them except those of
+//!    bindings and marks, which no interrupt takes. The lock of a user's watched objects
+//!    (`engine::objects`) nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. It is the innermost lock
 //!    of an activation, so that a source can activate a knote in any context. No reference is
 //!    dropped under it, because dropping the last one would detach the knote. These locks nest in
