@@ -58,8 +58,8 @@
 //!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
 //!      lock that a wake-up may hold: the wait queue of a pipe (`sys::file::pipe`), the queues of a
 //!      socket (`sys::file::socket`), and this same lock of an inner kqueue. A scan that waited for
-//!      such a lock would violate the order, so it only tries the lock. While it holds one, it takes
-//!      no other lock except the second queue of a UDP socket, which it tries as well.
+//!      such a lock would violate the order, so it only tries the lock. While it holds one, it
+//!      takes no other lock except the second queue of a UDP socket, which it tries as well.
 //!    - Sleepers are woken under it (`engine::sleepers`), so the scheduler's locks nest in it.
 //!    - The timer of rechecks is armed under it (`engine::recheck`), so the lock of an hrtimer base
 //!      nests in it. No callback of a timer runs under that lock.

@@ -525,8 +525,9 @@ impl<'a> Run<'a> {
         self.pending = events.len();
         let more_news = take_news();
         if before != after {
-            // An epoll evaluates a descriptor only when it is asked. It is asked now, as the kqueue was, so that it does not
-            // report later what has become ready without a wake-up: the room of a terminal, for one.
+            // An epoll evaluates a descriptor only when it is asked. It is asked now, as the kqueue
+            // was, so that it does not report later what has become ready without a wake-up: the
+            // room of a terminal, for one.
             for at in 0..SLOTS {
                 let _ = (self.epoll_tells(0, at), self.epoll_tells(1, at));
             }
