@@ -92,7 +92,8 @@ KQ_FIELD_IS(unsigned int, pipe_buffer, len);
 static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_CLOSE_WAIT == 8 && TCP_LISTEN == 10);
 static_assert(RCV_SHUTDOWN == 1 && SEND_SHUTDOWN == 2 && TCP_URG_VALID == 0x0100);
 static_assert(SOCK_STREAM == 1 && SOCK_DGRAM == 2 && SOCK_RAW == 3 && SOCK_SEQPACKET == 5);
-static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10 && AF_NETLINK == 16 && AF_PACKET == 17);
+static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10);
+static_assert(AF_NETLINK == 16 && AF_PACKET == 17);
 static_assert(IPPROTO_ICMP == 1 && IPPROTO_TCP == 6 && IPPROTO_UDP == 17 && IPPROTO_ICMPV6 == 58);
 static_assert(IPPROTO_MPTCP == 262);
 /* Constants that rust/sys/file/pipe.rs repeats */

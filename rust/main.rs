@@ -2,136 +2,160 @@
 
 //! kqueue: the BSD event interface.
 //!
-//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`](engine::kqueue::Kqueue), and one ioctl is
-//! `kevent()`. `Documentation/design.md` shows the floors of the crate and the path of a call and of
-//! an event. This page lists what the code relies on.
+//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`](engine::kqueue::Kqueue),
+//! and one ioctl is `kevent()`. `Documentation/design.md` shows the floors of the crate and the
+//! path of a call and of an event. This page lists what the code relies on.
 //!
 //! # Vocabulary
 //!
-//! | Term | Meaning |
-//! |---|---|
-//! | knote | one registered event, unique in its kqueue by (ident, filter) |
-//! | filter | what one kind of event source means by "ready" and by `data`; a row of the table in `filter` |
-//! | source | what a filter keeps for a knote; dropping it detaches the knote |
-//! | register | apply a change: add, modify or delete a knote |
-//! | attach, detach | connect a knote with its event source, and disconnect it |
-//! | activate | mark a knote active because its source fired, and queue it if it is due |
-//! | ready list | the knotes that are pending, in the order in which they are reported |
-//! | pending | in the ready list, or taken off it by a scan that has not decided yet (in flight) |
-//! | scan | go through the ready list, evaluate the knotes and deliver events |
-//! | evaluate | run the filter, or do the same under the spin lock (fast path) |
-//! | deliver | copy an event to the program |
-//! | requeue | put a knote back into the ready list after a scan has evaluated it |
-//! | recheck | evaluate a knote again after some time, because its source may not fire |
-//! | retire, remove | take a knote off the ready list for good; then take it out of the table and detach it |
-//! | bind | tie a knote to a descriptor of a table, so that the close of the descriptor removes it |
+//! - *knote*: one registered event, unique in its kqueue by (ident, filter)
+//! - *filter*: defines what one kind of event source means by "ready" and by `data`; a row of the
+//!   table in `filter`
+//! - *source*: the state that a filter keeps for a knote; dropping it detaches the knote
+//! - *register*: apply a change, which adds, modifies or deletes a knote
+//! - *attach, detach*: connect a knote with its event source, and disconnect it
+//! - *activate*: mark a knote active because its source fired, and queue it if it is due
+//! - *ready list*: the knotes that are queued, in the order in which they are reported
+//! - *pending*: in the ready list, or in flight
+//! - *in flight*: taken off the ready list by a scan that has neither requeued nor removed the
+//!   knote yet
+//! - *scan*: go through the ready list, evaluate the knotes and deliver events
+//! - *evaluate*: run the filter of a knote, or determine the same result under the spin lock (the
+//!   fast path)
+//! - *deliver*: copy an event to the program
+//! - *requeue*: put a knote back into the ready list after a scan has evaluated it
+//! - *recheck*: evaluate a knote again after some time, because its source may not fire
+//! - *retire, remove*: take a knote off the ready list for good; then take it out of the table and
+//!   detach it
+//! - *bind*: tie a knote to a descriptor of a table, so that the close of the descriptor ends it
 //!
 //! # Locking
 //!
 //! The order, from the outermost to the innermost lock:
 //!
-//! 1. `Locks::knotes`, a mutex. A task holds it while it registers, scans or removes. It is a mutex
-//!    because filters run under it and call `->poll` and `->unlocked_ioctl`, which may sleep. A task
-//!    that is being killed stops waiting for it (`sys::lock::killable`); the owner removes what that
-//!    task had to remove when it unlocks the mutex (`Kqueue::do_leftover_work`). Events are copied out under the
-//!    mutex with page faults disabled (`engine::usercopy`).
-//!    These mutexes nest in it, but not in each other: that of all edges between kqueues
-//!    (`engine::nesting`), that of all users (`engine::limit`), that of a probe's registration
-//!    (`sys::probe::watched`), and those of a user's marks (`sys::notify::fsnotify`), in which fsnotify's
-//!    own locks nest.
-//! 2. The locks of event sources: of a wait queue (for processes under tasklist_lock), and siglock.
-//!    They belong to the kernel. Wake-up functions run under them and take 3 and 4.
+//! 1. `Locks::knotes`, the mutex of a kqueue. A task holds it while it registers, scans or removes.
+//!    It is a mutex because filters run under it and call `->poll` and `->unlocked_ioctl`, which
+//!    may sleep. A task that is being killed stops waiting for it (`sys::lock::killable`). The
+//!    owner then does the removals of that task after it has released the mutex
+//!    (`Kqueue::do_leftover_work`). Events are copied out under the mutex with page faults disabled
+//!    (`engine::usercopy`). These mutexes nest in it, but not in each other: that of all edges
+//!    between kqueues (`engine::nesting`), that of all users (`engine::limit`), that of a probe's
+//!    registration (`sys::probe::watched`), and those of a user's marks (`sys::notify::fsnotify`),
+//!    in which the locks of fsnotify nest.
+//! 2. The locks of event sources: those of wait queues (for processes under tasklist_lock), and
+//!    siglock. They belong to the kernel. Wake-up functions run under them and take 3 and 4.
 //! 3. The spin locks that find knotes: of a part of the bindings (`engine::close`), of a shard of
-//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`), in which the lock
-//!    of the watchers of a directory or a mount namespace nests. In each of them nests the lock of what a
-//!    filter has recorded of a process, a file, its contents or mounts (`filter`). Interrupts are
-//!    disabled under all of them except those of bindings and marks, which no interrupt takes. The lock
-//!    of a user's watched objects (`engine::objects`) nests in none of the others.
-//! 4. `Locks::ready`, a spin lock with interrupts disabled. It is the innermost lock of an activation,
-//!    so that a source can activate a knote from any context. No reference is dropped under it, since
-//!    the last one would detach. These locks nest in it:
-//!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a lock
-//!      that a wake-up may hold: the wait queue of a pipe (`sys::file::pipe`), the queues of a socket
-//!      (`sys::file::socket`), and this same lock of an inner kqueue. A scan tries such a lock and does
-//!      not wait for it, which would be the wrong order. While it holds one, it takes no other lock
-//!      except the second queue of a UDP socket, which it tries as well.
+//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`). The lock
+//!    of the watchers of a directory or a mount namespace nests in the lock of a mark's target. The
+//!    lock of the record that a filter keeps of a process, a file, its contents or mounts
+//!    (`filter`) nests in each of these. Interrupts are disabled under all of them except those of
+//!    bindings and marks, which no interrupt takes. The lock of a user's watched objects
+//!    (`engine::objects`) nests in none of the others.
+//! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. It is the innermost lock
+//!    of an activation, so that a source can activate a knote in any context. No reference is
+//!    dropped under it, because dropping the last one would detach the knote. These locks nest in
+//!    it:
+//!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
+//!      lock that a wake-up may hold: the wait queue of a pipe (`sys::file::pipe`), the queues of a
+//!      socket (`sys::file::socket`), and this same lock of an inner kqueue. A scan that waited for
+//!      such a lock would violate the order, so it only tries the lock. While it holds one, it
+//!      takes no other lock except the second queue of a UDP socket, which it tries as well.
 //!    - Sleepers are woken under it (`engine::sleepers`), so the scheduler's locks nest in it.
 //!    - The timer of rechecks is armed under it (`engine::recheck`), so the lock of an hrtimer base
-//!      nests in it. No function of a timer runs under that lock.
+//!      nests in it. No callback of a timer runs under that lock.
 //!
 //! A sleeper checks whether a knote is pending and queues itself in one critical section of 4. An
-//! activation makes a knote pending and wakes one sleeper in one critical section of 4. So no wake-up
-//! is lost. A scan wakes sleepers after it has released 4, because the sleeper needs the mutex next.
-//! Pollers are woken, and SIGIO is sent, from an irq_work without any lock (`sys::notify::notifier`).
-//! So no two locks of one kind nest when a kqueue watches a kqueue.
+//! activation makes a knote pending and wakes one sleeper in one critical section of 4. So no
+//! wake-up is lost. A scan wakes sleepers after it has released 4, because a sleeper needs the
+//! mutex next. Pollers are woken, and SIGIO is sent, from an irq_work without any lock
+//! (`sys::notify::notifier`). So no two locks of one kind nest when a kqueue watches a kqueue.
 //!
-//! The holder of 3 or 4 is in an RCU read-side critical section. The descriptor table
-//! (`sys::file::fdtable`) and the task of a sleeper are read under that protection.
+//! The holder of 3 or 4 is in an RCU read-side critical section. That protects the reads of the
+//! descriptor table (`sys::file::fdtable`) and of the task of a sleeper.
 //!
 //! # State of other subsystems
 //!
-//! Private state of another subsystem is read only of a file whose kind was positively identified: by
-//! family, type and protocol, by its operations, or by its poll function. The locking rule of that
-//! kind is named where the state is read, and was checked against the source of the subsystem. This
-//! holds for sockets (`sys::file::socket` has the list), pipes, eventfds, timerfds (the files of these
-//! names in `sys::file`) and pidfds (`sys::process::pid`). Everything else is asked through public
-//! operations: `->poll`, and `FIONREAD` of terminals and inotify (`sys::file::ioctl`), which take
-//! their own locks and do not wait for other tasks. What is not counted reports 1.
+//! Private state of another subsystem is read only of a file whose kind was positively identified:
+//! by family, type and protocol, by its operations, or by its poll function. The locking rule of
+//! that kind is stated where the state is read, and was checked against the source of the
+//! subsystem. This holds for sockets (`sys::file::socket` has the list), pipes, eventfds, timerfds
+//! (the files of these names in `sys::file`) and pidfds (`sys::process::pid`). The state of all
+//! other files is read by public operations: `->poll`, and `FIONREAD` for terminals and inotify
+//! (`sys::file::ioctl`), which take their own locks and do not wait for other tasks. A file whose
+//! bytes cannot be counted reports 1.
 //!
-//! The operations of a file are read once for what is done with them, since a hang-up or a hot unplug
-//! may replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded, since
-//! others may choose how much there is: a scan counts four messages of a socket under the spin lock,
-//! and 32 without it.
+//! The operations of a file are read once for each use, because a hang-up or a hot unplug may
+//! replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded,
+//! because other users may determine how much data there is: a scan counts four messages of a
+//! socket under the spin lock, and 32 without it.
 //!
 //! # Field protection
 //!
-//! | What | Protected by |
-//! |---|---|
-//! | `Table`, the place of each knote in it, and `KnoteInner` | the mutex |
-//! | the mark of a knote's pipe (`pipe_position`) | atomic; written under the mutex, read while the knote is to be rechecked |
-//! | `Ready`, and the state and the links of each knote | the spin lock. Its holder may use any knote that is in the list. The state is atomic, so that a task without the lock may ask whether a knote is retired or unlinked |
-//! | the links of a knote in a tree of bindings (`engine::close`) | the lock of that tree, until the close probe has taken the knote out. Then they are the memory of a task work |
-//! | the file that a knote is bound to | the mutex, or the spin lock while the knote is to be rechecked. It does not change while the knote is in a tree |
-//! | the timer of a knote | the mutex. Its function reports without the mutex that it has fired |
-//! | the wait-queue entry of a knote | the wait-queue lock of the source. It is linked and unlinked under the mutex |
-//! | `Knote::ident`, `filter`, `kqueue` | never change |
+//! - `Table`, the slot of each knote in it, and `KnoteInner`: the mutex.
+//! - The write position of a knote's pipe (`pipe_position`): atomic. It is written under the mutex,
+//!   and read while the knote is to be rechecked.
+//! - `Ready`, and the state and the links of each knote: the spin lock. Its holder may use any
+//!   knote in the list. The state is atomic, so that a task without the lock may test whether a
+//!   knote is retired or unlinked.
+//! - The links of a knote in a tree of bindings (`engine::close`): the lock of that tree, until the
+//!   close probe has taken the knote out. After that, the links are the memory of a task work.
+//! - The file that a knote is bound to: the mutex, or the spin lock while the knote is to be
+//!   rechecked. It does not change while the knote is in a tree.
+//! - The timer of a knote: the mutex. Its callback runs without the mutex and only records that the
+//!   timer has fired.
+//! - The wait-queue entry of a knote: the wait-queue lock of the source. It is linked and unlinked
+//!   under the mutex.
+//! - `ident`, `filter` and `kqueue` of a knote never change.
 //!
 //! # Contexts
 //!
-//! | Callback | Context | What it does |
-//! |---|---|---|
-//! | wake function of a wait-queue entry | under the wait-queue lock of the source, interrupts disabled | activates |
-//! | timer | hard interrupt | activates |
-//! | exit of a process | its last thread, under tasklist_lock and the wait-queue lock, interrupts disabled | activates |
-//! | fork probe | the forking task, before the child runs, no locks | makes the knote of a child, activates |
-//! | exec probe | the task, under the lock of a shard | activates |
-//! | signal probe | the sender, maybe an interrupt, under siglock and the lock of a shard | counts, activates |
-//! | mark of a file | the task that changes the file, maybe under the inode's locks, and under the lock of the mark | activates |
-//! | mark of a mount namespace | the task that mounts, under the lock of the mark | activates a few knotes, queues a work |
-//! | that work | kernel thread | activates the other knotes, in bounded steps |
-//! | probe of offsets | the task that moves the offset, preemption disabled, under the lock of a shard | activates |
-//! | close probes | the closing task, maybe with preemption disabled, under a lock of the bindings | retires, queues the knote as task work |
-//! | task work | the closing task, before it returns to userspace | removes; finishes a walk of the probe |
-//! | unlock of the mutex | its owner | removes what a killed task has left |
-//! | irq_work | hard interrupt, no locks | wakes pollers, sends SIGIO |
+//! Each entry names a callback, its context, and what it does.
+//!
+//! - Wake function of a wait-queue entry: under the wait-queue lock of the source, with interrupts
+//!   disabled. Activates the knote.
+//! - Timer: in hard interrupt context. Activates the knote.
+//! - Exit of a process: in its last thread, under tasklist_lock and the wait-queue lock, with
+//!   interrupts disabled. Activates the knote.
+//! - Fork probe: in the forking task, before the child runs, without locks. Creates the knote of a
+//!   child and activates knotes.
+//! - Exec probe: in the task, under the lock of a shard. Activates knotes.
+//! - Signal probe: in the sender, which may be an interrupt, under siglock and the lock of a shard.
+//!   Counts the signal and activates knotes.
+//! - Mark of a file: in the task that changes the file, maybe under the inode's locks, and under
+//!   the lock of the mark. Activates the knote.
+//! - Mark of a mount namespace: in the task that mounts, under the lock of the mark. Activates a
+//!   few knotes and queues a work item.
+//! - That work item: in a kernel thread. Activates the other knotes in bounded steps.
+//! - Probe of offsets: in the task that moves the offset, with preemption disabled, under the lock
+//!   of a shard. Activates knotes.
+//! - Close probes: in the closing task, maybe with preemption disabled, under a lock of the
+//!   bindings. Retires the knote and queues it as task work.
+//! - Task work: in the closing task, before it returns to user space. Removes the knote, or
+//!   finishes a walk of the close probe.
+//! - Release of the mutex: in its owner. Does the work that a task which is being killed has left.
+//! - irq_work: in hard interrupt context, without locks. Wakes pollers and sends SIGIO.
 //!
 //! # Removal
 //!
 //! A knote ends in two steps. It is *retired* under the spin lock: it leaves the ready list and is
-//! never queued again (`State::delete`). Then it is *removed* under the mutex: it leaves the table, and
-//! its source is dropped, which waits for running callbacks. Both steps may be done twice.
+//! never queued again (`State::delete`). Then it is *removed* under the mutex: it leaves the table,
+//! and its source is dropped, which waits for running callbacks. Both steps may be done twice.
 //!
 //! - Path A, `EV_DELETE`: both steps at once.
 //! - Path B, `EV_ONESHOT` was delivered: both steps at once, in the scan.
-//! - Path C, the descriptor was closed: the close probe retires, a task work removes. A scan or a
-//!   registration that comes in between finds that the number is unbound, and removes the knote.
+//! - Path C, the descriptor was closed: the close probe retires the knote, and a task work removes
+//!   it. A scan or a registration that comes in between finds that the number is unbound, and
+//!   removes the knote.
 //! - Path D, the last descriptor of the kqueue in its table was closed (`->flush`), or its file was
-//!   released: the table is emptied.
+//!   released: all knotes in the table are retired and removed.
 //!
-//! | | A | B | C | D |
-//! |---|---|---|---|---|
-//! | A, B | the mutex | the mutex | the spin lock orders the retirement; the first one removes | the mutex |
-//! | C | | | the spin lock, then the mutex | D finds the knote in the table, or C comes later and finds no source |
+//! Two paths may meet at one knote:
+//!
+//! - A or B with A, B or D: the mutex excludes them.
+//! - A or B with C: the spin lock orders the retirement. The first one that removes the knote takes
+//!   it out of the table.
+//! - C with C: the spin lock and then the mutex exclude them.
+//! - C with D: D finds the knote in the table, or C comes later and finds no source.
 #![warn(clippy::incompatible_msrv)]
 #![crate_name = "kqueue"]
 
@@ -151,7 +175,7 @@ mod filter;
     unsafe_op_in_unsafe_fn
 )]
 mod generated {
-    //! What bindgen made of `rust/bindings.h`.
+    //! The output of bindgen for `rust/bindings.h`.
     use kernel::{bindings::*, ffi};
     include!(env!("KQUEUE_BINDINGS"));
 }
@@ -178,17 +202,18 @@ module! {
 /// The loaded module.
 #[pin_data]
 struct KqueueModule {
-    // Dropped in this order: no more files, then nothing more at work, then what they shared.
+    // The fields are dropped in this order. First no more files can be opened, then no work item
+    // runs any more, then the shared state is freed.
     #[pin]
     _device: Registration<Kqueue>,
-    /// `/sys/kernel/debug/kqueue/hooks`: which probes there are, and for how many watches.
+    /// `/sys/kernel/debug/kqueue/hooks`, which lists the probes and the number of their watches.
     #[pin]
     _hooks: File<Arc<Shared>>,
     _work: OwnQueue,
     _shared: StopOnDrop,
 }
 
-/// Ends all that may call the module, when it is dropped.
+/// Unregisters all probes when it is dropped, so that no callback of the module runs any more.
 struct StopOnDrop(Arc<Shared>);
 
 impl Drop for StopOnDrop {

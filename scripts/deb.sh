@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# deb.sh: builds the Debian packages in build/deb. Takes debhelper, dh-dkms and cargo. The version is Cargo.toml's,
-# the date that of the last commit, or SOURCE_DATE_EPOCH. DEBEMAIL: who answers for the packages.
+# deb.sh: builds the Debian packages in build/deb. It requires debhelper, dh-dkms and cargo. The
+# version is that of Cargo.toml. The date is that of the last commit, or SOURCE_DATE_EPOCH. DEBEMAIL
+# is the maintainer of the packages.
 set -euo pipefail
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 cd "$(dirname "$0")/.."

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# debian-root.sh: makes a root of Debian 13 in the cache with the headers of its stock kernel and what builds a
-# module for it, once (KQUEUE_ROOT: another place), and prints its path. Takes root's rights, and debootstrap.
+# debian-root.sh: creates a root directory of Debian 13 in the cache, unless it exists, and prints
+# its path. It contains the headers of the stock kernel and the packages that build a module for it.
+# KQUEUE_ROOT selects another path. The script requires the rights of root, and debootstrap.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 root=${KQUEUE_ROOT:-$cache/debian-13}

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# distro-tree.sh RELEASE|TREE: prints the path of a build tree in which a module in Rust can be built for that
-# kernel. A tree that has the Rust part is used as it is: a full one, Arch Linux's headers, and Ubuntu's with
-# linux-lib-rust. Debian's header packages lack it. It is made here from the folder rust/ of linux-source of the
-# same version, and only used if its symbols are the very ones that the kernel exports. Nothing else is compiled.
-# Trees are kept in /var/cache/kqueue, or in the user's cache (KQUEUE_TREES: elsewhere).
+# distro-tree.sh RELEASE|TREE: prints the path of a build tree in which a module in Rust can be
+# built for that kernel. A tree that has the Rust part is used as it is. These are full build trees,
+# the headers of Arch Linux, and those of Ubuntu with linux-lib-rust. The header packages of Debian
+# lack the Rust part. The script builds it from the directory rust/ of linux-source of the same
+# version, and uses it only if its symbols are exactly those that the kernel exports. Nothing else
+# is compiled. The trees are stored in /var/cache/kqueue or in the user's cache; KQUEUE_TREES
+# selects another directory.
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,7 +17,7 @@ case $1 in
 *) tree=/lib/modules/$1/build ;;
 esac
 release=$(cat "$tree/include/config/kernel.release" 2>/dev/null) || release=
-# A package's header tree has one file for each option, and no object of the kernel's.
+# The header tree of a package has one file for each option, and no object file of the kernel.
 if [ -z "$release" ] || [ -f "$tree/rust/libkernel.rmeta" ] || ! headers=$(readlink -e "$tree") ||
 	! owner=$(dpkg-query -S "$headers/.config" 2>/dev/null); then
 	"$here/check-tree.sh" "$tree"
@@ -46,7 +48,7 @@ if current; then
 	exit 0
 fi
 
-# try WHAT COMMAND...: if the command fails, says so in one line, behind what it printed.
+# try WHAT COMMAND...: runs the command. If it fails, prints its output and then one line with WHAT.
 try() {
 	local what=$1 said
 	shift
@@ -66,12 +68,12 @@ if current; then
 	echo "$out/build"
 	exit 0
 fi
-# Those of kernels that are gone.
+# Remove the trees of kernels that are not installed any more.
 for old in "$trees"/*/build; do
 	[ ! -d "$old" ] || [ -d "$(cat "${old%/build}/headers" 2>/dev/null)" ] || rm -rf "${old%/build}"
 done
 work=$trees/.work
-# Whatever stops it, nothing half-made stays.
+# Remove an incomplete tree, no matter why the script ends.
 clean() {
 	[ "$finished" = 1 ] || rm -rf "$out"
 	rm -rf "$work"
@@ -83,7 +85,7 @@ trap 'exit 1' HUP INT TERM
 try "cannot write to $trees" mkdir "$work"
 printf '%s: making the Rust part of the headers of %s, once (2 minutes)\n' "${0##*/}" "$release" >&2
 
-# The source: rust/, scripts/, and the few headers that the bindings take from elsewhere.
+# Copy rust/, scripts/, and the few headers that the bindings include from elsewhere.
 common=$(sed -n 's/^include \(.*\)\/Makefile$/\1/p' "$headers/Makefile")
 [ -f "$common/Makefile" ] || die "$headers/Makefile is not laid out as Debian's: give a full build tree as KDIR="
 series=$(sed -nE 's/^(VERSION|PATCHLEVEL) = ([0-9]+)/\2/p' "$common/Makefile" | paste -sd.)
@@ -106,12 +108,12 @@ lay_out() {
 	mkdir -p "$out/source/include/uapi" "$out/source/scripts" "$out/build"
 	echo "$headers" >"$out/headers"
 	ln -s "$common/arch" "$common/tools" "$out/source/"
-	# Real folders where a path with .. in it must come out in this tree.
+	# These must be real directories, so that a path with .. in it stays in this tree.
 	ln -s "$common"/include/uapi/* "$out/source/include/uapi/"
 	for entry in "$common"/include/*; do
 		[ "${entry##*/}" = uapi ] || ln -s "$entry" "$out/source/include/"
 	done
-	# The package's own scripts are built, and win.
+	# The scripts of the package are compiled already, so they replace those of the source.
 	cp -a "$source/scripts/." "$out/source/scripts/"
 	cp -aL --remove-destination "$common/scripts/." "$out/source/scripts/"
 	cp -a "$source/rust" "$out/source/"
@@ -131,7 +133,8 @@ lay_out() {
 	rm "$out/build/scripts" "$out/build/tools" "$out/build/Makefile"
 	ln -s ../source/scripts ../source/tools "$out/build/"
 	printf 'KBUILD_OUTPUT=%s\ninclude %s\n' "$out/build" "$out/source/Makefile" >"$out/build/Makefile"
-	# The configuration is done: newer than what it is made from.
+	# Make the configuration newer than the files that it is generated from, so that it is not
+	# generated again.
 	touch -d '1 minute ago' "$out/build/.config"
 	touch "$out"/build/include/config/auto.conf{.cmd,} "$out"/build/include/generated/{autoconf.h,rustc_cfg}
 }
@@ -139,7 +142,7 @@ lay_out_apart() { (lay_out); }
 try "cannot lay out the tree in $out" lay_out_apart
 try "the Rust part of $release does not build" make -s -C "$out/build" -j"$(nproc)" RUSTC="$rustc" rust-only
 
-# The proof: it has the very symbols that the kernel exports.
+# Check that the symbols are exactly those that the kernel exports.
 differ=$(diff <(sed -nE 's/EXPORT_SYMBOL_RUST_GPL\((.*)\);/\1/p' "$out"/build/rust/exports_*_generated.h | sort) \
 	<(awk -F'\t' '$3 == "vmlinux" && $2 ~ /^(_R|rust_)/ { print $2 }' "$headers/Module.symvers" | sort) |
 	grep -c '^[<>]') || true

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-# floors.awk: the rules of scripts/floors.sh, over all files of the module at once. The file engine/mod.rs comes first.
+# floors.awk: implements scripts/floors.sh. It reads all files of the module in one run. The first
+# file must be engine/mod.rs.
 
 BEGIN {
-	# What each floor may name of the crate. `LocalModule` is a name that module! makes.
+	# The names of the crate that each floor may import. The macro module! defines `LocalModule`.
 	floors["sys"] = "generated sys LocalModule"
 	floors["uapi.rs"] = "generated sys"
 	floors["engine"] = "generated sys uapi engine LocalModule"
@@ -10,7 +11,7 @@ BEGIN {
 	floors["filter"] = "generated sys uapi engine file filter"
 	floors["device.rs"] = "generated sys uapi engine file filter"
 	floors["main.rs"] = "generated sys uapi engine file filter device LocalModule"
-	# The engine names the table of filters in this file only.
+	# This is the only file of the engine that may import the table of filters.
 	table = "engine/ops.rs"
 	most_lines = 600
 }
@@ -20,7 +21,7 @@ function violation(text) {
 	violations++
 }
 
-# Reports a name of the crate's root that the file may not import.
+# Reports a name of the crate's root that the file must not import.
 function imported(name) {
 	if (name in seen || index(" " floors[floor] " ", " " name " "))
 		return
@@ -29,7 +30,8 @@ function imported(name) {
 		violation(file ": imports crate::" name " from a floor above it")
 }
 
-# Goes through the paths that begin with `crate`. The names of a group are what begins at depth 1.
+# Checks all paths that begin with `crate`. The imported names of a group are at depth 1 of its
+# braces.
 function check_imports(    i, c, depth, begins) {
 	delete seen
 	while (match(text, /(^|[^A-Za-z0-9_$])crate::/)) {
@@ -106,7 +108,7 @@ FNR == 1 {
 	lines = FNR
 	if (tolower($0) ~ /(^|[^a-z])kqueues?([^a-z]|$)|knote/)
 		speaks = 1
-	# The files of the engine that have unsafe code: //! - `name`: why.
+	# A line `//! - NAME: REASON` lists a file of the engine that has unsafe code.
 	if (file == "engine/mod.rs" && match($0, /^\/\/! - `[a-z_\/]+`/))
 		listed["engine/" substr($0, RSTART + 7, RLENGTH - 8)] = 0
 	sub(/\/\/.*/, "")

@@ -70,7 +70,7 @@ reports+='|suspicious RCU usage|rcu.*(stall|self-detected)|sleeping function cal
 reports+='|DEBUG_LOCKS_WARN|task .* blocked for more than|soft lockup|hard LOCKUP|MAX_LOCKDEP_[A-Z]* too low|lockdep is turned off'
 reports+='|unreferenced object|new suspected memory leaks|Objects remaining|bad page state|double free'
 touch "$out/dmesg"
-# heard FILE: prints the log without the data races of the kernel itself.
+# heard FILE: prints the log without the reports about data races of the kernel itself.
 heard() { awk -f "$top/scripts/kcsan-filter.awk" "$1"; }
 if heard "$out/dmesg" | grep -E "$reports" >/dev/null || heard "$out/console" | grep -E "$reports" >/dev/null; then
 	complain "the kernel reports:"

@@ -65,7 +65,7 @@ build_program() (
 		say "building $name ($which)"
 		rm -rf "$dir"
 		mkdir -p "$dir"
-		# One without a package fetches its sources itself.
+		# A program without a package fetches its sources itself.
 		[ -z "$package" ] || tar -x -f "$(fetch "$package" "$suite")" -C "$dir" --strip-components 1
 		(cd "$dir" && build "$which")
 		echo "$recipe" >"$dir/.built"

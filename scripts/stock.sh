@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# stock.sh: fetches Debian's newest stock kernel of trixie-backports, builds the module for it in a root of Debian 13,
-# and prints shell assignments: kernel=FOLDER (for guest.sh) module=PATH. Takes root's rights.
+# stock.sh: fetches Debian's newest stock kernel of trixie-backports, builds the module for it in a
+# root directory of Debian 13, and prints the shell assignments kernel=DIRECTORY (for guest.sh) and
+# module=PATH. It requires the rights of root.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 cd "$top"
 root=$(scripts/debian-root.sh)
-# objtool wants /proc; in a mount namespace of its own it goes with the command.
+# objtool requires /proc. It is mounted in a mount namespace of its own, so that it is unmounted
+# when the command ends.
 within() {
 	# shellcheck disable=SC2016
 	unshare --mount sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
@@ -23,7 +25,7 @@ if [ ! -f "$image/.made" ]; then
 	say "fetching the stock kernel $release"
 	rm -rf "$image"
 	archive_update
-	# The newest layout has the kernel and its modules in packages of their own.
+	# In the newest layout, the kernel and its modules are in separate packages.
 	for package in image binary modules; do
 		if [ -n "$(archive_apt apt-cache madison "linux-$package-$release")" ]; then
 			archive_unpack "linux-$package-$release=$version" "$image"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test-deb.sh [DEBS]: the Debian packages of that folder (build/deb) in a clean root of Debian 13 that has headers of
-# the stock kernel (debian-root.sh): installed, used, installed again, purged. DKMS completes the headers and builds the
-# module. Takes root's rights. Prints "ok ..." and "not ok ..." lines.
+# test-deb.sh [DEBS]: tests the Debian packages in the directory DEBS (default build/deb). It
+# installs, uses, reinstalls and purges them in a clean root directory of Debian 13 that has the
+# headers of the stock kernel (debian-root.sh). DKMS completes the headers and builds the module.
+# The script requires the rights of root. Prints "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
 debs=$(cd "${1:-$top/build/deb}" && pwd)
 root=$("$top/scripts/debian-root.sh")

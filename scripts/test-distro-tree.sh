@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test-distro-tree.sh: what distro-tree.sh and check-tree.sh refuse, each in one line that says why, with a header
-# package, dpkg, apt and rustc that are made up here. Prints "ok ..." and "not ok ..." lines.
+# test-distro-tree.sh: checks that distro-tree.sh and check-tree.sh refuse unsuitable trees, and
+# print the reason in one line. The header package, dpkg, apt and rustc are fakes that this script
+# creates. Prints "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 place=$(mktemp -d)
@@ -10,7 +11,7 @@ headers=$place/headers
 common=$place/common
 fake=$place/bin
 
-# A kernel, as Debian would package its headers.
+# Creates the header package of a kernel, as Debian would package it.
 fresh() {
 	rm -rf "$headers" "$common" "$fake" "$place/trees"
 	mkdir -p "$headers/include/config" "$headers/include/generated" "$common" "$fake"
@@ -30,7 +31,7 @@ fresh() {
 	program make false
 }
 program() { printf '#!/bin/bash\n%s\n' "$2" >"$fake/$1" && chmod +x "$fake/$1"; }
-# With a source that can be fetched, and a rust/ that exports the named symbol.
+# Adds a source package whose rust/ exports the named symbol.
 with_source() {
 	local package=$place/package
 	rm -rf "$package"
@@ -49,7 +50,8 @@ with_source() {
 run() { PATH=$fake:$PATH KQUEUE_TREES=$place/trees scripts/distro-tree.sh "$headers/"; }
 left() { find "$place/trees" -mindepth 1 ! -name .lock ! -name lost+found 2>/dev/null; }
 
-# refuses NAME WORDS: run fails, with one last line that has the words, and nothing half-made is left.
+# refuses NAME WORDS: checks that `run` fails, that its last line contains WORDS, and that no
+# incomplete tree remains.
 refuses() {
 	local said
 	if said=$(run 2>&1); then

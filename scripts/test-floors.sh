@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test-floors.sh: checks that scripts/floors.sh finds each kind of violation, and none in the source as it is.
-# Prints "ok NAME" or "not ok NAME" for each.
+# test-floors.sh: checks that scripts/floors.sh finds each kind of violation, and finds none in the
+# unchanged source. Prints "ok NAME" or "not ok NAME" for each.
 source "$(dirname "$0")/common.sh"
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
@@ -12,7 +12,8 @@ fresh() {
 	cp -r "$top/rust/." "$copy"
 }
 
-# finds NAME FILE WANTED [LINE]: adds the line that is read to FILE, or those, and checks that WANTED is printed of it.
+# finds NAME FILE WANTED [LINE]: appends LINE, or the lines of standard input, to FILE in a copy of
+# the source, and checks that floors.sh prints WANTED.
 finds() {
 	local name=$1 file=$2 wanted=$3 output
 	fresh
@@ -70,7 +71,7 @@ else
 	echo "not ok floors::listed_without_unsafe"
 fi
 
-# What is no violation: comments, and the engine's name for the table.
+# Comments, and the import of the table by the engine, are no violations.
 fresh
 cat >>"$copy/engine/state.rs" <<<'// An unsafe block, and crate::filter::Filter.'
 if [ -z "$("$top/scripts/floors.sh" "$copy")" ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# tree-make-flags.sh TREE: the make variables that a module for that kernel
-# tree must be built with: the rustc that built it, and, if clang did, LLVM= the same.
+# tree-make-flags.sh TREE: prints the make variables for building a module for that kernel tree: the
+# rustc that built the kernel, and LLVM= with the version of clang if clang built it.
 config=$1/.config
 if grep -qx CONFIG_CC_IS_CLANG=y "$config"; then
 	version=$(sed -n 's/^CONFIG_CLANG_VERSION=\([0-9]*\)[0-9]\{4\}$/\1/p' "$config")

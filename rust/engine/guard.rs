@@ -2,9 +2,9 @@
 
 //! The guard of a kqueue's mutex.
 //!
-//! A task that releases the mutex then does the work that others have left to the owner
-//! ([`Kqueue::do_leftover_work`]). The guard is one pointer, so that it is passed in a register: the kqueue
-//! is found from its mutex.
+//! A task that releases the mutex afterwards does the work that other tasks have left to the owner
+//! ([`Kqueue::do_leftover_work`]). The guard is one pointer, so that it is passed in a register.
+//! The address of the kqueue is computed from that of its mutex.
 
 use super::{kqueue::Kqueue, locks::Locks, table::Knotes};
 use crate::sys::lock::killable::{self, Killable};
@@ -22,16 +22,16 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The guard is that of the `locks.knotes` of a [`Kqueue`], and is dropped only by this type's `drop`.
+/// The inner guard is that of the `locks.knotes` of a [`Kqueue`]. Only this type's `drop` drops it.
 pub(crate) struct KnotesGuard<'a>(ManuallyDrop<Guard<'a, Knotes, Killable>>);
 
 impl<'a> KnotesGuard<'a> {
     /// Takes over the guard of the mutex of `kqueue`. Panics if it is the guard of another mutex.
     #[inline(always)]
     pub(crate) fn new(kqueue: &'a Kqueue, guard: Guard<'a, Knotes, Killable>) -> Self {
-        // The compiler knows this where the mutex was just taken.
+        // The compiler removes this check where the mutex was just taken.
         assert!(ptr::eq(guard.lock_ref(), &raw const kqueue.locks().knotes));
-        // INVARIANT: As was checked.
+        // INVARIANT: The check above has compared the mutex of the guard with that of the kqueue.
         KnotesGuard(ManuallyDrop::new(guard))
     }
 
@@ -39,7 +39,8 @@ impl<'a> KnotesGuard<'a> {
     #[inline(always)]
     fn kqueue(&self) -> &'a Kqueue {
         let mutex = ptr::from_ref(self.0.lock_ref());
-        // SAFETY: By the type's invariant. The kqueue lives for `'a`, for which its mutex is borrowed.
+        // SAFETY: By the type's invariant, the mutex is the `locks.knotes` of a kqueue. The kqueue
+        // lives for `'a`, because its mutex is borrowed for `'a`.
         unsafe { &*Kqueue::of_locks(container_of!(mutex, Locks, knotes)) }
     }
 }
@@ -64,10 +65,11 @@ impl Drop for KnotesGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         let kqueue = self.kqueue();
-        // SAFETY: It is not used after this.
+        // SAFETY: The inner guard is not used after this, since `self` is being dropped.
         unsafe { ManuallyDrop::drop(&mut self.0) };
         // A task that leaves work sets the flag and then tries the mutex. This task releases the
-        // mutex and then reads the flag. So one of the two sees the other.
+        // mutex and then reads the flag. So either that task gets the mutex, or this task sees the
+        // flag.
         killable::barrier_after_unlock();
         if kqueue.has_leftover_work() {
             kqueue.do_leftover_work();

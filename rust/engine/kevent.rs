@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One `kevent()` call: changes in, then events out.
+//! One `kevent()` call: it applies the changes and then collects events.
 
 use super::{
     guard::KnotesGuard,
@@ -52,29 +52,31 @@ struct EventList {
     written: usize,
 }
 
-/// The number of events whose memory is faulted in at once: 64 KiB.
+/// The number of events whose memory is faulted in at once, which is 64 KiB.
 const FAULT_IN_EVENTS: usize = 2048;
 
-/// How often memory is faulted in for the same event. It may be gone again when it is written to:
-/// the kernel moves pages, and a fork makes them read-only until the next fault. But there is also
-/// memory that can be faulted in and never be copied to.
+/// How often memory is faulted in for the same event. The memory may be inaccessible again when the
+/// event is written, because the kernel moves pages, and because a fork makes them read-only until
+/// the next fault. The number is limited, because some memory can be faulted in and can never be
+/// copied to.
 const FAULTS_MAX: u32 = 64;
 
-/// The faults of one call.
+/// The attempts of one call to fault memory in.
 #[derive(Default)]
 struct Faults {
-    /// The number of events before the one that they are for.
+    /// The number of events that were written before the event that `count` is for.
     at: usize,
     count: u32,
 }
 
 impl Faults {
-    /// Faults in the memory of the next events, at most `limit`, for another try. Not under a lock.
+    /// Faults in the memory of the next events, at most `limit`, for another attempt. The caller
+    /// holds no lock.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if there is no memory, or if faults were useless too often. `EINTR` if a fault was
-    /// useless and a signal is pending.
+    /// `EFAULT` if there is no memory, or if too many attempts made no progress. `EINTR` if an
+    /// attempt made no progress and a signal is pending.
     fn fault_in(&mut self, events: &EventList, limit: usize) -> Result {
         if self.at != events.written {
             *self = Faults {
@@ -120,7 +122,7 @@ impl EventSink for EventList {
 }
 
 impl EventList {
-    /// Reports as many events as there is memory for.
+    /// Reports events one by one, until one cannot be written.
     #[cold]
     fn report_some(&mut self, events: &[Kevent]) -> (usize, Result) {
         for (count, event) in events.iter().enumerate() {
@@ -133,13 +135,13 @@ impl EventList {
     }
 }
 
-/// A count among the arguments.
+/// Checks a count of the arguments.
 fn checked_count(count: u32) -> Result<usize> {
     let count = i32::try_from(count).map_err(|_| EINVAL)?;
     usize::try_from(count).map_err(|_| EINVAL)
 }
 
-/// What a call does.
+/// The checked arguments of a call.
 pub(crate) struct Request {
     changes: UserEvents,
     events: UserEvents,
@@ -148,12 +150,13 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The request of these arguments. What is in the caller's `scratch` memory is lost.
+    /// The request of these arguments. The contents of the caller's `scratch` memory may be
+    /// overwritten.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: unknown flags, non-zero reserved fields, a count above `INT_MAX`, a bad timeout.
-    /// `EFAULT`: a list that is longer than all memory.
+    /// `EINVAL` for unknown flags, reserved fields that are not zero, a count above `INT_MAX` and
+    /// an invalid timeout. `EFAULT` for a list that extends beyond the address space.
     #[inline(always)]
     pub(crate) fn of_args(kqueue: &Kqueue, args: &KeventArgs, scratch: Scratch) -> Result<Self> {
         trace::enter(kqueue, args.nchanges, args.nevents);
@@ -170,11 +173,12 @@ impl Request {
         })
     }
 
-    /// A request to collect events, and to wait for them without a timeout or not at all.
+    /// A request to collect events. If `waits` is true it waits for them without a timeout;
+    /// otherwise it does not wait.
     ///
     /// # Errors
     ///
-    /// `EFAULT`: a list that is longer than all memory.
+    /// `EFAULT` for a list that extends beyond the address space.
     #[inline(always)]
     pub(crate) fn collect(kqueue: &Kqueue, list: usize, count: usize, waits: bool) -> Result<Self> {
         trace::enter(kqueue, 0, count as u32);
@@ -195,7 +199,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// `EFAULT`: a list that is longer than all memory.
+    /// `EFAULT` for a list that extends beyond the address space.
     #[inline(always)]
     pub(crate) fn change(kqueue: &Kqueue, list: usize, count: usize) -> Result<Self> {
         trace::enter(kqueue, count as u32, 0);
@@ -212,13 +216,13 @@ impl Request {
 ///
 /// # Errors
 ///
-/// - The error of the request: nothing was changed.
+/// - The error of the request. Nothing was changed.
 /// - `EBADF`: the kqueue belongs to another descriptor table, or was closed.
-/// - `EFAULT`: the lists are not in the caller's memory. Changes are read 16 at a
-///   time: those before the ones that could not be read are applied. Events that could not be
-///   written stay pending; if some could, the call gives those.
-/// - `EINTR`: a signal came before an event; the changes are applied.
-/// - The error of a failed change for which there is no room in the eventlist; the changes before
+/// - `EFAULT`: a list is not in the caller's memory. Changes are read 16 at a time, and the changes
+///   before those that could not be read are applied. Events that could not be written stay
+///   pending. If some events were written, the call succeeds and returns their number.
+/// - `EINTR`: a signal arrived before an event. The changes are applied.
+/// - The error of a failed change for which there is no room in the eventlist. The changes before
 ///   it are applied.
 #[inline(always)]
 pub(crate) fn kevent(kqueue: ArcBorrow<'_, Kqueue>, request: Result<Request>) -> Result<usize> {
@@ -268,15 +272,16 @@ fn change_and_collect(
     collect(&kqueue, held, events, timeout, caller)
 }
 
-/// The answers to some changes. They are stored in the places of the changes, from the front.
+/// The receipts and errors of some changes. They are stored in the slots of the changes, from the
+/// front.
 struct Receipts {
     count: usize,
-    /// The error for which there is no room.
+    /// The error for which there is no room in the eventlist.
     failure: Result,
 }
 
 impl Receipts {
-    /// Answers the change at `at`. False if no further change is applied.
+    /// Adds a receipt for the change at `at`. False if no further change may be applied.
     #[cold]
     fn add(&mut self, batch: &mut [Kevent], at: usize, result: Result, room: usize) -> bool {
         let Some(change) = batch.get(at).copied() else {
@@ -294,7 +299,7 @@ impl Receipts {
         true
     }
 
-    /// Copies the answers to the eventlist.
+    /// Copies the receipts to the eventlist.
     #[cold]
     fn copy_out(self, batch: &[Kevent], events: &mut EventList) -> Result {
         for receipt in batch.iter().take(self.count) {
@@ -305,8 +310,9 @@ impl Receipts {
     }
 }
 
-/// Applies all changes, and posts receipts and errors. If there is nothing to post, it keeps the
-/// mutex, and in `buffer` the last changes, some of whose knotes a scan has to evaluate.
+/// Applies all changes, and copies receipts and errors out. If there are none, it returns the guard
+/// of the mutex and leaves the last changes in `buffer`, since the scan has to evaluate some of
+/// their knotes.
 #[inline(always)]
 fn apply<'a>(
     kqueue: &'a ArcBorrow<'_, Kqueue>,
@@ -318,7 +324,7 @@ fn apply<'a>(
     loop {
         let batch = changes.read(buffer)?;
         let last = changes.len() == 0;
-        // Pending events are collected unless there is something to post.
+        // Pending events are collected unless receipts or errors were copied out.
         let will_collect = last && events.written == 0;
         let collect_room = if will_collect { events.room() } else { 0 };
 
@@ -328,7 +334,7 @@ fn apply<'a>(
         let mut result = Ok(());
         while let Some(change) = batch.get_mut(at) {
             change.clear_system_flags();
-            // One test for both, as nearly no change has either.
+            // One test covers both, because nearly no change has either.
             if change.has(EV_RECEIPT | UNKNOWN_FLAGS) {
                 break;
             }
@@ -358,17 +364,18 @@ fn apply<'a>(
                 return Ok(None);
             }
         }
-        // Two thousand million changes take long. A signal that does not kill has to wait for them.
+        // Two thousand million changes take long. A signal that does not kill the task waits for
+        // them.
         if signal::is_being_killed() {
             return Err(EINTR);
         }
     }
 }
 
-/// Applies the changes of a batch from the one at `at` on, which is the first that is to be
-/// answered, and posts the answers. If that one was applied, `failure` is its error. The knotes of
-/// those before it may have been activated without running the filter if `collect_room` events would be
-/// collected; there will be no scan.
+/// Applies the changes of a batch beginning with the one at `at`, which is the first that needs a
+/// receipt, and copies the receipts out. If that change was applied already, `failure` is its
+/// error. If `collect_room` is not zero, the knotes of the changes before it may have been
+/// activated without running their filters. These filters are run here, since no scan follows.
 #[cold]
 #[inline(never)]
 #[allow(clippy::too_many_arguments)]
@@ -413,7 +420,7 @@ fn apply_with_receipts(
     receipts.copy_out(batch, events)
 }
 
-/// Reports what is pending, or waits for it.
+/// Reports pending events, or waits for them.
 #[inline(always)]
 fn collect(
     kqueue: &Kqueue,
@@ -433,7 +440,7 @@ fn collect(
     }
 }
 
-/// The rest of that, after a scan that has found nothing (`EAGAIN`), or has failed.
+/// The rest of [`collect`], after a scan that has found nothing (`EAGAIN`) or has failed.
 #[inline(never)]
 fn collect_more(
     kqueue: &Kqueue,
@@ -446,12 +453,12 @@ fn collect_more(
     let mut faults = Faults::default();
     loop {
         if error == EAGAIN && events.is_empty() {
-            // That was the last scan after a timeout or a signal.
+            // The scan after a timeout or a signal was the last one.
             match (wakeup, timeout) {
                 (Some(Wakeup::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
                 (Some(Wakeup::Signal), _) => return Err(EINTR),
-                // Activations that lead to no event must keep neither a signal nor the end of the
-                // timeout from the caller.
+                // Activations that lead to no event must delay neither a signal nor the end of the
+                // timeout.
                 (Some(Wakeup::Condition), _) if current!().signal_pending() => {
                     wakeup = Some(Wakeup::Signal);
                 }
@@ -468,7 +475,7 @@ fn collect_more(
                 Err(error)
             };
             if more.is_err() {
-                // The caller gets the events that there are. The next call returns the error.
+                // The caller gets the events that were written. The next call returns the error.
                 return if events.is_empty() { more } else { Ok(()) };
             }
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One registered event: a (ident, filter) of a kqueue.
+//! A knote: one registered event, identified in its kqueue by (ident, filter).
 
 pub(crate) use super::knote_memory::Knote;
 use super::{
@@ -20,36 +20,36 @@ use crate::{
 
 use kernel::sync::Arc;
 
-/// The flags of a change that act once, and are no property of the knote.
+/// The flags of a change that act once and are not kept in the knote.
 const ACTIONS: u16 = EV_DELETE | EV_ENABLE | EV_DISABLE | EV_KEEPUDATA;
 
-/// What the kqueue's mutex guards of a knote. One more bit in here would take a word in each knote.
+/// The part of a knote that the kqueue's mutex guards. One more bit would enlarge each knote by a
+/// word.
 pub(crate) struct KnoteInner {
-    /// The filter's parameters, as the program last gave them (`kn_sfflags`, `kn_sdata`).
+    /// The parameters of the filter from the last change (`kn_sfflags`, `kn_sdata`).
     pub(crate) fflags: u32,
     pub(crate) data: i64,
-    /// `kn_flags`: the flags of the change that added the knote, without [`ACTIONS`], and the flags
-    /// that its filter always sets.
+    /// `kn_flags`: the flags of the change that added the knote, without [`ACTIONS`], together with
+    /// the flags that the filter always sets.
     pub(crate) flags: u16,
-    /// The kind of its descriptor's file, if it has one.
+    /// The kind of the descriptor's file, if the knote has a descriptor.
     pub(crate) kind: FileKind,
-    /// `EVFILT_USER`: the program has triggered it.
+    /// `EVFILT_USER`: the program has triggered the knote.
     pub(crate) triggered: bool,
     /// The program's own data.
     pub(crate) udata: u64,
-    /// The source: what its filter keeps for it, if that is more than the descriptor and the fields
-    /// here.
+    /// The state that the filter keeps for the knote besides the descriptor and the fields above.
     pub(crate) source: Option<Erased>,
 }
 
 /// Gives access to the [`KnoteInner`] of each knote of a kqueue. Guarded by the mutex.
 pub(crate) struct KnoteAccess {
     key: Key<KnoteAccess>,
-    /// The knotes that are bound to descriptors.
+    /// The number of knotes that are bound to descriptors.
     pub(crate) binding_count: BindingCount,
-    /// Memory of the task that has the mutex.
+    /// Scratch memory of the task that holds the mutex.
     pub(crate) scratch: Scratch,
-    /// The task that last began to watch a process.
+    /// The rights of the task that last began to watch a process.
     pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
 
@@ -85,13 +85,13 @@ impl KnoteInner {
         }
     }
 
-    /// The source, if it is of that type.
+    /// The source, if it is of type `T`.
     #[inline]
     pub(crate) fn source_mut<T: Unpin + 'static>(&mut self) -> Option<&mut T> {
         Some(self.source.as_mut()?.as_mut::<T>()?.get_mut())
     }
 
-    /// Takes over the parameters of a change.
+    /// Stores the parameters of a change.
     #[inline(always)]
     pub(crate) fn set_params(&mut self, change: &Kevent) {
         self.fflags = change.fflags;
@@ -99,7 +99,7 @@ impl KnoteInner {
         self.set_udata(change);
     }
 
-    /// Takes over the program's own data, unless the change says that it stays.
+    /// Stores `udata` of a change, unless the change has `EV_KEEPUDATA`.
     #[inline(always)]
     pub(crate) fn set_udata(&mut self, change: &Kevent) {
         if !change.has(EV_KEEPUDATA) {
@@ -109,7 +109,8 @@ impl KnoteInner {
 }
 
 impl Knote {
-    /// Runs the filter (`f_event`): the event to report if the condition holds. May sleep.
+    /// Runs the filter (`f_event`), and returns the event to report if the condition holds. May
+    /// sleep.
     #[inline(always)]
     pub(crate) fn evaluate(&self, access: &mut KnoteAccess) -> Option<Kevent> {
         let scratch = access.scratch;
@@ -118,7 +119,7 @@ impl Knote {
         Some(self.event(locked.inner, report))
     }
 
-    /// The event for the report of a filter.
+    /// Builds the event from the report of a filter.
     #[inline(always)]
     pub(crate) fn event(&self, inner: &KnoteInner, report: Report) -> Kevent {
         Kevent::new(kqueue_event {
@@ -131,7 +132,7 @@ impl Knote {
         })
     }
 
-    /// An event with the names of the knote, and no more.
+    /// An event that has only the ident and the filter of the knote.
     pub(crate) fn ident_event(&self) -> Kevent {
         Kevent::new(kqueue_event {
             ident: self.ident(),
@@ -140,18 +141,18 @@ impl Knote {
         })
     }
 
-    /// Runs the filter: does the condition hold? May sleep.
+    /// Runs the filter. True if the condition holds. May sleep.
     pub(crate) fn is_ready(&self, access: &mut KnoteAccess) -> bool {
         self.evaluate(access).is_some()
     }
 
-    /// The source of the knote fired (`KNOTE_ACTIVATE`). From any context but NMI.
+    /// Activates the knote, because its source fired (`KNOTE_ACTIVATE`). Any context but NMI.
     #[inline]
     pub(crate) fn activate(&self) {
         self.activate_with(WakeFlags::default());
     }
 
-    /// [`Knote::activate`] for a wake-up with those flags.
+    /// [`Knote::activate`] for a wake-up with `flags`.
     #[inline]
     pub(crate) fn activate_with(&self, flags: WakeFlags) {
         self.kqueue().activate(self, flags);

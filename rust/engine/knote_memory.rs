@@ -2,16 +2,16 @@
 
 //! The memory of a knote.
 //!
-//! A knote is one counted object of a slab cache. It contains all that is linked into the lists of
-//! others: the entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor
+//! A knote is one reference-counted object of a slab cache. It contains everything that is linked
+//! into lists: the entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor
 //! ([`super::close`]), and the links of the ready list ([`super::ready_list`]). There may be a
-//! million knotes, so no field repeats what another one says. A knote of `EVFILT_TIMER` has a timer
-//! behind it ([`crate::sys::time::hrtimer`]), and a cache for that size.
+//! million knotes, so no field repeats information of another one. A knote of `EVFILT_TIMER` is
+//! followed by a timer ([`crate::sys::time::hrtimer`]), and has a cache of its own.
 //!
-//! A caller gets at what a lock guards in a knote by showing the value that the lock itself guards:
-//! the [`KnoteAccess`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
-//! [`Key`](super::locks::Key) in that value proves that it is that of the knote's kqueue. (The
-//! `kernel` crate's `LockedBy` has one more pointer for each.)
+//! To access a field of a knote, a caller passes the value that the field's lock guards: the
+//! [`KnoteAccess`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
+//! [`Key`](super::locks::Key) in that value proves that the lock is that of the knote's kqueue.
+//! (The `kernel` crate's `LockedBy` would add a pointer to each field.)
 
 use super::{
     close::Binding,
@@ -53,8 +53,9 @@ use kernel::{
 
 /// A registered event, unique in its kqueue by (ident, filter).
 ///
-/// It is referenced by its kqueue's table, and by what it has attached to its source. It references
-/// its kqueue. [`Knote::detach`], with which every knote ends, breaks this circle.
+/// The table of the kqueue and the source hold references to the knote. The knote holds a reference
+/// to its kqueue. [`Knote::detach`], which every knote passes through at its end, breaks this
+/// cycle.
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
@@ -68,25 +69,24 @@ pub(crate) struct Knote {
     pub(in crate::engine) links: UnsafeCell<Links>,
     pub(crate) entry: Entry,
     pub(in crate::engine) binding: Binding,
-    /// Guarded by the mutex, as the rest. (It is `None` when the knote is dropped, so it is not
-    /// dropped.)
+    /// Guarded by the mutex. It is `None` when the knote is dropped, so it is not dropped.
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
     inner: UnsafeCell<KnoteInner>,
 }
 
-// There may be a million of them.
+// There may be a million knotes.
 const _: () = assert!(size_of::<Knote>() <= 144);
 
-/// A knote of `EVFILT_TIMER`, with its timer.
+/// A knote of `EVFILT_TIMER` and its timer.
 #[repr(C)]
 pub(in crate::engine) struct TimerKnote {
-    // This is the first field, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
     knote: Knote,
     timer: MaybeUninit<KnoteTimer>,
 }
 
-/// The timer of a knote of `EVFILT_TIMER`. The owner of the kqueue's mutex uses it; its function
-/// may run meanwhile.
+/// The timer of a knote of `EVFILT_TIMER`. The owner of the kqueue's mutex uses it. Its callback
+/// may run at the same time.
 pub(crate) type KnoteTimer = OwnedTimer<Knote>;
 
 /// The slab caches of knotes.
@@ -107,15 +107,17 @@ impl Slabs {
     }
 }
 
-// SAFETY: All parts may be used from any thread, each under its lock.
+// SAFETY: Each field may be used from any thread that holds the lock of the field.
 unsafe impl Send for Knote {}
-// SAFETY: As above.
+// SAFETY: Each field may be used from any thread that holds the lock of the field.
 unsafe impl Sync for Knote {}
 
-// SAFETY: As above; the timer is used by who has the mutex, and by its function, which only tells that it has fired.
+// SAFETY: Each field of the knote may be used from any thread that holds the lock of the field. The
+// timer is used by the owner of the mutex and by its callback, which only records that the timer
+// has fired.
 unsafe impl Send for TimerKnote {}
 
-// SAFETY: The count is one of the references that there are; the last one frees.
+// SAFETY: `refs` counts the references. The knote is freed when the last reference is dropped.
 unsafe impl AlwaysRefCounted for Knote {
     #[inline]
     fn inc_ref(&self) {
@@ -124,26 +126,26 @@ unsafe impl AlwaysRefCounted for Knote {
 
     #[inline]
     unsafe fn dec_ref(this: NonNull<Self>) {
-        // SAFETY: The caller has a reference.
+        // SAFETY: The caller holds a reference, so the knote is valid.
         if unsafe { this.as_ref() }.refs.dec_and_test() {
-            // SAFETY: That was the last one; knotes come from their slabs, be it with a timer behind them, which needs
-            // no dropping.
+            // SAFETY: The last reference was dropped. The knote came from `Slab::alloc`, or it is
+            // the first field of a `TimerKnote` that did, whose timer needs no drop.
             unsafe { slab::free(this) };
         }
     }
 }
 
-/// What the mutex guards of a knote.
+/// A knote whose kqueue's mutex is held, and its fields that the mutex guards.
 ///
 /// # Invariants
 ///
-/// The mutex is held, and what it guards is borrowed by nobody else.
+/// The mutex is held, and no other reference to the fields exists.
 pub(crate) struct LockedKnote<'a> {
     knote: &'a Knote,
     pub(crate) inner: &'a mut KnoteInner,
     /// The file of its descriptor.
     pub(crate) file: Option<&'a File>,
-    /// How a scan evaluates it under the spin lock.
+    /// The method by which a scan evaluates the knote under the spin lock.
     pub(crate) fast_path: &'a mut FastPath,
 }
 
@@ -154,10 +156,10 @@ impl<'a> LockedKnote<'a> {
         self.knote
     }
 
-    /// The same parts, for a shorter time.
+    /// The same knote, borrowed for a shorter time.
     #[inline(always)]
     pub(crate) fn reborrow(&mut self) -> LockedKnote<'_> {
-        // INVARIANT: As for `self`, which is borrowed.
+        // INVARIANT: The invariant holds for `self`, which is borrowed mutably meanwhile.
         LockedKnote {
             knote: self.knote,
             inner: self.inner,
@@ -169,7 +171,8 @@ impl<'a> LockedKnote<'a> {
     /// True if the number of the descriptor still refers to its file.
     #[inline]
     pub(crate) fn ident_refers_to_file(&self, _: &Ready, table: CurrentTable) -> bool {
-        // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical section.
+        // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical
+        // section.
         let files = unsafe { CurrentFiles::in_rcu(table) };
         self.file
             .is_some_and(|file| files.maps(self.knote.ident, file))
@@ -179,23 +182,24 @@ impl<'a> LockedKnote<'a> {
     #[inline]
     pub(crate) fn timer(&mut self) -> Option<&KnoteTimer> {
         let timer = self.knote.timer()?;
-        // SAFETY: It lives as its knote does. By the type's invariant the mutex is held, and nobody else has this.
+        // SAFETY: The timer lives as long as the knote. By the type's invariant the mutex is held,
+        // and no other task uses the timer.
         Some(unsafe { timer.as_ref() })
     }
 }
 
-/// A count of one. (`Refcount::new` makes it by a call of C.)
+/// A count of one. (`Refcount::new` is a call of a C function.)
 #[inline(always)]
 fn one_reference() -> Refcount {
     let one = bindings::refcount_t {
         refs: bindings::atomic_t { counter: 1 },
     };
-    // SAFETY: A `Refcount` is a transparent wrapper of this, and may have any value.
+    // SAFETY: `Refcount` is a transparent wrapper of `refcount_t`, which may have any value.
     unsafe { core::mem::transmute::<bindings::refcount_t, Refcount>(one) }
 }
 
 impl Knote {
-    /// A knote of `kqueue` that is not in its table yet, and has no source.
+    /// Allocates a knote of `kqueue`. The knote is not in the table yet and has no source.
     ///
     /// # Errors
     ///
@@ -229,29 +233,30 @@ impl Knote {
                 timer,
             };
             let whole = slabs.timers.alloc(memory, make)?;
-            // SAFETY: It is in its place, and ours. `detach` cancels it, or `drop`.
+            // SAFETY: The memory was just allocated and is not shared. A knote is not moved.
+            // `detach` or `drop` cancels the timer before the knote is freed.
             unsafe { KnoteTimer::init((&raw mut (*whole.as_ptr()).timer).cast()) };
             whole.cast()
         } else {
             slabs.knotes.alloc(memory, make)?
         };
-        // SAFETY: The reference that it was made with is the caller's.
+        // SAFETY: The knote was created with one reference, which is passed to the caller.
         Ok(unsafe { ARef::from_raw(knote) })
     }
 
-    /// What the knote is about: the number of the descriptor for a filter of descriptors.
+    /// The ident: for a filter of descriptors, the number of the descriptor.
     #[inline]
     pub(crate) fn ident(&self) -> u64 {
         self.ident
     }
 
-    /// The kind of event.
+    /// The filter.
     #[inline]
     pub(crate) fn filter(&self) -> Filter {
         self.filter
     }
 
-    /// The kqueue that it belongs to.
+    /// The kqueue that the knote belongs to.
     #[inline]
     pub(crate) fn kqueue(&self) -> ArcBorrow<'_, Kqueue> {
         self.kqueue.as_arc_borrow()
@@ -263,8 +268,8 @@ impl Knote {
             return None;
         }
         let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();
-        // SAFETY: One with that filter is the first part of a `TimerKnote`. (That it may be left by this pointer is what
-        // `container_of!` relies on too.)
+        // SAFETY: A knote with such a filter was allocated as the first field of a `TimerKnote`.
+        // (The address of the timer is computed from that of the knote, as `container_of!` does.)
         NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
     }
 
@@ -279,20 +284,22 @@ impl Knote {
         assert!(key.is_of(self.kqueue.locks()));
     }
 
-    /// What the mutex guards.
+    /// The fields that the mutex guards.
     #[inline]
     pub(crate) fn inner<'a>(&'a self, access: &'a KnoteAccess) -> &'a KnoteInner {
         self.check(access);
-        // SAFETY: The mutex of the knote's kqueue is held, and nobody has `&mut` while `access` is
-        // borrowed: without the mutex only `drop` has, once there are no references.
+        // SAFETY: The mutex of the knote's kqueue is held. No mutable reference exists while
+        // `access` is borrowed, since one can be obtained only through a mutable borrow of
+        // `access`, or by `drop`, when no reference to the knote is left.
         unsafe { &*self.inner.get() }
     }
 
-    /// What the mutex guards, for a change.
+    /// The fields that the mutex guards, for a change.
     #[inline]
     pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut KnoteAccess) -> &'a mut KnoteInner {
         self.check(access);
-        // SAFETY: As above, and `access` is borrowed by nobody else.
+        // SAFETY: The mutex of the knote's kqueue is held, and `access` is borrowed mutably, so no
+        // other reference to the fields exists.
         unsafe { &mut *self.inner.get() }
     }
 
@@ -300,7 +307,8 @@ impl Knote {
     #[inline]
     pub(crate) fn next<'a>(&'a self, table: &'a Key<Table>) -> Option<&'a ARef<Knote>> {
         self.check_key(table);
-        // SAFETY: The mutex is held, and nobody has `&mut` while the key is borrowed.
+        // SAFETY: The mutex is held, and no mutable reference exists while the key is borrowed,
+        // since one can be obtained only through a mutable borrow of the key.
         unsafe { &*self.next.get() }.as_ref()
     }
 
@@ -308,22 +316,24 @@ impl Knote {
     #[inline]
     pub(crate) fn next_mut<'a>(&'a self, table: &'a mut Key<Table>) -> &'a mut Option<ARef<Knote>> {
         self.check_key(table);
-        // SAFETY: As above, and the key is borrowed by nobody else.
+        // SAFETY: The mutex is held, and the key is borrowed mutably, so no other reference exists.
         unsafe { &mut *self.next.get() }
     }
 
-    /// What the mutex guards and the file of its descriptor.
+    /// The fields that the mutex guards, and the file of the descriptor.
     #[inline]
     pub(crate) fn locked<'a>(&'a self, access: &'a mut KnoteAccess) -> LockedKnote<'a> {
         self.check(access);
-        // INVARIANT: The mutex is held, and `access` is borrowed by nobody else.
+        // INVARIANT: The mutex is held, and `access` is borrowed mutably.
         LockedKnote {
             knote: self,
-            // SAFETY: As just said.
+            // SAFETY: The mutex is held, and `access` is borrowed mutably, so no other reference to
+            // the field exists.
             inner: unsafe { &mut *self.inner.get() },
-            // SAFETY: The mutex is held, and nobody can unbind while `access` is borrowed.
+            // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
             file: unsafe { self.binding.file() },
-            // SAFETY: As for `inner`.
+            // SAFETY: The mutex is held, and `access` is borrowed mutably, so no other reference to
+            // the field exists.
             fast_path: unsafe { &mut *self.fast_path.get() },
         }
     }
@@ -332,24 +342,26 @@ impl Knote {
     #[inline]
     pub(crate) fn file<'a>(&'a self, access: &'a KnoteAccess) -> Option<&'a File> {
         self.check(access);
-        // SAFETY: As in `locked`.
+        // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
         unsafe { self.binding.file() }
     }
 
-    /// Its state.
+    /// The state of the knote.
     #[inline]
     pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
         self.check(ready);
-        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed by nobody else.
+        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed mutably, so
+        // no other reference to the state exists.
         unsafe { &mut *self.state.get() }
     }
 
-    /// What a walk of the ready list needs, for a caller that knows the knote to be of this kqueue.
+    /// The fields that a walk of the ready list needs. The caller has checked that the knote
+    /// belongs to the kqueue.
     ///
     /// # Safety
     ///
-    /// Both locks of its kqueue are held for as long as the result is used, and what they guard is borrowed by
-    /// nobody else.
+    /// Both locks of the knote's kqueue are held for as long as the result is used, and no other
+    /// reference to the fields that they guard exists.
     #[inline]
     pub(in crate::engine) unsafe fn visited<'a>(
         &'a self,
@@ -368,14 +380,14 @@ impl Knote {
         }
     }
 
-    /// The mark that its pipe had when the knote was last reported ([`crate::sys::file::pipe`]). It
-    /// has no meaning before that.
+    /// The write position that the knote's pipe had when the knote was last reported
+    /// ([`crate::sys::file::pipe`]). It has no meaning before that.
     #[inline]
     pub(crate) fn pipe_position(&self) -> &AtomicU32 {
         self.entry.spare()
     }
 
-    /// The file of its descriptor, if it is to be rechecked.
+    /// The file of the knote's descriptor, if the knote is to be rechecked.
     pub(in crate::engine) fn file_to_recheck<'a>(
         &'a self,
         ready: &'a mut Ready,
@@ -383,16 +395,18 @@ impl Knote {
         if !self.state(ready).is_to_be_rechecked() {
             return None;
         }
-        // SAFETY: It was bound by whoever scheduled the recheck under this lock, and is not retired, which
-        // comes before it is unbound and needs this lock: it is bound for as long as `ready` is borrowed.
+        // SAFETY: The knote was bound when the recheck was scheduled under this lock. A knote is
+        // retired under this lock before it is unbound, and a retired knote is not to be rechecked.
+        // So the knote stays bound for as long as `ready` is borrowed.
         unsafe { self.binding.file() }
     }
 
-    /// True if it was retired. It is read without the lock, so the knote may be retired after a
-    /// false result.
+    /// True if the knote was retired. The state is read without the lock, so the knote may be
+    /// retired after a false result.
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
-        // SAFETY: Valid; it is atomic, and may be seen by others while it is mutable.
+        // SAFETY: The state is valid. It is atomic, and it is not `Unpin`, so a shared reference
+        // may exist next to a mutable one.
         unsafe { &*self.state.get() }.is_deleting()
     }
 
@@ -404,7 +418,7 @@ impl Knote {
         unsafe { &*self.state.get() }.is_spent()
     }
 
-    /// A reference to the knote, unless the last one was just dropped.
+    /// Takes a reference to the knote, unless the last one was just dropped.
     pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
         let refs = self.refs.as_atomic();
         let mut count = refs.load(ordering::Relaxed);
@@ -418,26 +432,28 @@ impl Knote {
         None
     }
 
-    /// True if the close probe has taken the knote out of its tree of bound knotes. For the owner
-    /// of the lock of that tree, under which that is done.
+    /// True if the close probe has taken the knote out of its tree of bound knotes. The caller
+    /// holds the lock of that tree, under which the probe takes the knote out.
     #[inline]
     pub(in crate::engine) fn is_unlinked(&self) -> bool {
-        // SAFETY: As above.
+        // SAFETY: The state is valid. It is atomic, and it is not `Unpin`, so a shared reference
+        // may exist next to a mutable one.
         unsafe { &*self.state.get() }.is_unlinked()
     }
 
-    /// Detaches a retired knote from its source: no callback comes after that.
+    /// Detaches a retired knote from its source. No callback runs after that.
     pub(crate) fn detach(&self, access: &mut KnoteAccess) {
         debug_assert!(self.is_retired());
         let mut locked = self.locked(access);
-        // The entry goes first, since the queue is the file's.
+        // The wait-queue entry is detached first, since the queue belongs to the file.
         self.entry.detach();
         if let Some(timer) = locked.timer() {
             timer.cancel();
         }
         // Then the source is dropped, which may use the file as well.
         drop(locked.inner.source.take());
-        // SAFETY: The mutex is held, and there is no reference to the file.
+        // SAFETY: The mutex is held, and `locked`, which had a reference to the file, is not used
+        // any more.
         unsafe { self.binding.unbind(self, &mut access.binding_count) };
     }
 
@@ -445,17 +461,18 @@ impl Knote {
     ///
     /// # Safety
     ///
-    /// `wait` is that of a knote, and linked; called under its queue's lock.
+    /// `wait` is the linked entry of a knote. The caller holds the lock of its queue.
     unsafe extern "C" fn woken(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         flags: kernel::ffi::c_int,
         key: *mut core::ffi::c_void,
     ) -> kernel::ffi::c_int {
-        // SAFETY: By this function's contract. The knote lives: it is unlinked before it is freed,
-        // under the lock that our caller holds.
+        // SAFETY: By this function's contract, `wait` is the entry of a knote. The knote is alive,
+        // because it is unlinked before it is freed, under the lock that the caller holds.
         let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
-        // SAFETY: As above; the entry is touched no more after this.
+        // SAFETY: By this function's contract, `wait` is a linked entry whose queue is locked. The
+        // entry is not accessed any more after this call.
         unsafe {
             Entry::woken(wait, key, this.filter.wake_events(), || {
                 this.activate_with(WakeFlags::of_wake_function(flags));
@@ -473,7 +490,9 @@ impl Expire for Knote {
 
 impl TimerOwner for Knote {
     unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: By this function's contract: the timer of a knote is in a `TimerKnote`. It lives: its timer is cancelled before it is freed, which waits for us.
+        // SAFETY: By this function's contract, the hrtimer is that of an `OwnedTimer<Knote>`, which
+        // is the `timer` of a `TimerKnote`. The knote is alive, because its timer is cancelled
+        // before it is freed, which waits for this function.
         let knote = unsafe {
             let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
             &(*kernel::container_of!(timer, TimerKnote, timer)).knote
@@ -483,18 +502,18 @@ impl TimerOwner for Knote {
     }
 }
 
-/// The place of a knote in a chain of its table.
+/// The slot of a knote in a chain of its table.
 ///
 /// # Invariants
 ///
-/// `slot` has a knote. It and all behind it are borrowed for `'a`, with the key.
+/// `slot` contains a knote. The slot and the rest of its chain are borrowed for `'a`, with the key.
 pub(crate) struct ChainSlot<'a> {
     slot: NonNull<Option<ARef<Knote>>>,
     key: &'a mut Key<Table>,
 }
 
 impl<'a> ChainSlot<'a> {
-    /// The first place in `chain`, a chain of the table of `key`, whose knote satisfies `is`.
+    /// The first slot in `chain`, a chain of the table of `key`, whose knote satisfies `is`.
     #[inline]
     pub(crate) fn find(
         chain: &'a mut Option<ARef<Knote>>,
@@ -503,11 +522,12 @@ impl<'a> ChainSlot<'a> {
     ) -> Option<Self> {
         let mut slot = NonNull::from(chain);
         loop {
-            // SAFETY: It is the chain, or within the knote before, which is in the chain; nobody else uses
-            // those, who would need the key for that.
+            // SAFETY: The slot is the chain itself, or the link of a knote in the chain. No other
+            // reference to it exists, since the key is borrowed mutably.
             let knote = unsafe { slot.as_ref() }.as_ref()?;
             if is(knote) {
-                // INVARIANT: As above.
+                // INVARIANT: The slot contains a knote, as was just checked, and the key is
+                // borrowed for `'a`.
                 return Some(ChainSlot { slot, key });
             }
             slot = NonNull::from(knote.next_mut(key));
@@ -525,7 +545,8 @@ impl<'a> ChainSlot<'a> {
     #[inline]
     pub(crate) fn take(self) -> ARef<Knote> {
         let slot = self.slot.as_ptr();
-        // SAFETY: By the type's invariant; the slot gets what was behind the knote.
+        // SAFETY: By the type's invariant, the slot is valid, contains a knote and is not shared.
+        // The rest of the chain is stored in the slot.
         unsafe {
             let knote = slot.read().unwrap_unchecked();
             slot.write(knote.next_mut(self.key).take());
@@ -537,9 +558,9 @@ impl<'a> ChainSlot<'a> {
 impl Drop for Knote {
     #[inline]
     fn drop(&mut self) {
-        // The entry is only linked, and a timer only armed, while the knote is attached.
+        // The entry is linked and the timer is armed only while the knote is attached.
         let timer = self.timer();
-        // SAFETY: The timer is there still, and nobody else has a reference to the knote.
+        // SAFETY: The timer is still valid, and no other reference to the knote exists.
         let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
         if !self.is_retired() || self.binding.is_bound() || is_armed {
             self.end();
@@ -553,22 +574,22 @@ impl Knote {
     #[cold]
     #[inline(never)]
     fn end(&mut self) {
-        // In this order: a task that finds the knote in the list does not use it any more, and
-        // nothing puts it there again.
+        // The knote is retired first. Then it is not in the ready list, and nothing queues it
+        // again.
         if !self.is_retired() {
             self.kqueue.retire(self);
         }
         if self.binding.is_bound() {
             self.entry.detach();
             drop(self.inner.get_mut().source.take());
-            // SAFETY: Nobody else has a reference to the knote.
+            // SAFETY: No other reference to the knote exists.
             unsafe {
                 self.binding
                     .release_file(self, &self.kqueue.shared().bound_knotes)
             };
         }
         if let Some(timer) = self.timer() {
-            // SAFETY: It is there still, and nobody else has a reference to the knote.
+            // SAFETY: The timer is still valid, and no other reference to the knote exists.
             unsafe { timer.as_ref() }.cancel();
         }
     }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many knotes and timers a user may have.
+//! The limits on the knotes and timers of a user.
 //!
-//! A kqueue counts for the user who opened it, as a file counts for its opener. In a user namespace
-//! it counts also for the user who made the namespace, and for those of the namespaces around it.
-//! So a user who has a range of user numbers may have no more by that. (This does not hold for
-//! root, whose namespaces are those of the system.)
+//! The knotes of a kqueue are charged to the user who opened the kqueue. If that user is in a user
+//! namespace, the knotes are also charged to the owner of the namespace and to the owners of its
+//! ancestors. So a user cannot exceed the limit by means of a range of user ids in a namespace.
+//! (Root as an owner is not charged, because the namespaces of root are those of the system.)
 //!
-//! Memory is counted: a knote that takes more of it counts as several.
+//! The unit of the limit is memory. A knote that needs more memory than a plain one counts as
+//! several units.
 
 use super::{objects::Objects, ops::Filter, params};
 use crate::sys::process::user;
@@ -22,44 +23,45 @@ use kernel::{
     sync::{Arc, Mutex}, //
 };
 
-/// The memory of a knote and of the bookkeeping for its file, in bytes: the unit of all counts.
+/// The unit of all charges, in bytes. It is the memory of a knote and of the bookkeeping for its
+/// file.
 pub(crate) const UNIT: usize = 160;
 
-/// All users for whom a kqueue counts, by number, with the number of their places in chains of
-/// [`User`]s.
+/// The accounts of all users who are charged for a kqueue, by user id.
 #[pin_data]
 pub(crate) struct Users {
     #[pin]
     users: Mutex<RBTree<u32, Entry>>,
 }
 
-/// What is known of a user.
+/// The account of a user, and the number of [`User`]s that refer to it.
 struct Entry {
     members: usize,
     account: Arc<Account>,
 }
 
-/// What a user has. (These are Rust's own atomics, since those of the `kernel` crate are calls, and
-/// C does not see these.)
+/// What is charged to a user. (The atomics are those of `core`, because C code does not access
+/// them, and the atomics of the `kernel` crate are function calls.)
 struct Account {
-    /// The number of units of memory that count for the user, and in the bits above them, in steps
-    /// of [`TIMER`], the number of timers. A timer counts in both, by one atomic operation.
+    /// The low bits are the number of units of memory that are charged to the user. The high bits,
+    /// in steps of [`TIMER`], are the number of timers. One atomic operation charges both for a
+    /// timer.
     held: AtomicU64,
     /// The objects that the user watches.
     objects: Arc<Objects>,
 }
 
-/// A user for whom a kqueue counts.
+/// A user who is charged for a kqueue.
 pub(crate) struct User {
     users: Arc<Users>,
     uid: u32,
     account: Arc<Account>,
-    /// The other users for whom it counts.
+    /// The next owner of a user namespace who is charged too.
     above: Option<Arc<User>>,
 }
 
 impl Users {
-    /// Nobody yet.
+    /// No users.
     ///
     /// # Errors
     ///
@@ -71,7 +73,7 @@ impl Users {
         )
     }
 
-    /// The current task opens a kqueue.
+    /// The users who are charged for a kqueue that the current task opens.
     ///
     /// # Errors
     ///
@@ -81,17 +83,17 @@ impl Users {
         for uid in user::namespace_owners().filter(|uid| *uid != 0) {
             above = self.add_user(uid, above)?;
         }
-        // The last user was added just now, so there is one.
+        // The chain is not empty, because a user was just added.
         self.add_user(user::current_uid(), above)?.ok_or(ENOMEM)
     }
 
-    /// Adds a user for whom it counts, unless it counts for that user already.
+    /// Adds a user to the chain `above`, unless the chain contains that user already.
     fn add_user(self: &Arc<Self>, uid: u32, above: Option<Arc<User>>) -> Result<Option<Arc<User>>> {
         if User::chain(above.as_deref()).any(|user| user.uid == uid) {
             return Ok(above);
         }
         let account = self.account(uid)?;
-        // When this is dropped, the user leaves.
+        // Dropping this value decreases the number of members.
         let user = User {
             users: self.clone(),
             uid,
@@ -101,12 +103,12 @@ impl Users {
         Ok(Some(Arc::new(user, GFP_KERNEL_ACCOUNT)?))
     }
 
-    /// The account of the user of that number, which gets one member more.
+    /// The account of the user with this id. Increases the number of its members.
     fn account(&self, uid: u32) -> Result<Arc<Account>> {
         if let Some(account) = Self::find_account(&mut self.users.lock(), uid) {
             return Ok(account);
         }
-        // The allocation may take long, and others wait for the mutex.
+        // Memory is allocated without the mutex, because the allocation may take long.
         let account = Account {
             held: AtomicU64::new(0),
             objects: Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?,
@@ -135,13 +137,13 @@ impl Users {
 /// The timers of all users (`kq_ncallouts`).
 static TIMERS: AtomicUsize = AtomicUsize::new(0);
 
-/// One timer, as it counts in [`Account::held`]. The units below it stand for memory that exists,
-/// so their number never reaches it: 2^40 units are 160 TiB. If a user without limits has 2^24
-/// timers, their number wraps around. The number of units does not change by that, and the number
-/// of timers is right again once there are fewer.
+/// One timer, as [`Account::held`] counts it. The number of units in the low bits never reaches
+/// this value, because the units stand for existing memory and 2^40 units are 160 TiB. If a user
+/// without limits has 2^24 timers, the number of timers wraps around. That does not change the
+/// number of units, and the number of timers is right again when there are fewer.
 const TIMER: u64 = 1 << 40;
 
-/// Which counts of an account are within the limits.
+/// The counts of an account that are within the limits.
 #[derive(Clone, Copy)]
 struct WithinLimits {
     units: bool,
@@ -174,22 +176,22 @@ impl User {
         &self.account.objects
     }
 
-    /// The user and all others for whom the same kqueue counts.
+    /// The user and all other users who are charged for the same kqueue.
     pub(crate) fn with_owners(&self) -> impl Iterator<Item = &User> {
         Self::chain(Some(self))
     }
 
-    /// [`User::with_owners`], also for no user.
+    /// [`User::with_owners`] for an optional user.
     #[inline]
     fn chain(user: Option<&User>) -> impl Iterator<Item = &User> {
         successors(user, |user| user.above.as_deref())
     }
 
-    /// Takes a place for one more knote of that filter.
+    /// Charges one more knote of this filter.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as many as they may, `ENOMEM` if there are as many timers as there may be.
+    /// `ENOSPC` if the limit of the user is reached, `ENOMEM` if a limit on timers is reached.
     #[inline(always)]
     pub(crate) fn charge_knote(&self, filter: Filter) -> Result {
         if filter.has_timer() {
@@ -199,7 +201,7 @@ impl User {
         }
     }
 
-    /// Gives back the place of a knote.
+    /// Uncharges a knote.
     #[inline(always)]
     pub(crate) fn uncharge_knote(&self, filter: Filter) {
         if filter.has_timer() {
@@ -209,11 +211,11 @@ impl User {
         }
     }
 
-    /// Takes places for that many units of memory.
+    /// Charges units of memory.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as many as they may.
+    /// `ENOSPC` if the limit of the user is reached.
     #[inline(always)]
     fn charge(&self, units: u64) -> Result {
         if self.add(units).units {
@@ -223,11 +225,11 @@ impl User {
         Err(ENOSPC)
     }
 
-    /// Takes a place for a timer and that many units of memory.
+    /// Charges a timer and units of memory.
     ///
     /// # Errors
     ///
-    /// As for [`User::charge_knote`].
+    /// The errors of [`User::charge_knote`].
     #[inline]
     fn charge_timer(&self, units: u64) -> Result {
         let fits = self.add(units + TIMER);
@@ -238,7 +240,8 @@ impl User {
         self.check_timer_excess(units, fits)
     }
 
-    /// There are too many timers, or too many units. The administrator may have more timers.
+    /// The rest of [`User::charge_timer`] if a limit was exceeded. A privileged task may exceed the
+    /// limits on timers.
     #[cold]
     fn check_timer_excess(&self, units: u64, fits: WithinLimits) -> Result {
         if !fits.units {
@@ -267,7 +270,8 @@ impl User {
         }
     }
 
-    /// For the user and those above. All counts are increased, since all are decreased again.
+    /// [`User::add`] for this user and the owners above. It charges all of them even if one exceeds
+    /// a limit, because uncharging applies to all of them as well.
     #[cold]
     fn add_to_all(&self, amount: u64, below: WithinLimits) -> WithinLimits {
         Self::chain(Some(self)).fold(below, |so_far, user| {
@@ -307,27 +311,27 @@ impl Drop for User {
         } else {
             None
         };
-        // Its memory is freed without the mutex.
+        // The memory is freed without the mutex.
         drop(users);
         drop(unused);
     }
 }
 
-/// Memory that counts for a user and is not that of a knote; given back when dropped.
+/// A charge for memory that is not that of a knote. Dropping it uncharges the memory.
 pub(crate) struct Charge {
     user: Arc<User>,
     units: u64,
 }
 
 impl Charge {
-    /// Counts that many bytes.
+    /// Charges `bytes` to the user.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as much as they may.
+    /// `ENOSPC` if the limit of the user is reached.
     pub(crate) fn new(user: &Arc<User>, bytes: usize) -> Result<Self> {
         let units = (bytes / UNIT) as u64;
-        // Zero units always fit, even if the limit was set below the present count.
+        // Zero units are always allowed, even if the limit was set below the present count.
         if units > 0 {
             user.charge(units)?;
         }
@@ -344,14 +348,14 @@ impl Drop for Charge {
     }
 }
 
-/// A timer that counts for a user and is not that of an `EVFILT_TIMER` knote; given back when
-/// dropped.
+/// A charge for a timer that is not that of an `EVFILT_TIMER` knote. Dropping it uncharges the
+/// timer.
 pub(crate) struct TimerCharge(Arc<User>);
 
 impl TimerCharge {
     /// # Errors
     ///
-    /// `ENOMEM` if there are as many timers as there may be.
+    /// `ENOMEM` if a limit on timers is reached.
     pub(crate) fn new(user: &Arc<User>) -> Result<Self> {
         user.charge_timer(0)?;
         Ok(TimerCharge(user.clone()))

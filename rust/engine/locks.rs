@@ -11,11 +11,11 @@ use crate::sys::lock::{irqlock::IrqLock, killable::KillableMutex};
 use core::{marker::PhantomData, ptr};
 use kernel::{optional_name, prelude::*, static_lock_class};
 
-/// Proves that a value is what the lock of that type guards in one particular kqueue.
+/// Proves that a value is the one that a lock of one particular kqueue guards.
 ///
 /// # Invariants
 ///
-/// No two keys of one type are alike.
+/// Two keys of one type never belong to the same kqueue.
 pub(crate) struct Key<L>(*const Locks, PhantomData<L>);
 
 // SAFETY: The address is only compared.
@@ -35,7 +35,7 @@ impl<L> Key<L> {
     }
 }
 
-/// What a lock of a kqueue guards.
+/// A value that a lock of a kqueue guards.
 pub(crate) trait Keyed: Sized {
     /// The key that the value was made with.
     fn key(&self) -> &Key<Self>;
@@ -51,12 +51,12 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    /// Locks around values that are made with a key of each.
+    /// Creates the locks. The guarded values are created with the keys of the locks.
     pub(crate) fn new(
         knotes: impl FnOnce(Key<Table>, Key<KnoteAccess>) -> Knotes,
         ready: impl FnOnce(Key<Ready>) -> Ready,
     ) -> impl PinInit<Self> {
-        // INVARIANT: Locks are pinned, and have one key of each type.
+        // INVARIANT: The locks are pinned, and only one key of each type is created for them.
         pin_init!(&this in Self {
             knotes <- KillableMutex::new(
                 knotes(

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The engine: kqueues and knotes, whatever they watch.
+//! The engine: kqueues and knotes, independent of the event sources.
 //!
-//! The engine imports from `rust/sys` and `rust/uapi.rs`, and knows filters only through [`ops`]. `scripts/floors.sh`
-//! checks that.
+//! The engine imports from `rust/sys` and `rust/uapi.rs`. It uses filters only through [`ops`].
+//! `scripts/floors.sh` checks that.
 //!
 //! # Files
 //!
@@ -22,19 +22,19 @@
 //!
 //! # Unsafe code
 //!
-//! These files have unsafe code, and no others of the engine:
+//! Only these files of the engine have unsafe code:
 //!
-//! - `close`: trees of knotes, linked through the knotes; task work; the probes of closes.
-//! - `guard`: the kqueue is found from its mutex.
-//! - `knote_memory`: a knote is a counted object, whose parts are guarded by two locks.
+//! - `close`: trees that are linked through the knotes, task work, and the probes of closes.
+//! - `guard`: computes the address of the kqueue from that of its mutex.
+//! - `knote_memory`: a knote is a reference-counted object whose fields are guarded by two locks.
 //! - `locks`: the keys that prove which lock is held.
-//! - `params`: parameters that are variables of C.
+//! - `params`: the parameters are variables of C.
 //! - `pollwait`: calls of `->poll`, and the entries of wait queues.
-//! - `ready_list`: a list that is linked through the knotes and owns none of them.
+//! - `ready_list`: a list that is linked through the knotes and holds no references.
 //! - `recheck`: lists of the same kind, and a timer.
-//! - `sleepers`: a list of tasks on their stacks.
-//! - `trace`: tracepoints, which are C.
-//! - `usercopy`: copies from and to the memory of a program.
+//! - `sleepers`: a list whose entries are on the stacks of the sleeping tasks.
+//! - `trace`: tracepoints, which are defined in C.
+//! - `usercopy`: copies from and to user space.
 
 pub(crate) mod close;
 pub(crate) mod guard;

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kqueues that watch kqueues: no cycles, and a limited number of paths.
+//! Kqueues that watch kqueues. Cycles are refused, and the number of paths is limited.
 //!
 //! An event of a kqueue propagates along all *paths* up from it: to the kqueues that watch it, and
-//! to those that watch these. The task that triggers the event pays for that, and may be a
-//! bystander, so at most [`PATHS_MAX`] paths lead up from a kqueue. To check that when an edge is
-//! added, all kqueues below the edge are visited. So a kqueue that is watched may not have more
-//! paths down, either. (A kqueue that is not watched may, as no path leads through it.) Each kqueue
-//! knows the numbers of its paths in both directions, so that adding and removing an edge visits no
-//! more kqueues than these.
+//! to those that watch these. The task that triggers the event pays for all of them, and it may be
+//! a bystander. So at most [`PATHS_MAX`] paths lead up from a kqueue. To enforce this limit when an
+//! edge is added, all kqueues below the edge are visited. Therefore a kqueue that is watched has at
+//! most [`PATHS_MAX`] paths down as well. (A kqueue that is not watched may have more, since no
+//! path leads through it.) Each kqueue stores the numbers of its paths in both directions, so that
+//! adding or removing an edge visits only the kqueues on these paths.
 //!
-//! So a chain has at most [`PATHS_MAX`] links. A long chain costs no more than as many other paths:
-//! each kqueue on it is notified in an interrupt of its own ([`crate::sys::notify::notifier`]), an
-//! evaluation of one kqueue evaluates no other, and no kqueue is released within the release of
-//! another. The walks keep their way in memory, and are not recursive.
+//! So a chain has at most [`PATHS_MAX`] links. A chain costs no more than an equal number of other
+//! paths: each kqueue on it is notified in an interrupt of its own
+//! ([`crate::sys::notify::notifier`]), an evaluation of one kqueue evaluates no other, and no
+//! kqueue is released within the release of another. The walks keep their path in preallocated
+//! memory and are not recursive.
 //!
-//! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex, when an
-//! `EVFILT_READ` on a kqueue is attached or detached, and nothing is taken under it.
+//! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex when an
+//! `EVFILT_READ` knote for another kqueue is attached or detached. No other lock is taken under it.
 
 use super::kqueue::Kqueue;
 use core::{
@@ -31,46 +32,47 @@ use kernel::{
     sync::{Arc, Mutex}, //
 };
 
-/// How many paths may lead up from a kqueue, and down from one that is watched. A path may end
-/// anywhere, so they have no more edges than that.
+/// The maximum number of paths that lead up from a kqueue, and down from a kqueue that is watched.
+/// Each part of a path that begins at the kqueue counts as a path, so this also limits the number
+/// of edges.
 const PATHS_MAX: usize = 512;
 
-/// What the mutex guards, besides every kqueue's `Links`.
+/// The data that the mutex guards, besides the `Links` of each kqueue.
 pub(crate) struct Graph {
     /// The number of the next edge.
     next: u64,
-    /// Memory for the way of a walk, with room for the longest. Empty between walks.
+    /// Memory for the path of a walk, with room for the longest path. It is empty between walks.
     stack: Cell<KVec<Step>>,
 }
 
-/// A kqueue on the way of a walk.
+/// A kqueue on the path of a walk.
 struct Step {
     at: Arc<Kqueue>,
-    /// The edge that comes next has this number, or a higher one.
+    /// The walk continues with the first edge that has at least this number.
     next: u64,
 }
 
-/// All edges.
+/// The graph of all edges.
 #[pin_data]
 pub(crate) struct Nesting {
     #[pin]
     pub(crate) graph: Mutex<Graph>,
 }
 
-/// A kqueue's edges, by number.
+/// The edges of one kqueue, by number.
 pub(crate) struct Links {
     up: Side,
     down: Side,
 }
 
-/// The edges in one direction: to the watchers, or to the watched kqueues.
+/// The edges in one direction, either to the watchers or to the watched kqueues.
 struct Side {
     edges: RBTree<u64, Arc<Kqueue>>,
     /// The number of paths. Only the owner of the mutex writes it.
     paths: AtomicUsize,
 }
 
-/// One kqueue watches another, until this is dropped.
+/// An edge between a watching kqueue and a watched one. It exists until this value is dropped.
 pub(crate) struct Edge {
     nesting: Arc<Nesting>,
     number: u64,
@@ -96,7 +98,7 @@ impl Direction {
 /// The result of a walk.
 #[derive(Default)]
 struct WalkOutcome {
-    /// The walk has met the kqueue that it must not meet.
+    /// The walk has met the forbidden kqueue.
     cycle: bool,
     /// A kqueue has too many paths now.
     too_many: bool,
@@ -141,15 +143,15 @@ impl Links {
 struct Walk<'a> {
     graph: &'a Graph,
     direction: Direction,
-    /// How many paths backwards each kqueue on the walk, including the first, gets for each path
-    /// that leads there. May be negative.
+    /// The number by which the walk changes the number of paths in the reverse direction, once for
+    /// each path that leads to a kqueue, beginning with the first kqueue. May be negative.
     delta: isize,
-    /// The kqueue that must not be met.
+    /// The walk must not meet this kqueue, since that would be a cycle.
     forbidden: &'a Kqueue,
 }
 
 impl Walk<'_> {
-    /// There are at most [`PATHS_MAX`] paths, so no way is longer.
+    /// Walks along all paths. There are at most [`PATHS_MAX`] paths, so no path is longer.
     fn run(&self, from: &Arc<Kqueue>) -> WalkOutcome {
         let mut outcome = WalkOutcome::default();
         let mut stack = self.graph.stack.take();
@@ -189,7 +191,7 @@ impl Walk<'_> {
     }
 }
 
-/// How many paths an edge adds: up from the watched kqueue, and down from the watcher.
+/// The numbers of paths that an edge adds, up from the watched kqueue and down from the watcher.
 #[derive(Clone, Copy)]
 struct PathDelta {
     up: isize,
@@ -205,8 +207,8 @@ impl Graph {
         }
     }
 
-    /// Counts these paths on all kqueues above and below the edge. Returns the results of both
-    /// walks.
+    /// Adds `delta` to the counts of all kqueues above and below the edge. Returns the outcomes of
+    /// both walks.
     fn apply(
         &self,
         watcher: &Arc<Kqueue>,
@@ -255,18 +257,18 @@ impl Nesting {
     }
 
     /// Calls `with` with the number of edges that lead up from the kqueue. At least that many
-    /// knotes have a reference to its file during the call. (A knote whose descriptor was closed
-    /// drops its reference after its edge.)
+    /// knotes hold references to the file of the kqueue during the call. (A knote whose descriptor
+    /// was closed drops its edge before its reference.)
     pub(crate) fn with_watchers<R>(&self, kqueue: &Kqueue, with: impl FnOnce(usize) -> R) -> R {
         let graph = self.graph.lock();
         with(kqueue.links.access(&*graph).up.edges.values().count())
     }
 
-    /// `watcher` begins to watch `watched`.
+    /// Adds an edge, because `watcher` begins to watch `watched`.
     ///
     /// # Errors
     ///
-    /// `ELOOP` if that would close a cycle; `ENOSPC` for too many paths; `ENOMEM`.
+    /// `ELOOP` if the edge would close a cycle; `ENOSPC` for too many paths; `ENOMEM`.
     pub(crate) fn connect(
         self: &Arc<Self>,
         watcher: Arc<Kqueue>,
@@ -275,7 +277,7 @@ impl Nesting {
         let up = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let down = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut graph = self.graph.lock();
-        // So a walk down from it is short enough.
+        // This limits the walk down from the watched kqueue.
         if watched.links.access(&*graph).down.paths() > PATHS_MAX {
             return Err(ENOSPC);
         }
@@ -319,7 +321,7 @@ impl Drop for Edge {
         let down = links.down.edges.remove_node(&self.number);
         let delta = graph.path_delta(&self.watcher, &self.watched);
         let _ = graph.apply(&self.watcher, &self.watched, -delta);
-        // References are dropped without the lock, since they may be the last ones.
+        // The references are dropped without the lock, since they may be the last ones.
         drop(graph);
         drop((up, down));
     }

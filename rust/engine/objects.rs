@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The objects that a user watches: how often the user may watch them, and the marks for that.
+//! The objects that a user watches: the limit on the watches of one object, and the marks of the
+//! user.
 //!
-//! A task that changes a file, sends a signal or mounts a file system pays for each watch of it. So
-//! a user has at most `max_object_watches` of each object, as inotify's limit of instances bounds
-//! it for a file.
+//! A task that changes a file, sends a signal or mounts a file system pays for each watch of the
+//! object. So a user has at most `max_object_watches` watches of each object, just as the limit on
+//! inotify instances bounds the watches of a file.
 
 use super::{limit::User, ops::UserMarks, params};
 use crate::sys::lock::irqlock::IrqLock;
@@ -25,7 +26,7 @@ pub(crate) enum ObjectKind {
     Process,
 }
 
-/// The kind, the address, and a number for what is watched of the object.
+/// The kind of the object, its address, and a number for the part of the object that is watched.
 type Key = (ObjectKind, usize, u32);
 
 /// The objects that the kqueues of one user watch.
@@ -38,16 +39,16 @@ pub(crate) struct Objects {
     pub(crate) marks: UserMarks,
 }
 
-/// One watch of an object; given back when dropped.
+/// A charge for one watch of an object. Dropping it uncharges the watch.
 pub(crate) struct ObjectCharge {
     objects: Arc<Objects>,
     key: Key,
-    /// The place of the owner of the user's namespace.
+    /// The charge for the owner of the user's namespace.
     _owner: Option<KBox<ObjectCharge>>,
 }
 
 impl Objects {
-    /// None yet.
+    /// No objects.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             watched <- IrqLock::new(RBTree::new(), c"kqueue_objects", static_lock_class!()),
@@ -55,7 +56,7 @@ impl Objects {
         })
     }
 
-    /// Counts one more watch, if that is not too many.
+    /// Counts one more watch, unless the limit is reached.
     fn count(&self, key: Key, flags: Flags) -> Result {
         let most = params::max_object_watches();
         if most == 0 {
@@ -73,7 +74,7 @@ impl Objects {
         }
         let node = RBTreeNode::new(key, 1, flags)?;
         let mut watched = self.watched.lock();
-        // Another task may have been faster. Then the node is not needed.
+        // Another task may have added the object meanwhile. Then the node is not needed.
         if let Some(count) = watched.get_mut(&key) {
             let result = more(count);
             drop(watched);
@@ -86,14 +87,14 @@ impl Objects {
 }
 
 impl User {
-    /// Takes a place for one more watch of an object. The owner of the place ensures that the
-    /// address is not that of another object meanwhile. If it becomes one, the other object has one
-    /// place less. May sleep.
+    /// Charges one more watch of an object. The owner of the charge ensures that the address is not
+    /// reused for another object meanwhile. Otherwise the watch would also count for the other
+    /// object. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user, or the owner of a user namespace that the user is in, has as many of that
-    /// object as they may; `ENOMEM`.
+    /// `ENOSPC` if the user, or the owner of a user namespace that contains the user, has as many
+    /// watches of the object as the limit allows; `ENOMEM`.
     pub(crate) fn charge_watch(
         &self,
         kind: ObjectKind,
@@ -107,7 +108,7 @@ impl User {
     ///
     /// # Errors
     ///
-    /// As above.
+    /// The errors of [`User::charge_watch`].
     pub(crate) fn charge_watch_with(
         &self,
         kind: ObjectKind,
@@ -117,7 +118,7 @@ impl User {
         let key = (kind, address, number);
         let mut charge = None;
         for user in self.with_owners() {
-            // The order does not matter.
+            // The order of the users does not matter.
             let owner = charge.map(|charge| KBox::new(charge, flags));
             let owner = owner.transpose()?;
             user.objects().count(key, flags)?;

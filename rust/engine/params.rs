@@ -1,43 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's parameters, which `/sys/module/kqueue/parameters` has too.
+//! The parameters of the module, which are also in `/sys/module/kqueue/parameters`.
 //!
-//! They are defined in C (`rust/helpers.c`): those of the `kernel` crate are not in sysfs.
+//! They are defined in C (`rust/helpers.c`), because the parameters of the `kernel` crate are not
+//! in sysfs.
 
 use super::limit;
 use crate::{generated, sys::memory::ram::total_memory};
 
-/// How many timers one user may have.
+/// The maximum number of timers of one user.
 pub(crate) fn max_user_timers() -> usize {
-    // SAFETY: Valid, and read at once: it may be written in sysfs.
+    // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
+    // time.
     unsafe { (&raw const generated::kq_max_user_timers).read_volatile() as usize }
 }
 
-/// How many timers there may be in the system.
+/// The maximum number of timers in the system.
 pub(crate) fn max_timers() -> usize {
-    // SAFETY: As above.
+    // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
+    // time.
     unsafe { (&raw const generated::kq_calloutmax).read_volatile() as usize }
 }
 
-/// How many knotes the kqueues of one user may have: in units of a plain one ([`limit`]).
+/// The maximum number of knotes in all kqueues of one user, in units of a plain knote ([`limit`]).
 pub(crate) fn max_user_knotes() -> usize {
-    // SAFETY: As above.
+    // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
+    // time.
     unsafe { (&raw const generated::kq_max_user_knotes).read_volatile() as usize }
 }
 
-/// How many watches of one object a user may have.
+/// The maximum number of watches of one object for one user.
 pub(crate) fn max_object_watches() -> usize {
-    // SAFETY: As above.
+    // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
+    // time.
     unsafe { (&raw const generated::kq_max_object_watches).read_volatile() as usize }
 }
 
-/// Sets what was not given at load to what fits this machine: a user's knotes may take a 25th of
-/// the memory, as with epoll's watches.
+/// Sets the parameters that were not given at load to defaults for this machine. The knotes of a
+/// user may occupy a 25th of the memory, as the watches of epoll may.
 pub(crate) fn set_defaults() {
     if max_user_knotes() == 0 {
         let bytes = total_memory() / 25;
         let knotes = u32::try_from(bytes / limit::UNIT as u64).unwrap_or(u32::MAX);
-        // SAFETY: Valid, and written at once.
+        // SAFETY: The variable is valid. A single store writes it.
         unsafe { (&raw mut generated::kq_max_user_knotes).write_volatile(knotes) };
     }
 }

@@ -2,13 +2,13 @@
 
 //! The ready list: the pending knotes of a kqueue.
 //!
-//! The list is doubly linked through the knotes. It owns no references, since those would cost two
-//! atomic operations for each event. A knote is retired before its last reference is dropped, and a
-//! retired knote is in no list for good. If a knote is dropped without that, it retires itself
-//! before it is freed. So a knote that is in the list is valid for the owner of the lock. (The
-//! `kernel` crate's `List` owns its items, and cannot check that an item which is to be removed is
-//! in this list and not in another one. A knote is only ever in the list of its own kqueue, whose
-//! lock guards the links.)
+//! The list is doubly linked through the knotes. It holds no references, because they would cost
+//! two atomic operations for each event. A knote is retired before its last reference is dropped,
+//! and a retired knote is never in the list. If a knote is dropped without having been retired,
+//! `drop` retires it before it is freed. So the owner of the lock may use every knote in the list.
+//! (The `List` of the `kernel` crate owns its items, and cannot check that an item to be removed is
+//! in this list and not in another one. A knote is only in the list of its own kqueue, whose lock
+//! guards the links.)
 
 use super::{
     knote::{KnoteAccess, KnoteInner},
@@ -22,7 +22,7 @@ use crate::sys::file::fdtable::{CurrentFiles, CurrentTable};
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
-/// The links of a knote; both are null unless it is in the ready list, or in a list of
+/// The links of a knote. Both are null unless the knote is in the ready list or in a list of
 /// [`super::recheck`].
 pub(in crate::engine) struct Links {
     pub(in crate::engine) next: *const Knote,
@@ -36,19 +36,19 @@ impl Links {
     };
 }
 
-/// A first-in first-out list of knotes, with their number.
+/// A first-in first-out list of knotes, and its length.
 ///
 /// # Invariants
 ///
-/// All knotes in it are valid and belong to the kqueue whose [`Ready`] this is a field of; `len` is their
-/// number. `next` of the last and `prev` of the first are null.
+/// All knotes in the list are valid and belong to the kqueue whose [`Ready`] contains this list.
+/// `len` is their number. `next` of the last knote and `prev` of the first knote are null.
 pub(crate) struct Queue {
     head: *const Knote,
     tail: *const Knote,
     len: usize,
 }
 
-// SAFETY: Knotes may be used from any thread.
+// SAFETY: Any thread that holds the lock may use the knotes.
 unsafe impl Send for Queue {}
 
 impl Queue {
@@ -61,7 +61,7 @@ impl Queue {
         }
     }
 
-    /// How many knotes are in the list.
+    /// The number of knotes in the list.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -70,7 +70,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // A kqueue has no knotes any more when it is dropped, since each has a reference to it.
+        // A kqueue that is dropped has no knotes, since each knote holds a reference to it.
         debug_assert!(self.head.is_null());
     }
 }
@@ -79,7 +79,7 @@ impl Drop for Queue {
 ///
 /// # Safety
 ///
-/// `knote` is valid, the lock of its kqueue is held, and nobody has a reference to its links.
+/// `knote` is valid, the lock of its kqueue is held, and no other reference to its links exists.
 #[inline]
 pub(in crate::engine) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links {
     // SAFETY: By this function's contract.
@@ -87,37 +87,37 @@ pub(in crate::engine) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links 
 }
 
 impl Ready {
-    /// True if the knote, which is not to be rechecked, is in the ready list.
+    /// True if the knote is in the ready list. The knote must not be in a list of rechecks.
     #[inline]
     fn holds(&self, knote: &Knote) -> bool {
-        // SAFETY: Our caller has found that the lock of the knote's kqueue is held.
+        // SAFETY: The caller has checked that the knote belongs to this kqueue, whose lock is held.
         let links = unsafe { links(knote) };
         !links.prev.is_null() || ptr::eq(self.queue.head, knote)
     }
 
-    /// Marks a knote of this kqueue active, and puts it at the tail if it is due then. True if it was
-    /// put there.
+    /// Marks a knote of this kqueue active, and appends it to the list if it is due. True if it is
+    /// due.
     #[inline(always)]
     pub(crate) fn activate(&mut self, knote: &Knote) -> bool {
         let due = knote.state(self).activate();
         if due {
-            // SAFETY: `state` has checked that it is of this kqueue.
+            // SAFETY: `state` has checked that the knote belongs to this kqueue.
             unsafe { self.push_checked(knote) };
         }
         due
     }
 
-    /// Puts a knote of this kqueue at the tail, unless it is in the list.
+    /// Appends a knote of this kqueue, unless it is in the list.
     #[inline(always)]
     pub(crate) fn push_back(&mut self, knote: &Knote) {
         knote.check(self);
-        // SAFETY: Just checked.
+        // SAFETY: `check` has checked that the knote belongs to this kqueue.
         unsafe { self.push_checked(knote) };
     }
 
     /// # Safety
     ///
-    /// The knote is of this kqueue.
+    /// The knote belongs to this kqueue.
     #[inline(always)]
     unsafe fn push_checked(&mut self, knote: &Knote) {
         // SAFETY: By this function's contract.
@@ -126,8 +126,9 @@ impl Ready {
             return;
         }
         let queue = &mut self.queue;
-        // INVARIANT: It is this kqueue's, and is retired before it is freed.
-        // SAFETY: The lock is held. The knote is not in the list, the tail is, and valid.
+        // INVARIANT: The knote belongs to this kqueue, and it is retired before it is freed.
+        // SAFETY: The lock is held. The knote is in no list. The tail, if any, is in the list, so
+        // it is valid.
         unsafe {
             *links(knote) = Links {
                 next: ptr::null(),
@@ -143,15 +144,16 @@ impl Ready {
         queue.len = queue.len.wrapping_add(1);
     }
 
-    /// Puts a knote of this kqueue at the head, unless it is in the list.
+    /// Inserts a knote of this kqueue at the head, unless it is in the list.
     pub(crate) fn push_front(&mut self, knote: &Knote) {
         self.cancel_recheck(knote);
         if self.holds(knote) {
             return;
         }
         let queue = &mut self.queue;
-        // INVARIANT: As above.
-        // SAFETY: The lock is held. The knote is not in the list, the head is, and valid.
+        // INVARIANT: The knote belongs to this kqueue, and it is retired before it is freed.
+        // SAFETY: The lock is held. The knote is in no list. The head, if any, is in the list, so
+        // it is valid.
         unsafe {
             *links(knote) = Links {
                 next: queue.head,
@@ -167,12 +169,12 @@ impl Ready {
         queue.len = queue.len.wrapping_add(1);
     }
 
-    /// Takes the knote that has waited longest, and a reference to it.
+    /// Takes the first knote off the list, and takes a reference to it.
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<ARef<Knote>> {
-        // SAFETY: It is in the list of this `Ready`, which the lock guards, hence valid.
+        // SAFETY: The lock is held. The head, if any, is in the list, so it is valid.
         let front = unsafe { self.queue.head.as_ref() }?;
-        // SAFETY: As above.
+        // SAFETY: The head is in the list.
         unsafe { self.unlink(front) };
         Some(front.into())
     }
@@ -183,7 +185,7 @@ impl Ready {
         self.cancel_recheck(knote);
         let held = self.holds(knote);
         if held {
-            // SAFETY: It is in the list of this `Ready`, which the lock guards.
+            // SAFETY: The knote is in the list.
             unsafe { self.unlink(knote) };
         }
         held
@@ -191,11 +193,11 @@ impl Ready {
 
     /// # Safety
     ///
-    /// The item is in the list.
+    /// `item` is in the list.
     #[inline]
     unsafe fn unlink(&mut self, item: *const Knote) {
         let queue = &mut self.queue;
-        // SAFETY: The lock is held; the item and its neighbours are in the list, hence valid.
+        // SAFETY: The lock is held. The item and its neighbours are in the list, so they are valid.
         unsafe {
             let Links { next, prev } = core::mem::replace(links(item), Links::NONE);
             if prev.is_null() {
@@ -212,8 +214,8 @@ impl Ready {
         queue.len = queue.len.wrapping_sub(1);
     }
 
-    /// Walks the list from its head, past at most `most` knotes, and does what `visitor` decides about
-    /// each. The knotes that are kept become the last ones, in their order.
+    /// Walks the list from its head over at most `most` knotes, and does with each what `visitor`
+    /// decides. The knotes that are kept become the tail of the list, in their order.
     ///
     /// The descriptors of the knotes are in `table`. Panics if `access` is that of another
     /// kqueue.
@@ -235,10 +237,10 @@ impl Ready {
         // not null.
         let mut first = at;
         let mut last: *const Knote = ptr::null();
-        // SAFETY: `at` is not null while `left` is not zero: by the invariant of the list there are
-        // that many knotes at least from `at` on. All knotes of the list are valid and of this
-        // kqueue, both of whose locks are held;
-        // nobody else has borrowed what those guard.
+        // SAFETY: `at` is not null while `left` is not zero, because by the invariant of the list
+        // at least `left` knotes follow, beginning with `at`. All knotes of the list are valid and
+        // belong to this kqueue. Both of its locks are held, and `self` and `access` are borrowed
+        // mutably.
         unsafe {
             while left != 0 {
                 let verdict = visitor.visit((*at).visited(&files));
@@ -274,8 +276,8 @@ impl Ready {
                 }
                 left = left.wrapping_sub(1);
             }
-            // INVARIANT: The list has the knotes that the walk has not reached, then those that
-            // were kept.
+            // INVARIANT: The list consists of the knotes that the walk has not reached, followed by
+            // the knotes that were kept.
             let queue = &mut self.queue;
             if at.is_null() {
                 queue.head = if last.is_null() { at } else { first };
@@ -300,7 +302,7 @@ impl Ready {
     }
 }
 
-/// What a walk passes of a knote.
+/// The fields of a knote that a walk passes to its visitor.
 pub(crate) struct VisitedKnote<'a> {
     pub(crate) knote: &'a Knote,
     pub(crate) state: &'a mut State,
@@ -311,7 +313,8 @@ pub(crate) struct VisitedKnote<'a> {
 }
 
 impl<'a> VisitedKnote<'a> {
-    /// The file of its descriptor, unless the number refers to another file or to none.
+    /// The file of the knote's descriptor. `None` if the number now refers to another file or to
+    /// none.
     #[inline(always)]
     pub(crate) fn file(&self) -> Option<&'a File> {
         self.bound_file
@@ -319,28 +322,28 @@ impl<'a> VisitedKnote<'a> {
     }
 }
 
-/// The purpose of a walk. (A closure would not be inlined into each of several walks.)
+/// The visitor of a walk. (A closure would not be inlined into each of several walks.)
 pub(crate) trait Visitor {
-    /// Decides about a knote.
+    /// Decides what the walk does with a knote.
     fn visit(&mut self, visited: VisitedKnote<'_>) -> Verdict;
 }
 
-/// What becomes of a knote in a walk.
+/// What a walk does with a knote.
 pub(crate) enum Verdict {
-    /// The knote stays where it is, and the walk ends.
+    /// The walk ends before this knote, which stays in its place.
     Stop,
     Keep,
     Remove,
-    /// It is removed, and is spent.
+    /// The knote is removed from the list, and is spent.
     Spend,
-    /// It is removed and goes to the list of rechecks, as its state says.
+    /// The knote moves to the list of rechecks. Its state has been set accordingly.
     Recheck,
 }
 
 /// The result of a walk.
 pub(crate) struct WalkResult {
-    /// How many were kept or removed.
+    /// The number of knotes that were kept or removed.
     pub(crate) visited: usize,
-    /// Some were kept.
+    /// True if some knotes were kept.
     pub(crate) kept: bool,
 }

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pipes whose reader may have missed a write.
+//! Repeated evaluation of pipes whose reader may have missed a write.
 //!
-//! A writer wakes the reader of a pipe when it is done, since the reader has asked for that
-//! (`EPOLLET`). But a writer that waits for room during a write wakes the reader only if the pipe
-//! was empty before. So a reader to which a part of the data was reported (with `EV_CLEAR`), or
-//! that waits for more (`NOTE_LOWAT`), may never be woken for the rest. No other part of the kernel
-//! notifies of it. Therefore a timer of the kqueue checks such pipes again, less and less often,
-//! until the pipe is empty or the knote is pending.
+//! A writer wakes the readers of a pipe at the end of its write, because the pipe was polled with
+//! `EPOLLET`. But a writer that waits for room during a write wakes the readers only if the pipe
+//! was empty before. So a knote that has reported a part of the data (with `EV_CLEAR`), or that
+//! waits for more data (`NOTE_LOWAT`), may never be woken for the rest. The kernel has no other
+//! notification for that. Therefore a timer of the kqueue checks such pipes again, at growing
+//! intervals, until the pipe is empty or the knote is pending.
 //!
 //! The knotes to be rechecked are in lists, one for each interval between two checks. A knote
-//! begins in the first list. It moves to the next one, which has twice the interval, each time that
-//! the check finds nothing new. The lists use the links of the ready list ([`super::ready_list`]): a
-//! knote is in one of them at most, and its state says in which.
+//! begins in the first list. Each time a check finds nothing new, the knote moves to the next list,
+//! which has twice the interval. The lists use the links of the ready list ([`super::ready_list`]),
+//! because a knote is in at most one of these lists. The state of the knote tells in which.
 //!
 //! # Context
 //!
-//! The timer fires in a hard interrupt, where the kqueue's spin lock is taken. It is armed with that
-//! lock held.
+//! The timer fires in hard interrupt context, and its callback takes the kqueue's spin lock. The
+//! timer is armed with that lock held.
 
 use super::{
     knote_memory::Knote,
@@ -41,25 +41,26 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The number of lists. Knotes stay in the first list for [`FIRST_INTERVAL`] nanoseconds, and in each other
-/// list for twice as long as in the one before. In the last one, ten seconds long, they stay again
-/// and again.
+/// The number of lists. Knotes stay in the first list for [`FIRST_INTERVAL`] nanoseconds, and in
+/// each further list for twice as long as in the one before. From the last list, which has ten
+/// seconds, they return to the same list.
 const LISTS: usize = 11;
 const FIRST_INTERVAL: i64 = 10_000_000;
 
-/// How many knotes are checked in one interrupt, and how many nanoseconds later the next interrupt
-/// comes if there are more.
+/// The maximum number of knotes that one interrupt checks, and the delay of the next interrupt in
+/// nanoseconds if more knotes are due.
 pub(crate) const CHECKS_MAX: usize = 64;
 const PAUSE: i64 = 1_000_000;
 
 const NEVER: i64 = i64::MAX;
 
-/// A list of knotes. `next` of a knote is the next knote; `prev` is the address of the pointer to
-/// the knote.
+/// A list of knotes. In these lists, `next` of a knote is the next knote, and `prev` is the address
+/// of the pointer to the knote.
 #[derive(Clone, Copy)]
 struct List {
     head: *const Knote,
-    /// When the knotes in the list are to be checked; [`NEVER`] until the timer is armed for them.
+    /// The time at which the knotes in the list are checked, or [`NEVER`] until the timer is armed
+    /// for them.
     due: i64,
 }
 
@@ -69,12 +70,12 @@ impl List {
         due: NEVER,
     };
 
-    /// Adds a knote to the list. Returns what its `next` was.
+    /// Adds a knote to the list. Returns the previous value of its `next`.
     ///
     /// # Safety
     ///
-    /// `knote` is valid and in no list. It and all knotes in this list belong to one kqueue, whose lock
-    /// is held, and nobody has a reference to their links.
+    /// `knote` is valid and in no list. It belongs to the same kqueue as all knotes in this list.
+    /// The lock of that kqueue is held, and no reference to their links exists.
     #[inline(always)]
     unsafe fn push(&mut self, knote: *const Knote) -> *const Knote {
         // SAFETY: By this function's contract.
@@ -96,14 +97,15 @@ impl List {
 ///
 /// # Invariants
 ///
-/// It stays in its place, in the [`Ready`] of a kqueue. All knotes in the lists are valid, belong to
-/// that kqueue, and have a state that says so; and all knotes with that state are in one of them.
+/// This value is a part of the [`Ready`] of a kqueue and is not moved. All knotes in the lists are
+/// valid and belong to that kqueue. A knote of the kqueue is in one of the lists if and only if its
+/// state is "to be rechecked".
 pub(crate) struct RecheckList {
     lists: [List; LISTS],
-    /// The knotes that are being checked, and the number of the list that they come from.
+    /// The knotes that are being checked, and the number of the list that they were in.
     current: List,
     number: usize,
-    /// When the timer fires next.
+    /// The time for which the timer is armed, or [`NEVER`].
     armed_for: i64,
 }
 
@@ -111,7 +113,7 @@ pub(crate) struct RecheckList {
 unsafe impl Send for RecheckList {}
 
 impl RecheckList {
-    /// No knotes.
+    /// Empty lists.
     pub(crate) fn new() -> Self {
         RecheckList {
             lists: [List::EMPTY; LISTS],
@@ -121,29 +123,30 @@ impl RecheckList {
         }
     }
 
-    /// True if there are knotes for which the timer is not armed yet.
+    /// True if the first list has knotes for which the timer is not armed yet.
     #[inline]
     pub(crate) fn needs_timer(&self) -> bool {
         !self.lists[0].head.is_null() && self.lists[0].due == NEVER
     }
 
-    /// Adds a knote to the first list. Returns what its `next` was.
+    /// Adds a knote to the first list. Returns the previous value of its `next`.
     ///
     /// # Safety
     ///
-    /// `knote` is valid and belongs to the kqueue whose `Ready` this is in, whose lock is held. It was
-    /// removed from the ready list, and its state says that it is to be rechecked. Nobody has a
-    /// reference to its links.
+    /// `knote` is valid and belongs to the kqueue whose `Ready` contains this value. The lock of
+    /// that kqueue is held. The knote was taken off the ready list, and its state is "to be
+    /// rechecked". No reference to its links exists.
     #[inline(always)]
     pub(in crate::engine) unsafe fn push(&mut self, knote: *const Knote) -> *const Knote {
-        // INVARIANT: Its state says so, and it is in no other list.
-        // SAFETY: By this function's contract and the type's invariant.
+        // INVARIANT: The state of the knote is "to be rechecked", and it is in no other list.
+        // SAFETY: By this function's contract, the knote is valid and in no list, and the lock is
+        // held. By the type's invariant, the knotes of the list belong to the same kqueue.
         unsafe { self.lists[0].push(knote) }
     }
 }
 
 impl Ready {
-    /// Schedules a recheck of a knote of this kqueue, from the first interval on, unless it is
+    /// Schedules a recheck of a knote of this kqueue after the first interval, unless the knote is
     /// pending or retired.
     pub(crate) fn schedule_recheck(&mut self, knote: &Knote) {
         self.cancel_recheck(knote);
@@ -152,32 +155,31 @@ impl Ready {
 
     fn schedule_recheck_in(&mut self, knote: &Knote, number: usize) {
         if knote.state(self).schedule_recheck() {
-            // INVARIANT: Its state says so now.
-            // SAFETY: It was neither pending nor to be rechecked, so it is in no list. It belongs to this
-            // kqueue, as was checked.
+            // INVARIANT: The state of the knote was just set to "to be rechecked".
+            // SAFETY: The knote was neither pending nor to be rechecked, so it is in no list.
+            // `state` has checked that it belongs to this kqueue.
             unsafe { self.rechecks.lists[number].push(knote) };
         }
     }
 
-    /// Removes a knote of this kqueue from the list of rechecks that it is in, if it is in one.
-    /// True if it was.
+    /// Takes a knote of this kqueue off its list of rechecks. True if the knote was in one.
     #[inline(always)]
     pub(crate) fn cancel_recheck(&mut self, knote: &Knote) -> bool {
         knote.check(self);
-        // SAFETY: Just checked.
+        // SAFETY: `check` has checked that the knote belongs to this kqueue.
         unsafe { self.cancel_recheck_checked(knote) }
     }
 
     /// # Safety
     ///
-    /// The knote is of this kqueue.
+    /// The knote belongs to this kqueue.
     #[inline(always)]
     pub(in crate::engine) unsafe fn cancel_recheck_checked(&mut self, knote: &Knote) -> bool {
-        // SAFETY: The lock of its kqueue is held, and `self` is borrowed by nobody else.
+        // SAFETY: The lock of the knote's kqueue is held, and `self` is borrowed mutably.
         let was_scheduled = unsafe { &mut *knote.state.get() }.cancel_recheck();
         if was_scheduled {
-            // INVARIANT: Its state does not say so any more.
-            // SAFETY: The lock is held. The knote was in one of the lists, in which its neighbours are
+            // INVARIANT: The state of the knote is no longer "to be rechecked".
+            // SAFETY: The lock is held. The knote was in one of the lists, so its neighbours are
             // valid.
             unsafe {
                 let Links { next, prev } = core::mem::replace(links(knote), Links::NONE);
@@ -190,38 +192,38 @@ impl Ready {
         was_scheduled
     }
 
-    /// A knote that is due for a check by `now`, and the number of its list.
+    /// The next knote whose check is due at the time `now`, and the number of its list.
     fn next_due(&mut self, now: i64) -> Option<(ARef<Knote>, usize)> {
         let rechecks = &mut self.rechecks;
         if rechecks.current.head.is_null() {
-            // The list that has waited longest comes first, so that no list waits for ever.
+            // The list that was due first is checked first, so that no list waits forever.
             let lists = rechecks.lists.iter_mut().enumerate();
             let (number, list) = lists
                 .filter(|(_, list)| !list.head.is_null() && list.due <= now)
                 .min_by_key(|(_, list)| list.due)?;
             rechecks.current.head = core::mem::replace(list, List::EMPTY).head;
             rechecks.number = number;
-            // INVARIANT: All knotes of that list are in this one now.
-            // SAFETY: The lock is held, and they are valid.
+            // INVARIANT: All knotes of that list are now in `current`.
+            // SAFETY: The lock is held, and the knotes are valid.
             unsafe { links(rechecks.current.head).prev = (&raw mut rechecks.current.head).cast() };
         }
-        // SAFETY: In a list, it is valid.
+        // SAFETY: A knote in a list is valid.
         let knote = unsafe { rechecks.current.head.as_ref() }?;
         Some((knote.into(), rechecks.number))
     }
 
-    /// Checks one knote that is due by `now`. Returns `None` if no knote is due, `Some(None)` if the
-    /// check found nothing new, and the knote if there is more to report.
+    /// Checks the next knote that is due at the time `now`. Returns `None` if no knote is due,
+    /// `Some(None)` if the check found nothing new, and the knote if there is more to report.
     pub(crate) fn recheck_next(&mut self, now: i64) -> Option<Option<ARef<Knote>>> {
         let (knote, number) = self.next_due(now)?;
         let position = knote.pipe_position().load(Ordering::Relaxed);
         let file = knote.file_to_recheck(self);
-        // Interrupts are disabled, as the lock is held.
+        // Interrupts are disabled, because the lock is held.
         let change = file
             .and_then(Pipe::of)
             .map_or(PipeChange::Empty, |pipe| pipe.change_since(position));
         self.cancel_recheck(&knote);
-        // The table has a reference too, so this one is not the last.
+        // The table holds another reference, so this one is not the last.
         match change {
             PipeChange::Empty => Some(None),
             PipeChange::More => Some(Some(knote)),
@@ -238,30 +240,30 @@ impl Ready {
     }
 }
 
-/// The timer of a kqueue that checks its pipes again.
+/// The timer by which a kqueue checks its pipes again.
 #[pin_data(PinnedDrop)]
 pub(crate) struct RecheckTimer {
     #[pin]
     timer: Opaque<bindings::hrtimer>,
 }
 
-// SAFETY: The timer is only handed to functions with locks of their own.
+// SAFETY: The timer is only passed to functions that do their own locking.
 unsafe impl Send for RecheckTimer {}
-// SAFETY: As above.
+// SAFETY: The timer is only passed to functions that do their own locking.
 unsafe impl Sync for RecheckTimer {}
 
 impl RecheckTimer {
     /// A timer that is not armed.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(RecheckTimer {
-            // SAFETY: `slot` is valid for writes and stays in its place; `drop` cancels the timer.
+            // SAFETY: `slot` is valid for writes and is not moved. `drop` cancels the timer.
             timer <- Opaque::ffi_init(|slot| unsafe {
                 hrtimer::set_up(slot, Clock::Monotonic, Self::fire)
             }),
         })
     }
 
-    /// The kqueue whose `recheck_timer` has that timer.
+    /// The kqueue whose `recheck_timer` contains this timer.
     fn kqueue(timer: *mut bindings::hrtimer) -> *const Kqueue {
         let timer = timer.cast::<Opaque<bindings::hrtimer>>();
         let recheck_timer = timer.wrapping_byte_sub(offset_of!(RecheckTimer, timer));
@@ -271,20 +273,22 @@ impl RecheckTimer {
             .cast()
     }
 
-    /// Stops the timer, and waits for its function. No knote is added any more.
+    /// Cancels the timer and waits for its callback. No knote is scheduled any more.
     pub(crate) fn cancel(&self) {
-        // SAFETY: The timer was set up. Not under a lock that its function takes: the kqueue is being released.
+        // SAFETY: The timer was set up. The kqueue is being released, so the caller holds no lock
+        // that the callback takes.
         unsafe { bindings::hrtimer_cancel(self.timer.get()) };
     }
 
-    /// The timer's function.
+    /// The callback of the timer.
     ///
     /// # Safety
     ///
-    /// `timer` is that of the `recheck_timer` of a kqueue, as [`Kqueue::set`] has checked.
+    /// `timer` is the hrtimer of the `recheck_timer` of a kqueue, as [`Kqueue::set`] has checked.
     unsafe extern "C" fn fire(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: By this function's contract. It lives: the `recheck_timer` is the first of its fields to be dropped, which
-        // waits for us.
+        // SAFETY: By this function's contract, the timer belongs to a kqueue. The kqueue is alive,
+        // because `recheck_timer` is the first of its fields to be dropped, and its drop waits for
+        // this function.
         unsafe { &*Self::kqueue(timer) }.recheck_next(Clock::Monotonic.now());
         bindings::hrtimer_restart::HRTIMER_NORESTART
     }
@@ -298,7 +302,7 @@ impl PinnedDrop for RecheckTimer {
 }
 
 impl Kqueue {
-    /// Arms the timer for knotes that have come into the first list.
+    /// Arms the timer for knotes that were added to the first list.
     #[cold]
     #[inline(never)]
     pub(crate) fn arm_first_recheck(&self, rechecks: &mut RecheckList) {
@@ -309,7 +313,7 @@ impl Kqueue {
         }
     }
 
-    /// Arms the timer again, after it has fired and knotes that were due have been checked.
+    /// Arms the timer again, after it has fired and knotes were checked.
     pub(crate) fn arm_next_recheck(&self, rechecks: &mut RecheckList, now: i64) {
         let mut next = NEVER;
         for list in &mut rechecks.lists {
@@ -331,7 +335,7 @@ impl Kqueue {
         rechecks.armed_for = at;
         let timer = self.recheck_timer.timer.get();
         assert!(ptr::eq(self, RecheckTimer::kqueue(timer)));
-        // SAFETY: The timer was set up, and `drop` cancels it.
+        // SAFETY: The timer was set up. `drop` cancels it before it is freed.
         unsafe { hrtimer::start(timer, at) };
     }
 }

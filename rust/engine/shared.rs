@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What all kqueues share.
+//! The state that all kqueues share.
 
 use super::{
     close::BoundKnotes,
@@ -11,14 +11,14 @@ use super::{
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 
-/// What all kqueues share.
+/// The state that all kqueues share.
 pub(crate) struct Shared {
     pub(crate) bound_knotes: Arc<BoundKnotes>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
-    /// Where knotes are made.
+    /// The slab caches of the knotes.
     pub(crate) knotes: Slabs,
-    /// What the filters share.
+    /// The probes of the filters.
     pub(crate) probes: FilterProbes,
 }
 
@@ -37,13 +37,13 @@ impl Shared {
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }
 
-    /// One line for each probe: whether it is registered, and how many watch.
+    /// Prints one line for each probe, with its state and the number of its watches.
     pub(crate) fn show_probes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.bound_knotes.show(f)?;
         self.probes.show(f)
     }
 
-    /// Takes all probes away, and waits for those that run. No kqueue is open any more.
+    /// Unregisters all probes, and waits for handlers that are running. No kqueue is open any more.
     pub(crate) fn stop(&self) {
         self.bound_knotes.stop();
         self.probes.stop();

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tasks that sleep until something is pending, with a timeout in nanoseconds. They are woken
-//! one at a time.
+//! The tasks that sleep until a knote is pending, with a timeout in nanoseconds. They are woken one
+//! at a time.
 //!
-//! The list is under the lock of the [`Ready`] that they wait for, as in
+//! The list is guarded by the lock of the [`Ready`] that the tasks wait for, as in
 //! `kernel/locking/semaphore.c`. A sleeper checks the condition and queues in one critical section
 //! of that lock, and an activation wakes a sleeper in the critical section that it needs anyway. A
-//! wait queue (or the `kernel` crate's `CondVar`, which has one, and counts its timeouts in
-//! jiffies) would need one more critical section of another lock on each side.
+//! wait queue would need one more critical section of another lock on each side. (The same holds
+//! for the `CondVar` of the `kernel` crate, which contains a wait queue and counts its timeouts in
+//! jiffies.)
 //!
-//! `selftests/state` includes this file, with a scheduler of its own.
+//! `selftests/state` compiles this file with a scheduler of its own.
 //!
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
@@ -22,36 +23,36 @@ use crate::{
 use core::{cell::Cell, ptr};
 use kernel::{bindings, ffi::c_int};
 
-/// The latest end of a sleep.
+/// The time at which a sleep ends at the latest.
 #[derive(Clone, Copy)]
 pub(crate) enum Deadline {
-    /// Only an event or a signal ends it.
+    /// Only an event or a signal ends the sleep.
     Never,
     /// At this time of `CLOCK_MONOTONIC`, in nanoseconds.
     At(i64),
 }
 
 impl Deadline {
-    /// `nanos` nanoseconds from now; a time past the end of the clock is its end.
+    /// The time `nanos` nanoseconds from now, or the largest time of the clock if that is earlier.
     pub(crate) fn after(nanos: i64) -> Deadline {
-        // SAFETY: No preconditions.
+        // SAFETY: The function has no preconditions.
         Deadline::At(unsafe { bindings::ktime_get() }.saturating_add(nanos))
     }
 
-    /// True if the time has passed.
+    /// True if the deadline has passed.
     pub(crate) fn has_passed(self) -> bool {
         match self {
             Deadline::Never => false,
-            // SAFETY: No preconditions.
+            // SAFETY: The function has no preconditions.
             Deadline::At(at) => at <= unsafe { bindings::ktime_get() },
         }
     }
 }
 
-/// How a sleep ended.
+/// The reason for the end of a sleep.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wakeup {
-    /// The condition was true, though it may be false again.
+    /// The condition was true. It may be false again.
     Condition,
     Signal,
     Timeout,
@@ -60,7 +61,7 @@ pub(crate) enum Wakeup {
 /// `WF_SYNC` of `kernel/sched/sched.h`.
 const SYNC: c_int = 0x10;
 
-/// The flags of a wake-up: `WF_SYNC` if the task that wakes is about to sleep itself, or none.
+/// The flags of a wake-up: `WF_SYNC` if the waking task is about to sleep itself, otherwise none.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct WakeFlags(c_int);
 
@@ -71,41 +72,43 @@ impl WakeFlags {
     }
 }
 
-/// One sleeping task. It is on the stack of the task.
+/// A sleeping task. This structure is on the stack of the task.
 struct Sleeper {
     /// Guarded by the lock, as is `prev`.
     next: Cell<*const Sleeper>,
     prev: Cell<*const Sleeper>,
     task: *mut bindings::task_struct,
-    /// It was taken off the list. The task that wakes it stores this as its last access.
+    /// True if the sleeper was taken off the list. The store of this flag is the last access of the
+    /// waking task.
     woken: AtomicBool,
 }
 
-/// All sleepers, in the order in which they have queued.
+/// All sleepers, in the order in which they were added.
 ///
 /// # Invariants
 ///
-/// It is a field of a [`Ready`], which a spin lock guards. The sleepers are valid, and of tasks that sleep or
-/// are about to: each stays in its place until it was taken off the list.
+/// This is a field of a [`Ready`], which a spin lock guards. All sleepers in the list are valid.
+/// They belong to tasks that sleep or are about to sleep, and are not moved before they were taken
+/// off the list.
 pub(crate) struct Sleepers {
     first: *const Sleeper,
     last: *const Sleeper,
 }
 
-// SAFETY: Sleepers are accessed under the lock, by whatever thread.
+// SAFETY: Any thread that holds the lock may access the sleepers.
 unsafe impl Send for Sleepers {}
 
 impl Sleepers {
-    /// No sleepers, for the `Ready` with that key.
+    /// An empty list for the `Ready` with this key.
     pub(crate) fn new(_: &Key<Ready>) -> Self {
-        // INVARIANT: There are no sleepers yet.
+        // INVARIANT: The list is empty.
         Sleepers {
             first: ptr::null(),
             last: ptr::null(),
         }
     }
 
-    /// True if no task sleeps that was not woken yet.
+    /// True if the list is empty.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_null()
@@ -113,7 +116,8 @@ impl Sleepers {
 
     /// # Safety
     ///
-    /// The sleeper is in no list; it is taken off this one before it goes.
+    /// The sleeper is in no list. It is taken off this list before it is freed, and is not moved
+    /// before.
     unsafe fn push(&mut self, sleeper: &Sleeper) {
         sleeper.prev.set(self.last);
         // SAFETY: By the type's invariant.
@@ -142,7 +146,7 @@ impl Sleepers {
         }
     }
 
-    /// Wakes the task that has slept longest, if there is one. From any context but NMI.
+    /// Wakes the task that has slept longest, if there is one. Any context but NMI.
     #[inline]
     pub(crate) fn wake_one(&mut self, flags: WakeFlags) {
         if !self.is_empty() {
@@ -159,9 +163,10 @@ impl Sleepers {
 
     #[inline(never)]
     fn wake_first(&mut self, flags: WakeFlags) {
-        // SAFETY: By the type's invariant; it is in the list. It may go as soon as it is told that it was woken, and
-        // its task may end; but who holds a spin lock is in an RCU read-side critical section, until after which the
-        // task's memory is there.
+        // SAFETY: By the type's invariant, a sleeper in the list is valid. After the store to
+        // `woken` the sleeper may be freed and its task may exit. The memory of the task stays
+        // valid, because the caller holds a spin lock and so is in an RCU read-side critical
+        // section.
         unsafe {
             let Some(sleeper) = self.first.as_ref() else {
                 return;
@@ -169,7 +174,7 @@ impl Sleepers {
             let task = sleeper.task;
             self.unlink(sleeper);
             sleeper.woken.store(true, Ordering::Release);
-            // This is what a wait queue would do.
+            // A wait queue would wake the task in the same way.
             let mut entry = bindings::wait_queue_entry {
                 private: task.cast(),
                 ..Default::default()
@@ -184,9 +189,9 @@ impl Sleepers {
     }
 }
 
-/// Sleeps until `condition` holds, a wake-up, a signal or the deadline. A task that
-/// [`Sleepers::wake_one`] has woken returns `Condition` even if a signal has come meanwhile: a
-/// sleeper that leaves for a signal takes no wake-up with it.
+/// Sleeps until `condition` holds, or until a wake-up, a signal or the deadline. A task that was
+/// woken by [`Sleepers::wake_one`] returns `Condition` even if a signal has arrived meanwhile, so
+/// that no wake-up is lost.
 pub(crate) fn sleep(
     lock: &IrqLock<Ready>,
     deadline: Deadline,
@@ -200,7 +205,7 @@ pub(crate) fn sleep(
             expires = &raw mut nanos;
         }
     }
-    // SAFETY: No preconditions.
+    // SAFETY: The function has no preconditions.
     let task = unsafe { bindings::get_current() };
     loop {
         let sleeper = Sleeper {
@@ -213,15 +218,16 @@ pub(crate) fn sleep(
         if condition(&ready) {
             return Wakeup::Condition;
         }
-        // SAFETY: It is taken off the list before this round of the loop ends. The state is the current task's;
-        // who wakes it takes the lock, so sees it or comes before.
+        // SAFETY: The sleeper is taken off the list before this iteration of the loop ends. The
+        // task sets its own state while it holds the lock. A task that wakes it takes the lock, so
+        // it either finds the sleeper in the list or made the condition true before.
         unsafe {
             ready.sleepers.push(&sleeper);
             generated::kq_set_current_state(bindings::TASK_INTERRUPTIBLE);
         }
         drop(ready);
-        // SAFETY: `expires` is null or points to `nanos`, which outlives the call; the task is valid while we run
-        // in it. It is running again after the call.
+        // SAFETY: `expires` is null or points to `nanos`, which outlives the call. The task is the
+        // current one, so it is valid. It is running again after the call.
         let ret = unsafe {
             bindings::schedule_hrtimeout_range(
                 expires,
@@ -236,7 +242,7 @@ pub(crate) fn sleep(
         if sleeper.woken.load(Ordering::Relaxed) {
             return Wakeup::Condition;
         }
-        // SAFETY: Nobody has taken it off.
+        // SAFETY: `woken` is false under the lock, so the sleeper is still in the list.
         unsafe { ready.sleepers.unlink(&sleeper) };
         if condition(&ready) {
             return Wakeup::Condition;

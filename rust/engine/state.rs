@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The states of a knote, and the only transitions between them.
+//! The states of a knote and all transitions between them.
 //!
-//! Nothing here calls the kernel, so that the file can be compiled and tested on the host as well.
+//! This file does not call the kernel, so that it can be compiled and tested on the host as well.
 //!
 //! # Vocabulary
 //!
 //! States, as in `kern_event.c`:
 //!
-//! * **Active** (`KN_ACTIVE`): its source has fired, and that was not reported yet.
-//! * **Queued** (`KN_QUEUED`): it is in its kqueue's list of pending knotes.
-//! * **Disabled** (`KN_DISABLED`): it may be active but must not be reported.
-//! * **Recheck**: it was reported and is idle, or was when it was disabled; a timer checks now and then
-//!   whether there is more by now ([`super::recheck`]).
-//! * **Spent**: it is one-shot (`EV_ONESHOT`), and its event was delivered, or is being delivered.
-//!   For the program it does not exist any more. It stays attached to its descriptor, since programs
-//!   add it again with their next call. `EV_ADD` renews it.
-//! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): it is never reported or queued again; its
-//!   source is being, or was, taken away.
+//! * **Active** (`KN_ACTIVE`): the source has fired, and that was not reported yet.
+//! * **Queued** (`KN_QUEUED`): the knote is in the ready list of its kqueue.
+//! * **Disabled** (`KN_DISABLED`): the knote may be active but must not be reported.
+//! * **Recheck**: the knote was reported and was idle then (it may be disabled now). A timer
+//!   evaluates it again from time to time ([`super::recheck`]).
+//! * **Spent**: the knote has `EV_ONESHOT`, and its event was delivered or is being delivered. The
+//!   knote does not exist for the program any more. It stays attached to its descriptor, because
+//!   programs often add it again with their next call. `EV_ADD` renews it.
+//! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
+//!   source is being detached, or was detached.
 //!
 //! `KN_PROCESSING`, `KN_WAITING` and `KN_REPROCESS` have no counterpart. A task that processes a
-//! knote holds the kqueue's mutex. A source that fires meanwhile simply queues the knote again,
-//! because a scan takes a knote off the list *before* it runs the filter. (Or the scan does all of
-//! that under the spin lock: then a source fires before or after it.)
+//! knote holds the kqueue's mutex. A source that fires meanwhile queues the knote again, because a
+//! scan takes a knote off the list *before* it runs the filter. (If the scan does both in one
+//! critical section of the spin lock, a source fires before or after it.)
 //!
 //! # Invariants
 //!
-//! Queued implies active (or [in doubt](State::begin_verify)), and neither disabled at the time it was
-//! queued nor deleting. Recheck implies neither queued nor deleting. Spent implies neither active
-//! nor queued.
+//! Queued implies active (or [being verified](State::begin_verify)). A knote is queued only while
+//! it is neither disabled nor deleting. It may be disabled afterwards. Recheck implies neither
+//! queued nor deleting. Spent implies neither active nor
+//! queued.
 //!
 //! ```text
 //!                activate                        take: Evaluate
@@ -52,22 +53,22 @@ use core::{
     sync::atomic::{AtomicU8, Ordering}, //
 };
 
-/// What a scan does with a knote that it has taken off the list.
+/// The action of a scan for a knote that it has taken off the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Take {
-    /// Run its filter, and report it if the condition still holds.
+    /// Run the filter, and report the knote if the condition still holds.
     Evaluate,
-    /// It was disabled while it was queued: the scan leaves it, and it stays active.
+    /// The knote was disabled while it was queued. The scan skips it, and it stays active.
     Skip,
 }
 
-/// The state of one knote, guarded by its kqueue's spin lock. It is a byte, as there may be a
-/// million knotes.
+/// The state of one knote, guarded by the spin lock of its kqueue. It is one byte, because there
+/// may be a million knotes.
 ///
-/// The owner of the lock has it mutable, reads it freely and changes it by one atomic store. So any
-/// task may find out without the lock whether the knote is deleting or unlinked, by an atomic load
-/// (`WRITE_ONCE` and `READ_ONCE`, which order nothing). It is not `Unpin`, as others read it while
-/// it is mutable.
+/// The owner of the lock has a mutable reference and changes the state by one atomic store. So a
+/// task without the lock may test by an atomic load whether the knote is deleting or unlinked.
+/// (These are `WRITE_ONCE` and `READ_ONCE`, without ordering.) The type is not `Unpin`, because it
+/// is read while a mutable reference exists.
 #[derive(Debug, Default)]
 pub(crate) struct State(AtomicU8, PhantomPinned);
 
@@ -75,11 +76,11 @@ const ACTIVE: u8 = 1;
 const QUEUED: u8 = 2;
 const DISABLED: u8 = 4;
 const DELETING: u8 = 8;
-/// It was taken out of its tree of bound knotes (`engine::close`).
+/// The knote was taken out of its tree of bound knotes (`engine::close`).
 const UNLINKED: u8 = 16;
-/// It is in a list of knotes that are rechecked.
+/// The knote is in a list of knotes that are to be rechecked.
 const RECHECK: u8 = 32;
-/// It is one-shot and was reported.
+/// The knote is one-shot, and its event was reported.
 const SPENT: u8 = 64;
 
 impl State {
@@ -93,13 +94,14 @@ impl State {
         self.0.store(bits, Ordering::Relaxed);
     }
 
-    /// Without the lock.
+    /// Tests a bit without the lock.
     #[inline]
     fn has(&self, bit: u8) -> bool {
         self.0.load(Ordering::Relaxed) & bit != 0
     }
 
-    /// The source fired, or a level-triggered condition was reported and still holds.
+    /// Marks the knote active, because its source fired, or because a level-triggered condition was
+    /// reported and still holds.
     ///
     /// True if the knote must now be put into the list.
     #[must_use]
@@ -111,8 +113,8 @@ impl State {
         self.enqueue_if_due(bits | ACTIVE)
     }
 
-    /// A change: activates, then disables (`EV_DISABLE`), then enables (`EV_ENABLE`), as it says.
-    /// True if the knote must now be put into the list.
+    /// Applies a change: first activates, then disables (`EV_DISABLE`), then enables (`EV_ENABLE`)
+    /// the knote, as requested. True if the knote must now be put into the list.
     #[must_use]
     pub(crate) fn apply_change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
         let mut bits = self.bits();
@@ -131,28 +133,29 @@ impl State {
         self.enqueue_if_due(bits)
     }
 
-    /// Stores those bits, with `QUEUED` if the knote is due.
+    /// Stores `bits`, together with `QUEUED` if the knote is due.
     #[inline]
     fn enqueue_if_due(&mut self, bits: u8) -> bool {
-        // Active, and none of the others. (A scheduled knote is taken off the list of rechecks when
-        // it comes into this one.)
+        // A knote is due if it is active and no other bit is set. (A knote in a list of rechecks is
+        // taken off that list when it is put into the ready list.)
         let due = bits & !RECHECK == ACTIVE;
         self.set(if due { bits | QUEUED } else { bits });
         due
     }
 
-    /// `EV_DISPATCH`, after a report. A queued knote stays in the list, where a scan skips it.
+    /// Disables the knote after a report (`EV_DISPATCH`). A queued knote stays in the list, and a
+    /// scan skips it.
     pub(crate) fn disable(&mut self) {
         let bits = self.bits();
         self.set(bits | DISABLED);
     }
 
-    /// True if it must not be reported, whether it is active or not.
+    /// True if the knote must not be reported, whether it is active or not.
     pub(crate) fn is_disabled(&mut self) -> bool {
         self.bits() & DISABLED != 0
     }
 
-    /// A scan took the knote off the list.
+    /// Records that a scan has taken the knote off the list.
     pub(crate) fn take(&mut self) -> Take {
         let bits = self.bits() & !QUEUED;
         if bits & DISABLED != 0 {
@@ -163,21 +166,21 @@ impl State {
         Take::Evaluate
     }
 
-    /// A scan has evaluated it under the spin lock and takes it off the list. It was enabled. It is
-    /// idle now, or disabled if it is `dispatched`.
+    /// Records that a scan has evaluated the knote, which was enabled, under the spin lock, and
+    /// takes it off the list. The knote is idle now, or disabled if it was `dispatched`.
     pub(crate) fn take_evaluated(&mut self, dispatched: bool) {
         let bits = self.bits() & !(QUEUED | ACTIVE);
         self.set(if dispatched { bits | DISABLED } else { bits });
     }
 
-    /// The same for a one-shot knote that was reported.
+    /// [`State::take_evaluated`] for a one-shot knote that was reported.
     pub(crate) fn spend(&mut self) {
         let bits = self.bits();
         self.set((bits & !(QUEUED | ACTIVE)) | SPENT);
     }
 
-    /// A spent knote is added again, or its event was not delivered. It is enabled and idle now.
-    /// False if it is not spent.
+    /// Makes a spent knote enabled and idle, because it is added again or its event could not be
+    /// delivered. False if the knote is not spent.
     pub(crate) fn renew(&mut self) -> bool {
         let bits = self.bits();
         let spent = bits & SPENT != 0;
@@ -187,20 +190,20 @@ impl State {
         spent
     }
 
-    /// True if it is spent. A knote is spent and renewed by the owner of the mutex, who may read
-    /// this without the spin lock.
+    /// True if the knote is spent. The owner of the mutex may read this without the spin lock,
+    /// because a knote is spent and renewed only under the mutex.
     pub(crate) fn is_spent(&self) -> bool {
         self.has(SPENT)
     }
 
-    /// The same for a knote that is to be rechecked: it is idle, and in another list.
+    /// [`State::take_evaluated`] for a knote that goes to a list of rechecks.
     pub(crate) fn take_for_recheck(&mut self) {
         let bits = self.bits();
         self.set((bits & !(QUEUED | ACTIVE)) | RECHECK);
     }
 
-    /// It was evaluated, and may have more to report later. True if it must now be put into a list
-    /// of rechecks.
+    /// Records that the knote was evaluated and may have more to report later. True if it must now
+    /// be put into a list of rechecks.
     #[must_use]
     pub(crate) fn schedule_recheck(&mut self) -> bool {
         let bits = self.bits();
@@ -211,7 +214,7 @@ impl State {
         due
     }
 
-    /// True if it must now be taken off its list of rechecks.
+    /// Cancels a recheck. True if the knote must now be taken off its list of rechecks.
     #[must_use]
     pub(crate) fn cancel_recheck(&mut self) -> bool {
         let bits = self.bits();
@@ -222,13 +225,14 @@ impl State {
         scheduled
     }
 
-    /// True if it is in a list of rechecks.
+    /// True if the knote is in a list of rechecks.
     pub(crate) fn is_to_be_rechecked(&mut self) -> bool {
         self.bits() & RECHECK != 0
     }
 
-    /// It is in the list without having been evaluated, and its filter is about to run. It keeps
-    /// its place meanwhile, and an activation is remembered. False if it is not in the list.
+    /// Begins the evaluation of a knote that was queued without an evaluation. The knote keeps its
+    /// place in the list while the filter runs, and an activation during that time is recorded.
+    /// False if the knote is not in the list.
     #[must_use]
     pub(crate) fn begin_verify(&mut self) -> bool {
         let bits = self.bits();
@@ -239,7 +243,8 @@ impl State {
         queued
     }
 
-    /// The filter has said whether it is `ready`. True if the knote must now be taken off the list.
+    /// Ends the evaluation: `ready` is the result of the filter. True if the knote must now be
+    /// taken off the list.
     #[must_use]
     pub(crate) fn end_verify(&mut self, ready: bool) -> bool {
         let mut bits = self.bits();
@@ -257,7 +262,8 @@ impl State {
         idle
     }
 
-    /// Retires the knote, which is not to be rechecked. True if it must now be taken off the list.
+    /// Retires the knote, which is in no list of rechecks. True if it must now be taken off the
+    /// list.
     #[must_use]
     pub(crate) fn delete(&mut self) -> bool {
         let bits = self.bits();
@@ -265,7 +271,7 @@ impl State {
         bits & QUEUED != 0
     }
 
-    /// The close probe has taken the knote out of its tree of bound knotes.
+    /// Records that the close probe has taken the knote out of its tree of bound knotes.
     pub(crate) fn unlink(&mut self) {
         let bits = self.bits();
         self.set(bits | UNLINKED);
@@ -286,7 +292,7 @@ impl State {
         self.has(DELETING)
     }
 
-    /// Its name in `/proc/PID/fdinfo`.
+    /// The name of the state in `/proc/PID/fdinfo`.
     pub(crate) fn name(&mut self) -> &'static str {
         let bits = self.bits();
         let [deleting, disabled, queued, active] =

@@ -2,11 +2,11 @@
 
 //! The knotes of one kqueue by (ident, filter).
 //!
-//! A hash table that grows by four when it is full, so that a lookup costs the same with ten
-//! knotes and with a million. A sparse table shrinks when a knote is added. An empty table is
-//! freed. Until then the memory of the table counts for the user ([`Charge`]). The program chooses
-//! the idents. The hash multiplies by a secret odd number, so that no program can choose idents
-//! that collide.
+//! The table is a hash table. It grows by a factor of four when it is full, so that a lookup costs
+//! the same with ten knotes and with a million. A sparse table shrinks when a knote is added, and
+//! an empty table is freed. The memory of the table is charged to the user ([`Charge`]). The
+//! program chooses the idents. The hash multiplies them by a secret odd number, so that no program
+//! can choose idents that collide.
 
 use super::{
     knote::{Knote, KnoteAccess},
@@ -22,34 +22,34 @@ use kernel::{
     sync::{aref::ARef, Arc}, //
 };
 
-/// Binary logarithm of the factor by which a table grows.
+/// The binary logarithm of the factor by which a table grows.
 const GROWTH_BITS: u32 = 2;
 
-/// Binary logarithm of the most buckets for each knote: four times as many as when the table has
-/// just grown.
+/// The binary logarithm of the number of buckets for each knote above which a table is sparse. A
+/// table that has just grown has a quarter of that number.
 const SPARSE_BITS: u32 = 4;
 
-/// A table with no more buckets than that does not shrink.
+/// A table with at most this number of buckets does not shrink.
 const SHRINK_MIN: usize = 256;
 
-/// All that a kqueue's mutex guards.
+/// The data that a kqueue's mutex guards.
 pub(crate) struct Knotes {
     pub(crate) table: Table,
     pub(crate) access: KnoteAccess,
 }
 
-/// The table. It has a reference to each knote.
+/// The table. It holds a reference to each knote.
 pub(crate) struct Table {
     key: Key<Table>,
-    /// Chains, linked by [`Knote::next`]: none, or a power of two of them. (They need not be
-    /// dropped, as all knotes are taken out before a kqueue is released.)
+    /// Chains that are linked by [`Knote::next`]. Their number is zero or a power of two. (They
+    /// need not be dropped, because all knotes are taken out before a kqueue is released.)
     buckets: KVVec<ManuallyDrop<Option<ARef<Knote>>>>,
-    /// A hash is shifted by this to get the number of its bucket.
+    /// The number by which a hash is shifted right to get the number of its bucket.
     shift: u32,
     len: usize,
     /// The table shrinks if it has fewer knotes.
     low: usize,
-    /// The table grows if it has that many knotes more than `low`.
+    /// The table grows if it has at least this many knotes more than `low`.
     span: usize,
     charge: Option<Charge>,
     multiplier: u64,
@@ -67,7 +67,7 @@ impl Found<'_> {
         self.slot.knote()
     }
 
-    /// Takes the knote out.
+    /// Takes the knote out of the table.
     #[inline]
     pub(crate) fn remove(self) -> ARef<Knote> {
         *self.len -= 1;
@@ -75,7 +75,7 @@ impl Found<'_> {
     }
 }
 
-/// Puts a value into an empty slot, so that there is nothing to drop.
+/// Stores a value in an empty slot. Nothing has to be dropped.
 #[inline]
 fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
     let before = core::mem::replace(slot, value);
@@ -84,7 +84,7 @@ fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
 }
 
 impl Table {
-    /// No knotes; allocates nothing.
+    /// An empty table. Allocates no memory.
     pub(crate) fn new(key: Key<Table>) -> Self {
         Table {
             key,
@@ -98,17 +98,18 @@ impl Table {
         }
     }
 
-    /// How many knotes there are.
+    /// The number of knotes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     fn bucket(&self, ident: u64) -> usize {
-        // Without buckets no bucket has that number.
+        // If there are no buckets, no bucket has this number.
         ident.wrapping_mul(self.multiplier).wrapping_shr(self.shift) as usize
     }
 
-    /// The knote of (ident, filter): the newest, if an older one outlives what it was about.
+    /// The knote of (ident, filter). There may be an older one that has [outlived its
+    /// ident](super::ops::FilterOps::OUTLIVES_IDENT); the newest knote is found.
     #[inline]
     pub(crate) fn find(&self, ident: u64, filter: Filter) -> Option<&Knote> {
         let mut at = self.buckets.get(self.bucket(ident))?.as_ref();
@@ -125,15 +126,15 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` or `ENOSPC` if there is no room at all. A table that could not grow only gets
-    /// slower.
+    /// `ENOMEM` or `ENOSPC` if a table without buckets cannot be allocated. If an existing table
+    /// cannot grow, lookups only become slower.
     #[inline]
     pub(crate) fn reserve(&mut self, user: &Arc<User>) -> Result {
         if self.len.wrapping_sub(self.low) < self.span {
             return Ok(());
         }
         let bits = if self.len < self.low {
-            // If that fails, it is not tried again at once.
+            // If shrinking fails, it is not tried again for the next knote.
             self.set_low(0);
             self.len.max(1).ilog2() + GROWTH_BITS
         } else {
@@ -161,8 +162,8 @@ impl Table {
         self.shift = u64::BITS - bits;
         for slot in old.iter_mut() {
             let mut chain = slot.take();
-            // The chain is reversed first, so that it keeps its order. Most chains have one knote
-            // at most.
+            // The chain is reversed first, so that the knotes keep their order. Most chains have at
+            // most one knote.
             let mut backwards = None;
             while let Some(knote) = chain {
                 chain = knote.next_mut(&mut self.key).take();
@@ -236,7 +237,7 @@ impl Table {
         })
     }
 
-    /// Takes a knote out; false if it is not in the table.
+    /// Takes a knote out. False if it is not in the table.
     pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
         let removed = self.take(knote);
         self.free_if_empty();
@@ -250,7 +251,8 @@ impl Table {
         found.map(Found::remove).is_some()
     }
 
-    /// Takes out any knote, to empty the table. Frees the table after the last one.
+    /// Takes out any knote. `from` is the number of the first bucket that may not be empty. Frees
+    /// the memory of the table after the last knote.
     pub(crate) fn pop(&mut self, from: &mut usize) -> Option<ARef<Knote>> {
         while let Some(slot) = self.buckets.get_mut(*from) {
             if let Some(knote) = slot.take() {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's own tracepoints, `kqueue:*` (`rust/kqueue_trace.h`).
+//! The tracepoints of the module, `kqueue:*` (`rust/kqueue_trace.h`).
 //!
-//! A kqueue is identified by its address, which traces show hashed. Any context.
+//! A trace identifies a kqueue by its hashed address. The functions may be called in any context.
 //!
-//! A tracepoint that is not enabled costs a load here, and not a call.
+//! A tracepoint that is not enabled costs one load and no function call.
 
 use super::{knote::Knote, kqueue::Kqueue};
 use crate::{generated, uapi::Kevent};
@@ -14,7 +14,8 @@ use kernel::{bindings, prelude::*};
 /// True if the tracepoint is enabled.
 #[inline(always)]
 fn is_traced(tracepoint: *const bindings::tracepoint) -> bool {
-    // SAFETY: One of the module's own. The count of its static key (`static_key_enabled`) is read at once.
+    // SAFETY: The tracepoint is one of the module. A single load reads the count of its static key,
+    // as `static_key_enabled` does.
     unsafe { (&raw const (*tracepoint).key.key.enabled.counter).read_volatile() != 0 }
 }
 
@@ -24,11 +25,11 @@ pub(crate) fn enter(kqueue: &Kqueue, nchanges: u32, nevents: u32) {
     if !is_traced(&raw const generated::__tracepoint_kqueue_enter) {
         return;
     }
-    // SAFETY: The address is only printed.
+    // SAFETY: The function only prints the address.
     unsafe { generated::kq_trace_enter(from_ref(kqueue).cast(), nchanges, nevents) };
 }
 
-/// It ends.
+/// A kevent() call ends.
 #[inline]
 pub(crate) fn exit(kqueue: &Kqueue, result: &Result<usize>) {
     if !is_traced(&raw const generated::__tracepoint_kqueue_exit) {
@@ -38,17 +39,17 @@ pub(crate) fn exit(kqueue: &Kqueue, result: &Result<usize>) {
         Ok(count) => *count as i64,
         Err(error) => error.to_errno().into(),
     };
-    // SAFETY: The address is only printed.
+    // SAFETY: The function only prints the address.
     unsafe { generated::kq_trace_exit(from_ref(kqueue).cast(), ret) };
 }
 
-/// A knote was made by that change.
+/// A change has created a knote.
 #[inline]
 pub(crate) fn attach(kqueue: &Kqueue, change: &Kevent) {
     if !is_traced(&raw const generated::__tracepoint_kqueue_attach) {
         return;
     }
-    // SAFETY: The kqueue's address is only printed; the event is valid.
+    // SAFETY: The function only prints the address of the kqueue. The event is valid.
     unsafe { generated::kq_trace_attach(from_ref(kqueue).cast(), &raw const **change) };
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn activate(kqueue: &Kqueue, knote: &Knote) {
         return;
     }
     let (ident, filter) = (knote.ident(), knote.filter().raw());
-    // SAFETY: The address is only printed.
+    // SAFETY: The function only prints the address.
     unsafe { generated::kq_trace_activate(from_ref(kqueue).cast(), ident, filter) };
 }
 
@@ -71,17 +72,17 @@ pub(crate) fn is_deliver_enabled() -> bool {
 
 /// An event was delivered.
 pub(crate) fn deliver(kqueue: &Kqueue, event: &Kevent) {
-    // SAFETY: The kqueue's address is only printed; the event is valid.
+    // SAFETY: The function only prints the address of the kqueue. The event is valid.
     unsafe { generated::kq_trace_deliver(from_ref(kqueue).cast(), &raw const **event) };
 }
 
-/// A knote ended.
+/// A knote was detached.
 #[inline]
 pub(crate) fn detach(kqueue: &Kqueue, knote: &Knote) {
     if !is_traced(&raw const generated::__tracepoint_kqueue_detach) {
         return;
     }
     let (ident, filter) = (knote.ident(), knote.filter().raw());
-    // SAFETY: The address is only printed.
+    // SAFETY: The function only prints the address.
     unsafe { generated::kq_trace_detach(from_ref(kqueue).cast(), ident, filter) };
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copying to userspace without waiting for a page.
+//! Copying from and to user space.
 //!
-//! A page fault can take as long as a program likes (userfaultfd, a file on FUSE). A task that
-//! holds a lock which others want copies with page faults disabled. If that fails it releases the
-//! lock, faults the page in, and tries again.
+//! A program can make a page fault take as long as it likes (userfaultfd, a file on FUSE). So a
+//! task that holds a kqueue's mutex copies with page faults disabled. If the copy fails, the task
+//! releases the mutex, faults the page in, and tries again.
 
 use crate::{
     generated,
@@ -14,36 +14,36 @@ use crate::{
 use core::mem::MaybeUninit;
 use kernel::{bindings, prelude::*};
 
-/// Room for some events. It need not be cleared before events are read into it.
+/// Memory for a few events. It is not initialised before events are read into it.
 ///
 /// # Invariants
 ///
-/// The first `len` are there.
+/// The first `len` events are initialised.
 pub(crate) struct Buffer {
     events: [MaybeUninit<Kevent>; Buffer::SIZE],
     len: usize,
 }
 
 impl Buffer {
-    /// The number of events that there is room for (the specification's `KQ_NEVENTS`).
+    /// The maximum number of events (the specification's `KQ_NEVENTS`).
     pub(crate) const SIZE: usize = 16;
 
     pub(crate) fn new() -> Self {
-        // INVARIANT: There are none.
+        // INVARIANT: No event is initialised, and `len` is 0.
         Buffer {
             events: [const { MaybeUninit::uninit() }; Buffer::SIZE],
             len: 0,
         }
     }
 
-    /// The events that were last read into it.
+    /// The events that were read last.
     pub(crate) fn events(&self) -> &[Kevent] {
         // SAFETY: By the type's invariant.
         unsafe { core::slice::from_raw_parts(self.events.as_ptr().cast(), self.len) }
     }
 }
 
-/// Reads the arguments of a call into `slot`. May sleep.
+/// Copies the arguments of a call into `slot`. May sleep.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub(crate) fn read_args(
     address: usize,
     slot: &mut MaybeUninit<KeventArgs>,
 ) -> Result<&mut KeventArgs> {
-    // SAFETY: The destination is valid for its size; the source is checked by the function.
+    // SAFETY: The destination has the size of the arguments. The function checks the source.
     let ret = unsafe {
         generated::kq_copy_args_from_user(
             slot.as_mut_ptr().cast(),
@@ -63,15 +63,15 @@ pub(crate) fn read_args(
     if ret != 0 {
         return Err(EFAULT);
     }
-    // SAFETY: It was read, and is plain numbers.
+    // SAFETY: All bytes were written, and the type consists of integers.
     Ok(unsafe { slot.assume_init_mut() })
 }
 
-/// An array of events in the caller's memory. It is read or written from its front on.
+/// An array of events in the caller's memory. It is read or written from the front.
 ///
 /// # Invariants
 ///
-/// Its end is not beyond the end of all memory; but it may be anywhere.
+/// The end of the array is within the address space. The array need not be in user memory.
 pub(crate) struct UserEvents {
     address: usize,
     len: usize,
@@ -81,53 +81,53 @@ impl UserEvents {
     /// No events.
     pub(crate) const NONE: Self = UserEvents { address: 0, len: 0 };
 
-    /// `len` events at `address`, which was not checked yet.
+    /// `len` events at `address`. Only the overflow of the end address is checked here.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if there cannot be so many events at that address.
+    /// `EFAULT` if the array would extend beyond the address space.
     #[inline]
     pub(crate) fn new(address: usize, len: usize) -> Result<Self> {
-        // INVARIANT: Here it is checked.
+        // INVARIANT: The checked arithmetic guarantees that the end is within the address space.
         len.checked_mul(size_of::<Kevent>())
             .and_then(|bytes| address.checked_add(bytes))
             .ok_or(EFAULT)?;
         Ok(UserEvents { address, len })
     }
 
-    /// The memory of the next event.
+    /// The memory of the next event, as scratch memory.
     #[inline]
     pub(crate) fn scratch(&self) -> Scratch {
         Scratch::new(self.address)
     }
 
-    /// The number of events that are left to read, or that there is room for.
+    /// The number of events that are left to be read or written.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// `count` events were read or written, not more than there were.
+    /// Skips `count` events that were read or written. `count` is at most `len`.
     #[inline]
     fn advance(&mut self, count: usize) {
-        // INVARIANT: The end stays where it is, so nothing wraps around.
+        // INVARIANT: The end of the array does not change, so nothing wraps around.
         self.len = self.len.wrapping_sub(count);
         self.address = self
             .address
             .wrapping_add(count.wrapping_mul(size_of::<Kevent>()));
     }
 
-    /// Writes events, one after the other; never sleeps.
+    /// Writes events in order. Never sleeps.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if not all of the memory is there now; some events may have been written.
+    /// `EFAULT` if a part of the memory is not present. Some of the events may have been written.
     #[inline]
     pub(crate) fn write(&mut self, events: &[Kevent]) -> Result {
         if events.len() > self.len {
             return Err(EFAULT);
         }
-        // SAFETY: The source is valid for its length; the destination is checked by the function.
+        // SAFETY: The source is a valid slice. The function checks the destination.
         let ret = unsafe {
             generated::kq_copy_events_to_user_nofault(
                 core::ptr::without_provenance_mut(self.address),
@@ -142,16 +142,16 @@ impl UserEvents {
         Ok(())
     }
 
-    /// Writes events as [`UserEvents::write`] does, but waits for the memory.
+    /// [`UserEvents::write`] for a caller that may sleep in a page fault.
     ///
     /// # Errors
     ///
-    /// `EFAULT`; some may have been written.
+    /// `EFAULT`. Some of the events may have been written.
     pub(crate) fn write_waiting(&mut self, events: &[Kevent]) -> Result {
         if events.len() > self.len {
             return Err(EFAULT);
         }
-        // SAFETY: The source is valid for its length; the destination is checked by the function.
+        // SAFETY: The source is a valid slice. The function checks the destination.
         let missing = unsafe {
             bindings::copy_to_user(
                 core::ptr::without_provenance_mut(self.address),
@@ -166,16 +166,16 @@ impl UserEvents {
         Ok(())
     }
 
-    /// Reads the next events into `buffer`; none if there are none left. May sleep.
+    /// Reads the next events into `buffer`. The result is empty if none are left. May sleep.
     ///
     /// # Errors
     ///
     /// `EFAULT`.
     pub(crate) fn read<'a>(&mut self, buffer: &'a mut Buffer) -> Result<&'a mut [Kevent]> {
         let count = self.len.min(Buffer::SIZE);
-        // INVARIANT: Those that are there now are overwritten, some of them maybe not as a whole.
+        // INVARIANT: The copy may overwrite a part of the events, so none counts as initialised.
         buffer.len = 0;
-        // SAFETY: The destination has room for so many; the source is checked by the function.
+        // SAFETY: The destination has room for `count` events. The function checks the source.
         let ret = unsafe {
             generated::kq_copy_events_from_user(
                 buffer.events.as_mut_ptr().cast(),
@@ -187,21 +187,21 @@ impl UserEvents {
             return Err(EFAULT);
         }
         self.advance(count);
-        // INVARIANT: That many were read, and are plain numbers.
+        // INVARIANT: `count` events were read, and an event consists of integers.
         buffer.len = count;
-        // SAFETY: As just said.
+        // SAFETY: The first `count` events of the buffer are initialised.
         Ok(unsafe { core::slice::from_raw_parts_mut(buffer.events.as_mut_ptr().cast(), count) })
     }
 
-    /// Faults in the memory of at most `count` events, without changing it. May sleep
-    /// interruptibly.
+    /// Faults in the memory of at most `count` events without changing it. The sleep is
+    /// interruptible.
     ///
     /// # Errors
     ///
     /// `EFAULT` if there is no writable memory for one event.
     pub(crate) fn fault_in(&self, count: usize) -> Result {
         let bytes = count.min(self.len).saturating_mul(size_of::<Kevent>());
-        // SAFETY: The range is checked by the function.
+        // SAFETY: The function checks the range.
         let missing = unsafe {
             bindings::fault_in_safe_writeable(core::ptr::without_provenance(self.address), bytes)
         };

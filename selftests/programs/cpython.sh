@@ -23,7 +23,8 @@ test_asyncio.test_unix_events test_asyncio.test_selector_events test_asyncio.tes
 test_asyncio.test_subprocess test_asyncio.test_streams test_asyncio.test_server test_asyncio.test_sock_lowlevel
 test_asyncio.test_sendfile test_asyncio.test_ssl test_asyncio.test_buffered_proto test_asyncio.test_runners"
 
-# count NAME STATUS: what a log of unittest says in its last lines. One that does not come to its end counts as a failure.
+# count NAME STATUS: what a log of unittest says in its last lines. One that does not come to its
+# end counts as a failure.
 count() {
 	sed -nE 's/^Ran ([0-9]+) tests? .*/ran \1/p; s/^(OK|FAILED|NO TESTS RAN)(.*)/end \2/p
 		s/^unittest.case.SkipTest: .*/end skipped=1/p' log | tr -d '(),' | awk -v name="$1" -v status="$2" '

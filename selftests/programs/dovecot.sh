@@ -28,7 +28,8 @@ http-server-errors iostream-ssl login-server-auth master-service program-client-
 program-client-unix smtp-client-errors smtp-server-errors smtp-submit"
 parts="connection ioloop iostream istream_multiplex istream_unix lib_signals net ostream"
 
-# tested NAME PROGRAM [ARGUMENT...]: the program ends well. It runs among its sources, since it may read files of that folder.
+# tested NAME PROGRAM [ARGUMENT...]: the program ends well. It runs among its sources, since it may
+# read files of that folder.
 tested() {
 	local name=$1 program=$2 status
 	shift 2

@@ -10,8 +10,9 @@ minutes=20
 host=(g++ perl)
 own=(selftests/programs/erlang/load.erl)
 
-# Its build runs the emulator that it has made, and the machine need not have a kqueue. So everything is built with epoll,
-# and then the emulator once more. Only what the load needs is built.
+# Its build runs the emulator that it has made, and the machine need not have a kqueue. So
+# everything is built with epoll, and then the emulator once more. Only what the load needs is
+# built.
 build() {
 	local application configure=(./configure --without-termcap --without-javac --without-wx --without-odbc --without-ssl
 		--disable-saslauthd CFLAGS='-O1 -g0' CXXFLAGS='-O1 -g0')

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The binding of a knote to the file of a descriptor, and the bindings of a kqueue.
+//! The binding of a knote to the file of a descriptor, and the number of bindings of a kqueue.
 
 use super::BoundKnotes;
 use crate::{
@@ -18,18 +18,18 @@ use kernel::{
     sync::{aref::ARef, atomic::ordering, barrier::smp_mb, Arc}, //
 };
 
-/// Binds a knote to the file of a descriptor.
+/// The binding of a knote to the file of a descriptor.
 ///
 /// # Invariants
 ///
-/// `file` is null, or a reference to a file is owned. In the latter case the knote is in the tree of
-/// (file, table of its kqueue), unless it [is unlinked](Knote::is_unlinked). `file` only changes
-/// while the knote is in no tree, under the mutex.
+/// `file` is null, or the binding owns a reference to the file. In the latter case the knote is in
+/// the tree of (file, table of its kqueue), unless it [is unlinked](Knote::is_unlinked). `file`
+/// changes only under the mutex and while the knote is in no tree.
 pub(crate) struct Binding {
     file: UnsafeCell<*mut bindings::file>,
-    /// The links of the knote in its tree, guarded by the lock of the tree. Once the close probe
-    /// has taken the knote out, they are the memory of a [`ClosedKnote`], since there may be a
-    /// million knotes.
+    /// The links of the knote in its tree, guarded by the lock of the tree. After the close probe
+    /// has taken the knote out of the tree, this is the memory of a [`ClosedKnote`]. (There may be
+    /// a million knotes, so the two share the memory.)
     pub(super) node: UnsafeCell<treap::Links<Knote>>,
 }
 
@@ -38,16 +38,16 @@ const _: () = assert!(
         && align_of::<bindings::callback_head>() <= align_of::<treap::Links<Knote>>()
 );
 
-/// The order of the trees.
+/// The key by which the trees are ordered.
 pub(crate) struct Key {
     pub(super) file: usize,
     pub(super) table: usize,
     pub(super) number: u64,
-    /// The address of the knote, as several knotes may be bound to one number.
+    /// The address of the knote, because several knotes may be bound to one number.
     pub(super) knote: usize,
 }
 
-// SAFETY: A knote has its own links.
+// SAFETY: The links are a field of the knote.
 unsafe impl Item for Knote {
     type Key = Key;
 
@@ -69,7 +69,8 @@ unsafe impl Item for Knote {
     #[inline]
     fn key(&self) -> Key {
         Key {
-            // SAFETY: The file does not change while the knote is in a tree, or is put into one.
+            // SAFETY: The file does not change while the knote is in a tree or is being inserted
+            // into one.
             file: unsafe { *self.binding.file.get() }.addr(),
             table: self.kqueue().table().address(),
             number: self.ident(),
@@ -92,18 +93,18 @@ impl Binding {
         !self.file.get_mut().is_null()
     }
 
-    /// The file.
+    /// The file that the knote is bound to.
     ///
     /// # Safety
     ///
-    /// The mutex of the knote's kqueue is held, or the knote is known to be bound; and until the result is used no
-    /// more it is not unbound.
+    /// The mutex of the knote's kqueue is held, or the knote is known to be bound. The knote is not
+    /// unbound for as long as the result is used.
     #[inline]
     pub(in crate::engine) unsafe fn file<'a>(&self) -> Option<&'a File> {
-        // SAFETY: It does not change while the mutex is held, nor between binding and unbinding.
+        // SAFETY: The field does not change while the mutex is held, nor while the knote is bound.
         let file = unsafe { *self.file.get() };
-        // SAFETY: We own a reference by the type's invariant. An ioctl on another descriptor has
-        // no `fdget_pos` active.
+        // SAFETY: By the type's invariant, the binding owns a reference to the file. The task is in
+        // an ioctl on another descriptor, so it has no active `fdget_pos`.
         (!file.is_null()).then(|| unsafe { File::from_raw_file(file) })
     }
 
@@ -111,27 +112,29 @@ impl Binding {
     ///
     /// # Safety
     ///
-    /// The mutex of the kqueue of `knote`, whose bindings those are, is held. This is its binding,
-    /// and nobody has a reference to its file.
+    /// `self` is the binding of `knote`, and `count` belongs to the kqueue of `knote`. The mutex of
+    /// that kqueue is held, and no reference that was obtained from the binding is used any more.
     #[inline]
     pub(in crate::engine) unsafe fn unbind(&self, knote: &Knote, count: &mut BindingCount) {
-        // SAFETY: It does not change but in there.
+        // SAFETY: The mutex is held, so the field does not change.
         if unsafe { *self.file.get() }.is_null() {
             return;
         }
-        // SAFETY: By this function's contract.
+        // SAFETY: By this function's contract, the mutex is held, and this is the binding of the
+        // knote.
         unsafe { self.release_file(knote, &count.bound_knotes) };
         count.decrement();
     }
 
-    /// [`Binding::unbind`] for a knote that is bound, without counting it.
+    /// [`Binding::unbind`] for a knote that is bound. Does not update the number of bindings.
     ///
     /// # Safety
     ///
-    /// As [`Binding::unbind`], or nobody else uses the knote; it was bound by `bound_knotes`.
+    /// As for [`Binding::unbind`], except that instead of the mutex the caller may have the only
+    /// reference to the knote. `bound_knotes` has bound the knote.
     #[inline(always)]
     pub(in crate::engine) unsafe fn release_file(&self, knote: &Knote, bound_knotes: &BoundKnotes) {
-        // SAFETY: It does not change but here.
+        // SAFETY: By this function's contract, no other task changes the field.
         let file = unsafe { *self.file.get() };
         debug_assert!(ptr::eq(self, &knote.binding));
         if knote.is_unlinked() {
@@ -140,14 +143,15 @@ impl Binding {
             bound_knotes.bucket(file.addr(), knote.kqueue().table().address())
         {
             let _guard = bucket.lock.lock();
-            // The close probe may have taken it out meanwhile, which it does under this lock.
+            // The close probe may have taken the knote out meanwhile, under this lock.
             if !knote.is_unlinked() {
-                // SAFETY: The lock is held; what is in the tree is unbound before it is freed.
+                // SAFETY: The lock is held. A knote in the tree is unbound before it is freed.
                 unsafe { bucket.tree(bound_knotes) }.remove(knote);
             }
         }
-        // INVARIANT: In no tree, and the reference is given up.
-        // SAFETY: We are the only one to change it; the reference is ours.
+        // INVARIANT: The knote is in no tree, and the reference is dropped.
+        // SAFETY: By this function's contract, no other task accesses the field. The binding owns
+        // the reference.
         unsafe {
             *self.file.get() = ptr::null_mut();
             bindings::fput(file);
@@ -155,7 +159,7 @@ impl Binding {
     }
 }
 
-/// The number of bound knotes of one kqueue. The probe is registered while there are some.
+/// The number of bound knotes of one kqueue. The probe is registered while it is not 0.
 pub(crate) struct BindingCount {
     bound_knotes: Arc<BoundKnotes>,
     count: usize,
@@ -189,20 +193,20 @@ impl BindingCount {
 
 impl Drop for BindingCount {
     fn drop(&mut self) {
-        // These were given up without being unbound.
+        // The remaining knotes were released without being unbound.
         if self.count > 0 {
             self.bound_knotes.close_probe.release();
         }
     }
 }
 
-/// Binds `knote` to `file`, so that it ends when its number in `table`, its kqueue's table, no
-/// longer refers to the file.
+/// Binds `knote` to `file`. From then on the knote ends when its number in `table`, which is the
+/// table of its kqueue, no longer refers to the file.
 ///
 /// # Errors
 ///
-/// `EBADF` if the number refers to something else by now; the knote may be bound all the same. The
-/// error of registering the probe: `EBUSY` if ftrace is disabled.
+/// `EBADF` if the number refers to something else by now; the knote may be bound nevertheless. The
+/// errors of registering the probe, for instance `EBUSY` if ftrace is disabled.
 pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
@@ -210,16 +214,16 @@ pub(crate) fn bind(
     access: &mut KnoteAccess,
 ) -> Result {
     knote.check(access);
-    // SAFETY: The mutex is held.
+    // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe { knote.binding.file() }.is_some() {
         return Ok(());
     }
     access.binding_count.increment()?;
-    // SAFETY: As above.
+    // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe { access.binding_count.bound_knotes.link(knote, file, table) } {
         return Ok(());
     }
-    // SAFETY: As above.
+    // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe { knote.binding.file() }.is_none() {
         access.binding_count.decrement();
     }
@@ -227,12 +231,12 @@ pub(crate) fn bind(
 }
 
 impl BoundKnotes {
-    /// Puts `knote`, which is not bound, into the tree of `file`. True if its number in `table`,
-    /// its kqueue's table, refers to the file after that.
+    /// Inserts `knote`, which is not bound, into the tree of `file`. True if its number in `table`,
+    /// which is the table of its kqueue, refers to the file after that.
     ///
     /// # Safety
     ///
-    /// The mutex of its kqueue is held.
+    /// The mutex of the knote's kqueue is held.
     unsafe fn link(&self, knote: &Knote, file: ARef<File>, table: CurrentTable) -> bool {
         let binding = &knote.binding;
         let address = knote.kqueue().table().address();
@@ -240,14 +244,16 @@ impl BoundKnotes {
             return false;
         };
         let _guard = bucket.lock.lock();
-        // INVARIANT: The reference is the binding's now, and the knote is put into the tree.
-        // SAFETY: The mutex is held, and the lock. A knote is unbound before it is freed.
+        // INVARIANT: The binding owns the reference, and the knote is inserted into the tree.
+        // SAFETY: The mutex and the lock of the tree are held. A knote is unbound before it is
+        // freed.
         unsafe {
             *binding.file.get() = ARef::into_raw(file).as_ptr().cast();
             bucket.tree(self).insert(knote);
         }
         smp_mb(ordering::Full);
-        // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is held.
+        // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is
+        // held, so the knote is not unbound.
         unsafe {
             let files = CurrentFiles::in_rcu(table);
             binding

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Knotes whose descriptors were closed, until they are removed from their kqueues.
+//! Knotes whose descriptors were closed and that are not yet removed from their kqueues.
 
 use super::binding::Binding;
 use crate::{
@@ -18,17 +18,17 @@ use kernel::{
     sync::{aref::ARef, Arc},
 };
 
-/// A knote whose descriptor was closed, until it is removed from its kqueue.
+/// A knote whose descriptor was closed and that is not yet removed from its kqueue.
 ///
-/// It is kept in the knote itself, so that it needs no memory.
+/// The bookkeeping is in the knote itself, so that no memory is allocated.
 ///
 /// # Invariants
 ///
-/// Owns a reference to the knote, which is unlinked and whose node nobody else uses, and one to the
-/// own file of its kqueue. The latter keeps the module loaded.
+/// This value owns a reference to the knote and a reference to the own file of its kqueue. The
+/// latter keeps the module loaded. The knote is unlinked, and nothing else uses its node.
 pub(crate) struct ClosedKnote(NonNull<Knote>);
 
-// SAFETY: Knotes and files may be used from any thread.
+// SAFETY: Any thread may use knotes and files.
 unsafe impl Send for ClosedKnote {}
 
 impl ClosedKnote {
@@ -37,31 +37,33 @@ impl ClosedKnote {
 
     /// # Safety
     ///
-    /// The knote was just unlinked, so nobody else uses its node. The file is its kqueue's own.
+    /// The knote was just unlinked, so nothing else uses its node. The file is the own file of its
+    /// kqueue.
     pub(super) unsafe fn new(knote: ARef<Knote>, own_file: ARef<File>) -> Self {
         core::mem::forget(own_file);
-        // INVARIANT: Both references are owned; the rest is by this function's contract.
+        // INVARIANT: This value owns both references. The caller upholds this function's safety
+        // contract.
         ClosedKnote(ARef::into_raw(knote))
     }
 
     /// The knote.
     pub(crate) fn knote(&self) -> &Knote {
-        // SAFETY: By the type's invariant.
+        // SAFETY: By the type's invariant, this value owns a reference to the knote.
         unsafe { self.0.as_ref() }
     }
 
     fn into_head(self) -> *mut bindings::callback_head {
         let knote = core::mem::ManuallyDrop::new(self).0;
-        // SAFETY: The node is within the knote.
+        // SAFETY: The node is a field of the knote.
         unsafe { knote.as_ptr().byte_add(Self::NODE).cast() }
     }
 
     /// # Safety
     ///
-    /// `head` came from [`ClosedKnote::into_head`], and is given up.
+    /// `head` came from [`ClosedKnote::into_head`]. The caller does not use it any more.
     unsafe fn from_head(head: *mut bindings::callback_head) -> Self {
-        // INVARIANT: What was given up before is owned again.
-        // SAFETY: The head is within a knote.
+        // INVARIANT: This value owns the references that `into_head` has given up.
+        // SAFETY: The head is the node of a knote.
         ClosedKnote(unsafe { NonNull::new_unchecked(head.byte_sub(Self::NODE).cast()) })
     }
 
@@ -78,13 +80,14 @@ impl ClosedKnote {
     /// it.
     pub(super) fn remove_on_return(self) {
         let head = self.into_head();
-        // SAFETY: The node is ours by the type's invariant; the file of the kqueue, to which a
-        // reference is kept, keeps the module's text.
+        // SAFETY: By the type's invariant, nothing else uses the node. The reference to the file of
+        // the kqueue keeps the text of the module in memory.
         if unsafe { taskwork::add(head, Self::run) }.is_err() {
-            // SAFETY: It was not queued.
+            // SAFETY: The head came from `into_head`, and it was not queued.
             let this = unsafe { Self::from_head(head) };
             let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
-            // A spin lock is held here, so the next task that releases the mutex removes it.
+            // A spin lock is held here. So the removal is left to the next task that releases the
+            // mutex.
             kqueue.leave_closed(this);
         }
     }
@@ -93,9 +96,10 @@ impl ClosedKnote {
     ///
     /// # Safety
     ///
-    /// Called with the head that [`ClosedKnote::remove_on_return`] has queued.
+    /// `head` was queued by [`ClosedKnote::remove_on_return`].
     unsafe extern "C" fn run(head: *mut bindings::callback_head) {
-        // SAFETY: By this function's contract.
+        // SAFETY: By this function's contract, `head` came from `into_head`, and nothing else uses
+        // it.
         let this = unsafe { Self::from_head(head) };
         let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
         kqueue.remove_closed(this);
@@ -105,8 +109,9 @@ impl ClosedKnote {
 impl Drop for ClosedKnote {
     fn drop(&mut self) {
         let file = self.knote().kqueue().own_file();
-        // SAFETY: The references are ours by the type's invariant. What `fput` defers runs after our
-        // caller has returned, so that no text of the module can be gone too early.
+        // SAFETY: By the type's invariant, this value owns both references. `fput` defers the
+        // release of the file until the caller has returned, so the text of the module stays in
+        // memory until then.
         unsafe {
             drop(ARef::from_raw(self.0));
             bindings::fput(file.as_ptr());
@@ -118,17 +123,17 @@ impl Drop for ClosedKnote {
 pub(crate) struct ClosedList(AtomicPtr<bindings::callback_head>);
 
 impl ClosedList {
-    /// None.
+    /// An empty list.
     pub(crate) const fn new() -> Self {
         ClosedList(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Adds one.
+    /// Adds a knote.
     pub(crate) fn push(&self, knote: ClosedKnote) {
         let head = knote.into_head();
         let mut first = self.0.load(atomic::Ordering::Relaxed);
         loop {
-            // SAFETY: The head is ours until it is in the list.
+            // SAFETY: Nothing else uses the head until it is in the list.
             unsafe {
                 head.write(bindings::callback_head {
                     next: first,
@@ -143,11 +148,12 @@ impl ClosedList {
         }
     }
 
-    /// Takes all knotes that were added, and calls `each` with each.
+    /// Takes all knotes off the list, and calls `each` with each.
     pub(crate) fn drain(&self, mut each: impl FnMut(ClosedKnote)) {
         let mut at = self.0.swap(ptr::null_mut(), atomic::Ordering::Acquire);
         while !at.is_null() {
-            // SAFETY: It was in the list, which was taken as a whole.
+            // SAFETY: The heads in the list came from `into_head`. The list was taken as a whole,
+            // so nothing else uses them.
             let (next, knote) = unsafe { ((*at).next, ClosedKnote::from_head(at)) };
             at = next;
             each(knote);

@@ -1,45 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The close of every descriptor that a knote is bound to.
+//! Notification of the close of each descriptor that a knote is bound to.
 //!
-//! The kernel has no hook for "this descriptor was closed, though its file lives on". But each
+//! The kernel has no callback for "this descriptor was closed although its file lives on". But each
 //! close of a descriptor that was not opened with `O_PATH`, by close(2), close_range, dup2, exec,
 //! exit or io_uring, calls `locks_remove_posix(file, table)`, which ftrace can trace. At that time
 //! the slot in the table is empty or has the new file, except at exit. So a binding has ended when
-//! its (table, number) no longer maps to its file. Nothing is done for a table that is being torn
-//! down: each kqueue that belongs to it is closed with it, which ends its knotes.
+//! its (table, number) no longer maps to its file. The probe ignores a table that is being torn
+//! down, because each kqueue that belongs to the table is closed with it, and that ends its knotes.
 //!
 //! # Which knotes end
 //!
-//! The bound knotes are in a hash table of trees, one tree for each 64 KiB of memory. The hash is
-//! of (file, table), and each tree is ordered by (file, table, number). So a process that closes a
-//! descriptor meets only the knotes of its own table, however many knotes others have on the file.
+//! The bound knotes are in a hash table of trees, with one tree for each 64 KiB of memory. The hash
+//! is computed from (file, table), and each tree is ordered by (file, table, number). So a process
+//! that closes a descriptor visits only knotes of its own table, no matter how many knotes other
+//! processes have bound to the file.
 //!
-//! The probed function is not told which number was closed. The system call of the task says that
-//! ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2), dup2(2) and dup3(2) name it, and
-//! close_range(2) closes from the lower end of its range. If that number has ended no knote, or if
-//! the call names none, the walk passes the numbers that are bound to the file, at most
-//! [`MAPPED_MAX`](walk::MAPPED_MAX) of those that are still mapped. (It passes fewer if the call
-//! has named a number, unless the task uses io_uring, which closes some at the end of any call.) If
-//! some remain and the call has named no number, the task passes all of them before it returns to
-//! userspace ([`WalkWork`]), in a context that can be preempted, and once for all descriptors that it
-//! has closed in the call.
+//! The number of the closed descriptor is not an argument of the probed function. The system call
+//! of the task determines it ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2),
+//! dup2(2) and dup3(2) name it, and close_range(2) closes in ascending order. If no knote of that
+//! number has ended, or if the call names no number, the walk visits the numbers that are bound to
+//! the file, and at most [`MAPPED_MAX`](walk::MAPPED_MAX) numbers that still map to it. (It visits
+//! fewer if the call has named a number, unless the task uses io_uring, which may close other
+//! descriptors at the end of any call.) If some numbers remain and the call has named none, the
+//! task visits all of them before it returns to user space ([`WalkWork`]), in a context that can be
+//! preempted, and only once for all descriptors that it has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`
 //!
-//! `locks_remove_posix` is not called for those. They are closed by `filp_close` or, in close(2),
-//! by `fput_close_sync`, as all others are. A function probe sees these calls while such a
-//! descriptor is watched ([`PathCloseWatch`]), and ignores all other files. (Both functions are in
-//! another file of the kernel than most of their callers. In a kernel whose linker inlines them all
-//! the same, a close may not be seen. Then the knote stays until a scan finds that its number
-//! refers to another file, and it is not reported.)
+//! `locks_remove_posix` is not called for these descriptors. Like all others, they are closed by
+//! `filp_close` or, in close(2), by `fput_close_sync`. A function probe is registered on both
+//! functions while such a descriptor is watched ([`PathCloseWatch`]), and it ignores all other
+//! files. (Most callers of the two functions are in other files of the kernel. If the linker
+//! inlines the functions nevertheless, the probe may miss a close. Then the knote is not reported,
+//! and it stays until a scan finds that its number refers to another file.)
 //!
 //! # Cost
 //!
-//! While a knote is bound in the system, every close calls the probe. Nearly all closes leave it
-//! after one barrier and one load: that of a count of the kqueues whose tables have the same hash.
-//! The probe is an `ftrace_ops` of its own, since a function probe (fprobe) would look up in a
-//! table at each close which probe is called.
+//! While any knote is bound, every close in the system calls the probe. Nearly all calls return
+//! after one barrier and one load, which reads the number of kqueues whose tables have the same
+//! hash. The probe is an `ftrace_ops` of its own, because a function probe (fprobe) would add a
+//! lookup in a hash table to each close.
 //!
 //! A close allocates nothing. A knote that ends leaves its tree at once. The memory of its links
 //! then becomes a task work of the closing task ([`ClosedKnote`]), which removes the knote from its
@@ -47,17 +48,18 @@
 //!
 //! # Context and locks
 //!
-//! The callback runs in the closing task, with preemption disabled if the function is also traced
-//! by something else; so its work is bounded. It closes nothing itself, so it does not recur. The
-//! lock of a part of the trees is a spin lock that only tasks take: here, and to bind or unbind a
-//! knote. The kqueue's spin lock nests in it. It is released after [`KNOTES_PER_LOCK`](walk::KNOTES_PER_LOCK) knotes.
+//! The callback runs in the closing task. If another tracer traces the function as well, preemption
+//! is disabled, so the work of the callback is bounded. The callback closes no file, so it does not
+//! recur. A spin lock guards a part of the trees. Only tasks take it, in the callback and when they
+//! bind or unbind a knote. The kqueue's spin lock nests in it. A walk releases it after
+//! [`KNOTES_PER_LOCK`](walk::KNOTES_PER_LOCK) knotes.
 //!
 //! # Against registration
 //!
 //! A registration binds the knote and then reads the slot of its descriptor again
-//! ([`crate::sys::file::fdtable::CurrentFiles`]). The closing task empties the slot and then looks for
-//! knotes. Each has a full barrier between the two steps, so at least one of them sees what the
-//! other has done.
+//! ([`crate::sys::file::fdtable::CurrentFiles`]). The closing task empties the slot and then looks
+//! for knotes. Each of them executes a full barrier between the two steps, so at least one of them
+//! sees what the other has done.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
@@ -91,47 +93,48 @@ use kernel::{
 };
 use probe::{CloseProbe, PathProbe};
 
-/// Binary logarithm of the number of locks.
+/// The binary logarithm of the number of locks.
 const LOCK_BITS: u32 = 8;
-/// Binary logarithm of the number of counts of kqueues.
+/// The binary logarithm of the number of counters of kqueues.
 const OWNER_BITS: u32 = 10;
-/// Binary logarithms of the most and of the fewest buckets.
+/// The binary logarithms of the maximum and the minimum number of buckets.
 const BUCKET_BITS_MAX: u32 = 18;
 const BUCKET_BITS_MIN: u32 = 12;
-/// Binary logarithm of the memory for which there is one bucket.
+/// The binary logarithm of the number of bytes of memory for each bucket.
 const MEMORY_BITS: u32 = 16;
 
 /// The knotes that are bound to descriptors, and the probes of closes.
 #[pin_data]
 #[repr(C)]
 pub(crate) struct BoundKnotes {
-    // This is the first field, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     close_probe: OnDemandProbe<CloseProbe>,
     #[pin]
     path_probe: OnDemandProbe<PathProbe>,
-    /// The number of kqueues, by hash of the table that they belong to.
+    /// The number of kqueues, by the hash of the table that they belong to.
     owner_counts: KVec<Atomic<u32>>,
-    /// Secret and odd, so that nobody can know which files share a tree.
+    /// A secret odd number, so that a program cannot find out which files share a tree.
     multiplier: u64,
-    /// A hash is shifted by this to get the number of its bucket.
+    /// The number by which a hash is shifted right to get the number of its bucket.
     shift: u32,
     /// Each bucket is a tree of knotes.
     buckets: KVVec<Root<Knote>>,
-    /// Each lock is for the buckets whose numbers have the same low bits.
+    /// Each lock guards the buckets whose numbers have the same low bits.
     locks: KVec<Pin<KBox<TaskLock<()>>>>,
-    /// The probe has seen the close that tests it.
+    /// True if the probe was called for the close that tests it.
     self_test_hit: Atomic<bool>,
 }
 
-// SAFETY: The buckets are guarded by the locks; an address that was read without one is only
-// compared with null.
+// SAFETY: The locks guard the buckets. An address that is read without a lock is only compared with
+// null.
 unsafe impl Send for BoundKnotes {}
 
-// SAFETY: As above.
+// SAFETY: The locks guard the buckets. An address that is read without a lock is only compared with
+// null.
 unsafe impl Sync for BoundKnotes {}
 
-/// A tree of bound knotes, and its lock.
+/// A tree of bound knotes and its lock.
 #[derive(Clone, Copy)]
 struct Bucket<'a> {
     root: &'a Root<Knote>,
@@ -141,16 +144,17 @@ struct Bucket<'a> {
 impl<'a> Bucket<'a> {
     /// # Safety
     ///
-    /// The lock is held for as long as the result is used; the bucket belongs to `bound_knotes`.
+    /// The lock is held for as long as the result is used. The bucket belongs to `bound_knotes`.
     #[inline]
     unsafe fn tree(self, bound_knotes: &BoundKnotes) -> Treap<'a, Knote> {
-        // SAFETY: By this function's contract. A knote is taken out of its tree before it is freed.
+        // SAFETY: By this function's contract, the lock is held. A knote is taken out of its tree
+        // before it is freed, so all knotes in the tree are valid. The multiplier never changes.
         unsafe { Treap::new(self.root, bound_knotes.multiplier) }
     }
 }
 
 impl BoundKnotes {
-    /// Nothing is bound yet, and the probe is not registered.
+    /// Empty trees. The probes are not registered.
     ///
     /// # Errors
     ///
@@ -187,12 +191,13 @@ impl BoundKnotes {
         )
     }
 
-    /// False if there is no kqueue of the table at that address.
+    /// False if no kqueue belongs to the table at this address.
     #[inline]
     fn may_have_kqueue(&self, table: usize) -> bool {
         self.owner_counts
             .get(hash(table, OWNER_BITS))
-            // SAFETY: Read at once. (The `kernel` crate's atomic loads are function calls.)
+            // SAFETY: The counter is valid. A single load reads it. (The atomic loads of the
+            // `kernel` crate are function calls.)
             .is_some_and(|count| unsafe { count.as_ptr().read_volatile() } != 0)
     }
 
@@ -212,7 +217,7 @@ impl BoundKnotes {
         })
     }
 
-    /// False if no knote of that table's kqueues is bound to the file at that address.
+    /// False if no knote of a kqueue of this table is bound to the file at this address.
     #[inline]
     fn may_be_bound(&self, file: usize, table: usize) -> bool {
         self.buckets
@@ -220,8 +225,9 @@ impl BoundKnotes {
             .is_some_and(|root| !root.is_empty())
     }
 
-    /// Prints for an administrator whether the probe is registered, and how many kqueues have bound
-    /// knotes; and the same for knotes of descriptors that were opened with `O_PATH`.
+    /// Prints whether the close probe is registered and how many kqueues have bound knotes. Then it
+    /// prints whether the probe for descriptors that were opened with `O_PATH` is registered and
+    /// how many knotes need it.
     pub(crate) fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.close_probe.show("close", f)?;
         self.path_probe.show("path", f)

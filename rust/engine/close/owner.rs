@@ -11,17 +11,18 @@ use crate::sys::{
 use core::sync::atomic::{self, AtomicUsize};
 use kernel::sync::{atomic::ordering, Arc};
 
-/// The table that a kqueue belongs to: that of the task which opened it.
+/// The table that a kqueue belongs to, which is the table of the task that opened it.
 ///
-/// An address alone does not tell tables apart, since a kqueue may outlive its table: io_uring can
-/// open a file without giving it a number. So the first call on a kqueue must come from the process
-/// that opened it, or from one that shares the table with it at that time. That call is on a
-/// descriptor of the table, and from then on the kqueue is closed at the latest when the table goes.
+/// An address does not identify a table for ever, because io_uring can open a file without a
+/// descriptor number, and then the kqueue may outlive its table. So the first call on a kqueue must
+/// come from the process that opened it, or from a process that shares the table with it at that
+/// time. That call uses a descriptor of the table. From then on the kqueue is closed no later than
+/// the table is torn down.
 pub(crate) struct OwnerTable {
     bound_knotes: Arc<BoundKnotes>,
     table: TableId,
     opener: Option<Process>,
-    /// The address of the table once there was such a call, 0 until then.
+    /// The address of the table after the first call, 0 before it.
     confirmed: AtomicUsize,
 }
 
@@ -31,7 +32,7 @@ impl OwnerTable {
         self.table
     }
 
-    /// The table, if it is that of the current task.
+    /// The table, if it is the table of the current task.
     #[inline(always)]
     pub(crate) fn if_current(&self) -> Option<CurrentTable> {
         let confirmed = self.confirmed.load(atomic::Ordering::Relaxed);
@@ -66,7 +67,7 @@ impl Drop for OwnerTable {
 }
 
 impl BoundKnotes {
-    /// A kqueue of that table is made, and exists for as long as the result.
+    /// Counts a kqueue of `table`, which exists for as long as the result.
     pub(crate) fn new_owner(self: &Arc<Self>, table: TableId) -> OwnerTable {
         if let Some(count) = self.owner_counts.get(hash(table.address(), OWNER_BITS)) {
             count.fetch_add(1, ordering::Relaxed);

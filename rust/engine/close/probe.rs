@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The probes of the functions that every close calls, and the test that they see a close.
+//! The probes of the functions that every close calls, and the self-test of the close probe.
 
 use super::{BoundKnotes, OWNER_BITS};
 use crate::{
@@ -23,26 +23,27 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The probe of the function.
+/// The probe of `locks_remove_posix`.
 #[repr(C)]
 pub(crate) struct CloseProbe {
-    // This is the first field, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
     ops: Opaque<bindings::ftrace_ops>,
 }
 
-// SAFETY: The structure is only handed to functions with locks of their own.
+// SAFETY: The structure is only passed to functions that do their own locking.
 unsafe impl Send for CloseProbe {}
 
-// SAFETY: As above.
+// SAFETY: The structure is only passed to functions that do their own locking.
 unsafe impl Sync for CloseProbe {}
 
-// SAFETY: The structure is not the kernel's own (`FTRACE_OPS_FL_DYNAMIC`), so
-// `unregister_ftrace_function` waits for all tasks that may be in the callback or on their way.
+// SAFETY: The structure is not a static one of the kernel image, so ftrace marks it as
+// `FTRACE_OPS_FL_DYNAMIC`. For such a structure `unregister_ftrace_function` waits for all tasks
+// that may be in the callback or may be about to call it.
 unsafe impl Probe for CloseProbe {
     unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result {
         let ops = self.ops.get();
         let function = generated::locks_remove_posix as *const c_void;
-        // SAFETY: The structure is initialised, not registered, and stays in its place.
+        // SAFETY: The structure is initialised and not registered. It is not moved.
         unsafe {
             to_result(bindings::ftrace_set_filter_ip(
                 ops,
@@ -57,7 +58,7 @@ unsafe impl Probe for CloseProbe {
         // function's contract.
         let tested = unsafe { &*on_demand.cast::<BoundKnotes>() }.self_test();
         if tested.is_err() {
-            // SAFETY: It was just registered.
+            // SAFETY: The probe was just registered with the same `on_demand`.
             unsafe { self.unregister(on_demand) };
         }
         tested
@@ -65,7 +66,7 @@ unsafe impl Probe for CloseProbe {
 
     unsafe fn unregister(&self, _: *const OnDemandProbe<Self>) {
         let ops = self.ops.get();
-        // SAFETY: Registered, by this function's contract.
+        // SAFETY: By this function's contract, the probe is registered.
         unsafe {
             bindings::unregister_ftrace_function(ops);
             bindings::ftrace_free_filter(ops);
@@ -74,12 +75,13 @@ unsafe impl Probe for CloseProbe {
 }
 
 impl CloseProbe {
-    /// Not registered yet.
+    /// A probe that is not registered.
     pub(super) fn new() -> Self {
         CloseProbe {
             ops: Opaque::new(bindings::ftrace_ops {
                 func: Some(Self::closing),
-                // An attempt to disable ftrace (`kernel.ftrace_enabled`) fails, since it is in use.
+                // With the flag "permanent", an attempt to disable ftrace (`kernel.ftrace_enabled`)
+                // fails.
                 flags: (bindings::FTRACE_OPS_FL_SAVE_ARGS | bindings::FTRACE_OPS_FL_PERMANENT)
                     as c_ulong,
                 ..Default::default()
@@ -87,26 +89,30 @@ impl CloseProbe {
         }
     }
 
-    /// The callback: `locks_remove_posix(file, table)` is being entered.
+    /// The callback at the entry of `locks_remove_posix(file, table)`.
     ///
     /// # Safety
     ///
-    /// Called by the probe of a [`BoundKnotes`], with the registers at that function's entry.
+    /// The caller is the probe of a [`BoundKnotes`]. `regs` are the registers at the entry of the
+    /// probed function.
     unsafe extern "C" fn closing(
         _ip: c_ulong,
         _parent: c_ulong,
         ops: *mut bindings::ftrace_ops,
         regs: *mut bindings::ftrace_regs,
     ) {
-        // SAFETY: The `ftrace_ops` is the first field of a `CloseProbe`, which is the first field of an
-        // `OnDemandProbe`, which is the first field of a `BoundKnotes`. That unregisters the probe
-        // before it is freed.
+        // SAFETY: The `ftrace_ops` is the first field of a `CloseProbe`, which is the first field
+        // of an `OnDemandProbe`, which is the first field of a `BoundKnotes`. That unregisters the
+        // probe before it is freed.
         let bound_knotes = unsafe { &*ops.cast::<BoundKnotes>() };
-        // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
+        // SAFETY: `regs` are the registers at the entry of the probed function. The first argument
+        // is the file.
         let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as usize;
-        // The slot was emptied before; see the module's notes on registration.
+        // The slot was emptied before. See "Against registration" in the documentation of the
+        // module.
         smp_mb(ordering::Full);
-        // SAFETY: As above, the second argument.
+        // SAFETY: `regs` are the registers at the entry of the probed function. The second argument
+        // is the table.
         let table = unsafe { generated::kq_ftrace_argument(regs.cast(), 1) } as usize;
         if !bound_knotes.may_have_kqueue(table) {
             return;
@@ -114,7 +120,7 @@ impl CloseProbe {
         if table == bound_knotes.self_test_table() {
             bound_knotes.self_test_hit.store(true, ordering::Release);
         } else if bound_knotes.may_be_bound(file, table) {
-            // SAFETY: The caller of the probed function holds both.
+            // SAFETY: The caller of the probed function holds references to both.
             unsafe {
                 bound_knotes.handle_close(
                     file as *mut bindings::file,
@@ -125,22 +131,23 @@ impl CloseProbe {
     }
 }
 
-/// The probe of the functions that close files which were opened with `O_PATH`.
+/// The probe of the functions that close descriptors which were opened with `O_PATH`.
 #[repr(C)]
 pub(crate) struct PathProbe {
-    // This is the first field, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
     functions: FunctionProbe,
 }
 
-// SAFETY: `unregister` waits for the handlers.
+// SAFETY: `unregister` waits for handlers that are running.
 unsafe impl Probe for PathProbe {
     unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
-        // SAFETY: By this function's contract, the probe is a part of `on_demand`, which is not moved.
+        // SAFETY: By this function's contract, the probe is a part of `on_demand`, which is not
+        // moved.
         unsafe { self.functions.register() }
     }
 
     unsafe fn unregister(&self, _: *const OnDemandProbe<Self>) {
-        // SAFETY: By this function's contract.
+        // SAFETY: By this function's contract, the probe is registered.
         unsafe { self.functions.unregister() };
     }
 }
@@ -158,11 +165,12 @@ impl PathProbe {
         }
     }
 
-    /// `filp_close(file, ..)` or `fput_close_sync(file)` is being entered.
+    /// The handler at the entry of `filp_close(file, ..)` and `fput_close_sync(file)`.
     ///
     /// # Safety
     ///
-    /// Called by the probe of a [`BoundKnotes`], with the registers at that function's entry.
+    /// The caller is the probe of a [`BoundKnotes`]. `regs` are the registers at the entry of the
+    /// probed function.
     unsafe extern "C" fn closing(
         probe: *mut generated::fprobe,
         _entry: c_ulong,
@@ -170,9 +178,10 @@ impl PathProbe {
         regs: *mut bindings::ftrace_regs,
         _data: *mut c_void,
     ) -> c_int {
-        // SAFETY: `regs` are those of the probed function's entry, whose first argument this is.
+        // SAFETY: `regs` are the registers at the entry of the probed function. The first argument
+        // is the file.
         let file = unsafe { generated::kq_ftrace_argument(regs.cast(), 0) } as *mut bindings::file;
-        // SAFETY: The caller of the probed function has a reference to it.
+        // SAFETY: The caller of the probed function holds a reference to the file.
         if !unsafe { generated::kq_file_is_path(file) } {
             return 0;
         }
@@ -183,29 +192,31 @@ impl PathProbe {
             let path_probe = probe.cast::<OnDemandProbe<PathProbe>>();
             &*kernel::container_of!(path_probe, BoundKnotes, path_probe)
         };
-        // The slot was emptied before; see the module's notes on registration.
+        // The slot was emptied before. See "Against registration" in the documentation of the
+        // module.
         smp_mb(ordering::Full);
         let table = TableId::current();
         if bound_knotes.may_have_kqueue(table.address())
             && bound_knotes.may_be_bound(file.addr(), table.address())
         {
-            // SAFETY: The file as above; the table is the current task's.
+            // SAFETY: The caller of the probed function holds a reference to the file. The table is
+            // that of the current task.
             unsafe { bound_knotes.handle_close(file, fdtable::current_files()) };
         }
         0
     }
 }
 
-/// While one exists, a close of a descriptor that was opened with `O_PATH` ends the knotes that are
-/// bound to it.
+/// While a value of this type exists, the close of a descriptor that was opened with `O_PATH` ends
+/// the knotes that are bound to the descriptor.
 pub(crate) struct PathCloseWatch(Arc<BoundKnotes>);
 
 impl PathCloseWatch {
-    /// It must be made before such a knote is bound.
+    /// Registers the probe. This must be done before such a knote is bound.
     ///
     /// # Errors
     ///
-    /// What registering the probe fails with.
+    /// The errors of registering the probe.
     pub(crate) fn new(bound_knotes: &Arc<BoundKnotes>) -> Result<Self> {
         bound_knotes.path_probe.acquire()?;
         Ok(PathCloseWatch(bound_knotes.clone()))
@@ -219,24 +230,26 @@ impl Drop for PathCloseWatch {
 }
 
 impl BoundKnotes {
-    /// The value that stands for a table in the close that tests the probe.
+    /// The address that the self-test passes as the table.
     #[inline]
     fn self_test_table(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 
-    /// Closes a file of the module's own as the kernel closes all others, and checks that the probe
-    /// was called. A compiler that inlines across files may have left no call.
+    /// Closes a file of the module in the same way as the kernel closes all other files, and checks
+    /// that the probe was called. The probe is not called if a compiler has inlined the function
+    /// into its callers.
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` if it was not; `ENFILE`, `ENOMEM`.
+    /// `EOPNOTSUPP` if the probe was not called; `ENFILE`, `ENOMEM`.
     fn self_test(&self) -> Result {
         const OPERATIONS: &bindings::file_operations = &bindings::file_operations {
             owner: kernel::module::this_module::<crate::LocalModule>().as_ptr(),
             ..pin_init::zeroed()
         };
-        // SAFETY: The name and the operations live as long as the module, which the file pins.
+        // SAFETY: The name and the operations live as long as the module, to which the file holds a
+        // reference.
         let file = from_err_ptr(unsafe {
             generated::anon_inode_getfile(
                 c"[kqueue-probe]".as_char_ptr(),
@@ -251,7 +264,8 @@ impl BoundKnotes {
             .get(hash(self.self_test_table(), OWNER_BITS))
             .ok_or(EINVAL)?;
         count.fetch_add(1, ordering::Full);
-        // SAFETY: The file is ours. Its closer is only compared: no lock is anybody's of that name.
+        // SAFETY: This function owns the reference to the file. The address that is passed as the
+        // table is only compared with the owners of file locks, and no lock has this owner.
         unsafe { bindings::filp_close(file, ptr::from_ref(self).cast_mut().cast()) };
         count.fetch_sub(1, ordering::Full);
         if self.self_test_hit.load(ordering::Acquire) {

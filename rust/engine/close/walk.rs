@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The walk over the knotes that are bound to a file, during a close, and the rest that is left to
-//! the closing task.
+//! The walk over the knotes that are bound to a file, during a close. The rest of a long walk is
+//! left to a task work of the closing task.
 
 use super::{
     binding::Key,
@@ -29,14 +29,13 @@ use kernel::{
     sync::{lock::Guard, rcu, Arc},
 };
 
-/// The number of knotes after which the lock of their tree is released for a moment.
+/// The number of knotes after which a walk releases the lock of the tree and takes it again.
 const KNOTES_PER_LOCK: u32 = 32;
-/// How many numbers that still map to the file a close passes at most, in search of one that does
-/// not.
+/// The maximum number of numbers that a close visits which still map to the file.
 const MAPPED_MAX: u32 = 64;
-/// The same if the system call has named a number, on which no knote was bound.
+/// The same limit for a system call that has named a number to which no knote was bound.
 const MAPPED_MAX_BESIDES_NAMED: u32 = 4;
-/// How many knotes one walk ends at most.
+/// The maximum number of knotes that one walk ends.
 const ENDED_MAX: u32 = 1024;
 
 /// How many knotes a walk removes itself at most. The closing task removes the others before it
@@ -70,32 +69,34 @@ impl Drop for Closes {
     }
 }
 
-/// The result of a walk over the knotes that are bound to a file.
+/// The outcome of a walk over the knotes that are bound to a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WalkOutcome {
-    /// It has passed all knotes that it was to pass. True if it has ended one.
+    /// The walk has visited all knotes that it had to visit. The value is true if it has ended one.
     Complete(bool),
-    /// It gave up.
+    /// The walk has stopped at one of its limits.
     Incomplete,
 }
 
-/// The task work that finishes the walk which a close has left unfinished; one for each kqueue.
+/// The task work that finishes a walk which a close has left unfinished. Each kqueue has one.
 #[repr(C)]
 pub(crate) struct WalkWork {
-    // This is the first field, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
     head: UnsafeCell<bindings::callback_head>,
-    /// The address of the file whose knotes the walk is to pass; 0 while the work is not queued.
+    /// The address of the file whose knotes the walk visits, or 0 if the work is not queued.
     file: AtomicUsize,
 }
 
-// SAFETY: The head is used by who has changed `file` from 0, until the work runs.
+// SAFETY: Only the task that has changed `file` from 0 to an address uses the head, until the work
+// runs.
 unsafe impl Send for WalkWork {}
 
-// SAFETY: As above.
+// SAFETY: Only the task that has changed `file` from 0 to an address uses the head, until the work
+// runs.
 unsafe impl Sync for WalkWork {}
 
 impl WalkWork {
-    /// No walk is unfinished.
+    /// A work that is not queued.
     pub(crate) fn new() -> Self {
         WalkWork {
             head: UnsafeCell::new(bindings::callback_head {
@@ -106,24 +107,25 @@ impl WalkWork {
         }
     }
 
-    /// Queues the work for the current task, which walks all knotes of `file` before it returns to
-    /// userspace. False if the work is queued for another file already, or if the task does not
-    /// return to userspace.
+    /// Queues the work for the current task, which walks over all knotes of `file` before it
+    /// returns to user space. False if the work is already queued for another file, or if the task
+    /// does not return to user space.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.walk_work;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
         match this.file.compare_exchange(0, file, acquire, relaxed) {
             Ok(_) => {}
-            // That walk has not begun yet, so it passes the knotes of this close too.
+            // A queued walk has not begun yet, so it also visits the knotes of this close.
             Err(other) => return other == file,
         }
         let Some(own_file) = kqueue.file() else {
             this.file.store(0, atomic::Ordering::Release);
-            // The kqueue is being released, with all its knotes.
+            // The kqueue is being released, which ends all its knotes.
             return true;
         };
-        // SAFETY: The head is ours. The file keeps the kqueue, and the module's text; the work drops
-        // that reference.
+        // SAFETY: This task has changed `file` from 0, so nothing else uses the head. The reference
+        // to the file of the kqueue keeps the kqueue and the text of the module in memory. The work
+        // drops that reference.
         let queued = unsafe { taskwork::add(this.head.get(), Self::run) }.is_ok();
         if queued {
             core::mem::forget(own_file);
@@ -137,28 +139,31 @@ impl WalkWork {
     ///
     /// # Safety
     ///
-    /// Called with the head of a kqueue's `WalkWork`, and a reference to the file of that kqueue.
+    /// `head` is that of a kqueue's `WalkWork`. The work owns a reference to the own file of that
+    /// kqueue.
     unsafe extern "C" fn run(head: *mut bindings::callback_head) {
-        // SAFETY: By this function's contract; the file keeps the kqueue.
+        // SAFETY: By this function's contract, `head` is that of a kqueue's `WalkWork`. The
+        // reference to the own file keeps the kqueue valid.
         let kqueue = unsafe { &*kernel::container_of!(head.cast::<WalkWork>(), Kqueue, walk_work) };
         let own_file = kqueue.own_file();
-        // From here on the work may be queued again.
+        // The work may be queued again from here on.
         let file = kqueue.walk_work.file.swap(0, atomic::Ordering::AcqRel);
         if TableId::current() == kqueue.table() {
             kqueue.shared().bound_knotes.walk_all(file, kqueue.table());
         }
-        // SAFETY: The reference is ours. What `fput` defers runs after we have returned.
+        // SAFETY: The work owns the reference. `fput` defers the release of the file until this
+        // function has returned.
         unsafe { bindings::fput(own_file.as_ptr()) };
     }
 }
 
 impl BoundKnotes {
-    /// A descriptor of `file` in `table` was closed: ends the knotes that were bound to the
-    /// descriptor.
+    /// Ends the knotes that were bound to a descriptor of `file` in `table`, because the descriptor
+    /// was closed.
     ///
     /// # Safety
     ///
-    /// Both are valid, or `table` is the owner of no descriptor table and not equal to one.
+    /// Both are valid, or `table` is not the address of a descriptor table.
     pub(super) unsafe fn handle_close(
         &self,
         file: *mut bindings::file,
@@ -173,13 +178,13 @@ impl BoundKnotes {
         if unsafe { self.first_bound(bucket, &Self::lowest_key(file.addr(), id)) }.is_none() {
             return;
         }
-        // Only a descriptor table has bound knotes, so it is one. When it is torn down, its kqueues
-        // are closed.
-        // SAFETY: The table is valid.
+        // Bound knotes exist only for descriptor tables, so `table` is valid. When a table is torn
+        // down, its kqueues are closed.
+        // SAFETY: A knote is bound to the table, so by this function's contract the table is valid.
         if unsafe { fdtable::is_dying(table) } {
             return;
         }
-        // SAFETY: As above.
+        // SAFETY: A knote is bound to the table, so by this function's contract the table is valid.
         let maps = |number| unsafe { fdtable::maps(table, number, file) };
         let walk = |guard, numbers, mapped| {
             self.end_knotes(bucket, guard, (file.addr(), id), numbers, mapped, &maps)
@@ -196,7 +201,7 @@ impl BoundKnotes {
         let unfinished = match walked {
             WalkOutcome::Complete(true) => false,
             WalkOutcome::Incomplete => true,
-            // The close was not that of the number that the system call names.
+            // The closed number was not the one that the system call names.
             WalkOutcome::Complete(false) if self.is_walk_queued(bucket, file.addr(), id) => false,
             WalkOutcome::Complete(false) => {
                 let all = (0, u64::MAX);
@@ -213,7 +218,7 @@ impl BoundKnotes {
         }
     }
 
-    /// The key that comes before all knotes that are bound to that file and table.
+    /// The key that is lower than those of all knotes that are bound to this file and table.
     fn lowest_key(file: usize, table: TableId) -> Key {
         Key {
             file,
@@ -223,34 +228,39 @@ impl BoundKnotes {
         }
     }
 
-    /// The first knote from the key `from` on that is bound to the same file and table.
+    /// The first knote that is bound to the file and table of the key `from` and is not below that
+    /// key.
     ///
     /// # Safety
     ///
     /// The lock of the bucket is held for as long as the result is used.
     unsafe fn first_bound<'a>(&self, bucket: Bucket<'a>, from: &Key) -> Option<&'a Knote> {
-        // SAFETY: By this function's contract; a knote that is in the tree is valid.
+        // SAFETY: By this function's contract, the lock is held. A knote that is in the tree is
+        // valid.
         let knote = unsafe { &*ptr::from_ref(bucket.tree(self).lower_bound(from)?) };
         let key = knote.key();
         ((key.file, key.table) == (from.file, from.table)).then_some(knote)
     }
 
-    /// The kqueue whose task work finishes a walk over the knotes of that file and table.
+    /// A kqueue that has a knote bound to this file and table. Its task work finishes a walk over
+    /// these knotes.
     fn bound_kqueue(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> Option<Arc<Kqueue>> {
         let _guard = bucket.lock.lock();
         // SAFETY: The lock is held.
         let knote = unsafe { self.first_bound(bucket, &Self::lowest_key(file, table)) }?;
-        // The knote may be about to be freed.
+        // `get` fails if the knote is about to be freed.
         Some(knote.get()?.kqueue().into())
     }
 
-    /// True if such a walk is queued as task work and has not begun.
+    /// True if a walk over the knotes of this file and table is queued as task work and has not
+    /// begun.
     fn is_walk_queued(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> bool {
         self.bound_kqueue(bucket, file, table)
             .is_some_and(|kqueue| kqueue.walk_work.file.load(atomic::Ordering::Acquire) == file)
     }
 
-    /// Leaves the rest of a walk to the current task, which does it when it returns to userspace.
+    /// Leaves the rest of a walk to the current task, which does it before it returns to user
+    /// space.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, table: TableId) {
         let Some(kqueue) = self.bound_kqueue(bucket, file, table) else {
             return;
@@ -261,7 +271,7 @@ impl BoundKnotes {
         }
     }
 
-    /// Passes all knotes that are bound to that file, in the table of the current task.
+    /// Visits all knotes that are bound to this file, if `table` is that of the current task.
     fn walk_all(&self, file: usize, table: TableId) {
         let (Some(bucket), Some(current)) =
             (self.bucket(file, table.address()), table.if_current())
@@ -273,7 +283,7 @@ impl BoundKnotes {
             CurrentFiles::of(current, &rcu).maps_address(number, file)
         };
         let mut from = 0;
-        // In parts, so that the walk gets past all numbers that are mapped.
+        // The walk is done in parts, so that it gets past all numbers that still map to the file.
         while let Some(next) = self.next_number(bucket, file, table, from) {
             while !maps(next)
                 && self.end_knotes(
@@ -292,7 +302,7 @@ impl BoundKnotes {
         }
     }
 
-    /// The first number from `from` on that is bound to that file and table.
+    /// The first number, not below `from`, that is bound to this file and table.
     fn next_number(
         &self,
         bucket: Bucket<'_>,
@@ -307,11 +317,11 @@ impl BoundKnotes {
         Some(unsafe { self.first_bound(bucket, &key) }?.key().number)
     }
 
-    /// Ends the knotes of those numbers that do not map to their file any more. After it has ended
-    /// one, it stops at the next number that maps, since numbers are closed in ascending order. It
-    /// gives up after `mapped_max` numbers that map.
+    /// Ends the knotes from `first` to `last` whose numbers do not map to the file any more. After
+    /// it has ended a knote, it stops at the next number that maps, because numbers are closed in
+    /// ascending order. It stops after `mapped_max` numbers that map, too.
     ///
-    /// The guard is that of the lock of the bucket.
+    /// `guard` is that of the lock of the bucket.
     fn end_knotes<'a>(
         &self,
         bucket: Bucket<'a>,
@@ -343,7 +353,7 @@ impl BoundKnotes {
                         return WalkOutcome::Incomplete;
                     }
                     ended += 1;
-                    // SAFETY: The lock is held, and the knote is in the tree.
+                    // SAFETY: The lock is held, and the knote was just found in the tree.
                     unsafe { self.end_knote(bucket, knote, &mut closed) };
                     from.knote = from.knote.wrapping_add(1);
                     continue;
@@ -355,7 +365,7 @@ impl BoundKnotes {
                     return WalkOutcome::Incomplete;
                 }
                 mapped += 1;
-                // All knotes that are bound to that number stay.
+                // All knotes that are bound to this number stay.
                 from.number = from.number.saturating_add(1);
                 from.knote = 0;
             }
@@ -366,20 +376,21 @@ impl BoundKnotes {
     ///
     /// # Safety
     ///
-    /// It is in the tree of that bucket, whose lock is held.
+    /// The knote is in the tree of `bucket`, whose lock is held.
     #[inline(always)]
     unsafe fn end_knote(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut Closes) {
         // A knote that is being freed takes itself out of the tree.
         let Some(knote) = knote.get() else {
             return;
         };
-        // SAFETY: By this function's contract.
+        // SAFETY: By this function's contract, the lock of the tree is held.
         unsafe { bucket.tree(self) }.remove(&knote);
-        // A kqueue that is being released removes all its knotes anyway.
+        // If the kqueue is being released, the release removes all its knotes.
         let Some(file) = knote.kqueue().retire_closed(&knote) else {
             return;
         };
-        // SAFETY: `retire_closed` has marked it as unlinked, which is done once, and has given that file.
+        // SAFETY: `retire_closed` has marked the knote as unlinked, which happens once for a knote,
+        // and has returned the own file of the kqueue.
         closed.add(unsafe { ClosedKnote::new(knote, file) });
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Knotes that are made where the mutex cannot be taken: those of a process's children, during a
-//! fork.
+//! Knotes that are created where the mutex cannot be taken. The knotes of the children of a process
+//! are created in this way, during a fork.
 //!
-//! Such a knote is complete with its source, and can be activated at once. The next task that takes
-//! the mutex puts it into the table.
+//! Such a knote has its source, and it can be activated at once. The next task that takes the mutex
+//! inserts it into the table.
 
 use super::{Kqueue, ReadyGuard};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// A knote that was made where the mutex cannot be taken, with its source; the head of a list.
+/// A knote that was created where the mutex cannot be taken, and its source. These form a list.
 pub(super) struct DeferredKnote {
     pub(super) knote: ARef<Knote>,
     pub(super) source: Erased,
@@ -21,9 +21,9 @@ pub(super) struct DeferredKnote {
 }
 
 impl Kqueue {
-    /// Takes in a knote that was made, with its source, where the mutex cannot be taken: a child of
-    /// a process gets one during the fork. It can be activated at once. It comes into the table
-    /// when a task next takes the mutex, before that task looks for a knote or reports one.
+    /// Adds a knote, which the caller could not insert into the table, to the list of deferred
+    /// knotes. It can be activated at once. The next task that takes the mutex inserts it into the
+    /// table before it searches for a knote or reports one.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl Kqueue {
             source,
             next: None,
         };
-        // If it is not taken in, it is dropped after the lock is released.
+        // If the kqueue was closed, this is dropped after the lock is released.
         let mut deferred = KBox::new(deferred, Memory::Atomic.flags())?;
         let mut ready = self.locks.ready.lock();
         if ready.closed {
@@ -48,11 +48,11 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Takes the spin lock when all adopted knotes are in the table.
+    /// Inserts all deferred knotes into the table, and takes the spin lock.
     ///
     /// # Errors
     ///
-    /// `EBADF` if the kqueue was closed. `ENOMEM`: the knotes wait on.
+    /// `EBADF` if the kqueue was closed. `ENOMEM`; the remaining knotes stay deferred.
     #[inline]
     pub(super) fn lock_ready(&self, knotes: &mut Knotes) -> Result<ReadyGuard<'_>> {
         loop {
@@ -68,7 +68,7 @@ impl Kqueue {
         }
     }
 
-    /// Takes an adopted knote into the table, if there is one.
+    /// Inserts one deferred knote into the table, if there is one.
     #[cold]
     fn insert_deferred(&self, knotes: &mut Knotes) -> Result {
         knotes.table.reserve(&self.user)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Delivery of the events that were evaluated under the spin lock, and taking back those that could not be copied out.
+//! Delivery of events that were evaluated under the spin lock. Knotes whose events could not be
+//! copied out are requeued.
 
 use super::{batch::BATCH_SIZE, scan::EventSink, wakeup::Wake, Kqueue};
 use crate::{
@@ -14,8 +15,9 @@ use kernel::prelude::*;
 pub(super) type Events = ArrayVec<Kevent, BATCH_SIZE>;
 
 impl Kqueue {
-    /// Delivers the events of a walk, which has evaluated `all` that was pending or not. `last` has
-    /// the changes of the call, if any, if this is the last part of the scan.
+    /// Delivers the events of a walk. `all` is true if the walk has evaluated all pending knotes.
+    /// `last` is set if this is the last part of the scan; it contains the changes of the call, if
+    /// any.
     #[inline(always)]
     pub(super) fn deliver(
         &self,
@@ -38,9 +40,9 @@ impl Kqueue {
         result
     }
 
-    /// Makes the knotes of events that were not delivered pending again, at the head and in their
-    /// order. No other knotes remain to be evaluated if the walk has evaluated `all` that was
-    /// pending.
+    /// Requeues the knotes of events that were not delivered, at the head of the list and in their
+    /// order. If `all` is true, these are the only knotes that the scan has not yet evaluated or
+    /// reported.
     #[cold]
     fn requeue_undelivered<'a>(
         &self,
@@ -65,7 +67,7 @@ impl Kqueue {
             let mut due = ready.remove(knote);
             ready.renew(knote);
             let state = knote.state(&mut ready);
-            // A knote with `EV_DISPATCH` is disabled by now.
+            // A knote with `EV_DISPATCH` was disabled when it was evaluated, and is enabled again.
             due |= state.apply_change(true, false, event.has(EV_DISPATCH));
             if due {
                 ready.push_front(knote);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `/proc/PID/fdinfo` says of a kqueue.
+//! The text about a kqueue in `/proc/PID/fdinfo`.
 
 use super::Kqueue;
 use crate::{
@@ -14,14 +14,14 @@ const LINE_LEN_MIN: usize =
     "knote filter: -1 ident: 0 flags: 0 fflags: 0 data: 0 udata: 0 state: idle\n".len();
 
 impl Kqueue {
-    /// Prints one line for the kqueue, and one for each knote, sorted by filter and ident: so the
-    /// order tells nothing of the secret multiplier of the table.
+    /// Prints one line for the kqueue and one for each knote. The lines are sorted by filter and
+    /// ident, so that their order does not reveal the secret multiplier of the table.
     pub(crate) fn show(&self, m: &SeqFile) {
         let Ok(guard) = killable::lock(&self.locks.knotes) else {
             return;
         };
         let mut knotes = KnotesGuard::new(self, guard);
-        // If an adopted knote cannot be taken in, it is not shown.
+        // A deferred knote that cannot be inserted into the table is not shown.
         let _ = self.lock_ready(&mut knotes);
         let (pending, spent) = {
             let ready = self.locks.ready.lock();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of knotes, and of a kqueue.
+//! The end of knotes and of a kqueue.
 //!
 //! A knote is *retired* under the spin lock, and then *removed* under the mutex. The crate's
-//! documentation lists the paths and their exclusion. A task that is being killed does not wait for
-//! the mutex. It leaves its removals to the owner of the mutex, which does them after it has
-//! released the mutex.
+//! documentation lists the removal paths and how they exclude each other. A task that is being
+//! killed does not wait for the mutex. It leaves its removals to the owner of the mutex, which does
+//! them after it has released the mutex.
 
 use super::{deferred::DeferredKnote, Kqueue, Ready};
 use crate::{
@@ -25,7 +25,7 @@ use kernel::{
 };
 
 impl Kqueue {
-    /// Takes a knote off the ready list for good: it is not reported any more.
+    /// Retires a knote: takes it off the ready list for good, so that it is not reported any more.
     pub(crate) fn retire(&self, knote: &Knote) {
         self.locks.ready.lock().retire(knote);
     }
@@ -35,7 +35,7 @@ impl Kqueue {
         self.locks.ready.lock().file.as_ref()?.get()
     }
 
-    /// Retires a knote whose descriptor was closed, and which was taken out of the tree of bound
+    /// Retires a knote whose descriptor was closed and that was taken out of the tree of bound
     /// knotes. Returns a reference to the kqueue's own file, unless that file is being released.
     pub(crate) fn retire_closed(&self, knote: &Knote) -> Option<ARef<File>> {
         let mut ready = self.locks.ready.lock();
@@ -44,7 +44,7 @@ impl Kqueue {
         ready.file.as_ref()?.get()
     }
 
-    /// Ends a knote: it is not reported and not found any more, and its source is detached.
+    /// Retires a knote, takes it out of the table and detaches its source.
     #[inline(never)]
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
@@ -53,14 +53,14 @@ impl Kqueue {
         }
     }
 
-    /// Detaches a knote from its source. No callback of the source comes after that.
+    /// Detaches a knote from its source. No callback of the source runs after that.
     pub(super) fn detach(&self, access: &mut KnoteAccess, knote: &Knote) {
         knote.detach(access);
         trace::detach(self, knote);
     }
 
-    /// Removes a knote whose descriptor was closed; in process context, before close(2) returns. A
-    /// task that is being killed does not wait for the mutex.
+    /// Removes a knote whose descriptor was closed. It is called in process context, before
+    /// close(2) returns. A task that is being killed does not wait for the mutex.
     pub(crate) fn remove_closed(&self, closed: ClosedKnote) {
         match killable::lock_or_leave(&self.locks.knotes) {
             Ok(guard) => self.remove(&mut KnotesGuard::new(self, guard), closed.knote()),
@@ -94,13 +94,13 @@ impl Kqueue {
     /// mutex. Any context.
     pub(crate) fn leave_closed(&self, closed: ClosedKnote) {
         self.closed_knotes.push(closed);
-        // A task that sees the flag finds the knote.
+        // A task that sees the flag also finds the knote.
         smp_mb(ordering::Full);
         self.leftover_work.set(true);
     }
 
-    /// Leaves work to the owner of the mutex, which does it when it releases the mutex. If the
-    /// mutex has no owner, the work is done here.
+    /// Leaves work to the owner of the mutex, which does it after it has released the mutex. If the
+    /// mutex has no owner, this task does the work.
     fn leave_work(&self) {
         // A task that clears the flag after this finds the work (`selftests/state`, `leftover`).
         smp_mb(ordering::Full);
@@ -109,15 +109,15 @@ impl Kqueue {
         self.do_leftover_work();
     }
 
-    /// True if work was left to the owner of the mutex.
+    /// True if another task has left work to the owner of the mutex.
     #[inline(always)]
     pub(crate) fn has_leftover_work(&self) -> bool {
         self.leftover_work.is_set()
     }
 
-    /// Does the work that was left to the owner of the mutex, unless the mutex has another owner
-    /// now. (It does not wait for the mutex, since a `->poll` may sleep under it as long as a
-    /// program likes.)
+    /// Does the work that was left to the owner of the mutex, unless another task owns the mutex
+    /// now. (This task does not wait for the mutex, because a `->poll` may sleep under it for as
+    /// long as a program likes.)
     #[cold]
     pub(crate) fn do_leftover_work(&self) {
         while let Some(mut knotes) = self.locks.knotes.try_lock() {
@@ -161,8 +161,8 @@ impl Kqueue {
         }
     }
 
-    /// Turns all callers away, and ends all knotes that are not in the table: the kqueue was
-    /// closed.
+    /// Marks the kqueue closed. From then on callers get `EBADF`. Wakes all sleepers and drops all
+    /// deferred knotes.
     fn terminate(&self) {
         let mut deferred_knotes = {
             let mut ready = self.locks.ready.lock();
@@ -185,7 +185,7 @@ impl Kqueue {
         self.notifier.notify(false);
     }
 
-    /// `->flush`: a descriptor of the kqueue was closed.
+    /// `->flush`, which is called when a descriptor of the kqueue was closed.
     pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &FlushedTable) {
         let nesting = &this.shared.nesting;
         let is_last = closing.is_last_in(this.owner.table(), file, |is_only_with| {
@@ -195,24 +195,27 @@ impl Kqueue {
             return;
         }
         this.terminate();
-        // A task that is being killed does not wait for a `->poll` that sleeps.
+        // A task that is being killed does not wait for the mutex, whose owner may sleep in a
+        // `->poll`.
         match killable::lock_or_leave(&this.locks.knotes) {
             Ok(guard) => this.remove_all(&mut KnotesGuard::new(&this, guard)),
             Err(_) => this.leave_work(),
         }
     }
 
-    /// `->release`: there is no reference to the kqueue's file any more, so no task is in a call.
+    /// `->release`, which is called when no reference to the kqueue's file is left. So no task is
+    /// in a call.
     pub(crate) fn release(&self) {
         self.locks.ready.lock().file = None;
         self.terminate();
         let mut knotes = self.locks.knotes.lock();
         self.remove_all(&mut knotes);
-        // It is dropped here, and not by whichever task drops the last reference to the kqueue.
+        // The cached rights are dropped here, and not by the task that drops the last reference to
+        // the kqueue.
         let watcher = knotes.access.watcher.take();
         drop(knotes);
         drop(watcher);
-        // No activation comes any more.
+        // No knote is left, so no recheck is scheduled any more.
         self.recheck_timer.cancel();
     }
 }

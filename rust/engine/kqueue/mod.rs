@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kqueue: what it consists of, and how one is made.
+//! The structure of a kqueue, and its creation.
 //!
-//! The locks and what they guard are described in the crate's documentation.
+//! The crate's documentation describes the locks and the data that they guard.
 
 mod batch;
 mod deferred;
@@ -43,41 +43,42 @@ use kernel::{
     sync::{aref::ARef, lock::Guard, Arc, ArcBorrow, LockedBy},
 };
 
-/// What the kqueue's spin lock guards.
+/// The data that the kqueue's spin lock guards.
 pub(crate) struct Ready {
     key: Key<Ready>,
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: Queue,
-    /// The knotes whose pipes may get more data without a wake-up.
+    /// The knotes whose pipes may get more data without a wake-up. A timer evaluates them again.
     pub(crate) rechecks: RecheckList,
-    /// The number of knotes that a scan has taken off the list and has not decided about yet. They
-    /// count as pending, so that no thread goes to sleep while another thread evaluates the only
-    /// event. (A knote that the scan decides about under the spin lock does not count. If its event
-    /// cannot be copied out, a sleeper is woken again.)
+    /// The number of knotes in flight: a scan has taken them off the list, and has neither requeued
+    /// nor removed them yet. They count as pending, so that no thread goes to sleep while another
+    /// thread evaluates the only event. (A knote that is evaluated under the spin lock is not
+    /// counted. If its event cannot be copied out, a sleeper is woken again.)
     in_flight: usize,
-    /// For a scan that has not ended with its first walk of the list: the number of knotes at the
-    /// head that were pending when the scan began and that it has not evaluated. Requeued knotes
-    /// and new ones come behind them. If a pending knote is retired meanwhile, the number decreases
-    /// by one wherever the knote was in the list, since it may have been one of them.
+    /// The number of knotes at the head of the list that were pending when the scan began and that
+    /// it has not evaluated yet. It is used if the scan needs more than one walk of the list.
+    /// Requeued and new knotes are behind them. If a pending knote is retired meanwhile, the number
+    /// decreases by one wherever the knote was in the list, because it may have been one of them.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
-    /// A pending knote was retired since the scan began.
+    /// True if a pending knote was retired since the scan began.
     retired_during_scan: bool,
-    /// The sink of the last scan if that scan was stopped short. Until another scan begins, the
-    /// `unevaluated` knotes are those that the stopped scan did not evaluate or could not report.
+    /// The sink of the last scan if that scan ended early. Until another scan begins, the
+    /// `unevaluated` knotes are those that this scan has not evaluated or could not report.
     stopped_sink: Option<SinkId>,
-    /// Something became pending for which no SIGIO was sent, since something was pending already.
-    /// (SIGIO is sent for it if that happened during a scan that does not evaluate it.)
+    /// True if a knote became pending and no SIGIO was sent for it, because another knote was
+    /// already pending. (If that happens during a scan that does not evaluate the knote, SIGIO is
+    /// sent at the end of the scan.)
     unsignalled: bool,
-    /// The tasks that wait until something is pending.
+    /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
-    /// Some task polls the kqueue, or has asked for SIGIO. This is never reset.
+    /// True if a task has polled the kqueue or has requested SIGIO. This is never reset.
     has_pollers: bool,
-    /// The last descriptor of the kqueue in its table was closed: there are no more registrations
-    /// and no more events.
+    /// True if the last descriptor of the kqueue in its table was closed. Then registrations and
+    /// scans fail.
     closed: bool,
-    /// Knotes that are not in the table yet; see [`Kqueue::defer_knote`].
+    /// Knotes that are not in the table yet ([`Kqueue::defer_knote`]).
     deferred_knotes: Option<KBox<DeferredKnote>>,
     /// The kqueue's own file.
     file: Option<WeakFile>,
@@ -107,22 +108,22 @@ impl Ready {
 /// One kqueue.
 #[pin_data]
 pub(crate) struct Kqueue {
-    // This is the first field, because the function of the timer uses the others until this one is
+    // This is the first field, because the callback of the timer uses the others until this one is
     // dropped.
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
     /// The descriptor table that the kqueue belongs to. Tasks with another table cannot use it.
     owner: OwnerTable,
     shared: Arc<Shared>,
-    /// The user who opened the kqueue; its knotes count for that user.
+    /// The user who opened the kqueue, and to whom its knotes are charged.
     user: Arc<User>,
     pub(crate) links: LockedBy<Links, Graph>,
-    /// The kqueue was closed, or there are adopted knotes. The flag is written under the spin lock
-    /// and means that these have to be looked at under that lock. The owner of the mutex may read
-    /// it without the spin lock, since a task that closes the kqueue takes the mutex after it has
-    /// set the flag.
+    /// True if the kqueue was closed or there are deferred knotes. A task that sees the flag takes
+    /// the spin lock to find out which. The flag is written under the spin lock. The owner of the
+    /// mutex may read it without the spin lock, because a task that closes the kqueue takes the
+    /// mutex after it has set the flag.
     closed_or_deferred: Flag,
-    /// Something may be pending. It is written under the spin lock as well.
+    /// True if a knote may be pending. This flag is also written under the spin lock.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,
@@ -132,19 +133,19 @@ pub(crate) struct Kqueue {
     own_file: FileAddress,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
     closed_knotes: ClosedList,
-    /// There are deferred knotes, or the kqueue was closed by a task that could not remove the
-    /// knotes. The task that releases the mutex looks at it.
+    /// True if there are closed knotes, or if the task that closed the kqueue could not remove its
+    /// knotes. A task reads this flag after it has released the mutex.
     leftover_work: Flag,
-    /// The task work that continues a close which meets more knotes than it may go through.
+    /// The task work that continues the walk of a close which has stopped at one of its limits.
     pub(crate) walk_work: WalkWork,
 }
 
-/// The task that has called kevent().
+/// The task that calls kevent().
 #[derive(Clone, Copy)]
 pub(crate) struct Caller {
     /// The descriptor table of the task and of the kqueue.
     pub(crate) table: CurrentTable,
-    /// Memory of the task that a file's answer can be written to.
+    /// Memory of the task that an ioctl of a watched file may write its result to.
     pub(crate) scratch: Scratch,
 }
 
@@ -152,7 +153,7 @@ pub(crate) struct Caller {
 type ReadyGuard<'a> = Guard<'a, Ready, IrqSave>;
 
 impl Kqueue {
-    /// A kqueue of the current task's descriptor table, behind `file`.
+    /// Creates the kqueue of `file`. It belongs to the descriptor table of the current task.
     ///
     /// # Errors
     ///
@@ -201,7 +202,7 @@ impl Kqueue {
         )
     }
 
-    /// The descriptor table that it belongs to.
+    /// The descriptor table that the kqueue belongs to.
     #[inline]
     pub(crate) fn table(&self) -> TableId {
         self.owner.table()
@@ -213,50 +214,52 @@ impl Kqueue {
         self.own_file
     }
 
-    /// Checks that the current task may use the kqueue, which is in its table. Whether the kqueue
-    /// was closed is seen under its locks.
+    /// Checks that the kqueue belongs to the table of the current task, and returns that table.
+    /// Whether the kqueue was closed is checked later, under its locks.
     ///
     /// # Errors
     ///
-    /// `EBADF` if it belongs to another descriptor table (it is not inherited over fork).
+    /// `EBADF` if the kqueue belongs to another descriptor table. (A child process does not inherit
+    /// it.)
     #[inline(always)]
     pub(crate) fn check_usable(&self) -> Result<CurrentTable> {
         self.owner.if_current().ok_or(EBADF)
     }
 
-    /// What all kqueues share.
+    /// The state that all kqueues share.
     #[inline]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// The kqueue that has those locks.
+    /// The address of the kqueue that contains `locks`.
     #[inline(always)]
     pub(crate) fn of_locks(locks: *const Locks) -> *const Self {
         locks.wrapping_byte_sub(offset_of!(Self, locks)).cast()
     }
 
-    /// Its locks.
+    /// The locks of the kqueue.
     #[inline]
     pub(crate) fn locks(&self) -> &Locks {
         &self.locks
     }
 
-    /// The user for whom the kqueue counts.
+    /// The user to whom the knotes of the kqueue are charged.
     pub(crate) fn user(&self) -> &Arc<User> {
         &self.user
     }
 
-    /// Gives back the place of one of the user's knotes.
+    /// Uncharges a knote of this filter.
     pub(crate) fn uncharge_knote(&self, filter: Filter) {
         self.user.uncharge_knote(filter);
     }
 
-    /// A knote that is not in the table yet, and has no source.
+    /// Creates a knote. It is not in the table yet and has no source.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if the user has as many as they may; `ENOMEM`, also if there are too many timers.
+    /// `ENOSPC` if the user has reached the limit on knotes; `ENOMEM`, also if a limit on timers is
+    /// reached.
     #[inline]
     pub(crate) fn new_knote(
         this: ArcBorrow<'_, Self>,
@@ -294,7 +297,7 @@ impl Kqueue {
         Ok(knotes)
     }
 
-    /// Takes all adopted knotes into the table.
+    /// Inserts all deferred knotes into the table.
     ///
     /// # Errors
     ///

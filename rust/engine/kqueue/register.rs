@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registration and modification: what a change does (`kqueue_register`).
+//! Registration and modification of knotes (`kqueue_register`).
 //!
-//! All of it runs under the mutex. A change that is followed by a scan in the same call may mark
-//! its knote active without running the filter, since the scan runs it: see
+//! All functions run under the mutex. If a scan follows in the same call, a change may mark its
+//! knote active without running the filter, because the scan runs it. See
 //! [`Kqueue::may_skip_filter`].
 
 use super::{Caller, Kqueue, Ready, ReadyGuard};
@@ -30,17 +30,18 @@ use kernel::{
 };
 
 impl Kqueue {
-    /// Applies one change (`kqueue_register`), after [`Kqueue::insert_deferred_knotes`]. `collect_room` is how many
-    /// events the caller collects right after this; 0 if it does not collect. If it does, the scan
-    /// runs the filter, so that it does not run twice.
+    /// Applies one change (`kqueue_register`), after [`Kqueue::insert_deferred_knotes`].
+    /// `collect_room` is the number of events that the caller collects right after this call, or 0
+    /// if it collects none. If it collects events, the scan runs the filter, so that the filter
+    /// does not run twice.
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: unknown filter, or a value that the filter does not take.
-    /// - `EBADF`: no such descriptor, or the kqueue was closed.
-    /// - `ENOENT`: no such knote, and `EV_ADD` is not given.
-    /// - `ENOSPC`: the user has as many knotes as they may.
-    /// - `ENOMEM`; and what attaching to the source fails with.
+    /// - `EINVAL`: the filter is unknown, or it does not support a value of the change.
+    /// - `EBADF`: the descriptor is not open, or the kqueue was closed.
+    /// - `ENOENT`: the knote does not exist, and the change does not have `EV_ADD`.
+    /// - `ENOSPC`: the user has reached the limit on knotes.
+    /// - `ENOMEM`, and the errors of attaching the knote.
     #[inline(always)]
     pub(crate) fn register(
         this: ArcBorrow<'_, Self>,
@@ -139,14 +140,14 @@ impl Kqueue {
         })
     }
 
-    /// Handles a change for a knote that was retired, or whose ident names something else by now.
-    /// True if nothing remains to be done.
+    /// Handles a change for a knote that was retired or whose ident now names something else. True
+    /// if the change is complete. If it is false, the caller adds a new knote.
     #[cold]
     fn change_stale(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
         let filter = knote.filter();
         if !knote.is_retired() && filter.outlives_ident() {
             if change.has(EV_ADD) {
-                // The knote stays in the table, behind the new one, until it is reported.
+                // The old knote stays in the table, behind the new one, until it is reported.
                 return Ok(false);
             }
             if change.has(EV_DELETE) {
@@ -157,7 +158,7 @@ impl Kqueue {
             return Ok(true);
         }
         if filter.is_descriptor() {
-            // If the descriptor is not open, nothing changes.
+            // If the descriptor is not open, the change fails and has no effect.
             drop(Self::descriptor_file(change, filter)?);
         }
         self.remove(knotes, knote);
@@ -184,7 +185,7 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Makes a spent knote what the change would have made of a new one.
+    /// Gives a spent knote the parameters and the state that the change would give to a new knote.
     #[inline]
     fn renew(ready: &mut Ready, locked: &mut LockedKnote<'_>, change: &Kevent) {
         ready.renew(locked.knote());
@@ -198,10 +199,11 @@ impl Kqueue {
         *locked.fast_path = FastPath::of(locked.knote().filter(), locked.inner);
     }
 
-    /// [`Kqueue::modify`] for a filter [that is plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), in
-    /// one critical section of the spin lock, which it releases. False if the caller has to run the
-    /// filter and to change the state ([`Kqueue::apply_with_filter`]), since whether the knote is ready
-    /// cannot be found out under the spin lock.
+    /// [`Kqueue::modify`] for a filter whose changes [affect only the
+    /// knote](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY). It is done in one critical
+    /// section of the spin lock, which this function ends. False if the caller has to run the
+    /// filter and change the state ([`Kqueue::apply_with_filter`]), because the fast path cannot
+    /// determine whether the knote is ready.
     #[inline(always)]
     fn modify_fast(
         &self,
@@ -257,15 +259,16 @@ impl Kqueue {
         }
     }
 
-    /// True if the knote of a filter [that is plain](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY) is
-    /// disabled after a change without a need to run the filter: `EV_ENABLE` runs it.
+    /// True if a change does nothing but disable a knote. If the changes of the filter [affect only
+    /// the knote](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), the filter need not run then,
+    /// because `EV_ENABLE` runs it.
     #[inline(always)]
     fn only_disables(change: &Kevent) -> bool {
         change.has(EV_DISABLE) && !change.has(EV_ENABLE)
     }
 
-    /// Marks a knote active without running its filter, if [that is allowed](Self::may_skip_filter).
-    /// False if it is not.
+    /// Marks a knote active without running its filter, if [that is
+    /// allowed](Self::may_skip_filter). False if it is not.
     #[inline(always)]
     fn try_activate_without_filter(
         &self,
@@ -281,10 +284,10 @@ impl Kqueue {
         skipped
     }
 
-    /// True if a change may mark a knote active without running its filter. That is so if the
-    /// activation wakes only the caller, whose scan takes the knote off the list again if it is not
-    /// ready. (Each knote before it takes the room of one event at most, so the scan reaches it. A
-    /// scan that is stopped short [verifies](Kqueue::verify) the knote.)
+    /// True if a change may mark a knote active without running its filter. That is allowed if only
+    /// the caller can notice the activation. The caller's scan takes the knote off the list again
+    /// if it is not ready. (The scan reaches the knote, because each knote before it needs room for
+    /// at most one event. A scan that ends early [verifies](Kqueue::verify) the knote.)
     #[inline(always)]
     fn may_skip_filter(
         &self,
@@ -293,7 +296,8 @@ impl Kqueue {
         change: &Kevent,
         collect_room: usize,
     ) -> bool {
-        // A scan does not evaluate a knote that stays disabled, so it would be taken for ready.
+        // A scan does not evaluate a disabled knote, so the knote would stay active without being
+        // ready.
         let stays_disabled =
             change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
         ready.queue.len() < collect_room
@@ -311,8 +315,8 @@ impl Kqueue {
         }
     }
 
-    /// Runs the filter if the knote may be ready, and changes the state as the result and the
-    /// change say.
+    /// Runs the filter if the knote may be ready, and updates the state according to the result and
+    /// to the change.
     #[inline(never)]
     fn apply_with_filter(
         &self,
@@ -326,7 +330,8 @@ impl Kqueue {
             return;
         }
         if may_be_ready && change.has(EV_DISABLE) {
-            // It may be pending only because it was not evaluated.
+            // The knote may be pending although it is not ready, because it was queued without an
+            // evaluation.
             self.dequeue(knote);
         }
         let active = may_be_ready && knote.is_ready(access);
@@ -335,8 +340,8 @@ impl Kqueue {
         }
     }
 
-    /// Takes a knote off the list and makes it inactive, even if it is disabled. Its filter runs
-    /// after that.
+    /// Takes a knote off the list and makes it inactive, even if it is disabled. The caller runs
+    /// the filter after that.
     #[inline(never)]
     fn reset(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
@@ -355,8 +360,9 @@ impl Kqueue {
         }
     }
 
-    /// Runs the filter of a knote that a change may have marked active without running it, since
-    /// there will be no scan. The knote keeps its place if it is ready.
+    /// Runs the filter of a knote that a change may have marked active without running the filter.
+    /// It is called if no scan evaluates the knote. The knote keeps its place in the list if it is
+    /// ready.
     #[cold]
     pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
         let Knotes { table, access } = knotes;
@@ -378,7 +384,7 @@ impl Kqueue {
         }
     }
 
-    /// True if the knote must now be put into the list.
+    /// Applies a change to the state of a knote. True if the knote must now be put into the list.
     #[inline(always)]
     fn apply_to_state(state: &mut State, active: bool, change: &Kevent) -> bool {
         state.apply_change(active, change.has(EV_DISABLE), change.has(EV_ENABLE))
@@ -396,12 +402,13 @@ impl Kqueue {
             ready.push_back(knote);
             self.wake_waiters(ready, knote, WakeFlags::default());
         } else if knote.state(&mut ready).is_disabled() && ready.dequeue(knote) {
-            // Its source has fired after it was taken off. A disabled knote is not pending.
+            // The source has fired after the knote was taken off. A disabled knote is not pending.
             let _ = knote.state(&mut ready).take();
         }
     }
 
-    /// True if the knote was not retired and is not spent, and its ident still names what it is about.
+    /// True if the knote was not retired and is not spent, and its ident still names the object that
+    /// the knote was attached to.
     #[inline(always)]
     fn is_current(ready: &mut Ready, locked: &LockedKnote<'_>, table: CurrentTable) -> bool {
         let knote = locked.knote();
@@ -415,7 +422,8 @@ impl Kqueue {
         }
     }
 
-    /// Returns the new knote, for which the table has room, and whether it is ready already.
+    /// Creates and attaches a knote, for which the table then has room. Returns the knote and
+    /// whether it is ready already.
     #[inline]
     fn add(
         this: ArcBorrow<'_, Self>,
@@ -450,7 +458,7 @@ impl Kqueue {
                 Ok((knote, readiness))
             }
             Err(error) => {
-                // It may have fired already.
+                // The source may have fired already.
                 this.retire(&knote);
                 knote.detach(access);
                 Err(error)
@@ -460,8 +468,8 @@ impl Kqueue {
 }
 
 impl LockedKnote<'_> {
-    /// Returns the fast path of the knote after a change of its parameters; its `fflags` were those
-    /// before.
+    /// Updates the fast path of the knote after a change of its parameters, and returns it.
+    /// `fflags` is the value before the change.
     #[inline(always)]
     fn update_fast_path(&mut self, fflags: u32) -> FastPath {
         if (self.inner.fflags ^ fflags) & NOTE_LOWAT != 0 {
@@ -472,14 +480,14 @@ impl LockedKnote<'_> {
 }
 
 impl Ready {
-    /// Disables a knote, and makes it inactive: whether it is ready is found out when it is enabled.
+    /// Disables a knote and makes it inactive. Whether it is ready is determined when it is enabled.
     fn disable(&mut self, knote: &Knote) {
         self.dequeue(knote);
         knote.state(self).take_evaluated(true);
     }
 
-    /// Takes a knote off the list while no scan has the mutex; a scan that was stopped may continue
-    /// after that. True if the knote was in the list.
+    /// Takes a knote off the list while no scan is running. A scan that has ended early may
+    /// continue after that. True if the knote was in the list.
     fn dequeue(&mut self, knote: &Knote) -> bool {
         let held = self.remove(knote);
         if held {

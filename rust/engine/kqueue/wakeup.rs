@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Activation, and the tasks that it wakes.
+//! Activation of knotes, and the wake-up of the tasks that wait for events.
 //!
 //! An activation puts a knote into the ready list and wakes one sleeper, in one critical section of
 //! the spin lock. Pollers and SIGIO are notified after that, from an irq_work
-//! ([`crate::sys::notify::notifier`]). A scan holds the mutex, which a sleeper takes first; so it
-//! wakes sleepers after it has released the spin lock.
+//! ([`crate::sys::notify::notifier`]). A scan wakes sleepers after it has released the spin lock,
+//! because a sleeper needs the mutex first, which the scan holds.
 
 use super::{Kqueue, Ready, ReadyGuard};
 use crate::engine::{
@@ -16,13 +16,13 @@ use crate::engine::{
 };
 use core::ops::BitOrAssign;
 
-/// What a scan has to wake after it has released the spin lock.
+/// The wake-ups that a scan does after it has released the spin lock.
 #[derive(Clone, Copy, Default)]
 #[must_use]
 pub(super) struct Wake {
     pub(super) sleeper: bool,
     pub(super) pollers: bool,
-    /// SIGIO is to be sent.
+    /// True if SIGIO is to be sent.
     pub(super) sigio: bool,
 }
 
@@ -35,7 +35,7 @@ impl BitOrAssign for Wake {
 }
 
 impl Kqueue {
-    /// Marks a knote active, queues it if it is due, and wakes those that wait for events.
+    /// Marks a knote active, and queues it and wakes waiting tasks if it is due.
     #[inline(never)]
     pub(crate) fn activate(&self, knote: &Knote, flags: WakeFlags) {
         let mut ready = self.locks.ready.lock();
@@ -44,7 +44,7 @@ impl Kqueue {
         }
     }
 
-    /// Wakes those that wait for events, after a knote was put into the list.
+    /// Wakes a sleeper and notifies pollers, after a knote was put into the list.
     #[inline(always)]
     pub(super) fn wake_waiters(&self, mut ready: ReadyGuard<'_>, knote: &Knote, flags: WakeFlags) {
         self.maybe_pending.set(true);
@@ -65,7 +65,7 @@ impl Kqueue {
         self.notifier.notify(sigio);
     }
 
-    /// Puts a knote that is due into the list.
+    /// Appends a knote that is due to the list.
     #[inline(always)]
     pub(super) fn enqueue(&self, ready: &mut Ready, knote: &Knote) {
         ready.push_back(knote);
@@ -87,8 +87,8 @@ impl Kqueue {
         }
     }
 
-    /// Rechecks some of the knotes that are due for it, and activates those that have more to
-    /// report. Called in a hard interrupt.
+    /// Checks some of the knotes whose recheck is due, and activates those that have more to
+    /// report. Called in hard interrupt context.
     pub(crate) fn recheck_next(&self, now: i64) {
         let mut ready = self.locks.ready.lock();
         let mut sigio = false;
@@ -115,9 +115,9 @@ impl Kqueue {
         }
     }
 
-    /// False if a scan would find nothing and the kqueue was not closed. Both flags are written
-    /// before the spin lock is released, so a task that knows of an activation sees it here. A task
-    /// that is about to sleep must check again under the lock, because of activations that come
+    /// False if no knote is pending and the kqueue was not closed. Both flags are written before
+    /// the spin lock is released, so a task that knows of an activation sees it here. A task that
+    /// is about to sleep must check again under the lock, because a knote may be activated
     /// meanwhile.
     #[inline]
     pub(crate) fn may_be_pending(&self) -> bool {
@@ -145,7 +145,8 @@ impl Kqueue {
         }
     }
 
-    /// Wakes another sleeper for what is pending, since the one that was woken cannot collect it.
+    /// Wakes another sleeper if knotes are pending, because the task that was woken cannot collect
+    /// their events.
     pub(crate) fn wake_next_sleeper(&self) {
         let mut ready = self.locks.ready.lock();
         if ready.pending() > 0 {
@@ -153,7 +154,7 @@ impl Kqueue {
         }
     }
 
-    /// Sleeps until something is pending or the kqueue is closed.
+    /// Sleeps until a knote is pending or the kqueue is closed.
     pub(crate) fn wait(&self, deadline: Deadline) -> Wakeup {
         sleepers::sleep(&self.locks.ready, deadline, |ready| {
             ready.pending() > 0 || ready.closed
@@ -162,7 +163,8 @@ impl Kqueue {
 }
 
 impl Ready {
-    /// A knote became pending while the kqueue has pollers. True if SIGIO is to be sent.
+    /// Called when a knote became pending while the kqueue has pollers. True if SIGIO is to be
+    /// sent.
     fn needs_sigio(&mut self) -> bool {
         let first = self.queue.len() == 1;
         self.unsignalled |= !first;

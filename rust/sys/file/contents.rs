@@ -66,7 +66,7 @@ pub(crate) fn is_generated(file: &LocalFile) -> bool {
 /// false for a file of procfs or sysfs that supports poll(2), that is a stream, or that is
 /// generated. It is false for an anonymous file, too.
 pub(crate) fn has_contents(file: &LocalFile) -> bool {
-    // SAFETY: The reason given above applies here too.
+    // SAFETY: A file has an inode as long as it lives.
     let anonymous = unsafe { generated::kq_inode_is_anonymous((*file.as_ptr()).f_inode) };
     match mode(file) & TYPE {
         REGULAR if anonymous => false,
@@ -86,7 +86,7 @@ pub(crate) fn is_open_to_read(file: &LocalFile) -> bool {
 /// True if `file` is open for writing.
 #[inline]
 pub(crate) fn is_open_to_write(file: &LocalFile) -> bool {
-    // SAFETY: The reason given above applies here too.
+    // SAFETY: The file is valid. Its mode does not change after the open.
     unsafe { (*file.as_ptr()).f_mode & FMODE_WRITE != 0 }
 }
 

@@ -3,9 +3,9 @@
 //! The counter of an eventfd.
 //!
 //! The counter is in a structure that is private to `fs/eventfd.c` and is declared here a second
-//! time. The declaration is [verified](super::layout_check) with one eventfd whose counter and id are both
-//! nonzero and equal those in its fdinfo text. The counter is read without its lock, in a single
-//! load, as `eventfd_poll` does.
+//! time. The declaration is [verified](super::layout_check) with one eventfd whose counter and id
+//! are both nonzero and equal those in its fdinfo text. The counter is read without its lock, in a
+//! single load, as `eventfd_poll` does.
 
 use super::{
     fdinfo::{self, Base},

@@ -231,7 +231,7 @@ pub(crate) struct FileAddress(NonNull<bindings::file>);
 
 // SAFETY: Any thread may use a file.
 unsafe impl Send for FileAddress {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use a file.
 unsafe impl Sync for FileAddress {}
 
 impl FileAddress {

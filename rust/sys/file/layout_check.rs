@@ -46,8 +46,8 @@ impl LayoutCheck {
         !self.ruled_out.load(Relaxed)
     }
 
-    /// Records the result of a comparison for `file`, which has the structure: `matches` says whether
-    /// the values were equal.
+    /// Records the result of a comparison for `file`, which has the structure: `matches` says
+    /// whether the values were equal.
     pub(in crate::sys) fn record(&self, file: &File, matches: bool) {
         if matches {
             self.operations

@@ -216,7 +216,8 @@ impl<'a> Pipe<'a> {
             _ => {}
         }
         let lock = self.lock();
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The type's invariant guarantees that the pipe is valid. The slots are counted
+        // only if the lock was acquired. The lock is released in the same way as it was acquired.
         unsafe {
             if interrupts_off {
                 if !generated::kq_spin_trylock(lock) {
@@ -310,8 +311,8 @@ impl<'a> Pipe<'a> {
         (head.wrapping_shl(SLOT) ^ last).wrapping_shl(1) | 1
     }
 
-    /// The change since the reader was notified, when the pipe had the mark `reported`. The caller has
-    /// disabled interrupts.
+    /// The change since the reader was notified, when the pipe had the mark `reported`. The caller
+    /// has disabled interrupts.
     pub(crate) fn change_since(&self, reported: u32) -> PipeChange {
         match self.used() {
             0 => return PipeChange::Empty,

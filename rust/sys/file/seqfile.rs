@@ -23,7 +23,8 @@ pub(crate) fn has_overflowed(m: &SeqFile) -> bool {
 /// True if at least `bytes` bytes fit. If they do not, the buffer is marked as overflowed, as if
 /// they had been written.
 pub(crate) fn has_room(m: &SeqFile, bytes: usize) -> bool {
-    // SAFETY: As above. The code below does what `seq_set_overflow()` does.
+    // SAFETY: The sequence file is valid, and only this thread uses it (`SeqFile::from_raw`). The
+    // code below does what `seq_set_overflow()` does.
     unsafe {
         let raw = raw(m);
         let fits = bytes < (*raw).size - (*raw).count;

@@ -3,8 +3,8 @@
 //! The number of expirations of a timerfd that were not read yet.
 //!
 //! The count is in a structure that is private to `fs/timerfd.c`. The layout is
-//! [verified](super::layout_check) by two facts: the wait queue that the file is polled on, which precedes
-//! the count, is at the expected offset, and the values equal those in the text of
+//! [verified](super::layout_check) by two facts: the wait queue that the file is polled on, which
+//! precedes the count, is at the expected offset, and the values equal those in the text of
 //! `/proc/PID/fdinfo`. The count is a single word. The timer's callback and read(2) change it with
 //! the lock of that wait queue held. The module cannot take that lock in a scan, and reads the word
 //! in a single load. Each increase is followed by a wake-up, so none is missed.

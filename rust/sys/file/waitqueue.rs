@@ -23,7 +23,7 @@ pub(crate) struct WaitQueue {
 
 // SAFETY: Any thread may use a wait queue, because it has a lock of its own.
 unsafe impl Send for WaitQueue {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use a wait queue, because it has a lock of its own.
 unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {

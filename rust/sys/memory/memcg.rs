@@ -25,7 +25,7 @@ pub(crate) struct MemcgRef(*mut bindings::mem_cgroup);
 
 // SAFETY: Any thread may use a memory cgroup.
 unsafe impl Send for MemcgRef {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use a memory cgroup.
 unsafe impl Sync for MemcgRef {}
 
 impl MemcgRef {

@@ -67,7 +67,7 @@ pub(crate) struct Slab<T> {
 
 // SAFETY: Any thread may use a slab cache, because it has locks of its own.
 unsafe impl<T: Send> Send for Slab<T> {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use a slab cache, because it has locks of its own.
 unsafe impl<T: Send> Sync for Slab<T> {}
 
 impl<T> Slab<T> {

@@ -153,7 +153,8 @@ impl<'a, T: Item> Treap<'a, T> {
     #[inline(never)]
     unsafe fn insert_into(&mut self, item: &T) {
         let mut slot = self.root.0.get();
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The type's invariant and this function's contract guarantee that all items are
+        // valid. The slots are the root and the links of items.
         unsafe {
             let links = T::links(item);
             let key = item.key();
@@ -202,7 +203,7 @@ impl<'a, T: Item> Treap<'a, T> {
     #[inline(never)]
     fn remove_from(&mut self, item: &T) -> bool {
         let mut slot = self.root.0.get();
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The type's invariant guarantees that all items and their links are valid.
         unsafe {
             let key = item.key();
             while !ptr::eq(*slot, item) {

@@ -45,7 +45,7 @@ pub(crate) struct Notifier {
 
 // SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
 unsafe impl Send for Notifier {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
 unsafe impl Sync for Notifier {}
 
 impl Notifier {
@@ -62,8 +62,8 @@ impl Notifier {
         })
     }
 
-    /// Schedules the wake-up of the pollers, and SIGIO if `send_sigio` is true. May be called in any
-    /// context.
+    /// Schedules the wake-up of the pollers, and SIGIO if `send_sigio` is true. May be called in
+    /// any context.
     pub(crate) fn notify(&self, send_sigio: bool) {
         if send_sigio {
             // `irq_work_queue` orders this store before the run of the work, even if the work is

@@ -30,7 +30,7 @@ pub(crate) struct FunctionProbe {
 
 // SAFETY: The structure is only passed to functions that do their own locking.
 unsafe impl Send for FunctionProbe {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: The structure is only passed to functions that do their own locking.
 unsafe impl Sync for FunctionProbe {}
 
 impl FunctionProbe {

@@ -10,8 +10,8 @@
 //!
 //! # Context and locks
 //!
-//! The probes run with preemption disabled, in the task that changed the offset. [`SeekTarget::moved`]
-//! runs under the lock of a shard of watches.
+//! The probes run with preemption disabled, in the task that changed the offset.
+//! [`SeekTarget::moved`] runs under the lock of a shard of watches.
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
@@ -99,7 +99,8 @@ pub(crate) struct SeekProbe<T> {
 // SAFETY: `unregister` waits for handlers that are running.
 unsafe impl<T: SeekTarget> Probe for SeekProbe<T> {
     unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
-        // SAFETY: The caller guarantees that the probe is part of the on-demand probe, which is not moved.
+        // SAFETY: The caller guarantees that the probe is part of the on-demand probe, which is not
+        // moved.
         unsafe { self.functions.register() }
     }
 
@@ -159,8 +160,8 @@ impl<T: SeekTarget> SeekProbe<T> {
         regs: *mut bindings::ftrace_regs,
     ) -> Option<usize> {
         // SAFETY: The caller upholds this function's safety contract. The probe is the first field
-        // of each structure that encloses it, up to the watches. The watches are alive, because its `stop`
-        // unregisters the probe.
+        // of each structure that encloses it, up to the watches. The watches are alive, because its
+        // `stop` unregisters the probe.
         let (watches, file) = unsafe {
             let watches = &*probe.cast::<OffsetWatches<T>>();
             (
@@ -175,7 +176,8 @@ impl<T: SeekTarget> SeekProbe<T> {
     ///
     /// `probe` belongs to live [`OffsetWatches<T>`].
     unsafe fn notify_targets(probe: *mut generated::fprobe, file: usize) {
-        // SAFETY: The reason given in `watched` applies here too.
+        // SAFETY: The caller upholds this function's safety contract. The probe is the first field
+        // of each structure that encloses it, up to the watches.
         let watches = unsafe { &*probe.cast::<OffsetWatches<T>>() };
         watches.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
     }
@@ -231,7 +233,8 @@ impl<T: SeekTarget> SeekProbe<T> {
     ///
     /// # Safety
     ///
-    /// The caller is the probe of live [`OffsetWatches<T>`]. `data` is what `seek_entry` has stored.
+    /// The caller is the probe of live [`OffsetWatches<T>`]. `data` is what `seek_entry` has
+    /// stored.
     unsafe extern "C" fn seek_exit(
         probe: *mut generated::fprobe,
         _entry: c_ulong,

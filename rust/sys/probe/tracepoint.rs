@@ -29,8 +29,8 @@ use kernel::{
 /// # Safety
 ///
 /// `function` returns an `extern "C"` function. Its first argument is a `*mut c_void`, which points
-/// to a `WatchedProbe<Tracepoint<Self>>`, whose first field is its `OnDemandProbe`. The other arguments are those
-/// of the tracepoint `NAME`.
+/// to a `WatchedProbe<Tracepoint<Self>>`, whose first field is its `OnDemandProbe`. The other
+/// arguments are those of the tracepoint `NAME`.
 pub(crate) unsafe trait TraceEvent: Send + Sync + Sized + 'static {
     /// The type of the target that a watch notifies.
     type Target: Send + Sync + 'static;
@@ -98,8 +98,8 @@ unsafe impl<E: TraceEvent> Probe for Tracepoint<E> {
     unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result {
         let tracepoint = Self::find().ok_or(ENOENT)?;
         self.tracepoint.store(tracepoint, ordering::Relaxed);
-        // SAFETY: The tracepoint is valid. The contract of `TraceEvent` guarantees that the function has
-        // the type of the tracepoint.
+        // SAFETY: The tracepoint is valid. The contract of `TraceEvent` guarantees that the
+        // function has the type of the tracepoint.
         to_result(unsafe {
             bindings::tracepoint_probe_register(
                 tracepoint,

@@ -2,19 +2,20 @@
 
 //! A probe that is registered only while an object is watched.
 //!
-//! Registering a probe patches kernel code. An [`OnDemandProbe`] therefore registers its [`Probe`] with
-//! the first user and unregisters it some seconds after the last user has left. A [`WatchedProbe`] is a
-//! probe on demand together with the [`Watch`]es of the objects that the probe serves. While the probe is
-//! registered, every task in the system that reaches the probed code runs the probe.
-//! [`WatchedProbe::is_watched`] rejects nearly all of these calls after one load.
+//! Registering a probe patches kernel code. An [`OnDemandProbe`] therefore registers its [`Probe`]
+//! with the first user and unregisters it some seconds after the last user has left. A
+//! [`WatchedProbe`] is a probe on demand together with the [`Watch`]es of the objects that the
+//! probe serves. While the probe is registered, every task in the system that reaches the probed
+//! code runs the probe. [`WatchedProbe::is_watched`] rejects nearly all of these calls after one
+//! load.
 //!
 //! # Context and locks
 //!
 //! The watches are in several trees, each protected by a spin lock that is held with interrupts
 //! disabled. A probe may run in any context that allows such locks. The callback of
-//! [`WatchedProbe::for_each`] runs under such a lock, so the locks that it takes nest inside. The mutex
-//! `registered` of an on-demand probe serialises registering and unregistering. It is taken in task context
-//! only, outside all other locks of this file.
+//! [`WatchedProbe::for_each`] runs under such a lock, so the locks that it takes nest inside. The
+//! mutex `registered` of an on-demand probe serialises registering and unregistering. It is taken
+//! in task context only, outside all other locks of this file.
 //!
 //! # Examples
 //!
@@ -110,7 +111,8 @@ pub(crate) struct OnDemandProbe<P: Probe> {
 // SAFETY: The work is only passed to functions that do their own locking. The other fields are
 // `Send`.
 unsafe impl<P: Probe> Send for OnDemandProbe<P> {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: The work is only passed to functions that do their own locking. The other fields are
+// `Sync`.
 unsafe impl<P: Probe> Sync for OnDemandProbe<P> {}
 
 /// A probe and the watches that it serves.
@@ -164,8 +166,8 @@ impl<P: Probe> OnDemandProbe<P> {
 
     /// Adds a user if the probe is registered. Does not sleep.
     fn acquire_ready(&self) -> Option<()> {
-        // The full ordering guarantees that either `remove_if_unused` sees this count, or `ready` is
-        // seen as false here.
+        // The full ordering guarantees that either `remove_if_unused` sees this count, or `ready`
+        // is seen as false here.
         self.users.fetch_add(1, ordering::Full);
         if self.ready.load(ordering::Acquire) {
             return Some(());
@@ -186,8 +188,8 @@ impl<P: Probe> OnDemandProbe<P> {
         let mut registered = self.registered.lock();
         self.users.fetch_add(1, ordering::Full);
         if !*registered {
-            // SAFETY: The probe is not registered. The structure is pinned, and `drop` unregisters the
-            // probe.
+            // SAFETY: The probe is not registered. The structure is pinned, and `drop` unregisters
+            // the probe.
             if let Err(error) = unsafe { self.probe.register(self) } {
                 self.users.fetch_sub(1, ordering::Full);
                 return Err(error);
@@ -219,8 +221,8 @@ impl<P: Probe> OnDemandProbe<P> {
     ///
     /// `work` is within the field `remove` of a live `OnDemandProbe<P>`.
     unsafe extern "C" fn remove_if_unused(work: *mut bindings::work_struct) {
-        // SAFETY: `work` is within the field `remove` of an on-demand probe. That probe is alive, because
-        // `drop` waits for this function.
+        // SAFETY: `work` is within the field `remove` of an on-demand probe. That probe is alive,
+        // because `drop` waits for this function.
         let this = unsafe {
             let remove = kernel::container_of!(work, bindings::delayed_work, work);
             let remove = remove.cast::<Opaque<bindings::delayed_work>>();

@@ -3,13 +3,13 @@
 //! Notification of the exit of a process.
 //!
 //! pidfds are polled on the wait queue of the process's `struct pid`. The kernel wakes this queue
-//! when the process becomes waitable, and when one of several threads has exited. An [`ExitHandle`] links
-//! an entry into that queue.
+//! when the process becomes waitable, and when one of several threads has exited. An [`ExitHandle`]
+//! links an entry into that queue.
 //!
 //! # Context
 //!
-//! `ExitTarget::wake` runs under the lock of that wait queue and under `tasklist_lock`, with interrupts
-//! disabled. It may take only interrupt-safe spin locks.
+//! `ExitTarget::wake` runs under the lock of that wait queue and under `tasklist_lock`, with
+//! interrupts disabled. It may take only interrupt-safe spin locks.
 //!
 //! C header: [`include/linux/pid.h`](srctree/include/linux/pid.h)
 
@@ -49,7 +49,7 @@ pub(crate) struct ExitWatch<T> {
 // SAFETY: The wait-queue entry is only accessed under the lock of its queue.
 unsafe impl<T: Send> Send for ExitWatch<T> {}
 
-// SAFETY: The reason given above applies here too.
+// SAFETY: The wait-queue entry is only accessed under the lock of its queue.
 unsafe impl<T: Sync> Sync for ExitWatch<T> {}
 
 impl<T> ExitWatch<T> {

@@ -17,9 +17,9 @@
 //!
 //! # Context
 //!
-//! [`Observer::may_observe`] may be called in any context but NMI, for a task whose memory is valid.
-//! It opens its own RCU read-side critical section, in which the kernel keeps credentials, the
-//! state of the executed program (`task->exec_state`), and user namespaces.
+//! [`Observer::may_observe`] may be called in any context but NMI, for a task whose memory is
+//! valid. It opens its own RCU read-side critical section, in which the kernel keeps credentials,
+//! the state of the executed program (`task->exec_state`), and user namespaces.
 //!
 //! C headers: [`include/linux/cred.h`](srctree/include/linux/cred.h),
 //! [`include/linux/sched/exec_state.h`](srctree/include/linux/sched/exec_state.h)
@@ -228,7 +228,9 @@ impl Observer {
     pub(in crate::sys) fn may_signal(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
         let own = self.watcher.credentials.as_ptr();
-        // SAFETY: The reasons given in `is_allowed_by_ptrace_rule` apply here too.
+        // SAFETY: The type's invariant guarantees that the task is valid. RCU keeps its
+        // credentials, which hold a reference to their namespace. The watcher's reference keeps its
+        // own credentials valid. Credentials are immutable.
         unsafe {
             let theirs = generated::kq_task_cred(subject.0.as_ptr());
             let (real, saved) = ((*theirs).uid.val, (*theirs).suid.val);

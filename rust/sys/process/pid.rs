@@ -56,7 +56,7 @@ pub(crate) struct Process(NonNull<bindings::pid>);
 
 // SAFETY: Any thread may use a `struct pid`.
 unsafe impl Send for Process {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use a `struct pid`.
 unsafe impl Sync for Process {}
 
 /// The state of a process.
@@ -352,8 +352,8 @@ unsafe extern "C" fn fork<T: ForkTarget>(
     parent: *mut bindings::task_struct,
     child: *mut bindings::task_struct,
 ) {
-    // SAFETY: The caller guarantees that the watches are alive. The tasks that a tracepoint passes are
-    // valid.
+    // SAFETY: The caller guarantees that the watches are alive. The tasks that a tracepoint passes
+    // are valid.
     let (watches, process, thread) = unsafe {
         let process = generated::kq_task_tgid(parent);
         let thread = ptr::eq(process, generated::kq_task_tgid(child));
@@ -402,8 +402,8 @@ unsafe extern "C" fn exec<T: ExecTarget>(
     _old_pid: bindings::pid_t,
     _program: *mut bindings::linux_binprm,
 ) {
-    // SAFETY: The caller guarantees that the watches are alive. The task that a tracepoint passes is
-    // valid and not null.
+    // SAFETY: The caller guarantees that the watches are alive. The task that a tracepoint passes
+    // is valid and not null.
     let (watches, process, task) = unsafe {
         (
             &*watches.cast::<ExecWatches<T>>(),
@@ -440,8 +440,8 @@ unsafe extern "C" fn signal<T: SignalTarget>(
     _group: c_int,
     _result: c_int,
 ) {
-    // SAFETY: The caller guarantees that the watches are alive. The task is not null. Its siglock is
-    // held, so it was not released.
+    // SAFETY: The caller guarantees that the watches are alive. The task is not null. Its siglock
+    // is held, so it was not released.
     let (watches, object, task) = unsafe {
         (
             &*watches.cast::<SignalWatches<T>>(),

@@ -24,7 +24,8 @@ pub(crate) fn namespace_owners() -> impl Iterator<Item = u32> {
     // namespace holds a reference to its parent. Only the task itself changes its credentials. The
     // parent and the owner of a namespace never change.
     let parent = |namespace: &*mut bindings::user_namespace| unsafe { (**namespace).parent };
-    // SAFETY: The reason given above applies here too.
+    // SAFETY: The credentials of the current task hold a reference to its namespace, and each
+    // namespace holds a reference to its parent. The owner of a namespace never changes.
     let owner = |namespace: *mut bindings::user_namespace| unsafe { (*namespace).owner.val };
     let is_inner = move |namespace: &*mut bindings::user_namespace| !parent(namespace).is_null();
     successors(Some(own), move |namespace| Some(parent(namespace)))

@@ -233,7 +233,7 @@ pub(crate) struct DelayedCall<T: Expire> {
 
 // SAFETY: The timer is only passed to functions that do their own locking.
 unsafe impl<T: Expire> Send for DelayedCall<T> {}
-// SAFETY: The reason given above applies here too.
+// SAFETY: The timer is only passed to functions that do their own locking.
 unsafe impl<T: Expire> Sync for DelayedCall<T> {}
 
 impl<T: Expire> DelayedCall<T> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the processes of a round tell the one that watches over them, in memory that they share.
+//! Shared memory in which the processes of a round report their progress to the watching process.
 
 use crate::sys;
 use std::{
@@ -12,7 +12,7 @@ const SLOTS: usize = 256;
 const TEXT: usize = 1 << 16;
 const NAME: usize = 64;
 
-/// What one thread is doing.
+/// The present action of one thread.
 pub struct Slot {
     tid: AtomicI32,
     step: AtomicU64,
@@ -21,7 +21,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Says what comes next.
+    /// Records the next action.
     pub fn at(&self, step: u64, name: &str, args: [u64; 3]) {
         self.step.store(step, Relaxed);
         let bytes = name.bytes().chain(std::iter::repeat(0));
@@ -33,7 +33,7 @@ impl Slot {
         }
     }
 
-    /// The thread, as its own process namespace has it, and what it said last.
+    /// The id of the thread in its own process namespace, and the action that it recorded last.
     fn told(&self) -> (i32, String) {
         let name: Vec<u8> = self.name.iter().map(|byte| byte.load(Relaxed)).collect();
         let name = String::from_utf8_lossy(&name);
@@ -47,7 +47,7 @@ impl Slot {
     }
 }
 
-/// What is counted.
+/// The things that are counted.
 #[derive(Clone, Copy)]
 pub enum Count {
     /// Operations.
@@ -64,7 +64,7 @@ pub enum Count {
     Faults,
 }
 
-/// Names of what is counted.
+/// The names of the counts.
 const COUNTS: [&str; 6] = ["steps", "calls", "changes", "events", "opened", "faults"];
 
 /// The shared memory.
@@ -79,7 +79,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// An empty one, which forked children share.
+    /// An empty board, which forked children share.
     pub fn new() -> &'static Board {
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -95,12 +95,12 @@ impl Board {
             ],
         );
         let memory = memory.expect("shared memory") as *const Board;
-        // SAFETY: New memory of that size, page-aligned, never unmapped; all of it is atomic
-        // numbers, for which zero is a value.
+        // SAFETY: The memory is new, has this size, is page-aligned and is never unmapped. All
+        // fields are atomic integers, for which zero is a valid value.
         unsafe { &*memory }
     }
 
-    /// A slot for the current thread. (Beyond so many they share the last.)
+    /// A slot for the current thread. (If there are too many threads, some share the last slot.)
     pub fn slot(&self) -> &Slot {
         let at = self.used.fetch_add(1, Relaxed).min(SLOTS - 1);
         let slot = &self.slots[at];
@@ -109,7 +109,7 @@ impl Board {
         slot
     }
 
-    /// Forgets slots and text: a new round begins.
+    /// Clears the slots and the messages at the beginning of a round.
     pub fn clear(&self) {
         self.used.store(0, Relaxed);
         self.len.store(0, Relaxed);
@@ -118,12 +118,12 @@ impl Board {
         }
     }
 
-    /// Counts so many more.
+    /// Adds to a count.
     pub fn count(&self, what: Count, by: u64) {
         self.counts[what as usize].fetch_add(by, Relaxed);
     }
 
-    /// All counts, in words.
+    /// All counts as text.
     pub fn totals(&self) -> String {
         let mut text = String::new();
         for (name, count) in COUNTS.iter().zip(&self.counts) {
@@ -149,7 +149,7 @@ impl Board {
         String::from_utf8_lossy(&bytes).trim_end().to_owned()
     }
 
-    /// What the thread of that number has said, if it has a slot.
+    /// The action that the thread with this id has recorded, if it has a slot.
     pub fn told_by(&self, tid: i32) -> Option<String> {
         let used = self.used.load(Relaxed).min(SLOTS);
         let mut told = self.slots[..used].iter().map(Slot::told);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Wild rounds: threads and processes that do anything, and memory, descriptors and allocations
-//! that fail.
+//! Wild rounds: threads and processes do arbitrary operations, and memory accesses, descriptors and
+//! allocations fail.
 
 mod actor;
 mod fuse;
@@ -23,60 +23,61 @@ use std::{
     thread,
 };
 
-/// The argument with which this program is executed only to end at once.
+/// With this argument the program exits at once.
 pub const CHILD: &str = "--child";
 
-/// How many kinds of descriptors there are.
+/// The number of kinds of descriptors.
 pub fn kinds() -> usize {
     KINDS.len()
 }
 
-/// What a round is to do.
+/// The parameters of a round.
 pub struct Plan<'a> {
     pub seed: u64,
-    /// How many operations of each thread, at most.
+    /// The maximum number of operations of each thread.
     pub steps: usize,
-    /// Stays root.
+    /// True if the round stays root.
     pub root: bool,
-    /// Names of the kinds that get most of the attention; the seed chooses if there are none.
+    /// The names of the hot kinds, which most operations use. If there are none, the seed chooses
+    /// them.
     pub hot: &'a [String],
 }
 
-/// How long a round takes, at most, in nanoseconds, if all goes well.
+/// The maximum duration of a round in nanoseconds, if nothing hangs.
 const ROUND: i64 = 6_000_000_000;
-/// How many threads act.
+/// The number of threads.
 const THREADS: u64 = 4;
-/// Descriptors from here on are not played with.
+/// No operation uses descriptors with this number or a higher one.
 const HIGH: Fd = 500;
-/// There are hardly others from here on.
+/// Hardly any other descriptors have this number or a higher one.
 const LOW: u64 = 400;
-/// How many descriptors are remembered, those of hot kinds first.
+/// The number of descriptors that are remembered, those of hot kinds first.
 const REMEMBERED: usize = 48;
 const HOT: usize = 16;
 const QUEUES: usize = 4;
-/// How many children there are at a time, at most.
+/// The maximum number of children at a time.
 const CHILDREN: usize = 8;
 
-/// What all threads of a round share.
+/// The state that all threads of a round share.
 struct Shared<'a> {
     board: &'a Board,
     place: Place,
     memory: Memory,
-    /// The kinds that get most of the attention.
+    /// The hot kinds, which most operations use.
     hot: Vec<usize>,
     fds: [AtomicI32; REMEMBERED],
     queues: [AtomicI32; QUEUES],
     children: [AtomicI32; CHILDREN],
-    /// Over these descriptors are passed.
+    /// The sockets over which descriptors are passed.
     passing: [Fd; 2],
-    /// The round has a mount namespace in which it may do all.
+    /// True if the round has a mount namespace in which it has all rights.
     mounts: bool,
     end: i64,
     steps: usize,
 }
 
 impl Shared<'_> {
-    /// Opens something, and remembers it.
+    /// Opens descriptors of some kind and remembers them.
     fn open(&self, kind: usize, random: &mut Random) {
         let fds = (KINDS[kind].1)(random, &self.place);
         if !fds.is_empty() {
@@ -86,7 +87,7 @@ impl Shared<'_> {
         let hot = self.hot.contains(&kind);
         for fd in fds {
             let flags = call(libc::SYS_fcntl, &[fd as usize, libc::F_GETFL as usize]);
-            // Some stay such that they block.
+            // Some descriptors stay in blocking mode.
             if let (Ok(flags), true) = (flags, random.chance(97)) {
                 let flags = flags | libc::O_NONBLOCK as usize;
                 let _ = call(
@@ -110,7 +111,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Some descriptor, most likely one that is open, and of a hot kind.
+    /// Chooses a descriptor. Most likely it is open and of a hot kind.
     fn fd(&self, random: &mut Random) -> Fd {
         match random.weighted(&[60, 28, 10, 2]) {
             0 => self.fds[random.index(HOT)].load(Relaxed),
@@ -125,7 +126,7 @@ impl Shared<'_> {
     }
 }
 
-/// Moves a descriptor to where it is let alone.
+/// Moves a descriptor to a number that no operation uses.
 fn move_up(fd: Fd) -> Fd {
     let args = [fd as usize, libc::F_DUPFD_CLOEXEC as usize, HIGH as usize];
     match call(libc::SYS_fcntl, &args) {
@@ -139,7 +140,7 @@ fn move_up(fd: Fd) -> Fd {
 
 extern "C" fn nothing(_: libc::c_int) {}
 
-/// Signals come, and interrupt what blocks.
+/// Installs the signal handlers. Signals interrupt blocking calls.
 pub fn handle_signals() {
     let handled = [
         libc::SIGALRM,
@@ -163,8 +164,8 @@ pub fn handle_signals() {
     let handler = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
     let actions = handled.iter().map(|&number| (number, handler));
     for (number, handler) in actions.chain(ignored.iter().map(|&n| (n, libc::SIG_IGN))) {
-        // SAFETY: A function that does nothing may run at any time. All-zero flags and mask are
-        // values.
+        // SAFETY: The handler does nothing, so it may run at any time. Zero is a valid value of the
+        // flags and of the mask.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler;
@@ -173,7 +174,7 @@ pub fn handle_signals() {
     }
 }
 
-/// No more than others can stand.
+/// Sets limits, so that the round does not exhaust the machine.
 fn limit() {
     let limits = [
         (libc::RLIMIT_NOFILE, HIGH as u64 + 100),
@@ -187,7 +188,7 @@ fn limit() {
     }
 }
 
-/// Becomes root of namespaces of its own. True if that worked.
+/// Becomes root in namespaces of its own. True if that succeeded.
 pub fn own_namespaces() -> bool {
     let uid = call(libc::SYS_getuid, &[]).unwrap_or(0);
     let gid = call(libc::SYS_getgid, &[]).unwrap_or(0);
@@ -198,7 +199,7 @@ pub fn own_namespaces() -> bool {
     let _ = fs::write("/proc/self/setgroups", "deny");
     let _ = fs::write("/proc/self/uid_map", format!("0 {uid} 1"));
     let _ = fs::write("/proc/self/gid_map", format!("0 {gid} 1"));
-    // The loopback is up.
+    // Enable the loopback interface.
     if let Ok(socket) = call(
         libc::SYS_socket,
         &[libc::AF_INET as usize, libc::SOCK_DGRAM as usize, 0],
@@ -215,7 +216,8 @@ pub fn own_namespaces() -> bool {
     true
 }
 
-/// The folder of a round, which goes with its mount namespace if it has one, and by hand else.
+/// The directory of a round. It disappears with the mount namespace of the round, if there is one,
+/// and is removed explicitly otherwise.
 pub fn folder() -> String {
     let folder = format!("/dev/shm/kqueue-fuzz.{}", sys::now());
     let path = std::ffi::CString::new(folder.clone()).unwrap_or_default();
@@ -230,7 +232,8 @@ pub fn folder() -> String {
     folder
 }
 
-/// Lets everybody use devices that have tests of their own here, if we may decide that.
+/// Gives all users access to the devices that the rounds use, if this process has the rights to do
+/// so.
 pub fn open_devices() {
     let sound = fs::read_dir("/dev/snd").into_iter().flatten().flatten();
     let sound = sound.map(|entry| entry.path());
@@ -241,7 +244,7 @@ pub fn open_devices() {
     }
 }
 
-/// Removes what rounds have left.
+/// Removes the files that rounds have left.
 pub fn clean_up() {
     for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
         if entry
@@ -254,7 +257,7 @@ pub fn clean_up() {
     }
 }
 
-/// One round. 1 if something was wrong, which the board tells.
+/// Runs one round. Returns 1 if something was wrong, and leaves a message on the board.
 pub fn run(plan: &Plan<'_>, board: &Board) -> i32 {
     let mut random = Random::new(plan.seed);
     handle_signals();
@@ -275,7 +278,7 @@ pub fn run(plan: &Plan<'_>, board: &Board) -> i32 {
             let _ = sys::dup2(null as Fd, fd);
         }
     }
-    // A process of its own answers, which goes when this one does.
+    // A separate process is the FUSE server. It ends with this process.
     let mut served = None;
     let answers = Random::new(random.next());
     if let Some(server) = server {

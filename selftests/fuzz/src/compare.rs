@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Compared rounds: one thread plays with descriptors of all kinds, and after each operation what
-//! kqueues say is compared with what the kernel's other interfaces say of the same descriptor:
-//! poll(2), `FIONREAD`, an epoll with `EPOLLET`, inotify. There is no model of the descriptors, so
-//! there may be any.
+//! Compared rounds: one thread does operations on descriptors of all kinds. After each operation
+//! the reports of kqueues are compared with those of other interfaces of the kernel for the same
+//! descriptor: poll(2), `FIONREAD`, an epoll with `EPOLLET`, inotify. These rounds need no model of
+//! the descriptors, so they use all kinds.
 
 mod exchange;
 mod judge;

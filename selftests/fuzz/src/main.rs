@@ -37,21 +37,21 @@ use std::{
 };
 use watch::{Log, Outcome};
 
-/// Which rounds there are.
+/// The kinds of rounds.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Rounds {
-    /// With a model.
+    /// Checked rounds, which have a model.
     Checked,
-    /// With other interfaces of the kernel.
+    /// Compared rounds, which use other interfaces of the kernel.
     Compared,
-    /// With nothing but the kernel's checkers.
+    /// Wild rounds, which have only the kernel's checkers.
     Wild,
-    /// As the seed says.
+    /// The seed determines the kind.
     All,
 }
 
 impl Rounds {
-    /// What a round is that has that seed.
+    /// The kind of the round with this seed.
     fn of(self, seed: u64) -> Rounds {
         match (self, seed % 4) {
             (Rounds::All, 0) => Rounds::Checked,
@@ -75,25 +75,26 @@ impl Rounds {
 #[derive(Parser)]
 #[command(name = "kqueue-fuzz")]
 struct Options {
-    /// What all follows from; one of its own if it is not given.
+    /// The seed that determines all operations. If it is not given, a random seed is used.
     #[arg(long, value_parser = number)]
     seed: Option<u64>,
-    /// How many operations of each thread: does just the round of that seed.
+    /// The number of operations of each thread. With this option only the round of the seed is
+    /// done.
     #[arg(long)]
     steps: Option<usize>,
-    /// How long.
+    /// The duration of the run.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Stays root, instead of being user 65534.
     #[arg(long)]
     root: bool,
-    /// Which rounds.
+    /// The kinds of rounds that are done.
     #[arg(long, value_enum, default_value = "all")]
     rounds: Rounds,
-    /// Of wild rounds, the kinds of descriptors that get most of the attention, by their names.
+    /// The names of the kinds of descriptors that most operations of wild rounds use.
     #[arg(long, value_delimiter = ',')]
     kinds: Vec<String>,
-    /// Goes on after a report of the kernel's.
+    /// Continues after a report of the kernel.
     #[arg(long)]
     keep_going: bool,
 }
@@ -105,10 +106,10 @@ fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
     }
 }
 
-/// User and group of who is nobody.
+/// The user and the group "nobody".
 const NOBODY: usize = 65534;
 
-/// Becomes nobody, whose threads may still be looked at by themselves.
+/// Becomes user nobody. The threads stay dumpable, so that the process can read its own state.
 fn drop_root() {
     let _ = sys::call(libc::SYS_setgroups, &[0, 0]);
     let _ = sys::call(libc::SYS_setresgid, &[NOBODY, NOBODY, NOBODY]);
@@ -116,7 +117,8 @@ fn drop_root() {
     let _ = sys::call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, 1]);
 }
 
-/// Allocations that may wait fail too when they are told to, and without a stack trace each.
+/// Configures fault injection: allocations that may sleep fail too, and no stack traces are
+/// printed.
 fn prepare_faults() {
     for fault in ["failslab", "fail_page_alloc"] {
         for (name, value) in [
@@ -124,16 +126,16 @@ fn prepare_faults() {
             ("verbose", "0"),
             ("min-order", "0"),
         ] {
-            // On a kernel without them none fails.
+            // A kernel without fault injection has no such files.
             let _ = fs::write(format!("/sys/kernel/debug/{fault}/{name}"), value);
         }
     }
 }
 
-/// How many operations a round has, unless it is said.
+/// The default number of operations of a round.
 const STEPS: usize = 600;
 
-/// The operations of a round, if it is one that can be done again in parts.
+/// The operations of a round, if parts of them can be repeated.
 enum List {
     Checked(Vec<Op>),
     Compared(Vec<compare::op::Op>),
@@ -153,7 +155,7 @@ fn compared(board: &Board, list: &[compare::op::Op], seed: u64, root: bool) -> O
     watch::run(board, || tell(board, compare::run(list, seed, root, board)))
 }
 
-/// Leaves word of what was wrong, and at which operation.
+/// Leaves a message with the fault and the number of its operation.
 fn tell(board: &Board, result: Result<(), (usize, String)>) -> i32 {
     match result {
         Ok(()) => 0,
@@ -263,29 +265,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// How often a list is tried, and for how long in all.
+/// How often a list is tried, and the total duration.
 const TRIES: usize = 2000;
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What a message says, without its numbers.
+/// The text of a message without its numbers.
 fn kind_of(said: &str) -> String {
     let what = said.split(':').nth(1).unwrap_or_default();
     what.chars().filter(|c| c.is_alphabetic()).collect()
 }
 
-/// The operation at which it went wrong.
+/// The number of the operation at which the fault occurred.
 fn step_of(said: &str) -> Option<usize> {
     let number = said.strip_prefix("operation ")?.split(':').next()?;
     number.parse().ok()
 }
 
-/// Prints the shortest list of operations that could be found to fail in the same way.
+/// Prints the shortest list of operations that was found to fail in the same way.
 fn shorten(board: &Board, list: &List, seed: u64, root: bool) {
     match list {
         List::Checked(list) => {
             let run = |part: &[Op]| checked(board, part, root);
             minimise(board, list, &run, |part, fails| {
-                // And the changes of a call.
+                // The changes of a call are minimised too.
                 for at in 0..part.len() {
                     if let Op::Changes(queue, how, changes) = part[at].clone() {
                         let with = |changes: &[Change]| {
@@ -308,7 +310,7 @@ fn shorten(board: &Board, list: &List, seed: u64, root: bool) {
     }
 }
 
-/// The same for operations of one sort, which `run` does, and of which `refine` knows parts.
+/// Minimises operations of one type. `run` does them, and `refine` returns smaller variants of one.
 fn minimise<T: Clone + std::fmt::Debug>(
     board: &Board,
     list: &[T],
@@ -324,7 +326,7 @@ fn minimise<T: Clone + std::fmt::Debug>(
         board.clear();
         run(part) == Outcome::Exited(1) && kind_of(&board.said()) == kind
     };
-    // What came after it is not needed, and what came before it may not be.
+    // The operations after the fault are not needed, and those before it may not be needed.
     let until = step.map_or(list.len(), |step| (step + 1).min(list.len()));
     let last = &list[until.saturating_sub(1)..until];
     let mut part = if fails(last) {

@@ -2,7 +2,8 @@
 
 //! Makes a failing list of operations shorter.
 
-/// A part of `list` that still fails, as short as could be found with at most so many `tries`.
+/// Returns a part of `list` that still fails, the shortest that was found with at most `tries`
+/// attempts.
 pub fn minimise<T: Clone>(
     list: &[T],
     mut tries: usize,

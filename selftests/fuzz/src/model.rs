@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Checked rounds: one thread, no faults, and a model that knows what must come of each operation.
+//! Checked rounds: one thread, no injected faults, and a model that predicts the outcome of each
+//! operation.
 
 pub mod op;
 mod run;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Numbers that all follow from one seed.
+//! Random numbers that are determined by one seed.
 
 /// A generator: splitmix64.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of that seed.
+    /// The generator with this seed.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }
@@ -21,7 +21,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One below `end`.
+    /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
@@ -31,17 +31,17 @@ impl Random {
         self.below(end as u64) as usize
     }
 
-    /// True in so many cases of a hundred.
+    /// True with a probability in percent.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of these.
+    /// Chooses an element.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.index(from.len())]
     }
 
-    /// The index of one of these, each as likely as its weight says.
+    /// Chooses an index with a probability proportional to its weight.
     pub fn weighted(&mut self, weights: &[u32]) -> usize {
         let sum: u32 = weights.iter().sum();
         let mut at = self.below(sum.into()) as u32;
@@ -55,7 +55,7 @@ impl Random {
     }
 }
 
-/// The seed of the round `index` of a run: the first one is the run's own.
+/// The seed of the round `index` of a run. The first round has the seed of the run.
 pub fn of_round(seed: u64, index: u64) -> u64 {
     if index == 0 {
         seed

@@ -4,16 +4,16 @@
 
 use kqueue::{abi, Event};
 
-/// A descriptor's number, open or not.
+/// The number of a descriptor, which need not be open.
 pub type Fd = i32;
 
-/// Makes a system call; gives its result or the errno.
+/// Makes a system call. Returns its result or its errno.
 ///
-/// A fuzzer passes what comes. What the kernel is to write to must be memory that is the caller's
-/// own, or nobody's; that is not for the compiler to check.
+/// The arguments may be invalid. If the kernel writes to memory, the memory must belong to the
+/// caller or be unused. The compiler cannot check that.
 pub fn call(number: libc::c_long, args: &[usize]) -> Result<usize, i32> {
     let arg = |at: usize| args.get(at).copied().unwrap_or(0);
-    // SAFETY: As said above.
+    // SAFETY: The caller passes only addresses of memory that it owns or that is unused.
     let result = unsafe { libc::syscall(number, arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)) };
     if result == -1 {
         Err(errno())
@@ -22,32 +22,32 @@ pub fn call(number: libc::c_long, args: &[usize]) -> Result<usize, i32> {
     }
 }
 
-/// What the last call of this thread failed with.
+/// The errno of the last call of this thread.
 pub fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// The address of something.
+/// The address of a value.
 pub fn address<T: ?Sized>(of: &T) -> usize {
     std::ptr::from_ref(of).cast::<u8>() as usize
 }
 
-/// The address of something that the kernel may write to.
+/// The address of a value that the kernel may write to.
 pub fn address_mut<T: ?Sized>(of: &mut T) -> usize {
     std::ptr::from_mut(of).cast::<u8>() as usize
 }
 
-/// Closes a descriptor, which may be none.
+/// Closes a descriptor, which need not be open.
 pub fn close(fd: Fd) {
     let _ = call(libc::SYS_close, &[fd as usize]);
 }
 
-/// Makes `to` a copy of `from`.
+/// Makes `to` a duplicate of `from`.
 pub fn dup2(from: Fd, to: Fd) -> Result<usize, i32> {
     call(libc::SYS_dup2, &[from as usize, to as usize])
 }
 
-/// Writes so many bytes.
+/// Writes bytes.
 pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize, i32> {
     call(libc::SYS_write, &[fd as usize, address(bytes), bytes.len()])
 }
@@ -58,18 +58,18 @@ pub fn read(fd: Fd, bytes: &mut [u8]) -> Result<usize, i32> {
     call(libc::SYS_read, &[fd as usize, address_mut(bytes), len])
 }
 
-/// A process as fork(2) makes it, with those flags of clone(2) besides: 0 in the child.
+/// Creates a process like fork(2), with additional flags of clone(2). Returns 0 in the child.
 pub fn clone(flags: i32) -> Result<usize, i32> {
     call(libc::SYS_clone, &[(flags | libc::SIGCHLD) as usize])
 }
 
-/// Ends the process without more ado.
+/// Ends the process without cleanup.
 pub fn exit(code: i32) -> ! {
-    // SAFETY: Ends the process.
+    // SAFETY: The function does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for a child, however often a signal comes; its wait status.
+/// Waits for a child, and continues after signals. Returns its wait status.
 pub fn reap(pid: i32) -> Option<i32> {
     let mut status = 0i32;
     loop {
@@ -90,12 +90,12 @@ pub fn now() -> i64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: Room for the time.
+    // SAFETY: The pointer refers to memory for the time.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
-/// Sleeps so many milliseconds, less if a signal comes.
+/// Sleeps for a number of milliseconds, or until a signal arrives.
 pub fn sleep_ms(ms: u64) {
     let time = libc::timespec {
         tv_sec: (ms / 1000) as i64,
@@ -104,17 +104,17 @@ pub fn sleep_ms(ms: u64) {
     let _ = call(libc::SYS_nanosleep, &[address(&time), 0]);
 }
 
-/// The number of the call of a kqueue.
+/// The ioctl number of kevent().
 pub const IOC_KEVENT: usize = ioc_kevent(size_of::<abi::kqueue_kevent>());
-/// The number of the ioctl that makes another kqueue.
+/// The number of the ioctl that creates another kqueue.
 pub const IOC_CREATE: usize = (abi::KQUEUE_IOC_MAGIC as usize) << 8 | 1;
 
-/// The number of the call, of a version whose arguments have that size.
+/// The ioctl number of kevent() for a version whose arguments have this size.
 pub const fn ioc_kevent(size: usize) -> usize {
     1 << 30 | (size & 0x3fff) << 16 | (abi::KQUEUE_IOC_MAGIC as usize) << 8
 }
 
-/// The numbers of the calls without arguments in memory: their list has so many entries.
+/// The ioctl numbers of the short forms of kevent(), for a list with this number of entries.
 pub const fn ioc_wait(count: usize) -> usize {
     2 << 30 | (count & 0x3fff) << 16 | (abi::KQUEUE_IOC_MAGIC as usize) << 8 | 2
 }
@@ -127,7 +127,7 @@ pub const fn ioc_change(count: usize) -> usize {
     ioc_wait(count) - (1 << 30) + 2
 }
 
-/// Opens the device: a new kqueue.
+/// Opens the device, which creates a kqueue.
 pub fn kqueue() -> Result<Fd, i32> {
     let path = c"/dev/kqueue";
     call(
@@ -141,7 +141,7 @@ pub fn kqueue() -> Result<Fd, i32> {
     .map(|fd| fd as Fd)
 }
 
-/// One kevent() call; waits for so many nanoseconds.
+/// Makes one kevent() call with a timeout in nanoseconds.
 pub fn kevent(
     queue: Fd,
     changes: &[Event],
@@ -150,7 +150,7 @@ pub fn kevent(
     timeout: i64,
 ) -> Result<usize, i32> {
     const MOST: usize = abi::KQUEUE_IOC_MOST as usize;
-    // Half of those that can be short are.
+    // Half of the calls that have a short form use it.
     let short = match (changes.len(), room) {
         (0, 2..=MOST) if timeout == 0 && room % 2 == 0 => Some((ioc_poll(room), list)),
         (1..=MOST, 0) if changes.len() % 2 == 0 => {
@@ -177,7 +177,7 @@ pub fn kevent(
     )
 }
 
-/// New memory of the process's own, not touched yet; 0 if there is none.
+/// Maps new private memory, which is not faulted in yet. Returns 0 if that fails.
 pub fn map(len: usize, protection: i32) -> usize {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     call(

@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A round in processes of its own, which end with it, and somebody who waits no longer than so
-//! long for that.
+//! Runs a round in processes of its own, and kills them if the round does not end in time.
 
 use crate::{board::Board, sys};
 use std::{fs, io::Read, os::unix::fs::OpenOptionsExt};
 
-/// How a round went.
+/// The outcome of a round.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With that exit code.
+    /// The round ended with this exit code.
     Exited(i32),
-    /// It died of that signal.
+    /// A signal killed the round.
     Killed(i32),
-    /// It did not end. What its threads did.
+    /// The round did not end. The text says what its threads did.
     Hung(String),
 }
 
-/// Nobody is so slow, in seconds: neither a round, nor one that is killed.
+/// The timeouts in seconds for a round, and for the end of a round that was killed.
 const ROUND: i64 = 180;
 const KILL: i64 = 60;
 
-/// Waits for a child; `None` if it has not ended by then.
+/// Waits for a child. `None` if it has not ended in time.
 fn wait(pid: i32, seconds: i64) -> Option<i32> {
     let end = sys::now() + seconds * 1_000_000_000;
     let mut status = 0i32;
@@ -44,14 +43,14 @@ fn wait(pid: i32, seconds: i64) -> Option<i32> {
     }
 }
 
-/// The number after that name in a status file of procfs, the last one of the line.
+/// The last number in the line of a procfs status file that begins with this name.
 fn last_number(status: &str, name: &str) -> Option<i32> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().last()?.parse().ok()
 }
 
-/// What all threads of the process and of its descendants do: by what they said, and by what the
-/// kernel says.
+/// Describes what all threads of the process and of its descendants do, according to the board and
+/// to the kernel.
 fn describe(root: i32, board: &Board) -> String {
     let mut family = vec![root];
     let numbers = |path: &str| -> Vec<i32> {
@@ -96,14 +95,14 @@ fn describe(root: i32, board: &Board) -> String {
     text
 }
 
-/// Writes something about ourselves, as user namespaces want it.
+/// Writes a file of `/proc/self`, as required for user namespaces.
 fn tell_kernel(path: &str, text: String) {
-    // If it cannot be, what follows fails, and that is one way to go on.
+    // If the write fails, the following operations fail, which is tolerated.
     let _ = fs::write(path, text);
 }
 
-/// Runs `round` in a new process, which has process and mount namespaces of its own if that is
-/// possible, and waits for it. Nothing of it is left afterwards.
+/// Runs `round` in a new process, which has its own process and mount namespaces if possible, and
+/// waits for it. Afterwards none of its processes is left.
 pub fn run(board: &Board, round: impl FnOnce() -> i32) -> Outcome {
     let is_root = sys::call(libc::SYS_geteuid, &[]) == Ok(0);
     let own = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
@@ -138,7 +137,8 @@ pub fn run(board: &Board, round: impl FnOnce() -> i32) -> Outcome {
         return outcome(status);
     }
     let mut text = describe(pid, board);
-    // The others go with the first of their namespace, or are of its group.
+    // The other processes end with the first one of their namespace, or belong to its process
+    // group.
     for target in [pid, -pid] {
         let _ = sys::call(libc::SYS_kill, &[target as usize, libc::SIGKILL as usize]);
     }
@@ -149,13 +149,13 @@ pub fn run(board: &Board, round: impl FnOnce() -> i32) -> Outcome {
     Outcome::Hung(text)
 }
 
-/// The first process of a round: reaps all others. They go when it does.
+/// The first process of a round. It reaps all others, and they end when it ends.
 fn first(in_namespace: bool, round: impl FnOnce() -> i32) -> ! {
     let _ = sys::call(libc::SYS_prctl, &[libc::PR_SET_CHILD_SUBREAPER as usize, 1]);
     let kill = libc::SIGKILL as usize;
     let _ = sys::call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as usize, kill]);
     if in_namespace {
-        // Mounts of ours are nobody else's.
+        // Do not propagate mounts.
         let flags = libc::MS_REC | libc::MS_PRIVATE;
         let root = c"/".as_ptr() as usize;
         let _ = sys::call(libc::SYS_mount, &[0, root, 0, flags as usize, 0]);
@@ -177,16 +177,16 @@ fn first(in_namespace: bool, round: impl FnOnce() -> i32) -> ! {
         }
     }
     if libc::WIFSIGNALED(status) {
-        // The first process of a namespace cannot die of a signal of its own.
+        // The first process of a namespace cannot kill itself by a signal.
         sys::exit(128 + libc::WTERMSIG(status));
     }
     sys::exit(libc::WEXITSTATUS(status))
 }
 
-/// The kernel's log, from now on.
+/// The kernel's log, from the present on.
 pub struct Log(Option<fs::File>);
 
-/// What the kernel says when something is wrong.
+/// The beginnings of the kernel's reports of faults.
 const REPORTS: [&str; 15] = [
     "WARNING: ",
     "BUG: ",
@@ -206,7 +206,7 @@ const REPORTS: [&str; 15] = [
 ];
 
 impl Log {
-    /// Follows it, if that is allowed.
+    /// Opens the log, if that is permitted.
     pub fn new() -> Self {
         let mut options = fs::OpenOptions::new();
         options
@@ -222,7 +222,7 @@ impl Log {
         Log(file)
     }
 
-    /// Leaves a line there, so that what follows can be told to be of a round.
+    /// Writes a line to the log, so that later lines can be attributed to a round.
     pub fn mark(&self, line: &str) {
         if let Some(mut file) = self.0.as_ref() {
             use std::io::Write;
@@ -230,7 +230,7 @@ impl Log {
         }
     }
 
-    /// What was reported since it was last asked.
+    /// Returns the reports since the last call.
     pub fn reports(&self) -> Vec<String> {
         let mut found = Found::default();
         let Some(mut file) = self.0.as_ref() else {
@@ -252,12 +252,12 @@ impl Log {
     }
 }
 
-/// Reports that were found in the kernel's log.
+/// The reports that were found in the kernel's log.
 #[derive(Default)]
 struct Found {
     reports: Vec<String>,
-    /// One of a list that was walked without RCU's protection: it counts if the module has a part
-    /// in it, which the stack tells that follows.
+    /// A report of a list that was walked without the protection of RCU. It counts if a function of
+    /// the module is in the stack that follows.
     unprotected: Option<String>,
 }
 
@@ -270,7 +270,8 @@ impl Found {
                 _ => self.unprotected = Some(report),
             }
         }
-        // Whose data race it is, the stacks tell: that is for whoever has the whole log.
+        // The stacks tell whether a data race involves the module. Only the filter of the complete
+        // log checks that.
         let race = line.contains("BUG: KCSAN: ");
         if line.contains("suspicious RCU usage") {
             self.reports
@@ -280,14 +281,15 @@ impl Found {
         }
     }
 
-    /// All; what has no end counts as well.
+    /// Returns all reports. An incomplete report counts, too.
     fn all(mut self) -> Vec<String> {
         self.reports.extend(self.unprotected);
         self.reports
     }
 }
 
-/// What is still watched, though no kqueue of ours is open any more; nothing if it cannot be known.
+/// The watches that still exist although no kqueue of this program is open. Empty if that cannot be
+/// determined.
 pub fn left_over() -> Vec<String> {
     let end = sys::now() + 20_000_000_000;
     loop {

@@ -133,7 +133,7 @@ impl Report {
             "  {}: {:.0}, {:.2} of {:.1}",
             row.bystander, row.kqueue.1.median, row.ratio, row.most
         );
-        // Not a number is no good either.
+        // This is also true if the value is not a number.
         if row.ratio.is_nan() || row.ratio > row.most {
             let Row {
                 bystander,
@@ -153,7 +153,7 @@ impl Report {
     pub fn besiege(&mut self, siege: &Siege<'_>, mut deed: impl FnMut(&mut Attacker)) {
         let mut measure = |assault: &dyn Fn() -> Assault| {
             let mut attacker = Attacker::start(assault);
-            // Once for nothing.
+            // One run warms up and is not counted.
             deed(&mut attacker);
             let once = |_| {
                 attacker.act();
@@ -195,7 +195,7 @@ impl Report {
         mut cost: impl FnMut(usize) -> f64,
     ) {
         let mut each = |size| {
-            // The least of some, since growth adds.
+            // The minimum of several measurements, because disturbances only add to the cost.
             let costs = (0..3).map(|_| cost(size) / size as f64);
             let least = costs.fold(f64::INFINITY, f64::min);
             Cost {

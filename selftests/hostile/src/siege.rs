@@ -18,7 +18,7 @@ pub const SIGNAL: i32 = libc::SIGUSR2;
 
 /// The result of an assault.
 pub struct Assault {
-    /// How many it has.
+    /// The number of objects that the attacker has.
     made: usize,
     /// The operation that the attacker does when requested, which returns its cost.
     act: Box<dyn FnMut() -> f64>,
@@ -63,7 +63,7 @@ impl Assault {
         })
     }
 
-    /// The same with non-blocking descriptors from which events are read.
+    /// Like the above, with non-blocking descriptors from which events are read.
     pub fn reading(made: usize, descriptors: Vec<OwnedFd>) -> Self {
         let mut files: Vec<File> = descriptors.into_iter().map(File::from).collect();
         let mut bytes = vec![0; 1 << 16];
@@ -84,7 +84,7 @@ pub fn as_many<T>(most: usize, make: impl FnMut(usize) -> std::io::Result<T>) ->
 /// A running attacker.
 pub struct Attacker {
     pub pid: libc::pid_t,
-    /// How many it has.
+    /// The number of objects that the attacker has.
     pub made: usize,
     orders: File,
     answers: File,
@@ -92,7 +92,7 @@ pub struct Attacker {
 
 fn pipe() -> (File, File) {
     let mut fds = [0; 2];
-    // SAFETY: Room for two descriptors.
+    // SAFETY: The array has room for two descriptors.
     sys::checked(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }).expect("pipe");
     let [reader, writer] = fds.map(|fd| sys::owned(fd).expect("a descriptor"));
     (reader.into(), writer.into())
@@ -109,7 +109,7 @@ fn serve(mut orders: File, mut answers: File, prepare: impl FnOnce() -> Assault)
             Ok(()) => answer = (assault.act)(),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-                // What it has ends with it, as a whole.
+                // The kernel releases all objects of the process when it exits.
                 std::mem::forget(assault);
                 return;
             }
@@ -122,7 +122,7 @@ impl Attacker {
     pub fn start(prepare: impl FnOnce() -> Assault) -> Self {
         let (orders, give_orders) = pipe();
         let (get_answers, answers) = pipe();
-        // SAFETY: There is one thread. The child does what it is told and ends.
+        // SAFETY: The process has one thread. The child does its requests and exits.
         let pid = unsafe { libc::fork() };
         sys::checked(pid).expect("fork");
         if pid == 0 {
@@ -132,7 +132,7 @@ impl Attacker {
                 sys::catch(SIGNAL);
                 serve(orders, answers, prepare);
             }));
-            // SAFETY: That is the end of it.
+            // SAFETY: The function does not return.
             unsafe { libc::_exit(served.is_err().into()) };
         }
         let mut attacker = Attacker {
@@ -165,7 +165,7 @@ impl Attacker {
         let start = sys::time();
         drop(OwnedFd::from(orders));
         let mut status = 0;
-        // SAFETY: Our own child, and room for its status.
+        // SAFETY: The process is a child of this one, and there is room for its status.
         let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
         let took = sys::time() - start;
         assert_eq!((ended, status), (pid, 0), "the attacker has died");

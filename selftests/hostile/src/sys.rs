@@ -43,7 +43,7 @@ pub fn owned(result: impl Into<i64>) -> io::Result<OwnedFd> {
 /// Creates a pipe. Returns its read end and its write end.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
-    // SAFETY: Room for two descriptors.
+    // SAFETY: The array has room for two descriptors.
     checked(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })
         .expect("pipe");
     (
@@ -77,7 +77,7 @@ pub fn change(kqueue: &Kqueue, change: Event) -> io::Result<()> {
     kqueue.kevent(&[change], &mut [], None).map(drop)
 }
 
-/// An epoll.
+/// Creates an epoll.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ pub fn epoll() -> io::Result<OwnedFd> {
     owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
 }
 
-/// Adds a descriptor to an epoll, edge-triggered, or takes it away.
+/// Adds an edge-triggered descriptor to an epoll, or removes it.
 ///
 /// # Errors
 ///
@@ -101,10 +101,10 @@ pub fn epoll_ctl(epoll: &OwnedFd, operation: i32, fd: RawFd, events: i32) -> io:
     checked(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &raw mut event) }).map(drop)
 }
 
-/// Writes to and reads from nothing: the attacker's and the bystander's own handlers of signals.
+/// A signal handler that does nothing.
 extern "C" fn nothing(_signal: i32) {}
 
-/// Has a signal do nothing, but not ignored.
+/// Installs a handler that does nothing, so that the signal is not ignored.
 pub fn catch(signal: i32) {
     // SAFETY: The handler may be called at any time.
     unsafe { libc::signal(signal, nothing as *const () as libc::sighandler_t) };
@@ -116,26 +116,26 @@ pub fn raise_limits() {
         rlim_cur: DESCRIPTORS,
         rlim_max: DESCRIPTORS,
     };
-    // SAFETY: A valid limit.
+    // SAFETY: The limit is valid.
     checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &most) }).expect("RLIMIT_NOFILE");
 }
 
-/// Becomes nobody, for good.
+/// Becomes user nobody permanently.
 pub fn drop_privileges() {
-    // SAFETY: There is one thread. The list of groups is empty.
+    // SAFETY: The process has one thread. The list of groups is empty.
     unsafe {
         checked(libc::setgroups(0, std::ptr::null())).expect("setgroups");
         checked(libc::setresgid(NOBODY, NOBODY, NOBODY)).expect("setresgid");
         checked(libc::setresuid(NOBODY, NOBODY, NOBODY)).expect("setresuid");
-        // As a login would have it.
+        // A login sets this, too.
         checked(libc::prctl(libc::PR_SET_DUMPABLE, 1)).expect("PR_SET_DUMPABLE");
     }
 }
 
-/// Where the attacks take place: in memory.
+/// The directory of the attacks, which is in memory.
 const FOLDER: &str = "/dev/shm/kqueue-hostile";
 
-/// An empty folder of root's, which nobody may read, for one attack.
+/// Creates an empty directory of root for one attack. User nobody may read it.
 pub fn fresh_folder() -> PathBuf {
     let folder = PathBuf::from(FOLDER);
     let _ = fs::remove_dir_all(&folder);
@@ -143,7 +143,7 @@ pub fn fresh_folder() -> PathBuf {
     folder
 }
 
-/// Makes a folder of nobody's in another.
+/// Creates a directory of user nobody in another directory.
 pub fn folder_of_nobody(folder: &std::path::Path) -> PathBuf {
     let path = folder.join("nobody");
     fs::create_dir(&path).expect("a folder");
@@ -152,7 +152,7 @@ pub fn folder_of_nobody(folder: &std::path::Path) -> PathBuf {
 }
 
 fn clock(clock: libc::clockid_t) -> f64 {
-    // SAFETY: All zeroes are a valid `timespec`, for which there is room.
+    // SAFETY: Zero is a valid value of `timespec`, for which there is room.
     let time = unsafe {
         let mut time: libc::timespec = std::mem::zeroed();
         checked(libc::clock_gettime(clock, &raw mut time)).expect("a clock");
@@ -161,20 +161,20 @@ fn clock(clock: libc::clockid_t) -> f64 {
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-/// Nanoseconds that this thread has run for, interrupts included. Where the clock counts
-/// instructions, those.
+/// The nanoseconds for which this thread has run, including interrupts. If the clock counts
+/// instructions, the number of instructions.
 pub fn own_time() -> f64 {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// Nanoseconds that have passed.
+/// The nanoseconds that have passed.
 pub fn time() -> f64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
-/// Mounts a file system without a device, or whatever else `kind` is.
+/// Mounts a file system of type `kind`, which needs no device.
 pub fn mount(kind: &CStr, target: &CStr) {
-    // SAFETY: C strings, and no data.
+    // SAFETY: The strings are C strings, and there is no data.
     checked(unsafe {
         libc::mount(
             c"none".as_ptr(),
@@ -187,15 +187,15 @@ pub fn mount(kind: &CStr, target: &CStr) {
     .expect("mount");
 }
 
-/// Unmounts it.
+/// Unmounts a file system.
 pub fn unmount(target: &CStr) {
-    // SAFETY: A C string.
+    // SAFETY: The argument is a C string.
     checked(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }).expect("umount");
 }
 
-/// A child that does that, and ends; waited for.
+/// Creates a child that calls `child` and exits, and waits for it.
 pub fn fork(child: impl FnOnce()) {
-    // SAFETY: There is one thread. The child does what it is told and ends.
+    // SAFETY: The process has one thread. The child calls the function and exits.
     unsafe {
         match libc::fork() {
             0 => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What mio takes from the libc crate on a BSD, for Linux: all that this crate has there, and kqueue from
-//! `include/uapi/linux/kqueue.h`. It becomes a module of mio's `sys/unix/selector/kqueue.rs`.
+//! What mio takes from the libc crate on a BSD, for Linux: all that this crate has there, and
+//! kqueue from `include/uapi/linux/kqueue.h`. It becomes a module of mio's
+//! `sys/unix/selector/kqueue.rs`.
 
 pub use ::libc::*;
 

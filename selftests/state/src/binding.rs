@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A binding and the close of its descriptor, as in the module's `engine/close`. Each side writes its
-//! own word, and then reads the word of the other side.
+//! A binding and the close of its descriptor, as in the module's `engine/close`. Each side writes
+//! its own word, and then reads the word of the other side.
 
 use loom::{
     sync::{

@@ -2,8 +2,8 @@
 
 //! The states of a knote, the operations of a scan on them, and one waiting thread.
 //!
-//! [`State`] is the module's own. The two locks of the kqueue, its ready list and its wait are modelled
-//! in the terms of the module.
+//! [`State`] is the module's own. The two locks of the kqueue, its ready list and its wait are
+//! modelled in the terms of the module.
 
 use crate::engine::state::{State, Take};
 use loom::{

@@ -219,7 +219,7 @@ impl<'a> Socket<'a> {
         }
         // SAFETY: A socket lives as long as its file. It has its `sk` until it is released.
         let sock = NonNull::new(unsafe { (*socket.as_ptr()).sk })?;
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The socket and its `sk` live as long as the file.
         let (family, kind, protocol) = unsafe {
             let sock = sock.as_ptr();
             (
@@ -254,7 +254,7 @@ impl<'a> Socket<'a> {
     }
 
     fn socket_type(&self) -> u16 {
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The type's invariant guarantees that the socket is valid.
         unsafe { field::TYPE.read(self.sock.as_ptr()) }
     }
 
@@ -277,7 +277,7 @@ impl<'a> Socket<'a> {
         if !self.is_listed() {
             return (false, false);
         }
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The type's invariant guarantees that the socket is valid.
         let shutdown = unsafe { field::SHUTDOWN.read(self.sock.as_ptr()) };
         (shutdown & RCV_SHUTDOWN != 0, shutdown & SEND_SHUTDOWN != 0)
     }
@@ -287,7 +287,7 @@ impl<'a> Socket<'a> {
         if self.kind != Kind::Unix || self.socket_type() != STREAM || self.is_listening() {
             return true;
         }
-        // SAFETY: The reason given above applies here too.
+        // SAFETY: The type's invariant guarantees that the socket is valid.
         let mark = unsafe { field::RCVLOWAT.read(self.sock.as_ptr()) };
         // For a mark of one byte, poll(2) suffices.
         mark <= 1

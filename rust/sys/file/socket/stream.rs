@@ -132,9 +132,9 @@ impl Stream {
         }
     }
 
-    /// The result of [`Stream::readiness`] for a socket of this kind that is not simply connected: the
-    /// pending connections of a listening socket, and the rest of a stream that has ended. `state`
-    /// is the state of the socket.
+    /// The result of [`Stream::readiness`] for a socket of this kind that is not simply connected:
+    /// the pending connections of a listening socket, and the rest of a stream that has ended.
+    /// `state` is the state of the socket.
     #[inline(never)]
     fn readiness_unusual(self, sk: *const bindings::sock, state: u8) -> Readiness {
         // SAFETY: The caller has verified that the socket is valid and of this kind. All reads are

@@ -26,7 +26,7 @@ struct RawGroup(NonNull<generated::fsnotify_group>);
 // SAFETY: Any thread may use a group, because it has locks of its own.
 unsafe impl Send for RawGroup {}
 
-// SAFETY: The reason given above applies here too.
+// SAFETY: Any thread may use a group, because it has locks of its own.
 unsafe impl Sync for RawGroup {}
 
 impl Drop for RawGroup {
@@ -66,7 +66,7 @@ pub(crate) struct Mark<T: Notify>(NonNull<Node<T>>);
 // SAFETY: A mark has locks of its own. The target is `Send + Sync`.
 unsafe impl<T: Notify> Send for Mark<T> {}
 
-// SAFETY: The reason given above applies here too.
+// SAFETY: A mark has locks of its own. The target is `Send + Sync`.
 unsafe impl<T: Notify> Sync for Mark<T> {}
 
 impl<T: Notify> Group<T> {

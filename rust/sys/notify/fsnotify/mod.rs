@@ -128,7 +128,7 @@ pub(crate) fn wait_until_freed(marks: &MarkCount) {
         fsleep(Delta::from_millis(1));
     }
     // The worker that has freed the last mark may still be running our function.
-    // SAFETY: The reason given above applies here too.
+    // SAFETY: The function has no preconditions. The caller may sleep.
     unsafe { generated::fsnotify_wait_marks_destroyed() };
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One thread of a wild round, or a child that it makes.
+//! One thread of a wild round, or a child process of a thread.
 //!
-//! A child is a copy of one thread among several: what it does needs no lock of the C library's, so
-//! no memory.
+//! A child is a copy of one thread among several. So its operations must not take a lock of the C
+//! library, and must not allocate memory.
 
 use super::{
     kinds::KINDS,
@@ -19,10 +19,10 @@ use io_uring::{opcode, types, IoUring};
 use kqueue::{abi, ev, note, Event, Filter};
 use std::{os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
 
-/// Which signal tells of a descriptor.
+/// `F_SETSIG`: the signal that reports a descriptor.
 const F_SETSIG: usize = 10;
 
-/// What there is to do. The first ones are what a child may do as well.
+/// The operations. A child does only the first ones.
 const ACTS: [&str; 23] = [
     "kevent",
     "traffic",
@@ -48,18 +48,18 @@ const ACTS: [&str; 23] = [
     "pass",
     "look",
 ];
-/// How often in a row something is done that is to meet with what others do.
+/// How often an operation is repeated that is meant to race with other threads.
 const ROUNDS: u64 = 48;
 
-/// How many of them a child may do.
+/// The number of operations that a child may do.
 const OF_CHILDREN: usize = 13;
 
-/// What a thread is inclined to.
+/// The role of a thread, which determines the weights of its operations.
 pub struct Profile([u32; ACTS.len()]);
 
 impl Profile {
-    /// That of the thread of this number: one makes traffic, one asks kqueues, others do what
-    /// comes.
+    /// The role of the thread with this number. One thread makes traffic, one calls kqueues, and
+    /// the others do everything.
     pub fn of(number: u64, random: &mut Random) -> Self {
         let mut weights = [
             60, 12, 12, 4, 4, 1, 3, 2, 3, 2, 2, 2, 2, 6, 1, 1, 1, 2, 3, 4, 2, 2, 8,
@@ -76,7 +76,7 @@ impl Profile {
         Profile(weights)
     }
 
-    /// Of a child.
+    /// The role of a child.
     fn of_child() -> Self {
         let mut weights = [0; ACTS.len()];
         weights[..OF_CHILDREN].copy_from_slice(&[30, 5, 5, 10, 5, 3, 2, 2, 2, 1, 1, 1, 2]);
@@ -91,15 +91,15 @@ pub struct Actor<'a> {
     profile: Profile,
     slot: &'a Slot,
     own: Own,
-    /// Has one of its allocations fail.
+    /// Makes one of the next allocations of the thread fail.
     fail: Option<Fd>,
     ring: Option<IoUring>,
     wrong: bool,
 }
 
-/// Interrupts the thread all the time, so that nothing blocks for long.
+/// Starts a timer that interrupts the thread repeatedly, so that no call blocks for long.
 fn interrupt_often() {
-    // SAFETY: An all-zero event is one.
+    // SAFETY: Zero is a valid value of all fields of the event.
     let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
     event.sigev_notify = libc::SIGEV_THREAD_ID;
     event.sigev_signo = libc::SIGALRM;
@@ -137,7 +137,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// Acts until the round is over. True if something was wrong.
+    /// Does operations until the round is over. True if something was wrong.
     pub fn run(mut self) -> bool {
         let mut step = 0;
         while !self.shared.is_over(step) {
@@ -159,7 +159,7 @@ impl<'a> Actor<'a> {
         let act = self.random.weighted(&self.profile.0);
         self.shared.board.count(Count::Steps, 1);
         self.slot.at(step, ACTS[act], [0; 3]);
-        // Of what others than we do with their memory this is no test.
+        // Allocations fail only in operations that call the module.
         let fails = matches!(act, 0 | 3 | 4 | 12) && self.random.chance(8);
         let nth = self.random.below(12) + 1;
         if fails {
@@ -199,7 +199,7 @@ impl<'a> Actor<'a> {
     fn fail_at(&mut self, nth: u64) {
         if let Some(fail) = self.fail {
             let digits = [b'0' + (nth / 10) as u8, b'0' + (nth % 10) as u8];
-            // Not read as octal.
+            // A leading zero would select octal.
             let digits = &digits[usize::from(nth < 10)..];
             let args = [fail as usize, address(digits), digits.len(), 0];
             if call(libc::SYS_pwrite64, &args).is_ok() && nth > 0 {
@@ -368,10 +368,11 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// What a call gave, with room for so many events, if they are `ours`.
+    /// Checks the result of a call with room for `room` events. The events themselves are checked
+    /// if `ours`.
     fn judge(&mut self, queue: Fd, result: Result<usize, i32>, room: usize, ours: bool) {
-        /// All that a call or a change can fail with; and `ENOTTY`, since the number may have been
-        /// another file's for a moment.
+        /// All errors of a call and of a change. `ENOTTY` is included because the number may have
+        /// referred to another file for a moment.
         const ERRORS: [i32; 20] = [
             libc::EACCES,
             libc::EBADF,
@@ -406,7 +407,7 @@ impl<'a> Actor<'a> {
             Ok(count) => {
                 self.shared.board.count(Count::Events, count as u64);
                 if count > room {
-                    // Its number may have been given to something else meanwhile.
+                    // The number may refer to another file by now.
                     let again = sys::kevent(queue, &[], 0, 0, 0);
                     if again == Ok(0) {
                         self.complain("kevent: more events than there was room for", count);
@@ -492,7 +493,7 @@ impl<'a> Actor<'a> {
         self.shared.open(kind, &mut self.random);
     }
 
-    /// Mostly something of a kind that is not hot.
+    /// Opens descriptors, mostly of a kind that is not hot.
     fn close_what(&mut self) -> Fd {
         if self.random.chance(75) {
             let at = self.random.index(REMEMBERED);
@@ -532,7 +533,7 @@ impl<'a> Actor<'a> {
         let _ = call(libc::SYS_close_range, &args);
     }
 
-    /// Data goes to and fro, for a while, on something hot.
+    /// Writes to and reads from a hot descriptor for a while.
     fn traffic(&mut self) {
         let fd = self.shared.fds[self.random.index(super::HOT)].load(Relaxed) as usize;
         let len = self.random.pick(&[1, 8, 64, 600, 4096, 20_000]);
@@ -551,14 +552,14 @@ impl<'a> Actor<'a> {
                 2 => call(libc::SYS_write, &[fd, at, len]),
                 _ => call(libc::SYS_read, &[fd, at, len]),
             };
-            // It is none for that, or it blocks.
+            // The descriptor does not support that, or the call would block.
             if matches!(done, Err(libc::EBADF | libc::EINTR)) {
                 break;
             }
         }
     }
 
-    /// Something hot is looked at for a while.
+    /// Polls a hot descriptor for a while.
     fn look(&mut self) {
         let fd = self.shared.fds[self.random.index(super::HOT)].load(Relaxed);
         let queue = self.shared.queues[self.random.index(QUEUES)].load(Relaxed);
@@ -663,7 +664,7 @@ impl<'a> Actor<'a> {
                 call(libc::SYS_timerfd_settime, &[fd, 0, address(&times), 0])
             }
             13 => {
-                // Not connected any more.
+                // Disconnects the socket.
                 let nowhere = [0u16; 8];
                 call(libc::SYS_connect, &[fd, address(&nowhere), 16])
             }
@@ -687,7 +688,7 @@ impl<'a> Actor<'a> {
             }
             20 => call(libc::SYS_listen, &[fd, random.index(4)]),
             _ => {
-                // A pipe's size, or a sealed memfd.
+                // Sets the size of a pipe, or seals a memfd.
                 let command = random.pick(&[libc::F_SETPIPE_SZ, libc::F_ADD_SEALS]);
                 call(
                     libc::SYS_fcntl,
@@ -778,7 +779,8 @@ impl<'a> Actor<'a> {
         let _ = call(libc::SYS_kill, &[target, number as usize]);
     }
 
-    /// A child that does a few things, and shares with us what `flags` say.
+    /// Creates a child that does a few operations. `flags` of clone(2) select what it shares with
+    /// this process.
     fn fork(&mut self, flags: i32) {
         let random = Random::new(self.random.next());
         let steps = 1 + self.random.below(20);
@@ -794,7 +796,7 @@ impl<'a> Actor<'a> {
     }
 
     fn be_child(&mut self, steps: u64) {
-        // What blocks is interrupted here, too.
+        // Blocking calls are interrupted in the child, too.
         let often = [0i64, 50_000, 0, 50_000];
         let _ = call(
             libc::SYS_setitimer,
@@ -808,7 +810,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// It is waited for now, or when its place is needed.
+    /// The child is waited for now, or when its slot is needed.
     fn keep_child(&mut self, pid: i32) {
         let place = &self.shared.children[self.random.index(CHILDREN)];
         let old = place.swap(pid, Relaxed);
@@ -859,17 +861,17 @@ impl<'a> Actor<'a> {
                 4 => opcode::Write::new(types::Fd(fd), at, 600).build(),
                 _ => opcode::PollRemove::new(0).build(),
             };
-            // SAFETY: The memory is never unmapped, and nobody but the kernel looks at it.
+            // SAFETY: The memory is never unmapped, and only the kernel accesses it.
             let _ = unsafe { ring.submission().push(&entry) };
         }
-        // Those that have a number that is played with may be closed.
+        // Other operations may close descriptors with low numbers.
         if ring.as_raw_fd() >= 0 {
             let _ = ring.submit();
         }
         ring.completion().for_each(drop);
     }
 
-    /// Names of files come and go.
+    /// Creates, renames and removes files.
     fn names(&mut self) {
         let names = ["a", "b", "c", "d", "e/x", "e"];
         let (a, b) = (self.random.pick(&names), self.random.pick(&names));
@@ -912,12 +914,12 @@ impl<'a> Actor<'a> {
         };
     }
 
-    /// A descriptor goes through a socket.
+    /// Passes a descriptor through a socket.
     fn pass(&mut self) {
         let [send, receive] = self.shared.passing;
         let mut byte = 0u8;
         let part = [address_mut(&mut byte), 1];
-        // Length, level and type, and the descriptor.
+        // The fields are the length, the level, the type and the descriptor.
         let mut control = [20u64, 1 | 1 << 32, 0];
         if self.random.chance(50) {
             let fd = if self.random.chance(30) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file system of our own with one file, whose pages take their time.
+//! A FUSE file system with one file, whose pages are delivered slowly.
 
 use super::kinds::Place;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::fs;
 
-/// What the kernel asks for, of linux/fuse.h.
+/// The requests of the kernel, from linux/fuse.h.
 mod opcode {
     pub const LOOKUP: u32 = 1;
     pub const FORGET: u32 = 2;
@@ -32,7 +32,8 @@ const SIZE: u64 = super::memory::SIZE as u64;
 /// The connection to the kernel.
 pub struct Server(Fd);
 
-/// Mounts it in the folder `fuse`; root alone can, and mounts binder's devices as well.
+/// Mounts the file system in the directory `fuse`, and the devices of binder. Only root can do
+/// that.
 pub fn mount(place: &Place) -> Option<Server> {
     let mount = |kind: &std::ffi::CStr, at: &str, data: &str| {
         let path = place.path(at);
@@ -80,12 +81,12 @@ impl Server {
         );
     }
 
-    /// Leaves it to another process.
+    /// Leaves the connection to another process.
     pub fn leave(self) {
         sys::close(self.0);
     }
 
-    /// Answers until the file system is gone.
+    /// Answers requests until the file system is unmounted.
     pub fn serve(self, mut random: Random) {
         let mut request = vec![0u8; 1 << 17];
         loop {
@@ -106,15 +107,16 @@ impl Server {
         let mut words: Vec<u64> = Vec::new();
         let attributes = |node: u64| {
             let mode = if node == 1 { 0o040_777 } else { 0o100_666 };
-            // ino, size, blocks, three times, three fractions and the mode, links and uid, gid and
-            // rdev, block size.
+            // The fields are: ino, size, blocks, three times, three fractions and the mode, links
+            // and uid, gid and rdev, block size.
             [node, SIZE, 1, 0, 0, 0, 0, mode << 32, 1, 0, 4096]
         };
         match code {
-            // Version, readahead, the most that is written at once, times in nanoseconds.
+            // The fields are: version, readahead, maximum size of a write, granularity of times in
+            // nanoseconds.
             opcode::INIT => words.extend([7 | 31 << 32, 1 << 16, 1 << 48, 1, 0, 0, 0, 0]),
             opcode::LOOKUP if request[40..].starts_with(b"file") => {
-                // Node, generation, no times for which that is valid.
+                // The fields are: node, generation, and validity times of zero.
                 words.extend([2, 0, 0, 0, 0]);
                 words.extend(attributes(2));
             }
@@ -125,7 +127,7 @@ impl Server {
             }
             opcode::OPEN => words.extend([1, 0]),
             opcode::READ if request.len() >= 64 => {
-                // A page that takes its time, or is none.
+                // Deliver a page slowly, or not at all.
                 sys::sleep_ms(random.below(8));
                 if random.chance(10) {
                     return self.answer(unique, libc::EIO, &[]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Descriptors of all kinds that there are.
+//! Descriptors of all kinds.
 
 use crate::{
     random::Random,
@@ -8,24 +8,24 @@ use crate::{
 };
 use std::ffi::{CStr, CString};
 
-/// Families that the C library has no names for.
+/// Address families that the libc crate does not define.
 const AF_TIPC: i32 = 30;
 const AF_KCM: i32 = 41;
 const AF_QIPCRTR: i32 = 42;
 
-/// New descriptors of one kind; none if there is no such thing here.
+/// Opens descriptors of one kind. Returns none if the kernel does not support the kind.
 type Open = fn(&mut Random, &Place) -> Vec<Fd>;
 
-/// Where files of ours are.
+/// The directory for files.
 pub struct Place {
-    /// A folder that anybody may write to.
+    /// A directory that all users may write to.
     pub folder: String,
-    /// A kqueue that others may be made from.
+    /// A kqueue by which other kqueues are created.
     pub queue: Fd,
 }
 
 impl Place {
-    /// The path of a file in there.
+    /// The path of a file in the directory.
     pub fn path(&self, name: &str) -> CString {
         CString::new(format!("{}/{name}", self.folder)).unwrap_or_default()
     }
@@ -116,8 +116,8 @@ pub const KINDS: &[(&str, Open)] = &[
     }),
 ];
 
-/// Sockets that are connected before they are used, and have not been: their name, family, type and
-/// protocol.
+/// Sockets of the connection-oriented kinds that are not connected: the name of the kind, the
+/// family, the type and the protocol.
 pub const BARE: [(&str, i32, i32, i32); 8] = [
     ("bare tcp", libc::AF_INET, libc::SOCK_STREAM, 0),
     ("bare tcp6", libc::AF_INET6, libc::SOCK_STREAM, 0),
@@ -139,7 +139,7 @@ pub const BARE: [(&str, i32, i32, i32); 8] = [
     ("bare vsock", libc::AF_VSOCK, libc::SOCK_STREAM, 0),
 ];
 
-/// True for sockets that are connected before they are used, or may be.
+/// True for sockets that must be connected or can be connected.
 pub fn is_connected(name: &str) -> bool {
     let is_bare = BARE.iter().any(|bare| bare.0 == name);
     is_bare
@@ -156,7 +156,7 @@ pub fn is_connected(name: &str) -> bool {
         .contains(&name)
 }
 
-/// The number of the kind of that name.
+/// The number of the kind with this name.
 pub fn kind(name: &str) -> Option<usize> {
     KINDS.iter().position(|kind| kind.0 == name)
 }
@@ -277,7 +277,7 @@ fn pidfd(random: &mut Random, _: &Place) -> Vec<Fd> {
 }
 
 fn perf(_: &mut Random, _: &Place) -> Vec<Fd> {
-    // A software event, the task's clock, of user space alone.
+    // A software event: the task clock, in user space only.
     let mut attributes = [0u64; 16];
     attributes[0] = 1 | 128 << 32;
     attributes[1] = 1;
@@ -374,20 +374,20 @@ fn socket(family: i32, kind: i32, protocol: i32) -> Vec<Fd> {
     ))
 }
 
-/// An address with its length; any family's.
+/// A socket address of any family, with its length.
 struct Address([u8; 128], u32);
 
 impl Address {
     fn of<T>(of: T) -> Self {
         let mut bytes = [0; 128];
         let len = size_of::<T>().min(128);
-        // SAFETY: Addresses are plain numbers, and as long as that.
+        // SAFETY: Addresses consist of integers, and the source has this length.
         let from = unsafe { std::slice::from_raw_parts(address(&of) as *const u8, len) };
         bytes[..len].copy_from_slice(from);
         Address(bytes, len as u32)
     }
 
-    /// The loopback of IP.
+    /// The loopback address of IP.
     fn loopback(family: i32) -> Self {
         let mut bytes = [0; 28];
         bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
@@ -419,7 +419,8 @@ impl Address {
     }
 }
 
-/// A listening socket, one that has connected to it, and one that was accepted if that went fast.
+/// Opens a listening socket, a socket that connects to it, and the accepted socket if the
+/// connection is established in time.
 fn accepted(
     listener: Fd,
     address: impl Fn(Fd) -> Address,
@@ -468,7 +469,7 @@ fn ktls(random: &mut Random, _: &Place) -> Vec<Fd> {
         let name = c"tls".as_ptr() as usize;
         let set = call(libc::SYS_setsockopt, &[args[0], args[1], args[2], name, 3]);
         if set.is_ok() {
-            // AES-GCM-128 of TLS 1.2, with a key of nothing.
+            // AES-GCM-128 of TLS 1.2, with a key of zeros.
             let mut info = [0u8; 40];
             info[..4].copy_from_slice(&[3, 3, 51, 0]);
             for way in [1, 2] {
@@ -504,7 +505,7 @@ fn unix_listener(random: &mut Random, _: &Place) -> Vec<Fd> {
     let kind = random.pick(&[libc::SOCK_STREAM, libc::SOCK_SEQPACKET]);
     let fds = socket(libc::AF_UNIX, kind, 0);
     match fds.first() {
-        // The kernel finds a name.
+        // The kernel chooses the name.
         Some(&listener) if Address::of(libc::AF_UNIX as u16).bind(listener) => {
             accepted(listener, Address::of_socket, libc::AF_UNIX, kind, 0)
         }
@@ -533,7 +534,7 @@ fn sctp_many() -> Vec<Fd> {
     fds
 }
 
-/// A service of this node: type, instance or range of them.
+/// A service of this node: the type, and an instance or a range of instances.
 #[repr(C)]
 struct Tipc {
     family: u16,
@@ -569,7 +570,7 @@ fn tipc(random: &mut Random, _: &Place) -> Vec<Fd> {
         return accepted(first, |_| named(2, 0), AF_TIPC, kind, 0);
     }
     let other = socket(AF_TIPC, kind, 0);
-    // Where what is sent without an address goes.
+    // The destination of messages that are sent without an address.
     other.iter().for_each(|&fd| named(2, 0).connect(fd));
     [fds, other].concat()
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Addresses of memory of all kinds, to be passed to the kernel.
+//! Addresses of memory of all kinds, which are passed to the kernel.
 
 use crate::{
     random::Random,
@@ -9,25 +9,25 @@ use crate::{
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const PAGE: usize = 4096;
-/// Room for the longest lists, and a page that is not there behind it.
+/// The size of the longest lists. An unmapped page follows.
 pub const SIZE: usize = 16 * PAGE;
 
 /// The memory of one process.
 pub struct Memory {
     read_only: usize,
-    /// Protections of parts of it are changed all the time.
+    /// Memory whose protection changes all the time.
     unsteady: usize,
     fresh: usize,
     /// The part of a mapped file that is beyond its end.
     beyond: usize,
-    /// Pages that a thread of ours brings in, a little later.
+    /// Pages that a thread provides by userfaultfd after a delay.
     lazy: usize,
     uffd: Fd,
-    /// A file of our own FUSE server.
+    /// A mapping of the file of the FUSE server.
     served: usize,
 }
 
-/// What the kernel writes to and nobody else looks at; of one thread.
+/// Memory of one thread that only the kernel accesses.
 pub struct Own(usize);
 
 impl Own {
@@ -37,7 +37,7 @@ impl Own {
         Own(own)
     }
 
-    /// Where it begins.
+    /// The address of the beginning.
     pub fn start(&self) -> usize {
         self.0
     }
@@ -49,7 +49,7 @@ const UFFDIO_ZEROPAGE: usize = 0xc020_aa04;
 const UFFDIO_WAKE: usize = 0x8010_aa02;
 
 impl Memory {
-    /// Made while this process may still do all.
+    /// Creates the memory, while the process still has all rights.
     pub fn new(served: Option<Fd>) -> Self {
         let both = libc::PROT_READ | libc::PROT_WRITE;
         let mut beyond = 0;
@@ -86,12 +86,12 @@ impl Memory {
         }
     }
 
-    /// An address for that many bytes, mostly `own`.
+    /// Chooses an address for `len` bytes, mostly in `own`.
     pub fn address(&self, random: &mut Random, own: &Own, len: usize) -> usize {
         let within = |start: usize, random: &mut Random| start + random.index(SIZE / 8) * 8;
         match random.weighted(&[80, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2]) {
             0 => own.0,
-            // It ends in the middle, or just so.
+            // The accessible memory ends within the list or exactly at its end.
             1 => own.0 + SIZE - random.index(len + 2).min(SIZE),
             2 => self.read_only,
             3 => within(self.unsteady, random),
@@ -111,14 +111,14 @@ impl Memory {
                 self.served
             }
             8 => 0,
-            // The kernel's own, and what is no address.
+            // Addresses of the kernel, and values that are no addresses.
             9 => 0xffff_8880_0000_0000,
             10 => 0x7fff_ffff_f000,
             _ => own.0 + 1 + random.index(7),
         }
     }
 
-    /// Where there is nothing but zeros.
+    /// Memory that contains only zeros.
     pub fn zeros(&self) -> usize {
         self.read_only
     }
@@ -127,7 +127,7 @@ impl Memory {
         let _ = call(libc::SYS_madvise, &[at, SIZE, libc::MADV_DONTNEED as usize]);
     }
 
-    /// Changes what a part of it allows.
+    /// Changes the protection of a part of the memory.
     pub fn disturb(&self, random: &mut Random) {
         let at = self.unsteady + random.index(16) * PAGE;
         let allowed = [0, libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE];
@@ -135,7 +135,7 @@ impl Memory {
         let _ = call(libc::SYS_mprotect, &[at, PAGE, allowed]);
     }
 
-    /// Brings in the lazy pages until told to stop.
+    /// Provides the lazy pages until the end of the round.
     pub fn serve(&self, stop: &AtomicBool, mut random: Random) {
         if self.uffd < 0 {
             return;
@@ -157,11 +157,11 @@ impl Memory {
             let page = message[2] as usize & !(PAGE - 1);
             let zero = [page as u64, PAGE as u64, 0, 0];
             if call(libc::SYS_ioctl, &[uffd, UFFDIO_ZEROPAGE, address(&zero)]).is_err() {
-                // It is there already, or gone.
+                // The page is already present, or was unmapped.
                 let _ = call(libc::SYS_ioctl, &[uffd, UFFDIO_WAKE, address(&zero)]);
             }
         }
-        // Who waits now gets pages without us.
+        // Unregister, so that waiting threads get pages from the kernel.
         sys::close(self.uffd);
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What takes several threads or processes at a time, and has one outcome nevertheless: all that
-//! was written is told of, all that is pending is collected, and who waits no longer than so long
-//! is back by then.
+//! Operations with several threads or processes that have one outcome nevertheless: all data that
+//! was written is reported, all pending events are collected, and a call with a timeout returns in
+//! time.
 
 use crate::{
     chaos::kinds::{self, Place, KINDS},
@@ -15,13 +15,13 @@ use std::{
     thread,
 };
 
-/// Longer than anything takes that is going to happen, in nanoseconds.
+/// A timeout in nanoseconds that is never reached unless something hangs.
 const SOON: i64 = 40_000_000_000;
-/// How long a call waits for an event that may not come.
+/// The timeout of a call that waits for an event which may not come.
 const MOMENT: i64 = 20_000_000;
 
-/// The kinds that are connected pairs, the last two descriptors of those that are opened being the
-/// ends. `data` of the first so many is the bytes that are there.
+/// The kinds that are connected pairs. The last two of the opened descriptors are the ends. For the
+/// first kinds of the list, `data` is the number of bytes that can be read.
 pub const STREAMS: [&str; 11] = [
     "pipe",
     "unix_stream",
@@ -37,42 +37,43 @@ pub const STREAMS: [&str; 11] = [
 ];
 const COUNTED: usize = 4;
 
-/// A process writes, with calls that wait for room, and we read when we are told to.
+/// A process writes with blocking calls, and this thread reads when an event is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// Which of [`STREAMS`].
+    /// The index in [`STREAMS`].
     pub kind: usize,
     pub seed: u64,
-    /// Those of the reader's knote.
+    /// The flags and parameters of the reader's knote.
     pub flags: u16,
-    /// So many bytes come first.
+    /// The number of bytes of the first write.
     pub first: usize,
-    /// And then so many, in one call.
+    /// The number of bytes of the second write, which is one call.
     pub size: usize,
-    /// Where bytes are counted, one of so many parts of what was told is read.
+    /// If bytes are counted, each read takes the reported number divided by this number.
     pub part: usize,
-    /// So many milliseconds after we were told.
+    /// The delay in milliseconds between an event and the read.
     pub delay: u8,
 }
 
-/// Several threads collect one-shot events, while descriptors are closed that are pending besides.
-/// Who has one does not come back before all are collected, so that each wake-up counts.
+/// Several threads collect one-shot events, while other pending descriptors are closed. A thread
+/// that has collected an event does not call again before all events are collected, so that each
+/// wake-up is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crowd {
     pub sleepers: u8,
-    /// No more than there are threads.
+    /// The number of events, which is at most the number of threads.
     pub events: u8,
     pub closed: u8,
-    /// How many a thread takes at a time, at most.
+    /// The maximum number of events that a thread takes in one call.
     pub room: u8,
 }
 
-/// Those of a pair that was opened: who reads, and who writes.
+/// The reader and the writer of a pair that was opened.
 fn ends(name: &str, fds: &[Fd]) -> Option<(Fd, Fd)> {
     match (name, fds) {
         ("pipe" | "packets", &[reads, writes]) => Some((reads, writes)),
         ("unix_stream" | "unix_seqpacket", &[one, other]) => Some((one, other)),
-        // One that listens comes first.
+        // The first descriptor is a listening socket.
         (_, &[_, one, other]) => Some((one, other)),
         _ => None,
     }
@@ -89,7 +90,7 @@ pub fn readable(fd: Fd) -> Option<i64> {
     call(libc::SYS_ioctl, &args).ok().map(|_| bytes.into())
 }
 
-/// Has a descriptor block, or not.
+/// Sets or clears the blocking mode of a descriptor.
 pub fn set_blocking(fd: Fd, blocks: bool) {
     let flags = call(libc::SYS_fcntl, &[fd as usize, libc::F_GETFL as usize]).unwrap_or(0);
     let flags = if blocks {
@@ -157,7 +158,7 @@ impl Exchange {
                 while !rest.is_empty() {
                     match sys::write(writes, rest) {
                         Ok(count @ 1..) => rest = &rest[count..],
-                        // It is too long for one message, or no connection.
+                        // The data does not fit into one message, or the socket is not connected.
                         Err(libc::EMSGSIZE) if rest.len() > 1000 => {
                             let _ = sys::write(writes, &rest[..1000]);
                             rest = &rest[1000..];
@@ -180,7 +181,7 @@ impl Exchange {
         let all = (self.first + self.size) as i64;
         let counted = self.kind < COUNTED;
         let mut buffer = vec![0; 1 << 16];
-        // What was read, and what was told to be there in all.
+        // The number of bytes that were read, and the number that was reported in total.
         let (mut got, mut told) = (0, 0);
         let mut last = sys::now();
         let mut event = Event::default();
@@ -212,7 +213,8 @@ impl Exchange {
                 }
                 continue;
             }
-            // With EV_CLEAR it is for us to know what is left of what we were told.
+            // With EV_CLEAR, the reader itself has to remember how much of the reported data is
+            // left.
             let left = readable(reads).unwrap_or(0);
             if counted && self.flags & ev::CLEAR != 0 && got + left == told {
                 if let Ok(count @ 1..) = sys::read(reads, &mut buffer) {
@@ -227,7 +229,7 @@ impl Exchange {
                          {told} told of, {left} are there"
                     ));
                 }
-                // The writer has failed, or the network has lost it.
+                // The writer has failed, or the network has lost the data.
                 return Ok(());
             }
             if !is_readable(reads) && sys::now() - last > SOON / 20 {
@@ -241,23 +243,23 @@ impl Exchange {
 /// The event that ends a thread of a crowd.
 const STOP: u64 = 1 << 20;
 
-/// What the threads of a crowd share.
+/// The state that the threads of a crowd share.
 #[derive(Default)]
 struct Batch {
-    /// How many events there have been, and how many of them were collected.
+    /// The number of events so far, and the number of those that were collected.
     made: AtomicUsize,
     collected: AtomicUsize,
     is_over: AtomicBool,
 }
 
 impl Batch {
-    /// True if as many were collected as had been made.
+    /// True if all events were collected.
     fn has_collected(&self, made: usize) -> bool {
         self.collected.load(Relaxed) >= made
     }
 }
 
-/// Something that is ready to be read, and what else goes with it: a pipe, or a timer.
+/// Creates a descriptor that is readable, and returns it with its peer: a pipe, or a timer.
 fn ready(at: u8) -> Vec<Fd> {
     let mut fds = [0i32; 2];
     if at % 2 == 0 {
@@ -288,7 +290,7 @@ impl Crowd {
             batch.is_over.store(true, Relaxed);
             let stop = Event::new(STOP, Filter::USER, ev::ADD).fflags(note::TRIGGER);
             let _ = sys::kevent(queue, &[stop], 0, 0, 0);
-            // If wake-ups are lost, this one may be as well.
+            // If wake-ups are lost, this one may be lost as well.
             if result.is_err() {
                 sys::close(queue);
             }
@@ -314,7 +316,7 @@ impl Crowd {
             }
             let users = events.iter().filter(|event| event.filter == Filter::USER);
             let ours = users.count();
-            // No more are made before these are collected.
+            // Further events are created only after these are collected.
             let made = batch.made.load(Relaxed);
             batch.collected.fetch_add(ours, Relaxed);
             while ours > 0 && !batch.has_collected(made) && !batch.is_over.load(Relaxed) {
@@ -362,8 +364,8 @@ impl Crowd {
     }
 }
 
-/// Waits for so many milliseconds for an event that does not come, while a knote is activated that
-/// is not ready.
+/// Waits `ms` milliseconds for an event that does not come, while a knote that is not ready is
+/// activated.
 pub fn wait(ms: u8) -> Result<(), String> {
     let mut fds = [0i32; 2];
     let Ok(queue) = sys::kqueue() else {

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a level-triggered knote must say of a descriptor of which the kernel's other interfaces
-//! have said this.
+//! Determines what a level-triggered knote must report, given the answers of other interfaces of
+//! the kernel for the same descriptor.
 
 use kqueue::{ev, Event};
 
-/// What is known of a descriptor.
+/// The answers of the other interfaces for a descriptor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
-    /// What poll(2) says, of all that there is to ask.
+    /// The result of poll(2) for all events.
     pub poll: i16,
-    /// What `FIONREAD` says, where it counts the same as `data`.
+    /// The result of `FIONREAD`, for kinds for which it equals `data`.
     pub bytes: Option<i64>,
-    /// It is a socket that never was connected.
+    /// True for a socket that never was connected.
     pub is_bare: bool,
-    /// Somebody has called shutdown(2), of which poll(2) does not say all.
+    /// True after a shutdown(2). poll(2) does not report everything about that.
     pub was_shut: bool,
 }
 
@@ -23,14 +23,14 @@ const OUT: i16 = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
 const RDHUP: i16 = 0x2000;
 
 impl Facts {
-    /// All that is asked of poll(2).
+    /// The events that are requested from poll(2).
     pub const ASKED: i16 = IN | OUT | RDHUP | libc::POLLPRI;
 
     fn has(self, events: i16) -> bool {
         self.poll & events != 0
     }
 
-    /// What is wrong with the event that `EVFILT_READ` has reported, or with none.
+    /// Returns the fault of the event of `EVFILT_READ`, or of its absence.
     pub fn read(self, event: Option<&Event>) -> Result<(), &'static str> {
         let Some(event) = event else {
             if self.is_bare || !self.has(IN | RDHUP | libc::POLLHUP) {
@@ -60,7 +60,7 @@ impl Facts {
         Ok(())
     }
 
-    /// The same of `EVFILT_WRITE`.
+    /// Returns the fault of the event of `EVFILT_WRITE`, or of its absence.
     pub fn write(self, event: Option<&Event>) -> Result<(), &'static str> {
         let Some(event) = event else {
             if self.is_bare || !self.has(OUT | libc::POLLHUP) {
@@ -68,7 +68,7 @@ impl Facts {
             }
             return Err("no WRITE event, though poll says that there is room");
         };
-        // Some families connect it with what is sent.
+        // Some families connect a socket when it sends.
         if self.is_bare && (event.has(ev::EOF) || self.has(libc::POLLHUP)) {
             return Err("a WRITE event of a socket that never was connected");
         }
@@ -87,7 +87,7 @@ impl Facts {
         Ok(())
     }
 
-    /// The same of `EVFILT_EXCEPT` with `NOTE_OOB`.
+    /// Returns the fault of the event of `EVFILT_EXCEPT` with `NOTE_OOB`, or of its absence.
     pub fn urgent(self, event: Option<&Event>) -> Result<(), &'static str> {
         let ends = self.has(RDHUP | libc::POLLHUP | libc::POLLERR) || self.was_shut;
         match event {

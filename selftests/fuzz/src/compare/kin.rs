@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A child that forks and executes programs on command, and what `EVFILT_PROC` tells of that: all
-//! of it, but nothing of what it does after it has executed a set-user-ID program.
+//! A child that forks and executes programs on command. `EVFILT_PROC` must report all of that, but
+//! nothing after the child has executed a set-user-ID program.
 
 use crate::{
     chaos::kinds::Place,
@@ -10,41 +10,41 @@ use crate::{
 use kqueue::{ev, note, Event, Filter};
 use std::{ffi::CStr, fs, os::unix::fs::PermissionsExt};
 
-/// The argument with which this program is executed to go on as the child.
+/// With this argument the program continues as the child.
 pub const OBEY: &str = "--obey";
 const OBEY_C: &CStr = c"--obey";
-/// Where the child has its commands from, and where its answers go.
+/// The descriptors for the commands of the child and for its answers.
 const COMMANDS: Fd = 60;
 const ANSWERS: Fd = 61;
-/// The name of the program that belongs to root.
+/// The name of the set-user-ID program that belongs to root.
 const OTHER: &str = "other";
-/// An answer: that could not be done.
+/// The answer that a command has failed.
 const FAILED: u32 = u32::MAX;
 
-/// What a child is told to do.
+/// The commands of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
     Fork,
-    /// It executes this program.
+    /// Executes this program.
     Exec,
-    /// It executes a copy that is root's, with its rights.
+    /// Executes the set-user-ID copy that belongs to root.
     Rise,
 }
 
-/// A child, and who watches it.
+/// A child, and the parameters of its watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kin {
     pub deeds: [Deed; 5],
-    /// What is asked for, of forks and programs.
+    /// The notes that are selected.
     pub notes: u32,
-    /// After how many deeds each time one looks.
+    /// The number of commands between two collections of events.
     pub every: usize,
 }
 
-/// Makes a copy of this program that runs with the rights of who calls this.
+/// Makes a set-user-ID copy of this program with the rights of the caller.
 pub fn prepare(place: &Place) {
     let path = format!("{}/{OTHER}", place.folder);
-    // Without it children never rise.
+    // Without the copy, children never gain rights.
     if fs::copy("/proc/self/exe", &path).is_ok() {
         let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o4755));
     }
@@ -58,7 +58,7 @@ fn own_user() -> u32 {
     call(libc::SYS_geteuid, &[]).map_or(FAILED, |user| user as u32)
 }
 
-/// Does as it is told, as long as there is somebody who tells.
+/// Executes commands until the parent has closed the pipe.
 pub fn obey(other: &CStr) -> ! {
     answer(own_user());
     let mut command = [0u8; 1];
@@ -92,7 +92,7 @@ pub fn obey(other: &CStr) -> ! {
     sys::exit(0)
 }
 
-/// The parent's side.
+/// The side of the parent.
 struct Child {
     pid: i32,
     commands: Fd,
@@ -122,14 +122,14 @@ impl Child {
         })
     }
 
-    /// Its effective user, after what it was told before.
+    /// The effective user of the child, after the commands so far.
     fn user(&self) -> Option<u32> {
         let mut user = [0; 4];
         let read = sys::read(self.answers, &mut user);
         (read == Ok(4)).then(|| u32::from_ne_bytes(user))
     }
 
-    /// Kills it. Its status, which is there until it is reaped.
+    /// Kills the child. Returns its status, which is available until it is reaped.
     fn end(&self) -> i32 {
         let kill = libc::SIGKILL as usize;
         let _ = call(libc::SYS_kill, &[self.pid as usize, kill]);
@@ -166,7 +166,7 @@ impl Kin {
         sys::kevent(queue, &[add], 0, 0, 0)
             .map_err(|errno| format!("a child may not be watched: errno {errno}"))?;
         let mut due = 0;
-        // In the end it does all with the rights of somebody else.
+        // At the end the child does all commands with the rights of another user.
         let last = [Deed::Rise, Deed::Fork, Deed::Exec];
         for (at, deed) in self.deeds.into_iter().chain(last).enumerate() {
             let command = match deed {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Does the operations of a compared round, and asks all who know about each descriptor.
+//! Does the operations of a compared round, and queries all interfaces about each descriptor.
 
 use super::{
     exchange::{self, readable, set_blocking},
@@ -21,36 +21,38 @@ use crate::{
 use kqueue::{ev, note, Event, Filter};
 use std::ffi::CString;
 
-/// The first descriptor of a round; the kqueues and the epoll are before it.
+/// The first descriptor of a round. The kqueues and the epoll have lower numbers.
 const FIRST: Fd = 100;
-/// All others of the round's own are moved to where nothing is opened.
+/// All other descriptors of the round are moved to high numbers.
 const HIGH: Fd = 200;
-/// Tells that a kqueue has something: F_SETSIG with a signal that is queued.
+/// The queued signal by which a kqueue reports pending events (F_SETSIG).
 const F_SETSIG: usize = 10;
 const NEWS: i32 = 42;
-/// How often two answers may differ, while the kernel is at work on its own, and how long it has,
-/// in milliseconds, before each time.
+/// How often two answers may differ while the kernel works asynchronously, and the delay in
+/// milliseconds before each further comparison.
 const PATIENCE: [u64; 8] = [0, 1, 4, 20, 100, 300, 600, 1000];
 
-/// Where it is slow a round ends after so many nanoseconds, whatever is left to be done.
+/// The duration in nanoseconds after which a round ends on a slow machine, even if operations
+/// remain.
 const ROUND: i64 = 60_000_000_000;
 
-/// What is known of the socket behind a descriptor.
+/// The connection state of the socket behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Connection {
-    /// It never was connected.
+    /// The socket never was connected.
     Never,
-    /// It may be connected or not.
+    /// The socket may be connected or not.
     Unknown,
-    /// It is, or was, or is no such socket.
+    /// The socket is or was connected, or it is not connection-oriented.
     Some,
 }
 
-/// What is known of an open file.
+/// The known state of an open file.
 #[derive(Clone, Copy, Debug)]
 struct File {
     kind: &'static str,
-    /// Those that were opened together have the same number: they may be ends of one connection.
+    /// Files that were opened together have the same number, because they may be the ends of one
+    /// connection.
     group: usize,
     connection: Connection,
     was_shut: bool,
@@ -60,11 +62,11 @@ struct File {
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     file: Option<usize>,
-    /// poll(2) and epoll(7) take it, and it has knotes.
+    /// True if poll(2) and epoll(7) accept the descriptor, and it has knotes.
     is_polled: bool,
-    /// It has one for writing.
+    /// True if the descriptor has a knote for writing.
     is_written: bool,
-    /// The knote with EV_CLEAR was ahead of the epoll.
+    /// True if the knote with EV_CLEAR has reported before the epoll did.
     ahead: bool,
 }
 
@@ -73,16 +75,16 @@ struct Run<'a> {
     place: Place,
     slots: [Slot; SLOTS as usize],
     files: Vec<File>,
-    /// Has level-triggered knotes of all.
+    /// The kqueue that has level-triggered knotes for all descriptors.
     level: Fd,
-    /// Has knotes for reading with EV_CLEAR of all.
+    /// The kqueue that has knotes for reading with EV_CLEAR for all descriptors.
     edge: Fd,
-    /// Has all with EPOLLET.
+    /// The epoll that has all descriptors with EPOLLET.
     epoll: Fd,
-    /// Have all level-triggered: for reading, and for writing.
+    /// The epolls that have all descriptors level-triggered, one for reading and one for writing.
     epolls: [Fd; 2],
     inotify: Fd,
-    /// How many the last call has found pending.
+    /// The number of pending events at the last call.
     pending: usize,
 }
 
@@ -103,7 +105,7 @@ fn move_up(fd: Fd) -> Fd {
     high
 }
 
-/// Takes the signals that have come.
+/// Takes the signals that have arrived.
 fn take_news() -> usize {
     let set = 1u64 << (NEWS - 1);
     let mut none = [0i64; 2];
@@ -162,7 +164,7 @@ impl<'a> Run<'a> {
         Some(&mut self.files[file])
     }
 
-    /// The descriptor of a slot is closed.
+    /// Closes the descriptor of a slot.
     fn empty(&mut self, at: u8) {
         if self.slot(at).file.is_some() {
             let (delete, fd) = (libc::EPOLL_CTL_DEL as usize, fd_of(at) as usize);
@@ -174,7 +176,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A new descriptor of a file comes to a slot.
+    /// Puts a new descriptor of a file into a slot.
     fn place(&mut self, at: u8, fd: Fd, file: usize) -> Checked {
         self.empty(at);
         set_blocking(fd, false);
@@ -195,7 +197,7 @@ impl<'a> Run<'a> {
         self.files.len() - 1
     }
 
-    /// Both kqueues and the epoll get to know a descriptor.
+    /// Adds a descriptor to both kqueues and to the epolls.
     fn watch(&mut self, at: u8) -> Checked {
         let fd = fd_of(at);
         let reads = libc::EPOLLIN | libc::EPOLLRDHUP;
@@ -231,13 +233,13 @@ impl<'a> Run<'a> {
         }
         let slot = self.slot(at);
         slot.is_polled = true;
-        // Some that are written to in another way, such as kqueues, are refused.
+        // A kqueue refuses to watch some kinds for writing, for instance other kqueues.
         let is_written = sys::kevent(self.level, &[write], 0, 0, 0).is_ok();
         self.slot(at).is_written = is_written;
         Ok(())
     }
 
-    /// What inotify does not tell us of, a kqueue does not.
+    /// A kqueue must not report what inotify does not report.
     fn compare_rights(&mut self, at: u8) -> Checked {
         let kind = self.file(at).map_or("", |file| file.kind);
         let path = own_path(fd_of(at));
@@ -247,7 +249,7 @@ impl<'a> Run<'a> {
         let added = call(libc::SYS_inotify_add_watch, &args);
         if let Ok(watch) = added {
             let _ = call(libc::SYS_inotify_rm_watch, &[inotify, watch]);
-            // Of which it tells.
+            // The removal of the watch is reported, too.
             let _ = sys::read(self.inotify, &mut [0; 4096]);
         }
         let Ok(queue) = sys::kqueue() else {
@@ -278,7 +280,7 @@ impl<'a> Run<'a> {
                 self.board
                     .kinds
                     .fetch_or(1 << kind, std::sync::atomic::Ordering::Relaxed);
-                // If not all could be opened, those that are may not be connected.
+                // If not all descriptors could be opened, the others may not be connected.
                 let connection = match (kinds::is_connected(name), fds.len()) {
                     (true, 0..3) => Connection::Unknown,
                     _ => Connection::Some,
@@ -286,8 +288,8 @@ impl<'a> Run<'a> {
                 let group = self.files.len();
                 for (index, fd) in fds.into_iter().enumerate() {
                     let place = at[index.min(2)];
-                    // As the last ones in the list have none of their own, or share one, some are
-                    // closed again.
+                    // The last descriptors of the list have no slot of their own, or share one. So
+                    // some are closed again.
                     if index > 2 {
                         sys::close(fd);
                         continue;
@@ -365,12 +367,12 @@ impl<'a> Run<'a> {
                 let _ = call(libc::SYS_recvfrom, &args);
             }
             Act::Shutdown => {
-                // Some kinds of sockets keep it in mind though it fails.
+                // Some kinds of sockets store the state although the call fails.
                 let _ = call(libc::SYS_shutdown, &[number, amount % 3]);
                 self.forget_connection(at);
                 let group = self.file(at).map(|file| file.group);
                 let same = |file: &&mut File| Some(file.group) == group;
-                // Of a pair the other end is shut down with it.
+                // The other end of a pair is shut down as well.
                 for file in self.files.iter_mut().filter(same) {
                     file.was_shut = true;
                 }
@@ -432,7 +434,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether it is connected, only the socket knows from here on.
+    /// Records that only the socket knows whether it is connected from here on.
     fn forget_connection(&mut self, at: u8) {
         if let Some(file) = self.file_mut(at) {
             if kinds::is_connected(file.kind) {
@@ -441,7 +443,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    // What others say.
+    // Returns the answers of the other interfaces.
 
     fn poll_all(&self) -> [i16; SLOTS as usize] {
         let mut polls = [libc::pollfd {
@@ -477,7 +479,7 @@ impl<'a> Run<'a> {
             && file.is_some_and(|file| file.connection != Connection::Unknown)
     }
 
-    /// All events of the level-triggered knotes.
+    /// Collects all events of the level-triggered knotes.
     fn collect(&mut self, queue: Fd) -> Result<Vec<Event>, String> {
         let mut events = [Event::default(); 64];
         let list = address_mut(&mut events);
@@ -488,8 +490,8 @@ impl<'a> Run<'a> {
         Ok(events[..count].to_vec())
     }
 
-    /// Compares what all say, after an operation that has left the set of descriptors alone if that
-    /// `is_same`.
+    /// Compares the answers of all interfaces after an operation. `is_same` is true if the
+    /// operation did not change the set of descriptors.
     fn compare(&mut self, is_same: bool) -> Checked {
         let news = take_news();
         if is_same && self.pending > 0 && news > 0 {
@@ -512,7 +514,7 @@ impl<'a> Run<'a> {
         self.compare_edges()
     }
 
-    /// Gives what is wrong if it stays so.
+    /// Returns a difference if it persists.
     fn compare_once(&mut self, is_same: bool, news: usize) -> Result<Checked, String> {
         let before = self.poll_all();
         let facts: Vec<Facts> = (0..SLOTS)
@@ -525,8 +527,9 @@ impl<'a> Run<'a> {
         self.pending = events.len();
         let more_news = take_news();
         if before != after {
-            // An epoll evaluates a descriptor only when it is asked. It is asked now, as the kqueue was, so that it does not
-            // report later what has become ready without a wake-up: the room of a terminal, for one.
+            // An epoll evaluates a descriptor only when it is called. It is called now, as the
+            // kqueue was, so that it does not report later a condition that has become true without
+            // a wake-up, such as the room of a terminal.
             for at in 0..SLOTS {
                 let _ = (self.epoll_tells(0, at), self.epoll_tells(1, at));
             }
@@ -551,8 +554,8 @@ impl<'a> Run<'a> {
             };
             let (read, write) = (of(Filter::READ), of(Filter::WRITE));
             let mut judged = facts.read(read);
-            // Of what the file tells nobody, such as a flush of a terminal's other side, an epoll
-            // does not know either.
+            // If a file does not wake its pollers, as at a flush of the other side of a terminal,
+            // an epoll does not report the change either.
             if read.is_none() && !self.epoll_tells(0, at) {
                 judged = Ok(());
             }
@@ -588,7 +591,7 @@ impl<'a> Run<'a> {
         poll.revents & libc::POLLIN != 0
     }
 
-    /// What EPOLLET reports, EV_CLEAR does.
+    /// EV_CLEAR must report whatever EPOLLET reports.
     fn compare_edges(&mut self) -> Checked {
         let mut list = [libc::epoll_event { events: 0, u64: 0 }; 64];
         let args = [self.epoll as usize, address_mut(&mut list), list.len(), 0];
@@ -620,7 +623,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A kqueue that has just got to know a descriptor says the same.
+    /// A kqueue to which a descriptor was just added must report the same.
     fn compare_fresh(&mut self, at: u8) -> Checked {
         if !self.is_judged(at) {
             return Ok(());
@@ -682,7 +685,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The descriptor that an operation is about, and whether all stay open.
+/// The descriptor of an operation, and whether all descriptors stay open.
 fn about(op: &Op) -> (Option<u8>, bool) {
     match *op {
         Op::Open { at, .. } => (Some(at[0]), false),
@@ -694,7 +697,7 @@ fn about(op: &Op) -> (Option<u8>, bool) {
     }
 }
 
-/// Does all of it. What was wrong, and at which operation.
+/// Does all operations. Returns the fault and the number of its operation.
 pub fn run(ops: &[Op], seed: u64, root: bool, board: &Board) -> Result<(), (usize, String)> {
     let place = Place {
         folder: chaos::folder(),
@@ -705,7 +708,7 @@ pub fn run(ops: &[Op], seed: u64, root: bool, board: &Board) -> Result<(), (usiz
         drop_root();
     }
     chaos::handle_signals();
-    // Some sockets take rights that one has in a network of one's own.
+    // Some sockets require rights that the process has in a network namespace of its own.
     if seed & 1 == 0 {
         chaos::own_namespaces();
     }

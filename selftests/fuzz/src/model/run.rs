@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Does the operations of a checked round, and compares what comes with the [`Model`].
+//! Does the operations of a checked round, and compares the results with the [`Model`].
 
 use super::{
     op::{Change, Closer, How, Memory, Op, CHILDREN, QUEUES, SIGNALS, SLOTS},
@@ -13,17 +13,17 @@ use crate::{
 use io_uring::{opcode, types, IoUring};
 use kqueue::{ev, note, Event, Filter};
 
-/// The first descriptor of a round; those of kqueues, and of their copies.
+/// The first descriptor of a round, those of the kqueues, and those of their duplicates.
 const FIRST_FD: Fd = 100;
 const FIRST_QUEUE: Fd = 90;
 const COPY: Fd = 95;
-/// Where a descriptor is on its way to a slot.
+/// The size of a page.
 const PAGE: usize = 4096;
-/// The most events that are asked for at once.
+/// The maximum number of events that one call requests.
 const ROOM: usize = 512;
-/// Longer than anything takes that is going to happen, in nanoseconds.
+/// A timeout in nanoseconds that is never reached unless something hangs.
 const SOON: i64 = 60_000_000_000;
-/// What a list is filled with before the call.
+/// The byte that fills a list before the call.
 const CANARY: u64 = 0xa5a5_5a5a_a5a5_5a5a;
 
 type Checked = Result<(), String>;
@@ -32,7 +32,7 @@ struct Run<'a> {
     model: Model,
     board: &'a Board,
     holder: Option<i32>,
-    /// Where the events of a call go, with a page beyond that is not there.
+    /// The memory for the events of a call, followed by an unmapped page.
     good: usize,
     fresh: usize,
     read_only: usize,
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
                 }
             }
             Closer::Dup => {
-                // Something that no slot has.
+                // A file that is in no slot.
                 if let Ok(other) = sys::call(libc::SYS_eventfd2, &[0, 0]) {
                     let _ = sys::dup2(other as Fd, fd);
                     sys::close(other as Fd);
@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
                 while let Ok(count @ 1..) = sys::write(fd, &[7; PAGE]) {
                     all += count;
                 }
-                // The last page may have some bytes of room, which do not count.
+                // The last page may have some free bytes, which do not count as room.
                 if all > 0 {
                     self.model.wrote(at, all, true);
                 }
@@ -345,7 +345,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A child without copies of our descriptors, once we go on.
+    /// Creates a child. When this function returns, the child has no copies of this process's
+    /// descriptors.
     fn spawn(&mut self, at: u8) {
         let mut fds = [0i32; 2];
         if sys::call(libc::SYS_pipe2, &[sys::address_mut(&mut fds), 0]).is_err() {
@@ -360,7 +361,7 @@ impl<'a> Run<'a> {
             }
         }
         sys::close(fds[1]);
-        // The end: it has closed them all.
+        // The end of file means that the child has closed all of them.
         let _ = sys::read(fds[0], &mut [0]);
         sys::close(fds[0]);
         if let Ok(pid) = made {
@@ -373,7 +374,7 @@ impl<'a> Run<'a> {
             return Ok(());
         };
         let _ = sys::call(libc::SYS_kill, &[pid as usize, libc::SIGKILL as usize]);
-        // Until it can be waited for, without that.
+        // Wait until the child can be waited for, without reaping it.
         let mut info = [0u64; 16];
         let args = [
             libc::P_PID as usize,
@@ -417,14 +418,14 @@ impl<'a> Run<'a> {
         (result, (before, after))
     }
 
-    /// The list where events go, `count` of them.
+    /// The list for `count` events.
     fn list(&mut self, at: usize, count: usize) -> &mut [Event] {
-        // SAFETY: All lists are in memory of ours, which is large enough; there is no other
-        // reference to it. Any bits are events.
+        // SAFETY: All lists are in memory of this process that is large enough. No other reference
+        // to it exists. Any bits are valid events.
         unsafe { std::slice::from_raw_parts_mut(at as *mut Event, count) }
     }
 
-    /// A list in memory that is there, with something behind it that must stay as it is.
+    /// A list in mapped memory, followed by bytes that must not change.
     fn guarded(&mut self, room: usize) -> usize {
         let guard = Event::new(CANARY, Filter(0), 0);
         let at = self.good;
@@ -488,7 +489,7 @@ impl<'a> Run<'a> {
         let got = self.events(list, count, room)?;
         if answers.is_empty() {
             self.model.reported(queue, &got, count < room, times)?;
-            // What there was no room for is not said to be pending if it is not.
+            // A knote for which there was no room must not count as pending if it is not ready.
             return self.info(queue);
         }
         if got.len() != answers.len() {
@@ -520,7 +521,7 @@ impl<'a> Run<'a> {
     fn collect(&mut self, queue: u8, room: usize, memory: Memory) -> Checked {
         let size = size_of::<Event>();
         let room = room.min(ROOM);
-        // Where the list is, and how many there is memory for.
+        // The address of the list, and the number of events that fit into mapped memory.
         let (list, fits) = match memory {
             Memory::Good => (self.guarded(room), room),
             Memory::Fresh(touched) => {
@@ -640,7 +641,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// In the end all must come that is due, and then nothing is left but what is level-triggered.
+    /// At the end all due events must arrive. After that, only level-triggered events are left.
     fn finish(&mut self) -> Checked {
         sys::sleep_ms(10);
         for queue in 0..QUEUES as u8 {
@@ -694,7 +695,7 @@ fn block_signals() {
     let _ = sys::call(libc::SYS_rt_sigprocmask, &args);
 }
 
-/// Does all of it. What was wrong, and at which operation.
+/// Does all operations. Returns the fault and the number of its operation.
 pub fn run(ops: &[Op], board: &Board) -> Result<(), (usize, String)> {
     block_signals();
     let slot = board.slot();

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a program may rely on: which events must come, which may, and which must not.
+//! The model of what a program may rely on: which events must come, which may come, and which must
+//! not.
 //!
-//! Of what the kernel leaves open, such as when a pipe with half-used buffers has room again, the
-//! answer is
-//! [`Tri::Maybe`]. The manual is the judge, not the module's code.
+//! Where the kernel leaves the outcome open, the answer is [`Tri::Maybe`], for instance whether a
+//! pipe with half-used buffers has room again. The model follows the manual, not the code of the
+//! module.
 
 use super::op::{Change, Target, QUEUES, SLOTS};
 use kqueue::{ev, note, Event, Filter};
 
-/// No, it is not known, or yes.
+/// An answer: no, unknown, or yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tri {
     No,
@@ -27,19 +28,19 @@ impl From<bool> for Tri {
     }
 }
 
-/// So many small writes fit into an empty channel of any kind.
+/// The number of small writes that fit into an empty channel of any kind.
 const FEW: usize = 12;
 
-/// Properties that an event has from the `EV_ADD` that made it.
+/// The flags of an event that come from the `EV_ADD` of its knote.
 const PROPERTIES: u16 = ev::ONESHOT | ev::CLEAR | ev::DISPATCH;
 
 /// One direction of a channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stream {
     pub bytes: usize,
-    /// Writes since it was empty.
+    /// The number of writes since the channel was empty.
     writes: usize,
-    /// It was filled, and nothing was read since.
+    /// True if the channel was filled and nothing was read since.
     full: bool,
 }
 
@@ -55,12 +56,12 @@ impl Stream {
     }
 }
 
-/// What several open files may be of.
+/// An object that several open files may refer to.
 #[derive(Clone, Copy, Debug)]
 pub enum Object {
     /// Side 0 reads.
     Pipe(Stream),
-    /// By the side that reads.
+    /// The directions, by the side that reads.
     Pair([Stream; 2]),
     Eventfd(u64),
     File {
@@ -68,7 +69,7 @@ pub enum Object {
     },
 }
 
-/// The most that an eventfd counts to.
+/// The maximum value of an eventfd.
 const MOST: u64 = u64::MAX - 1;
 
 /// An open file.
@@ -83,14 +84,14 @@ pub struct File {
 /// A timer.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer {
-    /// It was set between these.
+    /// The timer was set between these two times.
     armed: (i64, i64),
     period: i64,
-    /// How often it was reported to have expired.
+    /// The number of expirations that were reported.
     told: i64,
 }
 
-/// What a knote is about.
+/// The object that a knote watches.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     File { slot: usize, file: usize },
@@ -112,12 +113,12 @@ pub struct Knote {
     data: i64,
     udata: u64,
     disabled: bool,
-    /// Its source has fired since it was last looked at.
+    /// True if the source has fired since the knote was last evaluated.
     active: Tri,
     source: Source,
 }
 
-/// What there is to tell of a knote now.
+/// What a knote has to report now.
 struct Look {
     ready: Tri,
     data: Option<i64>,
@@ -152,7 +153,7 @@ pub struct Queue {
     pub knotes: Vec<Knote>,
 }
 
-/// All of it.
+/// The complete model.
 #[derive(Clone, Debug)]
 pub struct Model {
     slots: [Option<usize>; SLOTS],
@@ -161,7 +162,7 @@ pub struct Model {
     pub objects: Vec<Object>,
     pub queues: [Queue; QUEUES],
     pub children: [Child; super::op::CHILDREN],
-    /// The number of the first descriptor, and of the first kqueue.
+    /// The numbers of the first descriptor and of the first kqueue.
     first_fd: i32,
     first_queue: i32,
 }
@@ -187,13 +188,13 @@ impl Model {
         self.slots[usize::from(slot)]
     }
 
-    /// The object there, and the side.
+    /// The object at a slot, and the side.
     pub fn object(&self, slot: u8) -> Option<(Object, usize)> {
         let file = self.files[self.file(slot)?];
         Some((self.objects[file.object], file.side))
     }
 
-    /// New open files of a new object, at those slots.
+    /// Adds new open files of a new object at these slots.
     pub fn opened(&mut self, object: Object, at: &[u8]) {
         self.objects.push(object);
         for (side, &slot) in at.iter().enumerate() {
@@ -208,25 +209,25 @@ impl Model {
         self.closes();
     }
 
-    /// A slot is empty, or a copy of another one.
+    /// Empties a slot, or makes it a duplicate of another one.
     pub fn set(&mut self, slot: u8, file: Option<usize>) {
         self.slots[usize::from(slot)] = file;
         self.closes();
     }
 
-    /// A child has copies of all descriptors.
+    /// Records that a child has copies of all descriptors.
     pub fn hold(&mut self) {
         self.held = self.slots.iter().flatten().copied().collect();
     }
 
-    /// It has no more.
+    /// Records that the child has closed its copies.
     pub fn release(&mut self) {
         self.held.clear();
         self.closes();
     }
 
-    /// Knotes whose number stands for another file, or for none, end; then files without a
-    /// descriptor.
+    /// Removes the knotes whose number refers to another file or to none, and then the files
+    /// without a descriptor.
     fn closes(&mut self) {
         let slots = self.slots;
         for queue in &mut self.queues {
@@ -259,7 +260,7 @@ impl Model {
             .any(|other| other.object == object && other.side != side && other.open)
     }
 
-    /// The source of knotes of an object has fired.
+    /// Records that the source of the knotes of an object has fired.
     fn fire(&mut self, object: usize, side: Option<usize>, filter: Option<Filter>, how: Tri) {
         let files = &self.files;
         for queue in &mut self.queues {
@@ -282,7 +283,7 @@ impl Model {
         }
     }
 
-    /// Something has happened to a file that EVFILT_VNODE tells of.
+    /// Records an event of a file that EVFILT_VNODE reports.
     fn note(&mut self, object: usize, notes: u32) {
         let files = &self.files;
         for knote in self.queues.iter_mut().flat_map(|queue| &mut queue.knotes) {
@@ -295,7 +296,7 @@ impl Model {
         }
     }
 
-    /// So many bytes were written to the descriptor; `full` if that was all that it would take.
+    /// Records that bytes were written to the descriptor. `full` is true if no more bytes fit.
     pub fn wrote(&mut self, slot: u8, count: usize, full: bool) {
         let Some(id) = self.file(slot) else { return };
         let File { object, side, .. } = self.files[id];
@@ -314,7 +315,7 @@ impl Model {
                 self.fire(object, Some(1 - side), Some(Filter::READ), Tri::Yes);
                 self.fire(object, None, None, Tri::Maybe);
             }
-            // There the count is what was added.
+            // For an eventfd the count is the added value.
             Object::Eventfd(counter) => {
                 *counter += count as u64;
                 self.fire(object, None, Some(Filter::READ), Tri::Yes);
@@ -333,8 +334,8 @@ impl Model {
         }
     }
 
-    /// A write has found no room. Who writes to a pipe wakes its readers in any case, once they
-    /// have asked to be told of each write; `EPOLLET` reports the same.
+    /// Records that a write has found no room. A writer of a pipe wakes the readers in any case, if
+    /// they have requested a wake-up for each write. `EPOLLET` reports the same.
     pub fn refused(&mut self, slot: u8) {
         let Some(id) = self.file(slot) else { return };
         let File { object, .. } = self.files[id];
@@ -343,7 +344,7 @@ impl Model {
         }
     }
 
-    /// So many bytes were read from the descriptor.
+    /// Records that bytes were read from the descriptor.
     pub fn was_read(&mut self, slot: u8, count: usize) {
         let Some(id) = self.file(slot) else { return };
         let File { object, side, .. } = self.files[id];
@@ -379,7 +380,7 @@ impl Model {
         }
     }
 
-    /// The offset was set.
+    /// Records that the offset was set.
     pub fn seeked(&mut self, slot: u8, offset: i64) {
         let Some(id) = self.file(slot) else { return };
         let object = self.files[id].object;
@@ -397,7 +398,7 @@ impl Model {
         }
     }
 
-    /// Its attributes were changed.
+    /// Records that the attributes of a file were changed.
     pub fn chmodded(&mut self, slot: u8) {
         if let Some(id) = self.file(slot) {
             self.note(self.files[id].object, note::ATTRIB);
@@ -406,7 +407,7 @@ impl Model {
 
     // Others.
 
-    /// A signal was sent.
+    /// Records that a signal was sent.
     pub fn signalled(&mut self, number: i32) {
         for knote in self.queues.iter_mut().flat_map(|queue| &mut queue.knotes) {
             if let Source::Signal { count } = &mut knote.source {
@@ -418,7 +419,7 @@ impl Model {
         }
     }
 
-    /// A child has ended, with that wait status.
+    /// Records that a child has exited with this wait status.
     pub fn ended(&mut self, child: u8, pid: i32, status: i32) {
         self.children[usize::from(child)] = Child::Ended(pid, status);
         for knote in self.queues.iter_mut().flat_map(|queue| &mut queue.knotes) {
@@ -435,7 +436,7 @@ impl Model {
         })
     }
 
-    /// A kqueue was closed, and another one opened in its place.
+    /// Records that a kqueue was closed and another one was opened in its place.
     pub fn reopened(&mut self, queue: u8) {
         let at = usize::from(queue);
         self.queues[at] = Queue {
@@ -451,8 +452,7 @@ impl Model {
 
     // Changes.
 
-    /// The ident of a target, and whether it is one that the filter can be asked about in this
-    /// model.
+    /// The ident of a target, and whether this model supports the target for the filter.
     pub fn ident(&self, change: &Change) -> Option<u64> {
         let first_queue = self.first_queue;
         match change.target {
@@ -466,7 +466,7 @@ impl Model {
                     }
                     (Some((Object::File { .. }, _)), _) => {
                         change.fflags & note::LOWAT == 0 || {
-                            // Both have that bit.
+                            // Both constants have this bit.
                             change.filter == Filter::VNODE
                         }
                     }
@@ -486,8 +486,8 @@ impl Model {
         }
     }
 
-    /// Applies a change that was made between those times; the errno that it must give, 0 if it
-    /// must work.
+    /// Applies a change that was made between these times. Returns the errno that the change must
+    /// fail with, or 0 if it must succeed.
     pub fn apply(&mut self, queue: u8, change: &Change, event: &Event, times: (i64, i64)) -> i32 {
         let at = usize::from(queue);
         let target_file = match change.target {
@@ -585,7 +585,7 @@ impl Model {
         0
     }
 
-    /// A changed knote is looked at, then disabled or enabled.
+    /// Evaluates a changed knote, and then disables or enables it.
     fn settle_change(&self, knote: &mut Knote, event: &Event, times: (i64, i64)) {
         knote.active = match self.look(knote, times).ready {
             Tri::Yes => Tri::Yes,
@@ -602,7 +602,7 @@ impl Model {
 
     // Events.
 
-    /// What there is to tell of a knote between those times.
+    /// What a knote has to report between these times.
     fn look(&self, knote: &Knote, times: (i64, i64)) -> Look {
         match knote.source {
             Source::File { file, .. } => self.look_at_file(knote, file),
@@ -649,7 +649,7 @@ impl Model {
             1
         };
         let alone = !self.peer_is_open(id);
-        // At the end of a channel its error, if it has one, is told as well.
+        // At the end of a channel, its error is reported as well.
         let at_end = |data| Look {
             ready: Tri::Yes,
             data,
@@ -706,7 +706,7 @@ impl Model {
         }
     }
 
-    /// Whether a knote must be reported, may, or must not.
+    /// Whether a knote must be reported, may be reported, or must not be reported.
     fn expect(&self, knote: &Knote, times: (i64, i64)) -> (Tri, Look) {
         let look = self.look(knote, times);
         let due = if knote.disabled {
@@ -715,14 +715,14 @@ impl Model {
             knote.active.min(look.ready)
         };
         let due = match knote.source {
-            // They fire when they do.
+            // The time at which a timer fires is not exact.
             Source::Timer(_) | Source::Queue(_) if !knote.disabled => look.ready,
             _ => due,
         };
         (due, look)
     }
 
-    /// How many knotes are pending at least, and at most, at that time.
+    /// The minimum and maximum number of pending knotes at this time.
     pub fn bounds(&self, queue: usize, now: i64) -> (usize, usize) {
         let mut bounds = (0, 0);
         for knote in &self.queues[queue].knotes {
@@ -739,7 +739,7 @@ impl Model {
         bounds
     }
 
-    /// The knotes that must be reported, whatever the time.
+    /// The knotes that must be reported at any time.
     pub fn owed(&self, queue: u8) -> Vec<(u64, Filter)> {
         let knotes = &self.queues[usize::from(queue)].knotes;
         let due = |knote: &&Knote| self.expect(knote, (0, 0)).0 == Tri::Yes;
@@ -747,7 +747,7 @@ impl Model {
         names.map(|knote| (knote.ident, knote.filter)).collect()
     }
 
-    /// The timers that will have expired at that time, and must be reported then.
+    /// The timers that have expired at this time and must be reported.
     pub fn owed_timers(&self, queue: u8, time: i64) -> Vec<(u64, Filter)> {
         let knotes = &self.queues[usize::from(queue)].knotes;
         let due = |knote: &&Knote| match knote.source {
@@ -758,8 +758,8 @@ impl Model {
         names.map(|knote| (knote.ident, knote.filter)).collect()
     }
 
-    /// A call has reported those events, between those times; `complete` if there was room for
-    /// more. What is wrong with that.
+    /// Checks the events that a call has reported between these times, and returns the fault, if
+    /// any. `complete` is true if there was room for more events.
     pub fn reported(
         &mut self,
         queue: u8,
@@ -852,7 +852,7 @@ impl Model {
 }
 
 impl Timer {
-    /// How often it can have expired and not been told at that time.
+    /// The maximum number of unreported expirations at this time.
     fn most(&self, knote: &Knote, time: i64) -> i64 {
         let all = (time - self.armed.0) / self.period;
         let all = if knote.flags & ev::ONESHOT != 0 {
@@ -863,7 +863,7 @@ impl Timer {
         all - self.told
     }
 
-    /// How often it has at least.
+    /// The minimum number of unreported expirations at this time.
     fn least(&self, time: i64) -> i64 {
         (time - self.armed.1) / self.period - self.told
     }
@@ -891,7 +891,7 @@ impl Knote {
         }
     }
 
-    /// Its event has reached the program.
+    /// Updates a knote whose event was delivered.
     fn collected(&mut self, event: &Event) {
         let clear = self.flags & ev::CLEAR != 0;
         match &mut self.source {
@@ -983,7 +983,7 @@ mod tests {
         model.refused(1);
         assert_eq!(model.owed(0), []);
         assert!(model.clone().reported(0, &[], true, TIMES).is_ok());
-        // With the same data, and once.
+        // The event has the same data and is reported once.
         let more = told(ev::CLEAR, 6);
         assert!(model.clone().reported(0, &[more], true, TIMES).is_err());
         assert!(model.reported(0, &[event], true, TIMES).is_ok());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Knotes on a file that others close, and on one's own.
+//! Knotes on a file whose descriptors other users close, and on files of the attacker.
 
 use crate::{
     report::{Report, Siege},
@@ -28,7 +28,7 @@ fn knotes(file: &OwnedFd, kqueues: usize, descriptors: usize) -> Assault {
     Assault::of(made, (dups, kqueues))
 }
 
-/// The same of epolls.
+/// Epolls that watch the same descriptors.
 fn items(file: &OwnedFd, epolls: usize, descriptors: usize) -> Assault {
     let dups: Vec<OwnedFd> = (0..descriptors).map(|_| sys::dup(file)).collect();
     let mut made = 0;
@@ -43,7 +43,7 @@ fn items(file: &OwnedFd, epolls: usize, descriptors: usize) -> Assault {
     Assault::of(made, (dups, epolls))
 }
 
-/// A descriptor of the attacker's file was passed to the bystander, who closes it.
+/// The bystander closes a descriptor of the attacker's file, which was passed to it.
 pub fn passed(report: &mut Report, _: &Path, scale: Scale) {
     let (file, _writer) = sys::pipe();
     let (kqueues, descriptors) = (100, scale.of(200));
@@ -83,13 +83,13 @@ pub fn close_range(report: &mut Report, _: &Path, scale: Scale) {
             let numbers = dups.iter().map(AsRawFd::as_raw_fd);
             let (first, last) = (numbers.clone().min(), numbers.max());
             let kept = (kqueue, file, writer);
-            // They are closed by number.
+            // The descriptors are closed by number.
             std::mem::forget(dups);
             Assault::acting(size, move || {
                 let _ = &kept;
                 let start = sys::time();
                 let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
-                // SAFETY: Numbers; nobody uses those descriptors any more.
+                // SAFETY: The arguments are integers. The descriptors are not used any more.
                 let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
                 sys::checked(ret).expect("close_range");
                 sys::time() - start
@@ -101,7 +101,7 @@ pub fn close_range(report: &mut Report, _: &Path, scale: Scale) {
     });
 }
 
-/// Ends with as many descriptors of one file as there are knotes.
+/// The attacker exits with as many descriptors of one file as there are knotes.
 pub fn exit(report: &mut Report, _: &Path, scale: Scale) {
     let texts = ("knotes on dups of a file", "exit with all, each");
     report.growth(texts, scale.of(4000), |size| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Watched files, folders and mounts of others.
+//! Files, directories and mounts of others that the attacker watches.
 
 use crate::{
     report::{Report, Siege},
@@ -19,14 +19,14 @@ use std::{
     path::Path,
 };
 
-/// What tells of all that others do with a file.
+/// The notes that report all accesses of others to a file.
 const ALL_NOTES: u32 = note::WRITE | note::OPEN | note::READ | note::CLOSE | note::ATTRIB;
 
 fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("a path")
 }
 
-/// As many kqueues with a knote for each of some descriptors of a file as there may be.
+/// As many kqueues as possible, with a knote for each of some descriptors of a file.
 fn knotes(path: &Path, kqueues: usize, descriptors: usize, event: Event) -> Assault {
     let files = as_many(descriptors, |_| File::open(path));
     let mut made = 0;
@@ -49,12 +49,12 @@ fn inotify() -> io::Result<OwnedFd> {
 
 fn inotify_watch(inotify: &OwnedFd, path: &Path, mask: u32) -> io::Result<()> {
     let path = c_path(path);
-    // SAFETY: A C string.
+    // SAFETY: The argument is a C string.
     let ret = unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) };
     sys::checked(ret).map(drop)
 }
 
-/// As many inotify instances with a watch of a file as there may be.
+/// As many inotify instances as possible, each with a watch of a file.
 fn watches(path: &Path, mask: u32) -> Assault {
     const MORE_THAN_ALLOWED: usize = 10_000;
     let instances = as_many(MORE_THAN_ALLOWED, |_| {
@@ -84,7 +84,7 @@ fn besiege_file(report: &mut Report, siege: &Siege<'_>, path: &Path) {
     });
 }
 
-/// Notes of all that others do with a file of theirs.
+/// Notes for all accesses of others to their own file.
 pub fn vnode(report: &mut Report, folder: &Path, scale: Scale) {
     let path = folder.join("file");
     fs::write(&path, "text").expect("a file");
@@ -99,7 +99,7 @@ pub fn vnode(report: &mut Report, folder: &Path, scale: Scale) {
     besiege_file(report, &siege, &path);
 }
 
-/// Knotes that tell of the contents of a file of others.
+/// Knotes for the contents of a file of another user.
 pub fn contents(report: &mut Report, folder: &Path, scale: Scale) {
     let path = folder.join("file");
     fs::write(&path, "text").expect("a file");
@@ -114,7 +114,7 @@ pub fn contents(report: &mut Report, folder: &Path, scale: Scale) {
     besiege_file(report, &siege, &path);
 }
 
-/// Each folder in a folder of others, watched for its end.
+/// Watches for the removal of each directory in a directory of another user.
 pub fn siblings(report: &mut Report, folder: &Path, scale: Scale) {
     let count = scale.of(2000);
     let names: Vec<_> = (0..count)
@@ -169,8 +169,8 @@ pub fn siblings(report: &mut Report, folder: &Path, scale: Scale) {
     });
 }
 
-/// Descriptors of the list of mounts, polled by an epoll: as many as there may be inotify
-/// instances.
+/// Descriptors of the list of mounts, polled by an epoll. Their number is that of the permitted
+/// inotify instances.
 fn mount_lists() -> Assault {
     let epoll = sys::epoll().expect("epoll");
     let lists = as_many(128, |_| {
@@ -180,12 +180,12 @@ fn mount_lists() -> Assault {
         Ok(list)
     });
     Assault::acting(lists.len(), move || {
-        // SAFETY: All zeroes are valid events, for which there is room.
+        // SAFETY: Zero is a valid value of the events, and the array has room for them.
         unsafe {
             let mut events: [libc::epoll_event; 128] = std::mem::zeroed();
             libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), 128, 0);
         }
-        // They stay open.
+        // The descriptors stay open.
         lists.len() as f64
     })
 }
@@ -207,7 +207,7 @@ fn besiege_mounts(report: &mut Report, folder: &Path, attack: &str, kqueue: &dyn
     });
 }
 
-/// Knotes that tell of mounts.
+/// Knotes that report mounts.
 pub fn mounts(report: &mut Report, folder: &Path, scale: Scale) {
     let attack = "`EVFILT_FS`; polls of `mountinfo`";
     besiege_mounts(report, folder, attack, &|| {
@@ -221,7 +221,7 @@ pub fn mounts(report: &mut Report, folder: &Path, scale: Scale) {
     });
 }
 
-/// Notes of the end of the file systems that files are in.
+/// Notes that report the unmount of the file systems of files.
 pub fn revoke(report: &mut Report, folder: &Path, scale: Scale) {
     let own = sys::folder_of_nobody(folder);
     let attack = "`NOTE_REVOKE` of files; polls of `mountinfo`";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that nobody pays for, in bytes.
+//! Memory that is charged to no user, in bytes.
 
 use crate::{
     report::{Cost, Report},
@@ -53,9 +53,9 @@ impl Group {
         fs::write(processes, std::process::id().to_string()).expect("cgroup.procs");
     }
 
-    /// What the kernel's own objects are charged, in bytes.
+    /// The kernel memory that is charged to the cgroup, in bytes.
     fn charged(&self) -> f64 {
-        // The kernel adds that up every two seconds.
+        // The kernel updates the sum every two seconds.
         thread::sleep(Duration::from_millis(2500));
         let text = fs::read_to_string(self.0.join("memory.stat")).expect("memory.stat");
         let number = |key: &str| {
@@ -84,18 +84,18 @@ fn bytes(all: f64, count: usize) -> Cost {
     }
 }
 
-/// What the kernel's objects take, in bytes, when it has given back what it can.
+/// The memory of the kernel's objects in bytes, after it has freed what it can.
 fn objects() -> f64 {
     let caches = || fs::read_dir("/sys/kernel/slab").expect("the slabs' folder");
     let mut least = f64::INFINITY;
     loop {
-        // What is freed by RCU, is then.
+        // Wait until RCU has freed its objects.
         thread::sleep(Duration::from_millis(100));
         fs::write("/proc/sys/vm/drop_caches", "2").expect("drop_caches");
         for cache in caches().flatten() {
             fs::write(cache.path().join("shrink"), "1").expect("shrink");
         }
-        // Large ones are mapped by the page.
+        // Large objects are mapped by pages.
         let taken = system("Slab:") + system("VmallocUsed:");
         if taken >= least {
             return least;
@@ -104,10 +104,10 @@ fn objects() -> f64 {
     }
 }
 
-/// Kqueues that have had many knotes, and have none.
+/// Kqueues that had many knotes and have none now.
 pub fn tables(report: &mut Report, _: &Path, scale: Scale) {
     let (count, knotes) = (scale.of(100), scale.of(10_000));
-    // The attacker is there before. What it has besides is the same.
+    // The attacker exists already before the measurement, so its other memory does not change.
     let kept = |assault: &dyn Fn() -> Assault| {
         let mut attacker = Attacker::start(assault);
         let before = objects();
@@ -159,13 +159,13 @@ pub fn tables(report: &mut Report, _: &Path, scale: Scale) {
         "kqueues that had many knotes; epolls",
         "lacks memory, bytes each",
     );
-    // A page each, which the descriptors' own limit bounds.
+    // One page for each. The limit on descriptors bounds their number.
     report.add(texts, None, kqueue, Some(epoll), 4096.0);
 }
 
-/// Children that were tracked, and have ended.
+/// Tracked children that have exited.
 pub fn tracked(report: &mut Report, folder: &Path, _: Scale) {
-    // So many that what is counted by the page does not matter.
+    // The number is so large that counting by pages makes no difference.
     let count = 2000;
     let group = Group::new(folder);
     let uncharged = |notes: u32| {
@@ -195,6 +195,6 @@ pub fn tracked(report: &mut Report, folder: &Path, _: Scale) {
         "`NOTE_TRACK` of children in a memory cgroup",
         "lacks memory that is not charged, bytes each",
     );
-    // What each takes by itself is much more.
+    // A child itself takes much more memory.
     report.add(texts, Some(alone), kqueue, None, 32.0);
 }

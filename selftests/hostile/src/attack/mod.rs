@@ -12,7 +12,7 @@ mod timers;
 
 use crate::report::Attack;
 
-/// All of them, by name.
+/// All attacks, by name.
 pub const ALL: [(&str, Attack); 17] = [
     ("close_passed", closes::passed),
     ("close_range_growth", closes::close_range),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Kqueues in kqueues.
+//! Kqueues that watch kqueues.
 
 use crate::{
     report::{Report, Siege},
@@ -35,7 +35,7 @@ fn timed(deed: impl FnOnce()) -> f64 {
     sys::time() - start
 }
 
-/// An event of a kqueue that as many as may be have in them: told from a hard interrupt.
+/// An event of a kqueue that as many kqueues as possible watch. A hard interrupt notifies them.
 pub fn trigger(report: &mut Report, _: &Path, scale: Scale) {
     let most = scale.of(9000);
     let through_kqueue = || {
@@ -50,7 +50,7 @@ pub fn trigger(report: &mut Report, _: &Path, scale: Scale) {
         Assault::acting(outer.len(), move || {
             let trigger = Event::new(1, Filter::USER, 0).fflags(note::TRIGGER);
             let took = timed(|| sys::change(&inner, trigger).expect("trigger"));
-            // All collect it, so that the next one is news.
+            // All kqueues collect the event, so that the next one is reported again.
             for kqueue in outer.iter().chain([&inner]) {
                 let collected = kqueue.kevent(&[], &mut [Event::default()], None);
                 assert_eq!(collected.expect("kevent"), 1);
@@ -59,7 +59,7 @@ pub fn trigger(report: &mut Report, _: &Path, scale: Scale) {
         })
     };
     let through_epoll = || {
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         let event = sys::owned(event).expect("eventfd");
         let inner = sys::epoll().expect("epoll");
@@ -72,12 +72,12 @@ pub fn trigger(report: &mut Report, _: &Path, scale: Scale) {
         Assault::acting(outer.len(), move || {
             let one = 1u64;
             let took = timed(|| {
-                // SAFETY: Eight bytes.
+                // SAFETY: The source has eight bytes.
                 let ret = unsafe { libc::write(event.as_raw_fd(), (&raw const one).cast(), 8) };
                 assert_eq!(ret, 8);
             });
             for epoll in outer.iter().chain([&inner]) {
-                // SAFETY: All zeroes are a valid event, for which there is room.
+                // SAFETY: Zero is a valid value of the event, for which there is room.
                 unsafe {
                     let mut event: libc::epoll_event = std::mem::zeroed();
                     libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, 0);
@@ -95,7 +95,8 @@ pub fn trigger(report: &mut Report, _: &Path, scale: Scale) {
     });
 }
 
-/// Levels of which each has all of the next, and one more edge at the top: under a mutex of all.
+/// Levels of kqueues, each of which watches all kqueues of the next level. One more edge is added
+/// at the top, under the mutex of all edges.
 fn add_to_top(width: usize) -> Assault {
     let levels: Vec<Vec<Kqueue>> = (0..3).map(|_| as_many(width, |_| sys::kqueue())).collect();
     let mut made = 0;
@@ -119,7 +120,7 @@ fn add_to_top(width: usize) -> Assault {
     })
 }
 
-/// The same of epolls.
+/// The same structure of epolls.
 fn epoll_add_to_top(width: usize) -> Assault {
     let levels: Vec<Vec<OwnedFd>> = (0..3).map(|_| as_many(width, |_| sys::epoll())).collect();
     let mut made = 0;
@@ -140,8 +141,8 @@ fn epoll_add_to_top(width: usize) -> Assault {
     })
 }
 
-/// A dense graph, and what others wait for while it is checked for circles; and others' own
-/// nesting.
+/// A dense graph: the time for which others wait while it is checked for cycles, and the cost of
+/// nesting for others.
 pub fn add(report: &mut Report, _: &Path, scale: Scale) {
     let width = scale.of(60);
     let through_kqueue = || add_to_top(width);
@@ -164,7 +165,7 @@ pub fn add(report: &mut Report, _: &Path, scale: Scale) {
     });
 }
 
-/// Many kqueues, each of which has some others in it, closed.
+/// The close of many kqueues, each of which watches some others.
 pub fn close(report: &mut Report, _: &Path, scale: Scale) {
     for watched_first in [false, true] {
         close_in_order(report, scale.of(1000), watched_first);

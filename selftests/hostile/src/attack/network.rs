@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What strangers send.
+//! Data that strangers send.
 
 use crate::{
     report::{Cost, Report},
@@ -18,7 +18,7 @@ use std::{
 pub fn udp(report: &mut Report, _: &Path, scale: Scale) {
     let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     let bytes: libc::c_int = 64 << 20;
-    // SAFETY: A valid option.
+    // SAFETY: The option and its value are valid.
     sys::checked(unsafe {
         libc::setsockopt(
             receiver.as_raw_fd(),
@@ -44,7 +44,7 @@ pub fn udp(report: &mut Report, _: &Path, scale: Scale) {
         assert_eq!(collected.expect("kevent"), 1);
     };
     let look_with_epoll = || {
-        // SAFETY: All zeroes are a valid event, for which there is room.
+        // SAFETY: Zero is a valid value of the event, for which there is room.
         unsafe {
             let mut event: libc::epoll_event = std::mem::zeroed();
             assert_eq!(libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, 0), 1);

@@ -15,7 +15,7 @@ use std::{
     path::Path,
 };
 
-/// As many kqueues, each with those knotes, as there may be.
+/// As many kqueues as possible, each with these knotes.
 fn kqueues(most: usize, events: &[Event]) -> (usize, Vec<Kqueue>) {
     let mut made = 0;
     let kqueues = as_many(most, |_| {
@@ -33,12 +33,12 @@ fn of_signal(signal: i32) -> Event {
     Event::new(signal as u64, Filter::SIGNAL, ev::ADD | ev::CLEAR)
 }
 
-/// Descriptors that tell of the attacker's signals, polled by an epoll: as many as there may be
-/// inotify instances.
+/// Descriptors that report the attacker's signals, polled by an epoll. Their number is that of the
+/// permitted inotify instances.
 fn signalfds() -> Assault {
     let epoll = sys::epoll().expect("epoll");
     let made = as_many(128, |_| {
-        // SAFETY: All zeroes are a valid set, for which there is room.
+        // SAFETY: Zero is a valid value of the set, for which there is room.
         let fd = unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigaddset(&raw mut set, SIGNAL);
@@ -67,7 +67,7 @@ pub fn signals(report: &mut Report, _: &Path, scale: Scale) {
     };
     let siege_of_it = siege("`EVFILT_SIGNAL`; signalfd", deed, &watched);
     report.besiege(&siege_of_it, |attacker| {
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         sys::checked(unsafe { libc::kill(attacker.pid, SIGNAL) }).expect("kill");
     });
     let others = || {
@@ -78,12 +78,13 @@ pub fn signals(report: &mut Report, _: &Path, scale: Scale) {
     let deed = "sends the attacker a signal that nobody watches";
     let siege_of_others = siege("`EVFILT_SIGNAL` of all others", deed, &others);
     report.besiege(&siege_of_others, |attacker| {
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         sys::checked(unsafe { libc::kill(attacker.pid, SIGNAL) }).expect("kill");
     });
 }
 
-/// All that is watched by probes, of the attacker's own: what others pay who are not watched.
+/// Watches of the attacker's own objects by all probes. Measured is the cost for processes that are
+/// not watched.
 pub fn probes(report: &mut Report, folder: &Path, scale: Scale) {
     let path = folder.join("file");
     fs::write(&path, "text").expect("a file");
@@ -97,7 +98,7 @@ pub fn probes(report: &mut Report, folder: &Path, scale: Scale) {
         events.push(of_itself);
         let of_file = |fd: &OwnedFd| Event::fd(fd.as_raw_fd(), Filter::READ, ev::ADD);
         events.extend(dups.iter().map(of_file));
-        // Each is had as often as it may be.
+        // Each object has as many watches as permitted.
         let mut made = 0;
         let kept: Vec<_> = events
             .iter()
@@ -118,7 +119,7 @@ pub fn probes(report: &mut Report, folder: &Path, scale: Scale) {
     };
     sys::catch(SIGNAL);
     report.besiege(&siege("sends itself a signal"), |_| {
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         sys::checked(unsafe { libc::kill(libc::getpid(), SIGNAL) }).expect("kill");
     });
     report.besiege(&siege("forks"), |_| sys::fork(|| ()));

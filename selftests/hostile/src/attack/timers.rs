@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Timers, of which there are not for ever many.
+//! Timers, whose number is limited.
 
 use crate::{
     report::{Report, Siege},
@@ -16,7 +16,7 @@ fn timer(ident: usize, flags: u16) -> Event {
     event.data(1_000_000)
 }
 
-/// All timers that one may have.
+/// As many timers as one user may have.
 pub fn timers(report: &mut Report, _: &Path, _: Scale) {
     const MORE_THAN_ALLOWED: usize = 100_000;
     let through_kqueue = || {
@@ -28,7 +28,7 @@ pub fn timers(report: &mut Report, _: &Path, _: Scale) {
     };
     let through_timerfd = || {
         let made = as_many(4096, |_| {
-            // SAFETY: No pointers.
+            // SAFETY: The arguments are integers.
             let fd = sys::owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) })?;
             let time = libc::timespec {
                 tv_sec: 1_000_000,
@@ -38,7 +38,7 @@ pub fn timers(report: &mut Report, _: &Path, _: Scale) {
                 it_interval: time,
                 it_value: time,
             };
-            // SAFETY: A valid time.
+            // SAFETY: The time is valid.
             let ret = unsafe {
                 libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const time, std::ptr::null_mut())
             };
@@ -63,7 +63,7 @@ pub fn timers(report: &mut Report, _: &Path, _: Scale) {
         floor: 0.0,
     };
     report.besiege(&siege, |_| {
-        // Where it is refused, that has been said.
+        // If the timer is refused, a failure was already reported.
         let _ = sys::change(&kqueue, timer(1, ev::ADD));
         let _ = sys::change(&kqueue, timer(1, ev::DELETE));
     });
