@@ -4,7 +4,7 @@
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 .PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall \
-	deb demo test test-hostile test-race fuzz bench check check-programs clean help
+	deb demo test test-stock test-hostile test-race fuzz bench check check-programs clean help
 
 all: modules userspace
 
@@ -30,6 +30,9 @@ demo:
 
 test:
 	@scripts/test.sh
+
+test-stock:
+	@scripts/test-stock.sh $(ONLY)
 
 fuzz:
 	@scripts/fuzz.sh "$(or $(KERNEL),debug)" "$(or $(SECONDS),60)" "$(SEED)" $(ARGS)
@@ -65,6 +68,7 @@ help:
 	@echo 'make deb             build Debian packages of module (DKMS), library and kqtrace in build/deb'
 	@echo 'make demo            run an echo server that uses kqueue, in a virtual machine'
 	@echo 'make test            run all tests in a virtual machine; ONLY=NAME: only those whose names match'
+	@echo 'make test-stock      run the tests of the module on the stock kernel of Debian; ONLY=NAME'
 	@echo 'make fuzz            run the fuzzer in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug|race, ARGS'
 	@echo 'make test-hostile    measure what an attacker can make other users pay; QUICK=1, ONLY=NAMES'
 	@echo 'make test-race       search for data races; SECONDS=N for the stress test and the fuzzer; ONLY=NAME'

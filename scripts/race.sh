@@ -62,7 +62,7 @@ rm -f "$out/tests/counts"
 run tests $((3600 + 4 * seconds)) env KQUEUE_STRESS_SECONDS="$seconds" selftests/run.sh "$module" "$out/tests" \
 	"$tests" "$c_tests" target/release/echo-server "$helpers/slowpoll.ko" "$only"
 if [ -f "$out/tests/counts" ]; then
-	read -r good bad <"$out/tests/counts"
+	read -r good bad _ <"$out/tests/counts"
 	passed=$((passed + good))
 	failed=$((failed + bad))
 fi

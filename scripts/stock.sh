@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# stock.sh: fetches Debian's newest stock kernel of trixie-backports, builds the module for it in a
-# root directory of Debian 13, and prints the shell assignments kernel=DIRECTORY (for guest.sh) and
-# module=PATH. It requires the rights of root.
+# stock.sh: fetches Debian's newest stock kernel of trixie-backports, and builds the module and the
+# auxiliary modules of the tests for it in a root directory of Debian 13. It prints the shell
+# assignments kernel=DIRECTORY (for guest.sh), module=PATH and helpers=DIRECTORY. It requires the
+# rights of root.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 cd "$top"
@@ -36,13 +37,19 @@ if [ ! -f "$image/.made" ]; then
 	touch "$image/.made"
 fi
 
-source=$root/root/kqueue
+# Several clones can build at the same time, so each has a folder of its own in the root. The tree
+# of the kernel stays there, and test-deb.sh, which purges the package, does not remove it.
+trees=/root/trees
 out=$top/build/stock
-rm -rf "$source"
-mkdir -p "$source" "$out"
-cp -r Kbuild Makefile Cargo.toml rust include scripts "$source/"
+mkdir -p "$out"
+source=$(mktemp -d "$root/root/kqueue.XXXXXX")
+trap 'rm -rf "$source"' EXIT
+cp -r Kbuild Makefile Cargo.toml rust include scripts selftests/guest "$source/"
 find "$source" \( -name '*.o' -o -name '*.ko' -o -name '*_generated.rs' -o -name '.*.cmd' \) -delete
-logged "$out/log" within make -C /root/kqueue KDIR="/lib/modules/$release/build" modules
-cp "$source/kqueue.ko" "$out/"
+inside=${source#"$root"}
+logged "$out/log" within env KQUEUE_TREES=$trees make -C "$inside" \
+	KDIR="/lib/modules/$release/build" modules
+logged "$out/log.guest" within make -C "$trees/$release/build" M="$inside/guest" modules
+cp "$source/kqueue.ko" "$source/guest/slowpoll.ko" "$out/"
 say "stock kernel: $release $version"
-echo "kernel=$kernel module=$out/kqueue.ko"
+echo "kernel=$kernel module=$out/kqueue.ko helpers=$out"

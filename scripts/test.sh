@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # test.sh: runs all tests. These are the tests of the guest runner, those that run on the host,
-# those of programs that use the module, and those of the module in a guest with the debug kernel.
-# The last line of the output is the result. With ONLY=NAME, only the module's tests whose names
-# match are run.
+# those of programs that use the module, and those of the module in a guest with Debian's stock
+# kernel and in one with the debug kernel. The last line of the output is the result. With
+# ONLY=NAME, only the module's tests on the debug kernel whose names match are run.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 only=${ONLY:-}
 out=$top/build/guest/selftests
 passed=0
 failed=0
+skipped=0
 
-# count FILE: adds the "ok ..." and "not ok ..." lines of the file to the counts.
+# count FILE: adds the "ok ...", "not ok ..." and "skip ..." lines of the file to the counts.
 count() {
+	skipped=$((skipped + $(grep -c '^skip ' "$1" || true)))
 	passed=$((passed + $(grep -c '^ok ' "$1" || true)))
 	failed=$((failed + $(grep -c '^not ok ' "$1" || true)))
 }
@@ -87,6 +89,15 @@ if [ -z "$only" ]; then
 	fi
 fi
 
+if [ -z "$only" ]; then
+	say "the module, in a guest with Debian's stock kernel"
+	if ! scripts/test-stock.sh | tee "$out/stock"; then
+		# The script can fail before a test does.
+		grep -q '^not ok ' "$out/stock" || echo "not ok stock::run" | tee -a "$out/stock"
+	fi
+	count "$out/stock"
+fi
+
 say "the module, in a guest with the debug kernel"
 rm -f "$out/counts"
 if scripts/guest.sh "$tree" 3000 "$out" \
@@ -100,11 +111,11 @@ else
 	failed=$((failed + 1))
 fi
 if [ -f "$out/counts" ]; then
-	read -r good bad <"$out/counts"
+	read -r good bad _ <"$out/counts"
 	passed=$((passed + good))
 	failed=$((failed + bad))
 else
 	failed=$((failed + 1))
 fi
-echo "$passed passed, $failed failed"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

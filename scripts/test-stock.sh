@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# test-stock.sh [NAME]: runs the tests of the module in a guest with Debian's stock kernel; with
+# NAME, only those whose names match. selftests/stock.skips lists the tests that need a kernel that
+# is built for tests. Prints "ok ...", "not ok ..." and "skip ..." lines; the last line is the
+# result.
+source "$(dirname "$0")/common.sh"
+cd "$top"
+out=$top/build/guest/stock
+
+scripts/host-packages.sh
+assignments=$(scripts/stock.sh)
+eval "$assignments"
+assignments=$(scripts/selftests.sh)
+eval "$assignments"
+cargo build --quiet --release -p kqueue-samples
+mkdir -p "$out"
+rm -f "$out/counts"
+passed=0 failed=0 skipped=0
+status=0
+scripts/guest.sh "$kernel" 2400 "$out" \
+	env KQUEUE_SKIPS="$top/selftests/stock.skips" KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
+	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
+	"$helpers/slowpoll.ko" "${1:-}" || status=$?
+[ ! -f "$out/counts" ] || read -r passed failed skipped <"$out/counts"
+if [ $status = 0 ]; then
+	echo "ok stock::kernel_log_is_clean"
+	passed=$((passed + 1))
+else
+	echo "not ok stock::run"
+	failed=$((failed + 1))
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
