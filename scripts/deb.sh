@@ -8,9 +8,9 @@ set -euo pipefail
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 cd "$(dirname "$0")/.."
 for tool in dpkg-buildpackage dh dh_dkms cargo; do
-	command -v $tool >/dev/null || die "no $tool: install dpkg-dev, debhelper, dh-dkms and cargo"
+	command -v $tool >/dev/null || die "$tool is missing: install dpkg-dev, debhelper, dh-dkms and cargo"
 done
-# debhelper changes HOME.
+# debhelper changes HOME, and cargo must still find its files.
 export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 version=${1:-$(scripts/version.sh)}
 mail=${DEBEMAIL:-kqueue@localhost}
@@ -34,6 +34,6 @@ printf 'kqueue (%s) unstable; urgency=medium\n\n  * Release %s.\n\n -- The kqueu
 	"$version" "$version" "$mail" "$(date -uR -d "@$when")" >"$source/debian/changelog"
 (cd "$source" && SOURCE_DATE_EPOCH=$when dpkg-buildpackage -d -b -us -uc) >"$out/log" 2>&1 || {
 	tail -n 30 "$out/log" >&2
-	die "the packages do not build (whole log: $out/log)"
+	die "the packages cannot be built (complete log: $out/log)"
 }
 ls "$out"/*.deb
