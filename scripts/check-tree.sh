@@ -11,30 +11,32 @@ if [ "$1" = --headers ]; then
 fi
 tree=$1
 minimum=$(cat "$top/scripts/minimum-kernel")
-no() { echo "$tree: $*" >&2; exit 1; }
+no() { echo "${0##*/}: $tree: $*" >&2; exit 1; }
 has() { grep -qx "CONFIG_$1=y" "$tree/.config"; }
 
-[ -d "$tree" ] || no "no such kernel build tree; give one as KDIR=, or run 'make demo' to have one made"
-[ -f "$tree/.config" ] || no "not a configured kernel tree: configure and build it, or give another as KDIR="
+[ -d "$tree" ] || no "there is no such kernel build tree: install the headers of the kernel, or set KDIR= to a build tree"
+[ -f "$tree/.config" ] || no "the kernel tree is not configured: configure and build it, or set KDIR= to another one"
 
 release=$(cat "$tree/include/config/kernel.release" 2>/dev/null)
-[ -n "$release" ] || no "not built yet: run 'make' there first"
+[ -n "$release" ] || no "the kernel is not built: run 'make' there first"
 printf '%s\n' "$minimum" "$release" | sort -CV ||
-	no "Linux $release is too old: $minimum or later is needed"
-has RUST || no "the kernel has no CONFIG_RUST: enable it ('make rustavailable' there says what it wants) and rebuild"
+	no "Linux $release is too old: $minimum or later is required"
+has RUST || no "the kernel has no CONFIG_RUST: enable it ('make rustavailable' there shows what it requires) and rebuild the kernel"
 missing=()
 for option in MODULES FPROBE TRACEPOINTS FILE_LOCKING FSNOTIFY KALLSYMS HIGH_RES_TIMERS UNIX INET; do
 	has $option || missing+=("CONFIG_$option")
 done
-[ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable and rebuild"
+[ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable this and rebuild the kernel"
 # Function probes run with preemption disabled. There the spin locks of a real-time kernel must not
 # be taken, because they sleep.
-! has PREEMPT_RT || no "a kernel with CONFIG_PREEMPT_RT is not supported: what hears of closes may not sleep, its locks do"
+! has PREEMPT_RT || no "a kernel with CONFIG_PREEMPT_RT is not supported: its spin locks sleep, and the probe of close(2) must not sleep"
 [ -n "$headers" ] || [ -f "$tree/rust/libkernel.rmeta" ] ||
-	no "rust/libkernel.rmeta is missing, as in header packages: 'scripts/distro-tree.sh $release' makes it from linux-source"
+	no "rust/libkernel.rmeta is missing, and the headers are not of a Debian package: set KDIR= to a complete build tree"
 [ -f "$tree/Module.symvers" ] || no "Module.symvers is missing: run 'make modules' there"
 
 built_with=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"/\1/p' "$tree/.config")
 "$top/scripts/rustc-of.sh" "$tree" >/dev/null ||
-	no "built with '$built_with', but rustc here is '$(rustc --version 2>/dev/null || echo none)': install that very one"
-command -v bindgen >/dev/null || no "bindgen is needed: Debian's package bindgen, or 'cargo install --locked bindgen-cli'"
+	no "the kernel was built with '$built_with', but rustc here is '$(rustc --version 2>/dev/null || echo none)': install the rustc of the kernel"
+bindgen=$(bindgen --version 2>/dev/null) ||
+	no "bindgen is missing: install the package bindgen, or run 'cargo install --locked bindgen-cli'"
+printf '%s\n' 0.71 "${bindgen#bindgen }" | sort -CV || no "$bindgen is too old: 0.71 or later is required"

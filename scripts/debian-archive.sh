@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Fetches packages of suites that the machine's own configuration does not include. The lists and
+# Downloads packages of suites that the configuration of this machine does not include. The lists and
 # sources of apt are in the cache, so the configuration of the system does not change and nothing is
 # upgraded.
 
@@ -35,7 +35,10 @@ archive_update() {
 		Components: main
 		Signed-By: $keys
 	SOURCES
-	logged "$archive/update.log" archive_apt apt-get update
+	archive_apt apt-get update --error-on=any >"$archive/update.log" 2>&1 || {
+		tail -n 20 "$archive/update.log" >&2
+		die "cannot download the package lists of $uri: check the network"
+	}
 	export KQUEUE_ARCHIVE_FRESH=1
 }
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# distro-tree.sh RELEASE|TREE: prints the path of a build tree in which a module in Rust can be
-# built for that kernel. A tree that has the Rust part is used as it is. These are full build trees,
-# the headers of Arch Linux, and those of Ubuntu with linux-lib-rust. The header packages of Debian
-# lack the Rust part. The script builds it from the directory rust/ of linux-source of the same
-# version, and uses it only if its symbols are exactly those that the kernel exports. Nothing else
-# is compiled. The trees are stored in /var/cache/kqueue or in the user's cache; KQUEUE_TREES
-# selects another directory.
+# distro-tree.sh RELEASE|TREE: prints the path of a build tree in which a module in Rust can be built
+# for that kernel. A tree that contains the Rust part is used unchanged: a complete tree, the headers
+# of Arch Linux, and those of Ubuntu with linux-lib-rust. The header packages of Debian lack the Rust
+# part. This script generates it from the directory rust/ of linux-source of the same version, and
+# accepts the result only if it has exactly the symbols that the kernel exports. Nothing else is
+# compiled. The trees are stored in /var/cache/kqueue, or in the cache of the user if the caller is
+# not root. KQUEUE_TREES sets another directory.
 set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,7 +17,7 @@ case $1 in
 *) tree=/lib/modules/$1/build ;;
 esac
 release=$(cat "$tree/include/config/kernel.release" 2>/dev/null) || release=
-# The header tree of a package has one file for each option, and no object file of the kernel.
+# The headers of a package have no rmeta files, and their .config belongs to a package.
 if [ -z "$release" ] || [ -f "$tree/rust/libkernel.rmeta" ] || ! headers=$(readlink -e "$tree") ||
 	! owner=$(dpkg-query -S "$headers/.config" 2>/dev/null); then
 	"$here/check-tree.sh" "$tree"
@@ -26,7 +26,7 @@ if [ -z "$release" ] || [ -f "$tree/rust/libkernel.rmeta" ] || ! headers=$(readl
 fi
 "$here/check-tree.sh" --headers "$tree"
 if [ -L "$tree/rust" ]; then
-	die "install linux-lib-rust-$release: it has the Rust part of this kernel's headers"
+	die "install the package linux-lib-rust-$release: it contains the Rust part of these kernel headers"
 fi
 package=${owner%%:*}
 version=$(dpkg-query -W -f '${Version}' "$package")
@@ -48,13 +48,14 @@ if current; then
 	exit 0
 fi
 
-# try WHAT COMMAND...: runs the command. If it fails, prints its output and then one line with WHAT.
+# try MESSAGE COMMAND...: runs the command. If it fails, prints the end of its output, then MESSAGE as the
+# last line.
 try() {
 	local what=$1 said
 	shift
 	said=$("$@" 2>&1) && return
 	case $said in
-	*'No space left on device'*) die "the disk of $trees is full: making a tree takes 600 MB there, of which 220 stay" ;;
+	*'No space left on device'*) die "the disk of $trees is full: generating a tree takes 600 MB there, of which 220 MB remain" ;;
 	esac
 	tail -n 20 <<<"$said" >&2
 	die "$what"
@@ -68,12 +69,12 @@ if current; then
 	echo "$out/build"
 	exit 0
 fi
-# Remove the trees of kernels that are not installed any more.
+# Remove the trees of kernels whose headers were removed.
 for old in "$trees"/*/build; do
 	[ ! -d "$old" ] || [ -d "$(cat "${old%/build}/headers" 2>/dev/null)" ] || rm -rf "${old%/build}"
 done
 work=$trees/.work
-# Remove an incomplete tree, no matter why the script ends.
+# However the script ends, no incomplete tree remains.
 clean() {
 	[ "$finished" = 1 ] || rm -rf "$out"
 	rm -rf "$work"
@@ -83,17 +84,17 @@ rm -rf "$out" "$work"
 trap clean EXIT
 trap 'exit 1' HUP INT TERM
 try "cannot write to $trees" mkdir "$work"
-printf '%s: making the Rust part of the headers of %s, once (2 minutes)\n' "${0##*/}" "$release" >&2
+printf '== generating the Rust part of the headers of %s, once (2 minutes)\n' "$release" >&2
 
-# Copy rust/, scripts/, and the few headers that the bindings include from elsewhere.
+# The source: rust/, scripts/, and the few headers of other directories that the bindings include.
 common=$(sed -n 's/^include \(.*\)\/Makefile$/\1/p' "$headers/Makefile")
-[ -f "$common/Makefile" ] || die "$headers/Makefile is not laid out as Debian's: give a full build tree as KDIR="
+[ -f "$common/Makefile" ] || die "$headers/Makefile has not the form of Debian's: set KDIR= to a complete build tree"
 series=$(sed -nE 's/^(VERSION|PATCHLEVEL) = ([0-9]+)/\2/p' "$common/Makefile" | paste -sd.)
 tarball=/usr/src/linux-source-$series.tar.xz
 fetch() { (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "linux-source-$series=$version"); }
 unpack() { dpkg-deb --fsys-tarfile "$work"/linux-source-*.deb | tar -xO "./usr/src/linux-source-$series.tar.xz" >"$work/source.tar.xz"; }
 if [ "$(dpkg-query -W -f '${Version}' "linux-source-$series" 2>/dev/null)" != "$version" ] || [ ! -f "$tarball" ]; then
-	try "linux-source-$series $version is not installed, and cannot be fetched: apt install linux-source-$series=$version" fetch
+	try "linux-source-$series $version is not installed and cannot be downloaded: apt install linux-source-$series=$version" fetch
 	tarball=$work/source.tar.xz
 	try "cannot unpack linux-source-$series" unpack
 	rm "$work"/*.deb
@@ -108,12 +109,12 @@ lay_out() {
 	mkdir -p "$out/source/include/uapi" "$out/source/scripts" "$out/build"
 	echo "$headers" >"$out/headers"
 	ln -s "$common/arch" "$common/tools" "$out/source/"
-	# These must be real directories, so that a path with .. in it stays in this tree.
+	# These are real directories, because a path with .. in it must lead into this tree.
 	ln -s "$common"/include/uapi/* "$out/source/include/uapi/"
 	for entry in "$common"/include/*; do
 		[ "${entry##*/}" = uapi ] || ln -s "$entry" "$out/source/include/"
 	done
-	# The scripts of the package are compiled already, so they replace those of the source.
+	# The scripts of the header package are compiled, so they replace those of the source.
 	cp -a "$source/scripts/." "$out/source/scripts/"
 	cp -aL --remove-destination "$common/scripts/." "$out/source/scripts/"
 	cp -a "$source/rust" "$out/source/"
@@ -133,20 +134,19 @@ lay_out() {
 	rm "$out/build/scripts" "$out/build/tools" "$out/build/Makefile"
 	ln -s ../source/scripts ../source/tools "$out/build/"
 	printf 'KBUILD_OUTPUT=%s\ninclude %s\n' "$out/build" "$out/source/Makefile" >"$out/build/Makefile"
-	# Make the configuration newer than the files that it is generated from, so that it is not
-	# generated again.
+	# The generated configuration must be newer than .config. Otherwise make generates it again.
 	touch -d '1 minute ago' "$out/build/.config"
 	touch "$out"/build/include/config/auto.conf{.cmd,} "$out"/build/include/generated/{autoconf.h,rustc_cfg}
 }
 lay_out_apart() { (lay_out); }
-try "cannot lay out the tree in $out" lay_out_apart
-try "the Rust part of $release does not build" make -s -C "$out/build" -j"$(nproc)" RUSTC="$rustc" rust-only
+try "cannot write the tree in $out" lay_out_apart
+try "the Rust part of $release cannot be built" make -s -C "$out/build" -j"$(nproc)" RUSTC="$rustc" rust-only
 
-# Check that the symbols are exactly those that the kernel exports.
+# The tree must have exactly the symbols that the kernel exports.
 differ=$(diff <(sed -nE 's/EXPORT_SYMBOL_RUST_GPL\((.*)\);/\1/p' "$out"/build/rust/exports_*_generated.h | sort) \
 	<(awk -F'\t' '$3 == "vmlinux" && $2 ~ /^(_R|rust_)/ { print $2 }' "$headers/Module.symvers" | sort) |
 	grep -c '^[<>]') || true
-[ "$differ" = 0 ] || die "linux-source-$series $version is not what $release was built from: $differ symbols differ"
+[ "$differ" = 0 ] || die "$release was not built from linux-source-$series $version: $differ symbols differ"
 rm -rf "$out"/build/rust/*.o "$out"/build/rust/helpers/*.o "$out"/build/rust/host
 write_stamp() { echo "$stamp" >"$out/made-of"; }
 try "cannot write to $trees" write_stamp

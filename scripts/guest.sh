@@ -3,9 +3,10 @@
 # guest.sh KERNEL SECONDS OUT COMMAND...: boots a kernel under virtme-ng and runs the command in it
 # as root. KERNEL is a build tree, or the directory of a distribution's kernel
 # (usr/lib/modules/RELEASE, with vmlinuz and modules). The guest uses the file system of this
-# machine, read-only except for the directory OUT. The output of the command is printed. Fails if
-# the command fails, if the time is over, if the guest dies, or if the kernel reports anything. The
-# files output, dmesg and console remain in OUT.
+# machine, read-only except for the directory OUT. With KQUEUE_GUEST_ROOT=DIR it uses DIR as its root
+# directory, which must contain the kernel and its modules, and OUT is /run/out there. The output of
+# the command is printed. Fails if the command fails, if the time is over, if the guest dies, or if
+# the kernel reports anything. The files output, dmesg and console remain in OUT.
 source "$(dirname "$0")/common.sh"
 
 tree=$1
@@ -16,6 +17,13 @@ memory=${KQUEUE_GUEST_MEMORY:-2G}
 cpus=${KQUEUE_GUEST_CPUS:-2}
 qemu=()
 [ -z "${KQUEUE_GUEST_QEMU:-}" ] || qemu=("--qemu-opts=$KQUEUE_GUEST_QEMU")
+directories=(--cwd "$top" --rwdir "$out")
+main=("$top/scripts/guest-main.sh" "$out")
+if [ -n "${KQUEUE_GUEST_ROOT:-}" ]; then
+	directories=(--root "$KQUEUE_GUEST_ROOT" --cwd "$KQUEUE_GUEST_ROOT" --rwdir "/run/out=$out")
+	cp "$top/scripts/guest-main.sh" "$out/"
+	main=(/run/out/guest-main.sh /run/out)
+fi
 assignments=$("$top/scripts/toolchain.sh" --vng)
 eval "$assignments"
 
@@ -35,10 +43,10 @@ set +e
 # at boot between the point where the kernel clears the capabilities of the boot processor and the
 # point where it detects them again.
 PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$image" \
-	"${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root --cwd "$top" \
-	--rwdir "$out" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \
+	"${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root \
+	"${directories[@]}" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \
 	--append no5lvl --verbose \
-	--exec "$top/scripts/guest-main.sh $out" </dev/null >"$out/console" 2>&1
+	--exec "${main[*]}" </dev/null >"$out/console" 2>&1
 code=$?
 set -e
 sleep 0.5
@@ -70,8 +78,9 @@ reports+='|suspicious RCU usage|rcu.*(stall|self-detected)|sleeping function cal
 reports+='|DEBUG_LOCKS_WARN|task .* blocked for more than|soft lockup|hard LOCKUP|MAX_LOCKDEP_[A-Z]* too low|lockdep is turned off'
 reports+='|unreferenced object|new suspected memory leaks|Objects remaining|bad page state|double free'
 touch "$out/dmesg"
-# heard FILE: prints the log without the reports about data races of the kernel itself.
-heard() { awk -f "$top/scripts/kcsan-filter.awk" "$1"; }
+# heard FILE: prints the log without the data races of the kernel itself, and without the messages of
+# the init program of virtme-ng, which warns about programs that the root directory lacks.
+heard() { awk -f "$top/scripts/kcsan-filter.awk" "$1" | sed '/virtme-ng-init: /d'; }
 if heard "$out/dmesg" | grep -E "$reports" >/dev/null || heard "$out/console" | grep -E "$reports" >/dev/null; then
 	complain "the kernel reports:"
 	heard "$out/dmesg" | grep -a -E -m 1 -A 60 "$reports" | sed 's/^/  | /' || true

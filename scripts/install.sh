@@ -6,6 +6,9 @@
 # Variables: PREFIX (default /usr/local), LIBDIR (default PREFIX/lib), DESTDIR, KDIR. With
 # EMULATION=1 the library is also installed under the name of the userspace emulation, libkqueue,
 # for programs that ask pkg-config for it or link with -lkqueue.
+#
+# If a step fails, for example because the disk is full, nothing remains installed. Files are written
+# next to their destinations first, and renamed when all of them are complete.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 prefix=${PREFIX:-/usr/local}
@@ -44,8 +47,34 @@ files=(
 	/usr/lib/modules-load.d/kqueue.conf
 )
 
-put() { install -D -m "$1" "$2" "$root$3"; }
-fill() { sed "s|@prefix@|$prefix|; s|@libdir@|$libdir|; s|@version@|$version|" "$1"; }
+new=.kqueue-new
+staged=()
+discard() {
+	local file
+	for file in "${staged[@]}"; do
+		rm -f "$file$new"
+	done
+}
+trap discard EXIT
+trap 'exit 1' HUP INT TERM
+put() {
+	staged+=("$root$3")
+	install -D -m "$1" "$2" "$root$3$new"
+}
+# link TARGET PATH
+link() {
+	staged+=("$root$2")
+	ln -sf "$1" "$root$2$new"
+}
+complete() {
+	local file
+	for file in "${staged[@]}"; do
+		mv -fT "$file$new" "$file"
+	done
+}
+fill() {
+	sed "s|@prefix@|$prefix|; s|@libdir@|$libdir|; s|@version@|$version|; s|@minimum@|$(cat scripts/minimum-kernel)|" "$1"
+}
 
 install_library() {
 	[ -f "build/lib/libkqueue_c.so.$version" ] || die "not built: run 'make lib' first, as yourself"
@@ -53,15 +82,15 @@ install_library() {
 	put 644 include/uapi/linux/kqueue.h "$prefix/include/kqueue/linux/kqueue.h"
 	put 644 build/lib/libkqueue_c.a "$libdir/libkqueue_c.a"
 	put 755 "build/lib/libkqueue_c.so.$version" "$libdir/libkqueue_c.so.$version"
-	ln -sf "libkqueue_c.so.$version" "$root$libdir/libkqueue_c.so.0"
-	ln -sf libkqueue_c.so.0 "$root$libdir/libkqueue_c.so"
+	link "libkqueue_c.so.$version" "$libdir/libkqueue_c.so.0"
+	link libkqueue_c.so.0 "$libdir/libkqueue_c.so"
 	fill packaging/kqueue.pc.in >build/kqueue.pc
 	put 644 build/kqueue.pc "$libdir/pkgconfig/kqueue.pc"
 	if [ -n "${EMULATION:-}" ]; then
 		# Programs require version 2.0 or later of the emulation.
 		sed "s/^Name: .*/Name: libkqueue/; s/^Version: .*/Version: 2.6.3/" build/kqueue.pc >build/libkqueue.pc
 		put 644 build/libkqueue.pc "$libdir/pkgconfig/libkqueue.pc"
-		ln -sf libkqueue_c.so.0 "$root$libdir/libkqueue.so"
+		link libkqueue_c.so.0 "$libdir/libkqueue.so"
 	fi
 	for page in Documentation/man/*.[2-9]; do
 		put 644 "$page" "$prefix/share/man/man${page##*.}/${page##*/}"
@@ -88,15 +117,21 @@ case $1 in
 install)
 	install_userspace
 	if [ -z "$root" ] && [ -f kqueue.ko ]; then
-		make -C "$KDIR" M="$top" modules_install
+		make -C "$KDIR" M="$top" modules_install || {
+			rm -f "/lib/modules/$(cat "$KDIR/include/config/kernel.release")"/updates/kqueue.ko*
+			die "the module cannot be installed, so nothing was installed"
+		}
+		complete
 		depmod -a
 		ldconfig
 	else
+		complete
 		say "the module was not installed, because it was not built or DESTDIR is set; see 'make dkms-install'"
 	fi
 	;;
 install-lib)
 	install_library
+	complete
 	[ -n "$root" ] || ldconfig
 	;;
 uninstall)
@@ -114,7 +149,20 @@ dkms-install)
 	scripts/check-tree.sh --headers "$KDIR"
 	PATH=${DKMS_PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} scripts/check-tree.sh --headers "$KDIR" ||
 		die "DKMS needs rustc and bindgen in a directory of the default PATH, such as /usr/local/bin"
+	[ ! -e "$root/var/lib/dkms/kqueue/$version" ] ||
+		die "DKMS has kqueue $version already: run 'make dkms-uninstall' first"
+	# Whatever fails, DKMS must not keep a module that it cannot build.
+	undo() {
+		local reason
+		reason=$(grep -hE '^(check|distro)-tree.sh: ' "$root/var/lib/dkms/kqueue/$version/build/make.log" 2>/dev/null |
+			tail -n 1) || true
+		cat "$root/var/lib/dkms/kqueue/$version/build/make.log" >&2 2>/dev/null || true
+		dkms remove "kqueue/$version" --all "${dkms_places[@]}" "${dkms_modules[@]}" >/dev/null 2>&1 || true
+		rm -rf "$source_tree" "$root/var/lib/dkms/kqueue/$version"
+		die "DKMS cannot install the module, so nothing was installed${reason:+: $reason}"
+	}
 	rm -rf "$source_tree"
+	trap undo EXIT
 	mkdir -p "$source_tree"
 	cp -r Kbuild Makefile Cargo.toml COPYING rust include scripts "$source_tree/"
 	fill dkms.conf >"$source_tree/dkms.conf"
@@ -122,6 +170,7 @@ dkms-install)
 	release=$(cat "$KDIR/include/config/kernel.release")
 	[ -z "$root" ] || mkdir -p "$root/lib/modules/$release"
 	dkms install "kqueue/$version" -k "$release" --kernelsourcedir "$KDIR" "${dkms_places[@]}" "${dkms_modules[@]}"
+	trap - EXIT
 	;;
 dkms-uninstall)
 	dkms remove "kqueue/$version" --all "${dkms_places[@]}" "${dkms_modules[@]}"

@@ -1,25 +1,45 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test-deb.sh [DEBS]: tests the Debian packages in the directory DEBS (default build/deb). It
-# installs, uses, reinstalls and purges them in a clean root directory of Debian 13 that has the
-# headers of the stock kernel (debian-root.sh). DKMS completes the headers and builds the module.
-# The script requires the rights of root. Prints "ok ..." and "not ok ..." lines.
+# test-deb.sh [DEBS]: tests the Debian packages of the directory DEBS (build/deb) in a clean root
+# directory of Debian 13 that has the stock kernel and its headers (debian-root.sh). lintian checks
+# them. An older version is built and installed: this must fail with one clear line without a network
+# and on a full disk, and it must need no network if linux-source is installed. Then it is upgraded to
+# the current version, downgraded, and upgraded again. Each time DKMS builds the module. Then a guest
+# boots the stock kernel on this root directory and uses the packages, and in the end they are purged.
+# Must run as root. Prints "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
-debs=$(cd "${1:-$top/build/deb}" && pwd)
-root=$("$top/scripts/debian-root.sh")
+cd "$top"
+debs=$(cd "${1:-build/deb}" && pwd)
+root=$(scripts/debian-root.sh)
+version=$(scripts/version.sh)
+older=0.0.1
 
 place=$root/root/debs
 rm -rf "$place"
-mkdir "$place"
-for package in kqueue-dkms libkqueue-c0 libkqueue-c-dev kqtrace; do
-	cp "$debs/$package"_*.deb "$place/"
-done
+mkdir -p "$place/current" "$place/older"
+packages=(kqueue-dkms libkqueue-c0 libkqueue-c-dev kqtrace)
+take() {
+	local package
+	for package in "${packages[@]}"; do
+		cp "$1/$package"_*.deb "$2/"
+	done
+}
+take "$debs" "$place/current"
 mounted=0
 mountpoint -q "$root/proc" || { mount -t proc proc "$root/proc" && mounted=1; }
 log=$(mktemp)
-trap '[ $mounted = 0 ] || umount "$root/proc"; rm -rf "$log" "$place"' EXIT
+trees=$root/var/cache/kqueue
+skipped=$root/lib/modules/7.2.12-artificial
+clean() {
+	! mountpoint -q "$trees" || umount "$trees"
+	[ $mounted = 0 ] || umount "$root/proc"
+	rm -rf "$log" "$place" "$skipped"
+}
+trap clean EXIT
 
-within() { chroot "$root" env LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+entered=(chroot "$root" env LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin)
+within() { "${entered[@]}" "$@"; }
+offline() { unshare --net "${entered[@]}" "$@"; }
 check() {
 	local name=$1
 	shift
@@ -31,30 +51,117 @@ check() {
 	fi
 }
 modules() { find "$root/lib/modules/" -name 'kqueue.ko*'; }
-packages() { within sh -c 'apt-get -qy --no-install-recommends "$@" /root/debs/*.deb' apt "$@"; }
-module_is_there() {
-	local module
-	module=$(modules) && [ -n "$module" ] && modinfo "$module" &&
-		[ "$(modinfo -F version "$module")" = "$("$top/scripts/version.sh")" ] && [ -n "$(modinfo -F signer "$module")" ]
+# apt DIRECTORY ARGUMENTS...: runs apt-get with the packages of older or current.
+# shellcheck disable=SC2016
+apt_script='directory=$1; shift; apt-get -qy --no-install-recommends "$@" "/root/debs/$directory"/*.deb'
+apt() { within sh -c "$apt_script" apt "$@"; }
+
+# The default address of the maintainer is not one that gets mail; DEBEMAIL sets the real one.
+lint() {
+	mkdir "$place/all"
+	cp "$debs"/*.{deb,changes,buildinfo} "$place/all/"
+	# shellcheck disable=SC2016
+	within sh -c 'lintian --allow-root --fail-on error,warning \
+		--suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog /root/debs/all/*.changes'
 }
+build_older() { scripts/deb.sh "$older" build/deb-older && take build/deb-older "$place/older"; }
+# explains WORDS COMMAND...: the command must fail and print one line of the package with WORDS, and
+# neither a module nor a tree may remain.
+explains() {
+	local words=$1 said
+	shift
+	if said=$("$@" 2>&1); then
+		echo "$said"
+		return 1
+	fi
+	echo "$said"
+	[ "$(grep -c "^kqueue-dkms: .*$words" <<<"$said")" = 1 ] && [ -z "$(modules)" ] && [ -z "$(trees)" ]
+}
+full_disk() {
+	local status=0
+	mkdir -p "$trees"
+	mount -t tmpfs -o size=50M none "$trees"
+	explains 'the disk of /var/cache/kqueue is full' within dpkg --configure -a || status=1
+	umount "$trees"
+	return $status
+}
+# The source is installed alone, so that the packages are configured without a network.
+install_source() {
+	local version
+	version=$(within dpkg-query -W -f '${Version}' "linux-headers-$(dpkg --print-architecture)")
+	source=linux-source-$(cut -d. -f1,2 <<<"$version")
+	# shellcheck disable=SC2016
+	within sh -c 'cd /root/debs && apt-get -q download "$1" && dpkg -i linux-source-*.deb && rm linux-source-*.deb' sh \
+		"$source=$version"
+}
+# module_is VERSION: the only module is of that version, signed, and the only one that DKMS knows.
+module_is() {
+	local module
+	module=$(modules) && [ "$(wc -l <<<"$module")" = 1 ] && modinfo "$module" &&
+		[ "$(modinfo -F version "$module")" = "$1" ] && [ -n "$(modinfo -F signer "$module")" ] &&
+		within dkms status && [ "$(within dkms status | sed 's/^kqueue\/\([^,]*\),.*: installed$/\1/')" = "$1" ] &&
+		[ "$(ls -d "$root"/usr/src/kqueue-*)" = "$root/usr/src/kqueue-$1" ]
+}
+# The tree of the kernel was made only once.
+trees() { [ ! -e "$trees" ] || find "$trees" -name made-of -printf '%p %T@\n'; }
+tree_is_kept() { [ -n "$made" ] && [ "$(trees)" = "$made" ]; }
 compiles() {
-	cp "$top/selftests/header.c" "$place/"
+	cp selftests/header.c "$place/"
 	# shellcheck disable=SC2016
 	within sh -c 'cd /root/debs && cc -D_GNU_SOURCE -o header header.c $(pkg-config --cflags --libs kqueue) && ldd header' |
 		grep 'libkqueue_c.so.0 => /'
 }
-kqtrace_runs() { within kqtrace --help && [ -f "$root/usr/share/man/man1/kqtrace.1.gz" ]; }
+symbols() { nm -D --defined-only "$root"/usr/lib/*/libkqueue_c.so.0 | awk '{ print $3 }' | sort; }
+# A program that was built with the older version still finds everything.
+still_links() {
+	[ -n "$symbols" ] && [ -z "$(comm -23 <(echo "$symbols") <(symbols))" ] && within ldd -r /root/debs/header &&
+		! within ldd -r /root/debs/header 2>&1 | grep -E 'not found|undefined'
+}
+kqtrace_is() { [ "$(within kqtrace --version)" = "kqtrace $1" ] && [ -f "$root/usr/share/man/man1/kqtrace.1.gz" ]; }
 in_place() { [ -f "$root/usr/lib/udev/rules.d/60-kqueue.rules" ] && [ -f "$root/usr/lib/modules-load.d/kqueue.conf" ]; }
+# apt-get asks before it installs an older version, and refuses if nobody can answer.
+downgrade_is_refused() { ! apt older install && module_is "$version"; }
+# A kernel that is too old is skipped, and is no error.
+other_kernel_is_skipped() {
+	mkdir -p "$skipped/build/include/config"
+	printf 'CONFIG_%s=y\n' RUST FPROBE TRACEPOINTS >"$skipped/build/.config"
+	echo "${skipped##*/}" >"$skipped/build/include/config/kernel.release"
+	within dkms autoinstall -k "${skipped##*/}" && [ -z "$(find "$skipped" -name 'kqueue*')" ] && module_is "$version"
+}
+guest() {
+	local kernel
+	kernel=$(echo "$root"/usr/lib/modules/*/vmlinuz)
+	cp selftests/installed.sh "$place/"
+	KQUEUE_GUEST_ROOT=$root scripts/guest.sh "${kernel%/vmlinuz}" 600 build/guest/deb \
+		/root/debs/installed.sh /root/debs/header "$version"
+}
 purged() {
-	within apt-get -qy purge kqueue-dkms libkqueue-c0 libkqueue-c-dev kqtrace && [ -z "$(modules)" ] &&
+	within apt-get -qy purge "${packages[@]}" "$source" && [ -z "$(modules)" ] && [ -z "$(within dkms status)" ] &&
 		[ ! -e "$root/var/cache/kqueue" ] && [ -z "$(find "$root/usr" "$root/etc" "$root/var/lib/dkms" -name '*kqueue*' ! -name 'workqueue*')" ]
 }
 
-check installed packages install
-check module_is_built_and_signed module_is_there
+check lintian lint
+check older_version_is_built build_older
+check no_network_is_explained explains 'linux-source-.* is not installed and cannot be downloaded: apt install' \
+	offline sh -c "$apt_script" apt older install
+check full_disk_is_explained full_disk
+check linux_source_is_installed install_source
+check older_version_is_installed_offline offline dpkg --configure -a
+check module_is_built_and_signed module_is "$older"
 check program_is_built compiles
-check kqtrace_runs kqtrace_runs
+symbols=$(symbols) || true
+made=$(trees) || true
+check upgraded apt current install
+check module_is_built_again module_is "$version"
+check tree_is_kept tree_is_kept
+check program_still_links still_links
+check kqtrace_is_upgraded kqtrace_is "$version"
 check rule_and_load_below_usr in_place
-check installed_again packages --reinstall install
-check module_is_still_there module_is_there
+check other_kernel_is_skipped other_kernel_is_skipped
+check downgrade_is_refused downgrade_is_refused
+check downgraded_on_request apt older --allow-downgrades install
+check module_is_downgraded module_is "$older"
+check upgraded_again apt current install
+check module_is_upgraded_again module_is "$version"
+check used_in_a_guest guest
 check purged purged

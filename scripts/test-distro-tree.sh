@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test-distro-tree.sh: checks that distro-tree.sh and check-tree.sh refuse unsuitable trees, and
-# print the reason in one line. The header package, dpkg, apt and rustc are fakes that this script
-# creates. Prints "ok ..." and "not ok ..." lines.
+# test-distro-tree.sh: tests what distro-tree.sh and check-tree.sh refuse. Each refusal must print its
+# reason in one line and leave no files. The header package, dpkg, apt and rustc are artificial. Prints
+# "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 place=$(mktemp -d)
@@ -11,7 +11,7 @@ headers=$place/headers
 common=$place/common
 fake=$place/bin
 
-# Creates the header package of a kernel, as Debian would package it.
+# Makes the headers of a kernel in the form of a Debian package.
 fresh() {
 	rm -rf "$headers" "$common" "$fake" "$place/trees"
 	mkdir -p "$headers/include/config" "$headers/include/generated" "$common" "$fake"
@@ -25,13 +25,13 @@ fresh() {
 	mkdir -p "$place/rust/lib/rustlib/src/rust/library/core/src"
 	touch "$place/rust/lib/rustlib/src/rust/library/core/src/lib.rs"
 	program rustc "[ \$1 = --version ] && echo 'rustc 1.85.1 (made up)' || echo $place/rust"
-	program bindgen true
+	program bindgen 'echo bindgen 0.71.1'
 	program dpkg-query 'case $* in -S*) echo "linux-headers-made-up: $2" ;; *linux-source*) exit 1 ;; *) printf 7.3.4-1 ;; esac'
 	program apt-get 'echo "E: Failed to fetch: no network"; exit 100'
 	program make false
 }
 program() { printf '#!/bin/bash\n%s\n' "$2" >"$fake/$1" && chmod +x "$fake/$1"; }
-# Adds a source package whose rust/ exports the named symbol.
+# with_source SYMBOL: adds a linux-source that can be downloaded, whose rust/ exports SYMBOL.
 with_source() {
 	local package=$place/package
 	rm -rf "$package"
@@ -50,8 +50,7 @@ with_source() {
 run() { PATH=$fake:$PATH KQUEUE_TREES=$place/trees scripts/distro-tree.sh "$headers/"; }
 left() { find "$place/trees" -mindepth 1 ! -name .lock ! -name lost+found 2>/dev/null; }
 
-# refuses NAME WORDS: checks that `run` fails, that its last line contains WORDS, and that no
-# incomplete tree remains.
+# refuses NAME WORDS: run must fail, its last line must contain WORDS, and no files may remain.
 refuses() {
 	local said
 	if said=$(run 2>&1); then
@@ -75,13 +74,28 @@ is() {
 
 fresh
 program rustc 'echo "rustc 1.85.1 (from elsewhere)"'
-refuses other_rustc_of_the_same_number "built with 'rustc 1.85.1 (made up)', but rustc here is 'rustc 1.85.1 (from elsewhere)'"
+refuses other_rustc_of_the_same_number "was built with 'rustc 1.85.1 (made up)', but rustc here is 'rustc 1.85.1 (from elsewhere)'"
+fresh
+program rustc 'exit 1'
+refuses no_rustc "but rustc here is 'none'"
+fresh
+program bindgen 'exit 1'
+refuses no_bindgen "bindgen is missing"
+fresh
+program bindgen 'echo bindgen 0.60.1'
+refuses old_bindgen "bindgen 0.60.1 is too old"
 fresh
 rm -r "$place/rust/lib"
 refuses rust_without_its_source "install the package rust-src"
 fresh
 sed -i /CONFIG_RUST=/d "$headers/.config"
 refuses kernel_without_rust "no CONFIG_RUST"
+fresh
+sed -i /CONFIG_FPROBE=/d "$headers/.config"
+refuses kernel_without_fprobe "the kernel lacks CONFIG_FPROBE"
+fresh
+rm -r "$headers"
+refuses no_headers "there is no such kernel build tree: install the headers"
 fresh
 echo CONFIG_PREEMPT_RT=y >>"$headers/.config"
 refuses realtime_kernel CONFIG_PREEMPT_RT
@@ -90,9 +104,12 @@ echo 7.2.12 >"$headers/include/config/kernel.release"
 refuses old_kernel "Linux 7.2.12 is too old"
 fresh
 ln -s ../linux-lib-rust/rust "$headers/rust"
-refuses ubuntu_without_its_rust_package "install linux-lib-rust-7.3.4-made-up"
+refuses ubuntu_without_its_rust_package "install the package linux-lib-rust-7.3.4-made-up"
 fresh
-refuses no_network_and_no_source "linux-source-7.3 7.3.4-1 is not installed, and cannot be fetched"
+refuses no_network_and_no_source "linux-source-7.3 7.3.4-1 is not installed and cannot be downloaded"
+fresh
+program dpkg-query 'case $* in -S*) echo "linux-headers-made-up: $2" ;; *linux-source*) printf 7.3.3-1 ;; *) printf 7.3.4-1 ;; esac'
+refuses no_network_and_source_of_another_version "linux-source-7.3 7.3.4-1 is not installed and cannot be downloaded"
 fresh
 program dpkg-query 'case $* in -S*) exit 1 ;; esac'
 refuses tree_of_no_package "rust/libkernel.rmeta is missing"
@@ -102,14 +119,14 @@ refuses symbols_differ "2 symbols differ"
 fresh
 with_source _R1a
 program make 'echo "error: it does not compile"; exit 2'
-refuses does_not_build "does not build"
+refuses does_not_build "cannot be built"
 fresh
 with_source _R1a
 is made "$(run 2>/dev/null)" "$place/trees/7.3.4-made-up/build"
 program make 'exit 1'
 is made_once "$(run 2>&1)" "$place/trees/7.3.4-made-up/build"
 program dpkg-query 'case $* in -S*) echo "linux-headers-made-up: $2" ;; *linux-source*) exit 1 ;; *) printf 7.3.4-2 ;; esac'
-refuses made_again_for_a_new_version "does not build"
+refuses made_again_for_a_new_version "cannot be built"
 fresh
 mkdir "$headers/rust"
 touch "$headers/rust/libkernel.rmeta"
@@ -122,4 +139,18 @@ if [ "$(id -u)" = 0 ]; then
 	mount -t tmpfs -o size=1M none "$place/full"
 	ln -s "$place/full" "$place/trees"
 	refuses full_disk "is full"
+	fresh
+	ln -s "$place/full" "$place/trees"
+	program apt-get 'head -c 2M /dev/zero >linux-source-7.3_made-up.deb'
+	refuses full_disk_while_downloading "is full"
+
+	# The root directory of Debian 13 is removed if it cannot be completed.
+	if said=$(unshare --net env KQUEUE_CACHE="$place/cache" scripts/debian-root.sh 2>&1); then
+		echo "not ok distro_tree::root_without_network (not refused)"
+	elif [[ $(tail -n 1 <<<"$said") != *"check the network" ]] || [ -e "$place/cache/debian-13" ]; then
+		echo "not ok distro_tree::root_without_network"
+		printf '%s\n' "$said" "$(ls "$place/cache")" | sed 's/^/  | /'
+	else
+		echo "ok distro_tree::root_without_network"
+	fi
 fi

@@ -95,6 +95,36 @@ compiles_as() {
 		<<<$'#include <sys/event.h>\nint main() { struct kevent k; EV_SET(&k, 1, EVFILT_USER, EV_ADD, 0, 0, nullptr); return kqueuex(KQUEUE_CLOEXEC) + k.filter; }'
 }
 
+# On a full disk, and if an earlier installation is there, nothing changes.
+full_disk() {
+	local disk=$place/disk status=0
+	mkdir "$disk"
+	mount -t tmpfs -o size=100k none "$disk"
+	mkdir -p "$disk/usr/include/kqueue/sys"
+	echo earlier >"$disk/usr/include/kqueue/sys/event.h"
+	if DESTDIR=$disk PREFIX=/usr scripts/install.sh install; then
+		status=1
+	fi
+	[ "$(find "$disk" ! -type d -exec cat {} +)" = earlier ] || status=1
+	find "$disk"
+	umount "$disk"
+	rmdir "$disk"
+	return $status
+}
+# If DKMS cannot build the module, it does not keep it.
+dkms_fails() {
+	local tools=$place/tools said
+	mkdir -p "$tools" "$place/var/lib/dkms"
+	printf '#!/bin/sh\necho "check-tree.sh: an artificial reason"\nexit 1\n' >"$tools/make"
+	chmod +x "$tools/make"
+	if said=$(PATH=$tools:$PATH DESTDIR=$place KDIR=$tree DKMS_PATH=$PATH scripts/install.sh dkms-install 2>&1); then
+		return 1
+	fi
+	rm -r "$tools"
+	echo "$said"
+	[[ $(tail -n 1 <<<"$said") = *"so nothing was installed: check-tree.sh: an artificial reason" ]] &&
+		[ -z "$(find "$place/lib/modules" "$place/usr/src" "$place/var/lib/dkms" -type f | grep -v -e mok -e '\.lock$')" ]
+}
 dkms_install() {
 	mkdir -p "$place/var/lib/dkms"
 	DESTDIR=$place KDIR=$tree DKMS_PATH=$PATH scripts/install.sh dkms-install || {
@@ -105,6 +135,11 @@ dkms_install() {
 	module=$(find "$place/lib/modules" -name 'kqueue.ko*')
 	modinfo "$module"
 	[ "$(modinfo -F version "$module")" = "$(scripts/version.sh)" ] && [ -n "$(modinfo -F description "$module")" ]
+}
+dkms_installed_twice() {
+	local said
+	! said=$(DESTDIR=$place KDIR=$tree DKMS_PATH=$PATH scripts/install.sh dkms-install 2>&1) &&
+		[[ $said = *"DKMS has kqueue "*" already"* ]] && [ -n "$(find "$place/lib/modules" -name 'kqueue.ko*')" ]
 }
 dkms_uninstall() {
 	DESTDIR=$place scripts/install.sh dkms-uninstall &&
@@ -121,6 +156,9 @@ check library_alone library_alone
 check header_as_cplusplus compiles_as
 check without_the_module fails_cleanly
 check configure_without_the_module configures
+[ "$(id -u)" != 0 ] || check full_disk full_disk
+check dkms_fails dkms_fails
 check dkms_install dkms_install
+check dkms_installed_twice dkms_installed_twice
 check dkms_uninstall dkms_uninstall
 check uninstall nothing_left

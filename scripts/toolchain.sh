@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# toolchain.sh [--vng]: finds or fetches the tools that the kernel needs to build Rust code: the
+# toolchain.sh [--vng]: finds or downloads the tools that the kernel needs to build Rust code: the
 # source of the standard library of exactly the version of rustc, bindgen, and virtme-ng, which
 # boots the result. Prints shell assignments for eval "$(scripts/toolchain.sh)". With --vng, only
 # virtme-ng.
@@ -28,10 +28,10 @@ library_source() {
 	archive_update
 	version=$(archive_apt apt-cache madison rust-src | awk '{print $3}' |
 		grep -m 1 -F "$rustc_version+") ||
-		die "no source of Rust $rustc_version's standard library: try 'rustup component add rust-src'"
-	say "fetching rust-src $version"
+		die "the source of the standard library of Rust $rustc_version is missing: run 'rustup component add rust-src'"
+	say "downloading rust-src $version"
 	archive_unpack "rust-src=$version" "$cache/rust-src-$rustc_version"
-	[ -f "$candidate/core/src/lib.rs" ] || die "rust-src $version is laid out unexpectedly"
+	[ -f "$candidate/core/src/lib.rs" ] || die "rust-src $version does not contain $candidate"
 	echo "$candidate"
 }
 
