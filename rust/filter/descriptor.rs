@@ -368,7 +368,7 @@ fn evaluate_slow(
         if state.hup {
             report.flags |= EV_HUP;
         }
-    } else if fflags & NOTE_LOWAT != 0 && state.data < mark && !state.more {
+    } else if fflags & NOTE_LOWAT != 0 && state.data < mark && !state.more && state.error == 0 {
         match direction {
             Direction::Read => return None,
             Direction::Write => {

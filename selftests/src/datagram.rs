@@ -197,6 +197,31 @@ fn a_refused_datagram_is_an_error_without_eof() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// An error is reported whatever the low-water mark is.
+#[test]
+fn a_refused_datagram_with_low_water_marks() {
+    for mark in [1, 1 << 40] {
+        for by_filter in [false, true] {
+            let (a, b) = udp(Ipv4Addr::LOCALHOST.into());
+            let always = std::fs::File::open("/dev/zero").unwrap();
+            let kqueue = kqueue();
+            if by_filter {
+                change(&kqueue, &[add_read(&always, ev::CLEAR)]);
+            }
+            let add = |event: Event| event.fflags(note::LOWAT).data(mark);
+            drop(b);
+            a.send(b"anybody there?").unwrap();
+            change(&kqueue, &[add(add_read(&a, 0)), add(add_write(&a, 0))]);
+            let mut events = soon(&kqueue);
+            events.retain(|event| event.ident == a.as_raw_fd() as u64);
+            assert_eq!(events.len(), 2, "{mark} {events:?}");
+            assert!(events
+                .iter()
+                .all(|event| event.fflags == libc::ECONNREFUSED as u32 && !event.has(ev::EOF)));
+        }
+    }
+}
+
 #[test]
 fn shutdown_of_udp_is_eof() {
     let (a, _b) = udp(Ipv4Addr::LOCALHOST.into());
