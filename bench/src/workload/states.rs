@@ -182,6 +182,13 @@ fn pidfd() -> Ready {
         if pid == 0 {
             libc::_exit(0);
         }
+        // The child's end is not a part of what is measured.
+        let mut info: libc::siginfo_t = zeroed();
+        let options = libc::WEXITED | libc::WNOWAIT;
+        assert_eq!(
+            libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, options),
+            0
+        );
         owned(libc::syscall(libc::SYS_pidfd_open, pid, 0))
     };
     Ready::new(pidfd, vec![])

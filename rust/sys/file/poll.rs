@@ -279,7 +279,14 @@ pub(crate) struct PollFunction {
     name: &'static CStr,
     /// The address of the function, once a file that has it was found; 0 until then.
     address: Atomic<usize>,
+    /// Addresses of other functions, by a part of the address. What is at such an address may be
+    /// unloaded, but it never becomes a function of the kernel image.
+    others: [Atomic<usize>; OTHERS],
 }
+
+/// The number of other functions that a [`PollFunction`] remembers. To find the name of a function
+/// takes thousands of instructions.
+const OTHERS: usize = 32;
 
 impl PollFunction {
     /// The function of this name in the kernel image, which is never unloaded.
@@ -287,6 +294,7 @@ impl PollFunction {
         PollFunction {
             name,
             address: Atomic::new(0),
+            others: [const { Atomic::new(0) }; OTHERS],
         }
     }
 
@@ -294,15 +302,25 @@ impl PollFunction {
     pub(crate) fn is_of(&self, file: &LocalFile) -> bool {
         let address = poll_address(file);
         match self.address.load(ordering::Relaxed) {
-            0 => {
-                let is = address != 0 && symbol::is_kernel_function(address, self.name);
-                if is {
-                    self.address.store(address, ordering::Relaxed);
-                }
-                is
-            }
+            0 => address != 0 && self.is_at(address),
             known => address == known,
         }
+    }
+
+    /// True if this is the function at `address`, when no file with the function was found yet.
+    fn is_at(&self, address: usize) -> bool {
+        // Functions are aligned to 16 bytes.
+        let other = self.others.get((address >> 4) % OTHERS);
+        if other.is_some_and(|other| other.load(ordering::Relaxed) == address) {
+            return false;
+        }
+        let is = symbol::is_kernel_function(address, self.name);
+        if is {
+            self.address.store(address, ordering::Relaxed);
+        } else if let Some(other) = other {
+            other.store(address, ordering::Relaxed);
+        }
+        is
     }
 }
 
