@@ -34,7 +34,7 @@ impl Slot {
     }
 
     /// The id of the thread in its own process namespace, and the action that it recorded last.
-    fn told(&self) -> (i32, String) {
+    fn record(&self) -> (i32, String) {
         let name: Vec<u8> = self.name.iter().map(|byte| byte.load(Relaxed)).collect();
         let name = String::from_utf8_lossy(&name);
         let [a, b, c] = [0, 1, 2].map(|at| self.args[at].load(Relaxed));
@@ -150,9 +150,9 @@ impl Board {
     }
 
     /// The action that the thread with this id has recorded, if it has a slot.
-    pub fn told_by(&self, tid: i32) -> Option<String> {
+    pub fn record_of(&self, tid: i32) -> Option<String> {
         let used = self.used.load(Relaxed).min(SLOTS);
-        let mut told = self.slots[..used].iter().map(Slot::told);
-        told.find(|told| told.0 == tid).map(|told| told.1)
+        let mut record = self.slots[..used].iter().map(Slot::record);
+        record.find(|record| record.0 == tid).map(|record| record.1)
     }
 }

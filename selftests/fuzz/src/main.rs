@@ -147,16 +147,18 @@ fn checked(board: &Board, list: &[Op], root: bool) -> Outcome {
         if !root {
             drop_root();
         }
-        tell(board, model::run(list, board))
+        report(board, model::run(list, board))
     })
 }
 
 fn compared(board: &Board, list: &[compare::op::Op], seed: u64, root: bool) -> Outcome {
-    watch::run(board, || tell(board, compare::run(list, seed, root, board)))
+    watch::run(board, || {
+        report(board, compare::run(list, seed, root, board))
+    })
 }
 
 /// Leaves a message with the fault and the number of its operation.
-fn tell(board: &Board, result: Result<(), (usize, String)>) -> i32 {
+fn report(board: &Board, result: Result<(), (usize, String)>) -> i32 {
     match result {
         Ok(()) => 0,
         Err((step, what)) => {

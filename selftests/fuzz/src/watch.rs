@@ -78,12 +78,12 @@ fn describe(root: i32, board: &Board) -> String {
                 fs::read_to_string(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default()
             };
             let own = last_number(&read("status"), "NSpid:").unwrap_or(tid);
-            let told = board.told_by(own).unwrap_or_default();
+            let record = board.record_of(own).unwrap_or_default();
             let call = read("syscall");
             let state = read("status");
             let state = state.lines().find(|line| line.starts_with("State"));
             text += &format!(
-                "{pid}/{tid} ({own}): {told}\n  {} syscall {}\n",
+                "{pid}/{tid} ({own}): {record}\n  {} syscall {}\n",
                 state.unwrap_or_default(),
                 call.trim_end()
             );
@@ -96,7 +96,7 @@ fn describe(root: i32, board: &Board) -> String {
 }
 
 /// Writes a file of `/proc/self`, as required for user namespaces.
-fn tell_kernel(path: &str, text: String) {
+fn write_self(path: &str, text: String) {
     // If the write fails, the following operations fail, which is tolerated.
     let _ = fs::write(path, text);
 }
@@ -117,9 +117,9 @@ pub fn run(board: &Board, round: impl FnOnce() -> i32) -> Outcome {
     let pid = match made {
         Ok(0) => {
             if in_namespace && !is_root {
-                tell_kernel("/proc/self/setgroups", "deny".into());
-                tell_kernel("/proc/self/uid_map", format!("{uid} {uid} 1"));
-                tell_kernel("/proc/self/gid_map", format!("{gid} {gid} 1"));
+                write_self("/proc/self/setgroups", "deny".into());
+                write_self("/proc/self/uid_map", format!("{uid} {uid} 1"));
+                write_self("/proc/self/gid_map", format!("{gid} {gid} 1"));
             }
             first(in_namespace, round)
         }
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_how_it_ended() {
+    fn reports_how_it_ended() {
         let board = Board::new();
         assert_eq!(run(board, || 7), Outcome::Exited(7));
         let killed = run(board, || {

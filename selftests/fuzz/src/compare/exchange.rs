@@ -182,7 +182,7 @@ impl Exchange {
         let counted = self.kind < COUNTED;
         let mut buffer = vec![0; 1 << 16];
         // The number of bytes that were read, and the number that was reported in total.
-        let (mut got, mut told) = (0, 0);
+        let (mut got, mut reported) = (0, 0);
         let mut last = sys::now();
         let mut event = Event::default();
         while got < all {
@@ -199,7 +199,7 @@ impl Exchange {
                 if event.has(ev::EOF | ev::ERROR) {
                     return Ok(());
                 }
-                told = got + event.data;
+                reported = got + event.data;
                 let most = if counted {
                     (event.data as usize / self.part).clamp(1, buffer.len())
                 } else {
@@ -216,7 +216,7 @@ impl Exchange {
             // With EV_CLEAR, the reader itself has to remember how much of the reported data is
             // left.
             let left = readable(reads).unwrap_or(0);
-            if counted && self.flags & ev::CLEAR != 0 && got + left == told {
+            if counted && self.flags & ev::CLEAR != 0 && got + left == reported {
                 if let Ok(count @ 1..) = sys::read(reads, &mut buffer) {
                     got += count as i64;
                     last = sys::now();
@@ -225,8 +225,8 @@ impl Exchange {
             if sys::now() - last > SOON {
                 if is_readable(reads) {
                     return Err(format!(
-                        "no event of what was written: {name}, {got} bytes of {all} were read, \
-                         {told} told of, {left} are there"
+                        "no event for data that was written: {name}, {got} bytes of {all} were read, \
+                         {reported} were reported, {left} are left"
                     ));
                 }
                 // The writer has failed, or the network has lost the data.
@@ -350,7 +350,7 @@ impl Crowd {
             while !batch.has_collected(made) {
                 if sys::now() > end {
                     return Err(format!(
-                        "nobody collects what is pending, though threads wait: {} of {made} were",
+                        "no thread collects pending events although threads wait: {} of {made} were",
                         batch.collected.load(Relaxed)
                     ));
                 }
@@ -393,7 +393,7 @@ pub fn wait(ms: u8) -> Result<(), String> {
         let waited = sys::kevent(queue, &[], list, 1, i64::from(ms) * 1_000_000);
         if sys::now() > end {
             result = Err(format!(
-                "a call comes back as late as others let it: {ms} ms, {waited:?}"
+                "a call returns later than its timeout: {ms} ms, {waited:?}"
             ));
         } else if waited == Ok(1) {
             result = Err(format!("an event below the low-water mark: {event:?}"));

@@ -36,26 +36,26 @@ impl Facts {
             if self.is_bare || !self.has(IN | RDHUP | libc::POLLHUP) {
                 return Ok(());
             }
-            return Err("no READ event, though poll says that there is something");
+            return Err("no READ event, although poll reports data");
         };
         if self.is_bare && (event.has(ev::EOF) || self.has(libc::POLLHUP)) {
             return Err("a READ event of a socket that never was connected");
         }
         if !self.has(IN | RDHUP | libc::POLLHUP | libc::POLLERR) && !self.was_shut {
-            return Err("a READ event, though poll says that there is nothing");
+            return Err("a READ event, although poll reports no data");
         }
         if self.has(libc::POLLERR) {
             return Ok(());
         }
         let ends = self.has(RDHUP | libc::POLLHUP);
         if event.has(ev::EOF) != ends && !self.was_shut {
-            return Err("EV_EOF of READ is not what poll says");
+            return Err("EV_EOF of READ differs from that of poll");
         }
         if !event.has(ev::EOF) && event.data <= 0 {
-            return Err("there is something to read, and data says that it is nothing");
+            return Err("data can be read, but data is 0");
         }
         if self.bytes.is_some_and(|bytes| bytes != event.data) {
-            return Err("data of READ is not what FIONREAD says");
+            return Err("data of READ differs from FIONREAD");
         }
         Ok(())
     }
@@ -66,23 +66,23 @@ impl Facts {
             if self.is_bare || !self.has(OUT | libc::POLLHUP) {
                 return Ok(());
             }
-            return Err("no WRITE event, though poll says that there is room");
+            return Err("no WRITE event, although poll reports room");
         };
         // Some families connect a socket when it sends.
         if self.is_bare && (event.has(ev::EOF) || self.has(libc::POLLHUP)) {
             return Err("a WRITE event of a socket that never was connected");
         }
         if !self.has(OUT | libc::POLLHUP | libc::POLLERR) && !self.was_shut {
-            return Err("a WRITE event, though poll says that there is no room");
+            return Err("a WRITE event, although poll reports no room");
         }
         if self.has(libc::POLLERR) {
             return Ok(());
         }
         if event.has(ev::EOF) != self.has(libc::POLLHUP) && !self.was_shut {
-            return Err("EV_EOF of WRITE is not what poll says");
+            return Err("EV_EOF of WRITE differs from that of poll");
         }
         if !event.has(ev::EOF) && event.data <= 0 {
-            return Err("there is room, and data says that there is none");
+            return Err("there is room, but data is 0");
         }
         Ok(())
     }
@@ -92,10 +92,10 @@ impl Facts {
         let ends = self.has(RDHUP | libc::POLLHUP | libc::POLLERR) || self.was_shut;
         match event {
             None if self.has(libc::POLLPRI) && !self.is_bare => {
-                Err("no EXCEPT event, though poll says that there is something urgent")
+                Err("no EXCEPT event, although poll reports urgent data")
             }
             Some(_) if self.is_bare || !(self.has(libc::POLLPRI) || ends) => {
-                Err("an EXCEPT event, though poll says that there is nothing urgent")
+                Err("an EXCEPT event, although poll reports no urgent data")
             }
             _ => Ok(()),
         }

@@ -194,8 +194,8 @@ impl Kin {
             }
         }
         let status = child.end();
-        let told = Self::collect(queue)?;
-        match told {
+        let event = Self::collect(queue)?;
+        match event {
             Some(event)
                 if event.fflags == due | note::EXIT
                     && event.data == status.into()
@@ -204,7 +204,7 @@ impl Kin {
                 Ok(())
             }
             _ => Err(format!(
-                "the end of a child is not told as it should be: {told:?}, with {due:#x} besides"
+                "the exit of a child is not reported correctly: {event:?}, with {due:#x} besides"
             )),
         }
     }
@@ -219,16 +219,16 @@ impl Kin {
     }
 
     fn look(queue: Fd, due: u32, may_look: bool) -> Result<(), String> {
-        let told = Self::collect(queue)?;
-        let notes = told.map_or(0, |event| event.fflags);
+        let event = Self::collect(queue)?;
+        let notes = event.map_or(0, |event| event.fflags);
         if notes & !due != 0 && !may_look {
             return Err(format!(
-                "a child with other rights is spied upon: {told:?}, not {due:#x}"
+                "events of a child with other rights are reported: {event:?}, not {due:#x}"
             ));
         }
         if notes != due {
             return Err(format!(
-                "what a child does is not told as it should be: {told:?}, not {due:#x}"
+                "the events of a child are not reported correctly: {event:?}, not {due:#x}"
             ));
         }
         Ok(())

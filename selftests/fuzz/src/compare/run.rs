@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
         for (queue, change) in [(self.level, read), (self.edge, clear)] {
             if let Err(errno) = sys::kevent(queue, &[change], 0, 0, 0) {
                 return Err(format!(
-                    "epoll takes it and a kqueue does not: {kind}, errno {errno}"
+                    "an epoll accepts a descriptor and a kqueue does not: {kind}, errno {errno}"
                 ));
             }
         }
@@ -262,10 +262,10 @@ impl<'a> Run<'a> {
         let refused = Err(libc::EACCES);
         match (added, watched) {
             (Err(libc::EACCES), Ok(_)) => Err(format!(
-                "a kqueue tells what others do with a file of which inotify does not: {kind}"
+                "a kqueue reports accesses of others to a file, and inotify does not: {kind}"
             )),
             (Ok(_), watched) if watched == refused => Err(format!(
-                "a kqueue does not tell what others do with a file of which inotify does: {kind}"
+                "a kqueue does not report accesses of others to a file, and inotify does: {kind}"
             )),
             _ => Ok(()),
         }
@@ -496,7 +496,7 @@ impl<'a> Run<'a> {
         let news = take_news();
         if is_same && self.pending > 0 && news > 0 {
             return Err(format!(
-                "signals of a kqueue that something was pending in: {news} of them, {} events",
+                "signals of a kqueue in which an event was already pending: {news} of them, {} events",
                 self.pending
             ));
         }
@@ -521,7 +521,7 @@ impl<'a> Run<'a> {
             .map(|at| self.facts(at, before[usize::from(at)]))
             .collect();
         let had_pending = self.pending > 0;
-        let told = self.is_pending();
+        let was_pending = self.is_pending();
         let events = self.collect(self.level)?;
         let after = self.poll_all();
         self.pending = events.len();
@@ -531,17 +531,17 @@ impl<'a> Run<'a> {
             // kqueue was, so that it does not report later a condition that has become true without
             // a wake-up, such as the room of a terminal.
             for at in 0..SLOTS {
-                let _ = (self.epoll_tells(0, at), self.epoll_tells(1, at));
+                let _ = (self.epoll_reports(0, at), self.epoll_reports(1, at));
             }
-            return Ok(Err("poll says one thing and then another".into()));
+            return Ok(Err("two polls report different states".into()));
         }
-        if !told && !events.is_empty() {
+        if !was_pending && !events.is_empty() {
             return Ok(Err(format!(
-                "events of which poll has not told: {events:?}"
+                "events that poll has not reported: {events:?}"
             )));
         }
         if events.is_empty() && self.is_pending() {
-            return Ok(Err("poll tells of events that there are not".into()));
+            return Ok(Err("poll reports events that do not exist".into()));
         }
         if is_same && !had_pending && !events.is_empty() && news + more_news == 0 {
             return Err(format!("no signal that there are events: {events:?}"));
@@ -556,11 +556,11 @@ impl<'a> Run<'a> {
             let mut judged = facts.read(read);
             // If a file does not wake its pollers, as at a flush of the other side of a terminal,
             // an epoll does not report the change either.
-            if read.is_none() && !self.epoll_tells(0, at) {
+            if read.is_none() && !self.epoll_reports(0, at) {
                 judged = Ok(());
             }
-            let is_told = write.is_some() || self.epoll_tells(1, at);
-            if self.slots[usize::from(at)].is_written && is_told {
+            let is_reported = write.is_some() || self.epoll_reports(1, at);
+            if self.slots[usize::from(at)].is_written && is_reported {
                 judged = judged.and(facts.write(write));
             }
             if let Err(what) = judged {
@@ -573,7 +573,7 @@ impl<'a> Run<'a> {
         Ok(Ok(()))
     }
 
-    fn epoll_tells(&self, direction: usize, at: u8) -> bool {
+    fn epoll_reports(&self, direction: usize, at: u8) -> bool {
         let mut list = [libc::epoll_event { events: 0, u64: 0 }; SLOTS as usize];
         let epoll = self.epolls[direction] as usize;
         let args = [epoll, address_mut(&mut list), list.len(), 0];
@@ -602,16 +602,16 @@ impl<'a> Run<'a> {
             if !self.is_judged(at) {
                 continue;
             }
-            let told = list[..count].iter().find(|event| event.u64 == at.into());
+            let found = list[..count].iter().find(|event| event.u64 == at.into());
             let reported = events.iter().any(|event| event.ident == fd_of(at) as u64);
             let facts = self.facts(at, polled[usize::from(at)]);
             let ready = facts.read(None).is_err();
             let slot = self.slot(at);
-            match (told.map(|event| event.events), reported) {
+            match (found.map(|event| event.events), reported) {
                 (Some(_), false) if ready && !slot.ahead => {
                     let (kind, slot) = (self.file(at), self.slots[usize::from(at)]);
                     return Err(format!(
-                        "EPOLLET tells of something and EV_CLEAR does not: {kind:?} \
+                        "EPOLLET reports an event and EV_CLEAR does not: {kind:?} \
                          {slot:?}\n  {facts:x?}"
                     ));
                 }
@@ -661,7 +661,7 @@ impl<'a> Run<'a> {
             let of = |filter| events.iter().find(|event| event.filter == filter);
             if events.iter().any(|event| event.has(ev::ERROR)) {
                 return Err(format!(
-                    "a second kqueue does not take a descriptor: {:?}\n  {events:?}",
+                    "a second kqueue does not accept a descriptor: {:?}\n  {events:?}",
                     self.file(at)
                 ));
             }

@@ -541,7 +541,7 @@ impl<'a> Run<'a> {
             }
             Memory::ReadOnly => (self.read_only, 0),
         };
-        let owed = self.model.owed(queue).len();
+        let due = self.model.due(queue).len();
         let (result, times) = self.call(queue, &[], list, room);
         let most = self.model.bounds(usize::from(queue), times.1).1;
         let count = match result {
@@ -549,12 +549,12 @@ impl<'a> Run<'a> {
             Err(libc::EFAULT) if fits == 0 && most > 0 => return Ok(()),
             Err(errno) => {
                 return Err(format!(
-                    "collecting failed: errno {errno}; memory for {fits}, {owed} are due"
+                    "collecting failed: errno {errno}; memory for {fits}, {due} are due"
                 ))
             }
         };
-        if fits == 0 && room > 0 && owed > 0 {
-            return Err(format!("no EFAULT without memory, though {owed} are due"));
+        if fits == 0 && room > 0 && due > 0 {
+            return Err(format!("no EFAULT without memory, though {due} are due"));
         }
         if count > fits {
             return Err(format!("{count} events, with memory for {fits}"));
@@ -567,10 +567,10 @@ impl<'a> Run<'a> {
     }
 
     fn collect_all(&mut self, queue: u8, room: usize) -> Checked {
-        let mut owed = self.model.owed(queue);
+        let mut due = self.model.due(queue);
         let calls = 2 * self.model.queues[usize::from(queue)].knotes.len() + 4;
         for _ in 0..calls {
-            if owed.is_empty() {
+            if due.is_empty() {
                 return Ok(());
             }
             let list = self.guarded(room);
@@ -578,27 +578,27 @@ impl<'a> Run<'a> {
             let count = result.map_err(|errno| format!("collecting failed: errno {errno}"))?;
             let got = self.events(list, count, room)?;
             self.model.reported(queue, &got, count < room, times)?;
-            owed.retain(|&name| !got.iter().any(|event| (event.ident, event.filter) == name));
+            due.retain(|&name| !got.iter().any(|event| (event.ident, event.filter) == name));
         }
         Err(format!(
-            "{calls} calls with room for {room} have not brought {owed:?}"
+            "{calls} calls with room for {room} have not brought {due:?}"
         ))
     }
 
     /// Waits for all timers that have expired by now.
     fn collect_timers(&mut self, queue: u8) -> Checked {
         let start = sys::now();
-        let mut owed = self.model.owed_timers(queue, start);
-        while !owed.is_empty() {
+        let mut due = self.model.due_timers(queue, start);
+        while !due.is_empty() {
             if sys::now() - start > SOON {
-                return Err(format!("expired timers never come: {owed:?}"));
+                return Err(format!("expired timers never come: {due:?}"));
             }
             let list = self.guarded(64);
             let (result, times) = self.call(queue, &[], list, 64);
             let count = result.map_err(|errno| format!("collecting failed: errno {errno}"))?;
             let got = self.events(list, count, 64)?;
             self.model.reported(queue, &got, count < 64, times)?;
-            owed.retain(|&name| !got.iter().any(|event| (event.ident, event.filter) == name));
+            due.retain(|&name| !got.iter().any(|event| (event.ident, event.filter) == name));
         }
         Ok(())
     }
@@ -611,8 +611,8 @@ impl<'a> Run<'a> {
         };
         let _ = sys::call(libc::SYS_poll, &[sys::address_mut(&mut poll), 1, 0]);
         let (least, most) = self.model.bounds(usize::from(queue), sys::now());
-        let told = Tri::from(poll.revents & libc::POLLIN != 0);
-        if (told == Tri::Yes && most == 0) || (told == Tri::No && least > 0) {
+        let polled = Tri::from(poll.revents & libc::POLLIN != 0);
+        if (polled == Tri::Yes && most == 0) || (polled == Tri::No && least > 0) {
             return Err(format!(
                 "poll says {:#x}, with {least} to {most} events",
                 poll.revents

@@ -88,7 +88,7 @@ pub struct Timer {
     armed: (i64, i64),
     period: i64,
     /// The number of expirations that were reported.
-    told: i64,
+    reported: i64,
 }
 
 /// The object that a knote watches.
@@ -524,7 +524,7 @@ impl Model {
                     Source::Timer(Timer {
                         armed: times,
                         period: event.data.max(1) * 1_000_000,
-                        told: 0,
+                        reported: 0,
                     })
                 }
                 (Target::Signal(_), _) => {
@@ -570,7 +570,7 @@ impl Model {
                     *timer = Timer {
                         armed: times,
                         period: event.data.max(1) * 1_000_000,
-                        told: 0,
+                        reported: 0,
                     };
                     knote.active = Tri::No;
                 }
@@ -740,7 +740,7 @@ impl Model {
     }
 
     /// The knotes that must be reported at any time.
-    pub fn owed(&self, queue: u8) -> Vec<(u64, Filter)> {
+    pub fn due(&self, queue: u8) -> Vec<(u64, Filter)> {
         let knotes = &self.queues[usize::from(queue)].knotes;
         let due = |knote: &&Knote| self.expect(knote, (0, 0)).0 == Tri::Yes;
         let names = knotes.iter().filter(due);
@@ -748,7 +748,7 @@ impl Model {
     }
 
     /// The timers that have expired at this time and must be reported.
-    pub fn owed_timers(&self, queue: u8, time: i64) -> Vec<(u64, Filter)> {
+    pub fn due_timers(&self, queue: u8, time: i64) -> Vec<(u64, Filter)> {
         let knotes = &self.queues[usize::from(queue)].knotes;
         let due = |knote: &&Knote| match knote.source {
             Source::Timer(timer) => !knote.disabled && timer.least(time) > 0,
@@ -860,12 +860,12 @@ impl Timer {
         } else {
             all
         };
-        all - self.told
+        all - self.reported
     }
 
     /// The minimum number of unreported expirations at this time.
     fn least(&self, time: i64) -> i64 {
-        (time - self.armed.1) / self.period - self.told
+        (time - self.armed.1) / self.period - self.reported
     }
 }
 
@@ -902,7 +902,7 @@ impl Knote {
             }
             Source::Vnode { bits, .. } if clear => *bits = 0,
             Source::Signal { count } => *count = 0,
-            Source::Timer(timer) => timer.told += event.data,
+            Source::Timer(timer) => timer.reported += event.data,
             _ => {}
         }
         if self.flags & ev::DISPATCH != 0 {
@@ -938,7 +938,7 @@ mod tests {
         (model, event)
     }
 
-    fn told(flags: u16, data: i64) -> Event {
+    fn event_of_slot(flags: u16, data: i64) -> Event {
         Event::new(100, Filter::READ, flags).data(data)
     }
 
@@ -949,16 +949,18 @@ mod tests {
         model.wrote(1, 5, false);
         assert!(model.clone().reported(0, &[], true, TIMES).is_err());
         for _ in 0..2 {
-            assert!(model.reported(0, &[told(0, 5)], true, TIMES).is_ok());
+            assert!(model
+                .reported(0, &[event_of_slot(0, 5)], true, TIMES)
+                .is_ok());
         }
         assert!(model
             .clone()
-            .reported(0, &[told(0, 4)], true, TIMES)
+            .reported(0, &[event_of_slot(0, 4)], true, TIMES)
             .is_err());
         model.was_read(0, 5);
         assert!(model
             .clone()
-            .reported(0, &[told(0, 0)], true, TIMES)
+            .reported(0, &[event_of_slot(0, 0)], true, TIMES)
             .is_err());
         assert!(model.reported(0, &[], true, TIMES).is_ok());
     }
@@ -967,24 +969,24 @@ mod tests {
     fn what_is_cleared_comes_once() {
         let (mut model, _) = with_a_pipe(ev::CLEAR);
         model.wrote(1, 5, false);
-        let event = told(ev::CLEAR, 5);
+        let event = event_of_slot(ev::CLEAR, 5);
         assert!(model.reported(0, &[event], true, TIMES).is_ok());
         assert!(model.clone().reported(0, &[event], true, TIMES).is_err());
         model.wrote(1, 5, false);
-        assert_eq!(model.owed(0), [(100, Filter::READ)]);
+        assert_eq!(model.due(0), [(100, Filter::READ)]);
     }
 
     #[test]
     fn what_is_cleared_may_come_again_after_a_write_without_room() {
         let (mut model, _) = with_a_pipe(ev::CLEAR);
         model.wrote(1, 5, true);
-        let event = told(ev::CLEAR, 5);
+        let event = event_of_slot(ev::CLEAR, 5);
         assert!(model.reported(0, &[event], true, TIMES).is_ok());
         model.refused(1);
-        assert_eq!(model.owed(0), []);
+        assert_eq!(model.due(0), []);
         assert!(model.clone().reported(0, &[], true, TIMES).is_ok());
         // The event has the same data and is reported once.
-        let more = told(ev::CLEAR, 6);
+        let more = event_of_slot(ev::CLEAR, 6);
         assert!(model.clone().reported(0, &[more], true, TIMES).is_err());
         assert!(model.reported(0, &[event], true, TIMES).is_ok());
         assert!(model.reported(0, &[event], true, TIMES).is_err());
@@ -994,24 +996,24 @@ mod tests {
     fn one_shot_and_dispatch() {
         let (mut model, _) = with_a_pipe(ev::ONESHOT);
         model.wrote(1, 1, false);
-        let event = told(ev::ONESHOT, 1);
+        let event = event_of_slot(ev::ONESHOT, 1);
         assert!(model.reported(0, &[event], true, TIMES).is_ok());
         assert!(model.queues[0].knotes.is_empty());
 
         let (mut model, _) = with_a_pipe(ev::DISPATCH);
         model.wrote(1, 1, false);
-        let event = told(ev::DISPATCH, 1);
+        let event = event_of_slot(ev::DISPATCH, 1);
         assert!(model.reported(0, &[event], true, TIMES).is_ok());
         assert!(model.reported(0, &[event], true, TIMES).is_err());
         assert_eq!(model.queues[0].knotes.len(), 1);
     }
 
     #[test]
-    fn a_closed_descriptor_ends_its_knote_and_tells_the_other_side() {
+    fn a_closed_descriptor_ends_its_knote_and_is_reported_to_the_other_side() {
         let (mut model, _) = with_a_pipe(0);
         model.set(2, model.file(0));
         model.set(1, None);
-        let end = told(ev::EOF, 0);
+        let end = event_of_slot(ev::EOF, 0);
         assert!(model.reported(0, &[end], true, TIMES).is_ok());
         model.set(0, None);
         assert!(model.queues[0].knotes.is_empty());
@@ -1025,8 +1027,8 @@ mod tests {
         assert_eq!(model.queues[0].knotes.len(), 1);
         model.hold();
         model.set(1, None);
-        assert_eq!(model.owed(0), []);
+        assert_eq!(model.due(0), []);
         model.release();
-        assert_eq!(model.owed(0), [(100, Filter::READ)]);
+        assert_eq!(model.due(0), [(100, Filter::READ)]);
     }
 }
