@@ -14,7 +14,7 @@ mod workload;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
-/// How large the workloads are.
+/// The sizes of the workloads.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Scale {
     quick: bool,

@@ -81,7 +81,8 @@ impl Case {
         self
     }
 
-    /// Runs all sides in turn, that many times, after one round whose result is discarded.
+    /// Runs all sides in turn, for a number of rounds. The result of one round before these is
+    /// discarded.
     pub fn run(mut self, rounds: usize) -> Measured {
         let rounds = self.rounds.map_or(rounds, |most| most.min(rounds));
         let mut costs = vec![Vec::with_capacity(rounds); self.sides.len()];
@@ -163,7 +164,7 @@ impl Stopwatch {
         result
     }
 
-    /// Returns the nanoseconds of each of that many operations.
+    /// Returns the nanoseconds of each operation.
     pub fn each(&self, operations: usize) -> f64 {
         self.0.as_nanos() as f64 / operations as f64
     }

@@ -30,8 +30,8 @@ pub trait Kevents {
 impl Kevents for Kqueue {
     fn kevent(&self, changes: &[Event], events: &mut [Event], timeout: Option<Duration>) -> usize {
         match Kqueue::kevent(self, changes, events, timeout) {
-            // What a ring leaves to be done when it ends interrupts who sleeps. The changes are
-            // made.
+            // Deferred work of a ring that has ended may interrupt the sleep. The changes are
+            // applied.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 Kevents::kevent(self, &[], events, timeout)
             }
@@ -60,7 +60,7 @@ static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
 
 /// Loads the emulation. Without it the sides of the emulation are left out.
 pub fn load_emulation(path: Option<&std::path::Path>) -> anyhow::Result<()> {
-    // SAFETY: The library is what it says; its constructor may run.
+    // SAFETY: The file is the library of the emulation, whose constructor may run at any time.
     let library = path.map(|path| unsafe { Library::new(path) }).transpose()?;
     let _ = LIBRARY.set(library);
     // The emulation starts a thread with its first kqueue and ends it with the last one. Two
@@ -88,7 +88,8 @@ pub struct Emulation {
 impl Emulation {
     pub fn new() -> Self {
         let library = LIBRARY.get().and_then(Option::as_ref).expect("library");
-        // SAFETY: The symbols are of these types; struct kevent is laid out as ours is.
+        // SAFETY: The symbols have these types, and struct kevent has the same layout in both
+        // libraries.
         unsafe {
             let kqueue: Symbol<'_, KqueueCall> = library.get(b"kqueue").expect("kqueue");
             let fd = kqueue();
@@ -103,7 +104,7 @@ impl Emulation {
 
 impl Drop for Emulation {
     fn drop(&mut self) {
-        // SAFETY: Our own.
+        // SAFETY: This value owns the kqueue.
         unsafe { libc::close(self.fd) };
     }
 }
@@ -133,7 +134,7 @@ impl Kevents for Emulation {
         };
         if count < 0 {
             let error = Error::last_os_error();
-            // As above.
+            // Deferred work of a ring that has ended may interrupt the sleep.
             assert_eq!(error.kind(), ErrorKind::Interrupted, "kevent(): {error}");
             return self.kevent(&[], events, timeout);
         }
@@ -156,12 +157,12 @@ impl From<Epoll> for OwnedFd {
     }
 }
 
-/// As the C structure.
+/// The layout of the C structure.
 pub type EpollEvent = libc::epoll_event;
 
 impl Epoll {
     pub fn new() -> Self {
-        // SAFETY: A new descriptor.
+        // SAFETY: The descriptor is new.
         Epoll(unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) })
     }
 
@@ -170,7 +171,7 @@ impl Epoll {
             events: events as u32,
             u64: fd as u64,
         };
-        // SAFETY: A valid event.
+        // SAFETY: The event is valid.
         let ret = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &mut event) };
         assert_eq!(ret, 0, "epoll_ctl: {}", Error::last_os_error());
     }
@@ -189,14 +190,14 @@ impl Epoll {
 
     /// Returns the number of events. `timeout` is in milliseconds, or -1 for no limit.
     pub fn wait(&self, events: &mut [EpollEvent], timeout: libc::c_int) -> usize {
-        // SAFETY: Room for that many.
+        // SAFETY: The array has room for that many events.
         let count = unsafe {
             let room = events.len() as libc::c_int;
             libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, timeout)
         };
         if count < 0 {
             let error = Error::last_os_error();
-            // As for kevent(2).
+            // Deferred work of a ring that has ended may interrupt the sleep.
             assert_eq!(error.kind(), ErrorKind::Interrupted, "epoll_wait: {error}");
             return self.wait(events, timeout);
         }

@@ -31,7 +31,7 @@ impl Ring {
         let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32)
             .multi(true)
             .build();
-        // SAFETY: It has no pointers.
+        // SAFETY: The request has no pointers.
         while unsafe { self.0.submission().push(&poll) }.is_err() {
             self.0.submit().expect("io_uring_enter");
         }

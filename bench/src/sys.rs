@@ -11,14 +11,14 @@ use std::{
     },
 };
 
-/// A new descriptor that a system call gave.
+/// Takes ownership of a descriptor that a system call returned.
 pub fn owned(fd: libc::c_long) -> OwnedFd {
     assert!(fd >= 0, "{}", io::Error::last_os_error());
     // SAFETY: The callers pass new descriptors.
     unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }
 }
 
-/// What bytes go through.
+/// The kinds of channels for bytes.
 #[derive(Clone, Copy)]
 pub enum Kind {
     Tcp,
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// Where bytes come out, and where they go in.
+    /// The read end and the write end of a channel.
     pub fn pair(self) -> Channel {
         let (reader, writer): (OwnedFd, OwnedFd) = match self {
             Kind::Tcp => {
@@ -56,13 +56,13 @@ impl Kind {
             }
             Kind::Pipe => {
                 let mut fds = [0; 2];
-                // SAFETY: Room for two descriptors.
+                // SAFETY: The array has room for two descriptors.
                 let ret = unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) };
                 assert_eq!(ret, 0, "{}", io::Error::last_os_error());
                 (owned(fds[0].into()), owned(fds[1].into()))
             }
             Kind::Eventfd => {
-                // SAFETY: No pointers.
+                // SAFETY: The arguments are integers.
                 let fd = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }.into());
                 let other = fd.try_clone().expect("dup");
                 (fd, other)
@@ -72,19 +72,19 @@ impl Kind {
     }
 }
 
-/// One way for bytes.
+/// A channel for bytes in one direction.
 pub struct Channel {
     pub reader: OwnedFd,
     pub writer: OwnedFd,
 }
 
 impl Channel {
-    /// Makes the reader readable. Eight bytes, as an eventfd wants it.
+    /// Makes the reader readable. It writes eight bytes, because an eventfd requires that.
     pub fn send(&self) {
         send(&self.writer);
     }
 
-    /// Takes that away.
+    /// Reads the bytes, so that the reader is not readable any more.
     pub fn receive(&self) {
         receive(&self.reader);
     }
@@ -93,7 +93,7 @@ impl Channel {
 /// Writes eight bytes.
 pub fn send(fd: &impl AsRawFd) {
     let one = 1u64;
-    // SAFETY: Eight bytes.
+    // SAFETY: The buffer has eight bytes.
     let sent = unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
     assert_eq!(sent, 8, "{}", io::Error::last_os_error());
 }
@@ -101,18 +101,19 @@ pub fn send(fd: &impl AsRawFd) {
 /// Reads eight bytes.
 pub fn receive(fd: &impl AsRawFd) {
     let mut one = 0u64;
-    // SAFETY: Eight bytes.
+    // SAFETY: The buffer has eight bytes.
     let got = unsafe { libc::read(fd.as_raw_fd(), (&raw mut one).cast(), 8) };
     assert_eq!(got, 8, "{}", io::Error::last_os_error());
 }
 
-/// Allows as many descriptors as there may be.
+/// Raises the limit on descriptors to its maximum.
 pub fn raise_limits() {
     let most = libc::rlimit {
         rlim_cur: 1 << 20,
         rlim_max: 1 << 20,
     };
-    // SAFETY: A valid limit. Where it is not allowed, larger sizes fail by name.
+    // SAFETY: The limit is valid. If it is not permitted, the larger workloads fail and print their
+    // names.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &most) };
 }
 

@@ -291,13 +291,13 @@ impl Kqueue {
                 CONTROL.get_or_init(|| opened)
             }
         };
-        // SAFETY: The argument is a number.
+        // SAFETY: The argument is an integer.
         let fd =
             unsafe { libc::ioctl(control.as_raw_fd(), KQUEUE_IOC_CREATE as _, libc::O_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: The descriptor is new, and ours.
+        // SAFETY: The descriptor is new, and this function owns it.
         Ok(Kqueue(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -310,7 +310,7 @@ impl Kqueue {
     pub fn apply(&self, changes: &[Change]) -> Result<(), Rejected> {
         let rejected = |(index, error)| Rejected { index, error };
         let mut events: Vec<Event> = changes.iter().map(Change::event).collect();
-        // Each is answered, in its place.
+        // Each change gets a receipt in its slot.
         for event in &mut events {
             event.flags |= ev::RECEIPT;
         }
@@ -425,7 +425,7 @@ impl From<Kqueue> for OwnedFd {
 ///
 /// # Errors
 ///
-/// As [`Kqueue::new`].
+/// The errors of [`Kqueue::new`].
 pub fn open(flags: i32) -> io::Result<File> {
     // The standard library adds `O_CLOEXEC` by itself; C callers may not want it.
     let file = OpenOptions::new()
@@ -434,7 +434,7 @@ pub fn open(flags: i32) -> io::Result<File> {
         .custom_flags(flags)
         .open("/dev/kqueue")?;
     if flags & libc::O_CLOEXEC == 0 {
-        // SAFETY: The descriptor is ours.
+        // SAFETY: The descriptor is new, and this function owns it.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } == -1 {
             return Err(io::Error::last_os_error());
         }
@@ -463,7 +463,7 @@ pub const KQUEUE_IOC_KEVENT: u64 = {
 ///
 /// The addresses in `args` are of memory that the kernel may read (changes) and write (events).
 pub unsafe fn kevent_raw(fd: RawFd, args: &mut abi::kqueue_kevent) -> io::Result<usize> {
-    // SAFETY: By this function's contract.
+    // SAFETY: By this function's contract, the addresses are valid.
     result(unsafe { libc::ioctl(fd, KQUEUE_IOC_KEVENT as _, &raw mut *args) })
 }
 

@@ -9,53 +9,53 @@ bitflags! {
     /// Changes of a file (`EVFILT_VNODE`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct FileNotes: u32 {
-        /// Its last name was removed.
+        /// The last name of the file was removed.
         const DELETE = abi::NOTE_DELETE;
-        /// It was written to; entries of a directory changed.
+        /// The file was written to, or the entries of the directory changed.
         const WRITE = abi::NOTE_WRITE;
-        /// It grew.
+        /// The file grew.
         const EXTEND = abi::NOTE_EXTEND;
-        /// Its attributes changed.
+        /// The attributes of the file changed.
         const ATTRIB = abi::NOTE_ATTRIB;
-        /// Its link count changed.
+        /// The link count of the file changed.
         const LINK = abi::NOTE_LINK;
-        /// It was renamed.
+        /// The file was renamed.
         const RENAME = abi::NOTE_RENAME;
-        /// Its file system was unmounted.
+        /// The file system of the file was unmounted.
         const REVOKE = abi::NOTE_REVOKE;
-        /// It was opened.
+        /// The file was opened.
         const OPEN = abi::NOTE_OPEN;
         /// A descriptor without write access was closed.
         const CLOSE = abi::NOTE_CLOSE;
         /// A descriptor with write access was closed.
         const CLOSE_WRITE = abi::NOTE_CLOSE_WRITE;
-        /// It was read.
+        /// The file was read.
         const READ = abi::NOTE_READ;
     }
 
     /// Events of a process (`EVFILT_PROC`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct ProcessNotes: u32 {
-        /// It exited, and can be waited for.
+        /// The process exited, and can be waited for.
         const EXIT = abi::NOTE_EXIT;
-        /// It forked.
+        /// The process forked.
         const FORK = abi::NOTE_FORK;
-        /// It executed a program.
+        /// The process executed a program.
         const EXEC = abi::NOTE_EXEC;
-        /// Its descendants are watched in the same way.
+        /// The descendants of the process are watched in the same way.
         const TRACK = abi::NOTE_TRACK;
         /// Reported: a child could not be watched.
         const TRACKERR = abi::NOTE_TRACKERR;
-        /// Reported: it is a new child of a tracked process.
+        /// Reported: the process is a new child of a tracked process.
         const CHILD = abi::NOTE_CHILD;
     }
 
     /// Changes of mounts (`EVFILT_FS`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct MountNotes: u32 {
-        /// One was mounted.
+        /// A file system was mounted.
         const MOUNT = abi::VQ_MOUNT;
-        /// One was unmounted.
+        /// A file system was unmounted.
         const UNMOUNT = abi::VQ_UNMOUNT;
     }
 }

@@ -19,28 +19,28 @@ pub enum Report {
     File {
         /// The descriptor through which the file is watched.
         fd: RawFd,
-        /// What.
+        /// The changes of the file.
         notes: FileNotes,
     },
     /// A process forked, executed a program or exited.
     Process(Process),
     /// A signal was sent.
     Signal {
-        /// Which one.
+        /// The number of the signal.
         number: i32,
-        /// How often since it was last reported.
+        /// How often it was sent since it was last reported.
         count: i64,
     },
     /// A timer expired.
     Timer {
-        /// Which one.
+        /// The ident of the timer.
         id: u64,
-        /// How often since it was last reported.
+        /// How often it expired since it was last reported.
         expirations: i64,
     },
     /// The program triggered a user event.
     User {
-        /// Which one.
+        /// The ident of the event.
         id: u64,
         /// The 24 bits of `fflags` that belong to the program.
         flags: u32,
@@ -56,7 +56,7 @@ pub enum Report {
 /// The state of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// Which one.
+    /// The descriptor.
     pub fd: RawFd,
     /// The number of bytes that can be read or written; for a listening socket, the number of
     /// connections; for a regular file, the distance from its offset to its end, which is negative
@@ -73,9 +73,9 @@ pub struct Descriptor {
 /// An event of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Which one.
+    /// The process ID.
     pub pid: u32,
-    /// What happened.
+    /// The events of the process.
     pub notes: ProcessNotes,
     data: i64,
 }

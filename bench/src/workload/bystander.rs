@@ -26,14 +26,14 @@ type Deed = fn(usize);
 
 fn close(times: usize) {
     for _ in 0..times {
-        // SAFETY: A duplicate of our own, and its end.
+        // SAFETY: The arguments are integers. The closed descriptor is the duplicate.
         unsafe { libc::close(libc::dup(0)) };
     }
 }
 
 fn fork(times: usize) {
     for _ in 0..times.div_ceil(20) {
-        // SAFETY: The child ends at once.
+        // SAFETY: The child exits at once.
         unsafe {
             match libc::fork() {
                 0 => libc::_exit(0),
@@ -55,14 +55,14 @@ fn write_program() {
     const HEADERS: u64 = 64 + 56;
     let size = HEADERS + CODE.len() as u64;
     let mut program = Vec::new();
-    // 64 bits, little-endian; an executable for x86-64.
+    // The file is a 64-bit little-endian executable for x86-64.
     program.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     program.extend([2u16, 62].map(u16::to_le_bytes).concat());
     program.extend(1u32.to_le_bytes());
     program.extend([BASE + HEADERS, 64, 0].map(u64::to_le_bytes).concat());
     program.extend(0u32.to_le_bytes());
     program.extend([64u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
-    // Loaded, to be read and executed.
+    // The segment is loaded, readable and executable.
     program.extend([1u32, 5].map(u32::to_le_bytes).concat());
     let segment = [0, BASE, BASE, size, size, 0x1000];
     program.extend(segment.map(u64::to_le_bytes).concat());
@@ -85,7 +85,7 @@ fn exec(times: usize) {
 
 fn kill(times: usize) {
     for _ in 0..times {
-        // SAFETY: It is ignored.
+        // SAFETY: The signal is ignored.
         unsafe { libc::kill(libc::getpid(), libc::SIGUSR2) };
     }
 }
@@ -104,12 +104,12 @@ struct Busy {
     gate: Option<OwnedFd>,
 }
 
-/// What it has.
+/// Creates the kqueue and its knotes.
 fn everything() -> (Kqueue, Channel, File) {
     let queue = kqueue();
     let channel = Kind::Pipe.pair();
     let file = File::open("/dev/shm").expect("a folder in memory");
-    // Of a process that does nothing: the first one.
+    // Process 1 is watched, because it does nothing.
     let process = Event::new(1, Filter::PROC, ev::ADD);
     queue.change(&[
         Event::fd(channel.reader.as_raw_fd(), Filter::READ, ev::ADD),
@@ -126,7 +126,7 @@ fn everything() -> (Kqueue, Channel, File) {
 impl Busy {
     fn new() -> Self {
         let (ready, gate) = (Kind::Pipe.pair(), Kind::Pipe.pair());
-        // SAFETY: There is one thread. The child does as it does until it is told to end, and
+        // SAFETY: The process has one thread. The child waits until the parent closes the pipe, and
         // exits.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
@@ -134,7 +134,8 @@ impl Busy {
             ready.send();
             drop(gate.writer);
             let mut byte = 0u8;
-            // SAFETY: Room for a byte, which never comes; then the end.
+            // SAFETY: There is room for a byte. The read ends when the parent closes the pipe. Then
+            // the child exits.
             unsafe {
                 libc::read(gate.reader.as_raw_fd(), (&raw mut byte).cast(), 1);
                 libc::_exit(0)
@@ -152,25 +153,25 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.gate = None;
-        // SAFETY: Our own child.
+        // SAFETY: The process is a child of this one.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
     }
 }
 
 fn load(module: &Path) {
     let file = File::open(module).expect("the module");
-    // SAFETY: A descriptor and a C string.
+    // SAFETY: The arguments are a descriptor and a C string.
     let ret = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
     assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn unload() {
-    // SAFETY: A C string.
+    // SAFETY: The argument is a C string.
     let ret = unsafe { libc::syscall(libc::SYS_delete_module, c"kqueue".as_ptr(), 0) };
     assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Nanoseconds for each time.
+/// The nanoseconds of each repetition.
 fn cost(deed: Deed, times: usize) -> f64 {
     let mut watch = Stopwatch::default();
     watch.time(|| deed(times));
@@ -179,7 +180,7 @@ fn cost(deed: Deed, times: usize) -> f64 {
 
 pub fn cases(scale: Scale, module: &Path, run: &mut dyn FnMut(Case)) {
     let times = scale.pick(5000, 50);
-    // SAFETY: Nothing is to be done about it.
+    // SAFETY: Ignoring a signal has no preconditions.
     unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
     write_program();
     let module: Rc<PathBuf> = Rc::new(module.to_owned());

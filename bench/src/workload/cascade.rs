@@ -14,7 +14,7 @@ use std::{collections::VecDeque, os::fd::AsRawFd, rc::Rc};
 const ACTIVE: usize = 100;
 const EVENTS: usize = 256;
 
-/// Which pipe's reader has that number.
+/// The index of the pipe whose reader has this number.
 type Index = Rc<Vec<usize>>;
 
 fn index(pipes: &[Channel]) -> Index {

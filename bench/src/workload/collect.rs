@@ -84,7 +84,8 @@ fn collect(ready: &[Channel], edge: bool, mut wait: impl FnMut() -> usize) -> f6
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     for kind in Kind::ALL {
         let idle = scale.pick(10_000, 300);
-        // Not the first eventfd of the system, whose counter the module still reads as text.
+        // The first eventfd of the system is not used, because the module reads its counter as
+        // text.
         let _first = kind.pair();
         let channels: Rc<Vec<_>> = Rc::new((0..idle).map(|_| kind.pair()).collect());
         for edge in [false, true] {

@@ -16,7 +16,7 @@ use std::{os::fd::AsRawFd, rc::Rc, time::Duration};
 
 /// The lower bound of an ioctl(2): an unknown one, which the module refuses at once.
 fn refused(kqueue: &Kqueue) {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let ret = unsafe { libc::ioctl(kqueue.as_raw_fd(), 0) };
     assert_eq!(ret, -1);
 }

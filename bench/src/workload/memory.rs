@@ -17,7 +17,7 @@ fn allocated() -> i64 {
     let mut before = i64::MAX;
     loop {
         let _ = fs::write("/proc/sys/vm/drop_caches", "3");
-        // Slabs are kept for a while when they are empty.
+        // The kernel keeps empty slabs for a while.
         for cache in fs::read_dir("/sys/kernel/slab")
             .into_iter()
             .flatten()
@@ -34,7 +34,7 @@ fn allocated() -> i64 {
     }
 }
 
-/// Slabs, pages of page tables left out, and vmalloc.
+/// The sum of slabs and vmalloc, without page tables.
 fn allocated_now() -> i64 {
     let text = fs::read_to_string("/proc/meminfo").expect("meminfo");
     let of = |name: &str| -> i64 {

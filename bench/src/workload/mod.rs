@@ -60,7 +60,7 @@ pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: im
             cases(scale, &mut run);
         }
     }
-    // Last, since it loads and unloads the module.
+    // This workload is the last one, because it loads and unloads the module.
     if let (true, Some(module)) = (wanted('k'), module) {
         bystander::cases(scale, module, &mut run);
     }

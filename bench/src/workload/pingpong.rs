@@ -30,7 +30,7 @@ fn ping_pong(rounds: usize, waiter: impl Fn(&Channel) -> Box<dyn FnMut()> + Sync
             wait();
             back.receive();
         };
-        // The other one is there when it has answered.
+        // The other thread is ready when it has answered.
         once();
         each(rounds, || (0..rounds).for_each(|_| once()))
     })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! (h) User triggers, signals, the ends of processes, changes of files.
+//! (h) User triggers, signals, exits of processes, and changes of files.
 
 use crate::{
     measure::{each, Case, Stopwatch},
@@ -47,7 +47,7 @@ fn user_by_eventfd(times: usize) -> impl FnMut() -> f64 {
 }
 
 fn kill() {
-    // SAFETY: To ourselves, who ignore or block it.
+    // SAFETY: The process sends the signal to itself, and ignores or blocks it.
     unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) };
 }
 
@@ -65,10 +65,10 @@ fn block(how: libc::c_int) -> libc::sigset_t {
 fn signals_by_kevent(times: usize) -> impl FnMut() -> f64 {
     let signal = Event::new(libc::SIGUSR1 as u64, Filter::SIGNAL, ev::ADD);
     move || {
-        // The other side does not pay for ours: nothing is watched while it runs.
+        // The other side does not pay for kqueue, because no kqueue watches anything while it runs.
         let queue = kqueue();
         queue.change(&[signal]);
-        // SAFETY: As kqueue's users do: nothing is to be done about it.
+        // SAFETY: Ignoring a signal has no preconditions. Programs that use kqueue do this.
         unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
         block(libc::SIG_UNBLOCK);
         each(times, || {
@@ -82,7 +82,7 @@ fn signals_by_kevent(times: usize) -> impl FnMut() -> f64 {
 
 fn signals_by_signalfd(times: usize) -> impl FnMut() -> f64 {
     let set = block(libc::SIG_BLOCK);
-    // SAFETY: A valid set.
+    // SAFETY: The set is valid.
     let fd = owned(unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC) }.into());
     let epoll = Epoll::new();
     epoll.add(&fd, libc::EPOLLIN);
@@ -111,7 +111,7 @@ struct Children {
 impl Children {
     fn fork(count: usize) -> Self {
         let mut fds = [0; 2];
-        // SAFETY: Room for two descriptors; the children only wait and exit.
+        // SAFETY: The array has room for two descriptors. The children only wait and exit.
         unsafe {
             libc::pipe(fds.as_mut_ptr());
             let fork = |_| match libc::fork() {
@@ -170,7 +170,7 @@ fn exits_by_kevent(queue: &impl Kevents, count: usize) -> f64 {
     watch.time(|| {
         let mut left = count;
         while left > 0 {
-            // Each tells the status too.
+            // Each event contains the status too.
             left -= queue.wait(&mut got);
         }
     });
@@ -197,8 +197,8 @@ fn exits_by_pidfd(count: usize) -> f64 {
         while left > 0 {
             let ready = epoll.wait(&mut got, -1);
             for event in &got[..ready] {
-                // The status, as the other side has it.
-                // SAFETY: Zeroes are a valid structure.
+                // Read the status, which the events of the other side contain.
+                // SAFETY: Zero is a valid value of the structure.
                 unsafe {
                     let mut info = std::mem::zeroed();
                     let fd = event.u64 as libc::id_t;
@@ -272,7 +272,7 @@ fn files_by_inotify(files: Rc<Files>) -> impl FnMut() -> f64 {
     let fd = owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC) }.into());
     for index in 0..files.files.len() {
         let path = std::ffi::CString::new(format!("{}/{index}", files.folder)).expect("a path");
-        // SAFETY: A C string.
+        // SAFETY: The argument is a C string.
         unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY) };
     }
     let epoll = Epoll::new();

@@ -62,15 +62,15 @@ fn by_timerfd(timers: usize, fire: bool) -> f64 {
     let mut got = vec![EpollEvent { events: 0, u64: 0 }; EVENTS];
     watch.time(|| {
         for _ in 0..timers {
-            // SAFETY: No pointers.
+            // SAFETY: The arguments are integers.
             let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC) };
             let fd = owned(fd.into());
-            // SAFETY: Zeroes are valid times.
+            // SAFETY: Zero is a valid time.
             let mut times: libc::itimerspec = unsafe { std::mem::zeroed() };
             times.it_value.tv_sec = period.as_secs() as i64;
             times.it_value.tv_nsec = period.subsec_nanos().into();
             let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
-            // SAFETY: Valid times.
+            // SAFETY: The times are valid.
             unsafe { libc::timerfd_settime(raw, 0, &times, std::ptr::null_mut()) };
             epoll.add(&fd, libc::EPOLLIN);
             fds.push(fd);
@@ -89,7 +89,7 @@ fn by_timerfd(timers: usize, fire: bool) -> f64 {
             }
         });
     }
-    // Each is for one time only: closing it is part of the work.
+    // Each timerfd is used once, so its close is a part of the work.
     watch.time(|| fds.clear());
     watch.each(timers)
 }
@@ -98,7 +98,8 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let timers = scale.pick(10_000, 100);
     parameter("calloutmax", 1_000_000);
     parameter("max_user_timers", 1_000_000);
-    // The probe of closes, of workloads before, is gone by then: the other side closes.
+    // Wait until the close probe of earlier workloads is unregistered, because the other side
+    // closes descriptors.
     sleep(Duration::from_secs(scale.pick(11, 0) as u64));
     for fire in [true, false] {
         let what = if fire { "fire" } else { "cancel" };

@@ -34,7 +34,7 @@ struct Options {
     /// Port on 127.0.0.1; with 0 a free port is used and printed.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Closes a connection that is idle for that many milliseconds.
+    /// Closes a connection that is idle for this number of milliseconds.
     #[arg(long, default_value_t = 60_000)]
     idle: u32,
 }
@@ -142,7 +142,8 @@ impl Server {
     /// Closing the descriptor ends its events. The timer has to be deleted.
     fn close(&mut self, fd: RawFd) {
         self.connections.remove(&fd);
-        // What was to change for it is void: the number may be another's soon.
+        // The remaining changes for the descriptor are discarded, because another connection may
+        // get its number.
         let timer = Event::fd(fd, Filter::TIMER, ev::DELETE);
         let is_new = |change: &Event| change.ident == timer.ident && change.filter == timer.filter;
         let never_added = self.changes.iter().any(is_new);
@@ -216,7 +217,7 @@ fn trigger_on_signal(kqueue: Arc<Kqueue>) -> Result<()> {
     };
     thread::Builder::new().spawn(move || {
         let mut signal = 0;
-        // SAFETY: Both are valid for the call.
+        // SAFETY: Both pointers are valid for the call.
         unsafe { libc::sigwait(&signals, &mut signal) };
         let trigger = Event::new(STOP, Filter::USER, 0).fflags(note::TRIGGER);
         kqueue.kevent(&[trigger], &mut [], None)

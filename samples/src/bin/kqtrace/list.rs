@@ -37,14 +37,14 @@ fn parse(line: &str) -> Option<(u64, u64)> {
     Some((knotes.parse().ok()?, pending.parse().ok()?))
 }
 
-/// The same from an fdinfo file. The descriptor may have been closed in the meantime.
+/// The numbers of knotes and of pending events from an fdinfo file. The descriptor may have been
+/// closed in the meantime.
 fn read(fdinfo: &Path) -> Option<(u64, u64)> {
     let lines = BufReader::new(File::open(fdinfo).ok()?).lines();
     lines.map_while(Result::ok).find_map(|line| parse(&line))
 }
 
-/// The name of a process. It can contain any character, and those that a terminal would obey are
-/// escaped.
+/// The name of a process. It can contain any character. Control characters are escaped.
 fn command(process: &Path) -> String {
     let name = fs::read(process.join("comm")).unwrap_or_default();
     let name = String::from_utf8_lossy(&name);

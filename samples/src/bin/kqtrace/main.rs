@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
-//! Watches what its arguments name, and prints what happens: a line each, or JSON. It lists the
-//! kqueues of the system as well.
+//! Watches the objects that its arguments name, and prints each event as a line of text or JSON. It
+//! can also list the kqueues of the system.
 
 mod list;
 
@@ -26,17 +26,17 @@ use std::{
 /// What can be watched, for the help.
 const KINDS: &str = "\
 What to watch:
-  file:PATH     what happens to a file or directory: written, renamed, opened...
+  file:PATH     changes of a file or directory: written, renamed, opened...
   process:PID   a process and all its descendants: forks, programs, exits
   signal:NAME   signals that are sent to kqtrace itself: HUP, USR1, 10...
   timer:MS      a period in milliseconds
   mounts        file systems that are mounted and unmounted
-  read:X        something to read, X is a path or a descriptor's number
+  read:X        data to read; X is a path or the number of a descriptor
   write:X       room to write
   except:X      an exceptional condition
   user:NUMBER   an event that is triggered at once";
 
-/// What an argument names.
+/// The object that an argument names.
 #[derive(Clone)]
 enum Watched {
     Read(String),
@@ -51,7 +51,7 @@ enum Watched {
     User(u64),
 }
 
-/// An argument, as it was given and as it was understood.
+/// An argument: its text and the object that it names.
 #[derive(Clone)]
 struct Argument {
     text: String,
@@ -94,39 +94,39 @@ impl FromStr for Argument {
 struct Options {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Ends after that many events.
+    /// Exit after this number of events
     #[arg(long)]
     count: Option<usize>,
-    /// Ends after that many seconds.
+    /// Exit after this number of seconds
     #[arg(long, value_name = "SECONDS")]
     duration: Option<u64>,
-    /// Reports a state of a descriptor once (EV_CLEAR), not for as long as it lasts.
+    /// Report a condition of a descriptor when it arises (EV_CLEAR), not as long as it holds
     #[arg(long)]
     clear: bool,
-    /// One JSON object a line.
+    /// Print one JSON object for each event
     #[arg(long)]
     json: bool,
-    /// Runs a command, watches it and its descendants, and ends when they all have.
+    /// Run a command, watch it and its descendants, and exit when all of them have exited
     #[arg(long, num_args = 1.., allow_hyphen_values = true, value_name = "COMMAND")]
     run: Vec<String>,
-    /// See below.
+    /// The events to watch, see below
     #[arg(value_name = "EVENT", required_unless_present = "run")]
     events: Vec<Argument>,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// Prints the kqueues of all processes that the caller may see.
+    /// Print the kqueues of all processes that the caller may see
     List {
-        /// One JSON object a line.
+        /// Print one JSON object for each kqueue
         #[arg(long)]
         json: bool,
     },
-    /// Prints the completions for a shell.
+    /// Print the completions for a shell
     Completions { shell: Shell },
 }
 
-/// Signals by the names that kill(1) knows them by.
+/// The signals, by their names in kill(1).
 const SIGNALS: [(&str, i32); 12] = [
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
@@ -156,14 +156,14 @@ fn signal_name(number: i32) -> String {
     found.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
 }
 
-/// Everything that was asked for.
+/// The state of the program.
 struct Watches {
     kqueue: Kqueue,
-    /// What a descriptor that is watched was called.
+    /// The argument for each watched descriptor.
     names: HashMap<RawFd, String>,
-    /// Kept open while they are watched.
+    /// The watched files, which stay open.
     files: Vec<File>,
-    /// How many processes of `--run` there are, and its first.
+    /// The number of processes of `--run`, and the first of them.
     running: usize,
     child: Option<Child>,
     options: Options,
@@ -195,7 +195,7 @@ impl Watches {
         open.custom_flags(libc::O_NONBLOCK);
         let mut on = |how: fn(BorrowedFd<'static>) -> Change, name: &str, open: &OpenOptions| {
             let fd = self.descriptor(name, open)?;
-            // SAFETY: It is only a number to the kernel, which says if there is no such descriptor.
+            // SAFETY: The argument is an integer. The call fails if there is no such descriptor.
             let change = how(unsafe { BorrowedFd::borrow_raw(fd) });
             anyhow::Ok(if self.options.clear {
                 change.edge()
@@ -214,11 +214,12 @@ impl Watches {
             )?,
             Watched::Process(pid) => Change::process(*pid, PROCESS),
             Watched::Signal(number) => {
-                // SAFETY: An ignored signal is counted all the same, and does not end us.
+                // SAFETY: Ignoring a signal has no preconditions. A kqueue counts ignored signals
+                // too.
                 unsafe { libc::signal(*number, libc::SIG_IGN) };
                 Change::signal(*number)
             }
-            // Timers are told apart by their periods.
+            // The period identifies the timer.
             Watched::Timer(period) => {
                 let period = u64::from(*period);
                 Change::timer(period, Duration::from_millis(period))
@@ -241,7 +242,8 @@ impl Watches {
             self.kqueue.apply(&[end])?;
         }
         if let Some((program, arguments)) = self.options.run.split_first() {
-            // It stops before its program begins, to be watched from there on.
+            // The child stops before it executes the program, so that the program is watched from
+            // its beginning.
             let shell = ["-c", "kill -STOP $$; exec \"$@\"", "sh", program];
             let child = Command::new("/bin/sh")
                 .args(shell)
@@ -249,10 +251,10 @@ impl Watches {
                 .spawn()?;
             let pid = child.id();
             let mut status = 0;
-            // SAFETY: It is our child.
+            // SAFETY: The process is a child of this one.
             unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WUNTRACED) };
             self.kqueue.apply(&[Change::process(pid, PROCESS)])?;
-            // SAFETY: The same.
+            // SAFETY: The process is a child of this one.
             unsafe { libc::kill(pid as i32, libc::SIGCONT) };
             self.child = Some(child);
             self.running = 1;
@@ -298,7 +300,7 @@ impl Watches {
             json["parent"] = parent.into();
         }
         if process.notes.contains(ProcessNotes::EXEC) {
-            // It may have gone on since.
+            // The process may have continued since.
             if let Ok(comm) = fs::read_to_string(format!("/proc/{pid}/comm")) {
                 line += &format!(" {}", comm.trim_end());
                 json["program"] = comm.trim_end().into();
@@ -386,13 +388,13 @@ impl Watches {
     }
 }
 
-/// Flags as words.
+/// The names of flags.
 fn names<T>(set: impl Iterator<Item = (&'static str, T)>) -> Vec<String> {
     let words = set.map(|(name, _)| name.to_lowercase().replace('_', "-"));
     words.collect()
 }
 
-/// A new kqueue, or what to do for one.
+/// Creates a kqueue. If that fails, prints an explanation.
 fn kqueue() -> Result<Kqueue> {
     Kqueue::new().map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => {
@@ -429,7 +431,7 @@ fn run(options: Options) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    // A mistake in the arguments, or a question about them, ends here.
+    // Errors in the arguments, and requests for help, end the program here.
     let options = Options::parse();
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
