@@ -185,15 +185,15 @@ pub(crate) fn listen(
     Ok((Events::from_bits(ready), Some(extra)))
 }
 
-/// The same for a stream socket, without a call of `->poll`. All stream sockets have their pollers
-/// in the same wait queue. A full barrier follows, so that an evaluation after this call misses no
-/// event.
+/// The same for a socket whose pollers are all in the wait queue of the socket
+/// ([`FileKind::polls_socket_queue`](super::ops::FileKind::polls_socket_queue)), without a call of `->poll`. A
+/// full barrier follows, so that an evaluation after this call misses no event.
 ///
 /// # Errors
 ///
 /// `EINVAL` if it is no socket, or the knote is not bound.
 #[inline]
-pub(crate) fn listen_to_stream(knote: &Knote, access: &mut KnoteAccess) -> Result {
+pub(crate) fn listen_to_socket(knote: &Knote, access: &mut KnoteAccess) -> Result {
     let head = knote
         .file(access)
         .and_then(socket::wait_queue)

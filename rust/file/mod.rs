@@ -159,11 +159,14 @@ impl FileKind {
         }
     }
 
-    /// True for a stream socket. Nearly always one evaluation without sleeping determines its
-    /// state.
+    /// True if all pollers of `file` are in the wait queue of a socket.
     #[inline]
-    pub(crate) fn is_stream(self) -> bool {
-        matches!(self, FileKind::Tcp | FileKind::UnixStream)
+    pub(crate) fn polls_socket_queue(self, file: &File) -> bool {
+        match self {
+            FileKind::Tcp | FileKind::UnixStream => true,
+            FileKind::Socket => socket::polls_own_queue(file),
+            _ => false,
+        }
     }
 
     /// The state of `file`, which is of this kind, or `None` if it is neither ready nor at its end.

@@ -31,6 +31,11 @@ pub(super) fn unix_stream_room(file: &File) -> FastPoll {
     to_fast_poll(Stream::Unix.room(file))
 }
 
+/// True if all pollers of the socket are in its own wait queue.
+pub(super) fn polls_own_queue(file: &File) -> bool {
+    Socket::of(file).is_some_and(|socket| socket.polls_own_queue())
+}
+
 #[inline(never)]
 pub(super) fn message_room(file: &File) -> FastPoll {
     Socket::of(file).map_or(FastPoll::Unknown, |socket| to_fast_poll(socket.try_room()))

@@ -99,11 +99,12 @@ pub(super) fn attach(
         return attach_other(knote, file, table, kind, direction, access);
     }
     close::bind(knote, file, table, access)?;
-    if kind.is_stream() && direction != Direction::Except {
+    let file = knote.file(access).ok_or(EBADF)?;
+    if direction != Direction::Except && kind.polls_socket_queue(file) {
         // Each direction gets a copy.
         let readiness = match direction {
-            Direction::Write => attach_stream(knote, kind, Direction::Write, access)?,
-            _ => attach_stream(knote, kind, Direction::Read, access)?,
+            Direction::Write => attach_socket(knote, kind, Direction::Write, access)?,
+            _ => attach_socket(knote, kind, Direction::Read, access)?,
         };
         return Ok(Attached {
             source: None,
@@ -131,16 +132,16 @@ pub(super) fn attach(
     })
 }
 
-/// Attaches a knote to a stream socket. This takes no call of `->poll`, whose wake-up for more room
-/// is requested when the filter finds that there is none.
+/// Attaches a knote to a socket whose pollers are all in one wait queue. This takes no call of
+/// `->poll`, whose wake-up for more room is requested when the filter finds that there is none.
 #[inline(always)]
-fn attach_stream(
+fn attach_socket(
     knote: &Knote,
     kind: FileKind,
     direction: Direction,
     access: &mut KnoteAccess,
 ) -> Result<Readiness> {
-    pollwait::listen_to_stream(knote, access)?;
+    pollwait::listen_to_socket(knote, access)?;
     let has_mark = knote.inner(access).fflags & NOTE_LOWAT != 0;
     let file = knote.file(access).ok_or(EBADF)?;
     Ok(match kind.poll_fast(file, direction, false) {

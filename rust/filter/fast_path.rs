@@ -19,10 +19,12 @@ use crate::{
 use core::sync::atomic::Ordering;
 use kernel::fs::File;
 
-/// The method by which a scan evaluates a knote under the spin lock ([`FastPath::poll`]). One-shot
-/// knotes of user events and of kqueues have none, since they end with their event, while those of
-/// other descriptors [can be renewed](crate::engine::state). With a low-water mark, readers of a pipe have none, since they may have to be
-/// rechecked, and readers of a pidfd have none, since what is not counted reaches any mark.
+/// The method by which a scan evaluates a knote under the spin lock ([`FastPath::poll`]).
+///
+/// These knotes have none: one-shot knotes of user events and of kqueues, because they end with
+/// their event, while those of other descriptors [can be renewed](crate::engine::state); readers of
+/// a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked; and readers
+/// of a pidfd with a low-water mark, because what is not counted reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
     Unsupported,
@@ -43,14 +45,14 @@ impl FastPath {
     pub(crate) fn of(filter: Filter, inner: &KnoteInner) -> Self {
         let has_mark = inner.fflags & NOTE_LOWAT != 0;
         let is_oneshot = inner.flags & EV_ONESHOT != 0;
+        let is_edge = inner.flags & EV_CLEAR != 0 && !is_oneshot;
         match (filter, inner.kind) {
             (Filter::User, _) | (_, FileKind::Kqueue) if is_oneshot => FastPath::Unsupported,
             (Filter::User, _) => FastPath::User,
-            (Filter::Read, FileKind::Pipe | FileKind::Pidfd) if has_mark => FastPath::Unsupported,
-            (Filter::Read, FileKind::Pipe) if inner.flags & EV_CLEAR != 0 && !is_oneshot => {
-                FastPath::PipeEdge
-            }
-            (Filter::Read, FileKind::Pipe) => FastPath::Pipe,
+            (Filter::Read, FileKind::Pidfd) if has_mark => FastPath::Unsupported,
+            (Filter::Read, FileKind::Pipe) if is_edge && has_mark => FastPath::Unsupported,
+            (Filter::Read, FileKind::Pipe) if is_edge => FastPath::PipeEdge,
+            (Filter::Read, FileKind::Pipe) if !has_mark => FastPath::Pipe,
             (Filter::Read, FileKind::Tcp) if !has_mark => FastPath::Tcp,
             (Filter::Read, FileKind::UnixStream) if !has_mark => FastPath::UnixStream,
             (Filter::Read, FileKind::Eventfd) if !has_mark => FastPath::Eventfd,
@@ -180,8 +182,13 @@ fn direction_of(filter: Filter) -> Direction {
 #[inline(never)]
 fn poll_low_water(filter: Filter, inner: &KnoteInner, file: &File) -> FastPoll {
     match inner.kind.poll_by_call(file, direction_of(filter)) {
-        // A file does not wake its pollers for each increase of the room.
-        FastPoll::Ready(data) if data < inner.data && filter == Filter::Write => FastPoll::Unknown,
+        // A file does not wake its pollers for each increase of the room, and a pipe does not for
+        // each increase of its bytes. The filter arranges for another evaluation.
+        FastPoll::Ready(data)
+            if data < inner.data && (filter == Filter::Write || inner.kind == FileKind::Pipe) =>
+        {
+            FastPoll::Unknown
+        }
         FastPoll::Ready(data) if data < inner.data => FastPoll::NotReady,
         state => state,
     }

@@ -478,8 +478,9 @@ pub const STATES: &[State] = &[
     read("FIFO", "data", || fifo_with(For::Read)),
     write("FIFO", || fifo_with(For::Write)),
     read("FIFO", "end", || Ready::new(fifo(false).0, vec![])),
-    read("eventfd", "data", || with_data(Kind::Eventfd)),
-    write("eventfd", || with_room(Kind::Eventfd)),
+    // The other end is a duplicate of the same eventfd, whose registration with epoll it would keep.
+    read("eventfd", "data", || ended(Kind::Eventfd, true)),
+    write("eventfd", || broken(Kind::Eventfd)),
     read("timerfd", "data", timerfd),
     uncounted(read("signalfd", "data", signalfd)),
     uncounted(read("pidfd", "end", pidfd)),

@@ -207,7 +207,7 @@ impl Kqueue {
     #[inline(always)]
     fn modify_fast(
         &self,
-        mut ready: ReadyGuard<'_>,
+        ready: ReadyGuard<'_>,
         locked: &mut LockedKnote<'_>,
         change: &Kevent,
         collect_room: usize,
@@ -215,7 +215,30 @@ impl Kqueue {
         let knote = locked.knote();
         let fflags = locked.inner.fflags;
         knote.filter().touch_knote(locked.inner, change);
-        let (fast_path, file) = (locked.update_fast_path(fflags), locked.file);
+        let fast_path = locked.update_fast_path(fflags);
+        self.apply_fast(
+            ready,
+            locked,
+            fast_path,
+            Readiness::Maybe,
+            change,
+            collect_room,
+        )
+    }
+
+    /// Changes the state of a knote of such a filter after its parameters were changed, in one
+    /// critical section of the spin lock, which this function ends. False if the filter has to run.
+    #[inline(always)]
+    fn apply_fast(
+        &self,
+        mut ready: ReadyGuard<'_>,
+        locked: &mut LockedKnote<'_>,
+        fast_path: FastPath,
+        readiness: Readiness,
+        change: &Kevent,
+        collect_room: usize,
+    ) -> bool {
+        let knote = locked.knote();
         if Self::only_disables(change) {
             ready.disable(knote);
             return true;
@@ -224,7 +247,11 @@ impl Kqueue {
             self.activate_without_filter(ready, knote, change);
             return true;
         }
-        match fast_path.is_ready(knote.filter(), locked.inner, file) {
+        let active = match readiness {
+            Readiness::Yes => Some(true),
+            _ => fast_path.is_ready(knote.filter(), locked.inner, locked.file),
+        };
+        match active {
             Some(false) if !change.has(EV_DISABLE | EV_ENABLE) => true,
             Some(active) if !change.has(EV_DISABLE) => {
                 self.apply_state_change(ready, knote, active, change);
@@ -245,16 +272,26 @@ impl Kqueue {
         collect_room: usize,
     ) {
         let may_be_ready = readiness != Readiness::No;
-        if may_be_ready
+        if may_be_ready && knote.filter().touches_knote_only() {
+            let mut locked = knote.locked(access);
+            let (ready, fast_path) = (self.locks.ready.lock(), *locked.fast_path);
+            if self.apply_fast(
+                ready,
+                &mut locked,
+                fast_path,
+                readiness,
+                change,
+                collect_room,
+            ) {
+                return;
+            }
+        } else if may_be_ready
             && collect_room > 0
             && self.try_activate_without_filter(knote, change, collect_room)
         {
             return;
         }
-        let changes_state = change.has(EV_DISABLE | EV_ENABLE);
-        if readiness == Readiness::Yes && !changes_state {
-            self.apply_state_change(self.locks.ready.lock(), knote, true, change);
-        } else if may_be_ready || changes_state {
+        if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
             self.apply_with_filter(access, knote, change, may_be_ready);
         }
     }

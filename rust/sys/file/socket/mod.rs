@@ -323,6 +323,16 @@ impl<'a> Socket<'a> {
         }
     }
 
+    /// True if `->poll` does no more than to register in the wait queue of the socket and to read
+    /// its state (`datagram_poll`, `udp_poll`, `tcp_poll`, `unix_poll`, `unix_dgram_poll`). (The last
+    /// one also registers with its peer, when a call of it finds that the peer accepts nothing.)
+    pub(crate) fn polls_own_queue(&self) -> bool {
+        match self.kind {
+            Kind::Tcp | Kind::Udp | Kind::Unix | Kind::Messages => true,
+            Kind::Mptcp | Kind::Packet | Kind::Polled => false,
+        }
+    }
+
     /// True if the peer of a UNIX datagram socket, if it has one, accepts another message. False if
     /// that is not so, or if the lock is taken: a wake-up may come under that lock.
     fn peer_has_room(&self) -> bool {
