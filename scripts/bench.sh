@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # bench.sh [--quick] [LETTERS]: measures workloads with kqueue and with other interfaces on the
 # plain kernel, first in nanoseconds and then in instructions. LETTERS selects workloads. The
-# results, as JSON and as a chart, are stored in build/bench.
+# results are stored in build/bench: as JSON, as a chart, and the matrix as heat maps and as an HTML
+# page.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 quick=()
@@ -34,5 +35,10 @@ KQUEUE_GUEST_MEMORY=3G measure ns
 # The clock of this machine, which has one processor, counts instructions. (On hardware, use
 # perf stat.)
 KQUEUE_GUEST_MEMORY=3G KQUEUE_GUEST_CPUS=1 KQUEUE_GUEST_QEMU="-icount shift=0,sleep=off" measure instructions
-target/release/kqueue-bench report --chart "$out/ratios.svg" "$out"/ns/results.json "$out"/instructions/results.json
-say "the results: $out/{ns,instructions}/results.json; the chart: $out/ratios.svg"
+# The matrix is drawn if it was measured, that is, unless other workloads were selected.
+maps=()
+case ${1:-no} in
+*[no]*) maps=(--heat-map "$out/matrix.svg" --small-map "$out/matrix-small.svg" --page "$out/matrix.html") ;;
+esac
+target/release/kqueue-bench report --chart "$out/ratios.svg" "${maps[@]}" "$out"/{ns,instructions}/results.json
+say "the results: $out/{ns,instructions}/results.json; the pictures: $out/*.svg; the table: $out/matrix.html"

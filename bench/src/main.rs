@@ -4,6 +4,7 @@
 //!
 //! `scripts/bench.sh` runs it in a guest. It can also be run as root on a machine with the module.
 
+mod matrix;
 mod measure;
 mod queue;
 mod report;
@@ -77,6 +78,16 @@ enum Command {
         /// The output file for the chart as SVG.
         #[arg(long)]
         chart: Option<PathBuf>,
+        /// The output file for the heat map of the matrix as SVG. Only results in instructions are
+        /// drawn.
+        #[arg(long)]
+        heat_map: Option<PathBuf>,
+        /// The output file for a small heat map, which has 16 descriptors only.
+        #[arg(long)]
+        small_map: Option<PathBuf>,
+        /// The output file for the matrix as an HTML page.
+        #[arg(long)]
+        page: Option<PathBuf>,
     },
 }
 
@@ -118,20 +129,36 @@ fn main() -> anyhow::Result<()> {
                 cases,
                 excluded: workload::excluded(),
             };
-            print!("{}", report::table(&results));
+            print!("{}{}", matrix::summary(&results), report::table(&results));
             if let Some(path) = json {
                 std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
             }
         }
-        Command::Report { results, chart } => {
+        Command::Report {
+            results,
+            chart,
+            heat_map,
+            small_map,
+            page,
+        } => {
             let mut all = Vec::new();
             for path in results {
                 let results: report::Results = serde_json::from_slice(&std::fs::read(path)?)?;
-                print!("{}", report::table(&results));
+                print!("{}{}", matrix::summary(&results), report::table(&results));
                 all.push(results);
             }
             if let Some(path) = chart {
                 report::chart(&all, &path)?;
+            }
+            if let Some(counted) = all.iter().find(|results| results.unit == "instructions") {
+                for (path, small) in [(heat_map, false), (small_map, true)] {
+                    if let Some(path) = path {
+                        matrix::heat_map(counted, &path, small)?;
+                    }
+                }
+                if let Some(path) = page {
+                    std::fs::write(path, matrix::page(counted))?;
+                }
             }
         }
     }

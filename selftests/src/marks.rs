@@ -328,7 +328,7 @@ fn one_mark_for_all_directories_in_one() {
             file
         })
         .collect();
-    marks("folder", 1);
+    marks("parent", 1);
     marks("file", FOLDERS);
     // A file beside them is nobody's.
     fs::remove_file(folder.file("x")).unwrap();
@@ -340,7 +340,7 @@ fn one_mark_for_all_directories_in_one() {
         assert_eq!((event.udata, event.fflags), (i as u64, note::DELETE));
     }
     drop(kqueue);
-    marks("folder", 0);
+    marks("parent", 0);
     marks("file", 0);
 }
 
@@ -357,7 +357,7 @@ fn a_directory_watched_by_two_kqueues() {
             change(kqueue, &[watch(file, note::DELETE)]);
         }
     }
-    marks("folder", 1);
+    marks("parent", 1);
     fs::remove_dir(&inner).unwrap();
     for kqueue in &kqueues {
         assert_eq!(all(kqueue, 2).len(), 2);
@@ -382,7 +382,7 @@ fn a_directory_removed_after_a_move() {
             change(&kqueue, &[watch(&file, note::DELETE).udata(i)]);
             files.push(file);
         }
-        marks("folder", 1);
+        marks("parent", 1);
         for i in 0..20 {
             let name = i.to_string();
             fs::rename(here.join(&name), there.join(&name)).unwrap();
@@ -391,7 +391,7 @@ fn a_directory_removed_after_a_move() {
             }
         }
         if told {
-            marks("folder", 1);
+            marks("parent", 1);
             // Where it was, it is not heard of any more, and nothing is there.
             fs::remove_dir(&here).unwrap();
             assert!(pending(&kqueue).is_empty());
@@ -402,7 +402,7 @@ fn a_directory_removed_after_a_move() {
             assert_eq!((event.udata, event.fflags), (i, note::DELETE));
         }
         drop(kqueue);
-        marks("folder", 0);
+        marks("parent", 0);
     }
 }
 
