@@ -126,7 +126,9 @@ pub(crate) enum FileKind {
     Pidfd,
     /// Files whose state is read by ioctl(2).
     Ioctl,
-    /// Files that can be polled and are not counted, and devices that are always ready.
+    /// Files without `->poll`, such as `/dev/null`, which are always ready.
+    Always,
+    /// Files that can be polled and are not counted.
     Other,
 }
 
@@ -154,8 +156,10 @@ impl FileKind {
             FileKind::Pidfd
         } else if terminal::is(file) {
             FileKind::Ioctl
-        } else {
+        } else if sys_file::poll::is_pollable(file) {
             FileKind::Other
+        } else {
+            FileKind::Always
         }
     }
 
@@ -187,8 +191,8 @@ impl FileKind {
         Some(FileState {
             eof,
             hup,
-            // All kinds that are evaluated in this way are counted, except this one.
-            more: self == FileKind::Pidfd,
+            // All other kinds that are evaluated in this way are counted.
+            more: matches!(self, FileKind::Pidfd | FileKind::Always),
             ..FileState::ready(data)
         })
     }
@@ -210,6 +214,12 @@ impl FileKind {
             (FileKind::Kqueue, Direction::Read) => kqueue::poll_to_read(file),
             (FileKind::Pidfd, Direction::Read) => pidfd::poll_to_read(file),
             (FileKind::Timerfd, Direction::Read) => timerfd::poll_to_read(file),
+            // The operations of a file can be replaced, for instance when its device goes away.
+            (FileKind::Always, Direction::Read | Direction::Write)
+                if !sys_file::poll::is_pollable(file) =>
+            {
+                FastPoll::Ready(1)
+            }
             (FileKind::Tcp, Direction::Write) => socket::tcp_room(file),
             (FileKind::UnixStream, Direction::Write) => socket::unix_stream_room(file),
             (FileKind::Pipe, Direction::Write) => pipe::room(file),

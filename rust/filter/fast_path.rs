@@ -23,8 +23,8 @@ use kernel::fs::File;
 ///
 /// These knotes have none: one-shot knotes of user events and of kqueues, because they end with
 /// their event, while those of other descriptors [can be renewed](crate::engine::state); readers of
-/// a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked; and readers
-/// of a pidfd with a low-water mark, because what is not counted reaches any mark.
+/// a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked; and knotes of
+/// files that are not counted, with a low-water mark, because such a file reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
     Unsupported,
@@ -49,7 +49,7 @@ impl FastPath {
         match (filter, inner.kind) {
             (Filter::User, _) | (_, FileKind::Kqueue) if is_oneshot => FastPath::Unsupported,
             (Filter::User, _) => FastPath::User,
-            (Filter::Read, FileKind::Pidfd) if has_mark => FastPath::Unsupported,
+            (_, FileKind::Pidfd | FileKind::Always) if has_mark => FastPath::Unsupported,
             (Filter::Read, FileKind::Pipe) if is_edge && has_mark => FastPath::Unsupported,
             (Filter::Read, FileKind::Pipe) if is_edge => FastPath::PipeEdge,
             (Filter::Read, FileKind::Pipe) if !has_mark => FastPath::Pipe,
@@ -62,6 +62,7 @@ impl FastPath {
                 | FileKind::UnixStream
                 | FileKind::Pipe
                 | FileKind::Eventfd
+                | FileKind::Always
                 | FileKind::Socket,
             )
             | (Filter::Read, FileKind::Timerfd | FileKind::Pidfd | FileKind::Kqueue) => {

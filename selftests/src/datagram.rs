@@ -206,7 +206,11 @@ fn a_refused_datagram_with_low_water_marks() {
             let always = std::fs::File::open("/dev/zero").unwrap();
             let kqueue = kqueue();
             if by_filter {
-                change(&kqueue, &[add_read(&always, ev::CLEAR)]);
+                // Low-water marks of devices are not evaluated with the spin lock held.
+                change(
+                    &kqueue,
+                    &[add_read(&always, ev::CLEAR).fflags(note::LOWAT).data(1)],
+                );
             }
             let add = |event: Event| event.fflags(note::LOWAT).data(mark);
             drop(b);

@@ -39,10 +39,14 @@ fn with(event: Event, flags: u16) -> Event {
 
 /// Collects the event of `event`'s descriptor, which the scan evaluates by running the filter.
 fn collect_by_filter(event: Event) -> Vec<Event> {
-    // A device that is always readable, which is not evaluated with the spin lock held.
+    // A device that is always readable. Its low-water mark cannot be evaluated with the spin lock
+    // held.
     let before = std::fs::File::open("/dev/zero").unwrap();
     let queue = kqueue();
-    change(&queue, &[add_read(&before, 0)]);
+    change(
+        &queue,
+        &[add_read(&before, 0).fflags(note::LOWAT).data(1 << 40)],
+    );
     let events = collect(&queue, event);
     assert_eq!(events[0].ident, before.as_raw_fd() as u64);
     events[1..].to_vec()
@@ -183,6 +187,19 @@ fn tcp_connections() {
     settle();
     both("both ends", &other);
     both("both ends, the other one", &one);
+}
+
+#[test]
+fn files_without_poll() {
+    for path in ["/dev/null", "/dev/zero", "/proc/self/status"] {
+        let file = std::fs::File::open(path).unwrap();
+        for add in [add_read(&file, 0), add_write(&file, 0)] {
+            compare(path, add);
+            compare(path, add.fflags(note::LOWAT).data(1 << 40));
+            let events = collect_by_filter(add);
+            assert_eq!(told(&events), Some((0, 0, 1)), "{path}");
+        }
+    }
 }
 
 #[test]
