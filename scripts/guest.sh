@@ -4,8 +4,9 @@
 # as root. KERNEL is a build tree, or the directory of a distribution's kernel
 # (usr/lib/modules/RELEASE, with vmlinuz and modules). The guest uses the file system of this
 # machine, read-only except for the directory OUT. With KQUEUE_GUEST_ROOT=DIR it uses DIR as its root
-# directory, which must contain the kernel and its modules, and OUT is /run/out there. The output of
-# the command is printed. Fails if the command fails, if the time is over, if the guest dies, or if
+# directory, which must contain the kernel and its modules, and OUT is /run/out there.
+# KQUEUE_GUEST_ARCH is the architecture of KERNEL if it is not that of this machine. The output of the
+# command is printed. Fails if the command fails, if the time is over, if the guest dies, or if
 # the kernel reports anything. The files output, dmesg and console remain in OUT.
 source "$(dirname "$0")/common.sh"
 
@@ -31,10 +32,14 @@ rm -f "$out"/{output,status,dmesg,tainted,console}
 : >"$out/output"
 printf '%q ' "$@" >"$out/command"
 
+machine=()
+if [ -n "${KQUEUE_GUEST_ARCH:-}" ]; then
+	machine=(--arch "$KQUEUE_GUEST_ARCH")
+fi
 image=$tree/vmlinuz
 [ -f "$image" ] || image=$tree/arch/x86/boot/bzImage
 accelerator=()
-has_kvm || accelerator=(--disable-kvm)
+[ ${#machine[@]} = 0 ] && has_kvm || accelerator=(--disable-kvm)
 
 tail -n +1 -s 0.2 -f "$out/output" &
 tail_pid=$!
@@ -43,7 +48,7 @@ set +e
 # at boot between the point where the kernel clears the capabilities of the boot processor and the
 # point where it detects them again.
 PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$image" \
-	"${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root \
+	"${machine[@]}" "${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root \
 	"${directories[@]}" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \
 	--append no5lvl --verbose \
 	--exec "${main[*]}" </dev/null >"$out/console" 2>&1

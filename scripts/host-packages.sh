@@ -39,7 +39,14 @@ want=(
 )
 # For 32-bit programs.
 [ "$(dpkg --print-architecture)" != amd64 ] || want+=(gcc-multilib)
-want+=("$@")
+# The emulators are installed below.
+emulators=(x86)
+for package; do
+	case $package in
+	qemu-system-arm) emulators+=(arm) ;;
+	*) want+=("$package") ;;
+	esac
+done
 missing=()
 for package in "${want[@]}"; do
 	installed "$package" || missing+=("$package")
@@ -56,17 +63,24 @@ fi
 # ("Oops: int3").
 qemu_is_sound() {
 	local version
-	version=$(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
-	printf '8.1\n%s\n' "$version" | sort -CV
+	version=$("$1" --version 2>/dev/null | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
+	[ -n "$version" ] && printf '8.1\n%s\n' "$version" | sort -CV
 }
-if ! has_kvm && ! qemu_is_sound; then
+for emulator in "${emulators[@]}"; do
+	case $emulator in
+	x86) program=qemu-system-x86_64 ;;
+	arm) program=qemu-system-aarch64 ;;
+	esac
+	if qemu_is_sound $program || { [ "$emulator" = x86 ] && has_kvm; }; then
+		continue
+	fi
 	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 	say "installing a newer QEMU from $codename-backports"
 	# shellcheck disable=SC2034 # Both are for archive_apt; its own lists, as for the emulation.
 	archive=$cache/apt-host suites="$codename $codename-updates $codename-backports"
 	archive_update
 	logged "$cache/apt-qemu.log" archive_apt as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -t "$codename-backports" -y --no-install-recommends qemu-system-x86
-	qemu_is_sound || die "QEMU 8.1 or later is required without KVM; see $cache/apt-qemu.log"
-fi
+		apt-get install -t "$codename-backports" -y --no-install-recommends "qemu-system-$emulator"
+	qemu_is_sound $program || die "QEMU 8.1 or later is required without KVM; see $cache/apt-qemu.log"
+done
 echo "$llvm" >"$cache/llvm-version"

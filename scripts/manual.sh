@@ -35,6 +35,6 @@ awk -v program="$sources/readme.c" '/^```c$/ { inside = 1; next } /^```$/ { insi
 [ -f build/lib/libkqueue_c.a ] || scripts/library.sh
 for program in "$sources"/*.c; do
 	name=${program##*/}
-	cc -std=gnu11 -O2 -Wall -Wextra -Werror -pedantic -static -pthread -Iinclude -Iinclude/uapi \
+	"${CC:-cc}" -std=gnu11 -O2 -Wall -Wextra -Werror -pedantic -static -pthread -Iinclude -Iinclude/uapi \
 		-o "$out/manual-${name%.c}" "$program" build/lib/libkqueue_c.a
 done

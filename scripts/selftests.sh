@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # selftests.sh: builds the selftests as statically linked programs, and prints the shell assignments
-# tests=PATH c_tests=DIRECTORY.
+# tests=PATH c_tests=DIRECTORY. CC, CXX and AR are the C compilers and the archiver, and KQUEUE_TARGET
+# is the target of rustc, for a cross build.
 source "$(dirname "$0")/common.sh"
 cd "$top"
-target=$(rustc -vV | sed -n 's/^host: //p')
+target=${KQUEUE_TARGET:-$(rustc -vV | sed -n 's/^host: //p')}
+cc=${CC:-cc} cxx=${CXX:-c++}
 variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUSTFLAGS
 export "$variable=-C target-feature=+crt-static"
 
@@ -21,11 +23,13 @@ mkdir -p "$c_tests"
 for standard in c89 c99 c11; do
 	for bits in 64 32; do
 		library=build/lib${bits/64/}
+		machine=()
+		[ $bits = 64 ] || machine=(-m32)
 		[ -f "$library/libkqueue_c.a" ] || continue
 		for test in selftests/header selftests/library samples/sandbox; do
 			# The sample requires a newer standard than the oldest one.
 			[ "$test$standard" != samples/sandboxc89 ] || continue
-			cc "-m$bits" "-std=$standard" -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror -static -pthread \
+			"$cc" "${machine[@]}" "-std=$standard" -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror -static -pthread \
 				-Iinclude -Iinclude/uapi -o "$c_tests/${test#*/}$bits" \
 				"$test.c" "$library/libkqueue_c.a"
 		done
@@ -34,7 +38,7 @@ done
 # Build 32-bit programs with 64-bit time too.
 if [ -f build/lib32/libkqueue_c.a ]; then
 	for test in header library; do
-		cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror \
+		"$cc" -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 -D_GNU_SOURCE -pedantic -Wall -Wextra -Werror \
 			-static -pthread -Iinclude -Iinclude/uapi -o "$c_tests/${test}time64" \
 			"selftests/$test.c" build/lib32/libkqueue_c.a
 	done
@@ -53,11 +57,13 @@ compiles() {
 }
 for bits in 64 32; do
 	[ -f "build/lib${bits/64/}/libkqueue_c.a" ] || continue
+	machine=()
+	[ $bits = 64 ] || machine=(-m32)
 	for standard in c89 c99 c11 c17; do
-		compiles cc "-m$bits" "-std=$standard" -xc
+		compiles "$cc" "${machine[@]}" "-std=$standard" -xc
 	done
 	for standard in c++98 c++11 c++17 c++20; do
-		compiles c++ "-m$bits" "-std=$standard" -xc++
+		compiles "$cxx" "${machine[@]}" "-std=$standard" -xc++
 	done
 done
 # The examples of the manual are built as tests too.

@@ -228,7 +228,7 @@ pub fn folder() -> String {
         libc::SYS_mount,
         &[kind, path.as_ptr() as usize, kind, 0, data],
     );
-    let _ = call(libc::SYS_chmod, &[path.as_ptr() as usize, 0o1777]);
+    sys::chmod(&path, 0o1777);
     folder
 }
 
@@ -240,7 +240,7 @@ pub fn open_devices() {
     for path in sound.chain(["/dev/fuse".into()]) {
         let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes());
         let path = path.unwrap_or_default();
-        let _ = call(libc::SYS_chmod, &[path.as_ptr() as usize, 0o666]);
+        sys::chmod(&path, 0o666);
     }
 }
 

@@ -3,6 +3,7 @@
 //! System calls.
 
 use kqueue::{abi, Event};
+use std::ffi::CStr;
 
 /// The number of a descriptor, which need not be open.
 pub type Fd = i32;
@@ -44,7 +45,21 @@ pub fn close(fd: Fd) {
 
 /// Makes `to` a duplicate of `from`.
 pub fn dup2(from: Fd, to: Fd) -> Result<usize, i32> {
-    call(libc::SYS_dup2, &[from as usize, to as usize])
+    // SAFETY: The call takes no addresses. (Not all architectures have it as a system call.)
+    let result = unsafe { libc::dup2(from, to) };
+    usize::try_from(result).map_err(|_| errno())
+}
+
+/// Polls descriptors for at most that many milliseconds. The result is in the list.
+pub fn poll(list: &mut [libc::pollfd], ms: i32) {
+    // SAFETY: The list is valid for its length.
+    let _ = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, ms) };
+}
+
+/// Changes the mode of a file.
+pub fn chmod(path: &CStr, mode: usize) {
+    let here = libc::AT_FDCWD as usize;
+    let _ = call(libc::SYS_fchmodat, &[here, path.as_ptr() as usize, mode]);
 }
 
 /// Writes bytes.

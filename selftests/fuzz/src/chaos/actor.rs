@@ -713,7 +713,7 @@ impl<'a> Actor<'a> {
             poll.events = self.random.next() as i16;
         }
         let ms = self.random.pick(&[0, 0, 1, 5]);
-        let _ = call(libc::SYS_poll, &[address_mut(&mut polls), 4, ms]);
+        sys::poll(&mut polls, ms);
     }
 
     fn epoll(&mut self) {
@@ -726,7 +726,7 @@ impl<'a> Actor<'a> {
         let args = [epoll as usize, command, other as usize, address(&event)];
         let _ = call(libc::SYS_epoll_ctl, &args);
         let at = self.own.start();
-        let _ = call(libc::SYS_epoll_wait, &[epoll as usize, at, 8, 0]);
+        let _ = call(libc::SYS_epoll_pwait, &[epoll as usize, at, 8, 0]);
     }
 
     fn fcntl(&mut self) {
@@ -877,22 +877,23 @@ impl<'a> Actor<'a> {
         let (a, b) = (self.random.pick(&names), self.random.pick(&names));
         let (a, b) = (self.shared.place.path(a), self.shared.place.path(b));
         let (a, b) = (a.as_ptr() as usize, b.as_ptr() as usize);
+        let here = libc::AT_FDCWD as usize;
         let _ = match self.random.below(8) {
-            0 => call(libc::SYS_rename, &[a, b]),
-            1 => call(libc::SYS_link, &[a, b]),
-            2 => call(libc::SYS_unlink, &[a]),
-            3 => call(libc::SYS_mkdir, &[a, 0o777]),
-            4 => call(libc::SYS_rmdir, &[a]),
+            0 => call(libc::SYS_renameat2, &[here, a, here, b, 0]),
+            1 => call(libc::SYS_linkat, &[here, a, here, b, 0]),
+            2 => call(libc::SYS_unlinkat, &[here, a, 0]),
+            3 => call(libc::SYS_mkdirat, &[here, a, 0o777]),
+            4 => call(libc::SYS_unlinkat, &[here, a, libc::AT_REMOVEDIR as usize]),
             5 => call(libc::SYS_truncate, &[a, self.random.index(5000)]),
-            6 => call(libc::SYS_chmod, &[a, 0o666]),
-            _ => call(libc::SYS_utimensat, &[libc::AT_FDCWD as usize, a, 0, 0]),
+            6 => call(libc::SYS_fchmodat, &[here, a, 0o666]),
+            _ => call(libc::SYS_utimensat, &[here, a, 0, 0]),
         };
     }
 
     fn mounts(&mut self) {
         let (at, folder) = (self.shared.place.path("mnt"), self.shared.place.path("."));
         let (at, folder) = (at.as_ptr() as usize, folder.as_ptr() as usize);
-        let _ = call(libc::SYS_mkdir, &[at, 0o777]);
+        let _ = call(libc::SYS_mkdirat, &[libc::AT_FDCWD as usize, at, 0o777]);
         let kind = c"tmpfs".as_ptr() as usize;
         let bind = (libc::MS_BIND | libc::MS_REC) as usize;
         let _ = match self.random.below(5) {

@@ -52,7 +52,7 @@ pub fn mount(place: &Place) -> Option<Server> {
     if mount(c"binder", "binder", "") {
         for name in ["binder", "hwbinder", "vndbinder"] {
             let path = place.path(&format!("binder/{name}"));
-            let _ = call(libc::SYS_chmod, &[path.as_ptr() as usize, 0o666]);
+            sys::chmod(&path, 0o666);
         }
     }
     let flags = libc::O_RDWR as usize;

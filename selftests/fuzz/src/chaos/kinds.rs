@@ -443,7 +443,7 @@ fn accepted(
         events: libc::POLLIN,
         revents: 0,
     };
-    let _ = call(libc::SYS_poll, &[address_mut(&mut poll), 1, 100]);
+    sys::poll(std::slice::from_mut(&mut poll), 100);
     let flags = libc::SOCK_NONBLOCK as usize;
     fds.extend(one(call(
         libc::SYS_accept4,

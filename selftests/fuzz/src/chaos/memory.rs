@@ -147,7 +147,7 @@ impl Memory {
                 events: libc::POLLIN,
                 revents: 0,
             };
-            let _ = call(libc::SYS_poll, &[address_mut(&mut poll), 1, 20]);
+            sys::poll(std::slice::from_mut(&mut poll), 20);
             let mut message = [0u64; 4];
             let len = size_of_val(&message);
             if call(libc::SYS_read, &[uffd, address_mut(&mut message), len]).is_err() {

@@ -110,7 +110,7 @@ fn is_readable(fd: Fd) -> bool {
         events: libc::POLLIN,
         revents: 0,
     };
-    let _ = call(libc::SYS_poll, &[address_mut(&mut poll), 1, 0]);
+    sys::poll(std::slice::from_mut(&mut poll), 0);
     poll.revents & libc::POLLIN != 0
 }
 

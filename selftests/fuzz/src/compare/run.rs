@@ -456,8 +456,7 @@ impl<'a> Run<'a> {
                 polls[at].fd = fd_of(at as u8);
             }
         }
-        let args = [address_mut(&mut polls), polls.len(), 0];
-        let _ = call(libc::SYS_poll, &args);
+        sys::poll(&mut polls, 0);
         polls.map(|poll| poll.revents)
     }
 
@@ -577,7 +576,7 @@ impl<'a> Run<'a> {
         let mut list = [libc::epoll_event { events: 0, u64: 0 }; SLOTS as usize];
         let epoll = self.epolls[direction] as usize;
         let args = [epoll, address_mut(&mut list), list.len(), 0];
-        let count = call(libc::SYS_epoll_wait, &args).unwrap_or(0);
+        let count = call(libc::SYS_epoll_pwait, &args).unwrap_or(0);
         list[..count].iter().any(|event| event.u64 == at.into())
     }
 
@@ -587,7 +586,7 @@ impl<'a> Run<'a> {
             events: libc::POLLIN,
             revents: 0,
         };
-        let _ = call(libc::SYS_poll, &[address_mut(&mut poll), 1, 0]);
+        sys::poll(std::slice::from_mut(&mut poll), 0);
         poll.revents & libc::POLLIN != 0
     }
 
@@ -595,7 +594,7 @@ impl<'a> Run<'a> {
     fn compare_edges(&mut self) -> Checked {
         let mut list = [libc::epoll_event { events: 0, u64: 0 }; 64];
         let args = [self.epoll as usize, address_mut(&mut list), list.len(), 0];
-        let count = call(libc::SYS_epoll_wait, &args).unwrap_or(0);
+        let count = call(libc::SYS_epoll_pwait, &args).unwrap_or(0);
         let polled = self.poll_all();
         let events = self.collect(self.edge)?;
         for at in 0..SLOTS {

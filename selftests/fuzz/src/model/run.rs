@@ -609,7 +609,7 @@ impl<'a> Run<'a> {
             events: libc::POLLIN,
             revents: 0,
         };
-        let _ = sys::call(libc::SYS_poll, &[sys::address_mut(&mut poll), 1, 0]);
+        sys::poll(std::slice::from_mut(&mut poll), 0);
         let (least, most) = self.model.bounds(usize::from(queue), sys::now());
         let polled = Tri::from(poll.revents & libc::POLLIN != 0);
         if (polled == Tri::Yes && most == 0) || (polled == Tri::No && least > 0) {
