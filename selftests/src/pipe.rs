@@ -80,8 +80,8 @@ fn blocking_pipe() -> (OwnedFd, OwnedFd) {
 ///
 /// Differs from DragonFly, FreeBSD: Data that are added to a pipe which is not empty are reported,
 /// with EV_CLEAR or below a low-water mark, when write(2) has finished. If the writer has to wait
-/// for room, they are reported 10 ms later, or, if nothing had been added for a longer time, after
-/// that time again.
+/// for room, they are reported up to 10 ms later. If nothing was added for a longer time, the delay
+/// is as long as that time.
 /// Because a writer that waits does not wake readers, so the module has to check the pipe
 /// repeatedly.
 #[test]

@@ -32,8 +32,8 @@ fn a_successful_change_returns_a_receipt() {
 
 /// Differs from DragonFly, FreeBSD, NetBSD, the emulation: A receipt, or an error, is its change
 /// with EV_ERROR alone in flags and the error number in data.
-/// Because a program can tell by this which change it answers. (On the BSDs fflags is 0 if the
-/// change has added a knote; the emulation also keeps the flags of the change.)
+/// Because a program can identify the change to which the receipt belongs. (On the BSDs fflags is 0
+/// if the change has added a knote; the emulation also keeps the flags of the change.)
 #[test]
 fn a_receipt_is_its_change() {
     let kqueue = kqueue();

@@ -497,8 +497,8 @@ fn collect_guarded(kqueue: &Kqueue, fit: usize, count: u32) -> std::io::Result<V
 }
 
 /// Differs from DragonFly, FreeBSD: Events that cannot be copied to the program stay pending. A
-/// call that faults after some events returns those, and so may return fewer than there is room
-/// for.
+/// call that faults after it has stored some events returns these, although there may be room for
+/// more.
 /// Because the specification loses the events that it has taken off the list.
 #[test]
 fn a_fault_while_copying_out_loses_nothing() {

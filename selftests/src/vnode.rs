@@ -890,8 +890,8 @@ fn ext4() {
     result.unwrap();
 }
 
-/// Differs from DragonFly, FreeBSD: On a file system whose server keeps the number of names, the
-/// removal of the last name is NOTE_ATTRIB.
+/// Differs from DragonFly, FreeBSD: On a network file system of which only the server knows the
+/// number of names, the removal of the last name is reported as NOTE_ATTRIB.
 /// Because the kernel does not know that number.
 #[test]
 fn on_9p() {
