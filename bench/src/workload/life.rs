@@ -12,7 +12,7 @@ use crate::{
 use kqueue::{ev, Event, Filter, Kqueue};
 use std::{os::fd::AsRawFd, time::Duration};
 
-/// An operation, and how often it is done.
+/// An operation, and how it is done.
 #[derive(Clone, Copy, PartialEq)]
 enum Step {
     /// One filter, one by one.
@@ -24,7 +24,8 @@ enum Step {
     AddAgain,
     /// Write interest on and off, as two calls.
     OnAndOff,
-    /// The same as two changes of a call that waits anyway, less the cost of such a call.
+    /// Write interest on and off, as two changes of a call that waits anyway, without the cost of
+    /// such a call.
     OnAndOffWaiting,
     Delete,
     /// close(2) of the descriptor.
@@ -186,7 +187,8 @@ fn on_and_off_waiting(queue: &Kqueue, all: &[Ready]) -> f64 {
     together - alone
 }
 
-/// Nanoseconds for close(2) of each watched descriptor. What keeps them ready is closed later.
+/// The nanoseconds for close(2) of each watched descriptor. The objects that keep them ready are
+/// closed later.
 fn close(all: Vec<Ready>) -> f64 {
     let count = all.len();
     let mut watch = Stopwatch::default();
@@ -282,7 +284,7 @@ fn kinds() -> impl Iterator<Item = &'static State> {
         .map(|index| &STATES[index])
 }
 
-/// The reasons for which cells are left out, once for each cell.
+/// The reason for each cell that is left out.
 pub fn excluded() -> impl Iterator<Item = &'static str> {
     let reasons = kinds().map(|state| Step::ALL.map(|step| step.excluded(state)));
     reasons.flatten().flatten()

@@ -29,7 +29,7 @@ enum Way {
     /// `EV_ONESHOT` and `EPOLLONESHOT`. Adding it again is measured as well: with kevent(2), the
     /// call that collects does that.
     Oneshot,
-    /// The same with `EV_DISPATCH`.
+    /// `EV_DISPATCH` and `EPOLLONESHOT`, measured in the same way.
     Dispatch,
     /// `NOTE_LOWAT` with a mark that is reached; epoll without a mark.
     LowWater,
@@ -54,7 +54,7 @@ impl Way {
         }
     }
 
-    /// The reason why a state cannot be registered in that way.
+    /// The reason why a state cannot be registered in this way.
     fn excluded(self, state: &State) -> Option<&'static str> {
         match self {
             Way::LowWater if !state.is_counted => {
@@ -119,7 +119,7 @@ fn by_kevent(all: Rc<Vec<Ready>>, state: &'static State, way: Way) -> impl FnMut
             if way == Way::Clear && time > 0 {
                 queue.change(&add);
             }
-            // What the first registration has made pending is collected without changes.
+            // Events that the first registration has made pending are collected without changes.
             let mut changes = if time > 0 { &again[..] } else { &[] };
             if time == 0 && way.again().is_some() {
                 queue.change(&again);
@@ -188,7 +188,7 @@ fn by_poll(all: Rc<Vec<Ready>>, state: &'static State) -> impl FnMut() -> f64 {
     move || {
         let mut watch = Stopwatch::default();
         for _ in 0..TIMES {
-            // SAFETY: A list of that length.
+            // SAFETY: The list has this length.
             let count = watch
                 .time(|| unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, -1) });
             assert_eq!(count as usize, all.len());
@@ -200,7 +200,7 @@ fn by_poll(all: Rc<Vec<Ready>>, state: &'static State) -> impl FnMut() -> f64 {
 /// All cells in turn.
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let numbers = &[1, 16, 256][..scale.pick(3, 2)];
-    // Not the first eventfd of the system, whose counter the module still reads as text.
+    // The first eventfd of the system is not used, because the module reads its counter as text.
     let _first = Kind::Eventfd.pair();
     for state in STATES {
         for &ready in numbers {
@@ -223,7 +223,7 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     }
 }
 
-/// The reasons for which cells are left out, once for each cell.
+/// The reason for each cell that is left out.
 pub fn excluded() -> impl Iterator<Item = &'static str> {
     let reasons = STATES
         .iter()

@@ -34,12 +34,12 @@ impl Ready {
 }
 
 impl Ready {
-    /// A duplicate of the descriptor.
+    /// Duplicates the descriptor.
     pub fn duplicate(&self) -> Self {
         Ready::new(self.watched.try_clone().expect("dup"), vec![])
     }
 
-    /// The descriptor, and what keeps it ready.
+    /// Returns the descriptor and the objects that keep it ready.
     pub fn split(self) -> (OwnedFd, Vec<OwnedFd>) {
         (self.watched, self.others)
     }
@@ -101,7 +101,7 @@ fn tcp_listener() -> Ready {
 }
 
 fn unix_listener() -> Ready {
-    // SAFETY: An address of zeros but for the family is one that the kernel chooses.
+    // SAFETY: An address that is zero except for the family is valid. The kernel chooses the port.
     let listener: UnixListener = unsafe {
         let socket =
             owned(libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).into());
@@ -131,7 +131,7 @@ fn udp(data: bool) -> Ready {
 
 fn unix_messages(kind: libc::c_int, data: bool) -> Ready {
     let mut fds = [0; 2];
-    // SAFETY: Room for two descriptors.
+    // SAFETY: The array has room for two descriptors.
     let ret = unsafe {
         libc::socketpair(
             libc::AF_UNIX,
@@ -149,7 +149,7 @@ fn unix_messages(kind: libc::c_int, data: bool) -> Ready {
 }
 
 fn timerfd() -> Ready {
-    // SAFETY: Valid arguments.
+    // SAFETY: The arguments are valid.
     let timer = unsafe {
         let timer = owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC).into());
         let mut time: libc::itimerspec = zeroed();
@@ -164,7 +164,7 @@ fn timerfd() -> Ready {
 }
 
 fn inotify() -> Ready {
-    // SAFETY: Valid arguments.
+    // SAFETY: The arguments are valid.
     let inotify = unsafe {
         let inotify = owned(libc::inotify_init1(libc::IN_CLOEXEC).into());
         let path = c"/dev/shm".as_ptr();
@@ -176,13 +176,13 @@ fn inotify() -> Ready {
 }
 
 fn pidfd() -> Ready {
-    // SAFETY: The child does nothing; no pointers.
+    // SAFETY: The child exits at once. The arguments are integers.
     let pidfd = unsafe {
         let pid = libc::fork();
         if pid == 0 {
             libc::_exit(0);
         }
-        // The child's end is not a part of what is measured.
+        // The exit of the child is not measured.
         let mut info: libc::siginfo_t = zeroed();
         let options = libc::WEXITED | libc::WNOWAIT;
         assert_eq!(
@@ -197,7 +197,7 @@ fn pidfd() -> Ready {
 fn terminal(data: bool) -> Ready {
     let (mut master, mut slave) = (0, 0);
     let (name, none) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: Room for two descriptors.
+    // SAFETY: The array has room for two descriptors.
     let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
     let (master, slave) = (owned(master.into()), owned(slave.into()));
@@ -221,7 +221,7 @@ fn queue_of_epoll() -> Ready {
 }
 
 fn netlink() -> Ready {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let socket = unsafe {
         owned(libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0).into())
     };
@@ -235,7 +235,7 @@ fn reset() -> Ready {
         l_onoff: 1,
         l_linger: 0,
     };
-    // SAFETY: A valid option.
+    // SAFETY: The option and its value are valid.
     let ret = unsafe {
         let size = size_of::<libc::linger>() as libc::socklen_t;
         let option = (&raw const linger).cast();
@@ -265,7 +265,7 @@ fn refused() -> Ready {
 
 /// A socket with a message that it has sent to itself.
 fn netlink_message() -> Ready {
-    // SAFETY: Valid addresses and buffers.
+    // SAFETY: The addresses and the buffers are valid.
     unsafe {
         let protocol = libc::NETLINK_USERSOCK;
         let socket = owned(
@@ -300,11 +300,11 @@ fn netlink_message() -> Ready {
     }
 }
 
-/// One end of a FIFO, and the other one.
+/// Both ends of a FIFO.
 fn fifo(data: bool) -> (OwnedFd, OwnedFd) {
     let path = format!("/dev/shm/kqueue-bench-{}", std::process::id());
     let name = std::ffi::CString::new(path.clone()).expect("a path");
-    // SAFETY: A path.
+    // SAFETY: The argument is a C string.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let both = File::options()
         .read(true)
@@ -336,7 +336,7 @@ fn broken(kind: Kind) -> Ready {
 
 /// A signalfd of a signal that is pending.
 fn signalfd() -> Ready {
-    // SAFETY: Valid sets; the signal is blocked before it is sent.
+    // SAFETY: The sets are valid. The signal is blocked before it is sent.
     unsafe {
         let mut set: libc::sigset_t = zeroed();
         libc::sigemptyset(&mut set);
@@ -357,12 +357,12 @@ fn signalfd() -> Ready {
 fn slave(data: bool) -> Ready {
     let (mut master, mut slave) = (0, 0);
     let (name, none) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: Room for two descriptors.
+    // SAFETY: The array has room for two descriptors.
     let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
     let (master, slave) = (owned(master.into()), owned(slave.into()));
     if data {
-        // SAFETY: A line of eight bytes.
+        // SAFETY: The source has eight bytes.
         let sent = unsafe { libc::write(master.as_raw_fd(), c"abcdefg\n".as_ptr().cast(), 8) };
         assert_eq!(sent, 8);
     }
@@ -403,7 +403,7 @@ pub struct State {
     pub state: &'static str,
     pub what: For,
     pub peer: Peer,
-    /// The amount of data or room is counted, so that there are low-water marks.
+    /// True if the amount of data or room is counted, so that low-water marks apply.
     pub is_counted: bool,
     pub make: fn() -> Ready,
 }
