@@ -121,12 +121,12 @@ fn addresses() {
             nevents: 1,
             ..poll()
         };
-        // SAFETY: Nothing of ours is at these addresses.
+        // SAFETY: No memory of this process is at these addresses.
         let result = unsafe { kqueue::kevent_raw(kqueue.as_raw_fd(), &mut events.clone()) };
         assert_eq!(errno(result), libc::EFAULT);
         one(&kqueue);
 
-        // SAFETY: As above.
+        // SAFETY: No memory of this process is at these addresses.
         let ret = unsafe { libc::ioctl(kqueue.as_raw_fd(), KQUEUE_IOC_KEVENT as _, address) };
         assert_eq!(
             (ret, errno::<()>(Err(std::io::Error::last_os_error()))),
@@ -146,7 +146,7 @@ fn other_ioctls() {
         0,
         libc::TCGETS,
     ] {
-        // SAFETY: The argument is valid for reading, and nobody writes to it.
+        // SAFETY: The argument is valid for reads, and no other thread writes to it.
         let ret = unsafe { libc::ioctl(kqueue.as_raw_fd(), command as _, &args) };
         assert_eq!(
             (ret, errno::<()>(Err(std::io::Error::last_os_error()))),

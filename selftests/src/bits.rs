@@ -73,7 +73,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        // SAFETY: Our own child.
+        // SAFETY: The process is a child of this one.
         unsafe { libc::kill(self.child, libc::SIGKILL) };
         reap(self.child);
     }

@@ -37,7 +37,7 @@ fn drain(fd: &impl AsRawFd) -> usize {
 /// written between the last read and the next wait may be lost.
 fn loses_nothing(mut writer: impl Write + Send, reader: impl AsRawFd) {
     const BYTES: usize = 20_000;
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&reader, ev::CLEAR)]);
@@ -72,7 +72,7 @@ fn clear_loses_nothing_of_a_unix_socket() {
 #[test]
 fn clear_loses_nothing_of_a_pipe() {
     let (reader, writer) = pipe();
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, 0) };
     loses_nothing(std::fs::File::from(writer), reader);
 }

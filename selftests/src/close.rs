@@ -334,7 +334,7 @@ fn killed_at_any_moment() {
             });
         }
         thread::sleep(Duration::from_millis(delay * 7));
-        // SAFETY: Our own child.
+        // SAFETY: The process is a child of this one.
         unsafe {
             libc::kill(child, libc::SIGKILL);
             libc::waitpid(child, std::ptr::null_mut(), 0);
@@ -372,7 +372,7 @@ fn threads_behind_a_sleeping_poll_can_be_killed() {
     let waiting = clone(&|| change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD)]));
     std::thread::sleep(Duration::from_millis(300));
     for pid in [waiting, polling] {
-        // SAFETY: A child of ours.
+        // SAFETY: The process is a child of this one.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
         assert_eq!(reap(pid), libc::SIGKILL);
     }

@@ -157,7 +157,7 @@ pub fn in_child(child: impl FnOnce() -> bool) -> bool {
         }
         pid => {
             let mut status = 0;
-            // SAFETY: Our own child.
+            // SAFETY: The process is a child of this one.
             assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
             status == 0
         }
@@ -201,7 +201,7 @@ impl Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         self.stop = None;
-        // SAFETY: Our own child, which ends now.
+        // SAFETY: The process is a child of this one, and it exits now.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
     }
 }
@@ -268,7 +268,7 @@ pub fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
 #[track_caller]
 pub fn reap(pid: libc::pid_t) -> i32 {
     let mut status = 0;
-    // SAFETY: Waits for a child of ours.
+    // SAFETY: The process is a child of this one.
     assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
     status
 }

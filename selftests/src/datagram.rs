@@ -23,7 +23,7 @@ pub fn udp(address: IpAddr) -> (UdpSocket, UdpSocket) {
 /// Creates a pair of UNIX seqpacket sockets.
 pub fn seqpacket() -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
-    // SAFETY: Room for two descriptors, which are new and ours.
+    // SAFETY: There is room for two descriptors. They are new, and this process owns them.
     unsafe {
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK;
         let ret = libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr());
@@ -231,12 +231,12 @@ fn shutdown_of_udp_is_eof() {
     let (a, _b) = udp(Ipv4Addr::LOCALHOST.into());
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&a, 0), add_write(&a, ev::DISABLE)]);
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     assert_eq!(unsafe { libc::shutdown(a.as_raw_fd(), libc::SHUT_RD) }, 0);
     let event = one(&kqueue);
     assert!(event.has(ev::EOF) && event.has(ev::NODATA), "{event:?}");
     assert!(!event.has(ev::HUP), "{event:?}");
-    // SAFETY: As above.
+    // SAFETY: The arguments are integers.
     assert_eq!(unsafe { libc::shutdown(a.as_raw_fd(), libc::SHUT_WR) }, 0);
     change(
         &kqueue,

@@ -154,7 +154,7 @@ fn io_uring() {
     let mut ring = io_uring::IoUring::new(2).unwrap();
     ends_just_its_own(|fd| {
         let close = io_uring::opcode::Close::new(io_uring::types::Fd(fd)).build();
-        // SAFETY: The entry refers to no memory of ours.
+        // SAFETY: The entry refers to no memory of this process.
         unsafe { ring.submission().push(&close).unwrap() };
         ring.submit_and_wait(1).unwrap();
         assert_eq!(ring.completion().next().unwrap().result(), 0);
@@ -224,7 +224,7 @@ fn close_range_of_many_names() {
     close_range(fds[150], fds[299]);
     assert_eq!(idents(&kqueue), []);
     drop(file);
-    // SAFETY: As above.
+    // SAFETY: Strings that end.
     assert_eq!(unsafe { libc::umount(path.as_ptr()) }, 0);
     std::fs::remove_dir(&place).unwrap();
 }
@@ -253,7 +253,7 @@ fn exec_ends_those_that_it_closes() {
             } else {
                 (file.as_raw_fd(), watch(number))
             };
-            // SAFETY: Nobody uses that number.
+            // SAFETY: No descriptor has this number.
             let fd = unsafe { libc::dup3(from, number, flags) };
             assert_eq!(fd, number);
             let ident = number as u64;
@@ -353,7 +353,7 @@ fn a_kqueue_without_a_number() {
 
 /// Submits entries that contain no pointers.
 fn submit(ring: &mut io_uring::IoUring, entries: &[io_uring::squeue::Entry], wait: usize) {
-    // SAFETY: The entries refer to no memory of ours.
+    // SAFETY: The entries refer to no memory of this process.
     unsafe { ring.submission().push_multiple(entries).unwrap() };
     assert_eq!(ring.submit_and_wait(wait).unwrap(), entries.len());
 }

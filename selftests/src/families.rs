@@ -49,7 +49,7 @@ fn owned(fd: libc::c_long) -> OwnedFd {
 
 #[track_caller]
 fn new(family: i32, kind: i32, protocol: i32) -> OwnedFd {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     owned(unsafe { libc::socket(family, kind, protocol) }.into())
 }
 
@@ -131,7 +131,7 @@ fn connect(fd: &OwnedFd, address: &Address) {
 fn name(fd: &OwnedFd) -> Address {
     let mut address = vec![0; 128];
     let mut length = address.len() as u32;
-    // SAFETY: There is room for so many bytes.
+    // SAFETY: There is room for this number of bytes.
     let ret =
         unsafe { libc::getsockname(fd.as_raw_fd(), address.as_mut_ptr().cast(), &mut length) };
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
@@ -141,13 +141,13 @@ fn name(fd: &OwnedFd) -> Address {
 
 fn send(fd: &OwnedFd, bytes: &[u8]) -> isize {
     let (fd, flags) = (fd.as_raw_fd(), libc::MSG_DONTWAIT);
-    // SAFETY: Valid for its length.
+    // SAFETY: The buffer is valid for its length.
     unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) }
 }
 
 fn receive(fd: &OwnedFd, bytes: &mut [u8]) -> isize {
     let length = bytes.len();
-    // SAFETY: There is room for so many.
+    // SAFETY: There is room for this number of entries.
     unsafe {
         libc::recv(
             fd.as_raw_fd(),
@@ -227,7 +227,7 @@ fn counted(event: Event) {
 fn connection(family: i32, kind: i32, protocol: i32, address: &Address) {
     let listener = new(family, kind, protocol);
     bind(&listener, address);
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 8) }, 0);
     let at = match family {
         AF_TIPC => address.clone(),
@@ -318,7 +318,7 @@ fn sctp_one_to_many() {
         let to = new(libc::AF_INET, libc::SOCK_SEQPACKET, IPPROTO_SCTP);
         let from = new(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP);
         bind(&to, &inet());
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         assert_eq!(unsafe { libc::listen(to.as_raw_fd(), 8) }, 0);
         connect(&from, &name(&to));
         let kqueue = kqueue();
@@ -553,7 +553,7 @@ fn kcm() {
     let parser = program(SOCKET_FILTER, 10);
     let kcm = new(AF_KCM, libc::SOCK_DGRAM, 0);
     let attach = [server.as_raw_fd(), parser.as_raw_fd()];
-    // SAFETY: A valid structure.
+    // SAFETY: The structure is valid.
     let ret = unsafe { libc::ioctl(kcm.as_raw_fd(), SIOCKCMATTACH as _, &attach) };
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
     as_nobody(|| {
@@ -616,7 +616,7 @@ fn terminals_that_hang_up() {
         // The number may be another's by the time it is used, or nobody's.
         scope.spawn(move || {
             busy(&|fd| {
-                // SAFETY: No pointers.
+                // SAFETY: The arguments are integers.
                 unsafe { libc::ioctl(fd, libc::TIOCVHANGUP) };
             })
         });
@@ -631,7 +631,7 @@ fn terminals_that_hang_up() {
         for round in 0..ROUNDS {
             let (mut master, mut slave) = (-1, -1);
             let (name, none) = (std::ptr::null_mut(), std::ptr::null());
-            // SAFETY: Room for both descriptors; no name, no settings.
+            // SAFETY: There is room for both descriptors. The name and the settings are null.
             let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
             assert_eq!(ret, 0, "{}", io::Error::last_os_error());
             let (master, slave) = (owned(master.into()), owned(slave.into()));

@@ -232,7 +232,7 @@ fn f_setsig_replaces_sigio() {
     let expected = (number as usize) << 32 | fd as usize;
     assert_eq!(LAST.load(Ordering::SeqCst), expected);
     let off: libc::c_int = 0;
-    // SAFETY: As above.
+    // SAFETY: The handler only stores; the descriptor is ours.
     assert_eq!(unsafe { libc::ioctl(fd, libc::FIOASYNC, &off) }, 0);
     LAST.store(0, Ordering::SeqCst);
     one(&kqueue);

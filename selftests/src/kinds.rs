@@ -19,7 +19,7 @@ fn owned(fd: libc::c_long) -> OwnedFd {
 }
 
 fn eventfd(count: u32, flags: libc::c_int) -> OwnedFd {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     owned(unsafe { libc::eventfd(count, flags | libc::EFD_NONBLOCK) }.into())
 }
 
@@ -90,7 +90,7 @@ fn eventfd_low_water_mark() {
 
 #[test]
 fn timerfd_reports_the_expirations() {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd =
         owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK) }.into());
     let kqueue = kqueue();
@@ -104,7 +104,7 @@ fn timerfd_reports_the_expirations() {
         it_interval: short,
         it_value: short,
     };
-    // SAFETY: Valid pointers.
+    // SAFETY: The pointers are valid.
     unsafe {
         let old = std::ptr::null_mut();
         assert_eq!(libc::timerfd_settime(fd.as_raw_fd(), 0, &times, old), 0);
@@ -131,7 +131,7 @@ fn blocked(signal: libc::c_int) -> libc::sigset_t {
 }
 
 fn signalfd(set: &libc::sigset_t) -> OwnedFd {
-    // SAFETY: A valid set.
+    // SAFETY: The set is valid.
     owned(unsafe { libc::signalfd(-1, set, libc::SFD_NONBLOCK) }.into())
 }
 
@@ -197,7 +197,7 @@ fn pidfd_is_ready_when_the_process_has_ended() {
         gate.wait();
         0
     });
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&fd, 0)]);
@@ -210,7 +210,7 @@ fn pidfd_is_ready_when_the_process_has_ended() {
 
 fn readable(fd: &OwnedFd) -> i64 {
     let mut bytes: libc::c_int = -1;
-    // SAFETY: Room for an int.
+    // SAFETY: There is room for an int.
     let ret = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &mut bytes) };
     assert_eq!(ret, 0);
     bytes.into()
@@ -218,7 +218,7 @@ fn readable(fd: &OwnedFd) -> i64 {
 
 #[test]
 fn inotify_reports_the_number_of_bytes() {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = owned(unsafe { libc::inotify_init1(libc::IN_NONBLOCK) }.into());
     let folder = format!("/dev/shm/kqueue-inotify-{}", std::process::id());
     fs::create_dir(&folder).unwrap();
@@ -242,7 +242,7 @@ fn inotify_reports_the_number_of_bytes() {
 /// Creates a pty in raw mode. Returns the master and the slave.
 pub fn pty() -> (OwnedFd, OwnedFd) {
     let (mut master, mut slave) = (-1, -1);
-    // SAFETY: Room for both descriptors; no name, no settings.
+    // SAFETY: There is room for both descriptors. The name and the settings are null.
     unsafe {
         let null = std::ptr::null_mut();
         let ret = libc::openpty(
@@ -288,7 +288,7 @@ fn pty_reports_the_room() {
     change(&kqueue, &[add_write(&slave, 0)]);
     assert!(one(&kqueue).data > 1);
     for fd in [&slave, &master] {
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     }
     let mut buffer = [b'x'; 512];
@@ -297,7 +297,7 @@ fn pty_reports_the_room() {
     while unsafe { libc::write(slave.as_raw_fd(), pointer, 512) } > 0 {}
     assert!(pending(&kqueue).is_empty());
     // Room comes when the other side reads.
-    // SAFETY: As above.
+    // SAFETY: The buffer is valid for its length.
     while unsafe { libc::read(master.as_raw_fd(), pointer, 512) } > 0 {}
     assert!(one(&kqueue).data > 1);
     drop(master);
@@ -307,7 +307,7 @@ fn pty_reports_the_room() {
 #[test]
 fn terminal_reports_whole_lines() {
     let (master, slave) = pty();
-    // SAFETY: Valid settings.
+    // SAFETY: The settings are valid.
     unsafe {
         let mut settings = std::mem::zeroed();
         libc::tcgetattr(slave.as_raw_fd(), &mut settings);
@@ -355,7 +355,7 @@ fn packet_mode_of_a_pty_is_an_exception() {
     let event = Event::fd(master.as_raw_fd(), Filter::EXCEPT, ev::ADD).fflags(note::OOB);
     change(&kqueue, &[event]);
     assert!(pending(&kqueue).is_empty());
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let ret = unsafe { libc::tcflush(slave.as_raw_fd(), libc::TCIFLUSH) };
     assert_eq!(ret, 0);
     assert_eq!(one(&kqueue).fflags, note::OOB);
@@ -363,14 +363,14 @@ fn packet_mode_of_a_pty_is_an_exception() {
 
 #[test]
 fn epoll_is_ready_when_a_descriptor_in_it_is() {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let epoll = owned(unsafe { libc::epoll_create1(0) }.into());
     let (reader, writer) = pipe();
     let mut event = libc::epoll_event {
         events: libc::EPOLLIN as u32,
         u64: 0,
     };
-    // SAFETY: A valid event.
+    // SAFETY: The event is valid.
     unsafe {
         let fd = reader.as_raw_fd();
         assert_eq!(
@@ -406,7 +406,7 @@ fn io_uring_is_ready_with_a_completion() {
 fn userfaultfd_is_accepted() {
     const UFFD_USER_MODE_ONLY: libc::c_int = 1;
     let flags = libc::O_NONBLOCK | UFFD_USER_MODE_ONLY;
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = owned(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) });
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&fd, 0)]);
@@ -431,7 +431,7 @@ fn perf_events_are_accepted() {
 }
 
 fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> OwnedFd {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     owned(unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK, protocol) }.into())
 }
 
@@ -477,7 +477,7 @@ fn raw_and_packet_sockets_report_the_number_of_bytes() {
     change(&kqueue, &[add_read(&raw, 0), add_read(&packet, 0)]);
     // An echo request; the kernel answers on loopback.
     let echo = [8u8, 0, 0xf7, 0xff, 0, 0, 0, 0];
-    // SAFETY: Valid for their lengths.
+    // SAFETY: The buffers are valid for their lengths.
     let sent = unsafe {
         libc::sendto(
             raw.as_raw_fd(),

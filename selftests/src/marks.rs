@@ -297,7 +297,7 @@ fn a_new_namespace_at_the_address_of_an_old_one() {
         fs::create_dir(&place).unwrap();
         let kqueue = kqueue();
         for round in 0..200 {
-            // SAFETY: No preconditions. It leaves the other one to nobody.
+            // SAFETY: The function has no preconditions. No other task uses the former namespace.
             assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
             change(&kqueue, &[Event::new(round, Filter::FS, ev::ADD)]);
             mount(&place);

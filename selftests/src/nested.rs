@@ -64,7 +64,7 @@ fn clear_reports_each_event() {
     };
     let edges = |timeout: i32| {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: Room for one event.
+        // SAFETY: There is room for one event.
         unsafe { libc::epoll_wait(epoll.as_raw_fd(), &mut event, 1, timeout) }
     };
     change(&outer, &[add_read(&inner, ev::CLEAR)]);

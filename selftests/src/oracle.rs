@@ -78,7 +78,7 @@ impl Channel {
         room: Room,
     ) -> Self {
         let end = |fd: OwnedFd| {
-            // SAFETY: No pointers.
+            // SAFETY: The arguments are integers.
             unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
             End {
                 fd,
@@ -148,7 +148,7 @@ impl Channel {
             }
             48..99 if self.reads[index] => {
                 let mut buffer = buffer;
-                // SAFETY: As above.
+                // SAFETY: The buffer is valid for its length.
                 let got = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), size) };
                 if got >= 0 {
                     self.ends[index].queued.pop_front();
@@ -157,7 +157,7 @@ impl Channel {
             // Late, so that there is something to see before.
             99 if self.shutdown && random.below(8) == 0 => {
                 let how = random.below(3) as libc::c_int;
-                // SAFETY: No pointers.
+                // SAFETY: The arguments are integers.
                 unsafe { libc::shutdown(fd, how) };
                 self.ends[index].was_shut = true;
             }
@@ -176,7 +176,7 @@ impl Channel {
         let mut unsent: libc::c_int = 0;
         let mut memory = [0u32; 9];
         let mut size = size_of_val(&memory) as u32;
-        // SAFETY: Room for a structure, two ints and the array.
+        // SAFETY: There is room for a structure, two ints and the array.
         unsafe {
             assert!(libc::poll(&mut poll, 1, 0) >= 0);
             if self.bytes == Bytes::Asked {
@@ -203,7 +203,7 @@ impl Channel {
                     [(buffer - allocated).max(0), buffer, unsent.into()]
                 }
                 Room::Buffers => {
-                    // SAFETY: No pointers.
+                    // SAFETY: The arguments are integers.
                     let whole = unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) };
                     [0, whole.into(), bytes.into()]
                 }

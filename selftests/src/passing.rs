@@ -164,7 +164,7 @@ fn io_uring_close() {
     change(&kqueue, &[add_write(&writer, 0)]);
     let mut ring = io_uring::IoUring::new(2).unwrap();
     let close = io_uring::opcode::Close::new(io_uring::types::Fd(writer.into_raw_fd())).build();
-    // SAFETY: The entry refers to no memory of ours.
+    // SAFETY: The entry refers to no memory of this process.
     unsafe { ring.submission().push(&close).unwrap() };
     ring.submit_and_wait(1).unwrap();
     assert_eq!(ring.completion().next().unwrap().result(), 0);

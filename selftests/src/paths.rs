@@ -160,7 +160,7 @@ fn settle() {
 }
 
 fn set_nonblocking(fd: &impl AsRawFd) {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     unsafe {
         let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
         assert_eq!(
@@ -234,7 +234,7 @@ fn tcp_before_and_while_listening() {
     settle();
     both("three", &listener);
     drop(clients);
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fresh = unsafe { OwnedFd::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0)) };
     both("unconnected", &fresh);
 }
@@ -329,7 +329,7 @@ fn datagrams() {
 
 #[test]
 fn netlink() {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = unsafe {
         OwnedFd::from_raw_fd(libc::socket(
             libc::AF_NETLINK,
@@ -378,7 +378,7 @@ fn pipes() {
 fn fifos() {
     let path = format!("/tmp/paths.{}.fifo", std::process::id());
     let name = std::ffi::CString::new(path.clone()).unwrap();
-    // SAFETY: A valid name.
+    // SAFETY: The name is valid.
     let reader = unsafe {
         assert_eq!(libc::mkfifo(name.as_ptr(), 0o600), 0);
         OwnedFd::from_raw_fd(libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK))
@@ -392,7 +392,7 @@ fn fifos() {
     both("data and the end", &reader);
     read(&reader, 3);
     both("the end", &reader);
-    // SAFETY: A valid name.
+    // SAFETY: The name is valid.
     let late = unsafe {
         OwnedFd::from_raw_fd(libc::open(name.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK))
     };
@@ -402,7 +402,7 @@ fn fifos() {
 
 #[test]
 fn counters() {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_NONBLOCK)) };
     both("eventfd, nothing", &fd);
     write(&fd, &3u64.to_ne_bytes());
@@ -410,7 +410,7 @@ fn counters() {
     write(&fd, &(u64::MAX - 4).to_ne_bytes());
     both("eventfd, full", &fd);
 
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = unsafe {
         OwnedFd::from_raw_fd(libc::timerfd_create(
             libc::CLOCK_MONOTONIC,
@@ -428,7 +428,7 @@ fn counters() {
             tv_nsec: 1,
         },
     };
-    // SAFETY: Valid pointers.
+    // SAFETY: The pointers are valid.
     unsafe {
         assert_eq!(
             libc::timerfd_settime(fd.as_raw_fd(), 0, &once, std::ptr::null_mut()),
@@ -456,7 +456,7 @@ fn pidfds() {
         gate.wait();
         0
     });
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = unsafe {
         OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, child, 0) as libc::c_int)
     };

@@ -69,7 +69,7 @@ fn waiting(reader: &impl AsRawFd) -> usize {
 /// Creates a pipe whose write end blocks when the pipe is full.
 fn blocking_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe();
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let ret = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, 0) };
     assert_eq!(ret, 0);
     (reader, writer)
@@ -90,7 +90,7 @@ fn clear_reports_data_of_a_blocked_writer() {
     // With one slot the byte count changes and the number of slots in use does not.
     for size in [16 * PAGE, PAGE] {
         let (reader, writer) = blocking_pipe();
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
         assert_eq!(i64::from(got), size);
         let kqueue = kqueue();
@@ -131,7 +131,7 @@ fn clear_reports_data_of_many_blocked_writers() {
     let (readers, writers): (Vec<_>, Vec<_>) = (0..PIPES).map(|_| blocking_pipe()).unzip();
     let kqueue = kqueue();
     for (reader, writer) in readers.iter().zip(&writers) {
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PAGE) };
         assert_eq!(i64::from(got), PAGE);
         write(writer, &[0; 100]);
@@ -224,7 +224,7 @@ impl Twins {
     fn new(pages: i64) -> Self {
         let ends = [pipe(), pipe()];
         for (_, writer) in &ends {
-            // SAFETY: No pointers.
+            // SAFETY: The arguments are integers.
             let got = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, pages * PAGE) };
             assert_eq!(i64::from(got), pages * PAGE);
         }
@@ -257,7 +257,7 @@ impl Twins {
             operation(reader, writer);
         }
         for again in [false, true] {
-            // SAFETY: All zeroes are a valid event, for which there is room.
+            // SAFETY: Zero is a valid value of the event, for which there is room.
             let edges = unsafe {
                 let mut event: libc::epoll_event = std::mem::zeroed();
                 libc::epoll_wait(self.epoll.as_raw_fd(), &raw mut event, 1, 0)

@@ -88,7 +88,7 @@ fn exit_of_a_child() {
     assert_eq!(event.flags & ENDED, ENDED);
     // It can be waited for now, and says the same.
     let mut status = 0;
-    // SAFETY: Our own child.
+    // SAFETY: The process is a child of this one.
     let waited = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
     assert_eq!(waited, pid);
     assert_eq!(event.data, i64::from(status));
@@ -107,7 +107,7 @@ fn death_by_a_signal() {
         thread::park();
     });
     change(&kqueue, &[watch(pid, note::EXIT)]);
-    // SAFETY: Our own child.
+    // SAFETY: The process is a child of this one.
     unsafe { libc::kill(pid, libc::SIGKILL) };
     let event = one(&kqueue);
     assert_eq!(event.data, libc::SIGKILL.into());
@@ -131,7 +131,7 @@ fn the_exit_is_reported_without_note_exit() {
 
 /// Waits until a child is a zombie, and does not reap it.
 fn wait_for_zombie(pid: i32) {
-    // SAFETY: Our own child, and room for what is said of it.
+    // SAFETY: The process is a child of this one, and there is room for the result.
     unsafe {
         let mut info = std::mem::zeroed();
         let options = libc::WEXITED | libc::WNOWAIT;
@@ -159,7 +159,7 @@ fn a_zombie_is_reported_at_once() {
 /// Attaches to a process as a debugger does.
 fn trace(pid: i32) {
     const PTRACE_SEIZE: libc::c_uint = 0x4206;
-    // SAFETY: Nothing of ours is read or written.
+    // SAFETY: The call accesses no memory of this process.
     let ret = unsafe { libc::ptrace(PTRACE_SEIZE, pid, 0, 0) };
     assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
 }
@@ -167,7 +167,7 @@ fn trace(pid: i32) {
 /// Waits for a process that is traced or a child, if that is possible now.
 fn reap_now(pid: i32) -> Option<i32> {
     let mut status = 0;
-    // SAFETY: Room for the status.
+    // SAFETY: There is room for the status.
     let waited = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG | libc::__WALL) };
     (waited == pid).then_some(status)
 }
@@ -373,7 +373,7 @@ fn a_process_that_is_no_child() {
     });
     reap(child);
     let mut bytes = [0; 4];
-    // SAFETY: Room for four bytes, which were written.
+    // SAFETY: There is room for four bytes, which were written.
     let count = unsafe { libc::read(reader.as_raw_fd(), bytes.as_mut_ptr().cast(), 4) };
     assert_eq!(count, 4);
     let grandchild = i32::from_ne_bytes(bytes);

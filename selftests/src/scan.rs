@@ -398,7 +398,7 @@ fn a_killed_sleeper_loses_no_wake_up() {
             // The kill and the event at once, in either order.
             thread::scope(|both| {
                 both.spawn(|| {
-                    // SAFETY: A child of ours.
+                    // SAFETY: The process is a child of this one.
                     unsafe { libc::kill(sleeper, libc::SIGKILL) }
                 });
                 change(&kqueue, &[event]);
@@ -665,7 +665,7 @@ fn an_untouched_eventlist_is_faulted_in() {
                     let events = collect_into(&kqueue, list, count + 7).unwrap();
                     let expected: Vec<_> = (0..count as u64).collect();
                     assert_eq!(udatas(&events), expected, "offset {offset} flags {flags:x}");
-                    // SAFETY: As above.
+                    // SAFETY: That is ours.
                     assert_eq!(unsafe { libc::munmap(map.cast(), bytes) }, 0);
                 }
                 let left = if flags == 0 { count.min(64) } else { 0 };

@@ -361,7 +361,7 @@ fn an_alarm_counts() {
             tv_usec: 1000,
         },
     };
-    // SAFETY: A valid timer.
+    // SAFETY: The timer is valid.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
     assert_eq!(one(&kqueue).data, 1);
 }

@@ -226,7 +226,7 @@ fn connect(socket: &TcpStream, to: SocketAddr) {
         sin_zero: [0; 8],
     };
     let size = size_of_val(&address) as u32;
-    // SAFETY: A valid `sockaddr_in`.
+    // SAFETY: The address is a valid `sockaddr_in`.
     unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size) };
 }
 
@@ -371,7 +371,7 @@ fn connect_after_it_was_registered() {
     for refused in [false, true] {
         if refused {
             // Nobody listens there any more.
-            // SAFETY: No pointers.
+            // SAFETY: The arguments are integers.
             unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
         }
         // SAFETY: A new descriptor.
@@ -592,7 +592,7 @@ fn a_skipped_urgent_byte_of_a_unix_socket_is_not_counted() {
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&reader, 0)]);
     write(&writer, b"a");
-    // SAFETY: A valid buffer.
+    // SAFETY: The buffer is valid.
     let sent = unsafe { libc::send(writer.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
     assert_eq!(sent, 1);
     read(&reader, 1);

@@ -228,7 +228,7 @@ fn spy(program: &Program, what: &str) -> [Told; 3] {
     assert_eq!(reap(other), 0);
     let mut words = [0i64; 5];
     for word in &mut words {
-        // SAFETY: Room for eight bytes.
+        // SAFETY: There is room for eight bytes.
         let count = unsafe { libc::read(reader.as_raw_fd(), ptr::from_mut(word).cast(), 8) };
         assert_eq!(count, 8);
     }

@@ -52,7 +52,7 @@ fn open(random: &mut Random) -> Vec<OwnedFd> {
         }
     };
     for fd in &new {
-        // SAFETY: No pointers.
+        // SAFETY: The arguments are integers.
         unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     }
     new

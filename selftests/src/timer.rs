@@ -444,7 +444,7 @@ fn a_time_follows_the_clock_when_it_is_set() {
             tv_sec: now() / 1000 + seconds,
             tv_nsec: 0,
         };
-        // SAFETY: A valid time; root in a guest of our own.
+        // SAFETY: The time is valid. The test is root in a guest.
         let ret = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &time) };
         assert_eq!(ret, 0);
     };
@@ -471,7 +471,7 @@ fn the_boot_clock() {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: Room for a time.
+        // SAFETY: There is room for the time.
         let ret = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
         assert_eq!(ret, 0);
         time.tv_sec * 1000 + time.tv_nsec / 1_000_000

@@ -598,7 +598,7 @@ fn overlayfs() {
     assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
     // Watching does not keep it mounted, once the descriptor is closed.
     drop(file);
-    // SAFETY: As above.
+    // SAFETY: All strings end in 0.
     assert_eq!(unsafe { libc::umount2(target.as_ptr().cast(), 0) }, 0);
 }
 

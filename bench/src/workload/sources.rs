@@ -31,7 +31,7 @@ fn user_by_kevent(queue: impl Kevents, times: usize) -> impl FnMut() -> f64 {
 }
 
 fn user_by_eventfd(times: usize) -> impl FnMut() -> f64 {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }.into());
     let epoll = Epoll::new();
     epoll.add(&fd, libc::EPOLLIN);
@@ -149,7 +149,7 @@ impl Children {
 impl Drop for Children {
     fn drop(&mut self) {
         for pid in &self.pids {
-            // SAFETY: Our own children, which have ended.
+            // SAFETY: The processes are children of this one that have exited.
             unsafe { libc::waitpid(*pid, std::ptr::null_mut(), 0) };
         }
     }
@@ -185,7 +185,7 @@ fn exits_by_pidfd(count: usize) -> f64 {
     let mut fds: Vec<OwnedFd> = Vec::with_capacity(count);
     watch.time(|| {
         for pid in &children.pids {
-            // SAFETY: No pointers.
+            // SAFETY: The arguments are integers.
             let fd = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, *pid, 0) });
             epoll.add(&fd, libc::EPOLLIN | libc::EPOLLONESHOT);
             fds.push(fd);
@@ -268,7 +268,7 @@ fn files_by_kevent(queue: impl Kevents, files: Rc<Files>) -> impl FnMut() -> f64
 }
 
 fn files_by_inotify(files: Rc<Files>) -> impl FnMut() -> f64 {
-    // SAFETY: No pointers.
+    // SAFETY: The arguments are integers.
     let fd = owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC) }.into());
     for index in 0..files.files.len() {
         let path = std::ffi::CString::new(format!("{}/{index}", files.folder)).expect("a path");
