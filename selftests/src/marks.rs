@@ -110,10 +110,11 @@ fn watches_of_one_object() {
         change(kqueue, &[watch(&file, note::WRITE)]);
     }
     assert_eq!(change_error(last, watch(&file, note::DELETE)), libc::ENOSPC);
-    // By whatever name or filter.
+    // This holds for all names and filters.
     let again = File::open(&path).unwrap();
     assert_eq!(change_error(last, add_read(&again, 0)), libc::ENOSPC);
-    // One that is there can be changed, another file be watched, and one that goes makes room.
+    // An existing knote can be changed, another file can be watched, and a deleted knote makes
+    // room.
     change(&others[0], &[watch(&file, note::WRITE | note::DELETE)]);
     let other = File::open(&other).unwrap();
     change(last, &[watch(&other, note::WRITE)]);
@@ -126,7 +127,7 @@ fn watches_of_one_object() {
     assert_eq!(change_error(&others[0], watch(&file, 0)), libc::ENOSPC);
     drop(again);
     change(&others[0], &[watch(&file, note::WRITE)]);
-    // All are told.
+    // All knotes report the event.
     OpenOptions::new()
         .append(true)
         .open(&path)
@@ -253,7 +254,7 @@ fn many_watchers_of_one_mount_namespace() {
     marks("mount", 1);
     for round in 0..20 {
         mount(&place);
-        // What was before it is not told.
+        // Earlier changes are not reported.
         change(&kqueue, &[add(1000 + round)]);
         let mut idents: Vec<_> = all(&kqueue, WATCHERS as usize)
             .iter()
@@ -330,7 +331,7 @@ fn one_mark_for_all_directories_in_one() {
         .collect();
     marks("parent", 1);
     marks("file", FOLDERS);
-    // A file beside them is nobody's.
+    // Another file in the directory is not watched.
     fs::remove_file(folder.file("x")).unwrap();
     assert!(pending(&kqueue).is_empty());
     for i in 0..FOLDERS {
@@ -392,7 +393,7 @@ fn a_directory_removed_after_a_move() {
         }
         if told {
             marks("parent", 1);
-            // Where it was, it is not heard of any more, and nothing is there.
+            // Events in the former parent are not reported any more.
             fs::remove_dir(&here).unwrap();
             assert!(pending(&kqueue).is_empty());
         }
@@ -433,7 +434,7 @@ fn notes_of_others_require_the_right_to_read() {
         let kqueue = kqueue();
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         let pipe = OpenOptions::new().write(true).open(&special).unwrap();
-        // By the file, not by the descriptor.
+        // The permission of the file counts, not the access mode of the descriptor.
         change(&kqueue, &[watch(&file, note::OPEN | note::WRITE)]);
         drop(file);
         let changes = note::WRITE | note::EXTEND | note::DELETE | note::ATTRIB;
@@ -454,7 +455,7 @@ fn notes_of_others_require_the_right_to_read() {
             );
         }
         change(&kqueue, &[watch(&file, note::WRITE)]);
-        // Nor can one be changed to that; it stays as it was.
+        // A knote cannot be changed to such notes either, and it keeps its notes.
         for note in others {
             assert_eq!(change_error(&kqueue, watch(&file, note)), libc::EACCES);
         }
@@ -496,13 +497,13 @@ fn attributes_of_a_directory_with_changing_entries() {
             change_mode();
             assert_eq!(one(&kqueue).fflags, note::ATTRIB, "{notes:x}");
         }
-        // While nobody collects, too.
+        // This also holds while no event is collected.
         fs::create_dir(path.join("s")).unwrap();
         change_mode();
         fs::remove_dir(path.join("s")).unwrap();
         assert_eq!(one(&kqueue).fflags & note::ATTRIB, note::ATTRIB);
     }
-    // One that another replaces has not changed its attributes.
+    // A file that was replaced by a rename has not changed its attributes.
     change(
         &kqueue,
         &[watch(&file, note::ATTRIB | note::DELETE | note::LINK)],
@@ -540,7 +541,7 @@ fn notes_added_by_a_later_change() {
         change(&kqueue, &[watch(&file, note::WRITE | note::EXTEND)]);
         file.write_all_at(b"abc", at).unwrap();
         assert_eq!(one(&kqueue).fflags, expected);
-        // Asked for less, and then for more.
+        // First fewer notes are selected, and then more.
         change(&kqueue, &[watch(&file, note::LINK)]);
         file.set_len(1000).unwrap();
         change(&kqueue, &[watch(&file, note::EXTEND)]);
@@ -552,7 +553,7 @@ fn notes_added_by_a_later_change() {
         fs::remove_file(folder.path("b")).unwrap();
         assert_eq!(one(&kqueue).fflags, note::LINK);
     }
-    // Folders that came before it was asked for, and one that is gone.
+    // Directories were created before the note was selected, and one was removed.
     let path = folder.path("d");
     fs::create_dir(&path).unwrap();
     let file = File::open(&path).unwrap();
