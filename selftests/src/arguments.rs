@@ -39,7 +39,7 @@ fn flags_and_reserved_fields() {
             libc::EINVAL
         );
     }
-    // What is left of the last call.
+    // The contents are left from the last call.
     let scratch = 1;
     let args = abi::kqueue_kevent { scratch, ..poll() };
     assert_eq!(call(&args).unwrap(), 0);
@@ -61,7 +61,7 @@ fn timeouts() {
             ..poll()
         };
         assert_eq!(errno(call(&args)), libc::EINVAL);
-        // Without the flag they are not looked at.
+        // Without the flag the kernel ignores these fields.
         assert_eq!(call(&abi::kqueue_kevent { flags: 0, ..args }).unwrap(), 0);
     }
 }
@@ -87,7 +87,7 @@ fn counts() {
             libc::EINVAL
         );
     }
-    // Room that is never used need not exist.
+    // Room in the list that is not used need not be mapped.
     assert_eq!(
         call(&abi::kqueue_kevent {
             nevents: i32::MAX as u32,
@@ -172,7 +172,7 @@ fn short_forms_collect_and_change() {
     assert_eq!(short(&kqueue, command, changes.as_ptr().addr()).unwrap(), 0);
     let kinds: [fn(usize) -> u64; 2] = [kqueue_ioc_wait, kqueue_ioc_poll];
     for number in kinds {
-        // Never touched before.
+        // The memory was never accessed before.
         let mut events = vec![Event::default(); IOC_MOST];
         let address = events.as_mut_ptr().addr();
         assert_eq!(short(&kqueue, number(0), address).unwrap(), 0);
@@ -198,7 +198,7 @@ fn short_changes_end_with_the_first_that_fails() {
         assert_eq!(errno(result), libc::ENOENT, "{at}");
         assert_eq!(pending(&kqueue).len(), at);
     }
-    // Some of the list is not there: what comes before, in steps of 16, is applied.
+    // A part of the list is unmapped. The changes before it are applied in steps of 16.
     for address in [0, 8, 1 << 46, usize::MAX - 7] {
         let result = short(&kqueue, kqueue_ioc_change(1), address);
         assert_eq!(errno(result), libc::EFAULT);
@@ -230,7 +230,7 @@ fn short_forms_leave_the_list_alone() {
     let mut events = [pattern; 3];
     let address = events.as_mut_ptr().addr();
     let poll = kqueue_ioc_poll(events.len());
-    // What waits in a terminal is counted in the list's memory. There is nothing.
+    // The bytes in a terminal are counted by means of the list's memory. There are none.
     change(&kqueue, &[add_read(&slave, 0)]);
     assert_eq!(short(&kqueue, poll, address).unwrap(), 0);
     assert_eq!(events, [pattern; 3]);

@@ -124,7 +124,7 @@ fn unknown_flags_are_refused() {
                 assert_eq!(error, libc::EINVAL, "{add:?} {flag:x}");
             }
             assert!(!is_there(&kqueue, &add), "{add:?} {flag:x}");
-            // Nothing becomes of one that exists.
+            // An existing knote does not change.
             change(&kqueue, &[add.udata(1)]);
             for action in [0, ev::ADD, ev::DELETE, ev::ENABLE, ev::DISABLE] {
                 let other = Event {
@@ -205,12 +205,13 @@ fn unknown_notes_are_refused() {
                 continue;
             }
             assert_eq!(change_error(&kqueue, asked), libc::EINVAL, "{asked:?}");
-            // With others, and of one that exists, too.
+            // The same holds together with other flags, and for an existing knote.
             let both = add.fflags(add.fflags | asked.fflags);
             assert_eq!(change_error(&kqueue, both), libc::EINVAL, "{both:?}");
             change(&kqueue, &[add]);
             assert_eq!(change_error(&kqueue, both), libc::EINVAL, "{both:?}");
-            // What takes one away asks for nothing; nor does what leaves a timer's period alone.
+            // Deletions, and changes that leave the period of a timer as it is, do not use the
+            // value.
             if add.filter == Filter::TIMER {
                 let flags = ev::ENABLE;
                 change(&kqueue, &[Event { flags, ..both }]);
@@ -226,7 +227,7 @@ fn unknown_notes_are_refused() {
 fn an_event_can_be_passed_as_a_change() {
     let watched = Watched::new();
     let kqueue = kqueue();
-    // One that was reset, with its error.
+    // An event of a socket that was reset, with its error.
     let (socket, peer) = connection();
     let linger = libc::linger {
         l_onoff: 1,

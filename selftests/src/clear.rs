@@ -153,7 +153,7 @@ fn worker(
             let event = Event::fd(fd, Filter::READ, ev::ENABLE | ev::DISPATCH).udata(event.udata);
             enable.push(event);
             if got.fetch_add(bytes, Ordering::SeqCst) + bytes == all {
-                // Tell everybody, for good.
+                // Stop all threads: the event stays pending.
                 let done = Event::new(0, Filter::USER, ev::ADD).udata(DONE);
                 let trigger = done.fflags(kqueue::note::TRIGGER);
                 change(kqueue, &[done, trigger]);

@@ -41,7 +41,7 @@ fn ends_events(close: impl FnOnce(OwnedFd)) {
     assert!(pending(&kqueue).is_empty());
     write(&writer, b"y");
     assert!(pending(&kqueue).is_empty());
-    // The file itself is alive and well.
+    // The file itself is still open.
     change(&kqueue, &[add_read(&other, 0)]);
     assert_eq!(one(&kqueue).data, 2);
 }
@@ -201,7 +201,7 @@ fn the_peer_sees_the_end_when_close_returns() {
         let (reader, writer) = pipe();
         change(&kqueue, &[add_write(&writer, 0)]);
         drop(writer);
-        // End of file: not EAGAIN.
+        // The read returns end of file, and not EAGAIN.
         read(&reader, 0);
 
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -257,7 +257,7 @@ fn threads_close_and_reuse_while_another_scans() {
             while !done.load(Ordering::Relaxed) {
                 for event in pending(&kqueue) {
                     let (thread, round) = ((event.udata >> 32) as usize, event.udata & 0xffff_ffff);
-                    // An event of an earlier round is one of a closed descriptor.
+                    // An event of an earlier round would belong to a closed descriptor.
                     assert!(round >= last[thread], "{event:?} after {last:?}");
                     last[thread] = round;
                 }
@@ -306,7 +306,7 @@ fn a_copy_in_a_child_keeps_no_knote_of_a_closed_kqueue() {
         // SAFETY: The child's copy, which it does not use.
         unsafe { libc::close(theirs) };
     });
-    // Time for the child to have closed it.
+    // Give the child time to close the descriptor.
     thread::sleep(Duration::from_millis(200));
     drop(kqueue);
     drop(writer);
@@ -368,7 +368,7 @@ fn threads_behind_a_sleeping_poll_can_be_killed() {
         std::thread::sleep(Duration::from_millis(10));
         std::io::Read::read_exact(&mut &slow, &mut polled).unwrap();
     }
-    // The first has the mutex; the second waits for it, and must not for ever.
+    // The first child holds the mutex. The second one waits for it, and must not wait for ever.
     let waiting = clone(&|| change(&kqueue, &[Event::new(1, Filter::USER, ev::ADD)]));
     std::thread::sleep(Duration::from_millis(300));
     for pid in [waiting, polling] {
@@ -394,7 +394,7 @@ fn closing_pending_descriptors_while_another_thread_collects() {
         change(&kqueue, &[add_read(&reader, 0)]);
         (reader, writer)
     };
-    // Some of them take longer to look at.
+    // The evaluation of some of them takes longer.
     let rooms: Vec<_> = (0..COUNT / 4)
         .map(|_| UnixStream::pair().unwrap())
         .collect();
@@ -411,7 +411,7 @@ fn closing_pending_descriptors_while_another_thread_collects() {
             }
         });
         for round in 0..ROUNDS {
-            // Now and then at the head, and at the tail.
+            // The close happens sometimes at the head and sometimes at the tail of the list.
             let at = [0, COUNT / 2, COUNT - 1][round % 3];
             drop(pairs.remove(at));
             pairs.push(ready());

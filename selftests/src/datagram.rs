@@ -51,7 +51,7 @@ fn counts_all_that_is_queued(from: &impl AsRawFd, to: &impl AsRawFd) {
     }
     read(to, 40);
     assert!(pending(&kqueue).is_empty());
-    // A low-water mark is about the sum too.
+    // A low-water mark is compared with the sum too.
     change(&kqueue, &[add_read(to, 0).fflags(note::LOWAT).data(15)]);
     write(from, &[0; 10]);
     assert!(pending(&kqueue).is_empty());
@@ -187,7 +187,7 @@ fn a_refused_datagram_is_an_error_without_eof() {
     let event = one(&kqueue);
     assert_eq!(event.fflags, libc::ECONNREFUSED as u32);
     assert!(!event.has(ev::EOF), "{event:?}");
-    // Telling did not take it away; asking does.
+    // The report has not consumed the error; the query does.
     one(&kqueue);
     let error = a
         .take_error()

@@ -91,7 +91,7 @@ fn ends_just_one(reader: OwnedFd, watch: fn(RawFd) -> Event, mut close: impl FnM
     const COUNT: usize = 200;
     let kqueues = [kqueue(), kqueue()];
     let mut open: Vec<_> = (0..COUNT).map(|_| dup_above(&reader, 100)).collect();
-    // One of them is watched by nobody.
+    // One of the duplicates is not watched.
     let unwatched = dup_above(&reader, 100);
     for kqueue in &kqueues {
         for fd in &open {
@@ -186,7 +186,7 @@ fn close_range_of_many() {
     assert_eq!(idents(&kqueue), expected);
     close_range(fds[0], fds[1999]);
     assert_eq!(idents(&kqueue), []);
-    // Nobody keeps the read end open but ourselves.
+    // Only this process keeps the read end open.
     drop(reader);
     // SAFETY: One byte.
     let written = unsafe { libc::write(writer.as_raw_fd(), b"x".as_ptr().cast(), 1) };
@@ -273,7 +273,7 @@ fn thousands_of_dups_closed_at_once() {
     for exits in [true, false] {
         assert!(in_child(|| {
             let (reader, _writer) = pipe();
-            // Behind the duplicates, so that it is closed last.
+            // Its number is above those of the duplicates, so it is closed last.
             let kqueues: Vec<_> = (0..3)
                 .map(|_| {
                     let low = kqueue();
@@ -336,12 +336,13 @@ fn a_kqueue_without_a_number() {
     }));
     let ours = installed(0, &mut run);
     change(&ours, &[user]);
-    // Its last descriptor goes, and with it the kqueue, though the ring has the file.
+    // Closing its last descriptor closes the kqueue, although the ring holds a reference to the
+    // file.
     drop(ours);
     let ours = installed(0, &mut run);
     assert_eq!(change_error(&ours, user), libc::EBADF);
 
-    // The table that this one belongs to goes at once.
+    // The table that this kqueue belongs to disappears at once.
     assert!(in_child(|| run(open(1)) == 0));
     for _ in 0..300 {
         assert!(in_child(|| {
@@ -399,7 +400,7 @@ fn io_uring_at_the_end_of_another_close() {
     );
     let first = poll.build().flags(io_uring::squeue::Flags::IO_LINK);
     submit(&mut ring, &[first, close_entry(last)], 0);
-    // Its end completes the poll, and the close comes with that.
+    // The end of the child completes the poll, and then the ring closes the descriptor.
     drop(go);
     // SAFETY: Asks about a number only.
     while unsafe { libc::fcntl(last, libc::F_GETFD) } != -1 {

@@ -97,7 +97,7 @@ fn without_note_oob_it_reports_what_read_reports() {
     client.write_all(b"1234").unwrap();
     let event = one(&kqueue);
     assert_eq!((event.filter, event.data), (Filter::EXCEPT, 4));
-    // Another change makes it one for urgent data only.
+    // Another change makes the knote report only urgent data.
     change(&kqueue, &[except(&server, 0, note::OOB)]);
     assert!(pending(&kqueue).is_empty());
     send_urgent(&client);

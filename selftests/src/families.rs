@@ -24,7 +24,7 @@ const AF_TIPC: i32 = 30;
 #[track_caller]
 fn as_nobody(test: impl FnOnce()) {
     let passed = in_child(|| {
-        // What a test prints, its parent would never show.
+        // The parent does not show the output of a test.
         std::panic::set_hook(Box::new(|panic| {
             let _ = writeln!(io::stderr(), "{panic}");
         }));
@@ -169,7 +169,7 @@ fn traffic(from: &OwnedFd, to: &OwnedFd, sizes: &[usize], check: impl Fn(Event) 
         let sender = scope.spawn(|| {
             let mut random = Random(0x5eed);
             let mut sent = 0;
-            // Whoever looks may be done before this thread has run at all.
+            // The collecting threads may finish before this thread has run at all.
             while sent == 0 || !stop.load(Ordering::Relaxed) {
                 let size = sizes[random.below(sizes.len() as u64) as usize];
                 sent += usize::from(send(from, &vec![b'x'; size]) > 0);
@@ -247,7 +247,7 @@ fn connection(family: i32, kind: i32, protocol: i32, address: &Address) {
         assert!(!event.has(ev::EOF), "before the connection: {event:?}");
     }
     drop(unconnected);
-    // TIPC's waits until it is accepted.
+    // In TIPC the call waits until the connection is accepted.
     let server = thread::scope(|scope| {
         scope.spawn(|| connect(&client, &at));
         let event = soon(&kqueue)[0];
@@ -266,7 +266,7 @@ fn connection(family: i32, kind: i32, protocol: i32, address: &Address) {
     assert_eq!(send(&client, &[0; 100]), 100);
     let event = one(&kqueue);
     assert!(event.data == 1 && !event.has(ev::EOF), "{event:?}");
-    // A mark is reached where nobody counts.
+    // If bytes are not counted, every low-water mark is reached.
     change(
         &kqueue,
         &[add_read(&server, 0).fflags(note::LOWAT).data(50)],
@@ -395,7 +395,7 @@ fn algorithms() {
     address[2..10].copy_from_slice(b"skcipher");
     address[24..32].copy_from_slice(b"cbc(aes)");
     let parent = new(libc::AF_ALG, libc::SOCK_SEQPACKET, 0);
-    // Not every cipher is everybody's.
+    // Some ciphers are not available to all users.
     bind(&parent, &address);
     option(&parent, libc::SOL_ALG, libc::ALG_SET_KEY, &[7; 16]);
     as_nobody(|| {
@@ -440,7 +440,7 @@ fn tls() {
         const TLS_RX: i32 = 2;
         let (client, server) = tcp();
         let kqueue = kqueue();
-        // The knote is there before the protocol on top.
+        // The knote is added before the protocol on top of TCP.
         change(&kqueue, &[add_read(&server, 0)]);
         // `struct tls12_crypto_info_aes_gcm_128`: version and cipher; whatever keys.
         let mut keys = [3u8; 40];
@@ -515,7 +515,7 @@ fn socket_of_a_sockmap() {
     for diverted in [false, true] {
         let (client, server) = tcp();
         let kqueue = kqueue();
-        // The knote is there before the map.
+        // The knote is added before the map.
         change(&kqueue, &[add_read(&server, 0)]);
         let map = sockmap();
         let verdict = program(SK_SKB, PASS);
@@ -539,7 +539,7 @@ fn socket_of_a_sockmap() {
         as_nobody(|| {
             traffic(&client, &server, &[1, 100, 1000], counted);
         });
-        // Taken out again.
+        // The socket is removed from the map again.
         drop((map, verdict));
     }
 }
@@ -613,7 +613,7 @@ fn terminals_that_hang_up() {
         };
         scope.spawn(look);
         scope.spawn(look);
-        // The number may be another's by the time it is used, or nobody's.
+        // The number may refer to another file or to none when it is used.
         scope.spawn(move || {
             busy(&|fd| {
                 // SAFETY: The arguments are integers.
@@ -680,7 +680,7 @@ fn a_device_is_unplugged() {
         thread::scope(|scope| {
             let look = || while !soon(&kqueue)[0].has(ev::EOF) {};
             let lookers = [scope.spawn(look), scope.spawn(look)];
-            // Returns when nobody has its files open any more.
+            // The call returns when no process has the files open any more.
             let unplug = scope.spawn(|| fs::write(format!("{DRIVER}/unbind"), CARD));
             for looker in lookers {
                 looker.join().unwrap();

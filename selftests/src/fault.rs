@@ -25,7 +25,7 @@ fn prepare() {
             fs::write(format!("/sys/kernel/debug/{fault}/{name}"), value)
                 .unwrap_or_else(|error| panic!("{fault}/{name}: {error}"));
         };
-        // Those that may wait fail too, and without a stack trace each.
+        // Allocations that may sleep fail too, and no stack traces are printed.
         set("ignore-gfp-wait", "N");
         set("verbose", "0");
     }
@@ -179,7 +179,8 @@ fn tracking_a_child() {
             continue;
         }
         reap(pid);
-        // Either the child is reported, to its end, or the parent says that it cannot be.
+        // Either the child is reported until its exit, or the parent reports that it cannot be
+        // tracked.
         let (mut seen, mut of_child, mut ended) = (0, 0, false);
         while seen & note::FORK == 0
             || (seen & note::TRACKERR == 0 && (of_child & note::CHILD == 0 || !ended))
@@ -213,7 +214,7 @@ fn tracking_a_child() {
 fn growing() {
     let kqueue = kqueue();
     let mut ident = 0;
-    // Past several sizes of the table.
+    // The number exceeds several sizes of the table.
     while ident < 200 {
         each_failing(
             || {
@@ -271,7 +272,7 @@ fn opening() {
 
 #[test]
 fn making_one_from_another() {
-    // The first one opens the device.
+    // The first kqueue opens the device.
     let _first = kqueue();
     each_made(Kqueue::new);
 }
@@ -287,7 +288,7 @@ fn closing_a_watched_descriptor() {
         drop(writer);
         fail.set(0);
         assert!(pending(&kqueue).is_empty());
-        // The reference may go a moment later, but it goes.
+        // The reference may be dropped a moment later, but it must be dropped.
         let mut poll = libc::pollfd {
             fd: reader.as_raw_fd(),
             events: libc::POLLIN,

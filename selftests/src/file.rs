@@ -107,7 +107,7 @@ fn poll_does_not_report_unready_knotes() {
         );
         change(&kqueue, &[user(ev::ENABLE), read(ev::ENABLE)]);
         assert_eq!(poll(&kqueue, 0), 0);
-        // And nothing is forgotten.
+        // No event is lost.
         write(&writer, b"x");
         assert_eq!(poll(&kqueue, 0), libc::POLLIN);
         assert_eq!(one(&kqueue).filter, Filter::READ);

@@ -20,7 +20,7 @@ fn the_child_cannot_use_it() {
         change_error(&kqueue, user()) == libc::EBADF
             && errno(kqueue.kevent(&[], &mut [Event::default(); 1], None)) == libc::EBADF
     }));
-    // What the child did, and that it went, changed nothing.
+    // The actions and the exit of the child have changed nothing.
     one(&kqueue);
 }
 

@@ -44,7 +44,7 @@ fn eventfd_reports_its_counter() {
 /// The counter of the first eventfd is read as text. After that the counters are read directly.
 #[test]
 fn eventfd_counters_are_read() {
-    // One of them has a number that is not 0.
+    // The id of one of them is not 0.
     let fds = [eventfd(0, 0), eventfd(0, 0)];
     let kqueue = kqueue();
     for count in 1..=3 {
@@ -65,7 +65,7 @@ fn eventfd_reports_the_room() {
     let fd = eventfd(0, 0);
     let kqueue = kqueue();
     change(&kqueue, &[add_write(&fd, 0)]);
-    // More than the type can hold.
+    // The value exceeds the range of the type.
     assert_eq!(one(&kqueue).data, i64::MAX);
     add_to(&fd, u64::MAX - 11);
     assert_eq!(one(&kqueue).data, 10);
@@ -179,7 +179,7 @@ fn signalfd_outlives_the_process_that_polled_it() {
         assert_eq!(reap(pid), 0);
         let (kqueue, fd) = both;
         match after {
-            // It is not woken any more; that it can still be asked is enough.
+            // The knote is not woken any more. It suffices that it can still be evaluated.
             0 => assert!(pending(&kqueue).is_empty()),
             1 => change(
                 &kqueue,
@@ -410,7 +410,7 @@ fn userfaultfd_is_accepted() {
     let fd = owned(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) });
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&fd, 0)]);
-    // Without its handshake it is in error, for poll(2) as well.
+    // Without the handshake the descriptor is in an error state, for poll(2) as well.
     assert!(one(&kqueue).has(ev::EOF));
 }
 
@@ -426,7 +426,7 @@ fn perf_events_are_accepted() {
     let fd = owned(fd);
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&fd, ev::ONESHOT)]);
-    // Nothing is mapped to read from: poll(2) says it has hung up.
+    // The ring buffer is not mapped, so poll(2) reports a hang-up.
     assert!(one(&kqueue).has(ev::EOF));
 }
 
@@ -454,7 +454,7 @@ fn netlink_reports_the_number_of_bytes() {
     let mut buffer = vec![0u8; 1 << 16];
     // SAFETY: The buffer is valid for its length.
     let got = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-    // All that is queued, of which this is the first.
+    // The number is that of all queued messages, of which this is the first.
     assert!(got as i64 <= data, "{got} of {data}");
 }
 
@@ -489,7 +489,7 @@ fn raw_and_packet_sockets_report_the_number_of_bytes() {
         )
     };
     assert_eq!(sent, 8);
-    // Each sees the request and the answer, with headers: twice 28 bytes.
+    // Each socket receives the request and the answer with their headers, which are twice 28 bytes.
     let mut done = Vec::new();
     while done.len() < 2 {
         for event in soon(&kqueue) {
@@ -503,7 +503,7 @@ fn raw_and_packet_sockets_report_the_number_of_bytes() {
 
 #[test]
 fn files_that_cannot_be_polled() {
-    // A file system that is being set up: neither a file of bytes nor one to wait for.
+    // The descriptor of a file system that is being set up has no contents and cannot be polled.
     // SAFETY: A C string.
     let fd = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), 0) });
     let kqueue = kqueue();

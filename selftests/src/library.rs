@@ -50,7 +50,7 @@ fn descriptors() {
     assert_eq!((input.fd, input.bytes), (reader.as_raw_fd(), 5));
     assert!(!input.end && !input.hung_up && input.error == 0);
 
-    // Level-triggered until it is said otherwise.
+    // A knote is level-triggered by default.
     kqueue.apply(&[changes[0].disable()]).unwrap();
     silent(&kqueue);
     kqueue.apply(&[changes[0].enable()]).unwrap();

@@ -24,7 +24,7 @@ fn knotes_of_a_user() {
     }
     assert_eq!(change_error(&first, user(5, ev::ADD)), libc::ENOSPC);
     assert_eq!(change_error(&second, user(5, ev::ADD)), libc::ENOSPC);
-    // One that is there can be changed; one that goes makes room, in any kqueue.
+    // An existing knote can be changed. A deleted knote makes room in any kqueue.
     change(&first, &[user(0, ev::ADD), user(0, ev::DELETE)]);
     change(&second, &[user(5, ev::ADD)]);
     assert_eq!(change_error(&first, user(0, ev::ADD)), libc::ENOSPC);
@@ -66,7 +66,7 @@ fn another_user_has_a_limit_of_their_own() {
     assert!(in_child(|| {
         // SAFETY: No preconditions.
         assert_eq!(unsafe { libc::setuid(12345) }, 0);
-        // The device is for everybody.
+        // All users may open the device.
         let theirs = kqueue();
         change(&theirs, &[user(1, ev::ADD)]);
         change_error(&theirs, user(2, ev::ADD)) == libc::ENOSPC
@@ -113,7 +113,7 @@ fn timers_of_a_user() {
         become_user(12345);
         let kqueue = kqueue();
         assert_eq!(fill(&kqueue, timer), (4096, libc::ENOMEM));
-        // One that is there can be changed; one that goes makes room, in any kqueue.
+        // An existing knote can be changed. A deleted knote makes room in any kqueue.
         change(
             &kqueue,
             &[timer(0), Event::new(0, Filter::TIMER, ev::DELETE)],
@@ -129,7 +129,7 @@ fn timers_of_a_user() {
         become_user(12346);
         fill(&kqueue(), timer) == (4096, libc::ENOMEM)
     }));
-    // Root is not limited, by neither.
+    // Neither limit applies to root.
     let _limit = Parameter::set("calloutmax", 1);
     let kqueue = kqueue();
     let all: Vec<_> = (0..5000).map(timer).collect();
@@ -177,7 +177,7 @@ fn timers_of_low_water_marks_count() {
         change(&kqueue, &[add(0)]);
         assert!(pending(&kqueue).is_empty());
         assert_eq!(change_error(&kqueue, timer(1)), libc::ENOMEM);
-        // Without one it is told too early, and not too late.
+        // Without a timer the event is reported too early, and not too late.
         change(&kqueue, &[add(1)]);
         assert_eq!(one(&kqueue).ident, pipes[1].1.as_raw_fd() as u64);
         drop(pipes);
@@ -253,7 +253,7 @@ fn empty_tables_are_freed() {
 #[test]
 fn sparse_tables_count_and_shrink() {
     const COUNT: u64 = 20_000;
-    // Its table has four places for each of 16384, of eight bytes; one knote is 160.
+    // The table has four slots of eight bytes for each of 16384 knotes. One unit is 160 bytes.
     const TABLE: u64 = 4 * 16384 * 8 / 160;
     let _limit = Parameter::set("max_user_knotes", 25_000);
     assert!(in_child(|| {
@@ -263,13 +263,13 @@ fn sparse_tables_count_and_shrink() {
         delete(&first, 1..COUNT);
         let (most, error) = fill(&second, |ident| user(ident, ev::ADD));
         assert_eq!((most, error), (25_000 - 1 - 2 * TABLE, libc::ENOSPC));
-        // Something else is added, after something made room for that.
+        // Another knote is added after one was deleted.
         delete(&second, 0..1);
         change(&first, &[user(COUNT, ev::ADD)]);
         for ident in 0..TABLE - 20 {
             change(&second, &[user(most + ident, ev::ADD)]);
         }
-        // All is where it was.
+        // All counts have their former values.
         change(&first, &[user(0, ev::DELETE), user(COUNT, ev::DELETE)]);
         delete(&second, 1..most + TABLE - 20);
         true
@@ -320,7 +320,7 @@ fn a_user_namespace_counts_for_its_owner() {
     }
     mapped.open();
     assert_eq!(reap(pid), 0);
-    // What was counted is forgotten.
+    // The charges of the killed process were released.
     assert!(in_child(|| {
         become_user(12345);
         fill(&kqueue(), |ident| user(ident, ev::ADD)).0 == 10

@@ -107,7 +107,7 @@ fn a_mount_namespace_that_ends_while_watched() {
         change(&kqueue, &[add(0)]);
         mount(&path);
         one(&kqueue);
-        // To another namespace, which leaves the first to nobody.
+        // The process moves to another namespace, so no process uses the first one.
         // SAFETY: No preconditions.
         assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
         unmount(&path, 0);
@@ -135,7 +135,7 @@ fn a_lazy_unmount_revokes_a_file() {
     let kqueue = kqueue();
     let watch = Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD | ev::CLEAR);
     change(&kqueue, &[watch.fflags(note::REVOKE | note::WRITE)]);
-    // Another mount's end is not this one's.
+    // The unmount of another mount is not reported.
     let other = path.join("other");
     fs::create_dir(&other).unwrap();
     mount(&other);

@@ -107,7 +107,7 @@ fn cycles_are_refused() {
     for inner in &queues[..2] {
         assert_eq!(change_error(&queues[2], add_read(inner, 0)), libc::ELOOP);
     }
-    // With a link taken away it is a circle no more.
+    // Without one edge there is no cycle any more.
     change(
         &queues[0],
         &[Event::fd(queues[1].as_raw_fd(), Filter::READ, ev::DELETE)],
@@ -143,7 +143,7 @@ fn long_chains() {
                 let error = change_error(&queues[length], link(length));
                 assert_eq!(error, libc::ENOSPC);
             }
-            // Not in a circle, however long.
+            // A cycle of any length is refused.
             let circle = add_read(&queues[0], 0);
             assert_eq!(change_error(&queues[length], circle), libc::ELOOP);
             for ident in 0..2 {
@@ -154,7 +154,7 @@ fn long_chains() {
                     let _ = pending(queue);
                 }
             }
-            // Every second one goes, and then the rest.
+            // Every second kqueue is closed, and then the rest.
             let mut queues: Vec<_> = queues.into_iter().map(Some).collect();
             queues.iter_mut().step_by(2).for_each(|queue| *queue = None);
         }
@@ -166,7 +166,7 @@ fn long_chains() {
 fn a_long_chain_is_released_at_exit() {
     assert!(in_child(|| {
         raise_descriptor_limit();
-        // All but the outermost are kept by the next one alone.
+        // Only the next kqueue holds a reference to each one but the outermost.
         let mut outer = kqueue();
         for _ in 0..PATHS {
             let inner = outer;
@@ -180,7 +180,7 @@ fn a_long_chain_is_released_at_exit() {
 
 #[test]
 fn layers_pass_an_event_on() {
-    // From one below to each of 8 above: 8 + 64 paths.
+    // There are 8 + 64 paths from the lowest kqueue.
     let layers: Vec<Vec<_>> = (0..3).map(|_| (0..8).map(|_| kqueue()).collect()).collect();
     for pair in layers.windows(2) {
         for outer in &pair[0] {
@@ -240,7 +240,7 @@ fn the_number_of_paths_is_limited() {
             .sum::<usize>();
     }
     assert_eq!(told, PATHS);
-    // One that goes makes room.
+    // A deleted edge makes room.
     change(
         &outers[0],
         &[Event::fd(again[0].as_raw_fd(), Filter::READ, ev::DELETE)],
@@ -305,7 +305,7 @@ impl Model {
 
     /// Returns the expected result of adding an edge. The edge is added if that is a success.
     fn add(&mut self, watcher: usize, watched: usize) -> Option<i32> {
-        // What cannot be walked is not looked at further.
+        // The check stops at a graph that is too large.
         if self.paths(watched, false) > PATHS {
             return Some(libc::ENOSPC);
         }
@@ -352,7 +352,8 @@ fn random_graphs_agree_with_a_model() {
                 model.0[watcher][watched] -= 1;
                 continue;
             }
-            // Mostly from the first to the last, or there would be circles only.
+            // Most edges lead from lower to higher numbers. Otherwise most of them would close a
+            // cycle.
             let (mut watcher, mut watched) = (
                 random.below(KQUEUES as u64) as usize,
                 random.below(KQUEUES as u64) as usize,
@@ -406,8 +407,8 @@ fn a_dup_keeps_a_kqueue_that_is_watched() {
         let (reader, writer) = pipe();
         change(&inner, &[add_write(&writer, ev::DISABLE)]);
         drop(writer);
-        // Neither the dup's close, nor that of the number that is watched, while the other one is
-        // there.
+        // The kqueue stays open after the close of the duplicate, and after the close of the
+        // watched number while the other one is open.
         drop(Kqueue::from(dup(&other)));
         trigger(&inner);
         for outer in &outers {
@@ -422,7 +423,7 @@ fn a_dup_keeps_a_kqueue_that_is_watched() {
             assert!(pending(outer).is_empty());
             change(outer, &[add_read(&other, 0)]);
         }
-        // The last one's.
+        // The close of the last descriptor ends the kqueue, which releases the pipe.
         drop(other);
         read(&reader, 0);
     }

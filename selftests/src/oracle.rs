@@ -154,7 +154,7 @@ impl Channel {
                     self.ends[index].queued.pop_front();
                 }
             }
-            // Late, so that there is something to see before.
+            // The close happens late in the list, so that other states occur before.
             99 if self.shutdown && random.below(8) == 0 => {
                 let how = random.below(3) as libc::c_int;
                 // SAFETY: The arguments are integers.
@@ -243,7 +243,7 @@ impl Channel {
             if self.writes[index] {
                 let event = find(Filter::WRITE);
                 let ready = truth.poll & (libc::POLLOUT | libc::POLLHUP) != 0;
-                // A terminal wakes nobody for all the room that it comes to have.
+                // A terminal does not wake its pollers for every increase of the room.
                 let told = self.room != Room::Some;
                 assert!(event.is_some() || !ready || !told, "{}", seen(event));
                 if let Some(event) = event {
@@ -258,7 +258,7 @@ impl Channel {
     fn compare_room(&self, event: &Event, truth: Truth) {
         let [room, whole, held] = truth.room;
         let right = match self.room {
-            // What a connection that was broken off has not sent, is not in its buffer any more.
+            // An aborted connection has discarded the data that it has not sent.
             Room::Queued => {
                 event.data == room && (event.has(ev::EOF) || event.data <= whole - held)
             }
@@ -277,7 +277,7 @@ fn agrees(make: impl Fn() -> Channel) {
         let mut random = Random(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
         let mut channel = make();
         channel.register();
-        // A channel that was shut down has little to tell after a while.
+        // After some operations a channel that was shut down reports no new states.
         let mut left = 60;
         for _ in 0..300 {
             channel.operate(&mut random);

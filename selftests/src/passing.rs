@@ -129,7 +129,7 @@ fn exec_closes_the_kqueue() {
         let error = again("passing::exec_closes_the_kqueue", fd).exec();
         panic!("{error}");
     }));
-    // It let go of the pipe, too.
+    // The pipe was released, too.
     drop(writer);
     read(&reader, 0);
 }
@@ -140,7 +140,7 @@ fn exec_keeps_a_kqueue_without_close_on_exec() {
         let fd = fd.parse().unwrap();
         // SAFETY: The program that called exec has left it to us.
         let kqueue = Kqueue::from(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) });
-        // What was registered is there, but for the descriptors that exec has closed.
+        // The knotes exist, except those of the descriptors that exec has closed.
         let events = pending(&kqueue);
         assert_eq!(events.len(), 1, "{events:?}");
         assert_eq!(events[0].filter, Filter::USER);
@@ -186,7 +186,7 @@ fn exit_of_a_process_that_shares_the_table() {
         }
         assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
     }
-    // The table lives on.
+    // The table still exists.
     write(&writer, b"x");
     one(&kqueue);
 }

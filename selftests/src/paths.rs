@@ -61,7 +61,7 @@ fn compare(state: &str, event: Event) {
         let event = with(event, flags);
         let first = told(&collect(&fast, event));
         assert_eq!(first, by_filter, "{state}, flags {flags:x}");
-        // Without being looked at when it is registered.
+        // The knote is not evaluated when it is registered.
         let queue = kqueue();
         change(&queue, &[event]);
         assert_eq!(
@@ -75,7 +75,7 @@ fn compare(state: &str, event: Event) {
             again,
             "{state}, flags {flags:x}, again"
         );
-        // A change looks at it in its own way.
+        // A change evaluates the knote in its own way.
         if flags == ev::DISPATCH {
             change(
                 &queue,
@@ -141,7 +141,7 @@ fn both(state: &str, fd: &impl AsRawFd) {
     for (direction, add) in [("read", add_read(fd, 0)), ("write", add_write(fd, 0))] {
         compare(&format!("{state}, {direction}"), add);
         for mark in [1, 3, 4, 1 << 40] {
-            // Room that is not there is waited for, which only the filter can.
+            // If the room does not reach the mark, only the filter can wait for it.
             if direction == "write" && mark > 1 {
                 continue;
             }
@@ -207,7 +207,7 @@ fn tcp_with_an_error() {
     let (one, mut other) = tcp();
     other.write_all(b"unread").unwrap();
     settle();
-    // What was not read resets the connection.
+    // The unread data reset the connection.
     drop(one);
     settle();
     both("reset", &other);
@@ -285,7 +285,7 @@ fn datagrams() {
     for count in [1, 2, 4, 5, 40] {
         let (one, other) = UnixDatagram::pair().unwrap();
         both("UNIX datagram, nothing", &other);
-        // A UNIX socket takes few.
+        // A UNIX socket accepts only few messages.
         for _ in 0..count.min(8) {
             one.send(b"abc").unwrap();
         }
@@ -315,7 +315,7 @@ fn datagrams() {
             both(&format!("UDP, {count}"), &other);
             both("UDP, the sender", &one);
             read(&other, 3);
-            // What is left was moved to the reader's own queue.
+            // The remaining messages were moved to the reader queue.
             if count > 1 {
                 both(&format!("UDP, {count} less one"), &other);
             }
@@ -338,7 +338,7 @@ fn netlink() {
         ))
     };
     both("nothing", &fd);
-    // A request that is refused is answered.
+    // The kernel answers a request that it refuses.
     let request: [u32; 5] = [20, 18 | (1 << 16), 7, 0, 0];
     let bytes: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
     write(&fd, &bytes);
@@ -466,7 +466,7 @@ fn pidfds() {
     change(&queue, &[add_read(&fd, 0)]);
     one(&queue);
     compare("exited", add_read(&fd, 0));
-    // What is not counted reaches any mark.
+    // Bytes that are not counted reach every mark.
     let mark = add_read(&fd, 0).fflags(note::LOWAT).data(2);
     compare("exited, a mark", mark);
     assert_eq!(collect(&kqueue(), mark).len(), 1);

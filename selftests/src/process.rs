@@ -86,7 +86,7 @@ fn exit_of_a_child() {
     assert_eq!((event.ident, event.udata), (pid as u64, 5));
     assert_eq!(event.fflags, note::EXIT);
     assert_eq!(event.flags & ENDED, ENDED);
-    // It can be waited for now, and says the same.
+    // The process can be waited for now, and waitpid(2) returns the same status.
     let mut status = 0;
     // SAFETY: The process is a child of this one.
     let waited = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
@@ -188,7 +188,7 @@ fn end_of_a_traced_child(late: bool) {
             change(&kqueue, &[watch(child, note::EXIT)]);
         }
         traced.open();
-        // It has ended, and the parent has looked.
+        // The process has exited, and the parent has polled it.
         watched.wait();
         if late {
             change(&kqueue, &[watch(child, note::EXIT)]);
@@ -401,7 +401,7 @@ fn processes_of_other_users_cannot_be_watched() {
         change_error(&kqueue, watch(root, note::EXIT)) == libc::EACCES
             && change_error(&kqueue, watch(1, note::FORK | note::EXEC)) == libc::EACCES
     }));
-    // Root may watch anybody.
+    // Root may watch all processes.
     change(&kqueue(), &[watch(1, note::FORK)]);
 }
 
@@ -457,7 +457,7 @@ fn forks_of_all_kinds() {
     // A thread is not a fork.
     thread::spawn(|| {}).join().unwrap();
     assert!(pending(&kqueue).is_empty());
-    // Two that were not collected are one event.
+    // Two forks that were not collected are one event.
     reap(fork(|| 0));
     reap(fork(|| 0));
     forked();
@@ -599,7 +599,7 @@ fn exec_by_a_thread_is_not_an_exit() {
         }
         seen.push(event.fflags);
     }
-    // Both may come together, but the exit never without the exec.
+    // Both notes may be in one event, but the exit is never reported without the exec.
     assert_eq!(
         seen.iter().fold(0, |all, fflags| all | fflags),
         note::EXEC | note::EXIT
@@ -635,7 +635,7 @@ fn the_process_ends_with_its_last_thread() {
     left.wait();
     thread::sleep(Duration::from_millis(300));
     assert!(pending(&kqueue).is_empty());
-    // A leader that is gone is not a zombie yet: it can still be added.
+    // A process whose leader has exited is not a zombie yet, so it can still be added.
     let other = self::kqueue();
     change(&other, &[watch(pid, note::EXIT)]);
     gate.open();
@@ -719,7 +719,7 @@ fn children_are_tracked() {
     let event = one(&kqueue);
     assert_eq!((event.ident, event.udata), (pid as u64, 3));
     assert_eq!((event.fflags, event.data), (note::CHILD, own_pid().into()));
-    // It is a knote like any other.
+    // The knote behaves like any other.
     change(
         &kqueue,
         &[Event {
@@ -739,7 +739,7 @@ fn children_are_tracked() {
     );
     assert_eq!(one(&kqueue).data, 2 << 8);
     reap(pid);
-    // The parent has its still.
+    // The parent still has its knote.
     change(
         &kqueue,
         &[Event {
@@ -794,7 +794,7 @@ fn a_tracked_child_can_be_deleted_before_it_is_reported() {
 fn children_created_during_a_scan() {
     const CHILDREN: usize = 100;
     let kqueue = kqueue();
-    // Always ready, so that each scan takes several rounds.
+    // This knote is always ready, so that each scan needs several critical sections.
     let ready: Vec<_> = (0..100)
         .map(|ident| Event::new(ident, Filter::USER, ev::ADD).fflags(note::TRIGGER))
         .collect();
@@ -878,13 +878,13 @@ fn watches_of_one_process_are_limited() {
     for note in [note::FORK, note::EXEC, note::TRACK] {
         assert_eq!(change_error(third, watch(own_pid(), note)), libc::ENOSPC);
     }
-    // Its end is told to all.
+    // All watchers get the exit.
     change(third, &[watch(own_pid(), note::EXIT)]);
-    // What cannot be had changes nothing.
+    // A change that is refused has no effect.
     let more = watch(own_pid(), note::FORK);
     assert_eq!(change_error(third, more), libc::ENOSPC);
     assert_eq!(pending(third), []);
-    // Another process is another one.
+    // The limit of another process is separate.
     let gate = Gate::new();
     let pid = fork(|| {
         gate.wait();
@@ -917,7 +917,7 @@ fn watches_of_tracked_children_are_limited() {
     gate.open();
     reap(pid);
     drop(limit);
-    // One for each who has been told of it.
+    // Each of the earlier watchers gets an event.
     let _limit = Parameter::set("max_object_watches", 1);
     reap(fork(|| 0));
     for kqueue in &kqueues[..2] {
@@ -963,7 +963,7 @@ fn tracked_children_are_charged_to_the_watcher() {
         ready.wait();
         let grown = kernel_memory(&group) - before;
         gate.open();
-        // Of each a knote, what it hears by, and three watches.
+        // Each child has a knote, a source, and three watches.
         assert!(grown > 500 * CHILDREN, "{grown}");
         0
     });
@@ -1057,7 +1057,7 @@ fn a_storm_of_forks_to_any_depth() {
         collecting.join().unwrap()
     });
     assert_eq!(parents.len(), COUNT);
-    // All descend from the root, at most six deep.
+    // All processes descend from the root, at a depth of at most six.
     for child in parents.keys() {
         let mut at = *child;
         let mut depth = 0;
@@ -1132,7 +1132,7 @@ fn process_ids_are_those_of_the_caller_s_namespace() {
             (pid as u64, note::CHILD, 1)
         );
         assert_eq!(pid, 2);
-        // What is outside cannot be named.
+        // A process outside of the namespace has no number in it.
         for outside in [3, 4, 5, 6, 7] {
             assert_eq!(
                 change_error(&inner, watch(outside, note::EXIT)),
@@ -1152,7 +1152,8 @@ fn process_ids_are_those_of_the_caller_s_namespace() {
             }
         }
     }
-    // Here init has the number that fork gave us, and its child a number that we see.
+    // In this namespace init has the number that fork has returned, and its child has a visible
+    // number.
     assert_eq!(children[0], (init as u64, own_pid().into()));
     assert_eq!(children[1].1, init.into());
     assert!(children[1].0 > 2);
@@ -1189,7 +1190,7 @@ fn a_process_descriptor() {
         });
         let fd = pidfd(child, 0);
         change(&kqueue, &[add_procdesc(&fd, note::EXIT).udata(5)]);
-        // Beside one of the number, and of reading.
+        // Other knotes for the process ID and for EVFILT_READ exist.
         let number = Event::new(child as u64, Filter::PROC, ev::ADD);
         change(&kqueue, &[number.fflags(note::EXIT)]);
         assert!(pending(&kqueue).is_empty());
@@ -1207,7 +1208,7 @@ fn a_process_descriptor() {
         assert_eq!((event.fflags, event.data), (note::EXIT, status));
         assert_eq!(event.flags & (ev::EOF | ev::ONESHOT), ev::EOF | ev::ONESHOT);
         assert_eq!(seen[1].data, status);
-        // It is gone; and a zombie tells at once.
+        // The knote was deleted. A zombie is reported at once.
         assert!(pending(&kqueue).is_empty());
         change(&kqueue, &[add_procdesc(&fd, note::EXIT)]);
         assert_eq!(one(&kqueue).data, status);
@@ -1229,7 +1230,7 @@ fn other_descriptors_are_refused_by_procdesc() {
         let add = Event::fd(fd, Filter::PROCDESC, ev::ADD).fflags(note::EXIT);
         assert_eq!(change_error(&kqueue, add), libc::EINVAL);
     }
-    // A thread that is no process.
+    // This is the number of a thread that is not a process.
     let (wait, go) = pipe();
     std::thread::scope(|scope| {
         let (tell, told) = std::sync::mpsc::channel();

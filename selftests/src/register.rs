@@ -40,7 +40,7 @@ fn a_receipt_is_its_change() {
     let mut events = [Event::default(); 4];
     let timer = Event::new(1, Filter::TIMER, ev::ADD | ev::RECEIPT | ev::ONESHOT);
     let changes = [
-        // Added, changed, failed.
+        // The changes add a knote, modify it, and fail.
         timer.fflags(note::SECONDS).data(3600).udata(1),
         timer.fflags(note::MSECONDS).data(3600).udata(2),
         timer
@@ -78,7 +78,7 @@ fn a_receipt_is_omitted_without_room() {
             assert_eq!((event.ident, event.flags, event.data), (i, ev::ERROR, 0));
         }
         assert_eq!(pending(&kqueue).len(), 40);
-        // One that fails, behind those.
+        // A failing change follows these.
         let mut changes = changes;
         changes.push(user(99, ev::DELETE));
         changes.push(add(100));
@@ -205,7 +205,7 @@ fn keepudata_keeps_udata() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
     write(&writer, b"x");
-    // Of a new one it is what the change says.
+    // The `udata` of a new knote is that of the change.
     change(&kqueue, &[add_read(&reader, ev::KEEPUDATA).udata(7)]);
     assert_eq!(one(&kqueue).udata, 7);
     change(&kqueue, &[add_read(&reader, ev::KEEPUDATA).udata(8)]);
@@ -252,7 +252,7 @@ fn invalid_filters() {
 fn lookup_among_many() {
     const COUNT: u64 = 20_000;
     let kqueue = kqueue();
-    // Idents that are all equal in their low, or in their high bits.
+    // All idents have the same low bits, or the same high bits.
     let idents: Vec<u64> = (0..COUNT)
         .map(|i| if i % 2 == 0 { i } else { i << 40 })
         .collect();
@@ -405,7 +405,7 @@ fn events_lack_flags_that_act_once() {
             }
         }
     }
-    // As they are reported.
+    // The events are passed in as they were reported.
     let kqueue = kqueue();
     change(&kqueue, &[user(1, ev::ADD | ev::DISABLE | ev::CLEAR)]);
     change(&kqueue, &[user(1, ev::ENABLE).fflags(note::TRIGGER)]);

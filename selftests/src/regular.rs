@@ -114,7 +114,7 @@ fn clear_reports_growth_and_going_back_once() {
     let kqueue = kqueue();
     change(&kqueue, &[add_read(&file, ev::CLEAR)]);
     assert_eq!(one(&kqueue).data, 10);
-    // Reading on is no news.
+    // Further reading is not reported.
     read(&file, 3);
     assert!(pending(&kqueue).is_empty());
     temporary.open().write_all_at(b"more", 10).unwrap();
@@ -137,7 +137,7 @@ fn duplicates_share_the_offset() {
     assert!(pending(&kqueue).is_empty());
     assert!(in_child(|| dup.rewind().is_ok()));
     assert_eq!(one(&kqueue).data, 10);
-    // Writing moves it too; there is nothing behind what is appended.
+    // Writing moves the offset too, so there is nothing behind the appended data.
     file.seek(SeekFrom::End(0)).unwrap();
     file.write_all(b"yyy").unwrap();
     assert!(pending(&kqueue).is_empty());
@@ -300,14 +300,14 @@ fn read_all(path: &str) -> Vec<u8> {
 #[test]
 fn generated_files() {
     for path in [
-        // Without a function for poll(2), as a sequence and as one piece.
+        // These files have no `->poll`. They are sequence files and single strings.
         "/proc/self/maps",
         "/proc/self/status",
         "/proc/self/cmdline",
         "/proc/self/mountstats",
         "/sys/kernel/debug/kqueue/hooks",
         "/sys/kernel/tracing/available_events",
-        // With one.
+        // These files have a `->poll`.
         "/proc/meminfo",
         "/proc/self/mounts",
         "/proc/sys/kernel/ostype",
@@ -315,14 +315,14 @@ fn generated_files() {
         "/sys/kernel/notes",
     ] {
         let Ok(expected) = fs::read(path) else {
-            // Not on each kernel.
+            // Some kernels do not have this file.
             assert!(!path.starts_with("/proc/self/"), "{path}");
             continue;
         };
         let got = read_all(path);
         assert!(!got.is_empty() || expected.is_empty(), "{path}");
     }
-    // With a mark, once; writing, as poll(2) says; an exception, as reading.
+    // This tests EV_CLEAR, low-water marks, EVFILT_WRITE and EVFILT_EXCEPT.
     let file = File::open("/proc/self/status").unwrap();
     let fd = file.as_raw_fd();
     let kqueue = kqueue();

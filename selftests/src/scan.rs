@@ -123,7 +123,7 @@ fn unready_knotes_do_not_hide_others() {
     let collect = || -> Vec<u64> { pending(&kqueue).iter().map(|event| event.udata).collect() };
     let expected: Vec<_> = (0..50).filter(|number| number % 4 == 3).collect();
     assert_eq!(collect(), expected);
-    // Enabled again, they are behind those.
+    // After they are enabled again, they are behind the others.
     for (number, (reader, _)) in pairs.iter().enumerate() {
         if number % 4 == 2 {
             let enable = Event::fd(reader.as_raw_fd(), Filter::READ, ev::ENABLE);
@@ -234,7 +234,7 @@ fn each_event_goes_to_one_of_the_sleepers() {
             assert_eq!(count.load(Ordering::Relaxed), expected);
         };
         reaches(&seen, EVENTS as usize);
-        // Each ends one of them.
+        // Each event ends one of the threads.
         for thread in 1..=THREADS {
             change(&kqueue, &[user(u64::MAX, ev::ADD | ev::ONESHOT)]);
             reaches(&ended, thread);
@@ -355,7 +355,7 @@ fn a_level_triggered_event_reaches_every_sleeper() {
                 })
             })
             .collect();
-        // Most of them sleep by then.
+        // Most threads sleep by then.
         thread::sleep(Duration::from_millis(200));
         change(&kqueue, &[user(1, 0)]);
         for sleeper in sleepers {
@@ -370,7 +370,8 @@ fn a_killed_sleeper_loses_no_wake_up() {
     let kqueue = kqueue();
     let seen = AtomicUsize::new(0);
     thread::scope(|scope| {
-        // One who stays, and would sleep on if an event woke only one who is being killed.
+        // This thread survives. It would not wake up if an event woke only a thread that is being
+        // killed.
         scope.spawn(|| {
             for _ in 0..ROUNDS {
                 one(&kqueue);
@@ -383,7 +384,7 @@ fn a_killed_sleeper_loses_no_wake_up() {
                 let flags = libc::CLONE_FILES | libc::SIGCHLD;
                 let pid = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as libc::pid_t;
                 if pid == 0 {
-                    // Room for no event that it could take for itself: its memory is not there.
+                    // The list of the killed thread is unmapped, so it cannot collect the event.
                     let nowhere = std::ptr::without_provenance_mut::<Event>(4096);
                     let _ = kqueue.kevent(&[], std::slice::from_raw_parts_mut(nowhere, 1), None);
                     libc::_exit(0);
@@ -395,7 +396,7 @@ fn a_killed_sleeper_loses_no_wake_up() {
             }
             let oneshot = ev::ADD | ev::ONESHOT;
             let event = Event::new(round, Filter::USER, oneshot).fflags(note::TRIGGER);
-            // The kill and the event at once, in either order.
+            // The kill and the event happen at the same time, in either order.
             thread::scope(|both| {
                 both.spawn(|| {
                     // SAFETY: The process is a child of this one.
@@ -552,7 +553,7 @@ fn a_fault_while_copying_out_keeps_the_contents_of_events() {
         (events[1].ident, events[1].data),
         (reader.as_raw_fd() as u64, 5)
     );
-    // The one is clear now, the other is disabled.
+    // The first knote was reset and the other one was disabled.
     write(&writer, b"f");
     assert!(pending(&kqueue).is_empty());
 }
@@ -646,7 +647,7 @@ fn an_untouched_eventlist_is_faulted_in() {
     let sockets = sockets();
     for count in [1, 129, 4096] {
         let offsets = [1001, PAGE - 24, 0, 8, 500, PAGE - 32, PAGE - 1];
-        // The checkers make so many slow.
+        // The kernel's checkers make a larger number too slow.
         let few = if count > 1000 { 2 } else { offsets.len() };
         for &offset in &offsets[..few] {
             for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
@@ -703,7 +704,7 @@ fn bad_memory(kind: usize, fit: usize) -> *mut u8 {
             0 => assert_eq!(libc::munmap(bad.cast(), PAGE), 0),
             1 => assert_eq!(libc::mprotect(bad.cast(), PAGE, libc::PROT_NONE), 0),
             2 => assert_eq!(libc::mprotect(bad.cast(), PAGE, libc::PROT_READ), 0),
-            // A page fault succeeds there, as often as one likes, but nothing can be written.
+            // Page faults always succeed there, but no data can be written.
             _ => {
                 let file = std::fs::File::options()
                     .read(true)
@@ -791,7 +792,7 @@ fn a_faulting_sleeper_loses_no_wake_up() {
             }
         });
         for round in 0..ROUNDS {
-            // With one in front of it that goes before it can be collected.
+            // A knote in front of it is deleted before it can be collected.
             let (reader, writer) = pipe();
             let low_water = add_read(&reader, 0).fflags(note::LOWAT).data(2);
             change(&kqueue, &[low_water]);
@@ -807,7 +808,7 @@ fn a_faulting_sleeper_loses_no_wake_up() {
                 );
                 thread::yield_now();
             }
-            // The writer is the last to go: there is no end of file to be reported.
+            // The writer is closed last, so that no end of file is reported.
             drop(writer);
         }
         done.store(1, Ordering::SeqCst);
@@ -848,7 +849,7 @@ fn knotes_that_were_not_evaluated_are_not_ready() {
             }
         }
     }
-    // What is ready is pending of course.
+    // A ready knote is pending.
     write(&writer, b"x");
     let kqueue = kqueue();
     change(&kqueue, &[user(1, ev::ADD | ev::CLEAR)]);
@@ -968,7 +969,7 @@ fn sigio_is_sent_for_the_first_pending_event() {
         assert_eq!(collect(&kqueue, 64).len(), 7);
         change(&kqueue, &[add(11)]);
         assert_eq!(signals(1), 1);
-        // Without having been collected.
+        // The event was not collected.
         change(&kqueue, &[Event::new(11, Filter::USER, ev::DELETE)]);
         change(&kqueue, &[add(12)]);
         assert_eq!(signals(1), 1);
@@ -981,13 +982,13 @@ fn sigio_is_sent_for_the_first_pending_event() {
             );
         }
     }
-    // What stays pending is no news when it has been reported.
+    // A knote that stays pending after its report causes no further signal.
     change(&kqueue, &[user(1, ev::ADD)]);
     assert_eq!(signals(1), 1);
     assert_eq!(collect(&kqueue, 64), [1]);
     change(&kqueue, &[user(2, ev::ADD)]);
     assert_eq!(signals(0), 0);
-    // A fault makes nothing new, and the close of the kqueue neither.
+    // Neither a fault nor the close of the kqueue causes a signal.
     assert_eq!(errno(collect_guarded(&kqueue, 0, 2)), libc::EFAULT);
     drop(kqueue);
     assert_eq!(signals(0), 0);

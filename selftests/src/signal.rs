@@ -134,7 +134,8 @@ fn an_ignored_sigchld_of_a_child_is_not_counted() {
 /// if they are blocked.
 #[test]
 fn counts_blocked_and_pending_signals() {
-    // In a process of one thread, as the signal would go to another that does not block it.
+    // The test runs in a process with one thread. Otherwise another thread would receive the
+    // signal.
     assert!(in_child(|| {
         // SAFETY: The set is initialised.
         unsafe {
@@ -204,7 +205,7 @@ fn signals_of_other_processes_are_not_counted() {
     gate.open();
     reap(pid);
     assert!(pending(&kqueue).is_empty());
-    // From another process it counts.
+    // A signal from another process is counted.
     let us = own_pid();
     reap(fork(|| {
         kill(us, libc::SIGUSR1);
@@ -271,7 +272,7 @@ fn oneshot_and_disable() {
     assert_eq!(one(&kqueue).ident, libc::SIGUSR1 as u64);
     kill(own_pid(), libc::SIGUSR1);
     assert!(pending(&kqueue).is_empty());
-    // It has counted on.
+    // The count has continued.
     disabled.flags = ev::ENABLE;
     change(&kqueue, &[disabled]);
     assert_eq!(one(&kqueue).data, 2);
@@ -305,7 +306,7 @@ fn watches_of_one_signal_are_limited() {
     }
     let third = &kqueues[2];
     assert_eq!(change_error(third, signal(libc::SIGUSR1)), libc::ENOSPC);
-    // Another signal is another, and so is another process's.
+    // The limits of other signals and of other processes are separate.
     change(third, &[signal(libc::SIGUSR2)]);
     assert!(in_child(|| {
         let kqueue = kqueue();

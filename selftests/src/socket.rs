@@ -108,7 +108,7 @@ fn tcp_reset_reports_the_error() {
     let event = one(&kqueue);
     assert!(event.has(ev::EOF), "{event:?}");
     assert_eq!(event.fflags, libc::ECONNRESET as u32);
-    // Telling did not take it away.
+    // The report has not consumed the error.
     assert_eq!(one(&kqueue).fflags, libc::ECONNRESET as u32);
     assert_eq!(
         server.take_error().unwrap().unwrap().raw_os_error(),
@@ -180,7 +180,7 @@ fn unix_write_reports_the_room() {
             )
         };
         assert_eq!(ret, 0);
-        // As socket(7) says, it is doubled.
+        // The kernel doubles the value (socket(7)).
         let size = i64::from(size) * 2;
         let kqueue = kqueue();
         change(&kqueue, &[add_write(&client, 0)]);
@@ -370,7 +370,7 @@ fn connect_after_it_was_registered() {
     let address = listener.local_addr().unwrap();
     for refused in [false, true] {
         if refused {
-            // Nobody listens there any more.
+            // No socket listens there any more.
             // SAFETY: The arguments are integers.
             unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
         }
@@ -434,7 +434,7 @@ fn write_eof_after_our_own_shutdown() {
         assert!(event.has(ev::EOF) && event.has(ev::NODATA), "{event:?}");
         assert!(!event.has(ev::HUP), "{event:?}");
     }
-    // What the peer says still comes.
+    // Data from the peer still arrive.
     change(&kqueue, &[add_read(&tcp, 0)]);
     assert!(soon(&kqueue)
         .iter()
@@ -485,7 +485,7 @@ fn receive_low_water_of_the_socket() {
     assert!(pending(&kqueue).is_empty());
     client.write_all(&[0]).unwrap();
     assert_eq!(one(&kqueue).data, 100);
-    // The end reports whatever there is.
+    // The end is reported with any amount of data.
     drop(a);
     let ended = |kqueue: &Kqueue| {
         soon(kqueue)
@@ -565,7 +565,7 @@ fn ev_add_replaces_values_of_an_existing_knote() {
     a.write_all(&[0; 10]).unwrap();
     assert_eq!(one(&kqueue).udata, 1);
     let lowat = add_read(&b, 0).fflags(note::LOWAT);
-    // In a call of its own, and in the one that collects.
+    // The change is made in a separate call, and in the call that collects.
     let apart = |event| {
         change(&kqueue, &[event]);
         pending(&kqueue)

@@ -256,7 +256,7 @@ const STATUS: (u32, i64) = (note::EXIT, (SECRET as i64) << 8);
 fn all_was_told([parent, other, own]: [Told; 3]) {
     for told in [&parent, &other] {
         assert_eq!(told.notes, note::FORK | note::EXEC | note::EXIT, "{told:?}");
-        // Two, and one of each of those.
+        // There are two children, and each of them has one child.
         assert_eq!(told.children, 4, "{told:?}");
         assert_eq!(told.end, STATUS, "{told:?}");
     }
@@ -340,7 +340,7 @@ fn a_tracked_child_with_other_rights_is_not_reported() {
         let pid = fork(|| program.exec("be busy"));
         let told = Told::until_end(&kqueue, pid);
         reap(pid);
-        // The one is that it is a child itself.
+        // The only NOTE_CHILD is that of the process itself.
         assert_eq!(told.notes, note::CHILD | note::TRACKERR, "{told:?}");
         assert_eq!((told.children, told.end.0), (1, 0), "{told:?}");
         true
@@ -370,9 +370,9 @@ fn an_undumpable_process_cannot_be_watched() {
             let error = change_error(&kqueue, watch(pid, note | note::EXIT));
             assert_eq!(error, libc::EACCES);
         }
-        // That it ends is no secret.
+        // The exit is reported to all watchers.
         change(&kqueue, &[watch(pid, note::EXIT)]);
-        // What is asked for later does not come.
+        // Notes that are selected later are not reported.
         let more = watch(pid, ALL);
         change(&kqueue, &[more]);
         ready.open();

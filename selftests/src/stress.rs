@@ -191,7 +191,7 @@ fn random_operations_lose_nothing() {
         while seen.load(Ordering::Relaxed) < sent.load(Ordering::Relaxed) && Instant::now() < end {
             thread::sleep(Duration::from_millis(10));
         }
-        // Time for one too many to show up.
+        // Give a duplicate event time to arrive.
         thread::sleep(Duration::from_millis(200));
         stop.store(true, Ordering::Relaxed);
     });

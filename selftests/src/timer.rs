@@ -69,7 +69,7 @@ fn counts_what_was_not_collected() {
     let events = pending(&kqueue);
     let possible = start.elapsed().as_millis() as i64 / 5;
     assert_eq!(events.len(), 1);
-    // All periods that went by, but for those since the clock was read.
+    // The count includes all periods that have passed until the clock was read.
     assert!(
         (40 - 1..=possible).contains(&events[0].data),
         "{} of {possible}",
@@ -113,7 +113,7 @@ fn delete_drains_a_pending_expiration() {
 fn adding_again_restarts_the_period() {
     const A_DAY: i64 = 86_400_000;
     let kqueue = kqueue();
-    // Nothing of what has expired is left, be it disabled or not.
+    // No former expiration is left, whether the timer is disabled or not.
     for flags in [0, ev::DISABLE, ev::DISPATCH] {
         change(&kqueue, &[timer(ev::ADD | flags, 1)]);
         thread::sleep(Duration::from_millis(50));
@@ -121,11 +121,11 @@ fn adding_again_restarts_the_period() {
         assert!(!is_readable(&kqueue));
         assert!(crate::common::collect(&kqueue, timer(ev::ENABLE, 0)).is_empty());
         assert!(!is_readable(&kqueue));
-        // In the same call as well.
+        // This also holds in one call.
         change(&kqueue, &[timer(ev::ADD, 1)]);
         thread::sleep(Duration::from_millis(50));
         assert!(crate::common::collect(&kqueue, timer(ev::ADD, A_DAY)).is_empty());
-        // A shorter one holds at once.
+        // A shorter period takes effect at once.
         change(&kqueue, &[timer(ev::ADD, 1)]);
         one(&kqueue);
         change(&kqueue, &[timer(ev::DELETE, 0)]);
@@ -145,7 +145,7 @@ fn a_timer_restarted_in_time_never_expires() {
         change(&kqueue, &[add]);
         let events = pending(&kqueue);
         let now = Instant::now();
-        // On a machine that was asleep that long it may come.
+        // On a machine that was suspended for that long, the timer may expire.
         if now - before >= PERIOD {
             return;
         }
@@ -236,7 +236,7 @@ fn thousands_of_the_shortest_do_not_hang() {
     thread::sleep(Duration::from_millis(1000));
     let mut events = vec![Event::default(); COUNT as usize];
     let count = kqueue.kevent(&[], &mut events, None).unwrap();
-    // Each has counted every period, and none too many.
+    // Each timer has counted every period exactly once.
     let possible = start.elapsed().as_millis() as i64;
     assert_eq!(count, COUNT as usize);
     for event in &events {
@@ -339,7 +339,7 @@ fn a_passed_time_stays_pending() {
         assert!(now() >= at);
         assert_eq!((event.data, event.has(ev::CLEAR)), (1, false));
     }
-    // It can be set again; one that has passed comes at once.
+    // The timer can be set again. A time in the past expires at once.
     change(&kqueue, &[alarm(ev::ADD, now() + 86_400_000)]);
     assert!(pending(&kqueue).is_empty());
     change(&kqueue, &[alarm(ev::ADD, at - 1000)]);
@@ -398,14 +398,15 @@ fn a_timer_restarted_while_it_fires_is_not_reported() {
             micros(0, 1 + round % 50)
         };
         change(&kqueue, &[first]);
-        // It fires anywhere in here.
+        // The timer fires at some point of this loop.
         for _ in 0..(round * 37) % 2000 {
             std::hint::spin_loop();
         }
         change(&kqueue, &[far]);
         assert!(pending(&kqueue).is_empty(), "round {round}");
     }
-    // Many at once, changed by one thread while another collects: each of the last comes once.
+    // One thread changes many timers while another one collects. Each last setting is reported
+    // once.
     const TIMERS: u64 = 100;
     let all = |event: Event| -> Vec<Event> {
         (0..TIMERS).map(|ident| Event { ident, ..event }).collect()
@@ -514,7 +515,7 @@ fn a_period_does_not_drift() {
     let after = Instant::now();
     let mut seen = 0;
     while seen < 100 {
-        // Late every time, which must not add up.
+        // Each collection is late. The delays must not add up.
         thread::sleep(Duration::from_millis(3));
         let asked = after.elapsed().as_millis() as i64 / PERIOD;
         seen += one(&kqueue).data;

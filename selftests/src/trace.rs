@@ -88,7 +88,7 @@ fn life_of_a_knote() {
             "exit ret=0"
         ]
     );
-    // Pending already.
+    // The knote is already pending.
     kevent(&kqueue, &[user.fflags(note::TRIGGER)], 0);
     assert_eq!(trace.take(), ["enter nchanges=1 nevents=0", "exit ret=0"]);
     kevent(&kqueue, &[], 2);

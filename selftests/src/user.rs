@@ -125,7 +125,7 @@ fn a_change_replaces_udata() {
             assert_eq!(events.len(), 1, "{events:?}");
             assert_eq!(events[0].udata, expected);
         }
-        // Also one that triggers nothing.
+        // This also holds for a change without a trigger.
         change(&kqueue, &[user(0).udata(7)]);
         change(&kqueue, &[user(ev::KEEPUDATA).fflags(note::TRIGGER)]);
         assert_eq!(one(&kqueue).udata, 7);
@@ -193,7 +193,7 @@ fn dispatch_disables_when_reported() {
     );
     one(&kqueue);
     assert!(pending(&kqueue).is_empty());
-    // It was not cleared: enabled again, it is still triggered.
+    // The trigger was not reset. It is still set when the knote is enabled again.
     change(&kqueue, &[user(ev::ENABLE)]);
     one(&kqueue);
 }

@@ -155,14 +155,14 @@ fn a_change_of_the_modification_time_is_note_attrib() {
         assert_eq!(notes(&only), note::ATTRIB);
     }
     assert!(pending(&writing).is_empty());
-    // What is written and truncated goes on being told, also between two of those.
+    // Writes and truncations are still reported, also between two changes of times.
     let writer = writable(&path);
     for size in [4, 7, 7, 0, 0, 5] {
         let before = file.metadata().unwrap().len();
         writer.set_len(size).unwrap();
         let grown = if size > before { note::EXTEND } else { 0 };
         if size == before {
-            // Nothing is changed by it.
+            // This does not change the size.
             assert_eq!(notes(&kqueue), note::ATTRIB);
             assert!(pending(&writing).is_empty());
         } else {
@@ -181,7 +181,7 @@ fn a_change_of_the_modification_time_is_note_attrib() {
     (&writer).write_all(b"2").unwrap();
     assert_eq!(notes(&kqueue), note::WRITE | note::ATTRIB);
 
-    // A directory, and what has no bytes.
+    // A directory, and files without contents.
     fs::create_dir(folder.path("d")).unwrap();
     let (kqueue, file) = watching(&folder.path("d"));
     fs::write(folder.path("d/a"), b"").unwrap();
@@ -269,7 +269,7 @@ fn names_created_and_removed() {
     assert_eq!(notes(&kqueue), note::LINK);
     fs::remove_file(folder.path("b")).unwrap();
     assert_eq!(notes(&kqueue), note::LINK | note::DELETE);
-    // It is open still, and heard of still.
+    // The file is still open, and its events are still reported.
     let mut bytes = vec![];
     file.read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"1234");
@@ -305,7 +305,7 @@ fn entries_of_a_directory() {
     let (kqueue, _file) = watching(&folder.0);
     let path = folder.file("a");
     assert_eq!(notes(&kqueue), note::WRITE);
-    // What happens to the file is not the directory's.
+    // Events of the file are not events of the directory.
     fs::write(&path, b"12345678").unwrap();
     assert!(pending(&kqueue).is_empty());
     fs::rename(&path, folder.path("b")).unwrap();
@@ -467,7 +467,7 @@ fn o_path_descriptors() {
         fs::rename(&other, path).unwrap();
         assert_eq!(notes(&kqueue), note::RENAME, "{path:?}");
     }
-    // What a link leads to is another file.
+    // The target of a link is another file.
     let linked = named(&link);
     let kqueue = kqueue_for(&linked, CHANGES);
     fs::write(&file, b"1").unwrap();
@@ -596,7 +596,7 @@ fn overlayfs() {
     fs::remove_file(merged.join("a")).unwrap();
     let seen = notes(&kqueue);
     assert_eq!(seen & note::DELETE, note::DELETE, "{seen:x}");
-    // Watching does not keep it mounted, once the descriptor is closed.
+    // A watch does not keep the file system mounted after the descriptor was closed.
     drop(file);
     // SAFETY: All strings end in 0.
     assert_eq!(unsafe { libc::umount2(target.as_ptr().cast(), 0) }, 0);
@@ -648,7 +648,7 @@ fn no_mark_without_a_knote() {
         none(&format!("{idle} registered: false watches: 0"));
     }
     none("content marks: 0\nfile marks: 0\nparent marks: 0\nmount marks: 0");
-    // The end of a process needs no probe.
+    // The exit of a process needs no probe.
     change(&kqueue, &[exit]);
     assert!(hooks().contains("fork registered: false"));
     change(&kqueue, &[signal, process]);
@@ -658,7 +658,7 @@ fn no_mark_without_a_knote() {
     change(&kqueue, &[watch(&file, note::WRITE), mounts]);
     let device = File::open("/dev/loop0").unwrap();
     change(&kqueue, &[add_read(&file, 0), add_read(&device, 0)]);
-    // The three on descriptors are of one kqueue, which counts once for the probe of closes.
+    // The three knotes on descriptors belong to one kqueue, which counts once for the close probe.
     for (busy, watches) in [
         ("close", 1),
         ("fork", 1),
@@ -791,8 +791,8 @@ fn a_tree_under_churn_is_seen_as_inotify_sees_it() {
                 fs::remove_dir(inner).unwrap();
             }
             _ => {
-                // To the same size is an attribute for us, and writing for inotify; so is the
-                // emptying of an empty file.
+                // A truncation to the same size is a change of attributes here, and a write for
+                // inotify. The same holds for truncating an empty file.
                 let size = choose(50) as u64 + 1;
                 let same = size == fs::metadata(&path).unwrap().len();
                 let size = if same { size + 1 } else { size };
@@ -896,7 +896,7 @@ fn ext4() {
 #[test]
 fn on_9p() {
     let place = std::env::var_os("KQUEUE_SHARED_FOLDER").expect("selftests/run.sh sets it");
-    // How many names there are is the server's to know.
+    // Only the server knows the number of names.
     of_a_file_system(Path::new(&place), note::ATTRIB);
 }
 
