@@ -25,6 +25,8 @@
 //! - *deliver*: copy an event to the program
 //! - *requeue*: put a knote back into the ready list after a scan has evaluated it
 //! - *recheck*: evaluate a knote again after some time, because its source may not fire
+//! - *spend, renew*: keep a one-shot knote in the table after its event was delivered, although it
+//!   does not exist for the program any more; then use it for the next `EV_ADD`
 //! - *retire, remove*: take a knote off the ready list for good; then take it out of the table and
 //!   detach it
 //! - *bind*: tie a knote to a descriptor of a table, so that the close of the descriptor ends it
@@ -128,10 +130,11 @@
 //! - That work item: in a kernel thread. Activates the other knotes in bounded steps.
 //! - Probe of offsets: in the task that moves the offset, with preemption disabled, under the lock
 //!   of a shard. Activates knotes.
-//! - Close probes: in the closing task, maybe with preemption disabled, under a lock of the
-//!   bindings. Retires the knote and queues it as task work.
-//! - Task work: in the closing task, before it returns to user space. Removes the knote, or
-//!   finishes a walk of the close probe.
+//! - Close probes: in the closing task, maybe with preemption disabled. Retires the knotes under a
+//!   lock of the bindings. After the release of that lock, it removes them if it gets the mutex
+//!   without waiting and nothing has to sleep. Otherwise it queues them as task work.
+//! - Task work: in the closing task, before it returns to user space. Removes a knote, or finishes
+//!   a walk of the close probe.
 //! - Release of the mutex: in its owner. Does the work that a task which is being killed has left.
 //! - irq_work: in hard interrupt context, without locks. Wakes pollers and sends SIGIO.
 //!
@@ -142,10 +145,11 @@
 //! and its source is dropped, which waits for running callbacks. Both steps may be done twice.
 //!
 //! - Path A, `EV_DELETE`: both steps at once.
-//! - Path B, `EV_ONESHOT` was delivered: both steps at once, in the scan.
-//! - Path C, the descriptor was closed: the close probe retires the knote, and a task work removes
-//!   it. A scan or a registration that comes in between finds that the number is unbound, and
-//!   removes the knote.
+//! - Path B, `EV_ONESHOT` was delivered: both steps at once, in the scan. (A knote of a descriptor
+//!   that was evaluated under the spin lock is spent instead, see `engine::state`.)
+//! - Path C, the descriptor was closed: the close probe retires the knote. Then the probe itself
+//!   removes it, or a task work of the closing task does. A scan or a registration that comes in
+//!   between finds that the number is unbound, and removes the knote.
 //! - Path D, the last descriptor of the kqueue in its table was closed (`->flush`), or its file was
 //!   released: all knotes in the table are retired and removed.
 //!

@@ -410,7 +410,7 @@ impl Knote {
         unsafe { &*self.state.get() }.is_deleting()
     }
 
-    /// True if it is spent. For the owner of the mutex.
+    /// True if the knote is spent. The caller holds the mutex.
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {
         // SAFETY: The state lives as long as the knote. It is atomic, so that it may be read while

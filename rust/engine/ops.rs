@@ -2,9 +2,10 @@
 
 //! What the engine asks of a filter, and what the two pass to each other.
 //!
-//! A filter says what one kind of event source means by "ready" and by `data`. It is a [`FilterOps`], which is the
-//! specification's `struct filterops`, and a row of the table in `rust/filter/mod.rs`, which is its `sysfilt_ops[]`. The
-//! engine calls the methods of [`Filter`], which the table makes of its rows, without an indirect call.
+//! A filter says what one kind of event source means by "ready" and by `data`. It is a
+//! [`FilterOps`], which is the specification's `struct filterops`, and a row of the table in
+//! `rust/filter/mod.rs`, which is its `sysfilt_ops[]`. The engine calls the methods of [`Filter`],
+//! which the table makes of its rows, without an indirect call.
 //!
 //! This is the only file of the engine that names a floor above it: that table.
 
@@ -25,11 +26,12 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// A filter (`struct filterops`).
 ///
-/// Its functions are called under the kqueue's mutex, in process context, and may sleep unless it is said that they must
-/// not. There is no `f_detach`: what a filter keeps for a knote, [`Attached::source`], detaches when it is dropped.
+/// Its functions are called under the kqueue's mutex, in process context, and may sleep unless it
+/// is said that they must not. There is no `f_detach`: what a filter keeps for a knote,
+/// [`Attached::source`], detaches when it is dropped.
 pub(crate) trait FilterOps {
-    /// The ident is a descriptor (`FILTEROP_ISFD`). The descriptor may be one that was opened with `O_PATH` if the filter
-    /// [takes those](Self::ACCEPTS_O_PATH).
+    /// The ident is a descriptor (`FILTEROP_ISFD`). The descriptor may be one that was opened with
+    /// `O_PATH` if the filter [takes those](Self::ACCEPTS_O_PATH).
     const IS_DESCRIPTOR: bool = false;
     /// See above.
     const ACCEPTS_O_PATH: bool = false;
@@ -43,7 +45,8 @@ pub(crate) trait FilterOps {
     const TOUCHES_KNOTE_ONLY: bool = false;
     /// The filter is told when an event was delivered ([`delivered`](Self::delivered)).
     const HANDLES_DELIVERY: bool = false;
-    /// The memory of a knote and of what the filter keeps for it, in units of [`super::limit::UNIT`].
+    /// The memory of a knote and of what the filter keeps for it, in units of
+    /// [`super::limit::UNIT`].
     const WEIGHT: u8 = 1;
 
     /// The poll events of a descriptor's file that activate a knote.
@@ -51,7 +54,8 @@ pub(crate) trait FilterOps {
         Events::NONE
     }
 
-    /// Attaches a new knote to its source (`f_attach`). The knote may be activated before this returns.
+    /// Attaches a new knote to its source (`f_attach`). The knote may be activated before this
+    /// returns.
     ///
     /// # Errors
     ///
@@ -62,15 +66,16 @@ pub(crate) trait FilterOps {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a value that the filter does not take: nothing is changed then. `ENOENT` if the knote has lost its source.
+    /// `EINVAL` for a value that the filter does not take: nothing is changed then. `ENOENT` if the
+    /// knote has lost its source.
     #[inline(always)]
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
         Self::touch_knote(locked.inner, change);
         Ok(())
     }
 
-    /// The part of that for what the knote itself keeps. Must not sleep: it is called with the kqueue's spin lock held if
-    /// the filter [is plain](Self::TOUCHES_KNOTE_ONLY).
+    /// The part of that for what the knote itself keeps. Must not sleep: it is called with the
+    /// kqueue's spin lock held if the filter [is plain](Self::TOUCHES_KNOTE_ONLY).
     #[inline(always)]
     fn touch_knote(inner: &mut KnoteInner, change: &Kevent) {
         inner.set_params(change);
@@ -85,7 +90,8 @@ pub(crate) trait FilterOps {
     /// Does the condition hold (`f_event`)? `scratch` is memory of the program for a file's answer.
     fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report>;
 
-    /// The knote may hear no more of its source before there is more to report, so it has to be rechecked.
+    /// The knote may hear no more of its source before there is more to report, so it has to be
+    /// rechecked.
     #[inline(always)]
     fn needs_recheck(_inner: &KnoteInner) -> bool {
         false
@@ -101,8 +107,8 @@ pub(crate) trait FilterOps {
     #[inline(always)]
     fn undelivered(_inner: &mut KnoteInner, _event: &Kevent) {}
 
-    /// True when `ident`, which is no descriptor, still names what the knote is about. Must not sleep: the kqueue's spin
-    /// lock is held.
+    /// True when `ident`, which is no descriptor, still names what the knote is about. Must not
+    /// sleep: the kqueue's spin lock is held.
     #[inline(always)]
     fn matches_ident(_inner: &KnoteInner, _ident: u64) -> bool {
         true

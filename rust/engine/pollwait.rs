@@ -4,9 +4,9 @@
 //!
 //! [`listen`] calls the file's `->poll` with a poll table whose queue procedure adds the knote's
 //! own wait-queue entry to the first queue that the file names. Some files name a second queue. An
-//! [`ExtraEntries`] is added to each further queue. From then on a wake-up of one of these queues for an
-//! event in the filter's mask activates the knote. The wake function runs in the context that
-//! [`crate::sys::file::poll`] describes.
+//! [`ExtraEntries`] is added to each further queue. From then on a wake-up of one of these queues
+//! for an event in the filter's mask activates the knote. The wake function runs in the context
+//! that [`crate::sys::file::poll`] describes.
 
 use super::{knote::KnoteAccess, knote_memory::Knote};
 use crate::sys::file::{
@@ -143,7 +143,8 @@ impl QueueTable<'_> {
             unsafe { knote.entry.link(head) };
             return;
         }
-        // SAFETY: As above. The source that has the `ExtraEntries` is dropped before the knote is unbound.
+        // SAFETY: As above. The source that has the `ExtraEntries` is dropped before the knote is
+        // unbound.
         this.failed = unsafe { this.extra.link(head, knote) }.is_err();
     }
 }
@@ -186,8 +187,8 @@ pub(crate) fn listen(
 }
 
 /// The same for a socket whose pollers are all in the wait queue of the socket
-/// ([`FileKind::polls_socket_queue`](super::ops::FileKind::polls_socket_queue)), without a call of `->poll`. A
-/// full barrier follows, so that an evaluation after this call misses no event.
+/// ([`FileKind::polls_socket_queue`](super::ops::FileKind::polls_socket_queue)), without a call of
+/// `->poll`. A full barrier follows, so that an evaluation after this call misses no event.
 ///
 /// # Errors
 ///

@@ -334,7 +334,7 @@ pub(crate) enum Verdict {
     Stop,
     Keep,
     Remove,
-    /// The knote is removed from the list, and is spent.
+    /// The knote is taken off the list, and is spent.
     Spend,
     /// The knote moves to the list of rechecks. Its state has been set accordingly.
     Recheck,

@@ -28,8 +28,7 @@
 //!
 //! Queued implies active (or [being verified](State::begin_verify)). A knote is queued only while
 //! it is neither disabled nor deleting. It may be disabled afterwards. Recheck implies neither
-//! queued nor deleting. Spent implies neither active nor
-//! queued.
+//! queued nor deleting. Spent implies neither active nor queued.
 //!
 //! ```text
 //!                activate                        take: Evaluate
@@ -66,9 +65,9 @@ pub(crate) enum Take {
 /// may be a million knotes.
 ///
 /// The owner of the lock has a mutable reference and changes the state by one atomic store. So a
-/// task without the lock may test by an atomic load whether the knote is deleting or unlinked.
-/// (These are `WRITE_ONCE` and `READ_ONCE`, without ordering.) The type is not `Unpin`, because it
-/// is read while a mutable reference exists.
+/// task without the lock may test by an atomic load whether the knote is deleting, spent or
+/// unlinked. (These are `WRITE_ONCE` and `READ_ONCE`, without ordering.) The type is not `Unpin`,
+/// because it is read while a mutable reference exists.
 #[derive(Debug, Default)]
 pub(crate) struct State(AtomicU8, PhantomPinned);
 

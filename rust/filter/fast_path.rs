@@ -23,8 +23,8 @@ use kernel::fs::File;
 ///
 /// These knotes have none: one-shot knotes of user events and of kqueues, because they end with
 /// their event, while those of other descriptors [can be renewed](crate::engine::state); readers of
-/// a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked; and knotes of
-/// files that are not counted, with a low-water mark, because such a file reaches any mark.
+/// a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked; and knotes
+/// of files that are not counted, with a low-water mark, because such a file reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
     Unsupported,

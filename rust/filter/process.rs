@@ -73,7 +73,8 @@ struct Record {
     /// The notes that the program selected.
     wanted: u32,
     udata: u64,
-    /// The memory cgroup that the knotes of children are charged to, once `NOTE_TRACK` was selected.
+    /// The memory cgroup that the knotes of children are charged to, once `NOTE_TRACK` was
+    /// selected.
     memcg: Option<Arc<MemcgRef>>,
     /// The notes that occurred and were not collected.
     fired: u32,

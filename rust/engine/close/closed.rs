@@ -67,17 +67,17 @@ impl ClosedKnote {
         ClosedKnote(unsafe { NonNull::new_unchecked(head.byte_sub(Self::NODE).cast()) })
     }
 
-    /// Removes the knote, now or before the current task returns to userspace. No spin lock is held.
-    /// Preemption may be disabled.
+    /// Removes the knote, either now or before the current task returns to user space. The caller
+    /// holds no spin lock. Preemption may be disabled.
     pub(super) fn remove(self) {
         if !self.knote().kqueue().try_remove_closed(&self) {
             self.remove_on_return();
         }
     }
 
-    /// Queues the removal of the knote: the current task removes it before it returns to userspace.
-    /// If the task does not return to userspace, the next owner of the mutex of the kqueue removes
-    /// it.
+    /// Queues the removal of the knote: the current task removes it before it returns to user
+    /// space. If the task does not return to user space, the next owner of the mutex of the kqueue
+    /// removes it.
     pub(super) fn remove_on_return(self) {
         let head = self.into_head();
         // SAFETY: By the type's invariant, nothing else uses the node. The reference to the file of

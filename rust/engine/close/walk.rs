@@ -37,17 +37,16 @@ const MAPPED_MAX: u32 = 64;
 const MAPPED_MAX_BESIDES_NAMED: u32 = 4;
 /// The maximum number of knotes that one walk ends.
 const ENDED_MAX: u32 = 1024;
-
-/// How many knotes a walk removes itself at most. The closing task removes the others before it
-/// returns to userspace.
-const MOST_REMOVED: usize = 4;
+/// The maximum number of knotes that a walk removes itself. The closing task removes the others
+/// before it returns to user space.
+const REMOVED_MAX: usize = 4;
 
 /// The guard of the lock of a bucket.
 type BucketGuard<'a> = Guard<'a, (), Task>;
 
 /// Knotes that a walk has taken out of their tree. They are removed when this is dropped, without
 /// the lock of the tree.
-struct Closes(ArrayVec<ClosedKnote, MOST_REMOVED>);
+struct Closes(ArrayVec<ClosedKnote, REMOVED_MAX>);
 
 impl Closes {
     fn new() -> Self {

@@ -2,8 +2,9 @@
 
 //! The part of a scan for knotes whose filters may sleep.
 //!
-//! A batch is taken off the list, evaluated without the spin lock, reported, and put back as each knote's [`Disposition`]
-//! says. A source that fires meanwhile queues its knote again, and nothing is lost.
+//! A batch is taken off the list, evaluated without the spin lock, reported, and put back as each
+//! knote's [`Disposition`] says. A source that fires meanwhile queues its knote again, and nothing
+//! is lost.
 
 use super::{
     deliver::Events,

@@ -39,8 +39,8 @@ impl Kqueue {
             if knote.is_spent() {
                 return;
             }
-            // There is room, since knotes are spent by the owner of the mutex alone. A close may
-            // have retired some.
+            // There is room, because only the owner of the mutex spends knotes. A close may have
+            // retired some.
             let _ = sorted.push_within_capacity(&**knote);
         });
         sorted.sort_unstable_by_key(|knote: &&Knote| (-knote.filter().raw(), knote.ident()));

@@ -71,9 +71,10 @@ impl Kqueue {
         }
     }
 
-    /// [`Kqueue::remove_closed`] without sleeping. False if the caller has to leave the removal to a
-    /// task that may sleep: the mutex has an owner, the filter keeps a source, the table is to be
-    /// freed, or there is work that was left to the owner of the mutex.
+    /// [`Kqueue::remove_closed`] for a caller that must not sleep. False if the caller has to leave
+    /// the removal to a task that may sleep. That is so if the mutex has an owner, if the filter
+    /// keeps a source, if the table would have to be freed, or if work was left to the owner of the
+    /// mutex.
     pub(crate) fn try_remove_closed(&self, closed: &ClosedKnote) -> bool {
         let Some(mut knotes) = self.locks.knotes.try_lock() else {
             return false;
@@ -85,7 +86,7 @@ impl Kqueue {
             self.detach(access, knote);
         }
         drop(knotes);
-        // As in the guard of the mutex.
+        // The guard of the mutex has the same barrier.
         killable::barrier_after_unlock();
         removes && !self.leftover_work.is_set()
     }

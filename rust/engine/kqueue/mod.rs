@@ -96,7 +96,7 @@ impl Ready {
         self.queue.len() + self.in_flight
     }
 
-    /// Renews a spent knote: it is enabled and idle. Does nothing to another knote.
+    /// Renews a spent knote, so that it is enabled and idle. Has no effect on other knotes.
     #[inline]
     fn renew(&mut self, knote: &Knote) {
         if knote.state(self).renew() {

@@ -66,7 +66,8 @@ impl Kqueue {
                         return Ok(());
                     }
                     if change.has(EV_DELETE) {
-                        // The descriptor may be about to be closed, which is cheaper without it.
+                        // The program may be about to close the descriptor, and a close without
+                        // knotes is cheaper.
                         ready.retire(knote);
                         drop(ready);
                         this.detach(access, &found.remove());
@@ -96,7 +97,7 @@ impl Kqueue {
             }
         }
         match Self::register_new(this, knotes, change, filter, caller.table, collect_room) {
-            // The spent knotes count for the user, but not for the program.
+            // Spent knotes are charged to the user, although they do not exist for the program.
             Err(error) if error == ENOSPC && this.remove_spent(knotes) => {
                 Self::register_new(this, knotes, change, filter, caller.table, collect_room)
             }
@@ -444,8 +445,8 @@ impl Kqueue {
         }
     }
 
-    /// True if the knote was not retired and is not spent, and its ident still names the object that
-    /// the knote was attached to.
+    /// True if the knote was not retired and is not spent, and its ident still names the object
+    /// that the knote was attached to.
     #[inline(always)]
     fn is_current(ready: &mut Ready, locked: &LockedKnote<'_>, table: CurrentTable) -> bool {
         let knote = locked.knote();
@@ -517,7 +518,7 @@ impl LockedKnote<'_> {
 }
 
 impl Ready {
-    /// Disables a knote and makes it inactive. Whether it is ready is determined when it is enabled.
+    /// Disables a knote and makes it inactive. The change that enables the knote evaluates it.
     fn disable(&mut self, knote: &Knote) {
         self.dequeue(knote);
         knote.state(self).take_evaluated(true);

@@ -298,8 +298,8 @@ impl<'a> Socket<'a> {
     }
 
     /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
-    /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`). Never sleeps: the
-    /// caller may hold a spin lock.
+    /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`). Never sleeps:
+    /// the caller may hold a spin lock.
     pub(crate) fn try_room(&self) -> Readiness {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
@@ -324,8 +324,9 @@ impl<'a> Socket<'a> {
     }
 
     /// True if `->poll` does no more than to register in the wait queue of the socket and to read
-    /// its state (`datagram_poll`, `udp_poll`, `tcp_poll`, `unix_poll`, `unix_dgram_poll`). (The last
-    /// one also registers with its peer, when a call of it finds that the peer accepts nothing.)
+    /// its state (`datagram_poll`, `udp_poll`, `tcp_poll`, `unix_poll`, `unix_dgram_poll`). (The
+    /// last one also registers with its peer, when a call of it finds that the peer accepts
+    /// nothing.)
     pub(crate) fn polls_own_queue(&self) -> bool {
         match self.kind {
             Kind::Tcp | Kind::Udp | Kind::Unix | Kind::Messages => true,
