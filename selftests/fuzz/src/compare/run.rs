@@ -79,6 +79,8 @@ struct Run<'a> {
     level: Fd,
     /// The kqueue that has knotes for reading with EV_CLEAR for all descriptors.
     edge: Fd,
+    /// Has one-shot knotes, which are added again after each operation on their descriptor.
+    once: Fd,
     /// The epoll that has all descriptors with EPOLLET.
     epoll: Fd,
     /// The epolls that have all descriptors level-triggered, one for reading and one for writing.
@@ -139,6 +141,7 @@ impl<'a> Run<'a> {
             files: Vec::new(),
             level,
             edge,
+            once: move_up(sys::kqueue()?),
             epoll: move_up(call(libc::SYS_epoll_create1, &[0])? as Fd),
             epolls: [
                 move_up(call(libc::SYS_epoll_create1, &[0])? as Fd),
@@ -622,8 +625,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A kqueue to which a descriptor was just added must report the same.
-    fn compare_fresh(&mut self, at: u8) -> Checked {
+    /// A kqueue to which a descriptor was just added must report the same. So must a kqueue to which
+    /// the descriptor is added with `EV_ONESHOT` after each operation.
+    fn compare_added(&mut self, at: u8) -> Checked {
         if !self.is_judged(at) {
             return Ok(());
         }
@@ -632,55 +636,107 @@ impl<'a> Run<'a> {
             if ms > 0 {
                 sys::sleep_ms(ms);
             }
-            let Ok(queue) = sys::kqueue() else {
+            let Ok(fresh) = sys::kqueue() else {
                 return Ok(());
             };
-            let (before, facts) = (
-                self.poll_all(),
-                self.facts(at, self.poll_all()[usize::from(at)]),
-            );
-            let mut changes = vec![
-                Event::fd(fd_of(at), Filter::READ, ev::ADD),
-                Event::fd(fd_of(at), Filter::EXCEPT, ev::ADD).fflags(note::OOB),
-            ];
-            if self.slots[usize::from(at)].is_written {
-                changes.push(Event::fd(fd_of(at), Filter::WRITE, ev::ADD));
-            } else {
-                changes.remove(1);
-            }
-            let mut events = [Event::default(); 4];
-            let list = address_mut(&mut events);
-            let count = sys::kevent(queue, &changes, list, events.len(), 0).unwrap_or(0);
-            let events = &events[..count];
+            let before = self.poll_all();
+            let facts = self.facts(at, before[usize::from(at)]);
+            let told = self.add(at, fresh, 0);
+            sys::close(fresh);
+            let told_once = self.add(at, self.once, ev::ONESHOT);
             let after = self.poll_all();
-            sys::close(queue);
+            let (told, told_once) = (told?, told_once?);
+            self.check_deleted(at, &told_once)?;
             if before != after {
                 continue;
             }
-            let of = |filter| events.iter().find(|event| event.filter == filter);
-            if events.iter().any(|event| event.has(ev::ERROR)) {
-                return Err(format!(
-                    "a second kqueue does not accept a descriptor: {:?}\n  {events:?}",
-                    self.file(at)
-                ));
-            }
-            let mut judged = facts.read(of(Filter::READ));
-            if self.slots[usize::from(at)].is_written {
-                judged = judged
-                    .and(facts.write(of(Filter::WRITE)))
-                    .and(facts.urgent(of(Filter::EXCEPT)));
-            }
-            wrong = judged.map_err(|what| {
-                format!(
-                    "{what}, fresh: {:?}\n  {facts:x?}\n  {events:?}",
-                    self.file(at)
-                )
-            });
+            wrong = self
+                .judge(at, facts, &told, "fresh")
+                .and_then(|()| self.judge(at, facts, &told_once, "one-shot"));
             if wrong.is_ok() {
                 break;
             }
         }
         wrong
+    }
+
+    /// The filters of a descriptor in the kqueues to which it is added.
+    fn filters(&self, at: u8) -> &'static [Filter] {
+        if self.slots[usize::from(at)].is_written {
+            &[Filter::READ, Filter::WRITE, Filter::EXCEPT]
+        } else {
+            &[Filter::READ]
+        }
+    }
+
+    /// Adds a descriptor to a kqueue. Returns what the same call collects of it.
+    fn add(&self, at: u8, queue: Fd, flags: u16) -> Result<Vec<Event>, String> {
+        let changes: Vec<Event> = (self.filters(at).iter())
+            .map(|&filter| {
+                let is_urgent = filter == Filter::EXCEPT;
+                Event::fd(fd_of(at), filter, ev::ADD | flags).fflags(if is_urgent {
+                    note::OOB
+                } else {
+                    0
+                })
+            })
+            .collect();
+        let mut events = [Event::default(); 64];
+        let list = address_mut(&mut events);
+        let count = sys::kevent(queue, &changes, list, events.len(), 0).unwrap_or(0);
+        let told: Vec<Event> = (events[..count].iter())
+            .filter(|event| event.ident == fd_of(at) as u64)
+            .copied()
+            .collect();
+        if told.iter().any(|event| event.has(ev::ERROR)) {
+            return Err(format!(
+                "a second kqueue does not accept a descriptor: {:?}\n  {told:?}",
+                self.file(at)
+            ));
+        }
+        Ok(told)
+    }
+
+    /// Checks the one-shot knotes of a descriptor that was just added: a knote exists if and only if
+    /// its event is not among those that were `told`.
+    fn check_deleted(&self, at: u8, told: &[Event]) -> Checked {
+        let changes: Vec<Event> = (self.filters(at).iter())
+            .map(|&filter| Event::fd(fd_of(at), filter, ev::ENABLE | ev::RECEIPT))
+            .collect();
+        let mut answers = [Event::default(); 3];
+        let list = address_mut(&mut answers);
+        let count = sys::kevent(self.once, &changes, list, changes.len(), 0)
+            .map_err(|errno| format!("enabling failed: errno {errno}"))?;
+        for answer in &answers[..count] {
+            let was_told = told.iter().any(|event| event.filter == answer.filter);
+            let wanted = if was_told { libc::ENOENT } else { 0 };
+            if answer.data != wanted.into() {
+                return Err(format!(
+                    "a one-shot knote is enabled: {:?}\n  {answer:?}, after {told:?}",
+                    self.file(at)
+                ));
+            }
+        }
+        if count != changes.len() {
+            return Err(format!("{count} answers to {changes:?}"));
+        }
+        Ok(())
+    }
+
+    fn judge(&self, at: u8, facts: Facts, events: &[Event], how: &str) -> Checked {
+        let of = |filter| events.iter().find(|event| event.filter == filter);
+        let mut judged = facts.read(of(Filter::READ));
+        if self.slots[usize::from(at)].is_written {
+            judged = judged
+                .and(facts.write(of(Filter::WRITE)))
+                .and(facts.urgent(of(Filter::EXCEPT)));
+        }
+        judged.map_err(|what| {
+            format!(
+                "{what}, {how}: {:?}\n  {facts:x?}\n  {events:?}",
+                self.file(at)
+            )
+        })
     }
 }
 
@@ -724,7 +780,7 @@ pub fn run(ops: &[Op], seed: u64, root: bool, board: &Board) -> Result<(), (usiz
         let (at, is_same) = about(op);
         let mut result = run.act(op).and_then(|()| run.compare(is_same));
         if let Some(at) = at {
-            result = result.and_then(|()| run.compare_fresh(at));
+            result = result.and_then(|()| run.compare_added(at));
         }
         result.map_err(|what| (step, what))?;
     }
