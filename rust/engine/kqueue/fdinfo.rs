@@ -32,16 +32,15 @@ impl Kqueue {
         if !seqfile::has_room(m, len.saturating_mul(LINE_LEN_MIN)) {
             return;
         }
-        let Ok(mut sorted) = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT) else {
+        // A close may retire spent knotes now, which are not spent after that.
+        let Ok(mut sorted) = KVVec::with_capacity(knotes.table.len(), GFP_KERNEL_ACCOUNT) else {
             return;
         };
         knotes.table.for_each(|knote| {
-            if knote.is_spent() {
-                return;
+            if !knote.is_spent() {
+                // There is room.
+                let _ = sorted.push_within_capacity(&**knote);
             }
-            // There is room, because only the owner of the mutex spends knotes. A close may have
-            // retired some.
-            let _ = sorted.push_within_capacity(&**knote);
         });
         sorted.sort_unstable_by_key(|knote: &&Knote| (-knote.filter().raw(), knote.ident()));
         for knote in sorted {
