@@ -124,7 +124,6 @@ pub fn read(fd: &impl AsRawFd, count: usize) {
     assert_eq!(got, count as isize, "{}", io::Error::last_os_error());
 }
 
-/// `EV_ADD` and other flags for reading from `fd`.
 /// Returns the number of the kqueue's knotes. `/proc` has it in two ways.
 #[track_caller]
 pub fn knotes(kqueue: &Kqueue) -> usize {
@@ -136,6 +135,7 @@ pub fn knotes(kqueue: &Kqueue) -> usize {
     count
 }
 
+/// `EV_ADD` and other flags for reading from `fd`.
 pub fn add_read(fd: &impl AsRawFd, flags: u16) -> Event {
     Event::fd(fd.as_raw_fd(), Filter::READ, ev::ADD | flags)
 }

@@ -186,6 +186,27 @@ fn timers_of_low_water_marks_count() {
     }));
 }
 
+/// The timer of a low-water mark does not outlive a one-shot event that was delivered.
+#[test]
+fn delivered_one_shots_give_their_timers_back() {
+    let _limit = Parameter::set("max_user_timers", 1);
+    assert!(in_child(|| {
+        become_user(12345);
+        let kqueue = kqueue();
+        let (reader, writer) = pipe();
+        write(&writer, b"x");
+        let add = add_write(&writer, ev::ONESHOT);
+        change(&kqueue, &[add.fflags(note::LOWAT).data(1 << 16)]);
+        assert!(pending(&kqueue).is_empty());
+        assert_eq!(change_error(&kqueue, timer(1)), libc::ENOMEM);
+        read(&reader, 1);
+        assert_eq!(one(&kqueue).ident, writer.as_raw_fd() as u64);
+        assert_eq!(knotes(&kqueue), 0);
+        change(&kqueue, &[timer(1)]);
+        true
+    }));
+}
+
 /// A knote that takes more memory counts as several.
 #[test]
 fn larger_knotes_count_as_several() {
@@ -246,6 +267,37 @@ fn empty_tables_are_freed() {
             add_many(kqueue, COUNT);
             delete(kqueue, 0..COUNT);
         }
+        true
+    }));
+}
+
+/// Nor does one in which all one-shot events were delivered, once the room was needed: here by an
+/// `EV_ADD` that fails all the same.
+#[test]
+fn tables_of_delivered_one_shots_are_freed() {
+    const COUNT: u64 = 300;
+    let _limit = Parameter::set("max_user_knotes", 1000);
+    let _limit = Parameter::set("max_object_watches", 1);
+    assert!(in_child(|| {
+        become_user(12345);
+        let file = fs::File::open("/proc/self/exe").unwrap();
+        let watch = Event::fd(file.as_raw_fd(), Filter::VNODE, ev::ADD).fflags(note::DELETE);
+        let (first, second) = (kqueue(), kqueue());
+        change(&first, &[watch]);
+        let (most, error) = fill(&first, |ident| user(ident, ev::ADD));
+        assert_eq!(error, libc::ENOSPC);
+        delete(&first, 0..most);
+        let (reader, writer) = pipe();
+        write(&writer, b"x");
+        let readers: Vec<_> = (0..COUNT).map(|_| reader.try_clone().unwrap()).collect();
+        for reader in &readers {
+            change(&second, &[add_read(reader, ev::ONESHOT)]);
+        }
+        let collected: usize = (0..COUNT).map(|_| pending(&second).len()).sum();
+        assert_eq!(collected as u64, COUNT);
+        assert_eq!(change_error(&second, watch), libc::ENOSPC);
+        let room = fill(&first, |ident| user(ident, ev::ADD));
+        assert_eq!(room, (most, libc::ENOSPC));
         true
     }));
 }

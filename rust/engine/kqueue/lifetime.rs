@@ -151,6 +151,7 @@ impl Kqueue {
             self.detach(&mut knotes.access, &knote);
             removed = true;
         }
+        knotes.table.free_if_empty();
         removed
     }
 

@@ -97,8 +97,8 @@ impl Kqueue {
             }
         }
         match Self::register_new(this, knotes, change, filter, caller.table, collect_room) {
-            // Spent knotes are charged to the user, although they do not exist for the program.
-            Err(error) if error == ENOSPC && this.remove_spent(knotes) => {
+            // For the program the spent knotes do not exist. They have places, memory and timers.
+            Err(error) if matches!(error, ENOSPC | ENOMEM) && this.remove_spent(knotes) => {
                 Self::register_new(this, knotes, change, filter, caller.table, collect_room)
             }
             result => result,
