@@ -42,9 +42,10 @@
 //! hash. The probe is an `ftrace_ops` of its own, because a function probe (fprobe) would add a
 //! lookup in a hash table to each close.
 //!
-//! A close allocates nothing. A knote that ends leaves its tree at once. The memory of its links
-//! then becomes a task work of the closing task ([`ClosedKnote`]), which removes the knote from its
-//! kqueue before the system call returns.
+//! A close allocates nothing. A knote that ends leaves its tree at once. The probe removes up to
+//! [`MOST_REMOVED`](walk::MOST_REMOVED) knotes from their kqueues, if their mutexes are free. For
+//! each of the others the memory of its links becomes a task work of the closing task
+//! ([`ClosedKnote`]), which removes the knote before the system call returns.
 //!
 //! # Context and locks
 //!
