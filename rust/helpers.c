@@ -548,6 +548,11 @@ int kq_sock_tcp_inq(struct sock *sk)
 	return data_race(tcp_inq(sk));
 }
 
+bool kq_sock_is_done(struct sock *sk)
+{
+	return sock_flag(sk, SOCK_DONE);
+}
+
 bool kq_sock_is_readable(struct sock *sk)
 {
 	return sk_is_readable(sk);

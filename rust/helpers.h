@@ -150,6 +150,7 @@ void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
 u32 kq_sock_accept_backlog(struct sock *sk);
 u32 kq_sock_receive_queue_len(struct sock *sk);
 int kq_sock_tcp_inq(struct sock *sk);
+bool kq_sock_is_done(struct sock *sk);
 bool kq_sock_is_readable(struct sock *sk);
 int kq_sock_stream_wspace(struct sock *sk);
 bool kq_sock_stream_is_writable(struct sock *sk);

@@ -45,6 +45,34 @@ fn urgent_data_of_tcp() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// read(2) skips an urgent byte that is next, so `EVFILT_READ` counts the bytes after it.
+#[test]
+fn bytes_after_the_urgent_byte_of_tcp_are_counted() {
+    let (mut client, server) = tcp();
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&server, 0)]);
+    send_urgent(&client);
+    assert!(pending(&kqueue).is_empty());
+    client.write_all(b"ab").unwrap();
+    assert_eq!(one(&kqueue).data, 2);
+    receive_urgent(&server);
+    assert_eq!(one(&kqueue).data, 2);
+    read(&server, 2);
+    assert!(pending(&kqueue).is_empty());
+    // The end does not count.
+    send_urgent(&client);
+    client.write_all(b"c").unwrap();
+    drop(client);
+    let mut event = one(&kqueue);
+    while !event.has(ev::EOF) {
+        event = one(&kqueue);
+    }
+    assert_eq!((event.data, event.has(ev::NODATA)), (1, false), "{event:?}");
+    read(&server, 1);
+    let event = one(&kqueue);
+    assert_eq!((event.data, event.has(ev::NODATA)), (0, true), "{event:?}");
+}
+
 #[test]
 fn urgent_data_of_a_unix_socket() {
     let (a, b) = UnixStream::pair().unwrap();

@@ -134,7 +134,10 @@ impl<'a> Socket<'a> {
                 Kind::Unix if listening => generated::kq_sock_receive_queue_len(sock).into(),
                 Kind::Tcp if listening => generated::kq_sock_accept_backlog(sock).into(),
                 Kind::Tcp | Kind::Udp | Kind::Unix if self.has_other_bytes() => return None,
-                Kind::Tcp => generated::kq_sock_tcp_inq(sock).into(),
+                Kind::Tcp => match generated::kq_sock_tcp_inq(sock) {
+                    0 => self.after_urgent().into(),
+                    count => count.into(),
+                },
                 Kind::Unix if self.socket_type() == STREAM => field::UNIX_INQ_LEN.read(sock).into(),
                 Kind::Udp => {
                     let mut messages = Messages::default();
@@ -219,6 +222,25 @@ impl<'a> Socket<'a> {
             Some(Count::Exactly(bytes)) => Readiness::Bytes(bytes),
             Some(Count::AtLeast(_)) => Readiness::MustPoll,
             None => Readiness::Empty,
+        }
+    }
+
+    /// The number of bytes of a TCP socket that follow an urgent byte if that byte is next. A read
+    /// skips the urgent byte (`tcp_recvmsg_locked`), but `tcp_inq` stops at it.
+    fn after_urgent(&self) -> i32 {
+        let sock = self.sock.as_ptr();
+        // SAFETY: The type's invariant guarantees that the socket is valid, and the caller calls
+        // this for TCP sockets only. All reads are of single words.
+        unsafe {
+            if field::TCP_URG_DATA.read(sock) == 0 || generated::kq_sock_urgent_distance(sock) != 0
+            {
+                return 0;
+            }
+            let queued = field::TCP_RCV_NXT
+                .read(sock)
+                .wrapping_sub(field::TCP_COPIED_SEQ.read(sock)) as i32;
+            // The urgent byte and a FIN have a place in the sequence.
+            queued - 1 - i32::from(generated::kq_sock_is_done(sock))
         }
     }
 
