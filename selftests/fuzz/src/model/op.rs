@@ -105,6 +105,9 @@ pub enum Op {
     Changes(u8, How, Vec<Change>),
     /// Adds a number of one-shot user events.
     Burst(u8, u16),
+    /// Adds a descriptor with `EV_ONESHOT`, for reading and for writing, and enables both knotes, this
+    /// number of times. Each call collects events.
+    Oneshots(u8, u8, u8),
     Collect(u8, u16, Memory),
     /// Collects events, at most this number per call, until all events that must come have come.
     CollectAll(u8, u8),
@@ -217,7 +220,7 @@ fn op(random: &mut Random) -> Op {
     let queue = random.below(QUEUES as u64) as u8;
     let size = random.pick(&[1, 1, 8, 100, 600]);
     let weights = [
-        3, 3, 2, 2, 3, 4, 1, 12, 8, 2, 3, 2, 1, 1, 1, 1, 1, 1, 26, 1, 16, 3, 5, 1, 1, 1, 1, 1, 5,
+        3, 3, 2, 2, 3, 4, 1, 12, 8, 2, 3, 2, 1, 1, 1, 1, 1, 1, 26, 1, 16, 3, 5, 1, 1, 1, 1, 1, 4, 5,
     ];
     match random.weighted(&weights) {
         0 => Op::Pipe(a, b),
@@ -259,6 +262,7 @@ fn op(random: &mut Random) -> Op {
         25 => Op::Reap(random.below(CHILDREN as u64) as u8),
         26 => Op::Sleep(random.below(8) as u8),
         27 => Op::Poll(queue),
+        28 => Op::Oneshots(queue, a, random.pick(&[1, 2, 5])),
         _ => Op::Info(queue),
     }
 }
@@ -275,6 +279,6 @@ mod tests {
 
     #[test]
     fn lists_follow_from_their_seed() {
-        crate::operation::tests::check::<Op>(29);
+        crate::operation::tests::check::<Op>(30);
     }
 }

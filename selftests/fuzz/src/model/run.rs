@@ -3,7 +3,7 @@
 //! Does the operations of a checked round, and compares the results with the [`Model`].
 
 use super::{
-    op::{Change, Closer, How, Memory, Op, CHILDREN, QUEUES, SIGNALS, SLOTS},
+    op::{Change, Closer, How, Memory, Op, Target, CHILDREN, QUEUES, SIGNALS, SLOTS},
     state::{Child, Model, Object, Tri},
 };
 use crate::{
@@ -169,6 +169,9 @@ impl<'a> Run<'a> {
                 return self.change(queue, how, changes);
             }
             Op::Burst(queue, count) if self.is_open(queue) => return self.burst(queue, count),
+            Op::Oneshots(queue, at, times) if self.is_open(queue) => {
+                return self.oneshots(queue, at, times);
+            }
             Op::Collect(queue, room, memory) if self.is_open(queue) => {
                 return self.collect(queue, room.into(), memory);
             }
@@ -516,6 +519,24 @@ impl<'a> Run<'a> {
             })
             .collect();
         self.change(queue, How::Silent, &changes)
+    }
+
+    fn oneshots(&mut self, queue: u8, at: u8, times: u8) -> Checked {
+        let change = |filter, flags| Change {
+            target: Target::Fd(at),
+            filter,
+            flags,
+            fflags: 0,
+            data: 0,
+        };
+        let add = ev::ADD | ev::ONESHOT;
+        for _ in 0..times {
+            for flags in [add, ev::ENABLE] {
+                let changes = [Filter::READ, Filter::WRITE].map(|filter| change(filter, flags));
+                self.change(queue, How::Collect(16), &changes)?;
+            }
+        }
+        Ok(())
     }
 
     fn collect(&mut self, queue: u8, room: usize, memory: Memory) -> Checked {
