@@ -25,6 +25,7 @@ use super::{
     table::Table, //
 };
 use crate::sys::{
+    compat::NO_RESTART,
     file::{
         fdtable::{CurrentFiles, CurrentTable},
         poll::Entry,
@@ -498,7 +499,7 @@ impl TimerOwner for Knote {
             &(*kernel::container_of!(timer, TimerKnote, timer)).knote
         };
         knote.activate();
-        bindings::hrtimer_restart::HRTIMER_NORESTART
+        NO_RESTART
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     ready_list::{links, Links},
 };
 use crate::sys::{
+    compat::NO_RESTART,
     file::pipe::{Pipe, PipeChange},
     time::hrtimer::{self, Clock},
 };
@@ -290,7 +291,7 @@ impl RecheckTimer {
         // because `recheck_timer` is the first of its fields to be dropped, and its drop waits for
         // this function.
         unsafe { &*Self::kqueue(timer) }.recheck_next(Clock::Monotonic.now());
-        bindings::hrtimer_restart::HRTIMER_NORESTART
+        NO_RESTART
     }
 }
 

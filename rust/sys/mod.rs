@@ -15,6 +15,7 @@
 // files therefore import the atomics from here.
 pub(crate) use core::sync::atomic::{AtomicBool, Ordering};
 
+pub(crate) mod compat;
 pub(crate) mod file;
 pub(crate) mod lock;
 pub(crate) mod memory;

@@ -15,6 +15,7 @@
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
+use crate::sys::compat::NO_RESTART;
 use core::{
     cell::Cell,
     marker::PhantomData,
@@ -264,7 +265,7 @@ impl<T: Expire> DelayedCall<T> {
         // SAFETY: `timer` is the first field of a `DelayedCall<T>`, which is alive because its
         // `drop` waits for this function.
         unsafe { &*timer.cast::<DelayedCall<T>>() }.target.expire();
-        bindings::hrtimer_restart::HRTIMER_NORESTART
+        NO_RESTART
     }
 }
 
