@@ -5,9 +5,10 @@
 # (usr/lib/modules/RELEASE, with vmlinuz and modules). The guest uses the file system of this
 # machine, read-only except for the directory OUT. With KQUEUE_GUEST_ROOT=DIR it uses DIR as its root
 # directory, which must contain the kernel and its modules, and OUT is /run/out there.
-# KQUEUE_GUEST_ARCH is the architecture of KERNEL if it is not that of this machine. The output of the
-# command is printed. Fails if the command fails, if the time is over, if the guest dies, or if
-# the kernel reports anything. The files output, dmesg and console remain in OUT.
+# KQUEUE_GUEST_ARCH is the architecture of KERNEL if it is not that of this machine, and
+# KQUEUE_GUEST_APPEND is added to the command line of the kernel. The output of the command is printed.
+# Fails if the command fails, if the time is over, if the guest dies, or if the kernel reports
+# anything. The files output, dmesg and console remain in OUT.
 source "$(dirname "$0")/common.sh"
 
 tree=$1
@@ -50,7 +51,7 @@ set +e
 PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$image" \
 	"${machine[@]}" "${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root \
 	"${directories[@]}" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \
-	--append no5lvl --verbose \
+	--append no5lvl ${KQUEUE_GUEST_APPEND:+--append "$KQUEUE_GUEST_APPEND"} --verbose \
 	--exec "${main[*]}" </dev/null >"$out/console" 2>&1
 code=$?
 set -e

@@ -5,7 +5,8 @@
 # them. An older version is built and installed: this must fail with one clear line without a network
 # and on a full disk, and it must need no network if linux-source is installed. Then it is upgraded to
 # the current version, downgraded, and upgraded again. Each time DKMS builds the module. Then a guest
-# boots the stock kernel on this root directory and uses the packages, and in the end they are purged.
+# boots the stock kernel on this root directory and uses the packages. With lockdown=integrity the kernel
+# must refuse the module, unless the firmware has the key of DKMS. In the end the packages are purged.
 # Must run as root. Prints "ok ..." and "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
 cd "$top"
@@ -128,12 +129,23 @@ other_kernel_is_skipped() {
 	echo "${skipped##*/}" >"$skipped/build/include/config/kernel.release"
 	within dkms autoinstall -k "${skipped##*/}" && [ -z "$(find "$skipped" -name 'kqueue*')" ] && module_is "$version"
 }
+# guest NAME COMMAND...: runs a script of selftests/ in a guest on the root directory.
 guest() {
-	local kernel
+	local name=$1 kernel
+	shift
 	kernel=$(echo "$root"/usr/lib/modules/*/vmlinuz)
-	cp selftests/installed.sh "$place/"
-	KQUEUE_GUEST_ROOT=$root scripts/guest.sh "${kernel%/vmlinuz}" 600 build/guest/deb \
-		/root/debs/installed.sh /root/debs/header "$version"
+	cp "selftests/${1##*/}" "$place/"
+	KQUEUE_GUEST_ROOT=$root scripts/guest.sh "${kernel%/vmlinuz}" 600 "build/guest/$name" "$@"
+}
+locked_guest() {
+	cp Documentation/install.md "$place/"
+	KQUEUE_GUEST_APPEND=lockdown=integrity guest deb-locked /root/debs/locked.sh /root/debs/install.md
+}
+trusted_guest() {
+	local firmware
+	firmware=$(scripts/firmware.sh "$root/var/lib/dkms/mok.pub" build/guest/firmware) &&
+		KQUEUE_GUEST_QEMU=$firmware KQUEUE_GUEST_APPEND=lockdown=integrity guest deb-trusted \
+			/root/debs/installed.sh /root/debs/header "$version" integrity
 }
 purged() {
 	within apt-get -qy purge "${packages[@]}" "$source" && [ -z "$(modules)" ] && [ -z "$(within dkms status)" ] &&
@@ -163,5 +175,7 @@ check downgraded_on_request apt older --allow-downgrades install
 check module_is_downgraded module_is "$older"
 check upgraded_again apt current install
 check module_is_upgraded_again module_is "$version"
-check used_in_a_guest guest
+check used_in_a_guest guest deb /root/debs/installed.sh /root/debs/header "$version" none
+check refused_by_a_locked_guest locked_guest
+check used_in_a_locked_guest_that_trusts_the_key trusted_guest
 check purged purged

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# installed.sh PROGRAM VERSION: runs in a guest whose root directory has the Debian packages, and uses
-# them: the module of DKMS, kqtrace, and the program, which is selftests/header.c linked with the
-# library.
+# installed.sh PROGRAM VERSION LOCKDOWN: runs in a guest whose root directory has the Debian packages,
+# and uses them: the module of DKMS, kqtrace, and the program, which is selftests/header.c linked with
+# the library. LOCKDOWN is the state of the kernel: none or integrity.
 set -e
-program=$1 version=$2
+program=$1 version=$2 lockdown=$3
 fail() { echo "installed.sh: $*"; exit 1; }
+grep -F "[$lockdown]" /sys/kernel/security/lockdown || fail "the lockdown of the kernel is not $lockdown"
 
 # modprobe uses the module that DKMS installed for this kernel.
 modprobe kqueue
