@@ -4,7 +4,7 @@
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 .PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall \
-	deb demo test test-stock test-hostile test-race fuzz bench check check-programs clean help
+	deb demo test test-stock test-hostile test-race fuzz bench check check-programs check-kernels clean help
 
 all: modules userspace
 
@@ -52,6 +52,9 @@ check:
 check-programs:
 	@scripts/check-programs.sh $(PROGRAMS)
 
+check-kernels:
+	@scripts/check-kernels.sh
+
 clean:
 	rm -rf build target .module-common.o
 	find . -maxdepth 2 \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' \
@@ -74,5 +77,6 @@ help:
 	@echo 'make test-race       search for data races; SECONDS=N for the stress test and the fuzzer; ONLY=NAME'
 	@echo 'make bench           compare costs with epoll and others in a virtual machine; QUICK=1, ONLY=LETTERS'
 	@echo 'make check-programs  run the tests of other programs with kqueue; PROGRAMS="NAMES"'
+	@echo 'make check-kernels   build, boot and test the module on the newest kernels of the Debian archive'
 	@echo 'make check           check formatting and lints of the module and of userspace'
 	@echo 'make clean           remove what was built here, except the cached kernels'

@@ -50,3 +50,9 @@ archive_unpack() {
 	dpkg-deb -x "$dir"/deb/*.deb "$dir"
 	rm -r "$dir/deb"
 }
+
+# debian_release ROOT FLAVOUR: prints the release of the newest kernel of the flavour in that root
+# directory.
+debian_release() {
+	dpkg-query --root="$1" -W -f '${Depends}' "linux-headers-$2" | grep -oE 'linux-headers-[^ ,]+' | sed 's/linux-headers-//'
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# check-kernels.sh: checks the module with the newest kernels of the Debian archive: those of
+# trixie-backports, and the next one in experimental. Builds the module for each kernel, boots this
+# very kernel, loads the module, and runs a group of the selftests. Prints a row for each kernel. Fails
+# if a kernel fails, apart from a real-time kernel that is refused. Must run as root.
+source "$(dirname "$0")/common.sh"
+source "$top/scripts/debian-archive.sh"
+cd "$top"
+# The group has tests of all ways in which the module gets its events.
+group='^(module|c|close|mounts|pipe|process|socket|timer|user|vnode)::'
+architecture=$(dpkg --print-architecture)
+out=$top/build/check-kernels
+mkdir -p "$out"
+failed=0
+
+scripts/host-packages.sh
+assignments=$(scripts/selftests.sh)
+eval "$assignments"
+cargo build --quiet --release -p kqueue-samples
+
+# row RELEASE VERSION BUILDS LOADS SELFTESTS
+row() { printf '%-26s %-20s %-7s %-6s %s\n' "$@"; }
+
+# check RELEASE VERSION: checks the kernel in $KQUEUE_ROOT, and prints its row.
+check() {
+	local release=$1 version=$2 log=$out/$1 passed=0 bad=0 status=0 kernel module helpers reason
+	mkdir -p "$log"
+	if ! assignments=$(scripts/stock.sh "$release" 2>"$log/build"); then
+		reason=$(grep -oE '^(check|distro)-tree\.sh: .*' "$log/build" | tail -n 1) || reason="see $log/build"
+		row "$release" "$version" no - "$reason"
+		[[ $reason = *CONFIG_PREEMPT_RT* ]] || failed=1
+		return
+	fi
+	eval "$assignments"
+	rm -f "$log/counts"
+	scripts/guest.sh "$kernel" 2400 "$log" selftests/run.sh "$module" "$log" "$tests" "$c_tests" \
+		target/release/echo-server "$helpers/slowpoll.ko" "$group" >"$log/log" 2>&1 || status=$?
+	if ! read -r passed bad _ <"$log/counts"; then
+		row "$release" "$version" yes no "see $log/log"
+		failed=1
+	elif [ $status != 0 ]; then
+		row "$release" "$version" yes yes "$passed passed, $bad failed (see $log/log)"
+		failed=1
+	else
+		row "$release" "$version" yes yes "$passed passed"
+	fi
+}
+
+row kernel version builds loads selftests
+for suite in trixie sid; do
+	export KQUEUE_ROOT=$cache/kernels-$suite
+	flavours=("$architecture")
+	[ $suite = sid ] || flavours+=("cloud-$architecture" "rt-$architecture")
+	scripts/debian-root.sh $suite "${flavours[@]}" >/dev/null
+	for flavour in "${flavours[@]}"; do
+		release=$(debian_release "$KQUEUE_ROOT" "$flavour")
+		check "$release" "$(dpkg-query --root="$KQUEUE_ROOT" -W -f '${Version}' "linux-headers-$release")"
+	done
+done
+exit $failed
