@@ -4,7 +4,8 @@
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 .PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall \
-	deb demo test test-stock test-hostile test-race fuzz bench check check-programs check-kernels clean help
+	deb demo test test-stock test-readme test-hostile test-race fuzz bench check check-programs \
+	check-kernels clean help
 
 all: modules userspace
 
@@ -30,6 +31,9 @@ demo:
 
 test:
 	@scripts/test.sh
+
+test-readme:
+	@scripts/test-readme.sh
 
 test-stock:
 	@scripts/test-stock.sh $(ONLY)
@@ -72,6 +76,7 @@ help:
 	@echo 'make demo            run an echo server that uses kqueue, in a virtual machine'
 	@echo 'make test            run all tests in a virtual machine; ONLY=NAME: only those whose names match'
 	@echo 'make test-stock      run the tests of the module on the stock kernel of Debian; ONLY=NAME'
+	@echo 'make test-readme     type the commands of README.md on a new machine, which is a virtual one'
 	@echo 'make fuzz            run the fuzzer in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug|race, ARGS'
 	@echo 'make test-hostile    measure what an attacker can make other users pay; QUICK=1, ONLY=NAMES'
 	@echo 'make test-race       search for data races; SECONDS=N for the stress test and the fuzzer; ONLY=NAME'
