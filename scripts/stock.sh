@@ -25,14 +25,26 @@ version=$(within dpkg-query -W -f '${Version}' "linux-headers-$release")
 trees=/root/trees
 out=$top/build/stock${1:+-$1}
 mkdir -p "$out"
-source=$(mktemp -d "$root/root/kqueue.XXXXXX")
-trap 'rm -rf "$source"' EXIT
-cp -r Kbuild Makefile Cargo.toml rust include scripts selftests/guest "$source/"
-find "$source" \( -name '*.o' -o -name '*.ko' -o -name '*_generated.rs' -o -name '.*.cmd' \) -delete
-inside=${source#"$root"}
-logged "$out/log" within env KQUEUE_TREES=$trees make -C "$inside" \
-	KDIR="/lib/modules/$release/build" modules
-logged "$out/log.guest" within make -C "$trees/$release/build" M="$inside/guest" modules
-cp "$source/kqueue.ko" "$source/guest/slowpoll.ko" "$out/"
+
+# Build only if a source has changed. Generated files are no sources.
+sources=(Kbuild Makefile Cargo.toml rust include scripts selftests/guest)
+generated=(-name '*.o' -o -name '*.ko' -o -name '*_generated.rs' -o -name '.*.cmd')
+key=$({
+	echo "$release $version"
+	find "${sources[@]}" -type f ! \( "${generated[@]}" \) -print0 | sort -z | xargs -0 sha256sum
+} | sha256sum)
+if [ "$(cat "$out/key" 2>/dev/null)" != "$key" ]; then
+	rm -f "$out/key"
+	source=$(mktemp -d "$root/root/kqueue.XXXXXX")
+	trap 'rm -rf "$source"' EXIT
+	cp -r "${sources[@]}" "$source/"
+	find "$source" \( "${generated[@]}" \) -delete
+	inside=${source#"$root"}
+	logged "$out/log" within env KQUEUE_TREES=$trees make -C "$inside" \
+		KDIR="/lib/modules/$release/build" modules
+	logged "$out/log.guest" within make -C "$trees/$release/build" M="$inside/guest" modules
+	cp "$source/kqueue.ko" "$source/guest/slowpoll.ko" "$out/"
+	echo "$key" >"$out/key"
+fi
 say "stock kernel: $release $version"
 echo "kernel=$kernel module=$out/kqueue.ko helpers=$out"

@@ -19,7 +19,8 @@ rm -f "$out/counts"
 passed=0 failed=0 skipped=0
 status=0
 scripts/guest.sh "$kernel" 2400 "$out" \
-	env KQUEUE_SKIPS="$top/selftests/stock.skips" KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
+	env KQUEUE_SKIPS="$top/selftests/stock.skips" KQUEUE_FUZZ_SECONDS=20 \
+	KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
 	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
 	"$helpers/slowpoll.ko" "${1:-}" || status=$?
 [ ! -f "$out/counts" ] || read -r passed failed skipped <"$out/counts"
