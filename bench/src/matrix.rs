@@ -44,11 +44,17 @@ pub fn summary(results: &Results) -> String {
     text
 }
 
+/// A kind and a state.
+type Row<'a> = (&'a str, &'a str);
+
+/// A way and a number.
+type Column<'a> = (&'a str, usize);
+
 /// The rows and the columns of the matrix in their order.
 struct Grid<'a> {
-    rows: Vec<(&'a str, &'a str)>,
-    columns: Vec<(&'a str, usize)>,
-    cells: Vec<((&'a str, &'a str), (&'a str, usize), f64)>,
+    rows: Vec<Row<'a>>,
+    columns: Vec<Column<'a>>,
+    cells: Vec<(Row<'a>, Column<'a>, f64)>,
 }
 
 impl<'a> Grid<'a> {
