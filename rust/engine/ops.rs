@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the engine asks of a filter, and what the two pass to each other.
+//! The interface between the engine and the filters.
 //!
-//! A filter says what one kind of event source means by "ready" and by `data`. It is a
-//! [`FilterOps`], which is the specification's `struct filterops`, and a row of the table in
-//! `rust/filter/mod.rs`, which is its `sysfilt_ops[]`. The engine calls the methods of [`Filter`],
-//! which the table makes of its rows, without an indirect call.
+//! A filter defines what one kind of event source means by "ready" and by `data`. It is a type that
+//! implements [`FilterOps`] (`struct filterops` in the specification), and a row of the table in
+//! `rust/filter/mod.rs` (`sysfilt_ops[]`). The engine calls the methods of [`Filter`], which are
+//! generated from the rows of the table and make no indirect calls.
 //!
-//! This is the only file of the engine that names a floor above it: that table.
+//! This is the only file of the engine that imports from a floor above it, namely that table.
 
 pub(crate) use crate::filter::{FastPath, FileKind, Filter, FilterProbes, UserMarks};
 
@@ -26,27 +26,26 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// A filter (`struct filterops`).
 ///
-/// Its functions are called under the kqueue's mutex, in process context, and may sleep unless it
-/// is said that they must not. There is no `f_detach`: what a filter keeps for a knote,
-/// [`Attached::source`], detaches when it is dropped.
+/// The functions are called under the kqueue's mutex, in process context. They may sleep unless
+/// their documentation says that they must not. There is no `f_detach`: dropping the source of a
+/// knote ([`Attached::source`]) detaches it.
 pub(crate) trait FilterOps {
-    /// The ident is a descriptor (`FILTEROP_ISFD`). The descriptor may be one that was opened with
-    /// `O_PATH` if the filter [takes those](Self::ACCEPTS_O_PATH).
+    /// True if the ident is a descriptor (`FILTEROP_ISFD`).
     const IS_DESCRIPTOR: bool = false;
-    /// See above.
+    /// True if the descriptor may be one that was opened with `O_PATH`.
     const ACCEPTS_O_PATH: bool = false;
-    /// What a knote has to report may outlive what its ident names: the exit of a process.
+    /// True if the report of a knote may outlive the object that its ident names. An example is the
+    /// exit of a process.
     const OUTLIVES_IDENT: bool = false;
-    /// All that the filter watches is a part of the knote.
+    /// True if the event source is a part of the knote.
     const IS_SELF_CONTAINED: bool = false;
-    /// Each knote has a timer ([`LockedKnote::timer`]).
+    /// True if each knote has a timer ([`LockedKnote::timer`]).
     const HAS_TIMER: bool = false;
-    /// A change of a knote is [`touch_knote`](Self::touch_knote) and no more.
+    /// True if a change of a knote consists of [`touch_knote`](Self::touch_knote) alone.
     const TOUCHES_KNOTE_ONLY: bool = false;
-    /// The filter is told when an event was delivered ([`delivered`](Self::delivered)).
+    /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered.
     const HANDLES_DELIVERY: bool = false;
-    /// The memory of a knote and of what the filter keeps for it, in units of
-    /// [`super::limit::UNIT`].
+    /// The memory of a knote and of its source, in units of [`super::limit::UNIT`].
     const WEIGHT: u8 = 1;
 
     /// The poll events of a descriptor's file that activate a knote.
@@ -59,73 +58,75 @@ pub(crate) trait FilterOps {
     ///
     /// # Errors
     ///
-    /// As the filter says. Nothing stays attached.
+    /// Those of the filter. After an error nothing stays attached.
     fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached>;
 
     /// Changes the parameters of a knote (`f_touch`).
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a value that the filter does not take: nothing is changed then. `ENOENT` if the
-    /// knote has lost its source.
+    /// `EINVAL` for a value that the filter does not support; nothing is changed then. `ENOENT` if
+    /// the knote has no source any more.
     #[inline(always)]
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
         Self::touch_knote(locked.inner, change);
         Ok(())
     }
 
-    /// The part of that for what the knote itself keeps. Must not sleep: it is called with the
-    /// kqueue's spin lock held if the filter [is plain](Self::TOUCHES_KNOTE_ONLY).
+    /// The part of [`touch`](Self::touch) that affects only the knote itself. It must not sleep,
+    /// because it is called under the kqueue's spin lock if the filter has
+    /// [`TOUCHES_KNOTE_ONLY`](Self::TOUCHES_KNOTE_ONLY).
     #[inline(always)]
     fn touch_knote(inner: &mut KnoteInner, change: &Kevent) {
         inner.set_params(change);
     }
 
-    /// True if a change makes a knote forget what has happened before.
+    /// True if a change discards the events that have occurred before.
     #[inline(always)]
     fn discards_pending(_change: &Kevent) -> bool {
         false
     }
 
-    /// Does the condition hold (`f_event`)? `scratch` is memory of the program for a file's answer.
+    /// Returns a report if the condition holds (`f_event`). `scratch` is memory of the program that
+    /// an ioctl of the file may write to.
     fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report>;
 
-    /// The knote may hear no more of its source before there is more to report, so it has to be
-    /// rechecked.
+    /// True if the knote has to be rechecked, because its source may not fire although there is
+    /// more to report.
     #[inline(always)]
     fn needs_recheck(_inner: &KnoteInner) -> bool {
         false
     }
 
-    /// `event` was delivered. True if there is another one to report already.
+    /// Called after `event` was delivered. True if the knote has another event to report already.
     #[inline(always)]
     fn delivered(_locked: LockedKnote<'_>, _event: &Kevent) -> bool {
         false
     }
 
-    /// `event` was made without sleeping ([`FastPath`]), and was not delivered.
+    /// Called if `event`, which a scan has created by the [`FastPath`], was not delivered.
     #[inline(always)]
     fn undelivered(_inner: &mut KnoteInner, _event: &Kevent) {}
 
-    /// True when `ident`, which is no descriptor, still names what the knote is about. Must not
-    /// sleep: the kqueue's spin lock is held.
+    /// True if `ident`, which is not a descriptor, still names the object of the knote. It must not
+    /// sleep, because the kqueue's spin lock is held.
     #[inline(always)]
     fn matches_ident(_inner: &KnoteInner, _ident: u64) -> bool {
         true
     }
 }
 
-/// What a filter has to tell when its condition holds.
+/// The result of a filter whose condition holds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Report {
-    /// Besides the knote's own: `EV_EOF` and its like.
+    /// The flags of the event besides those of the knote, for instance `EV_EOF`.
     pub(crate) flags: u16,
     pub(crate) fflags: u32,
     pub(crate) data: i64,
 }
 
 impl Report {
-    /// There is that much, and nothing else to tell.
+    /// A report that consists of `data` alone.
     #[inline(always)]
     pub(crate) fn of(data: i64) -> Self {
         Report {
@@ -135,21 +136,21 @@ impl Report {
     }
 }
 
-/// What a filter gets to attach with.
+/// The arguments of [`FilterOps::attach`].
 pub(crate) struct AttachArgs<'a> {
     pub(crate) knote: &'a Knote,
     pub(crate) change: &'a Kevent,
-    /// The descriptor's file, for a filter that is on descriptors.
+    /// The file of the descriptor, if the ident is a descriptor.
     pub(crate) file: Option<ARef<File>>,
-    /// The table that has it.
+    /// The descriptor table of the caller.
     pub(crate) table: CurrentTable,
 }
 
-/// What attaching has come to.
+/// The result of [`FilterOps::attach`].
 pub(crate) struct Attached {
-    /// What the filter keeps for the knote; dropping it detaches (`f_detach`).
+    /// The state that the filter keeps for the knote. Dropping it detaches the knote (`f_detach`).
     pub(crate) source: Option<Erased>,
-    /// The flags that the filter always sets.
+    /// The flags that the filter sets implicitly.
     pub(crate) flags: u16,
     pub(crate) readiness: Readiness,
 }
@@ -175,7 +176,7 @@ impl Readiness {
 }
 
 impl Attached {
-    /// With that source. The condition may hold already.
+    /// A result with this source, for a knote whose condition may hold already.
     ///
     /// # Errors
     ///
@@ -190,14 +191,14 @@ impl Attached {
     }
 }
 
-/// What can be told of one direction of a file without sleeping.
+/// The state of one direction of a file, as far as it can be determined without sleeping.
 #[derive(Clone, Copy)]
 pub(crate) enum FastPoll {
-    /// It is ready, with that `data`.
+    /// The file is ready, with this `data`.
     Ready(i64),
-    /// The other side is gone, in that direction; there is that much left.
+    /// The other side is gone in this direction. This number of bytes, or this much room, is left.
     Ended(i64),
-    /// The same, and poll(2) reports `POLLHUP`.
+    /// Like `Ended`, and poll(2) reports `POLLHUP`.
     HungUp(i64),
     NotReady,
     /// The file has to be polled, which may sleep.

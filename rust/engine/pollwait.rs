@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The wait queues of a knote's file.
+//! The wait-queue entries of a knote in the queues of its file.
 //!
 //! [`listen`] calls the file's `->poll` with a poll table whose queue procedure adds the knote's
-//! own wait-queue entry to the first queue that the file names. Some files name a second queue. An
-//! [`ExtraEntries`] is added to each further queue. From then on a wake-up of one of these queues
-//! for an event in the filter's mask activates the knote. The wake function runs in the context
-//! that [`crate::sys::file::poll`] describes.
+//! own wait-queue entry to the first queue that the file names. Some files name more than one
+//! queue. An entry of [`ExtraEntries`] is added to each further queue. From then on a wake-up of
+//! one of these queues for an event in the filter's mask activates the knote. The wake function
+//! runs in the context that [`crate::sys::file::poll`] describes.
 
 use super::{knote::KnoteAccess, knote_memory::Knote};
 use crate::sys::file::{
@@ -28,20 +28,20 @@ use kernel::{
     }, //
 };
 
-/// An entry in memory of its own, for a knote's second queue.
+/// An entry that is allocated separately, for a further queue of a knote's file.
 #[repr(C)]
 struct ExtraEntry {
-    // First, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
     entry: Entry,
     knote: ARef<Knote>,
     next: Option<Pin<KBox<ExtraEntry>>>,
     _pin: PhantomPinned,
 }
 
-// SAFETY: The wait-queue entry is only touched under its queue's lock.
+// SAFETY: The wait-queue entry is only accessed under the lock of its queue.
 unsafe impl Send for ExtraEntry {}
 
-// SAFETY: As above.
+// SAFETY: The wait-queue entry is only accessed under the lock of its queue.
 unsafe impl Sync for ExtraEntry {}
 
 impl ExtraEntry {
@@ -49,15 +49,15 @@ impl ExtraEntry {
     ///
     /// # Safety
     ///
-    /// `wait` is that of a `ExtraEntry`, and linked; called under its queue's lock.
+    /// `wait` is the linked entry of an `ExtraEntry`. The caller holds the lock of its queue.
     unsafe extern "C" fn woken(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         _sync: kernel::ffi::c_int,
         key: *mut c_void,
     ) -> kernel::ffi::c_int {
-        // SAFETY: `wait` is the first field of a live `ExtraEntry`: it is linked, and the entry is
-        // not freed before it was unlinked under the lock that our caller holds.
+        // SAFETY: `wait` is the first field of an `ExtraEntry`. The entry is alive, because it is
+        // linked and is not freed before it was unlinked under the lock that the caller holds.
         unsafe {
             let knote = &(*wait.cast::<ExtraEntry>()).knote;
             Entry::woken(wait, key, knote.filter().wake_events(), || knote.activate());
@@ -66,7 +66,8 @@ impl ExtraEntry {
     }
 }
 
-/// The queues of a knote's file but for the first, listened to for as long as this lives.
+/// The entries of a knote in all queues of its file except the first one. Dropping them detaches
+/// them.
 pub(crate) struct ExtraEntries(Option<Pin<KBox<ExtraEntry>>>);
 
 impl ExtraEntries {
@@ -74,7 +75,8 @@ impl ExtraEntries {
     ///
     /// # Safety
     ///
-    /// `head` is a valid queue, and stays so until this is dropped, or it is woken with `POLLFREE`.
+    /// `head` is a valid queue. It stays valid until `self` is dropped or the queue is woken with
+    /// `POLLFREE`.
     #[cold]
     unsafe fn link(&mut self, head: *mut bindings::wait_queue_head, knote: &Knote) -> Result {
         let mut extra_entry = KBox::new(
@@ -88,8 +90,8 @@ impl ExtraEntries {
         )?;
         extra_entry.next = self.0.take();
         let extra_entry = KBox::into_pin(extra_entry);
-        // SAFETY: `head` is valid by this function's contract; the entry is pinned and is
-        // unlinked before it is freed, in `drop`.
+        // SAFETY: By this function's contract, `head` is valid. The entry is pinned, and `drop`
+        // unlinks it before it is freed.
         unsafe { extra_entry.entry.link(head) };
         self.0 = Some(extra_entry);
         Ok(())
@@ -101,8 +103,8 @@ impl Drop for ExtraEntries {
         let mut next = self.0.take();
         while let Some(mut extra_entry) = next {
             extra_entry.entry.detach();
-            // SAFETY: `next` is not structurally pinned, and nothing is moved out of the entry
-            // but its successor's box.
+            // SAFETY: `next` is not structurally pinned. Only the box of the successor is moved out
+            // of the entry.
             next = unsafe { extra_entry.as_mut().get_unchecked_mut() }
                 .next
                 .take();
@@ -110,10 +112,10 @@ impl Drop for ExtraEntries {
     }
 }
 
-/// The poll table that is handed to `->poll`.
+/// The poll table that is passed to `->poll`.
 #[repr(C)]
 struct QueueTable<'a> {
-    // First, so that a pointer to it is a pointer to the whole.
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
     table: bindings::poll_table_struct,
     knote: &'a Knote,
     extra: ExtraEntries,
@@ -125,7 +127,8 @@ impl QueueTable<'_> {
     ///
     /// # Safety
     ///
-    /// Called by `->poll` with the `table` of a `QueueTable` and a valid queue, or null.
+    /// The caller is a `->poll` function. `table` is that of a `QueueTable`, and `head` is a valid
+    /// queue or null.
     unsafe extern "C" fn queue(
         _file: *mut bindings::file,
         head: *mut bindings::wait_queue_head,
@@ -138,25 +141,28 @@ impl QueueTable<'_> {
         }
         let knote = this.knote;
         if !knote.entry.is_linked() {
-            // SAFETY: A queue that `->poll` names is valid for as long as its file, which the knote
-            // is bound to until the entry was detached, or until `POLLFREE`. Knotes do not move.
+            // SAFETY: A queue that `->poll` names is valid until its file is released, or until it
+            // is woken with `POLLFREE`. The knote is bound to the file until the entry was
+            // detached. Knotes are not moved.
             unsafe { knote.entry.link(head) };
             return;
         }
-        // SAFETY: As above. The source that has the `ExtraEntries` is dropped before the knote is
-        // unbound.
+        // SAFETY: A queue that `->poll` names is valid until its file is released, or until it is
+        // woken with `POLLFREE`. The source that contains the `ExtraEntries` is dropped before the
+        // knote is unbound from the file.
         this.failed = unsafe { this.extra.link(head, knote) }.is_err();
     }
 }
 
-/// Has `knote` activated when the file that it is bound to changes. May sleep.
+/// Links `knote` into the wait queues of the file that it is bound to, so that wake-ups activate
+/// it. May sleep.
 ///
-/// Gives what the file is ready for now, and what listens to its second queue, which is to be
-/// dropped before the knote is unbound.
+/// Returns the events that the file is ready for, and the entries in further queues. The caller
+/// drops these before the knote is unbound.
 ///
 /// # Errors
 ///
-/// `EINVAL` if the file cannot be polled, or the knote is not bound; `ENOMEM`.
+/// `EINVAL` if the file cannot be polled or the knote is not bound; `ENOMEM`.
 pub(crate) fn listen(
     knote: &Knote,
     access: &mut KnoteAccess,
@@ -172,27 +178,28 @@ pub(crate) fn listen(
         extra: ExtraEntries(None),
         failed: false,
     };
-    // SAFETY: The file is valid, the table is ours and outlives the call; may sleep.
+    // SAFETY: The file is valid. The table is a local variable that outlives the call. The caller
+    // may sleep.
     let ready = unsafe { operation(file.as_ptr(), &raw mut queue_table.table) };
     if queue_table.failed {
         return Err(ENOMEM);
     }
     let extra = queue_table.extra;
     if extra.0.is_none() {
-        // Nothing to detach.
+        // There is nothing to detach.
         core::mem::forget(extra);
         return Ok((Events::from_bits(ready), None));
     }
     Ok((Events::from_bits(ready), Some(extra)))
 }
 
-/// The same for a socket whose pollers are all in the wait queue of the socket
+/// [`listen`] for a socket whose pollers are all in the wait queue of the socket
 /// ([`FileKind::polls_socket_queue`](super::ops::FileKind::polls_socket_queue)), without a call of
 /// `->poll`. A full barrier follows, so that an evaluation after this call misses no event.
 ///
 /// # Errors
 ///
-/// `EINVAL` if it is no socket, or the knote is not bound.
+/// `EINVAL` if the file is not a socket or the knote is not bound.
 #[inline]
 pub(crate) fn listen_to_socket(knote: &Knote, access: &mut KnoteAccess) -> Result {
     let head = knote
@@ -200,8 +207,8 @@ pub(crate) fn listen_to_socket(knote: &Knote, access: &mut KnoteAccess) -> Resul
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
     if !knote.entry.is_linked() {
-        // SAFETY: The queue is valid for as long as the file, to which the knote is bound until the
-        // entry was detached. Knotes do not move.
+        // SAFETY: The queue is valid until the file is released. The knote is bound to the file
+        // until the entry was detached. Knotes are not moved.
         unsafe { knote.entry.link(head) };
     }
     smp_mb(ordering::Full);

@@ -2,9 +2,9 @@
 
 //! The part of a scan for knotes whose filters may sleep.
 //!
-//! A batch is taken off the list, evaluated without the spin lock, reported, and put back as each
-//! knote's [`Disposition`] says. A source that fires meanwhile queues its knote again, and nothing
-//! is lost.
+//! A scan takes a batch off the ready list, evaluates it without the spin lock, and reports it.
+//! Then it requeues or removes each knote according to its [`Disposition`]. A source that fires
+//! meanwhile queues its knote again, so no event is lost.
 
 use super::{
     deliver::Events,
@@ -33,31 +33,31 @@ use kernel::{
     sync::{aref::ARef, rcu},
 };
 
-/// How many events a scan reports at once, and how many knotes it takes off the list: in one
-/// critical section of the spin lock, for one copy to the program.
+/// The maximum number of events that are copied to the program at once, and of knotes that are
+/// taken off the list in one critical section of the spin lock.
 pub(super) const BATCH_SIZE: usize = 16;
 
-/// What becomes of a knote that a scan took off the list.
+/// What the scan does with a knote that it has taken off the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Disposition {
-    /// It has nothing to report, and waits until its source fires.
+    /// The knote has nothing to report. It stays off the list until its source fires.
     NotReady,
-    /// It was reported, and waits until its source fires.
+    /// The knote was reported. It stays off the list until its source fires.
     Idle,
-    /// It is still pending: it goes to the tail.
+    /// The knote is still pending and goes to the tail.
     AtTail,
-    /// It goes to the tail with something new to report.
+    /// The knote has a new event to report and goes to the tail.
     AtTailFresh,
-    /// It could not be reported: it goes to the head.
+    /// The event could not be copied out. The knote goes to the head.
     AtHead,
-    /// It waits to be enabled.
+    /// The knote is disabled.
     Disabled,
-    /// It waits to be enabled, and has something to report already.
+    /// The knote is disabled, and has another event to report already.
     DisabledActive,
-    /// Its filter decides, after the event was delivered.
+    /// The filter decides after the event was delivered.
     FilterDecides,
-    /// It is removed: its descriptor was closed or refers to another file, or its report has ended
-    /// it.
+    /// The knote is removed, because its descriptor was closed or refers to another file, or
+    /// because its report ends it.
     Removed,
 }
 
@@ -67,21 +67,22 @@ struct Taken {
     disposition: Disposition,
 }
 
-/// The knotes that were taken off at once, in the order of the list.
+/// The knotes that were taken off together, in the order of the list.
 type Batch = ArrayVec<Taken, BATCH_SIZE>;
 
-/// Why knotes of a batch are pending again: for what was just reported, or for something new.
+/// The reasons why knotes of a batch are pending again: the event that was just reported, or a new
+/// one.
 #[derive(Clone, Copy, Default)]
 struct Requeued {
     level: bool,
     fresh: bool,
-    /// What is new is all that is pending.
+    /// No knote was pending before the new ones.
     sigio: bool,
 }
 
 impl Kqueue {
-    /// Takes a batch off the list, and reports the knotes whose condition holds. Returns whether
-    /// there are surely no others to evaluate.
+    /// Takes a batch off the list, and reports the knotes whose condition holds. The first result
+    /// is true if it is certain that no other knotes have to be evaluated.
     #[inline(never)]
     pub(super) fn scan_batch(
         &self,
@@ -110,7 +111,8 @@ impl Kqueue {
         (done, result)
     }
 
-    /// Reports the knotes of the batch whose condition holds, and decides what becomes of each.
+    /// Reports the knotes of the batch whose condition holds, and determines the disposition of
+    /// each.
     #[inline]
     fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
         let mut events = Events::new();
@@ -125,7 +127,7 @@ impl Kqueue {
             let Some(event) = knote.evaluate(&mut knotes.access) else {
                 continue;
             };
-            // A close has ended it in the meantime.
+            // A close has ended the knote meanwhile.
             if knote.is_retired() {
                 continue;
             }
@@ -148,7 +150,7 @@ impl Kqueue {
         result
     }
 
-    /// What becomes of a knote, once its event with those flags was delivered.
+    /// The disposition of a knote after the delivery of an event with these flags.
     #[inline]
     fn disposition_after(filter: Filter, flags: u16) -> Disposition {
         if filter.handles_delivery() {
@@ -162,8 +164,8 @@ impl Kqueue {
         }
     }
 
-    /// The first `delivered` events were delivered: tells the filters, and decides about the knotes
-    /// for which the filter decides.
+    /// Handles the delivery of the first `delivered` events: calls the filters, and determines the
+    /// disposition of the knotes for which the filter decides.
     #[inline(never)]
     fn finish_delivery(
         &self,
@@ -174,7 +176,7 @@ impl Kqueue {
     ) {
         let mut events = events.iter().take(delivered);
         for taken in batch.iter_mut() {
-            // Knotes without an event.
+            // These knotes have no event.
             if matches!(
                 taken.disposition,
                 Disposition::Removed | Disposition::NotReady
@@ -213,8 +215,8 @@ impl Kqueue {
 }
 
 impl Ready {
-    /// Takes the next knotes to evaluate off the list, at most `room`. They count as in flight from
-    /// now on.
+    /// Takes the next knotes off the list, at most `room` of them. They count as in flight from now
+    /// on.
     #[inline]
     fn take_batch(
         &mut self,
@@ -234,7 +236,7 @@ impl Ready {
             };
             self.unevaluated -= 1;
             if knote.state(self).take() == Take::Skip {
-                // The table has a reference too, so this is not the last one.
+                // The table holds another reference, so this one is not the last.
                 drop(knote);
                 continue;
             }
@@ -253,10 +255,11 @@ impl Ready {
         self.in_flight += batch.len();
     }
 
-    /// Requeues the knotes of a batch, or not, as was decided. One sleeper is to be woken if some
-    /// stay pending: other tasks can collect level-triggered events too, and each wakes the next.
-    /// Pollers know of level-triggered events already. They are notified of what is new, and of
-    /// what could not be reported if the report has `failed`.
+    /// Requeues the knotes of a batch according to their dispositions. If some stay pending, the
+    /// caller wakes one sleeper, because other tasks can collect level-triggered events too, and
+    /// each of them wakes the next. Pollers have been notified of level-triggered events already.
+    /// They are notified of new events, and of events that could not be copied out if the report
+    /// has `failed`.
     #[inline]
     fn requeue(&mut self, batch: &[Taken], failed: bool) -> Requeued {
         let mut result = Requeued::default();
@@ -294,7 +297,8 @@ impl Ready {
                 | Disposition::FilterDecides => false,
             };
             if knote.state(self).is_disabled() && self.remove(knote) {
-                // Its source has fired while it was off the list. A disabled knote is not pending.
+                // The source has fired while the knote was off the list. A disabled knote is not
+                // pending.
                 let _ = knote.state(self).take();
             }
             if due {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The scan (`kqueue_scan`): which pending knotes are evaluated, and when it ends.
+//! The scan (`kqueue_scan`): the selection of the pending knotes that are evaluated, and the end of
+//! the scan.
 //!
-//! A knote at the head of the list that can be evaluated under the spin lock is evaluated there,
-//! and stays in the list or leaves it, within one critical section. A knote that cannot ends this
-//! walk. A batch is then taken off the list ([`super::batch`]).
+//! A walk evaluates knotes at the head of the ready list under the spin lock, in one critical
+//! section. They stay in the list or leave it. The walk ends at a knote that cannot be evaluated
+//! under the lock. Then a batch is taken off the list ([`super::batch`]).
 
 use super::{batch::BATCH_SIZE, deliver::Events, wakeup::Wake, Caller, Kqueue, Ready, ReadyGuard};
 use crate::{
@@ -36,15 +37,16 @@ impl SinkId {
     }
 }
 
-/// How many knotes a walk evaluates at most, since interrupts are disabled meanwhile. The scan may
-/// walk a second time, over other knotes, before it releases the spin lock.
+/// The maximum number of knotes that a walk evaluates. It is limited because interrupts are
+/// disabled meanwhile. The scan may make a second walk, over other knotes, before it releases the
+/// spin lock.
 pub(super) const WALK_MAX: usize = 4 * BATCH_SIZE;
 
-/// Where a scan puts what it reports. A sink stays in its place while there are scans for it.
+/// The destination of the events of a scan. A sink is not moved between the scans of one call.
 pub(crate) trait EventSink {
     /// The number of events that there is room for.
     fn room(&self) -> usize;
-    /// True until something was reported.
+    /// True until an event was reported.
     fn is_empty(&self) -> bool;
     /// The memory that the next event goes to.
     fn scratch(&self) -> Scratch;
@@ -52,26 +54,26 @@ pub(crate) trait EventSink {
     ///
     /// # Errors
     ///
-    /// `EFAULT`: the others were not reported and stay pending.
+    /// `EFAULT`; the other events were not reported and stay pending.
     fn report(&mut self, events: &[Kevent]) -> (usize, Result);
 }
 
 impl Kqueue {
-    /// Reports pending knotes until there are no more or the sink is full (`kqueue_scan`).
+    /// Reports pending knotes until none is left or the sink is full (`kqueue_scan`).
     ///
     /// A level-triggered knote goes to the tail. No knote is evaluated twice: the scan ends when
     /// all knotes are evaluated that were pending when it began. The mutex is held throughout,
     /// whether the caller has taken it or the scan does. So another scan begins only when all
     /// knotes of this one are requeued.
     ///
-    /// A caller that has `held` and made changes may have left the evaluation of some changed
-    /// knotes to this scan.
+    /// `held` is the guard of a caller that has made changes, and these changes. The caller may
+    /// have left the evaluation of changed knotes to this scan.
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if there was nothing to report. The error of the sink: nothing is lost, since the
-    /// event stays pending at the head, and [`Kqueue::resume_scan`] continues the scan. `EBADF` if
-    /// the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
+    /// `EAGAIN` if there was nothing to report. The error of the sink; no event is lost, since it
+    /// stays pending at the head of the list and [`Kqueue::resume_scan`] continues the scan.
+    /// `EBADF` if the kqueue was closed, `EINTR` if the caller is being killed, `ENOMEM`.
     #[inline(always)]
     pub(crate) fn scan(
         &self,
@@ -115,8 +117,8 @@ impl Kqueue {
                 return self.scan_rest(ready, knotes, changes, table, sink, (&mut events, kept));
             }
         }
-        // All were evaluated, so that those that were kept are all that is pending; or there is no
-        // more room.
+        // Either all pending knotes were evaluated, so only those that were kept are pending, or
+        // the sink is full.
         let pending = kept || visited < all;
         self.maybe_pending.set(pending);
         let shared = pending && !ready.sleepers.is_empty();
@@ -135,12 +137,12 @@ impl Kqueue {
     }
 
     /// Continues a scan that has failed because of its sink. Reports nothing if another scan has
-    /// begun in the meantime: it may have requeued what this scan has reported, which would be
-    /// reported twice.
+    /// begun meanwhile. That scan may have requeued knotes that this scan has reported, and they
+    /// would be reported twice.
     ///
     /// # Errors
     ///
-    /// As [`Kqueue::scan`].
+    /// Those of [`Kqueue::scan`].
     #[cold]
     pub(crate) fn resume_scan(&self, sink: &mut impl EventSink, caller: Caller) -> Result {
         let mut held = self
@@ -164,7 +166,7 @@ impl Kqueue {
         self.scan_rest(ready, knotes, None, table, sink, (&mut events, kept))
     }
 
-    /// Ends a scan that has not evaluated all that was pending when it began.
+    /// Ends a scan that has not evaluated all knotes that were pending when it began.
     #[cold]
     pub(super) fn end_early(
         &self,
@@ -182,8 +184,8 @@ impl Kqueue {
         }
     }
 
-    /// The rest of a scan, after a first walk under the spin lock, which has made those `events`
-    /// and has `kept` some knotes or not.
+    /// The rest of a scan after its first walk. The walk has created `events`; `kept` is true if it
+    /// has kept some knotes.
     #[inline(never)]
     fn scan_rest<'a>(
         &'a self,
@@ -202,7 +204,7 @@ impl Kqueue {
             if done || result.is_err() || sink.room() == 0 {
                 break result;
             }
-            // A child of a process may have got a knote while the lock was free.
+            // A fork may have created a knote for a child while the lock was free.
             ready = match self.lock_ready(knotes) {
                 Ok(ready) => ready,
                 Err(error) => break Err(error),
@@ -216,9 +218,9 @@ impl Kqueue {
                     drop(ready);
                     break Ok(());
                 }
-                // Knotes were retired by closes before the scan had anything to report, so it
-                // starts once more. This ends, since nobody can register knotes meanwhile that a
-                // close retires.
+                // Closes have retired knotes before the scan had an event to report, so it starts
+                // again. This terminates, because no task can register further knotes while this
+                // task holds the mutex.
                 ready.unevaluated = ready.queue.len();
                 ready.retired_during_scan = false;
             }
@@ -237,8 +239,8 @@ impl Kqueue {
         }
     }
 
-    /// Reports the events of the walk, or evaluates the next batch if there are none. Returns
-    /// whether there are surely no other knotes to evaluate.
+    /// Reports the events of the walk, or evaluates the next batch if there are none. The first
+    /// result is true if it is certain that no other knotes have to be evaluated.
     #[inline(always)]
     fn scan_step(
         &self,
@@ -257,11 +259,11 @@ impl Kqueue {
         if events.is_empty() {
             return self.scan_batch(ready, knotes, table, sink, wake);
         }
-        // Knotes that were kept, or for which there was no room, can be reported to other tasks.
+        // Other tasks can collect knotes that were kept and knotes for which there was no room.
         let shared = kept || (pending && events.len() == sink.room());
         wake.sleeper |= shared && !ready.sleepers.is_empty();
         let done = ready.unevaluated == 0;
-        // What is pending besides has come while the lock was free.
+        // Other pending knotes were activated while the lock was free.
         wake.sigio |= done && ready.unsignalled;
         drop(ready);
         let result = self.deliver(knotes, events, None, false, sink);
@@ -271,9 +273,10 @@ impl Kqueue {
 
 impl Ready {
     /// Evaluates knotes at the head of the list, at most `most` of them and for at most `room`
-    /// events. It ends at a knote that cannot be evaluated under the lock: its filter may sleep, it
-    /// was disabled, its report ends it, or its number refers to another file. (It is not inlined,
-    /// since the other variables of the scan would take the registers that the walk needs.)
+    /// events. It ends at a knote that cannot be evaluated under the lock, because its filter may
+    /// sleep, it was disabled, its report ends it, or its number refers to another file. (This
+    /// function is not inlined, because the other variables of the scan would occupy registers that
+    /// the walk needs.)
     #[inline(never)]
     fn poll_fast(
         &mut self,
@@ -287,8 +290,8 @@ impl Ready {
         self.walk(access, table, most.min(WALK_MAX), FastScan { free })
     }
 
-    /// [`Ready::poll_fast`] for a scan that is not done, over the knotes that it has not evaluated.
-    /// Returns whether some were kept.
+    /// [`Ready::poll_fast`] over the knotes that the scan has not evaluated yet. True if some
+    /// knotes were kept.
     #[inline(always)]
     fn poll_fast_rest(
         &mut self,
@@ -304,7 +307,7 @@ impl Ready {
     }
 }
 
-/// A walk over pending knotes under the spin lock, and room for their events.
+/// The visitor of a walk under the spin lock, with room for the events.
 struct FastScan<'a> {
     free: FreeSlots<'a, Kevent>,
 }
@@ -338,8 +341,7 @@ impl Visitor for FastScan<'_> {
 }
 
 impl FastScan<'_> {
-    /// Decides about a knote that is on no descriptor, or whose number refers to another file by
-    /// now.
+    /// Visits a knote that has no descriptor, or whose number refers to another file by now.
     #[inline(always)]
     fn visit_without_file(&mut self, visited: &mut VisitedKnote<'_>) -> Verdict {
         if !visited.fast_path.is_without_file() {
@@ -354,8 +356,8 @@ impl FastScan<'_> {
         }
     }
 
-    /// Reports an event, and decides what becomes of its knote. A pipe may get more data without a
-    /// wake-up, unless the event reports its end (`is_end`).
+    /// Stores an event, and decides what the walk does with its knote. A pipe may get more data
+    /// without a wake-up, unless the event reports its end (`is_end`).
     #[inline(always)]
     fn report(&mut self, visited: &mut VisitedKnote<'_>, report: Report, is_end: bool) -> Verdict {
         let event = visited.knote.event(visited.inner, report);
