@@ -292,8 +292,8 @@ impl FileKind {
         }
     }
 
-    /// True if the poll events do not include all that is reported in that direction. An example is
-    /// a socket that is shut down for writing.
+    /// True if the poll events do not include everything that is reported in that direction. An
+    /// example is a socket that is shut down for writing.
     pub(crate) fn has_unpolled_state(self, direction: Direction) -> bool {
         match self {
             FileKind::Tcp | FileKind::UnixStream => direction == Direction::Write,

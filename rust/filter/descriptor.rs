@@ -14,9 +14,9 @@
 //!
 //! # Linux source
 //!
-//! The sources are `->poll` and the wake-ups of the wait queues that it registers. For regular
-//! files, directories and block devices they are an fsnotify mark and a probe of the offset.
-//! [`super::file`] describes the state of each kind of file.
+//! The sources are `->poll` and the wake-ups of the wait queues that `->poll` registers. For
+//! regular files, directories and block devices they are an fsnotify mark and a probe of the
+//! offset. [`super::file`] describes the state of each kind of file.
 //!
 //! # Where we differ
 //!
@@ -101,7 +101,7 @@ pub(super) fn attach(
     close::bind(knote, file, table, access)?;
     let file = knote.file(access).ok_or(EBADF)?;
     if direction != Direction::Except && kind.polls_socket_queue(file) {
-        // Each direction gets a copy.
+        // The compiler makes a copy of the function for each direction.
         let readiness = match direction {
             Direction::Write => attach_socket(knote, kind, Direction::Write, access)?,
             _ => attach_socket(knote, kind, Direction::Read, access)?,
@@ -132,8 +132,9 @@ pub(super) fn attach(
     })
 }
 
-/// Attaches a knote to a socket whose pollers are all in one wait queue. This takes no call of
-/// `->poll`, whose wake-up for more room is requested when the filter finds that there is none.
+/// Attaches a knote to a socket whose pollers are all in one wait queue. `->poll` is not called for
+/// this. When the filter finds that the socket has no room, it requests the wake-up for more room,
+/// as `->poll` would have done.
 #[inline(always)]
 fn attach_socket(
     knote: &Knote,
@@ -195,7 +196,7 @@ fn attach_other(
 
 #[cold]
 fn into_source(mut source: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
-    /// In bytes, including what it refers to.
+    /// The size of this state in bytes, including the memory that it refers to.
     const COST: usize = 2 * limit::UNIT;
     source.charge = Some(Charge::new(user, COST)?);
     Erased::of(source, GFP_KERNEL_ACCOUNT)
@@ -225,7 +226,7 @@ fn await_room(
     room: i64,
     mark: i64,
 ) -> Option<i64> {
-    /// Nanoseconds.
+    /// The time in nanoseconds until the timer activates the knote.
     const RETRY_NANOS: i64 = 10_000_000;
     if let Some(room) = inner.kind.request_room_wakeup(file) {
         return (room >= mark).then_some(room);

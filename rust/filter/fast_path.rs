@@ -21,10 +21,13 @@ use kernel::fs::File;
 
 /// The method by which a scan evaluates a knote under the spin lock ([`FastPath::poll`]).
 ///
-/// These knotes have none: one-shot knotes of user events and of kqueues, because they end with
-/// their event, while those of other descriptors [can be renewed](crate::engine::state); readers of
-/// a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked; and knotes
-/// of files that are not counted, with a low-water mark, because such a file reaches any mark.
+/// These knotes have no such method:
+///
+/// - one-shot knotes of user events and of kqueues, because they end with their event. One-shot
+///   knotes of other descriptors have a method, because they
+///   [can be renewed](crate::engine::state).
+/// - readers of a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked.
+/// - knotes with a low-water mark whose file is not counted, because such a file reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FastPath {
     Unsupported,
@@ -35,8 +38,8 @@ pub(crate) enum FastPath {
     Pipe,
     /// A pipe whose reader has `EV_CLEAR`.
     PipeEdge,
-    /// All others, by a function call: writers, readers with a low-water mark, and sockets that are
-    /// not streams.
+    /// A function is called, which examines the kind of file. This is the method for all writers,
+    /// for readers with a low-water mark, and for sockets that are not streams.
     ByCall,
 }
 

@@ -148,7 +148,11 @@ macro_rules! filters {
             ///
             /// Those of the filter.
             #[inline(always)]
-            pub(crate) fn attach(self, args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+            pub(crate) fn attach(
+                self,
+                args: AttachArgs<'_>,
+                access: &mut KnoteAccess,
+            ) -> Result<Attached> {
                 // Each row gets a copy, so that the compiler can keep the fields in registers.
                 let AttachArgs { knote, change, file, table } = args;
                 match self {
@@ -186,7 +190,11 @@ macro_rules! filters {
             }
 
             #[inline(always)]
-            pub(crate) fn event(self, locked: &mut LockedKnote<'_>, scratch: Scratch) -> Option<Report> {
+            pub(crate) fn event(
+                self,
+                locked: &mut LockedKnote<'_>,
+                scratch: Scratch,
+            ) -> Option<Report> {
                 // The fields are copied one by one, because the compiler would otherwise keep all
                 // reports in memory.
                 let Report { flags, fflags, data } = match self {

@@ -16,8 +16,8 @@
 //!
 //! # Where we differ
 //!
-//! `fflags` of the change selects which of the two are reported; neither selects both. A mount that
-//! is moved reports both. Bind mounts are mounts.
+//! `fflags` of the change selects which of the two are reported. If `fflags` is 0, both are
+//! reported. A mount that is moved reports both. Bind mounts are mounts.
 
 use super::check_notes;
 use crate::{

@@ -523,7 +523,7 @@ impl FilterOps for Proc {
 
     /// # Errors
     ///
-    /// As [`Process::modify`].
+    /// See [`Process::modify`].
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
         touch(locked, change, NOTES)
     }
@@ -563,7 +563,7 @@ impl FilterOps for Procdesc {
 
     /// # Errors
     ///
-    /// As [`Process::modify`].
+    /// See [`Process::modify`].
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
         touch(locked, change, PROCDESC_NOTES)
     }

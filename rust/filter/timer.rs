@@ -86,7 +86,7 @@ impl FilterOps for Timer {
     ///
     /// # Errors
     ///
-    /// See `attach`.
+    /// See [`Self::attach`].
     #[inline(never)]
     fn touch(mut locked: LockedKnote<'_>, change: &Kevent) -> Result {
         if !sets_expiration(change) {

@@ -238,7 +238,7 @@ impl Notify for FileWatcher {
     }
 }
 
-/// (address of the inode, address of the watcher)
+/// The address of the inode, and the address of the watcher.
 type Child = (usize, usize);
 
 /// A directory that has subdirectories which a user watches.
