@@ -4,7 +4,7 @@
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 .PHONY: all modules lib userspace install install-lib uninstall dkms-install dkms-uninstall \
-	deb demo test test-stock test-readme test-hostile test-race fuzz bench check check-programs \
+	deb demo test test-stock test-arm64 test-readme test-hostile test-race fuzz bench check check-programs \
 	check-kernels clean help
 
 all: modules userspace
@@ -37,6 +37,9 @@ test-readme:
 
 test-stock:
 	@scripts/test-stock.sh $(ONLY)
+
+test-arm64:
+	@scripts/test-arm64.sh $(ONLY)
 
 fuzz:
 	@scripts/fuzz.sh "$(or $(KERNEL),debug)" "$(or $(SECONDS),60)" "$(SEED)" $(ARGS)
@@ -73,9 +76,10 @@ help:
 	@echo 'make dkms-install    have DKMS build and install the module for each kernel'
 	@echo 'make uninstall       remove what make install installed; make dkms-uninstall removes the module'
 	@echo 'make deb             build Debian packages of module (DKMS), library and kqtrace in build/deb'
-	@echo 'make demo            run an echo server that uses kqueue, in a virtual machine'
+	@echo 'make demo            run an echo server that uses kqueue, in a virtual machine; ARCH=arm64'
 	@echo 'make test            run all tests in a virtual machine; ONLY=NAME: only those whose names match'
 	@echo 'make test-stock      run the tests of the module on the stock kernel of Debian; ONLY=NAME'
+	@echo 'make test-arm64      run the tests of the module on arm64, in an emulated machine; ONLY=NAME'
 	@echo 'make test-readme     type the commands of README.md on a new machine, which is a virtual one'
 	@echo 'make fuzz            run the fuzzer in a virtual machine; SECONDS=N, SEED=N, KERNEL=debug|race, ARGS'
 	@echo 'make test-hostile    measure what an attacker can make other users pay; QUICK=1, ONLY=NAMES'

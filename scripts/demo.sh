@@ -1,9 +1,23 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # demo.sh: builds everything from scratch, boots Debian's stock kernel, and runs a TCP server that
-# uses kqueue.
+# uses kqueue. With ARCH=arm64, that is the kernel for arm64, in an emulated machine.
 source "$(dirname "$0")/common.sh"
 cd "$top"
+if [ "${ARCH:-}" = arm64 ]; then
+	unset ARCH
+	scripts/host-packages.sh qemu-system-arm
+	assignments=$(scripts/arm64.sh)
+	eval "$assignments"
+	say "booting the stock kernel for arm64"
+	# shellcheck disable=SC2154 # Both come from the assignments.
+	KQUEUE_GUEST_ROOT=$root KQUEUE_GUEST_ARCH=arm64 scripts/guest.sh "$kernel" 1200 \
+		"$top/build/guest/demo-arm64" \
+		/root/kqueue/demo/run.sh /root/kqueue/kqueue.ko /root/kqueue/echo-server
+	say "demo: all right"
+	exit
+fi
+[ -z "${ARCH:-}" ] || die "ARCH can be arm64, or not set"
 scripts/host-packages.sh
 assignments=$(scripts/stock.sh)
 eval "$assignments"
