@@ -14,7 +14,8 @@
 //! - *source*: the state that a filter keeps for a knote; dropping it detaches the knote
 //! - *register*: apply a change, which adds, modifies or deletes a knote
 //! - *attach, detach*: connect a knote with its event source, and disconnect it
-//! - *activate*: mark a knote active because its source fired, and queue it if it is due
+//! - *activate*: mark a knote active because its source fired, and put it into the ready list
+//!   unless it is disabled or queued already
 //! - *ready list*: the knotes that are queued, in the order in which they are reported
 //! - *pending*: in the ready list, or in flight
 //! - *in flight*: taken off the ready list by a scan that has neither requeued nor removed the
@@ -38,53 +39,61 @@
 //! 1. `Locks::knotes`, the mutex of a kqueue. A task holds it while it registers, scans or removes.
 //!    It is a mutex because filters run under it and call `->poll` and `->unlocked_ioctl`, which
 //!    may sleep. A task that is being killed stops waiting for it (`sys::lock::killable`). The
-//!    owner then does the removals of that task after it has released the mutex
-//!    (`Kqueue::do_leftover_work`). Events are copied out under the mutex with page faults disabled
-//!    (`engine::usercopy`). These mutexes nest in it, but not in each other: that of all edges
-//!    between kqueues (`engine::nesting`), that of all users (`engine::limit`), that of a probe's
-//!    registration (`sys::probe::watched`), and those of a user's marks (`sys::notify::fsnotify`),
-//!    in which the locks of fsnotify nest.
-//! 2. The locks of event sources: those of wait queues (for processes under tasklist_lock), and
-//!    siglock. They belong to the kernel. Wake-up functions run under them and take 3 and 4.
-//! 3. The spin locks that find knotes: of a part of the bindings (`engine::close`), of a shard of
-//!    watches (`sys::probe::watched`), and of a mark's target (`sys::notify::fsnotify`). The lock
-//!    of the watchers of a directory or a mount namespace nests in the lock of a mark's target. The
-//!    lock of the record that a filter keeps of a process, a file, its contents or mounts
-//!    (`filter`) nests in each of these. Interrupts are disabled under all of them except those of
-//!    bindings and marks, which no interrupt takes. The lock of a user's watched objects
-//!    (`engine::objects`) nests in none of the others.
-//! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. It is the innermost lock
-//!    of an activation, so that a source can activate a knote in any context. No reference is
-//!    dropped under it, because dropping the last one would detach the knote. These locks nest in
-//!    it:
+//!    task that holds the mutex then does the removals that the killed task has not done, after it
+//!    has released the mutex (`Kqueue::do_leftover_work`). Events are copied out under the mutex
+//!    with page faults disabled (`engine::usercopy`). The following mutexes nest in it, but not in
+//!    each other:
+//!    - the mutex of all edges between kqueues (`engine::nesting`),
+//!    - the mutex of the accounts of all users (`engine::limit`),
+//!    - the mutex that serialises the registration of a probe (`sys::probe::watched`),
+//!    - the mutexes of a user's marks (`sys::notify::fsnotify`). The locks of fsnotify nest in
+//!      these.
+//! 2. The locks of event sources: the locks of wait queues, and siglock. They belong to the kernel.
+//!    (The wait queue of a process is woken under tasklist_lock.) Wake-up functions run under these
+//!    locks and take the locks of levels 3 and 4.
+//! 3. The spin locks under which knotes are looked up:
+//!    - the lock of one part of the bindings (`engine::close`),
+//!    - the lock of one shard of the watches of a probe (`sys::probe::watched`),
+//!    - the lock of the target of a mark (`sys::notify::fsnotify`). The lock of the watchers of a
+//!      directory or of a mount namespace nests in it.
+//!
+//!    The lock of the record that a filter keeps of a process, a file, its contents or mounts
+//!    (`filter`) nests in each of these. Interrupts are disabled under all locks of this level
+//!    except those of bindings and marks, which no interrupt takes. The lock of a user's watched
+//!    objects (`engine::objects`) also belongs to this level, but nests in none of the others.
+//! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
+//!    other lock of the module after it, so that a source can activate a knote in any context. No
+//!    reference to a knote is dropped under it, because dropping the last one would detach the
+//!    knote. The following locks nest in it:
 //!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
 //!      lock that a wake-up may hold: the wait queue of a pipe (`sys::file::pipe`), the queues of a
-//!      socket (`sys::file::socket`), and this same lock of an inner kqueue. A scan that waited for
+//!      socket (`sys::file::socket`), and the spin lock of a watched kqueue. A scan that waited for
 //!      such a lock would violate the order, so it only tries the lock. While it holds one, it
 //!      takes no other lock except the second queue of a UDP socket, which it tries as well.
 //!    - Sleepers are woken under it (`engine::sleepers`), so the scheduler's locks nest in it.
 //!    - The timer of rechecks is armed under it (`engine::recheck`), so the lock of an hrtimer base
 //!      nests in it. No callback of a timer runs under that lock.
 //!
-//! A sleeper checks whether a knote is pending and queues itself in one critical section of 4. An
-//! activation makes a knote pending and wakes one sleeper in one critical section of 4. So no
-//! wake-up is lost. A scan wakes sleepers after it has released 4, because a sleeper needs the
-//! mutex next. Pollers are woken, and SIGIO is sent, from an irq_work without any lock
-//! (`sys::notify::notifier`). So no two locks of one kind nest when a kqueue watches a kqueue.
+//! A sleeper checks whether a knote is pending and queues itself in one critical section of
+//! `Locks::ready`. An activation makes a knote pending and wakes one sleeper in one critical
+//! section of the same lock. So no wake-up is lost. A scan wakes sleepers after it has released the
+//! lock, because a sleeper needs the mutex next. Pollers are woken, and SIGIO is sent, from an
+//! irq_work without any lock (`sys::notify::notifier`). So no two locks of one kind nest when a
+//! kqueue watches a kqueue.
 //!
-//! The holder of 3 or 4 is in an RCU read-side critical section. That protects the reads of the
-//! descriptor table (`sys::file::fdtable`) and of the task of a sleeper.
+//! The holder of a lock of level 3 or 4 is in an RCU read-side critical section. That protects the
+//! reads of the descriptor table (`sys::file::fdtable`) and of the task of a sleeper.
 //!
 //! # State of other subsystems
 //!
-//! Private state of another subsystem is read only of a file whose kind was positively identified:
-//! by family, type and protocol, by its operations, or by its poll function. The locking rule of
-//! that kind is stated where the state is read, and was checked against the source of the
-//! subsystem. This holds for sockets (`sys::file::socket` has the list), pipes, eventfds, timerfds
-//! (the files of these names in `sys::file`) and pidfds (`sys::process::pid`). The state of all
-//! other files is read by public operations: `->poll`, and `FIONREAD` for terminals and inotify
-//! (`sys::file::ioctl`), which take their own locks and do not wait for other tasks. A file whose
-//! bytes cannot be counted reports 1.
+//! The module reads private state of another subsystem only after it has positively identified the
+//! kind of the file: by family, type and protocol, by its operations, or by its poll function. The
+//! locking rule of that kind is stated where the state is read, and was checked against the source
+//! of the subsystem. This holds for sockets (`sys::file::socket` has the list), pipes, eventfds,
+//! timerfds (the files of these names in `sys::file`) and pidfds (`sys::process::pid`). The state
+//! of all other files is read by public operations: `->poll`, and `FIONREAD` for terminals and
+//! inotify (`sys::file::ioctl`), which take their own locks and do not wait for other tasks. A file
+//! whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded,
@@ -94,15 +103,16 @@
 //! # Field protection
 //!
 //! - `Table`, the slot of each knote in it, and `KnoteInner`: the mutex.
-//! - The write position of a knote's pipe (`pipe_position`): atomic. It is written under the mutex,
-//!   and read while the knote is to be rechecked.
+//! - The write position of a knote's pipe (`pipe_position`): atomic. It is written under the mutex.
+//!   The timer of rechecks reads it under the spin lock.
 //! - `Ready`, and the state and the links of each knote: the spin lock. Its holder may use any
 //!   knote in the list. The state is atomic, so that a task without the lock may test whether a
 //!   knote is retired or unlinked.
 //! - The links of a knote in a tree of bindings (`engine::close`): the lock of that tree, until the
 //!   close probe has taken the knote out. After that, the links are the memory of a task work.
-//! - The file that a knote is bound to: the mutex, or the spin lock while the knote is to be
-//!   rechecked. It does not change while the knote is in a tree.
+//! - The file that a knote is bound to: the mutex. It does not change while the knote is in a tree.
+//!   So it may also be read under the spin lock while the knote is in a list of rechecks, because a
+//!   knote leaves that list before it is unbound.
 //! - The timer of a knote: the mutex. Its callback runs without the mutex and only records that the
 //!   timer has fired.
 //! - The wait-queue entry of a knote: the wait-queue lock of the source. It is linked and unlinked
@@ -142,7 +152,8 @@
 //!
 //! A knote ends in two steps. It is *retired* under the spin lock: it leaves the ready list and is
 //! never queued again (`State::delete`). Then it is *removed* under the mutex: it leaves the table,
-//! and its source is dropped, which waits for running callbacks. Both steps may be done twice.
+//! and its source is dropped, which waits for running callbacks. Each step may be done twice; the
+//! second time has no effect.
 //!
 //! - Path A, `EV_DELETE`: both steps at once.
 //! - Path B, `EV_ONESHOT` was delivered: both steps at once, in the scan. (A knote of a descriptor
@@ -159,7 +170,8 @@
 //! - A or B with C: the spin lock orders the retirement. The first one that removes the knote takes
 //!   it out of the table.
 //! - C with C: the spin lock and then the mutex exclude them.
-//! - C with D: D finds the knote in the table, or C comes later and finds no source.
+//! - C with D: D removes each knote that it finds in the table. If C comes later, it finds that the
+//!   knote has no source any more.
 #![warn(clippy::incompatible_msrv)]
 #![crate_name = "kqueue"]
 
