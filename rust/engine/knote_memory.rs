@@ -68,10 +68,15 @@ pub(crate) struct Knote {
     ident: u64,
     /// Guarded by the spin lock.
     pub(in crate::engine) links: UnsafeCell<Links>,
+    /// The entry in the wait queue of the source, or in the first one if the file has several.
+    /// Guarded by the lock of that wait queue.
     pub(crate) entry: Entry,
+    /// The binding to the descriptor.
     pub(in crate::engine) binding: Binding,
-    /// Guarded by the mutex. It is `None` when the knote is dropped, so it is not dropped.
+    /// The next knote in its chain of the table. Guarded by the mutex. A knote is taken out of its
+    /// chain before it is freed, so the field is `None` then and needs no drop.
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
+    /// Guarded by the mutex.
     inner: UnsafeCell<KnoteInner>,
 }
 
@@ -189,7 +194,8 @@ impl<'a> LockedKnote<'a> {
     }
 }
 
-/// A count of one. (`Refcount::new` is a call of a C function.)
+/// The reference count of a new knote. It is built from the bindings, because `Refcount::new` would
+/// call a C function.
 #[inline(always)]
 fn one_reference() -> Refcount {
     let one = bindings::refcount_t {

@@ -55,17 +55,21 @@ pub(crate) struct Ready {
     /// thread evaluates the only event. (A knote that is evaluated under the spin lock is not
     /// counted. If its event cannot be copied out, a sleeper is woken again.)
     in_flight: usize,
-    /// The number of knotes at the head of the list that were pending when the scan began and that
-    /// it has not evaluated yet. It is used if the scan needs more than one walk of the list.
-    /// Requeued and new knotes are behind them. If a pending knote is retired meanwhile, the number
-    /// decreases by one wherever the knote was in the list, because it may have been one of them.
+    /// The number of knotes at the head of the list that the current scan has still to evaluate. A
+    /// scan sets it only if it does not evaluate all pending knotes in its first walk of the list.
+    /// Knotes that are requeued or become pending during the scan are behind these knotes. Each
+    /// time a pending knote is retired, the number decreases by one. The knote may have been in the
+    /// other part of the list, and then the scan stops one knote too early. See
+    /// `retired_during_scan`.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
-    /// True if a pending knote was retired since the scan began.
+    /// True if a pending knote was retired since the scan began. Then `unevaluated` may be too
+    /// small, and 0 does not mean that the scan has evaluated all knotes.
     retired_during_scan: bool,
-    /// The sink of the last scan if that scan ended early. Until another scan begins, the
-    /// `unevaluated` knotes are those that this scan has not evaluated or could not report.
+    /// The sink of the last scan, if that scan ended early, for instance because an event could not
+    /// be copied out. Its call may resume it if no other scan has begun meanwhile. Until then
+    /// `unevaluated` counts the knotes that the scan has not evaluated or could not report.
     stopped_sink: Option<SinkId>,
     /// True if a knote became pending and no SIGIO was sent for it, because another knote was
     /// already pending. (If that happens during a scan that does not evaluate the knote, SIGIO is
@@ -117,6 +121,7 @@ pub(crate) struct Kqueue {
     shared: Arc<Shared>,
     /// The user who opened the kqueue, and to whom its knotes are charged.
     user: Arc<User>,
+    /// The edges to the kqueues that this one watches, and from those that watch it.
     pub(crate) links: LockedBy<Links, Graph>,
     /// True if the kqueue was closed or there are deferred knotes. A task that sees the flag takes
     /// the spin lock to find out which. The flag is written under the spin lock. The owner of the
@@ -305,6 +310,7 @@ impl Kqueue {
     #[inline(always)]
     pub(crate) fn insert_deferred_knotes(&self, knotes: &mut Knotes) -> Result {
         if self.closed_or_deferred.is_set() {
+            // Taking the spin lock in this way inserts them.
             drop(self.lock_ready(knotes)?);
         }
         Ok(())
