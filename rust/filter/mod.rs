@@ -39,8 +39,9 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Defines [`Filter`] from rows `Name = EVFILT_NUMBER => type that implements FilterOps`. Each
-/// method of it calls the function of the same name of the row's type, or returns its constant.
+/// Defines [`Filter`] from rows `Name = EVFILT_NUMBER => type that implements FilterOps`. A method
+/// of `Filter` calls the function of the same name in the type of the filter's row, or returns the
+/// constant of the same name.
 macro_rules! filters {
     ($($name:ident = $number:ident => $ops:ty,)*) => {
         /// A filter of the ABI. The discriminants are the `EVFILT_*` numbers.
@@ -77,7 +78,8 @@ macro_rules! filters {
                 i16::from(self as i8)
             }
 
-            /// The index of the row of the filter.
+            /// The index of the row of the filter: 0 for the number -1, 1 for -2, and so on. The
+            /// mask tells the compiler that the index is valid for an array of 16 elements.
             #[inline(always)]
             const fn row(self) -> usize {
                 !(self as i8) as usize & 15
@@ -153,7 +155,8 @@ macro_rules! filters {
                 args: AttachArgs<'_>,
                 access: &mut KnoteAccess,
             ) -> Result<Attached> {
-                // Each row gets a copy, so that the compiler can keep the fields in registers.
+                // Each row builds its own `AttachArgs` from the fields, so that the compiler can
+                // keep the fields in registers. The rows whose source is in the knote come first.
                 let AttachArgs { knote, change, file, table } = args;
                 match self {
                     $(Filter::$name if <$ops>::IS_SELF_CONTAINED => {
