@@ -67,7 +67,7 @@ impl Device for Kqueue {
     fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> Events {
         // The poller is queued before the state is read, so that no event is missed in between.
         this.notifier().register(file, table);
-        match this.poll_state() {
+        match this.announce_poller() {
             (_, true) => Events::HUP,
             (0, false) => Events::NONE,
             (_, false) => Events::IN | Events::RDNORM,
@@ -76,7 +76,7 @@ impl Device for Kqueue {
 
     fn fasync(this: ArcBorrow<'_, Kqueue>, fd: i32, file: &File, on: bool) -> Result {
         this.notifier().fasync(fd, file, on)?;
-        let _ = this.poll_state();
+        let _ = this.announce_poller();
         Ok(())
     }
 

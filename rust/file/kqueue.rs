@@ -19,5 +19,5 @@ pub(super) fn poll_to_read(file: &File) -> FastPoll {
 
 /// The number of pending events. This waits for the lock.
 pub(super) fn count(file: &File) -> Option<i64> {
-    Some(object_of::<Kqueue>(file)?.poll_state().0 as i64)
+    Some(object_of::<Kqueue>(file)?.announce_poller().0 as i64)
 }

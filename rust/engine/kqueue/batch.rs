@@ -106,7 +106,7 @@ impl Kqueue {
         let shared = requeued.fresh || requeued.level || (pending && sink.room() == 0);
         wake.sleeper |= shared && !ready.sleepers.is_empty();
         let done = ready.unevaluated == 0 && !ready.retired_during_scan;
-        wake.sigio |= done && pending && ready.unsignalled;
+        wake.sigio |= done && pending && ready.sigio_skipped;
         drop(ready);
         (done, result)
     }

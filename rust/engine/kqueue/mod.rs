@@ -74,7 +74,7 @@ pub(crate) struct Ready {
     /// True if a knote became pending and no SIGIO was sent for it, because another knote was
     /// already pending. (If that happens during a scan that does not evaluate the knote, SIGIO is
     /// sent at the end of the scan.)
-    unsignalled: bool,
+    sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
     /// True if a task has polled the kqueue or has requested SIGIO. This is never reset.
@@ -181,7 +181,7 @@ impl Kqueue {
             spent: 0,
             retired_during_scan: false,
             stopped_sink: None,
-            unsignalled: false,
+            sigio_skipped: false,
             has_pollers: false,
             closed: false,
             deferred_knotes: None,
@@ -316,9 +316,9 @@ impl Kqueue {
         Ok(())
     }
 
-    /// The number of pending knotes, and whether the kqueue was closed. From now on pollers are
-    /// notified of the next activation.
-    pub(crate) fn poll_state(&self) -> (usize, bool) {
+    /// Announces a poller, so that pollers are notified of each activation from now on. Returns the
+    /// number of pending knotes, and whether the kqueue was closed.
+    pub(crate) fn announce_poller(&self) -> (usize, bool) {
         let mut ready = self.locks.ready.lock();
         ready.has_pollers = true;
         (ready.pending(), ready.closed)

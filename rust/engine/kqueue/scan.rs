@@ -111,7 +111,7 @@ impl Kqueue {
         if visited < all {
             ready.unevaluated = all - visited;
             ready.retired_during_scan = false;
-            ready.unsignalled = false;
+            ready.sigio_skipped = false;
             if events.len() < sink.room() {
                 let table = caller.table;
                 return self.scan_rest(ready, knotes, changes, table, sink, (&mut events, kept));
@@ -158,7 +158,7 @@ impl Kqueue {
             return Err(EAGAIN);
         }
         ready.stopped_sink = None;
-        ready.unsignalled = false;
+        ready.sigio_skipped = false;
         let mut events = Events::new();
         let table = caller.table;
         let kept = ready.poll_fast_rest(&mut knotes.access, table, sink.room(), &mut events);
@@ -213,7 +213,7 @@ impl Kqueue {
                 if !ready.retired_during_scan || !sink.is_empty() {
                     let pending = ready.pending() > 0;
                     self.maybe_pending.set(pending);
-                    wake.sigio |= pending && ready.unsignalled;
+                    wake.sigio |= pending && ready.sigio_skipped;
                     ended_early = ready.retired_during_scan;
                     drop(ready);
                     break Ok(());
@@ -264,7 +264,7 @@ impl Kqueue {
         wake.sleeper |= shared && !ready.sleepers.is_empty();
         let done = ready.unevaluated == 0;
         // Other pending knotes were activated while the lock was free.
-        wake.sigio |= done && ready.unsignalled;
+        wake.sigio |= done && ready.sigio_skipped;
         drop(ready);
         let result = self.deliver(knotes, events, None, false, sink);
         (done, result)

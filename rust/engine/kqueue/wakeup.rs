@@ -167,7 +167,7 @@ impl Ready {
     /// sent.
     fn needs_sigio(&mut self) -> bool {
         let first = self.queue.len() == 1;
-        self.unsignalled |= !first;
+        self.sigio_skipped |= !first;
         first
     }
 }
