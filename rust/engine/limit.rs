@@ -195,9 +195,9 @@ impl User {
     #[inline(always)]
     pub(crate) fn charge_knote(&self, filter: Filter) -> Result {
         if filter.has_timer() {
-            self.charge_timer(filter.weight())
+            self.charge_timer(filter.memory_units())
         } else {
-            self.charge(filter.weight())
+            self.charge(filter.memory_units())
         }
     }
 
@@ -205,9 +205,9 @@ impl User {
     #[inline(always)]
     pub(crate) fn uncharge_knote(&self, filter: Filter) {
         if filter.has_timer() {
-            self.uncharge_timer(filter.weight());
+            self.uncharge_timer(filter.memory_units());
         } else {
-            self.uncharge(filter.weight());
+            self.uncharge(filter.memory_units());
         }
     }
 

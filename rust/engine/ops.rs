@@ -36,17 +36,17 @@ pub(crate) trait FilterOps {
     const ACCEPTS_O_PATH: bool = false;
     /// True if the report of a knote may outlive the object that its ident names. An example is the
     /// exit of a process.
-    const OUTLIVES_IDENT: bool = false;
+    const REPORT_OUTLIVES_IDENT: bool = false;
     /// True if the event source is a part of the knote.
-    const IS_SELF_CONTAINED: bool = false;
+    const SOURCE_IS_IN_KNOTE: bool = false;
     /// True if each knote has a timer ([`LockedKnote::timer`]).
     const HAS_TIMER: bool = false;
     /// True if a change of a knote consists of [`touch_knote`](Self::touch_knote) alone.
-    const TOUCHES_KNOTE_ONLY: bool = false;
+    const CHANGE_AFFECTS_KNOTE_ONLY: bool = false;
     /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered.
     const HANDLES_DELIVERY: bool = false;
     /// The memory of a knote and of its source, in units of [`super::limit::UNIT`].
-    const WEIGHT: u8 = 1;
+    const MEMORY_UNITS: u8 = 1;
 
     /// The poll events of a descriptor's file that activate a knote.
     fn wake_events() -> Events {
@@ -75,7 +75,7 @@ pub(crate) trait FilterOps {
 
     /// The part of [`touch`](Self::touch) that affects only the knote itself. It must not sleep,
     /// because it is called under the kqueue's spin lock if the filter has
-    /// [`TOUCHES_KNOTE_ONLY`](Self::TOUCHES_KNOTE_ONLY).
+    /// [`CHANGE_AFFECTS_KNOTE_ONLY`](Self::CHANGE_AFFECTS_KNOTE_ONLY).
     #[inline(always)]
     fn touch_knote(inner: &mut KnoteInner, change: &Kevent) {
         inner.set_params(change);

@@ -20,7 +20,7 @@ use kernel::prelude::*;
 pub(super) struct Aio;
 
 impl FilterOps for Aio {
-    const TOUCHES_KNOTE_ONLY: bool = true;
+    const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
 
     /// # Errors
     ///

@@ -19,7 +19,7 @@ pub(super) struct Except;
 
 impl FilterOps for Except {
     const IS_DESCRIPTOR: bool = true;
-    const TOUCHES_KNOTE_ONLY: bool = true;
+    const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
 
     #[inline(always)]
     fn wake_events() -> Events {

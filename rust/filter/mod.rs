@@ -100,9 +100,9 @@ macro_rules! filters {
             }
 
             #[inline(always)]
-            pub(crate) fn outlives_ident(self) -> bool {
+            pub(crate) fn report_outlives_ident(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::OUTLIVES_IDENT,)*
+                    $(Filter::$name => <$ops>::REPORT_OUTLIVES_IDENT,)*
                 }
             }
 
@@ -114,9 +114,9 @@ macro_rules! filters {
             }
 
             #[inline(always)]
-            pub(crate) fn touches_knote_only(self) -> bool {
+            pub(crate) fn change_affects_knote_only(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::TOUCHES_KNOTE_ONLY,)*
+                    $(Filter::$name => <$ops>::CHANGE_AFFECTS_KNOTE_ONLY,)*
                 }
             }
 
@@ -130,13 +130,13 @@ macro_rules! filters {
             // This is a table in memory, because the compiler turns a match with many results into
             // comparisons.
             #[inline(always)]
-            pub(crate) fn weight(self) -> u64 {
-                const WEIGHTS: [u8; 16] = {
-                    let mut weights = [0; 16];
-                    $(weights[Filter::$name.row()] = <$ops>::WEIGHT;)*
-                    weights
+            pub(crate) fn memory_units(self) -> u64 {
+                const UNITS: [u8; 16] = {
+                    let mut units = [0; 16];
+                    $(units[Filter::$name.row()] = <$ops>::MEMORY_UNITS;)*
+                    units
                 };
-                WEIGHTS[self.row()].into()
+                UNITS[self.row()].into()
             }
 
             #[inline(always)]
@@ -159,7 +159,7 @@ macro_rules! filters {
                 // keep the fields in registers. The rows whose source is in the knote come first.
                 let AttachArgs { knote, change, file, table } = args;
                 match self {
-                    $(Filter::$name if <$ops>::IS_SELF_CONTAINED => {
+                    $(Filter::$name if <$ops>::SOURCE_IS_IN_KNOTE => {
                         <$ops>::attach(AttachArgs { knote, change, file, table }, access)
                     })*
                     $(Filter::$name => {

@@ -312,7 +312,7 @@ pub(crate) struct Mounts {
 
 impl FilterOps for Mounts {
     const HANDLES_DELIVERY: bool = true;
-    const WEIGHT: u8 = 3;
+    const MEMORY_UNITS: u8 = 3;
 
     /// # Errors
     ///

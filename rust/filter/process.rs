@@ -510,9 +510,9 @@ fn delivered(locked: LockedKnote<'_>) -> bool {
 pub(super) struct Proc;
 
 impl FilterOps for Proc {
-    const OUTLIVES_IDENT: bool = true;
+    const REPORT_OUTLIVES_IDENT: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const WEIGHT: u8 = 4;
+    const MEMORY_UNITS: u8 = 4;
 
     /// # Errors
     ///
@@ -552,7 +552,7 @@ pub(super) struct Procdesc;
 impl FilterOps for Procdesc {
     const IS_DESCRIPTOR: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const WEIGHT: u8 = 4;
+    const MEMORY_UNITS: u8 = 4;
 
     /// # Errors
     ///

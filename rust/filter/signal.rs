@@ -108,9 +108,9 @@ impl Signal {
 }
 
 impl FilterOps for Signal {
-    const TOUCHES_KNOTE_ONLY: bool = true;
+    const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const WEIGHT: u8 = 3;
+    const MEMORY_UNITS: u8 = 3;
 
     /// # Errors
     ///

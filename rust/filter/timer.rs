@@ -57,10 +57,10 @@ const PERIOD_MAX: i64 = i64::MAX / 2;
 pub(super) struct Timer;
 
 impl FilterOps for Timer {
-    const IS_SELF_CONTAINED: bool = true;
+    const SOURCE_IS_IN_KNOTE: bool = true;
     const HAS_TIMER: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const WEIGHT: u8 = 2;
+    const MEMORY_UNITS: u8 = 2;
 
     /// # Errors
     ///

@@ -25,8 +25,8 @@ use kernel::prelude::*;
 pub(super) struct User;
 
 impl FilterOps for User {
-    const IS_SELF_CONTAINED: bool = true;
-    const TOUCHES_KNOTE_ONLY: bool = true;
+    const SOURCE_IS_IN_KNOTE: bool = true;
+    const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
     const HANDLES_DELIVERY: bool = true;
 
     #[inline(always)]

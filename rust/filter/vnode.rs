@@ -562,7 +562,7 @@ impl FilterOps for Vnode {
     const IS_DESCRIPTOR: bool = true;
     const ACCEPTS_O_PATH: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const WEIGHT: u8 = 4;
+    const MEMORY_UNITS: u8 = 4;
 
     /// # Errors
     ///

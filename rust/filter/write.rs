@@ -20,7 +20,7 @@ pub(super) struct Write;
 
 impl FilterOps for Write {
     const IS_DESCRIPTOR: bool = true;
-    const TOUCHES_KNOTE_ONLY: bool = true;
+    const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
 
     #[inline(always)]
     fn wake_events() -> Events {

@@ -86,7 +86,7 @@ impl Kqueue {
                 this.detach(access, &found.remove());
                 table.free_if_empty();
                 return Ok(());
-            } else if filter.touches_knote_only() {
+            } else if filter.change_affects_knote_only() {
                 if !this.modify_fast(ready, &mut locked, change, collect_room) {
                     this.apply_with_filter(access, knote, change, true);
                 }
@@ -146,7 +146,7 @@ impl Kqueue {
     #[cold]
     fn change_stale(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
         let filter = knote.filter();
-        if !knote.is_retired() && filter.outlives_ident() {
+        if !knote.is_retired() && filter.report_outlives_ident() {
             if change.has(EV_ADD) {
                 // The old knote stays in the table, behind the new one, until it is reported.
                 return Ok(false);
@@ -201,7 +201,7 @@ impl Kqueue {
     }
 
     /// [`Kqueue::modify`] for a filter whose changes [affect only the
-    /// knote](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY). It is done in one critical
+    /// knote](crate::engine::ops::FilterOps::CHANGE_AFFECTS_KNOTE_ONLY). It is done in one critical
     /// section of the spin lock, which this function ends. False if the caller has to run the
     /// filter and change the state ([`Kqueue::apply_with_filter`]), because the fast path cannot
     /// determine whether the knote is ready.
@@ -273,7 +273,7 @@ impl Kqueue {
         collect_room: usize,
     ) {
         let may_be_ready = readiness != Readiness::No;
-        if may_be_ready && knote.filter().touches_knote_only() {
+        if may_be_ready && knote.filter().change_affects_knote_only() {
             let mut locked = knote.locked(access);
             let (ready, fast_path) = (self.locks.ready.lock(), *locked.fast_path);
             if self.apply_fast(
@@ -298,8 +298,8 @@ impl Kqueue {
     }
 
     /// True if a change does nothing but disable a knote. If the changes of the filter [affect only
-    /// the knote](crate::engine::ops::FilterOps::TOUCHES_KNOTE_ONLY), the filter need not run then,
-    /// because `EV_ENABLE` runs it.
+    /// the knote](crate::engine::ops::FilterOps::CHANGE_AFFECTS_KNOTE_ONLY), the filter need not
+    /// run then, because `EV_ENABLE` runs it.
     #[inline(always)]
     fn only_disables(change: &Kevent) -> bool {
         change.has(EV_DISABLE) && !change.has(EV_ENABLE)
@@ -363,7 +363,7 @@ impl Kqueue {
         change: &Kevent,
         may_be_ready: bool,
     ) {
-        if knote.filter().touches_knote_only() && Self::only_disables(change) {
+        if knote.filter().change_affects_knote_only() && Self::only_disables(change) {
             self.locks.ready.lock().disable(knote);
             return;
         }
