@@ -5,7 +5,7 @@
 pub(crate) use super::knote_memory::Knote;
 use super::{
     close::BindingCount,
-    locks::{Key, Keyed},
+    locks::{HasLockKey, LockKey},
     ops::{FileKind, Report},
     sleepers::WakeFlags, //
 };
@@ -44,7 +44,7 @@ pub(crate) struct KnoteInner {
 
 /// Gives access to the [`KnoteInner`] of each knote of a kqueue. Guarded by the mutex.
 pub(crate) struct KnoteAccess {
-    key: Key<KnoteAccess>,
+    key: LockKey<KnoteAccess>,
     /// The number of knotes that are bound to descriptors.
     pub(crate) binding_count: BindingCount,
     /// Scratch memory of the task that holds the mutex.
@@ -53,15 +53,15 @@ pub(crate) struct KnoteAccess {
     pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
 
-impl Keyed for KnoteAccess {
+impl HasLockKey for KnoteAccess {
     #[inline]
-    fn key(&self) -> &Key<Self> {
+    fn key(&self) -> &LockKey<Self> {
         &self.key
     }
 }
 
 impl KnoteAccess {
-    pub(crate) fn new(key: Key<KnoteAccess>, binding_count: BindingCount) -> Self {
+    pub(crate) fn new(key: LockKey<KnoteAccess>, binding_count: BindingCount) -> Self {
         KnoteAccess {
             key,
             binding_count,

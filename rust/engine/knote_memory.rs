@@ -10,14 +10,14 @@
 //!
 //! To access a field of a knote, a caller passes the value that the field's lock guards: the
 //! [`KnoteAccess`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
-//! [`Key`](super::locks::Key) in that value proves that the lock is that of the knote's kqueue.
-//! (The `kernel` crate's `LockedBy` would add a pointer to each field.)
+//! [`LockKey`](super::locks::LockKey) in that value proves that the lock is that of the knote's
+//! kqueue. (The `kernel` crate's `LockedBy` would add a pointer to each field.)
 
 use super::{
     close::Binding,
     knote::{KnoteAccess, KnoteInner},
     kqueue::{Kqueue, Ready},
-    locks::{Key, Keyed},
+    locks::{HasLockKey, LockKey},
     ops::{FastPath, Filter},
     ready_list::{Links, VisitedKnote},
     sleepers::WakeFlags,
@@ -282,12 +282,12 @@ impl Knote {
 
     /// Panics if the lock is that of another kqueue, as the `kernel` crate's `LockedBy` does.
     #[inline]
-    pub(in crate::engine) fn check<L: Keyed>(&self, guarded: &L) {
+    pub(in crate::engine) fn check<L: HasLockKey>(&self, guarded: &L) {
         self.check_key(guarded.key());
     }
 
     #[inline]
-    fn check_key<L>(&self, key: &Key<L>) {
+    fn check_key<L>(&self, key: &LockKey<L>) {
         assert!(key.is_of(self.kqueue.locks()));
     }
 
@@ -312,7 +312,7 @@ impl Knote {
 
     /// The next knote in its chain of the table.
     #[inline]
-    pub(crate) fn next<'a>(&'a self, table: &'a Key<Table>) -> Option<&'a ARef<Knote>> {
+    pub(crate) fn next<'a>(&'a self, table: &'a LockKey<Table>) -> Option<&'a ARef<Knote>> {
         self.check_key(table);
         // SAFETY: The mutex is held, and no mutable reference exists while the key is borrowed,
         // since one can be obtained only through a mutable borrow of the key.
@@ -321,7 +321,10 @@ impl Knote {
 
     /// The next knote in its chain, for a change.
     #[inline]
-    pub(crate) fn next_mut<'a>(&'a self, table: &'a mut Key<Table>) -> &'a mut Option<ARef<Knote>> {
+    pub(crate) fn next_mut<'a>(
+        &'a self,
+        table: &'a mut LockKey<Table>,
+    ) -> &'a mut Option<ARef<Knote>> {
         self.check_key(table);
         // SAFETY: The mutex is held, and the key is borrowed mutably, so no other reference exists.
         unsafe { &mut *self.next.get() }
@@ -516,7 +519,7 @@ impl TimerOwner for Knote {
 /// `slot` contains a knote. The slot and the rest of its chain are borrowed for `'a`, with the key.
 pub(crate) struct ChainSlot<'a> {
     slot: NonNull<Option<ARef<Knote>>>,
-    key: &'a mut Key<Table>,
+    key: &'a mut LockKey<Table>,
 }
 
 impl<'a> ChainSlot<'a> {
@@ -524,7 +527,7 @@ impl<'a> ChainSlot<'a> {
     #[inline]
     pub(crate) fn find(
         chain: &'a mut Option<ARef<Knote>>,
-        key: &'a mut Key<Table>,
+        key: &'a mut LockKey<Table>,
         mut is: impl FnMut(&Knote) -> bool,
     ) -> Option<Self> {
         let mut slot = NonNull::from(chain);

@@ -16,12 +16,12 @@ use kernel::{optional_name, prelude::*, static_lock_class};
 /// # Invariants
 ///
 /// Two keys of one type never belong to the same kqueue.
-pub(crate) struct Key<L>(*const Locks, PhantomData<L>);
+pub(crate) struct LockKey<L>(*const Locks, PhantomData<L>);
 
 // SAFETY: The address is only compared.
-unsafe impl<L> Send for Key<L> {}
+unsafe impl<L> Send for LockKey<L> {}
 
-impl<L> Key<L> {
+impl<L> LockKey<L> {
     /// True if the key belongs to `locks`.
     #[inline]
     pub(super) fn is_of(&self, locks: &Locks) -> bool {
@@ -30,15 +30,15 @@ impl<L> Key<L> {
 
     /// True if both keys belong to the locks of one kqueue.
     #[inline]
-    pub(super) fn is_with<M>(&self, other: &Key<M>) -> bool {
+    pub(super) fn is_with<M>(&self, other: &LockKey<M>) -> bool {
         ptr::eq(self.0, other.0)
     }
 }
 
 /// A value that a lock of a kqueue guards.
-pub(crate) trait Keyed: Sized {
+pub(crate) trait HasLockKey: Sized {
     /// The key that the value was made with.
-    fn key(&self) -> &Key<Self>;
+    fn key(&self) -> &LockKey<Self>;
 }
 
 /// The two locks of a kqueue. Their order is in the crate's documentation.
@@ -53,21 +53,21 @@ pub(crate) struct Locks {
 impl Locks {
     /// Creates the locks. The guarded values are created with the keys of the locks.
     pub(crate) fn new(
-        knotes: impl FnOnce(Key<Table>, Key<KnoteAccess>) -> Knotes,
-        ready: impl FnOnce(Key<Ready>) -> Ready,
+        knotes: impl FnOnce(LockKey<Table>, LockKey<KnoteAccess>) -> Knotes,
+        ready: impl FnOnce(LockKey<Ready>) -> Ready,
     ) -> impl PinInit<Self> {
         // INVARIANT: The locks are pinned, and only one key of each type is created for them.
         pin_init!(&this in Self {
             knotes <- KillableMutex::new(
                 knotes(
-                    Key(this.as_ptr(), PhantomData),
-                    Key(this.as_ptr(), PhantomData),
+                    LockKey(this.as_ptr(), PhantomData),
+                    LockKey(this.as_ptr(), PhantomData),
                 ),
                 optional_name!("kqueue_knotes"),
                 static_lock_class!(),
             ),
             ready <- IrqLock::new(
-                ready(Key(this.as_ptr(), PhantomData)),
+                ready(LockKey(this.as_ptr(), PhantomData)),
                 optional_name!("kqueue_ready"),
                 static_lock_class!(),
             ),

@@ -37,7 +37,7 @@ use kernel::{
 /// of edges.
 const PATHS_MAX: usize = 512;
 
-/// The data that the mutex guards, besides the `Links` of each kqueue.
+/// The data that the mutex guards, besides the `NestingLinks` of each kqueue.
 pub(crate) struct Graph {
     /// The number of the next edge.
     next: u64,
@@ -60,7 +60,7 @@ pub(crate) struct Nesting {
 }
 
 /// The edges of one kqueue, by number.
-pub(crate) struct Links {
+pub(crate) struct NestingLinks {
     up: Side,
     down: Side,
 }
@@ -117,10 +117,10 @@ impl Side {
     }
 }
 
-impl Links {
+impl NestingLinks {
     /// No edges.
     pub(crate) fn new() -> Self {
-        Links {
+        NestingLinks {
             up: Side::new(),
             down: Side::new(),
         }

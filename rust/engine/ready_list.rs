@@ -14,7 +14,7 @@ use super::{
     knote::{KnoteAccess, KnoteInner},
     knote_memory::Knote,
     kqueue::Ready,
-    locks::Keyed,
+    locks::HasLockKey,
     ops::FastPath,
     state::State, //
 };

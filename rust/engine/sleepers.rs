@@ -15,7 +15,7 @@
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{kqueue::Ready, locks::Key};
+use super::{kqueue::Ready, locks::LockKey};
 use crate::{
     generated,
     sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},
@@ -100,7 +100,7 @@ unsafe impl Send for Sleepers {}
 
 impl Sleepers {
     /// An empty list for the `Ready` with this key.
-    pub(crate) fn new(_: &Key<Ready>) -> Self {
+    pub(crate) fn new(_: &LockKey<Ready>) -> Self {
         // INVARIANT: The list is empty.
         Sleepers {
             first: ptr::null(),

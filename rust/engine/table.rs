@@ -12,7 +12,7 @@ use super::{
     knote::{Knote, KnoteAccess},
     knote_memory::ChainSlot,
     limit::{Charge, User},
-    locks::Key,
+    locks::LockKey,
     ops::Filter, //
 };
 use crate::sys::memory::random::random;
@@ -40,7 +40,7 @@ pub(crate) struct Knotes {
 
 /// The table. It holds a reference to each knote.
 pub(crate) struct Table {
-    key: Key<Table>,
+    key: LockKey<Table>,
     /// Chains that are linked by [`Knote::next`]. Their number is zero or a power of two. (They
     /// need not be dropped, because all knotes are taken out before a kqueue is released.)
     buckets: KVVec<ManuallyDrop<Option<ARef<Knote>>>>,
@@ -85,7 +85,7 @@ fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
 
 impl Table {
     /// An empty table. Allocates no memory.
-    pub(crate) fn new(key: Key<Table>) -> Self {
+    pub(crate) fn new(key: LockKey<Table>) -> Self {
         Table {
             key,
             buckets: KVVec::new(),

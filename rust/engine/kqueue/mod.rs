@@ -18,8 +18,8 @@ use super::{
     guard::KnotesGuard,
     knote::{Knote, KnoteAccess, KnoteInner},
     limit::User,
-    locks::{Key, Keyed, Locks},
-    nesting::{Graph, Links},
+    locks::{HasLockKey, LockKey, Locks},
+    nesting::{Graph, NestingLinks},
     ops::Filter,
     ready_list::Queue,
     recheck::{RecheckList, RecheckTimer},
@@ -45,7 +45,7 @@ use kernel::{
 
 /// The data that the kqueue's spin lock guards.
 pub(crate) struct Ready {
-    key: Key<Ready>,
+    key: LockKey<Ready>,
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: Queue,
     /// The knotes whose pipes may get more data without a wake-up. A timer evaluates them again.
@@ -88,9 +88,9 @@ pub(crate) struct Ready {
     file: Option<WeakFile>,
 }
 
-impl Keyed for Ready {
+impl HasLockKey for Ready {
     #[inline]
-    fn key(&self) -> &Key<Self> {
+    fn key(&self) -> &LockKey<Self> {
         &self.key
     }
 }
@@ -122,7 +122,7 @@ pub(crate) struct Kqueue {
     /// The user who opened the kqueue, and to whom its knotes are charged.
     user: Arc<User>,
     /// The edges to the kqueues that this one watches, and from those that watch it.
-    pub(crate) links: LockedBy<Links, Graph>,
+    pub(crate) links: LockedBy<NestingLinks, Graph>,
     /// True if the kqueue was closed or there are deferred knotes. A task that sees the flag takes
     /// the spin lock to find out which. The flag is written under the spin lock. The owner of the
     /// mutex may read it without the spin lock, because a task that closes the kqueue takes the
@@ -192,7 +192,7 @@ impl Kqueue {
                 recheck_timer <- RecheckTimer::new(),
                 owner,
                 user,
-                links: LockedBy::new(&shared.nesting.graph, Links::new()),
+                links: LockedBy::new(&shared.nesting.graph, NestingLinks::new()),
                 shared: shared.clone(),
                 closed_or_deferred: Flag::new(),
                 maybe_pending: Flag::new(),
