@@ -55,8 +55,7 @@ use kernel::{
 /// A registered event, unique in its kqueue by (ident, filter).
 ///
 /// The table of the kqueue and the source hold references to the knote. The knote holds a reference
-/// to its kqueue. [`Knote::detach`], which every knote passes through at its end, breaks this
-/// cycle.
+/// to its kqueue. [`Knote::detach`], which is called for every knote, breaks this cycle.
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
@@ -68,10 +67,8 @@ pub(crate) struct Knote {
     ident: u64,
     /// Guarded by the spin lock.
     pub(in crate::engine) links: UnsafeCell<Links>,
-    /// The entry in the wait queue of the source, or in the first one if the file has several.
-    /// Guarded by the lock of that wait queue.
+    /// The entry in the (first) wait queue of the source, guarded by the lock of that queue.
     pub(crate) entry: Entry,
-    /// The binding to the descriptor.
     pub(in crate::engine) binding: Binding,
     /// The next knote in its chain of the table. Guarded by the mutex. A knote is taken out of its
     /// chain before it is freed, so the field is `None` then and needs no drop.
@@ -80,7 +77,6 @@ pub(crate) struct Knote {
     inner: UnsafeCell<KnoteInner>,
 }
 
-// There may be a million knotes.
 const _: () = assert!(size_of::<Knote>() <= 144);
 
 /// A knote of `EVFILT_TIMER` and its timer.
@@ -194,8 +190,7 @@ impl<'a> LockedKnote<'a> {
     }
 }
 
-/// The reference count of a new knote. It is built from the bindings, because `Refcount::new` would
-/// call a C function.
+/// The reference count of a new knote. (`Refcount::new` would call a C function.)
 #[inline(always)]
 fn one_reference() -> Refcount {
     let one = bindings::refcount_t {
@@ -323,9 +318,9 @@ impl Knote {
     #[inline]
     pub(crate) fn next_mut<'a>(
         &'a self,
-        table: &'a mut LockKey<Table>,
+        key: &'a mut LockKey<Table>,
     ) -> &'a mut Option<ARef<Knote>> {
-        self.check_key(table);
+        self.check_key(key);
         // SAFETY: The mutex is held, and the key is borrowed mutably, so no other reference exists.
         unsafe { &mut *self.next.get() }
     }
@@ -536,8 +531,7 @@ impl<'a> ChainSlot<'a> {
             // reference to it exists, since the key is borrowed mutably.
             let knote = unsafe { slot.as_ref() }.as_ref()?;
             if is(knote) {
-                // INVARIANT: The slot contains a knote, as was just checked, and the key is
-                // borrowed for `'a`.
+                // INVARIANT: The slot contains a knote, and the key is borrowed for `'a`.
                 return Some(ChainSlot { slot, key });
             }
             slot = NonNull::from(knote.next_mut(key));
