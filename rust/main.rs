@@ -3,7 +3,7 @@
 //! kqueue: the BSD event interface.
 //!
 //! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`](engine::kqueue::Kqueue),
-//! and one ioctl is `kevent()`. `Documentation/design.md` shows the floors of the crate and the
+//! and one ioctl is `kevent()`. `Documentation/design.md` shows the layers of the crate and the
 //! path of a call and of an event. This page lists what the code relies on.
 //!
 //! # Vocabulary

@@ -32,4 +32,4 @@ mandoc -Tlint -W warning Documentation/man/*
 scripts/manual.sh build/manual
 
 say "structure of the module: imports, unsafe code, size of files"
-scripts/floors.sh
+scripts/layers.sh

@@ -31,7 +31,7 @@ mkdir -p "$out"
 if [ -z "$only" ]; then
 	say "the checkers and the guest runner"
 	{
-		scripts/test-floors.sh
+		scripts/test-layers.sh
 		scripts/test-kcsan-filter.sh
 		scripts/test-guest.sh
 	} | tee "$out/runner"

@@ -3,7 +3,7 @@
 //! The engine: kqueues and knotes, independent of the event sources.
 //!
 //! The engine imports from `rust/sys` and `rust/uapi.rs`. It uses filters only through [`ops`].
-//! `scripts/floors.sh` checks that.
+//! `scripts/layers.sh` checks that.
 //!
 //! # Files
 //!

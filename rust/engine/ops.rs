@@ -7,7 +7,7 @@
 //! `rust/filter/mod.rs` (`sysfilt_ops[]`). The engine calls the methods of [`Filter`], which are
 //! generated from the rows of the table and make no indirect calls.
 //!
-//! This is the only file of the engine that imports from a floor above it, namely that table.
+//! This is the only file of the engine that imports from a layer above it, namely that table.
 
 pub(crate) use crate::filter::{FastPath, FileKind, Filter, FilterProbes, UserMarks};
 

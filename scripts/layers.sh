@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# floors.sh [DIR]: checks the structure of the module's source, rust/ or DIR.
-# - A file imports from its own floor and the floors below it.
+# layers.sh [DIR]: checks the structure of the module's source, rust/ or DIR.
+# - A file imports from its own layer and the layers below it.
 # - Unsafe code is in rust/sys and in the files that rust/engine/mod.rs lists.
 # - rust/sys does not speak of kqueues and knotes.
 # - No file has more than 600 lines.
@@ -9,4 +9,4 @@
 source "$(dirname "$0")/common.sh"
 cd "${1:-$top/rust}"
 mapfile -t files < <(find . -name '*.rs' ! -name '*_generated.rs' ! -path ./engine/mod.rs | sort)
-awk -f "$top/scripts/floors.awk" engine/mod.rs "${files[@]}"
+awk -f "$top/scripts/layers.awk" engine/mod.rs "${files[@]}"

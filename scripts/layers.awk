@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-# floors.awk: implements scripts/floors.sh. It reads all files of the module in one run. The first
+# layers.awk: implements scripts/layers.sh. It reads all files of the module in one run. The first
 # file must be engine/mod.rs.
 
 BEGIN {
-	# The names of the crate that each floor may import. The macro module! defines `LocalModule`.
-	floors["sys"] = "generated sys LocalModule"
-	floors["uapi.rs"] = "generated sys"
-	floors["engine"] = "generated sys uapi engine LocalModule"
-	floors["file"] = "generated sys uapi engine file"
-	floors["filter"] = "generated sys uapi engine file filter"
-	floors["device.rs"] = "generated sys uapi engine file filter"
-	floors["main.rs"] = "generated sys uapi engine file filter device LocalModule"
+	# The names of the crate that each layer may import. The macro module! defines `LocalModule`.
+	layers["sys"] = "generated sys LocalModule"
+	layers["uapi.rs"] = "generated sys"
+	layers["engine"] = "generated sys uapi engine LocalModule"
+	layers["file"] = "generated sys uapi engine file"
+	layers["filter"] = "generated sys uapi engine file filter"
+	layers["device.rs"] = "generated sys uapi engine file filter"
+	layers["main.rs"] = "generated sys uapi engine file filter device LocalModule"
 	# This is the only file of the engine that may import the table of filters.
 	table = "engine/ops.rs"
 	most_lines = 600
@@ -23,11 +23,11 @@ function violation(text) {
 
 # Reports a name of the crate's root that the file must not import.
 function imported(name) {
-	if (name in seen || index(" " floors[floor] " ", " " name " "))
+	if (name in seen || index(" " layers[layer] " ", " " name " "))
 		return
 	seen[name]
 	if (!(file == table && name == "filter"))
-		violation(file ": imports crate::" name " from a floor above it")
+		violation(file ": imports crate::" name " from a layer above it")
 }
 
 # Checks all paths that begin with `crate`. The imported names of a group are at depth 1 of its
@@ -67,15 +67,15 @@ function check_imports(    i, c, depth, begins) {
 function check(    folder) {
 	if (file == "")
 		return
-	floor = file
-	sub(/\/.*/, "", floor)
-	if (!(floor in floors)) {
-		violation(file ": is on no floor")
+	layer = file
+	sub(/\/.*/, "", layer)
+	if (!(layer in layers)) {
+		violation(file ": is in no layer")
 		return
 	}
 	if (text ~ /super::super/)
 		violation(file ": names its grandparent: write crate::")
-	if (file == floor "/mod.rs" && text ~ /(^|[^A-Za-z0-9_(])super::/)
+	if (file == layer "/mod.rs" && text ~ /(^|[^A-Za-z0-9_(])super::/)
 		violation(file ": names its parent: write crate::")
 	if (text ~ /(^|[^A-Za-z0-9_])unsafe([^A-Za-z0-9_]|$)/) {
 		folder = file
@@ -86,10 +86,10 @@ function check(    folder) {
 			listed[name] = 1
 		else if (folder in listed)
 			listed[folder] = 1
-		else if (floor != "sys")
+		else if (layer != "sys")
 			violation(file ": has unsafe code, and is not in the list of engine/mod.rs")
 	}
-	if (floor == "sys" && speaks)
+	if (layer == "sys" && speaks)
 		violation(file ": speaks of kqueues or knotes")
 	if (lines > most_lines)
 		violation(file ": has " lines " lines, more than " most_lines)
