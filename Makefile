@@ -60,7 +60,7 @@ check-programs:
 	@scripts/check-programs.sh $(PROGRAMS)
 
 check-kernels:
-	@scripts/check-kernels.sh
+	@scripts/check-kernels.sh "$(KERNELS)" "$(ONLY)"
 
 clean:
 	rm -rf build target .module-common.o
@@ -86,6 +86,6 @@ help:
 	@echo 'make test-race       search for data races; SECONDS=N for the stress test and the fuzzer; ONLY=NAME'
 	@echo 'make bench           compare costs with epoll and others in a virtual machine; QUICK=1, ONLY=LETTERS'
 	@echo 'make check-programs  run the tests of other programs with kqueue; PROGRAMS="NAMES"'
-	@echo 'make check-kernels   build, boot and test the module on the newest kernels of the Debian archive'
+	@echo 'make check-kernels   build, boot and test the module on the newest kernels of Debian; KERNELS=NAME, ONLY=TESTS'
 	@echo 'make check           check formatting and lints of the module and of userspace'
 	@echo 'make clean           remove what was built here, except the cached kernels'
