@@ -77,7 +77,7 @@ fill() {
 }
 
 install_library() {
-	[ -f "build/lib/libkqueue_c.so.$version" ] || die "not built: run 'make lib' first, as yourself"
+	[ -f "build/lib/libkqueue_c.so.$version" ] || die "the library is not built: run 'make lib' first, without root's rights"
 	put 644 include/sys/event.h "$prefix/include/kqueue/sys/event.h"
 	put 644 include/uapi/linux/kqueue.h "$prefix/include/kqueue/linux/kqueue.h"
 	put 644 build/lib/libkqueue_c.a "$libdir/libkqueue_c.a"
@@ -98,7 +98,7 @@ install_library() {
 }
 
 install_userspace() {
-	[ -f target/release/kqtrace ] || die "not built: run 'make userspace' first, as yourself"
+	[ -f target/release/kqtrace ] || die "kqtrace is not built: run 'make userspace' first, without root's rights"
 	install_library
 	put 755 target/release/kqtrace "$prefix/bin/kqtrace"
 	mkdir -p build/completions
