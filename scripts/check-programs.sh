@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# check-programs.sh [--kernel plain|debug] [NAME...]: builds programs that support kqueue, runs
-# their own tests in a guest with kqueue and with the interface that they use on Linux otherwise,
-# and prints a table. Fails if a test fails with kqueue. selftests/programs/NAME.sh describes each
-# program.
+# check-programs.sh [--kernel debug] [NAME...]: builds programs that support kqueue, runs their own
+# tests in a guest with Debian's stock kernel (or with the debug kernel), with kqueue and with the
+# interface that they use on Linux otherwise, and prints a table. Fails if a test fails with kqueue.
+# selftests/programs/NAME.sh describes each program.
 source "$(dirname "$0")/common.sh"
 source "$top/selftests/programs/tools.sh"
 cd "$top"
-kernel=plain
+flavour=stock
 if [ "${1:-}" = --kernel ]; then
-	kernel=$2
+	flavour=$2
 	shift 2
 fi
 if [ $# = 0 ]; then
@@ -26,15 +26,20 @@ for name in "$@"; do
 	seconds=$((seconds + minutes * 120))
 done
 scripts/host-packages.sh iproute2 busybox-static apache2-utils "${packages[@]}"
-tree=$(scripts/kernel.sh "$kernel")
-module=$(scripts/module.sh "$kernel")
+if [ "$flavour" = stock ]; then
+	assignments=$(scripts/stock.sh)
+	eval "$assignments"
+else
+	kernel=$(scripts/kernel.sh "$flavour")
+	module=$(scripts/module.sh "$flavour")
+fi
 programs=$(scripts/programs.sh "$@")
 out=$top/build/guest/programs
 mkdir -p "$out"
 for name in "$@"; do rm -f "$out/$name".{kqueue,native}.counts; done
-say "booting the $kernel kernel, to run the tests of: $*"
+say "booting the $flavour kernel, to run the tests of: $*"
 status=0
-scripts/guest.sh "$tree" "$seconds" "$out" selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
+scripts/guest.sh "$kernel" "$seconds" "$out" selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
 
 # row WHICH: prints the counts of one backend for the table.
 row() { sed 's/ /, /g' "$out/$name.$1.counts" 2>/dev/null || echo none; }
