@@ -17,6 +17,8 @@ use std::{os::fd::AsRawFd, time::Duration};
 enum Step {
     /// One filter, one by one.
     Add,
+    /// One filter of all descriptors in one call.
+    AddMany,
     /// Both filters in one call; epoll has one item for both.
     AddBoth,
     /// Both filters of all descriptors in one call.
@@ -35,8 +37,9 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 9] = [
+    const ALL: [Step; 10] = [
         Step::Add,
+        Step::AddMany,
         Step::AddBoth,
         Step::AddAll,
         Step::AddAgain,
@@ -50,6 +53,7 @@ impl Step {
     fn name(self) -> &'static str {
         match self {
             Step::Add => "add",
+            Step::AddMany => "add, batch",
             Step::AddBoth => "add both",
             Step::AddAll => "add both, batch",
             Step::AddAgain => "add again",
@@ -63,7 +67,7 @@ impl Step {
 
     fn target(self) -> f64 {
         match self {
-            Step::Add | Step::Delete | Step::CloseQueue => 1.0,
+            Step::Add | Step::AddMany | Step::Delete | Step::CloseQueue => 1.0,
             Step::AddBoth => 0.9,
             Step::AddAll => 0.6,
             Step::AddAgain => 1.1,
@@ -103,14 +107,20 @@ impl Step {
             [Filter::READ, Filter::WRITE].map(|filter| change(ready, filter, flags))
         };
         match self {
-            Step::Add | Step::AddBoth | Step::AddAll => {}
+            Step::Add | Step::AddMany | Step::AddBoth | Step::AddAll => {}
             Step::OnAndOff | Step::OnAndOffWaiting => {
+                each_one(Filter::READ, ev::ADD);
                 each_one(Filter::WRITE, ev::ADD | ev::DISABLE);
             }
             _ => each_one(Filter::READ, ev::ADD),
         }
         match self {
             Step::Add | Step::AddAgain => each(count, || each_one(Filter::READ, ev::ADD)),
+            Step::AddMany => {
+                let add = |ready| change(ready, Filter::READ, ev::ADD);
+                let changes: Vec<Event> = all.iter().map(add).collect();
+                each(count, || queue.change(&changes))
+            }
             Step::AddBoth => each(count, || {
                 for ready in &all {
                     queue.change(&both(ready, ev::ADD));
@@ -143,11 +153,12 @@ impl Step {
                 epoll.add(&ready.watched, events);
             }
         };
-        if !matches!(self, Step::Add | Step::AddBoth | Step::AddAll) {
+        let adds = [Step::Add, Step::AddMany, Step::AddBoth, Step::AddAll];
+        if !adds.contains(&self) {
             add(input);
         }
         match self {
-            Step::Add => each(count, || add(input)),
+            Step::Add | Step::AddMany => each(count, || add(input)),
             Step::AddBoth | Step::AddAll => each(count, || add(both)),
             Step::AddAgain => each(count, || {
                 for ready in &all {
