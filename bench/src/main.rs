@@ -127,7 +127,7 @@ fn main() -> anyhow::Result<()> {
             let results = report::Results {
                 unit,
                 cases,
-                excluded: workload::excluded(),
+                excluded: workload::excluded(Scale { quick }),
             };
             print!("{}{}", matrix::summary(&results), report::table(&results));
             if let Some(path) = json {

@@ -3,7 +3,7 @@
 //! (o) The life of a registration, for every kind of descriptor: add, add again, enable and disable,
 //! delete, close.
 
-use super::states::{For, Peer, Ready, State, STATES};
+use super::states::{kinds, For, Peer, Ready, State, STATES};
 use crate::{
     measure::{each, Case, Cell, Stopwatch},
     queue::{kqueue, Epoll, Kevents},
@@ -282,17 +282,6 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
             })
         })
         .rounds(3));
-}
-
-/// The first state of each kind.
-fn kinds() -> impl Iterator<Item = &'static State> {
-    let is_first = |index: &usize| {
-        let before = &STATES[..*index];
-        before.iter().all(|other| other.kind != STATES[*index].kind)
-    };
-    (0..STATES.len())
-        .filter(is_first)
-        .map(|index| &STATES[index])
 }
 
 /// The reason for each cell that is left out.

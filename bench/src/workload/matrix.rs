@@ -3,9 +3,10 @@
 //! (n) Collect descriptors of every kind, in every state that stays ready, registered in every way.
 //!
 //! The cells are generated from the lists of [`STATES`], [`Way`] and numbers. A combination that
-//! cannot exist is left out by a rule that has a reason ([`Way::excluded`]).
+//! cannot exist is left out by a rule that has a reason ([`absent`], [`Way::excluded`]). A test
+//! checks that each combination of kind, direction and state is either measured or left out.
 
-use super::states::{Peer, Ready, State, STATES};
+use super::states::{absent, combinations, Peer, Ready, State, STATES};
 use crate::{
     measure::{Case, Cell, Stopwatch},
     queue::{kqueue, Epoll, EpollEvent, Kevents},
@@ -199,7 +200,7 @@ fn by_poll(all: Rc<Vec<Ready>>, state: &'static State) -> impl FnMut() -> f64 {
 
 /// All cells in turn.
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
-    let numbers = &[1, 16, 256][..scale.pick(3, 2)];
+    let numbers = numbers(scale);
     // The first eventfd of the system is not used, because the module reads its counter as text.
     let _first = Kind::Eventfd.pair();
     for state in STATES {
@@ -223,10 +224,64 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     }
 }
 
+/// The numbers of ready descriptors.
+fn numbers(scale: Scale) -> &'static [usize] {
+    &[1, 16, 256][..scale.pick(3, 2)]
+}
+
 /// The reason for each cell that is left out.
-pub fn excluded() -> impl Iterator<Item = &'static str> {
-    let reasons = STATES
+pub fn excluded(scale: Scale) -> impl Iterator<Item = &'static str> {
+    let ways = STATES
         .iter()
-        .map(|state| Way::ALL.map(|way| way.excluded(state)));
-    reasons.flatten().flatten()
+        .flat_map(|state| Way::ALL.map(|way| way.excluded(state)))
+        .flatten();
+    let absent = combinations().filter_map(|(kind, what, state)| absent(kind, what, state));
+    let absent = absent.flat_map(|reason| Way::ALL.map(|_| reason));
+    let reasons = ways.chain(absent);
+    reasons.flat_map(move |reason| numbers(scale).iter().map(move |_| reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_combination_is_measured_or_left_out_for_a_reason() {
+        let mut measured = HashSet::new();
+        for state in STATES {
+            let key = (state.kind, state.what, state.state);
+            assert!(measured.insert(key), "{} {} twice", state.kind, state.state);
+        }
+        for (kind, what, state) in combinations() {
+            let is_measured = measured.remove(&(kind, what, state));
+            let is_absent = absent(kind, what, state).is_some();
+            assert!(
+                is_measured != is_absent,
+                "{kind} {what:?} {state}: measured {is_measured}, left out {is_absent}",
+            );
+        }
+        assert!(measured.is_empty(), "not combinations: {measured:?}");
+    }
+
+    #[test]
+    fn each_state_is_ready_and_stays_ready() {
+        // A kqueue needs the module, and the signal would end the other threads of the test.
+        let can_be_tested = |state: &&State| !["kqueue", "signalfd"].contains(&state.kind);
+        for state in STATES.iter().filter(can_be_tested) {
+            let ready = (state.make)();
+            for _ in 0..2 {
+                let mut one = libc::pollfd {
+                    fd: ready.watched.as_raw_fd(),
+                    events: state.what.events() as libc::c_short,
+                    revents: 0,
+                };
+                // SAFETY: The list has one element.
+                let count = unsafe { libc::poll(&mut one, 1, 1000) };
+                assert_eq!(count, 1, "{} {}", state.kind, state.state);
+                let has_error = one.revents & libc::POLLERR != 0;
+                assert!(has_error || state.state != "error", "{}", state.kind);
+            }
+        }
+    }
 }

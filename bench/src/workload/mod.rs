@@ -23,9 +23,9 @@ use crate::{measure::Case, Scale};
 use std::path::Path;
 
 /// The reasons for which cells of the matrix are left out, with the number of cells.
-pub fn excluded() -> Vec<(String, usize)> {
+pub fn excluded(scale: Scale) -> Vec<(String, usize)> {
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-    for reason in matrix::excluded().chain(life::excluded()) {
+    for reason in matrix::excluded(scale).chain(life::excluded()) {
         *counts.entry(reason).or_default() += 1;
     }
     let counts = counts.into_iter();

@@ -46,7 +46,7 @@ impl Ready {
 }
 
 /// A direction.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum For {
     Read,
     Write,
@@ -389,6 +389,33 @@ fn null(what: For) -> Ready {
     Ready::new(options.open("/dev/null").expect("/dev/null"), vec![])
 }
 
+/// The first end of a channel after its own shutdown(2) of the direction to the other end.
+fn shut_down(ends: (OwnedFd, OwnedFd)) -> Ready {
+    // SAFETY: The arguments are integers.
+    let ret = unsafe { libc::shutdown(ends.0.as_raw_fd(), libc::SHUT_WR) };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
+    Ready::new(ends.0, vec![ends.1])
+}
+
+/// The first end of a UNIX channel whose other end was closed with data that it had not read.
+fn unread(ends: (OwnedFd, OwnedFd)) -> Ready {
+    send(&ends.0);
+    drop(ends.1);
+    Ready::new(ends.0, vec![])
+}
+
+/// A sequenced-packet socket and its peer, with data on the way to the first.
+fn packets(data: bool) -> (OwnedFd, OwnedFd) {
+    let Ready { watched, others } = unix_messages(libc::SOCK_SEQPACKET, data);
+    let peer = others.into_iter().next().expect("the peer");
+    (watched, peer)
+}
+
+/// One side of a terminal whose other side is closed.
+fn hung_up(side: Ready) -> Ready {
+    Ready::new(side.watched, vec![])
+}
+
 /// The interface that a kqueue is compared with.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Peer {
@@ -420,9 +447,13 @@ const fn read(kind: &'static str, state: &'static str, make: fn() -> Ready) -> S
 }
 
 const fn write(kind: &'static str, make: fn() -> Ready) -> State {
+    write_in(kind, "room", make)
+}
+
+const fn write_in(kind: &'static str, state: &'static str, make: fn() -> Ready) -> State {
     State {
         what: For::Write,
-        ..read(kind, "room", make)
+        ..read(kind, state, make)
     }
 }
 
@@ -447,14 +478,20 @@ pub const STATES: &[State] = &[
     read("TCP", "end and data", || ended(Kind::Tcp, true)),
     read("TCP", "end", || ended(Kind::Tcp, false)),
     read("TCP", "error", reset),
+    write_in("TCP", "end", || shut_down(pair(Kind::Tcp, false))),
+    write_in("TCP", "error", reset),
     read("TCP listener", "connection", tcp_listener),
     read("UDP", "data", || udp(true)),
     write("UDP", || udp(false)),
     read("UDP", "error", refused),
+    write_in("UDP", "error", refused),
     read("UNIX stream", "data", || with_data(Kind::Unix)),
     write("UNIX stream", || with_room(Kind::Unix)),
     read("UNIX stream", "end and data", || ended(Kind::Unix, true)),
     read("UNIX stream", "end", || ended(Kind::Unix, false)),
+    read("UNIX stream", "error", || unread(pair(Kind::Unix, false))),
+    write_in("UNIX stream", "end", || shut_down(pair(Kind::Unix, false))),
+    write_in("UNIX stream", "error", || unread(pair(Kind::Unix, false))),
     read("UNIX listener", "connection", unix_listener),
     read("UNIX seqpacket", "data", || {
         unix_messages(libc::SOCK_SEQPACKET, true)
@@ -462,6 +499,15 @@ pub const STATES: &[State] = &[
     write("UNIX seqpacket", || {
         unix_messages(libc::SOCK_SEQPACKET, false)
     }),
+    read("UNIX seqpacket", "end and data", || {
+        Ready::new(packets(true).0, vec![])
+    }),
+    read("UNIX seqpacket", "end", || {
+        Ready::new(packets(false).0, vec![])
+    }),
+    read("UNIX seqpacket", "error", || unread(packets(false))),
+    write_in("UNIX seqpacket", "end", || shut_down(packets(false))),
+    write_in("UNIX seqpacket", "error", || unread(packets(false))),
     read("UNIX datagram", "data", || {
         unix_messages(libc::SOCK_DGRAM, true)
     }),
@@ -471,12 +517,12 @@ pub const STATES: &[State] = &[
     read("pipe", "data", || with_data(Kind::Pipe)),
     write("pipe", || with_room(Kind::Pipe)),
     read("pipe", "end", || ended(Kind::Pipe, false)),
-    State {
-        state: "error",
-        ..write("pipe", || broken(Kind::Pipe))
-    },
+    read("pipe", "end and data", || ended(Kind::Pipe, true)),
+    write_in("pipe", "error", || broken(Kind::Pipe)),
     read("FIFO", "data", || fifo_with(For::Read)),
     write("FIFO", || fifo_with(For::Write)),
+    read("FIFO", "end and data", || Ready::new(fifo(true).0, vec![])),
+    write_in("FIFO", "error", || Ready::new(fifo(false).1, vec![])),
     read("FIFO", "end", || Ready::new(fifo(false).0, vec![])),
     // The other end is a duplicate of the same eventfd, whose registration with epoll it would keep.
     read("eventfd", "data", || ended(Kind::Eventfd, true)),
@@ -489,6 +535,12 @@ pub const STATES: &[State] = &[
     read("kqueue", "data", queue_of_kqueue),
     read("terminal", "data", || slave(true)),
     write("terminal", || slave(false)),
+    read("terminal", "end", || hung_up(slave(false))),
+    write_in("terminal", "end", || hung_up(slave(false))),
+    read("terminal master", "end and data", || {
+        hung_up(terminal(true))
+    }),
+    read("terminal master", "end", || hung_up(terminal(false))),
     read("terminal master", "data", || terminal(true)),
     write("terminal master", || terminal(false)),
     polled(read("regular file", "data", regular)),
@@ -496,3 +548,76 @@ pub const STATES: &[State] = &[
     polled(uncounted(read("/dev/null", "data", || null(For::Read)))),
     polled(uncounted(write("/dev/null", || null(For::Write)))),
 ];
+
+/// The first state of each kind.
+pub fn kinds() -> impl Iterator<Item = &'static State> {
+    let is_first = |index: &usize| {
+        let before = &STATES[..*index];
+        before.iter().all(|other| other.kind != STATES[*index].kind)
+    };
+    let indices = (0..STATES.len()).filter(is_first);
+    indices.map(|index| &STATES[index])
+}
+
+/// The states that a descriptor can have in a direction.
+const DIRECTIONS: &[(For, &[&str])] = &[
+    (
+        For::Read,
+        &["data", "connection", "end and data", "end", "error"],
+    ),
+    (For::Write, &["room", "end", "error"]),
+];
+
+/// All kinds in each direction and state, whether or not they can exist.
+pub fn combinations() -> impl Iterator<Item = (&'static str, For, &'static str)> {
+    kinds().flat_map(|State { kind, .. }| {
+        let all = DIRECTIONS.iter();
+        all.flat_map(move |(what, states)| states.iter().map(move |state| (*kind, *what, *state)))
+    })
+}
+
+/// The reason why a kind is not measured in a direction and a state.
+pub fn absent(kind: &str, what: For, state: &str) -> Option<&'static str> {
+    let is = |kinds: &[&str]| kinds.contains(&kind);
+    let is_listener = is(&["TCP listener", "UNIX listener"]);
+    let is_message = is(&["UDP", "UNIX datagram", "netlink"]);
+    let is_source = is(&["timerfd", "signalfd", "pidfd", "inotify", "epoll", "kqueue"]);
+    let is_file = is(&["regular file", "/dev/null"]);
+    let is_pipe = is(&["pipe", "FIFO"]);
+    let is_tty = is(&["terminal", "terminal master"]);
+    match (what, state) {
+        (For::Write, "room") if is_source || is_listener => {
+            Some("room: listeners and sources of events are not written to")
+        }
+        (For::Write, "room") => None,
+        (For::Read, "connection") if is_listener => None,
+        (For::Read, "connection") => Some("connection: only listeners have connections"),
+        (For::Read, "data") if is_listener => Some("data: a listener has connections instead"),
+        (For::Read, "data") if kind == "pidfd" => Some("data: a pidfd has only its end"),
+        (For::Read, "data") => None,
+        _ if is_listener => Some("end, error: a listener has no other side"),
+        (For::Read, "end") if kind == "pidfd" => None,
+        _ if is_source => Some("end, error: a source of events has no other side"),
+        _ if is_file || kind == "eventfd" => {
+            Some("end, error: regular files, /dev/null and eventfds have no other side")
+        }
+        (_, "end" | "end and data") if is_message => {
+            Some("end: a datagram has no connection that could end")
+        }
+        (_, "error") if is(&["UNIX datagram", "netlink"]) => {
+            Some("error: only a full receiver causes one")
+        }
+        (_, "error") if is_tty => Some("error: a terminal reports only that it was hung up"),
+        (For::Read, "error") if is_pipe => Some("error: a reader of a pipe only has an end"),
+        (For::Write, "end") if is_pipe => {
+            Some("end: a writer of a pipe without readers has an error")
+        }
+        (For::Read, "end and data") if kind == "terminal" => {
+            Some("end and data: a hang-up discards what a terminal has received")
+        }
+        (For::Write, "end") if kind == "terminal master" => {
+            Some("end: a master can be written to without its terminal")
+        }
+        _ => None,
+    }
+}
