@@ -369,8 +369,13 @@ fn slave(data: bool) -> Ready {
     Ready::new(slave, vec![master])
 }
 
+/// A file of its own, since a user may watch one file only so often.
 fn regular() -> Ready {
-    Ready::new(File::open("/proc/self/exe").expect("a file"), vec![])
+    let path = format!("/dev/shm/kqueue-bench-file-{}", std::process::id());
+    std::fs::write(&path, [1; 8]).expect("a file");
+    let file = File::open(&path).expect("a file");
+    std::fs::remove_file(&path).expect("a file");
+    Ready::new(file, vec![])
 }
 
 fn regular_to_write() -> Ready {

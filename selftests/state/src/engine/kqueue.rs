@@ -2,7 +2,7 @@
 
 //! A model of the data under the spin lock of a kqueue that waiting threads use.
 
-use super::{locks::Key, sleepers::Sleepers};
+use super::{locks::LockKey, sleepers::Sleepers};
 use std::marker::PhantomData;
 
 pub(crate) struct Ready {
@@ -14,7 +14,7 @@ pub(crate) struct Ready {
 impl Ready {
     pub(crate) fn new() -> Self {
         Ready {
-            sleepers: Sleepers::new(&Key(PhantomData)),
+            sleepers: Sleepers::new(&LockKey(PhantomData)),
             pending: 0,
             closed: false,
         }
