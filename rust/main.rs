@@ -21,13 +21,14 @@
 //! - *in flight*: taken off the ready list by a scan that has neither requeued nor removed the
 //!   knote yet
 //! - *scan*: go through the ready list, evaluate the knotes and deliver events
-//! - *evaluate*: run the filter of a knote, or determine the same result under the spin lock (the
-//!   fast path)
+//! - *evaluate*: determine whether a knote is ready, and what it has to report
+//! - *fast path*: evaluate a knote under the spin lock, without running its filter
 //! - *deliver*: copy an event to the program
 //! - *requeue*: put a knote back into the ready list after a scan has evaluated it
 //! - *recheck*: evaluate a knote again after some time, because its source may not fire
-//! - *spend, renew*: keep a one-shot knote in the table after its event was delivered, although it
-//!   does not exist for the program any more; then use it for the next `EV_ADD`
+//! - *spend*: keep a one-shot knote in the table after its event was delivered, although it does
+//!   not exist for the program any more
+//! - *renew*: use a spent knote for the next `EV_ADD`
 //! - *retire, remove*: take a knote off the ready list for good; then take it out of the table and
 //!   detach it
 //! - *bind*: tie a knote to a descriptor of a table, so that the close of the descriptor ends it
@@ -109,12 +110,12 @@
 //!   knote in the list. The state is atomic, so that a task without the lock may test whether a
 //!   knote is retired or unlinked.
 //! - The links of a knote in a tree of bindings (`engine::close`): the lock of that tree, until the
-//!   close probe has taken the knote out. After that, the links are the memory of a task work.
+//!   close probe has taken the knote out. After that, the same memory holds a `callback_head`.
 //! - The file that a knote is bound to: the mutex. It does not change while the knote is in a tree.
-//!   So it may also be read under the spin lock while the knote is in a list of rechecks, because a
-//!   knote leaves that list before it is unbound.
-//! - The timer of a knote: the mutex. Its callback runs without the mutex and only records that the
-//!   timer has fired.
+//!   A knote leaves the list of rechecks before it is unbound. So the timer of rechecks may read the
+//!   file under the spin lock.
+//! - The timer of a knote: the mutex. Its callback runs without the mutex. It records that the timer
+//!   has fired, and activates the knote.
 //! - The wait-queue entry of a knote: the wait-queue lock of the source. It is linked and unlinked
 //!   under the mutex.
 //! - `ident`, `filter` and `kqueue` of a knote never change.

@@ -115,8 +115,8 @@ unsafe impl Send for Knote {}
 unsafe impl Sync for Knote {}
 
 // SAFETY: Each field of the knote may be used from any thread that holds the lock of the field. The
-// timer is used by the owner of the mutex and by its callback, which only records that the timer
-// has fired.
+// timer is used by the owner of the mutex and by its callback, which uses only what any thread may:
+// it records that the timer has fired, and activates the knote.
 unsafe impl Send for TimerKnote {}
 
 // SAFETY: `refs` counts the references. The knote is freed when the last reference is dropped.

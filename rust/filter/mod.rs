@@ -3,7 +3,8 @@
 //! The filters define what each kind of event source means by "ready" and by `data`.
 //!
 //! Filters are policy. The mechanisms that they use are in [`crate::sys`]. The kinds of files are
-//! in [`crate::file`]. Each filter is a file in this folder and a row of the table below.
+//! in [`crate::file`]. Each filter is a row of the table below, and its type is in a file of this
+//! folder. The other files are shared by filters.
 
 mod aio;
 mod contents;

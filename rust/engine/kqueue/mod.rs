@@ -53,13 +53,13 @@ pub(crate) struct Ready {
     /// The number of knotes in flight: a scan has taken them off the list, and has neither requeued
     /// nor removed them yet. They count as pending, so that no thread goes to sleep while another
     /// thread evaluates the only event. (A knote that is evaluated under the spin lock is not
-    /// counted. If its event cannot be copied out, a sleeper is woken again.)
+    /// counted. If its event cannot be copied out, the scan requeues it and wakes a sleeper.)
     in_flight: usize,
     /// The number of knotes at the head of the list that the current scan has still to evaluate. A
     /// scan sets it only if it does not evaluate all pending knotes in its first walk of the list.
     /// Knotes that are requeued or become pending during the scan are behind these knotes. Each
-    /// time a pending knote is retired, the number decreases by one. The knote may have been in the
-    /// other part of the list, and then the scan stops one knote too early. See
+    /// time a pending knote is retired, the number decreases by one. The retired knote may have
+    /// been behind the counted ones, and then the scan stops one knote too early. See
     /// `retired_during_scan`.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
@@ -68,12 +68,11 @@ pub(crate) struct Ready {
     /// small, and 0 does not mean that the scan has evaluated all knotes.
     retired_during_scan: bool,
     /// The sink of the last scan, if that scan ended early, for instance because an event could not
-    /// be copied out. Its call may resume it if no other scan has begun meanwhile. Until then
-    /// `unevaluated` counts the knotes that the scan has not evaluated or could not report.
+    /// be copied out. Its call may resume it if no other scan has begun meanwhile. As long as this
+    /// is set, `unevaluated` counts the knotes that the scan has not evaluated or could not report.
     stopped_sink: Option<SinkId>,
-    /// True if a knote became pending and no SIGIO was sent for it, because another knote was
-    /// already pending. (If that happens during a scan that does not evaluate the knote, SIGIO is
-    /// sent at the end of the scan.)
+    /// SIGIO is sent when the first knote becomes pending. True if a later knote became pending,
+    /// for which none was sent. (If a scan does not evaluate that knote, it sends SIGIO at its end.)
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
