@@ -111,11 +111,11 @@
 //!   knote is retired or unlinked.
 //! - The links of a knote in a tree of bindings (`engine::close`): the lock of that tree, until the
 //!   close probe has taken the knote out. After that, the same memory holds a `callback_head`.
-//! - The file that a knote is bound to: the mutex. It does not change while the knote is in a tree.
-//!   A knote leaves the list of rechecks before it is unbound. So the timer of rechecks may read the
-//!   file under the spin lock.
-//! - The timer of a knote: the mutex. Its callback runs without the mutex. It records that the timer
-//!   has fired, and activates the knote.
+//! - The file that a knote is bound to: the mutex. It does not change while the knote is in a
+//!   tree. A knote leaves the list of rechecks before it is unbound. So the timer of rechecks may
+//!   read the file under the spin lock.
+//! - The timer of a knote: the mutex. Its callback runs without the mutex. It records that the
+//!   timer has fired, and activates the knote.
 //! - The wait-queue entry of a knote: the wait-queue lock of the source. It is linked and unlinked
 //!   under the mutex.
 //! - `ident`, `filter` and `kqueue` of a knote never change.

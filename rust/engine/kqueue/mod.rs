@@ -72,7 +72,8 @@ pub(crate) struct Ready {
     /// is set, `unevaluated` counts the knotes that the scan has not evaluated or could not report.
     stopped_sink: Option<SinkId>,
     /// SIGIO is sent when the first knote becomes pending. True if a later knote became pending,
-    /// for which none was sent. (If a scan does not evaluate that knote, it sends SIGIO at its end.)
+    /// for which none was sent. (If a scan does not evaluate that knote, it sends SIGIO at its
+    /// end.)
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
