@@ -13,6 +13,15 @@
 //! The probes run with preemption disabled, in the task that changed the offset.
 //! [`SeekTarget::moved`] runs under the lock of a shard of watches.
 //!
+//! # Against registration
+//!
+//! A registration inserts the watch and then reads the offset. The task that changes the offset
+//! stores it and then reads the number of watches. Each of them executes a full barrier between the
+//! two steps, so at least one of them sees what the other has done (`selftests/state`, `offset`).
+//! The release of the offset lock does not order the two steps of the task, because it follows
+//! both. For block devices, the number is read when the operation returns and not when it begins,
+//! because a registration may come between its beginning and the store.
+//!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 
 use super::{
@@ -27,7 +36,12 @@ use kernel::{
     fmt,
     fs::File,
     prelude::*,
-    sync::{Arc, ArcBorrow}, //
+    sync::{
+        atomic::ordering,
+        barrier::smp_mb,
+        Arc,
+        ArcBorrow, //
+    }, //
 };
 
 /// The target of a watch of a file offset.
@@ -149,29 +163,9 @@ impl<T: SeekTarget> SeekProbe<T> {
         }
     }
 
-    /// The first argument of the probed function, a file, if it is watched.
+    /// Notifies the targets that watch the offset of `file`. The current task may have changed the
+    /// offset just now.
     ///
-    /// # Safety
-    ///
-    /// `probe` belongs to live [`OffsetWatches<T>`]. `regs` are the registers at the entry of the
-    /// probed function.
-    unsafe fn watched(
-        probe: *mut generated::fprobe,
-        regs: *mut bindings::ftrace_regs,
-    ) -> Option<usize> {
-        // SAFETY: The caller upholds this function's safety contract. The probe is the first field
-        // of each structure that encloses it, up to the watches. The watches are alive, because its
-        // `stop` unregisters the probe.
-        let (watches, file) = unsafe {
-            let watches = &*probe.cast::<OffsetWatches<T>>();
-            (
-                watches,
-                generated::kq_ftrace_argument(regs.cast(), 0) as usize,
-            )
-        };
-        watches.is_watched(file).then_some(file)
-    }
-
     /// # Safety
     ///
     /// `probe` belongs to live [`OffsetWatches<T>`].
@@ -179,7 +173,12 @@ impl<T: SeekTarget> SeekProbe<T> {
         // SAFETY: The caller upholds this function's safety contract. The probe is the first field
         // of each structure that encloses it, up to the watches.
         let watches = unsafe { &*probe.cast::<OffsetWatches<T>>() };
-        watches.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
+        // The offset was stored before. See "Against registration" in the documentation of the
+        // module.
+        smp_mb(ordering::Full);
+        if watches.is_watched(file) {
+            watches.for_each(file, |target: &Arc<T>| T::moved(target.as_arc_borrow()));
+        }
     }
 
     /// The entry handler of `__f_unlock_pos(file)`.
@@ -195,23 +194,23 @@ impl<T: SeekTarget> SeekProbe<T> {
         regs: *mut bindings::ftrace_regs,
         _data: *mut c_void,
     ) -> c_int {
-        // SAFETY: The caller upholds this function's safety contract.
+        // SAFETY: `regs` are the registers at the entry of the probed function. The first argument
+        // is the file. The caller upholds this function's safety contract.
         unsafe {
-            if let Some(file) = Self::watched(probe, regs) {
-                Self::notify_targets(probe, file);
-            }
+            let file = generated::kq_ftrace_argument(regs.cast(), 0) as usize;
+            Self::notify_targets(probe, file);
         }
         0
     }
 
-    /// The entry handler of the lseek(2) operation, whose first argument is the file. Returns
-    /// nonzero if the return of the operation need not be probed.
+    /// The entry handler of the lseek(2) operation, whose first argument is the file. The return of
+    /// each operation is probed, because the file may be watched by then.
     ///
     /// # Safety
     ///
-    /// As for `unlock_entry`. In addition, `data` has room for a `usize`.
+    /// `regs` are the registers at the function's entry. `data` has room for a `usize`.
     unsafe extern "C" fn seek_entry(
-        probe: *mut generated::fprobe,
+        _probe: *mut generated::fprobe,
         _entry: c_ulong,
         _ret: c_ulong,
         regs: *mut bindings::ftrace_regs,
@@ -219,14 +218,10 @@ impl<T: SeekTarget> SeekProbe<T> {
     ) -> c_int {
         // SAFETY: The caller upholds this function's safety contract.
         unsafe {
-            match Self::watched(probe, regs) {
-                Some(file) => {
-                    data.cast::<usize>().write_unaligned(file);
-                    0
-                }
-                None => 1,
-            }
+            let file = generated::kq_ftrace_argument(regs.cast(), 0) as usize;
+            data.cast::<usize>().write_unaligned(file);
         }
+        0
     }
 
     /// The exit handler of the lseek(2) operation.

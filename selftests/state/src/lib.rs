@@ -25,6 +25,7 @@ mod binding;
 mod flags;
 mod knote;
 mod leftover;
+mod offset;
 mod pollfree;
 mod sleeping;
 
