@@ -45,7 +45,8 @@ struct Entry {
 struct Account {
     /// The low bits are the number of units of memory that are charged to the user. The high bits,
     /// in steps of [`TIMER`], are the number of timers. One atomic operation charges both for a
-    /// timer.
+    /// timer. Relaxed ordering suffices, because each operation is a read-modify-write operation
+    /// whose own result is compared with the limit, and the number guards no other memory.
     held: AtomicU64,
     /// The objects that the user watches.
     objects: Arc<Objects>,
@@ -134,7 +135,8 @@ impl Users {
     }
 }
 
-/// The timers of all users (`kq_ncallouts`).
+/// The timers of all users (`kq_ncallouts`). The accesses are relaxed for the same reason as those
+/// of [`Account::held`].
 static TIMERS: AtomicUsize = AtomicUsize::new(0);
 
 /// One timer, as [`Account::held`] counts it. The number of units in the low bits never reaches

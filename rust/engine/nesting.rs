@@ -68,7 +68,7 @@ pub(crate) struct NestingLinks {
 /// The edges in one direction, either to the watchers or to the watched kqueues.
 struct Side {
     edges: RBTree<u64, Arc<Kqueue>>,
-    /// The number of paths. Only the owner of the mutex writes it.
+    /// The number of paths. Only the owner of the mutex writes it, so the accesses are relaxed.
     paths: AtomicUsize,
 }
 

@@ -49,6 +49,10 @@ pub(crate) struct SignalWatcher {
     /// The watched process, which is the one that added the event. The observer owns a reference to
     /// its `struct pid`, so that the identity is not reused.
     observer: Observer,
+    /// The number of signals since the last collection. Relaxed ordering suffices: the operations
+    /// are read-modify-write operations, each of which sees the one before it. A task that adds to
+    /// 0 then takes the lock of the kqueue to activate the knote, so a scan which finds the knote
+    /// active sees that signal.
     count: Atomic<i64>,
 }
 

@@ -120,6 +120,10 @@ impl Drop for ClosedKnote {
 }
 
 /// Closed knotes that a kqueue removes later. Any task may add one, in any context.
+///
+/// A task adds a knote with release ordering, after it has written the head. The owner of the mutex
+/// takes the whole list with acquire ordering, so it sees all heads of the list: the tasks that
+/// added them have all changed the same word by atomic read-modify-write operations.
 pub(crate) struct ClosedList(AtomicPtr<bindings::callback_head>);
 
 impl ClosedList {

@@ -113,7 +113,9 @@ pub(crate) struct BoundKnotes {
     close_probe: OnDemandProbe<CloseProbe>,
     #[pin]
     path_probe: OnDemandProbe<PathProbe>,
-    /// The number of kqueues, by the hash of the table that they belong to.
+    /// The number of kqueues, by the hash of the table that they belong to. An increment needs no
+    /// ordering of its own. It comes before the kqueue has a descriptor, so it also comes before
+    /// the full barrier of each registration.
     owner_counts: KVec<Atomic<u32>>,
     /// A secret odd number, so that a program cannot find out which files share a tree.
     multiplier: u64,

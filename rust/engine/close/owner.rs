@@ -22,7 +22,8 @@ pub(crate) struct OwnerTable {
     bound_knotes: Arc<BoundKnotes>,
     table: TableId,
     opener: Option<Process>,
-    /// The address of the table after the first call, 0 before it.
+    /// The address of the table after the first call, 0 before it. The accesses are relaxed,
+    /// because the address is only compared, and a task that reads 0 checks the table itself.
     confirmed: AtomicUsize,
 }
 

@@ -83,6 +83,12 @@ pub(crate) struct WalkWork {
     // This is the first field, so that a pointer to it is also a pointer to the structure.
     head: UnsafeCell<bindings::callback_head>,
     /// The address of the file whose knotes the walk visits, or 0 if the work is not queued.
+    ///
+    /// A change from 0 acquires the head, and a change to 0 releases it. A closing task that finds
+    /// its file here leaves its knotes to the queued walk. That task has emptied its slot, and then
+    /// it has taken the lock of the bucket to find the kqueue. The walk stores 0, and then it takes
+    /// the same lock to find each knote. If the task had the lock first, the walk sees the empty
+    /// slot. If the walk had it first, the task sees the 0 and queues the work again.
     file: AtomicUsize,
 }
 

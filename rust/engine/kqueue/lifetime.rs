@@ -123,6 +123,8 @@ impl Kqueue {
     pub(crate) fn do_leftover_work(&self) {
         while let Some(mut knotes) = self.locks.knotes.try_lock() {
             self.leftover_work.set(false);
+            // A task that sets the flag before this store has added its work before the barrier, so
+            // the work is found below. The flag of a task that sets it later is seen at the end.
             smp_mb(ordering::Full);
             let closed = self.locks.ready.lock().closed;
             if closed {
@@ -131,6 +133,8 @@ impl Kqueue {
             self.closed_knotes
                 .drain(|closed| self.remove(&mut knotes, closed.knote()));
             drop(knotes);
+            // This pairs with the barrier between the flag and the attempt to take the mutex in
+            // `leave_work`.
             smp_mb(ordering::Full);
             if !self.leftover_work.is_set() {
                 return;

@@ -18,7 +18,8 @@ use kernel::{
 /// The verification state of one such declaration.
 pub(in crate::sys) struct LayoutCheck {
     /// The address of the `file_operations` of the files that have the structure, once the
-    /// declaration is verified; 0 until then.
+    /// declaration is verified; 0 until then. The accesses are relaxed, because the address is only
+    /// compared, and the declaration is a constant.
     operations: Atomic<usize>,
     ruled_out: Atomic<bool>,
 }

@@ -62,7 +62,8 @@ const S_IFIFO: u16 = 0o010000;
 /// was found; an impossible address until then. All files of `pipefs` have this function
 /// (`get_pipe_inode`, `create_pipe_files`), and nothing replaces it. `pipe_poll` itself takes the
 /// private data of its file for a pipe. The private data was set before the file was opened
-/// (`create_pipe_files`, `fifo_open`), and the file holds a reference to the pipe.
+/// (`create_pipe_files`, `fifo_open`), and the file holds a reference to the pipe. The accesses are
+/// relaxed, because the address is only compared.
 static POLL: Atomic<usize> = Atomic::new(usize::MAX);
 
 /// A pipe or FIFO, found through one of its files.

@@ -129,8 +129,10 @@ impl Entry {
         }
     }
 
-    /// The queue that the entry is in, or null. (The type is the atomic of `core`, because only
-    /// Rust code accesses the field. The atomics of the `kernel` crate are function calls.)
+    /// The queue that the entry is in, or null. When a queue is given up, its last wake-up stores
+    /// null with release ordering. The loads have acquire ordering, so a task that reads null may
+    /// free the entry. (The type is the atomic of `core`, because only Rust code accesses the
+    /// field. The atomics of the `kernel` crate are function calls.)
     fn head(&self) -> &AtomicPtr<bindings::wait_queue_head> {
         // SAFETY: The field is valid. After the entry was linked it is accessed through this
         // reference only.
@@ -220,6 +222,7 @@ impl Entry {
             // head. In the latter case, unlinking it again under the lock has no effect.
             unsafe { bindings::remove_wait_queue(head, self.wait.get()) };
             // INVARIANT: The entry is not linked any more.
+            // The store is relaxed, because only the owner of the entry still accesses it.
             self.head().store(ptr::null_mut(), Ordering::Relaxed);
         }
     }
@@ -277,7 +280,9 @@ pub(crate) fn is_polled_by(file: &LocalFile, name: &CStr, module: &CStr) -> bool
 /// that identifies them.
 pub(crate) struct PollFunction {
     name: &'static CStr,
-    /// The address of the function, once a file that has it was found; 0 until then.
+    /// The address of the function, once a file that has it was found; 0 until then. Here and in
+    /// `others` the accesses are relaxed, because an address is only compared, and a task that
+    /// reads an old value looks up the name itself.
     address: Atomic<usize>,
     /// Addresses of other functions, by a part of the address. What is at such an address may be
     /// unloaded, but it never becomes a function of the kernel image.

@@ -112,6 +112,7 @@ impl Notifier {
                 core::ptr::without_provenance_mut(key),
             )
         };
+        // Relaxed ordering suffices, because the flag guards no other memory.
         if !this.send_sigio.swap(false, Ordering::Relaxed) {
             return;
         }

@@ -11,6 +11,8 @@ use kernel::{
     workqueue::Queue, //
 };
 
+/// The queue, or null. The store has release ordering and the load acquire ordering, so a task that
+/// reads the pointer sees the initialised queue.
 static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
 
 /// The owner of the module's workqueue. Dropping it waits until the queue is empty, and destroys

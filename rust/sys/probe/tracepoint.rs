@@ -43,7 +43,8 @@ pub(crate) unsafe trait TraceEvent: Send + Sync + Sized + 'static {
 
 /// The probe of a tracepoint.
 pub(crate) struct Tracepoint<E: TraceEvent> {
-    /// The tracepoint. Null until it was looked up.
+    /// The tracepoint. Null until it was looked up. The accesses are relaxed, because the mutex of
+    /// the [`OnDemandProbe`] is held during each of them.
     tracepoint: Atomic<*mut bindings::tracepoint>,
     _event: PhantomData<E>,
 }

@@ -102,7 +102,8 @@ pub(crate) struct OnDemandProbe<P: Probe> {
     remove: Opaque<bindings::delayed_work>,
     #[pin]
     registered: Mutex<bool>,
-    /// A copy of `registered` that is read without the lock.
+    /// A copy of `registered` that is read without the lock. It is set with release ordering and
+    /// read with acquire ordering, so the probe is registered for a task that reads true.
     ready: Atomic<bool>,
     /// The number of users.
     users: Atomic<usize>,
@@ -351,6 +352,9 @@ impl<P: ObjectProbe> WatchedProbe<P> {
     }
 
     /// False if the object has no watch. May be true for an unwatched object with an equal hash.
+    ///
+    /// The load orders nothing. A probe that reports the change of a state which a registration
+    /// reads after [`WatchedProbe::watch`] executes a full barrier before this call.
     pub(crate) fn is_watched(&self, object: usize) -> bool {
         self.filter
             .get(hash(object, P::FILTER_BITS))

@@ -102,6 +102,10 @@ pub(crate) trait TimerOwner {
 /// hrtimer is not queued and its callback does not run. The timer is not armed when it is freed.
 pub(crate) struct OwnedTimer<O> {
     timer: Opaque<bindings::hrtimer>,
+    /// True if the timer has fired. The callback sets it with release ordering, and the load has
+    /// acquire ordering, so the expiry time that is read afterwards is that of this firing. The
+    /// flag is cleared while the hrtimer is not queued. That store is relaxed, because the lock of
+    /// the hrtimer's clock base orders it before the next callback.
     fired: AtomicBool,
     clock: Cell<Clock>,
     armed: Cell<bool>,

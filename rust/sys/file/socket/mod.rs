@@ -113,7 +113,7 @@ mod field {
 }
 
 /// The address of the `file_operations` of sockets, which are private to the kernel, once a socket
-/// was found; 0 until then.
+/// was found; 0 until then. The accesses are relaxed, because the address is only compared.
 static OPERATIONS: Atomic<usize> = Atomic::new(0);
 
 /// The wait queue that all pollers of a socket are in (`sock_poll_wait`), if `file` is a socket. It
@@ -382,6 +382,8 @@ impl<'a> Socket<'a> {
         // socket` until it is released. The bit is set atomically, as in `tcp_poll` and
         // `sock_wait_for_wmem`.
         unsafe { generated::kq_sock_want_room(self.sock.as_ptr()) };
+        // As in `tcp_poll`, this pairs with the barrier between the release of space and the test
+        // of the bit (`tcp_check_space`).
         smp_mb(Full);
         self.writable()
     }

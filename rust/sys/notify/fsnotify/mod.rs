@@ -107,6 +107,10 @@ pub(crate) trait Notify: Send + Sync + 'static {
 }
 
 /// The number of marks, including those that were destroyed but not yet freed.
+///
+/// An increment is relaxed, because no mark is created any more when the number is read. A
+/// decrement has release ordering and the load acquire ordering, so a task that reads 0 comes after
+/// the release of all marks.
 pub(crate) struct MarkCount(Atomic<usize>);
 
 impl MarkCount {
