@@ -17,7 +17,7 @@ use loom::{
     sync::{
         atomic::{
             fence, AtomicBool, AtomicUsize,
-            Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst},
+            Ordering::{self, Acquire, Relaxed, Release, SeqCst},
         },
         Arc,
     },
@@ -72,7 +72,7 @@ impl Kqueue {
         while self.try_lock() {
             self.leftover_work.set(false);
             self.barrier();
-            let left = self.left.swap(0, AcqRel);
+            let left = self.left.swap(0, Acquire);
             self.removed.with_mut(|removed| {
                 // SAFETY: Valid; the mutex is held, as loom checks.
                 unsafe { *removed += left }
