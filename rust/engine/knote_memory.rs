@@ -423,7 +423,7 @@ impl Knote {
         unsafe { &*self.state.get() }.is_spent()
     }
 
-    /// Takes a reference to the knote, unless the last one was just dropped. Relaxed: a lock is held.
+    /// Takes a reference to the knote, unless the last one was just dropped. A lock is held.
     pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
         let refs = self.refs.as_atomic();
         let mut count = refs.load(ordering::Relaxed);
