@@ -62,7 +62,7 @@ fi
 
 if [ -z "$only" ]; then
 	say "programs written for the BSDs, in a guest with the stock kernel"
-	programs=(entr libev nginx tmux)
+	programs=(libev nginx tmux)
 	good=1
 	scripts/check-programs.sh "${programs[@]}" >"$out/program.log" 2>&1 || good=0
 	for program in "${programs[@]}"; do
