@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # arm64.sh: builds the module, the library, the samples and the tests for Debian's stock kernel for
 # arm64, with the cross compiler of Debian 13, and makes a root directory for a guest in which they are.
-# Prints the shell assignments kernel=DIRECTORY and root=DIRECTORY (for guest.sh). In the root
-# directory, everything is in /root/kqueue. It requires the rights of root, debootstrap and
+# Prints the shell assignments kernel=DIRECTORY and root=DIRECTORY (for guest.sh), and place=DIRECTORY,
+# which contains everything within the root directory. It requires the rights of root, debootstrap and
 # qemu-system-arm.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
@@ -37,9 +37,7 @@ if [ ! -f "$cross/.cross" ]; then
 		g++-aarch64-linux-gnu libc6-dev-arm64-cross libstd-rust-dev:arm64 cargo
 	touch "$cross/.cross"
 fi
-release=$(find "$cross/usr/src" -maxdepth 1 -name 'linux-headers-*-arm64' -printf '%f\n' |
-	sed 's/linux-headers-//' | sort -V | tail -n 1)
-[ -n "$release" ] || die "$cross has no headers of a kernel for arm64: remove it to have it made again"
+release=$(debian_release "$cross" arm64)
 
 # The programs of arm64 do not run here, so the packages are only unpacked. That is enough for the
 # guest.
@@ -67,7 +65,8 @@ if [ "$(cat "$root/.made" 2>/dev/null)" != "$release" ]; then
 	echo "$release" >"$root/.made"
 fi
 
-# Several clones can build at the same time, so each has a directory of its own.
+# Several clones can build and run at the same time, so each has directories of its own.
+place=/root/kqueue-$(cksum <<<"$top" | cut -d' ' -f1)
 say "building for $release"
 source=$(mktemp -d "$cross/root/kqueue.XXXXXX")
 trap 'rm -rf "$source"' EXIT
@@ -84,7 +83,7 @@ logged "$log" within env CARGO_TARGET_DIR=$target RUSTFLAGS= sh -c "cd $inside &
 	cargo build --quiet --release --target aarch64-unknown-linux-gnu -p kqueue-samples"
 programs=$cross$target/aarch64-unknown-linux-gnu/release
 eval "$(sed 's/^tests=/inner_tests=/; s/ c_tests=/ inner_c_tests=/' "$source/assignments")"
-stage=$root/root/kqueue
+stage=$root$place
 rm -rf "$stage"
 mkdir -p "$stage/c-tests"
 # shellcheck disable=SC2154 # Both come from the assignments.
@@ -92,4 +91,4 @@ cp "$cross$inner_tests" "$stage/tests"
 cp "$cross$inner_c_tests"/* "$stage/c-tests/"
 cp "$source/kqueue.ko" "$source/selftests/guest/slowpoll.ko" "$programs/echo-server" "$programs/kqtrace" "$stage/"
 cp -r selftests/*.sh selftests/stock.skips samples/demo "$stage/"
-echo "kernel=$root/usr/lib/modules/$release root=$root"
+echo "kernel=$root/usr/lib/modules/$release root=$root place=$place"

@@ -25,3 +25,19 @@ logged() {
 
 # The device node can exist on a machine whose processor does not support virtualization.
 has_kvm() { grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; }
+
+# guest_result NAME OUT STATUS: prints the result of selftests/run.sh in a guest, whose counts are in
+# OUT, and whether the run itself succeeded. Fails if a test or the run failed.
+guest_result() {
+	local passed=0 failed=0 skipped=0
+	[ ! -f "$2/counts" ] || read -r passed failed skipped <"$2/counts"
+	if [ "$3" = 0 ]; then
+		echo "ok $1::kernel_log_is_clean"
+		passed=$((passed + 1))
+	else
+		echo "not ok $1::run"
+		failed=$((failed + 1))
+	fi
+	echo "$passed passed, $failed failed, $skipped skipped"
+	[ "$failed" = 0 ]
+}

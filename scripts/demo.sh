@@ -10,10 +10,10 @@ if [ "${ARCH:-}" = arm64 ]; then
 	assignments=$(scripts/arm64.sh)
 	eval "$assignments"
 	say "booting the stock kernel for arm64"
-	# shellcheck disable=SC2154 # Both come from the assignments.
+	# shellcheck disable=SC2154 # All come from the assignments.
 	KQUEUE_GUEST_ROOT=$root KQUEUE_GUEST_ARCH=arm64 scripts/guest.sh "$kernel" 1200 \
 		"$top/build/guest/demo-arm64" \
-		/root/kqueue/demo/run.sh /root/kqueue/kqueue.ko /root/kqueue/echo-server
+		"$place"/demo/run.sh "$place"/kqueue.ko "$place"/echo-server
 	say "demo: all right"
 	exit
 fi

@@ -10,20 +10,10 @@ assignments=$(scripts/arm64.sh)
 eval "$assignments"
 mkdir -p "$out"
 rm -f "$out/counts"
-passed=0 failed=0 skipped=0
 status=0
-# shellcheck disable=SC2154 # Both come from the assignments.
+# shellcheck disable=SC2154 # All come from the assignments.
 KQUEUE_GUEST_ROOT=$root KQUEUE_GUEST_ARCH=arm64 scripts/guest.sh "$kernel" 5400 "$out" \
-	env KQUEUE_SKIPS=/root/kqueue/stock.skips KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
-	/root/kqueue/run.sh /root/kqueue/kqueue.ko /run/out /root/kqueue/tests /root/kqueue/c-tests \
-	/root/kqueue/echo-server /root/kqueue/slowpoll.ko "${1:-}" || status=$?
-[ ! -f "$out/counts" ] || read -r passed failed skipped <"$out/counts"
-if [ $status = 0 ]; then
-	echo "ok arm64::kernel_log_is_clean"
-	passed=$((passed + 1))
-else
-	echo "not ok arm64::run"
-	failed=$((failed + 1))
-fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+	env KQUEUE_SKIPS="$place"/stock.skips KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
+	"$place"/run.sh "$place"/kqueue.ko /run/out "$place"/tests "$place"/c-tests \
+	"$place"/echo-server "$place"/slowpoll.ko "${1:-}" || status=$?
+guest_result arm64 "$out" $status

@@ -16,20 +16,10 @@ eval "$assignments"
 cargo build --quiet --release -p kqueue-samples
 mkdir -p "$out"
 rm -f "$out/counts"
-passed=0 failed=0 skipped=0
 status=0
 scripts/guest.sh "$kernel" 2400 "$out" \
 	env KQUEUE_SKIPS="$top/selftests/stock.skips" KQUEUE_FUZZ_SECONDS=20 \
 	KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
 	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
 	"$helpers/slowpoll.ko" "${1:-}" || status=$?
-[ ! -f "$out/counts" ] || read -r passed failed skipped <"$out/counts"
-if [ $status = 0 ]; then
-	echo "ok stock::kernel_log_is_clean"
-	passed=$((passed + 1))
-else
-	echo "not ok stock::run"
-	failed=$((failed + 1))
-fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+guest_result stock "$out" $status

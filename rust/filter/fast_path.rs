@@ -88,6 +88,12 @@ impl FastPath {
         self == FastPath::PipeEdge
     }
 
+    /// True if [`FastPath::is_ready`] may return a result.
+    #[inline(always)]
+    pub(crate) fn determines_readiness(self) -> bool {
+        !matches!(self, FastPath::Unsupported | FastPath::PipeEdge)
+    }
+
     /// Evaluates a knote of a descriptor without sleeping. The caller holds the spin lock of the
     /// kqueue.
     #[inline(always)]

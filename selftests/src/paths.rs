@@ -2,7 +2,8 @@
 
 //! A scan can evaluate a knote on a descriptor in two ways: with the spin lock held, or by running
 //! its filter, which may sleep. The second way is taken for a knote that the first one cannot
-//! evaluate, and for the knotes right behind it in the ready list. Each test checks that both ways report the same for a kind of descriptor in all of its states.
+//! evaluate, and for the knotes right behind it in the ready list. Each test checks that both ways
+//! report the same for a kind of descriptor in all of its states.
 
 use crate::{
     common::*,

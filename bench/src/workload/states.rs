@@ -194,13 +194,18 @@ fn pidfd() -> Ready {
     Ready::new(pidfd, vec![])
 }
 
-fn terminal(data: bool) -> Ready {
+/// Both sides of a terminal.
+fn open_terminal() -> (OwnedFd, OwnedFd) {
     let (mut master, mut slave) = (0, 0);
     let (name, none) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: The array has room for two descriptors.
+    // SAFETY: Both variables have room for a descriptor.
     let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
     assert_eq!(ret, 0, "{}", io::Error::last_os_error());
-    let (master, slave) = (owned(master.into()), owned(slave.into()));
+    (owned(master.into()), owned(slave.into()))
+}
+
+fn terminal(data: bool) -> Ready {
+    let (master, slave) = open_terminal();
     if data {
         send(&slave);
     }
@@ -355,12 +360,7 @@ fn signalfd() -> Ready {
 
 /// The side of a terminal that programs use.
 fn slave(data: bool) -> Ready {
-    let (mut master, mut slave) = (0, 0);
-    let (name, none) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: The array has room for two descriptors.
-    let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
-    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
-    let (master, slave) = (owned(master.into()), owned(slave.into()));
+    let (master, slave) = open_terminal();
     if data {
         // SAFETY: The source has eight bytes.
         let sent = unsafe { libc::write(master.as_raw_fd(), c"abcdefg\n".as_ptr().cast(), 8) };

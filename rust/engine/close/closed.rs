@@ -86,8 +86,8 @@ impl ClosedKnote {
             // SAFETY: The head came from `into_head`, and it was not queued.
             let this = unsafe { Self::from_head(head) };
             let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
-            // A spin lock is held here. So the removal is left to the next task that releases the
-            // mutex.
+            // The caller may hold a spin lock, or run with preemption disabled. So the removal is
+            // left to the next task that releases the mutex.
             kqueue.leave_closed(this);
         }
     }

@@ -216,15 +216,8 @@ impl Kqueue {
         let knote = locked.knote();
         let fflags = locked.inner.fflags;
         knote.filter().touch_knote(locked.inner, change);
-        let fast_path = locked.update_fast_path(fflags);
-        self.apply_fast(
-            ready,
-            locked,
-            fast_path,
-            Readiness::Maybe,
-            change,
-            collect_room,
-        )
+        locked.update_fast_path(fflags);
+        self.apply_fast(ready, locked, Readiness::Maybe, change, collect_room)
     }
 
     /// Changes the state of a knote of such a filter after its parameters were changed, in one
@@ -233,8 +226,7 @@ impl Kqueue {
     fn apply_fast(
         &self,
         mut ready: ReadyGuard<'_>,
-        locked: &mut LockedKnote<'_>,
-        fast_path: FastPath,
+        locked: &LockedKnote<'_>,
         readiness: Readiness,
         change: &Kevent,
         collect_room: usize,
@@ -250,7 +242,7 @@ impl Kqueue {
         }
         let active = match readiness {
             Readiness::Yes => Some(true),
-            _ => fast_path.is_ready(knote.filter(), locked.inner, locked.file),
+            _ => (locked.fast_path).is_ready(knote.filter(), locked.inner, locked.file),
         };
         match active {
             Some(false) if !change.has(EV_DISABLE | EV_ENABLE) => true,
@@ -273,17 +265,13 @@ impl Kqueue {
         collect_room: usize,
     ) {
         let may_be_ready = readiness != Readiness::No;
-        if may_be_ready && knote.filter().change_affects_knote_only() {
-            let mut locked = knote.locked(access);
-            let (ready, fast_path) = (self.locks.ready.lock(), *locked.fast_path);
-            if self.apply_fast(
-                ready,
-                &mut locked,
-                fast_path,
-                readiness,
-                change,
-                collect_room,
-            ) {
+        let locked = knote.locked(access);
+        if may_be_ready
+            && knote.filter().change_affects_knote_only()
+            && locked.fast_path.determines_readiness()
+        {
+            let ready = self.locks.ready.lock();
+            if self.apply_fast(ready, &locked, readiness, change, collect_room) {
                 return;
             }
         } else if may_be_ready
@@ -506,14 +494,13 @@ impl Kqueue {
 }
 
 impl LockedKnote<'_> {
-    /// Updates the fast path of the knote after a change of its parameters, and returns it.
-    /// `fflags` is the value before the change.
+    /// Updates the fast path of the knote after a change of its parameters. `fflags` is the value
+    /// before the change.
     #[inline(always)]
-    fn update_fast_path(&mut self, fflags: u32) -> FastPath {
+    fn update_fast_path(&mut self, fflags: u32) {
         if (self.inner.fflags ^ fflags) & NOTE_LOWAT != 0 {
             *self.fast_path = FastPath::of(self.knote().filter(), self.inner);
         }
-        *self.fast_path
     }
 }
 
