@@ -142,7 +142,8 @@ impl Kqueue {
         }
     }
 
-    /// Removes all spent knotes. True if there were some.
+    /// Removes all spent knotes. True if there were some. The next change that adds a knote shrinks
+    /// the table.
     #[cold]
     pub(super) fn remove_spent(&self, knotes: &mut Knotes) -> bool {
         let mut removed = false;
@@ -155,7 +156,6 @@ impl Kqueue {
             self.detach(&mut knotes.access, &knote);
             removed = true;
         }
-        knotes.table.free_if_empty();
         removed
     }
 
