@@ -11,7 +11,7 @@ use crate::{
     },
     sys::file::{
         chardev::{self, Device, PollTable},
-        fdtable::{FlushedTable, WeakFile},
+        fdtable::{FlushedFdTable, WeakFile},
         poll::Events,
     },
     uapi::{kevent_args_size, short_form, KeventArgs, ShortForm, IOC_CREATE, IOC_KEVENT}, //
@@ -40,7 +40,7 @@ impl Device for Kqueue {
         Kqueue::release(&this);
     }
 
-    fn flush(this: ArcBorrow<'_, Kqueue>, file: &File, closing: &FlushedTable) {
+    fn flush(this: ArcBorrow<'_, Kqueue>, file: &File, closing: &FlushedFdTable) {
         Kqueue::flush(this, file, closing);
     }
 

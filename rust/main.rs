@@ -12,6 +12,8 @@
 //! - *filter*: defines what one kind of event source means by "ready" and by `data`; a row of the
 //!   table in `filter`
 //! - *source*: the state that a filter keeps for a knote; dropping it detaches the knote
+//! - *table*: the knotes of a kqueue, or the rows of all filters. The table of a process's
+//!   descriptors (`files_struct`) is always called *descriptor table*, in names `fd_table`.
 //! - *register*: apply a change, which adds, modifies or deletes a knote
 //! - *attach, detach*: connect a knote with its event source, and disconnect it
 //! - *activate*: mark a knote active because its source fired, and put it into the ready list
@@ -31,7 +33,8 @@
 //! - *renew*: use a spent knote for the next `EV_ADD`
 //! - *retire, remove*: take a knote off the ready list for good; then take it out of the table and
 //!   detach it
-//! - *bind*: tie a knote to a descriptor of a table, so that the close of the descriptor ends it
+//! - *bind*: tie a knote to a number of a descriptor table, so that the close of that descriptor
+//!   ends the knote
 //!
 //! # Locking
 //!
@@ -46,7 +49,7 @@
 //!    each other:
 //!    - the mutex of all edges between kqueues (`engine::nesting`),
 //!    - the mutex of the accounts of all users (`engine::limit`),
-//!    - the mutex that serialises the registration of a probe (`sys::probe::watched`),
+//!    - the mutex that serialises the registration of a probe (`sys::probe::on_demand`),
 //!    - the mutexes of a user's marks (`sys::notify::fsnotify`). The locks of fsnotify nest in
 //!      these.
 //! 2. The locks of event sources: the locks of wait queues, and siglock. They belong to the kernel.
@@ -54,7 +57,7 @@
 //!    locks and take the locks of levels 3 and 4.
 //! 3. The spin locks under which knotes are looked up:
 //!    - the lock of one part of the bindings (`engine::close`),
-//!    - the lock of one shard of the watches of a probe (`sys::probe::watched`),
+//!    - the lock of one shard of the watches of a probe (`sys::probe::watches`),
 //!    - the lock of the target of a mark (`sys::notify::fsnotify`). The lock of the watchers of a
 //!      directory or of a mount namespace nests in it.
 //!
@@ -103,10 +106,10 @@
 //!
 //! # Field protection
 //!
-//! - `Table`, the slot of each knote in it, and `KnoteInner`: the mutex.
+//! - `KnoteTable`, the slot of each knote in it, and `KnoteInner`: the mutex.
 //! - The write position of a knote's pipe (`pipe_position`): atomic. It is written under the mutex.
 //!   The timer of rechecks reads it under the spin lock.
-//! - `Ready`, and the state and the links of each knote: the spin lock. Its holder may use any
+//! - `ReadyList`, and the state and the links of each knote: the spin lock. Its holder may use any
 //!   knote in the list. The state is atomic, so that a task without the lock may test whether a
 //!   knote is retired or unlinked.
 //! - The links of a knote in a tree of bindings (`engine::close`): the lock of that tree, until the
@@ -151,28 +154,9 @@
 //!
 //! # Removal
 //!
-//! A knote ends in two steps. It is *retired* under the spin lock: it leaves the ready list and is
-//! never queued again (`State::delete`). Then it is *removed* under the mutex: it leaves the table,
-//! and its source is dropped, which waits for running callbacks. Each step may be done twice; the
-//! second time has no effect.
-//!
-//! - Path A, `EV_DELETE`: both steps at once.
-//! - Path B, `EV_ONESHOT` was delivered: both steps at once, in the scan. (A knote of a descriptor
-//!   that was evaluated under the spin lock is spent instead, see `engine::state`.)
-//! - Path C, the descriptor was closed: the close probe retires the knote. Then the probe itself
-//!   removes it, or a task work of the closing task does. A scan or a registration that comes in
-//!   between finds that the number is unbound, and removes the knote.
-//! - Path D, the last descriptor of the kqueue in its table was closed (`->flush`), or its file was
-//!   released: all knotes in the table are retired and removed.
-//!
-//! Two paths may meet at one knote:
-//!
-//! - A or B with A, B or D: the mutex excludes them.
-//! - A or B with C: the spin lock orders the retirement. The first one that removes the knote takes
-//!   it out of the table.
-//! - C with C: the spin lock and then the mutex exclude them.
-//! - C with D: D removes each knote that it finds in the table. If C comes later, it finds that the
-//!   knote has no source any more.
+//! A knote is *retired* under the spin lock and then *removed* under the mutex. Each step may be
+//! done twice; the second time has no effect. The section "Removal of a knote" of
+//! `Documentation/design.md` lists the paths, and says how they exclude each other.
 #![warn(clippy::incompatible_msrv)]
 #![crate_name = "kqueue"]
 

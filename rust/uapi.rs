@@ -5,7 +5,7 @@
 //! The numbers come from `include/uapi/linux/kqueue.h` through bindgen, so the module and the
 //! header always agree. This file gives them their Rust types.
 
-use crate::{generated, sys::memory::scratch::Scratch};
+use crate::{generated, sys::memory::user_scratch::UserScratch};
 use core::mem::offset_of;
 use kernel::{
     ioctl::{_IO, _IOC_NR, _IOC_SIZE, _IOC_TYPE, _IOR, _IOW},
@@ -90,8 +90,8 @@ impl core::ops::Deref for KeventArgs {
 
 impl KeventArgs {
     /// The address of the scratch memory of arguments at `address`.
-    pub(crate) fn scratch_of(address: usize) -> Scratch {
-        Scratch::new(address.wrapping_add(offset_of!(generated::kqueue_kevent, scratch)))
+    pub(crate) fn scratch_of(address: usize) -> UserScratch {
+        UserScratch::new(address.wrapping_add(offset_of!(generated::kqueue_kevent, scratch)))
     }
 }
 

@@ -6,7 +6,7 @@
 //! ([`Kqueue::do_leftover_work`]). The guard is one pointer, so that it is passed in a register.
 //! The address of the kqueue is computed from that of its mutex.
 
-use super::{kqueue::Kqueue, locks::Locks, table::Knotes};
+use super::{knote_table::Knotes, kqueue::Kqueue, locks::Locks};
 use crate::sys::lock::killable::{self, Killable};
 use core::{
     mem::ManuallyDrop,

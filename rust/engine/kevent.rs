@@ -10,7 +10,7 @@ use super::{
     usercopy::{Buffer, UserEvents}, //
 };
 use crate::{
-    sys::{memory::scratch::Scratch, process::signal},
+    sys::{memory::user_scratch::UserScratch, process::signal},
     uapi::*,
 };
 use core::slice::from_ref;
@@ -107,7 +107,7 @@ impl EventSink for EventList {
     }
 
     #[inline]
-    fn scratch(&self) -> Scratch {
+    fn scratch(&self) -> UserScratch {
         self.list.scratch()
     }
 
@@ -146,7 +146,7 @@ pub(crate) struct Request {
     changes: UserEvents,
     events: UserEvents,
     timeout: Timeout,
-    scratch: Scratch,
+    scratch: UserScratch,
 }
 
 impl Request {
@@ -158,7 +158,11 @@ impl Request {
     /// `EINVAL` for unknown flags, reserved fields that are not zero, a count above `INT_MAX` and
     /// an invalid timeout. `EFAULT` for a list that extends beyond the address space.
     #[inline(always)]
-    pub(crate) fn of_args(kqueue: &Kqueue, args: &KeventArgs, scratch: Scratch) -> Result<Self> {
+    pub(crate) fn of_args(
+        kqueue: &Kqueue,
+        args: &KeventArgs,
+        scratch: UserScratch,
+    ) -> Result<Self> {
         trace::enter(kqueue, args.nchanges, args.nevents);
         if args.flags & !KQUEUE_TIMEOUT != 0 || args.reserved != [0; 2] {
             return Err(EINVAL);
@@ -191,7 +195,7 @@ impl Request {
             changes: UserEvents::NONE,
             events: UserEvents::new(list, count)?,
             timeout,
-            scratch: Scratch::NONE,
+            scratch: UserScratch::NONE,
         })
     }
 
@@ -207,7 +211,7 @@ impl Request {
             changes: UserEvents::new(list, count)?,
             events: UserEvents::NONE,
             timeout: Timeout::Poll,
-            scratch: Scratch::NONE,
+            scratch: UserScratch::NONE,
         })
     }
 }
@@ -244,7 +248,7 @@ fn call(kqueue: ArcBorrow<'_, Kqueue>, request: Request) -> Result<usize> {
     } = request;
     let mut events = EventList { list, written: 0 };
     let caller = Caller {
-        table: kqueue.check_usable()?,
+        fd_table: kqueue.check_usable()?,
         scratch,
     };
     if changes.len() > 0 {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     generated::kqueue_event,
     sys::{
-        memory::{erased::Erased, scratch::Scratch},
+        memory::{erased::Erased, user_scratch::UserScratch},
         process::observer::WatcherRights,
     },
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
@@ -47,8 +47,8 @@ pub(crate) struct KnoteAccess {
     key: LockKey<KnoteAccess>,
     /// The number of knotes that are bound to descriptors.
     pub(crate) binding_count: BindingCount,
-    /// Scratch memory of the task that holds the mutex.
-    pub(crate) scratch: Scratch,
+    /// UserScratch memory of the task that holds the mutex.
+    pub(crate) scratch: UserScratch,
     /// The rights of the task that last began to watch a process.
     pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
@@ -65,7 +65,7 @@ impl KnoteAccess {
         KnoteAccess {
             key,
             binding_count,
-            scratch: Scratch::NONE,
+            scratch: UserScratch::NONE,
             watcher: None,
         }
     }

@@ -9,25 +9,24 @@
 //! followed by a timer ([`crate::sys::time::hrtimer`]), and has a cache of its own.
 //!
 //! To access a field of a knote, a caller passes the value that the field's lock guards: the
-//! [`KnoteAccess`] or the [`Table`] for the mutex, the [`Ready`] for the spin lock. The
+//! [`KnoteAccess`] or the [`KnoteTable`] for the mutex, the [`ReadyList`] for the spin lock. The
 //! [`LockKey`](super::locks::LockKey) in that value proves that the lock is that of the knote's
 //! kqueue. (The `kernel` crate's `LockedBy` would add a pointer to each field.)
 
 use super::{
     close::Binding,
     knote::{KnoteAccess, KnoteInner},
-    kqueue::{Kqueue, Ready},
+    knote_table::KnoteTable, //
+    kqueue::{Kqueue, ReadyList},
     locks::{HasLockKey, LockKey},
     ops::{FastPath, Filter},
     ready_list::{Links, VisitedKnote},
-    sleepers::WakeFlags,
     state::State,
-    table::Table, //
 };
 use crate::sys::{
     compat::NO_RESTART,
     file::{
-        fdtable::{CurrentFiles, CurrentTable},
+        fdtable::{CurrentFdTable, CurrentFiles},
         poll::Entry,
     },
     memory::slab::{self, Memory, Slab},
@@ -172,10 +171,10 @@ impl<'a> LockedKnote<'a> {
 
     /// True if the number of the descriptor still refers to its file.
     #[inline]
-    pub(crate) fn ident_refers_to_file(&self, _: &Ready, table: CurrentTable) -> bool {
-        // SAFETY: The holder of a `Ready` holds a spin lock, and so is in an RCU read-side critical
-        // section.
-        let files = unsafe { CurrentFiles::in_rcu(table) };
+    pub(crate) fn ident_refers_to_file(&self, _: &ReadyList, fd_table: CurrentFdTable) -> bool {
+        // SAFETY: The holder of a `ReadyList` holds a spin lock, and so is in an RCU read-side
+        // critical section.
+        let files = unsafe { CurrentFiles::in_rcu(fd_table) };
         self.file
             .is_some_and(|file| files.maps(self.knote.ident, file))
     }
@@ -307,7 +306,7 @@ impl Knote {
 
     /// The next knote in its chain of the table.
     #[inline]
-    pub(crate) fn next<'a>(&'a self, table: &'a LockKey<Table>) -> Option<&'a ARef<Knote>> {
+    pub(crate) fn next<'a>(&'a self, table: &'a LockKey<KnoteTable>) -> Option<&'a ARef<Knote>> {
         self.check_key(table);
         // SAFETY: The mutex is held, and no mutable reference exists while the key is borrowed,
         // since one can be obtained only through a mutable borrow of the key.
@@ -318,7 +317,7 @@ impl Knote {
     #[inline]
     pub(crate) fn next_mut<'a>(
         &'a self,
-        key: &'a mut LockKey<Table>,
+        key: &'a mut LockKey<KnoteTable>,
     ) -> &'a mut Option<ARef<Knote>> {
         self.check_key(key);
         // SAFETY: The mutex is held, and the key is borrowed mutably, so no other reference exists.
@@ -353,7 +352,7 @@ impl Knote {
 
     /// The state of the knote.
     #[inline]
-    pub(crate) fn state<'a>(&'a self, ready: &'a mut Ready) -> &'a mut State {
+    pub(crate) fn state<'a>(&'a self, ready: &'a mut ReadyList) -> &'a mut State {
         self.check(ready);
         // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed mutably, so
         // no other reference to the state exists.
@@ -395,7 +394,7 @@ impl Knote {
     /// The file of the knote's descriptor, if the knote is to be rechecked.
     pub(in crate::engine) fn file_to_recheck<'a>(
         &'a self,
-        ready: &'a mut Ready,
+        ready: &'a mut ReadyList,
     ) -> Option<&'a File> {
         if !self.state(ready).is_to_be_rechecked() {
             return None;
@@ -461,30 +460,6 @@ impl Knote {
         // any more.
         unsafe { self.binding.unbind(self, &mut access.binding_count) };
     }
-
-    /// The function of the wait-queue entry.
-    ///
-    /// # Safety
-    ///
-    /// `wait` is the linked entry of a knote. The caller holds the lock of its queue.
-    unsafe extern "C" fn woken(
-        wait: *mut bindings::wait_queue_entry,
-        _mode: kernel::ffi::c_uint,
-        flags: kernel::ffi::c_int,
-        key: *mut core::ffi::c_void,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: By this function's contract, `wait` is the entry of a knote. The knote is alive,
-        // because it is unlinked before it is freed, under the lock that the caller holds.
-        let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
-        // SAFETY: By this function's contract, `wait` is a linked entry whose queue is locked. The
-        // entry is not accessed any more after this call.
-        unsafe {
-            Entry::woken(wait, key, this.filter.wake_events(), || {
-                this.activate_with(WakeFlags::of_wake_function(flags));
-            });
-        }
-        1
-    }
 }
 
 impl Expire for Knote {
@@ -514,7 +489,7 @@ impl TimerOwner for Knote {
 /// `slot` contains a knote. The slot and the rest of its chain are borrowed for `'a`, with the key.
 pub(crate) struct ChainSlot<'a> {
     slot: NonNull<Option<ARef<Knote>>>,
-    key: &'a mut LockKey<Table>,
+    key: &'a mut LockKey<KnoteTable>,
 }
 
 impl<'a> ChainSlot<'a> {
@@ -522,7 +497,7 @@ impl<'a> ChainSlot<'a> {
     #[inline]
     pub(crate) fn find(
         chain: &'a mut Option<ARef<Knote>>,
-        key: &'a mut LockKey<Table>,
+        key: &'a mut LockKey<KnoteTable>,
         mut is: impl FnMut(&Knote) -> bool,
     ) -> Option<Self> {
         let mut slot = NonNull::from(chain);

@@ -4,8 +4,8 @@
 
 use super::{
     knote::KnoteAccess,
-    kqueue::Ready,
-    table::{Knotes, Table}, //
+    knote_table::{KnoteTable, Knotes}, //
+    kqueue::ReadyList,
 };
 use crate::sys::lock::{irqlock::IrqLock, killable::KillableMutex};
 use core::{marker::PhantomData, ptr};
@@ -47,14 +47,14 @@ pub(crate) struct Locks {
     #[pin]
     pub(crate) knotes: KillableMutex<Knotes>,
     #[pin]
-    pub(crate) ready: IrqLock<Ready>,
+    pub(crate) ready: IrqLock<ReadyList>,
 }
 
 impl Locks {
     /// Creates the locks. The guarded values are created with the keys of the locks.
     pub(crate) fn new(
-        knotes: impl FnOnce(LockKey<Table>, LockKey<KnoteAccess>) -> Knotes,
-        ready: impl FnOnce(LockKey<Ready>) -> Ready,
+        knotes: impl FnOnce(LockKey<KnoteTable>, LockKey<KnoteAccess>) -> Knotes,
+        ready: impl FnOnce(LockKey<ReadyList>) -> ReadyList,
     ) -> impl PinInit<Self> {
         // INVARIANT: The locks are pinned, and only one key of each type is created for them.
         pin_init!(&this in Self {

@@ -12,7 +12,7 @@
 //! | one kevent() call | [`kevent`], [`usercopy`] |
 //! | a kqueue: registration, scan, delivery, wake-up, lifetime | [`kqueue`] |
 //! | a knote: parameters, memory, states | [`knote`], [`knote_memory`], [`state`] |
-//! | where knotes are | [`table`], [`ready_list`], [`recheck`] |
+//! | where knotes are | [`knote_table`], [`ready_list`], [`recheck`] |
 //! | locks, and who waits | [`locks`], [`guard`], [`sleepers`] |
 //! | binding to descriptors, and their close | [`close`], [`pollwait`] |
 //! | limits | [`limit`], [`objects`], [`params`], [`nesting`] |
@@ -29,7 +29,7 @@
 //! - `knote_memory`: a knote is a reference-counted object whose fields are guarded by two locks.
 //! - `locks`: the keys that prove which lock is held.
 //! - `params`: the parameters are variables of C.
-//! - `pollwait`: calls of `->poll`, and the entries of wait queues.
+//! - `pollwait`: the wake functions, and the links of wait-queue entries.
 //! - `ready_list`: a list that is linked through the knotes and holds no references.
 //! - `recheck`: lists of the same kind, and a timer.
 //! - `sleepers`: a list whose entries are on the stacks of the sleeping tasks.
@@ -41,6 +41,7 @@ pub(crate) mod guard;
 pub(crate) mod kevent;
 pub(crate) mod knote;
 pub(crate) mod knote_memory;
+pub(crate) mod knote_table;
 pub(crate) mod kqueue;
 pub(crate) mod limit;
 pub(crate) mod locks;
@@ -54,6 +55,5 @@ pub(crate) mod recheck;
 pub(crate) mod shared;
 pub(crate) mod sleepers;
 pub(crate) mod state;
-pub(crate) mod table;
 pub(crate) mod trace;
 pub(crate) mod usercopy;

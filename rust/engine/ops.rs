@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     sys::{
-        file::{fdtable::CurrentTable, poll::Events},
-        memory::{erased::Erased, scratch::Scratch},
+        file::{fdtable::CurrentFdTable, poll::Events},
+        memory::{erased::Erased, user_scratch::UserScratch},
     },
     uapi::Kevent, //
 };
@@ -87,9 +87,15 @@ pub(crate) trait FilterOps {
         false
     }
 
-    /// Returns a report if the condition holds (`f_event`). `scratch` is memory of the program that
-    /// an ioctl of the file may write to.
-    fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report>;
+    /// Evaluates a knote: returns a report if the condition holds (`f_event`). It may sleep.
+    /// `scratch` is memory of the program that an ioctl of the file may write to.
+    fn event(locked: LockedKnote<'_>, scratch: UserScratch) -> Option<Report>;
+
+    /// Selects the method by which a scan evaluates the knote under the kqueue's spin lock. The
+    /// method either returns the result of [`event`](Self::event), or leaves the evaluation to it.
+    fn fast_path(_inner: &KnoteInner) -> FastPath {
+        FastPath::Unsupported
+    }
 
     /// True if the knote has to be rechecked, because its source may not fire although there is
     /// more to report.
@@ -143,7 +149,7 @@ pub(crate) struct AttachArgs<'a> {
     /// The file of the descriptor, if the ident is a descriptor.
     pub(crate) file: Option<ARef<File>>,
     /// The descriptor table of the caller.
-    pub(crate) table: CurrentTable,
+    pub(crate) fd_table: CurrentFdTable,
 }
 
 /// The result of [`FilterOps::attach`].
@@ -188,29 +194,5 @@ impl Attached {
             flags,
             readiness: Readiness::Maybe,
         })
-    }
-}
-
-/// The state of one direction of a file, as far as it can be determined without sleeping.
-#[derive(Clone, Copy)]
-pub(crate) enum FastPoll {
-    /// The file is ready, with this `data`.
-    Ready(i64),
-    /// The other side is gone in this direction. This number of bytes, or this much room, is left.
-    Ended(i64),
-    /// Like `Ended`, and poll(2) reports `POLLHUP`.
-    HungUp(i64),
-    NotReady,
-    /// The file has to be polled, which may sleep.
-    Unknown,
-}
-
-impl FastPoll {
-    pub(crate) fn ready_if(ready: bool, data: impl FnOnce() -> i64) -> Self {
-        if ready {
-            FastPoll::Ready(data())
-        } else {
-            FastPoll::NotReady
-        }
     }
 }

@@ -2,15 +2,15 @@
 
 //! The wait-queue entries of a knote in the queues of its file.
 //!
-//! [`listen`] calls the file's `->poll` with a poll table whose queue procedure adds the knote's
-//! own wait-queue entry to the first queue that the file names. Some files name more than one
-//! queue. An entry of [`ExtraEntries`] is added to each further queue. From then on a wake-up of
-//! one of these queues for an event in the filter's mask activates the knote. The wake function
-//! runs in the context that [`crate::sys::file::poll`] describes.
+//! [`listen`] has the file's `->poll` name its wait queues ([`poll_queues`]). It links the knote's
+//! own wait-queue entry into the first queue. Some files name more than one queue. It links an
+//! entry of [`ExtraEntries`] into each further queue. From then on a wake-up of one of these queues
+//! for an event in the filter's mask activates the knote. The two wake functions are in this file.
+//! They run in the context that [`crate::sys::file::poll`] describes.
 
-use super::{knote::KnoteAccess, knote_memory::Knote};
+use super::{knote::KnoteAccess, knote_memory::Knote, sleepers::WakeFlags};
 use crate::sys::file::{
-    poll::{poll_operation, Entry, Events},
+    poll::{poll_queues, Entry, Events},
     socket,
 };
 use core::{
@@ -27,6 +27,32 @@ use kernel::{
         barrier::smp_mb, //
     }, //
 };
+
+impl Knote {
+    /// The wake function of the knote's own wait-queue entry.
+    ///
+    /// # Safety
+    ///
+    /// `wait` is the linked entry of a knote. The caller holds the lock of its queue.
+    pub(super) unsafe extern "C" fn woken(
+        wait: *mut bindings::wait_queue_entry,
+        _mode: kernel::ffi::c_uint,
+        flags: kernel::ffi::c_int,
+        key: *mut c_void,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: By this function's contract, `wait` is the entry of a knote. The knote is alive,
+        // because it is unlinked before it is freed, under the lock that the caller holds.
+        let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
+        // SAFETY: By this function's contract, `wait` is a linked entry whose queue is locked. The
+        // entry is not accessed any more after this call.
+        unsafe {
+            Entry::woken(wait, key, this.filter().wake_events(), || {
+                this.activate_with(WakeFlags::of_wake_function(flags));
+            });
+        }
+        1
+    }
+}
 
 /// An entry that is allocated separately, for a further queue of a knote's file.
 #[repr(C)]
@@ -45,7 +71,7 @@ unsafe impl Send for ExtraEntry {}
 unsafe impl Sync for ExtraEntry {}
 
 impl ExtraEntry {
-    /// The wake function of the wait-queue entry.
+    /// The wake function of an entry in a further queue.
     ///
     /// # Safety
     ///
@@ -112,48 +138,6 @@ impl Drop for ExtraEntries {
     }
 }
 
-/// The poll table that is passed to `->poll`.
-#[repr(C)]
-struct QueueTable<'a> {
-    // This is the first field, so that a pointer to it is also a pointer to the structure.
-    table: bindings::poll_table_struct,
-    knote: &'a Knote,
-    extra: ExtraEntries,
-    failed: bool,
-}
-
-impl QueueTable<'_> {
-    /// The queue procedure of the poll table.
-    ///
-    /// # Safety
-    ///
-    /// The caller is a `->poll` function. `table` is that of a `QueueTable`, and `head` is a valid
-    /// queue or null.
-    unsafe extern "C" fn queue(
-        _file: *mut bindings::file,
-        head: *mut bindings::wait_queue_head,
-        table: *mut bindings::poll_table,
-    ) {
-        // SAFETY: `table` is the first field of the `QueueTable` that `listen` passed.
-        let this = unsafe { &mut *table.cast::<QueueTable<'_>>() };
-        if this.failed || head.is_null() {
-            return;
-        }
-        let knote = this.knote;
-        if !knote.entry.is_linked() {
-            // SAFETY: A queue that `->poll` names is valid until its file is released, or until it
-            // is woken with `POLLFREE`. The knote is bound to the file until the entry was
-            // detached. Knotes are not moved.
-            unsafe { knote.entry.link(head) };
-            return;
-        }
-        // SAFETY: A queue that `->poll` names is valid until its file is released, or until it is
-        // woken with `POLLFREE`. The source that contains the `ExtraEntries` is dropped before the
-        // knote is unbound from the file.
-        this.failed = unsafe { this.extra.link(head, knote) }.is_err();
-    }
-}
-
 /// Links `knote` into the wait queues of the file that it is bound to, so that wake-ups activate
 /// it. May sleep.
 ///
@@ -168,29 +152,30 @@ pub(crate) fn listen(
     access: &mut KnoteAccess,
 ) -> Result<(Events, Option<ExtraEntries>)> {
     let file = knote.locked(access).file.ok_or(EINVAL)?;
-    let operation = poll_operation(file).ok_or(EINVAL)?;
-    let mut queue_table = QueueTable {
-        table: bindings::poll_table_struct {
-            _qproc: Some(QueueTable::queue),
-            _key: (knote.filter().wake_events() | Events::EDGE).bits(),
-        },
-        knote,
-        extra: ExtraEntries(None),
-        failed: false,
-    };
-    // SAFETY: The file is valid. The table is a local variable that outlives the call. The caller
-    // may sleep.
-    let ready = unsafe { operation(file.as_ptr(), &raw mut queue_table.table) };
-    if queue_table.failed {
-        return Err(ENOMEM);
-    }
-    let extra = queue_table.extra;
+    let mut extra = ExtraEntries(None);
+    let mut result = Ok(());
+    let want = knote.filter().wake_events() | Events::EDGE;
+    let ready = poll_queues(file, want, |queue| {
+        if !knote.entry.is_linked() {
+            // SAFETY: The queue is valid until the file is released, or until it is woken with
+            // `POLLFREE`. The knote is bound to the file until the entry was detached. Knotes are
+            // not moved.
+            unsafe { knote.entry.link(queue) };
+        } else if result.is_ok() {
+            // SAFETY: The queue is valid until the file is released, or until it is woken with
+            // `POLLFREE`. The source that contains the `ExtraEntries` is dropped before the knote
+            // is unbound from the file.
+            result = unsafe { extra.link(queue, knote) };
+        }
+    })
+    .ok_or(EINVAL)?;
+    result?;
     if extra.0.is_none() {
         // There is nothing to detach.
         core::mem::forget(extra);
-        return Ok((Events::from_bits(ready), None));
+        return Ok((ready, None));
     }
-    Ok((Events::from_bits(ready), Some(extra)))
+    Ok((ready, Some(extra)))
 }
 
 /// [`listen`] for a socket whose pollers are all in the wait queue of the socket

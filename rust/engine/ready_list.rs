@@ -13,12 +13,12 @@
 use super::{
     knote::{KnoteAccess, KnoteInner},
     knote_memory::Knote,
-    kqueue::Ready,
+    kqueue::ReadyList,
     locks::HasLockKey,
     ops::FastPath,
     state::State, //
 };
-use crate::sys::file::fdtable::{CurrentFiles, CurrentTable};
+use crate::sys::file::fdtable::{CurrentFdTable, CurrentFiles};
 use core::ptr;
 use kernel::{fs::File, sync::aref::ARef};
 
@@ -40,21 +40,21 @@ impl Links {
 ///
 /// # Invariants
 ///
-/// All knotes in the list are valid and belong to the kqueue whose [`Ready`] contains this list.
-/// `len` is their number. `next` of the last knote and `prev` of the first knote are null.
-pub(crate) struct Queue {
+/// All knotes in the list are valid and belong to the kqueue whose [`ReadyList`] contains this
+/// list. `len` is their number. `next` of the last knote and `prev` of the first knote are null.
+pub(crate) struct KnoteQueue {
     head: *const Knote,
     tail: *const Knote,
     len: usize,
 }
 
 // SAFETY: Any thread that holds the lock may use the knotes.
-unsafe impl Send for Queue {}
+unsafe impl Send for KnoteQueue {}
 
-impl Queue {
+impl KnoteQueue {
     /// An empty list.
     pub(crate) fn new() -> Self {
-        Queue {
+        KnoteQueue {
             head: ptr::null(),
             tail: ptr::null(),
             len: 0,
@@ -68,7 +68,7 @@ impl Queue {
     }
 }
 
-impl Drop for Queue {
+impl Drop for KnoteQueue {
     fn drop(&mut self) {
         // A kqueue that is dropped has no knotes, since each knote holds a reference to it.
         debug_assert!(self.head.is_null());
@@ -86,7 +86,7 @@ pub(in crate::engine) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links 
     unsafe { &mut *(*knote).links.get() }
 }
 
-impl Ready {
+impl ReadyList {
     /// True if the knote is in the ready list. The knote must not be in a list of rechecks.
     #[inline]
     fn holds(&self, knote: &Knote) -> bool {
@@ -217,19 +217,19 @@ impl Ready {
     /// Walks the list from its head over at most `most` knotes, and does with each what `visitor`
     /// decides. The knotes that are kept become the tail of the list, in their order.
     ///
-    /// The descriptors of the knotes are in `table`. Panics if `access` is that of another
+    /// The descriptors of the knotes are in `fd_table`. Panics if `access` is that of another
     /// kqueue.
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
         access: &mut KnoteAccess,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         most: usize,
         mut visitor: impl Visitor,
     ) -> WalkResult {
         assert!(self.key().is_with(access.key()));
         // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
-        let files = unsafe { CurrentFiles::in_rcu(table) };
+        let files = unsafe { CurrentFiles::in_rcu(fd_table) };
         let most = most.min(self.queue.len);
         let mut left = most;
         let mut at = self.queue.head;

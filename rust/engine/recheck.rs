@@ -21,7 +21,7 @@
 
 use super::{
     knote_memory::Knote,
-    kqueue::{Kqueue, Ready},
+    kqueue::{Kqueue, ReadyList},
     ready_list::{links, Links},
 };
 use crate::sys::{
@@ -98,9 +98,9 @@ impl List {
 ///
 /// # Invariants
 ///
-/// This value is a part of the [`Ready`] of a kqueue and is not moved. All knotes in the lists are
-/// valid and belong to that kqueue. A knote of the kqueue is in one of the lists if and only if its
-/// state is "to be rechecked".
+/// This value is a part of the [`ReadyList`] of a kqueue and is not moved. All knotes in the lists
+/// are valid and belong to that kqueue. A knote of the kqueue is in one of the lists if and only if
+/// its state is "to be rechecked".
 pub(crate) struct RecheckList {
     lists: [List; LISTS],
     /// The knotes that are being checked, and the number of the list that they were in.
@@ -134,8 +134,8 @@ impl RecheckList {
     ///
     /// # Safety
     ///
-    /// `knote` is valid and belongs to the kqueue whose `Ready` contains this value. The lock of
-    /// that kqueue is held. The knote was taken off the ready list, and its state is "to be
+    /// `knote` is valid and belongs to the kqueue whose `ReadyList` contains this value. The lock
+    /// of that kqueue is held. The knote was taken off the ready list, and its state is "to be
     /// rechecked". No reference to its links exists.
     #[inline(always)]
     pub(in crate::engine) unsafe fn push(&mut self, knote: *const Knote) -> *const Knote {
@@ -146,7 +146,7 @@ impl RecheckList {
     }
 }
 
-impl Ready {
+impl ReadyList {
     /// Schedules a recheck of a knote of this kqueue after the first interval, unless the knote is
     /// pending or retired.
     pub(crate) fn schedule_recheck(&mut self, knote: &Knote) {

@@ -3,7 +3,7 @@
 //! The tasks that sleep until a knote is pending, with a timeout in nanoseconds. They are woken one
 //! at a time.
 //!
-//! The list is guarded by the lock of the [`Ready`] that the tasks wait for, as in
+//! The list is guarded by the lock of the [`ReadyList`] that the tasks wait for, as in
 //! `kernel/locking/semaphore.c`. A sleeper checks the condition and queues in one critical section
 //! of that lock, and an activation wakes a sleeper in the critical section that it needs anyway. A
 //! wait queue would need one more critical section of another lock on each side. (The same holds
@@ -15,7 +15,7 @@
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{kqueue::Ready, locks::LockKey};
+use super::{kqueue::ReadyList, locks::LockKey};
 use crate::{
     generated,
     sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},
@@ -87,9 +87,9 @@ struct Sleeper {
 ///
 /// # Invariants
 ///
-/// This is a field of a [`Ready`], which a spin lock guards. All sleepers in the list are valid.
-/// They belong to tasks that sleep or are about to sleep, and are not moved before they were taken
-/// off the list.
+/// This is a field of a [`ReadyList`], which a spin lock guards. All sleepers in the list are
+/// valid. They belong to tasks that sleep or are about to sleep, and are not moved before they were
+/// taken off the list.
 pub(crate) struct Sleepers {
     first: *const Sleeper,
     last: *const Sleeper,
@@ -99,8 +99,8 @@ pub(crate) struct Sleepers {
 unsafe impl Send for Sleepers {}
 
 impl Sleepers {
-    /// An empty list for the `Ready` with this key.
-    pub(crate) fn new(_: &LockKey<Ready>) -> Self {
+    /// An empty list for the `ReadyList` with this key.
+    pub(crate) fn new(_: &LockKey<ReadyList>) -> Self {
         // INVARIANT: The list is empty.
         Sleepers {
             first: ptr::null(),
@@ -193,9 +193,9 @@ impl Sleepers {
 /// woken by [`Sleepers::wake_one`] returns `Condition` even if a signal has arrived meanwhile, so
 /// that no wake-up is lost.
 pub(crate) fn sleep(
-    lock: &IrqLock<Ready>,
+    lock: &IrqLock<ReadyList>,
     deadline: Deadline,
-    mut condition: impl FnMut(&Ready) -> bool,
+    mut condition: impl FnMut(&ReadyList) -> bool,
 ) -> Wakeup {
     let (mut nanos, expires): (i64, *mut i64);
     match deadline {

@@ -8,7 +8,7 @@
 
 use crate::{
     generated,
-    sys::memory::scratch::Scratch,
+    sys::memory::user_scratch::UserScratch,
     uapi::{Kevent, KeventArgs}, //
 };
 use core::mem::MaybeUninit;
@@ -97,8 +97,8 @@ impl UserEvents {
 
     /// The memory of the next event, as scratch memory.
     #[inline]
-    pub(crate) fn scratch(&self) -> Scratch {
-        Scratch::new(self.address)
+    pub(crate) fn scratch(&self) -> UserScratch {
+        UserScratch::new(self.address)
     }
 
     /// The number of events that are left to be read or written.

@@ -3,7 +3,7 @@
 //! Eventfds. The state is the counter, and what can be added to it.
 
 use super::Direction;
-use crate::{engine::ops::FastPoll, sys::file::eventfd};
+use crate::sys::file::{eventfd, poll::FastPoll};
 use kernel::fs::File;
 
 #[inline(never)]

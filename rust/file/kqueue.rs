@@ -3,8 +3,8 @@
 //! Kqueues. The state is the number of pending events.
 
 use crate::{
-    engine::{kqueue::Kqueue, ops::FastPoll},
-    sys::file::chardev::object_of,
+    engine::kqueue::Kqueue,
+    sys::file::{chardev::object_of, poll::FastPoll}, //
 };
 use kernel::fs::File;
 

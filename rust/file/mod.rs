@@ -36,16 +36,16 @@ mod terminal;
 mod timerfd;
 
 use crate::{
-    engine::{kqueue::Kqueue, ops::FastPoll},
+    engine::kqueue::Kqueue,
     sys::{
         file::{
             self as sys_file,
             chardev::object_of,
             pipe::Pipe,
-            poll::Events,
+            poll::{Events, FastPoll},
             socket::{Socket, Stream}, //
         },
-        memory::scratch::Scratch,
+        memory::user_scratch::UserScratch,
         process::pid::Process,
     }, //
 };
@@ -179,7 +179,7 @@ impl FileKind {
         self,
         file: &File,
         direction: Direction,
-        scratch: Scratch,
+        scratch: UserScratch,
     ) -> Option<FileState> {
         let (data, eof, hup) = match self.poll_fast(file, direction, false) {
             FastPoll::Ready(data) => (data, false, false),
@@ -262,7 +262,7 @@ impl FileKind {
         self,
         file: &File,
         direction: Direction,
-        scratch: Scratch,
+        scratch: UserScratch,
     ) -> Option<FileState> {
         match self {
             FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {

@@ -2,9 +2,9 @@
 
 //! Pidfds. A pidfd is readable once the process has exited.
 
-use crate::{
-    engine::ops::FastPoll,
-    sys::process::pid::{PidfdState, Process},
+use crate::sys::{
+    file::poll::FastPoll,
+    process::pid::{PidfdState, Process}, //
 };
 use kernel::fs::File;
 

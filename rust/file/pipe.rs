@@ -3,10 +3,7 @@
 //! Pipes and FIFOs.
 
 use super::{poll, Direction, FileState};
-use crate::{
-    engine::ops::FastPoll,
-    sys::file::{contents, pipe::Pipe},
-};
+use crate::sys::file::{contents, pipe::Pipe, poll::FastPoll};
 use kernel::fs::File;
 
 /// Evaluates a pipe for a reader.

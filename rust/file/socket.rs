@@ -3,12 +3,9 @@
 //! Sockets.
 
 use super::{poll, Direction, FileState};
-use crate::{
-    engine::ops::FastPoll,
-    sys::file::{
-        poll::Events,
-        socket::{Count, Readiness, Socket, Stream},
-    },
+use crate::sys::file::{
+    poll::{Events, FastPoll},
+    socket::{Count, Socket, Stream}, //
 };
 use kernel::fs::{file::flags::O_NONBLOCK, File};
 
@@ -16,19 +13,17 @@ use kernel::fs::{file::flags::O_NONBLOCK, File};
 #[inline(never)]
 pub(super) fn poll_messages(file: &File) -> FastPoll {
     let blocks = file.flags() & O_NONBLOCK == 0;
-    Socket::of(file).map_or(FastPoll::Unknown, |socket| {
-        to_fast_poll(socket.try_messages(blocks))
-    })
+    Socket::of(file).map_or(FastPoll::Unknown, |socket| socket.try_messages(blocks))
 }
 
 #[inline(never)]
 pub(super) fn tcp_room(file: &File) -> FastPoll {
-    to_fast_poll(Stream::Tcp.room(file))
+    Stream::Tcp.room(file)
 }
 
 #[inline(never)]
 pub(super) fn unix_stream_room(file: &File) -> FastPoll {
-    to_fast_poll(Stream::Unix.room(file))
+    Stream::Unix.room(file)
 }
 
 /// True if all pollers of the socket are in its own wait queue.
@@ -38,7 +33,7 @@ pub(super) fn polls_own_queue(file: &File) -> bool {
 
 #[inline(never)]
 pub(super) fn message_room(file: &File) -> FastPoll {
-    Socket::of(file).map_or(FastPoll::Unknown, |socket| to_fast_poll(socket.try_room()))
+    Socket::of(file).map_or(FastPoll::Unknown, |socket| socket.try_room())
 }
 
 pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
@@ -90,20 +85,8 @@ pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
     })
 }
 
-/// Converts the result of the evaluation of a socket.
-#[inline(always)]
-fn to_fast_poll(readiness: Readiness) -> FastPoll {
-    match readiness {
-        Readiness::Bytes(count) => FastPoll::Ready(count),
-        Readiness::Ended(count) => FastPoll::Ended(count),
-        Readiness::HungUp(count) => FastPoll::HungUp(count),
-        Readiness::Empty => FastPoll::NotReady,
-        Readiness::MustPoll => FastPoll::Unknown,
-    }
-}
-
 /// Evaluates a stream socket for a reader.
 #[inline(always)]
 pub(super) fn poll_stream(stream: Stream, file: &File) -> FastPoll {
-    to_fast_poll(stream.readiness(file))
+    stream.poll_fast(file)
 }

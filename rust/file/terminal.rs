@@ -5,7 +5,7 @@
 use super::{poll, Direction, FileState};
 use crate::sys::{
     file::{ioctl, poll::PollFunction},
-    memory::scratch::Scratch,
+    memory::user_scratch::UserScratch,
 };
 use kernel::fs::{File, LocalFile};
 
@@ -15,7 +15,11 @@ pub(super) fn is(file: &LocalFile) -> bool {
     ioctl::is_terminal(file) || INOTIFY_POLL.is_of(file)
 }
 
-pub(super) fn evaluate(file: &File, direction: Direction, scratch: Scratch) -> Option<FileState> {
+pub(super) fn evaluate(
+    file: &File,
+    direction: Direction,
+    scratch: UserScratch,
+) -> Option<FileState> {
     let events = poll(file, direction);
     match direction {
         Direction::Read => FileState::of(events, direction, || ioctl::readable(file, scratch)),

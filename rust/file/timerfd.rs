@@ -3,7 +3,7 @@
 //! Timerfds. The state is the number of unread expirations.
 
 use super::Direction;
-use crate::{engine::ops::FastPoll, sys::file::timerfd};
+use crate::sys::file::{poll::FastPoll, timerfd};
 use kernel::fs::File;
 
 /// The number of unread expirations, if it can be read without sleeping.

@@ -12,7 +12,7 @@ use crate::{
         knote_memory::LockedKnote,
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
-    sys::memory::scratch::Scratch, //
+    sys::memory::user_scratch::UserScratch, //
 };
 use kernel::prelude::*;
 
@@ -29,7 +29,7 @@ impl FilterOps for Aio {
         Err(ENXIO)
     }
 
-    fn event(_: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(_: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         None
     }
 }

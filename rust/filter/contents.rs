@@ -14,7 +14,7 @@ use crate::{
         notify::fsnotify::{self, fs, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
             seek::{SeekProbe, SeekTarget},
-            watched::Watch,
+            watches::Watch,
         },
     }, //
 };

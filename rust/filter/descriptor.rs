@@ -33,7 +33,7 @@ use crate::{
         kqueue::Kqueue,
         limit::{self, Charge, TimerCharge, User},
         nesting::Edge,
-        ops::{AttachArgs, Attached, FastPoll, Readiness, Report},
+        ops::{AttachArgs, Attached, Readiness, Report},
         pollwait::{self, ExtraEntries},
     },
     file::{Direction, FileKind},
@@ -41,11 +41,11 @@ use crate::{
         file::{
             chardev::object_of,
             contents,
-            fdtable::CurrentTable,
+            fdtable::CurrentFdTable,
             pipe::{Pipe, NOT_FULL},
-            poll::{self, Events}, //
+            poll::{self, Events, FastPoll}, //
         },
-        memory::{erased::Erased, scratch::Scratch},
+        memory::{erased::Erased, user_scratch::UserScratch},
         time::hrtimer::DelayedCall,
     },
     uapi::*, //
@@ -90,15 +90,18 @@ pub(super) fn attach(
     access: &mut KnoteAccess,
 ) -> Result<Attached> {
     let AttachArgs {
-        knote, file, table, ..
+        knote,
+        file,
+        fd_table,
+        ..
     } = args;
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
     knote.inner_mut(access).kind = kind;
     if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !poll::is_pollable(&file) {
-        return attach_other(knote, file, table, kind, direction, access);
+        return attach_other(knote, file, fd_table, kind, direction, access);
     }
-    close::bind(knote, file, table, access)?;
+    close::bind(knote, file, fd_table, access)?;
     let file = knote.file(access).ok_or(EBADF)?;
     if direction != Direction::Except && kind.polls_socket_queue(file) {
         // The compiler makes a copy of the function for each direction.
@@ -157,7 +160,7 @@ fn attach_socket(
 fn attach_other(
     knote: &Knote,
     file: ARef<File>,
-    table: CurrentTable,
+    fd_table: CurrentFdTable,
     kind: FileKind,
     direction: Direction,
     access: &mut KnoteAccess,
@@ -176,7 +179,7 @@ fn attach_other(
         _ if contents::is_character_device(&file) || contents::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
-    close::bind(knote, file, table, access)?;
+    close::bind(knote, file, fd_table, access)?;
     if kind == FileKind::Kqueue {
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
@@ -274,7 +277,7 @@ fn evaluate_pipe(
     inner: &mut KnoteInner,
     file: &File,
     direction: Direction,
-    scratch: Scratch,
+    scratch: UserScratch,
 ) -> Option<Report> {
     let pipe = Pipe::of(file);
     let position = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.full_position());
@@ -296,7 +299,7 @@ fn evaluate_pipe(
 pub(super) fn event(
     locked: LockedKnote<'_>,
     direction: Direction,
-    scratch: Scratch,
+    scratch: UserScratch,
 ) -> Option<Report> {
     let (knote, file) = (locked.knote(), locked.file?);
     let inner = locked.inner;
@@ -343,7 +346,7 @@ fn evaluate_slow(
     inner: &mut KnoteInner,
     file: &File,
     direction: Direction,
-    scratch: Scratch,
+    scratch: UserScratch,
 ) -> Option<Report> {
     let (fflags, mark) = (inner.fflags, inner.data);
     if inner.kind == FileKind::Contents {

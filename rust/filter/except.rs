@@ -10,7 +10,7 @@ use crate::{
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     file::Direction,
-    sys::{file::poll::Events, memory::scratch::Scratch}, //
+    sys::{file::poll::Events, memory::user_scratch::UserScratch}, //
 };
 use kernel::prelude::*;
 
@@ -34,7 +34,7 @@ impl FilterOps for Except {
     }
 
     #[inline(never)]
-    fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, scratch: UserScratch) -> Option<Report> {
         descriptor::event(locked, Direction::Except, scratch)
     }
 

@@ -10,10 +10,13 @@ use super::{descriptor, user, Filter};
 use crate::{
     engine::{
         knote::{Knote, KnoteInner},
-        ops::{FastPoll, Report}, //
+        ops::Report, //
     },
     file::{Direction, FileKind},
-    sys::file::pipe::NOT_FULL,
+    sys::file::{
+        pipe::NOT_FULL,
+        poll::FastPoll, //
+    },
     uapi::*, //
 };
 use core::sync::atomic::Ordering;
@@ -44,33 +47,44 @@ pub(crate) enum FastPath {
 }
 
 impl FastPath {
-    /// Selects the method for a knote with that filter.
-    pub(crate) fn of(filter: Filter, inner: &KnoteInner) -> Self {
+    /// The method for `EVFILT_READ`.
+    pub(super) fn to_read(inner: &KnoteInner) -> Self {
         let has_mark = inner.fflags & NOTE_LOWAT != 0;
         let is_oneshot = inner.flags & EV_ONESHOT != 0;
         let is_edge = inner.flags & EV_CLEAR != 0 && !is_oneshot;
-        match (filter, inner.kind) {
-            (Filter::User, _) | (_, FileKind::Kqueue) if is_oneshot => FastPath::Unsupported,
-            (Filter::User, _) => FastPath::User,
-            (_, FileKind::Pidfd | FileKind::Always) if has_mark => FastPath::Unsupported,
-            (Filter::Read, FileKind::Pipe) if is_edge && has_mark => FastPath::Unsupported,
-            (Filter::Read, FileKind::Pipe) if is_edge => FastPath::PipeEdge,
-            (Filter::Read, FileKind::Pipe) if !has_mark => FastPath::Pipe,
-            (Filter::Read, FileKind::Tcp) if !has_mark => FastPath::Tcp,
-            (Filter::Read, FileKind::UnixStream) if !has_mark => FastPath::UnixStream,
-            (Filter::Read, FileKind::Eventfd) if !has_mark => FastPath::Eventfd,
-            (
-                Filter::Read | Filter::Write,
-                FileKind::Tcp
-                | FileKind::UnixStream
-                | FileKind::Pipe
-                | FileKind::Eventfd
-                | FileKind::Always
-                | FileKind::Socket,
-            )
-            | (Filter::Read, FileKind::Timerfd | FileKind::Pidfd | FileKind::Kqueue) => {
-                FastPath::ByCall
-            }
+        match inner.kind {
+            FileKind::Kqueue if is_oneshot => FastPath::Unsupported,
+            FileKind::Pidfd | FileKind::Always if has_mark => FastPath::Unsupported,
+            FileKind::Pipe if is_edge && has_mark => FastPath::Unsupported,
+            FileKind::Pipe if is_edge => FastPath::PipeEdge,
+            FileKind::Pipe if !has_mark => FastPath::Pipe,
+            FileKind::Tcp if !has_mark => FastPath::Tcp,
+            FileKind::UnixStream if !has_mark => FastPath::UnixStream,
+            FileKind::Eventfd if !has_mark => FastPath::Eventfd,
+            FileKind::Tcp
+            | FileKind::UnixStream
+            | FileKind::Pipe
+            | FileKind::Eventfd
+            | FileKind::Always
+            | FileKind::Socket
+            | FileKind::Timerfd
+            | FileKind::Pidfd
+            | FileKind::Kqueue => FastPath::ByCall,
+            FileKind::Contents | FileKind::Ioctl | FileKind::Other => FastPath::Unsupported,
+        }
+    }
+
+    /// The method for `EVFILT_WRITE`.
+    pub(super) fn to_write(inner: &KnoteInner) -> Self {
+        let has_mark = inner.fflags & NOTE_LOWAT != 0;
+        match inner.kind {
+            FileKind::Always if has_mark => FastPath::Unsupported,
+            FileKind::Tcp
+            | FileKind::UnixStream
+            | FileKind::Pipe
+            | FileKind::Eventfd
+            | FileKind::Always
+            | FileKind::Socket => FastPath::ByCall,
             _ => FastPath::Unsupported,
         }
     }

@@ -33,16 +33,16 @@ use crate::{
     },
     sys::{
         file::poll::Events,
-        memory::scratch::Scratch,
+        memory::user_scratch::UserScratch,
         notify::fsnotify::fs, //
     },
     uapi::*, //
 };
 use kernel::prelude::*;
 
-/// Defines [`Filter`] from rows `Name = EVFILT_NUMBER => type that implements FilterOps`. A method
-/// of `Filter` calls the function of the same name in the type of the filter's row, or returns the
-/// constant of the same name.
+/// Defines [`Filter`] from rows `Name = EVFILT_NUMBER => type that implements FilterOps`. Each
+/// method of `Filter` selects the row of the filter, and calls a function of that type or returns
+/// one of its constants.
 macro_rules! filters {
     ($($name:ident = $number:ident => $ops:ty,)*) => {
         /// A filter of the ABI. The discriminants are the `EVFILT_*` numbers.
@@ -62,7 +62,6 @@ macro_rules! filters {
             }
         };
 
-        #[allow(missing_docs)]
         impl Filter {
             /// Returns the filter with that number, if there is one.
             #[inline]
@@ -86,6 +85,7 @@ macro_rules! filters {
                 !(self as i8) as usize & 15
             }
 
+            /// Returns [`FilterOps::IS_DESCRIPTOR`] of this filter.
             #[inline(always)]
             pub(crate) fn is_descriptor(self) -> bool {
                 match self {
@@ -93,6 +93,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Returns [`FilterOps::ACCEPTS_O_PATH`] of this filter.
             #[inline(always)]
             pub(crate) fn accepts_o_path(self) -> bool {
                 match self {
@@ -100,6 +101,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Returns [`FilterOps::REPORT_OUTLIVES_IDENT`] of this filter.
             #[inline(always)]
             pub(crate) fn report_outlives_ident(self) -> bool {
                 match self {
@@ -107,6 +109,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Returns [`FilterOps::HAS_TIMER`] of this filter.
             #[inline(always)]
             pub(crate) fn has_timer(self) -> bool {
                 match self {
@@ -114,6 +117,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Returns [`FilterOps::CHANGE_AFFECTS_KNOTE_ONLY`] of this filter.
             #[inline(always)]
             pub(crate) fn change_affects_knote_only(self) -> bool {
                 match self {
@@ -121,6 +125,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Returns [`FilterOps::HANDLES_DELIVERY`] of this filter.
             #[inline(always)]
             pub(crate) fn handles_delivery(self) -> bool {
                 match self {
@@ -128,6 +133,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Returns [`FilterOps::MEMORY_UNITS`] of this filter.
             // This is a table in memory, because the compiler turns a match with many results into
             // comparisons.
             #[inline(always)]
@@ -140,6 +146,7 @@ macro_rules! filters {
                 UNITS[self.row()].into()
             }
 
+            /// Calls [`FilterOps::wake_events`] of this filter.
             #[inline(always)]
             pub(crate) fn wake_events(self) -> Events {
                 match self {
@@ -147,6 +154,8 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::attach`] of this filter.
+            ///
             /// # Errors
             ///
             /// Those of the filter.
@@ -158,17 +167,19 @@ macro_rules! filters {
             ) -> Result<Attached> {
                 // Each row builds its own `AttachArgs` from the fields, so that the compiler can
                 // keep the fields in registers. The rows whose source is in the knote come first.
-                let AttachArgs { knote, change, file, table } = args;
+                let AttachArgs { knote, change, file, fd_table } = args;
                 match self {
                     $(Filter::$name if <$ops>::SOURCE_IS_IN_KNOTE => {
-                        <$ops>::attach(AttachArgs { knote, change, file, table }, access)
+                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, access)
                     })*
                     $(Filter::$name => {
-                        <$ops>::attach(AttachArgs { knote, change, file, table }, access)
+                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, access)
                     })*
                 }
             }
 
+            /// Calls [`FilterOps::touch`] of this filter.
+            ///
             /// # Errors
             ///
             /// Those of the filter.
@@ -179,6 +190,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::touch_knote`] of this filter.
             #[inline(always)]
             pub(crate) fn touch_knote(self, inner: &mut KnoteInner, change: &Kevent) {
                 match self {
@@ -186,6 +198,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::discards_pending`] of this filter.
             #[inline(always)]
             pub(crate) fn discards_pending(self, change: &Kevent) -> bool {
                 match self {
@@ -193,11 +206,12 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::event`] of this filter.
             #[inline(always)]
             pub(crate) fn event(
                 self,
                 locked: &mut LockedKnote<'_>,
-                scratch: Scratch,
+                scratch: UserScratch,
             ) -> Option<Report> {
                 // The fields are copied one by one, because the compiler would otherwise keep all
                 // reports in memory.
@@ -207,6 +221,14 @@ macro_rules! filters {
                 Some(Report { flags, fflags, data })
             }
 
+            /// Calls [`FilterOps::fast_path`] of this filter.
+            pub(crate) fn fast_path(self, inner: &KnoteInner) -> FastPath {
+                match self {
+                    $(Filter::$name => <$ops>::fast_path(inner),)*
+                }
+            }
+
+            /// Calls [`FilterOps::needs_recheck`] of this filter.
             #[inline(always)]
             pub(crate) fn needs_recheck(self, inner: &KnoteInner) -> bool {
                 match self {
@@ -214,6 +236,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::delivered`] of this filter.
             #[inline(always)]
             pub(crate) fn delivered(self, locked: &mut LockedKnote<'_>, event: &Kevent) -> bool {
                 match self {
@@ -221,6 +244,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::undelivered`] of this filter.
             #[inline(always)]
             pub(crate) fn undelivered(self, inner: &mut KnoteInner, event: &Kevent) {
                 match self {
@@ -228,6 +252,7 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::matches_ident`] of this filter.
             #[inline(always)]
             pub(crate) fn matches_ident(self, inner: &KnoteInner, ident: u64) -> bool {
                 match self {

@@ -28,7 +28,7 @@ use crate::{
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
-        memory::scratch::Scratch,
+        memory::user_scratch::UserScratch,
         notify::{
             fsnotify::{self, fs, EventScope, InodeSnapshot, MarkCount, Notify, SharedMark},
             workqueue,
@@ -345,7 +345,7 @@ impl FilterOps for Mounts {
     }
 
     #[inline(never)]
-    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         let this = locked.inner.source_mut::<Mounts>()?;
         this.fired |= this.watch.take_notes();
         (this.fired != 0).then_some(Report {

@@ -15,7 +15,7 @@ use crate::{
     sys::{
         file::{eventfd, timerfd},
         notify::fsnotify::{self, Group, MarkCount, SharedMarks, SharedMarksOwner},
-        probe::{seek::SeekWatches, tracepoint::Tracepoint, watched::WatchedProbe},
+        probe::{seek::SeekWatches, tracepoint::Tracepoint, watches::WatchedProbe},
         process::pid::{ExecWatches, ForkWatches, SignalWatches},
     }, //
 };

@@ -46,8 +46,8 @@ use crate::{
     },
     generated::kqueue_event,
     sys::{
-        memory::{erased::Erased, memcg::MemcgRef, scratch::Scratch, slab::Memory},
-        probe::{tracepoint::Tracepoint, watched::Watch},
+        memory::{erased::Erased, memcg::MemcgRef, slab::Memory, user_scratch::UserScratch},
+        probe::{tracepoint::Tracepoint, watches::Watch},
         process::{
             exit::{ExitHandle, ExitTarget, ExitWatch},
             observer::{Observer, Subject},
@@ -334,7 +334,7 @@ impl Process {
         check_notes(args.change, PROCDESC_NOTES)?;
         let file = args.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
-        close::bind(args.knote, file, args.table, access)?;
+        close::bind(args.knote, file, args.fd_table, access)?;
         // The owner of a pidfd may know of the exit, as poll(2) reports it. The status is reported
         // only to a watcher that could wait for the process or inspect it.
         Self::new(args.knote, args.change, process, access, false)
@@ -528,7 +528,7 @@ impl FilterOps for Proc {
         touch(locked, change, NOTES)
     }
 
-    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         event(locked)
     }
 
@@ -568,7 +568,7 @@ impl FilterOps for Procdesc {
         touch(locked, change, PROCDESC_NOTES)
     }
 
-    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         event(locked)
     }
 

@@ -8,10 +8,10 @@ use crate::{
     engine::{
         knote::{KnoteAccess, KnoteInner},
         knote_memory::LockedKnote,
-        ops::{AttachArgs, Attached, FilterOps, Report}, //
+        ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
     },
     file::Direction,
-    sys::{file::poll::Events, memory::scratch::Scratch}, //
+    sys::{file::poll::Events, memory::user_scratch::UserScratch}, //
 };
 use kernel::prelude::*;
 
@@ -35,8 +35,12 @@ impl FilterOps for Read {
     }
 
     #[inline(always)]
-    fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, scratch: UserScratch) -> Option<Report> {
         descriptor::event(locked, Direction::Read, scratch)
+    }
+
+    fn fast_path(inner: &KnoteInner) -> FastPath {
+        FastPath::to_read(inner)
     }
 
     #[inline(always)]

@@ -24,8 +24,8 @@ use crate::{
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
-        memory::scratch::Scratch,
-        probe::{tracepoint::Tracepoint, watched::Watch},
+        memory::user_scratch::UserScratch,
+        probe::{tracepoint::Tracepoint, watches::Watch},
         process::{
             observer::{Observer, Subject},
             pid::{self, Process, SignalTarget, SIGNAL_MAX},
@@ -124,7 +124,7 @@ impl FilterOps for Signal {
     }
 
     #[inline(never)]
-    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         let this = locked.inner.source_mut::<Signal>()?;
         let more = this.watcher.count.xchg(0, ordering::Relaxed);
         this.count = this.count.saturating_add(more);

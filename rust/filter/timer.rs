@@ -40,7 +40,7 @@ use crate::{
         knote_memory::LockedKnote,
         ops::{AttachArgs, Attached, FilterOps, Readiness, Report}, //
     },
-    sys::{memory::scratch::Scratch, time::hrtimer::Clock},
+    sys::{memory::user_scratch::UserScratch, time::hrtimer::Clock},
     uapi::*, //
 };
 use kernel::prelude::*;
@@ -107,7 +107,7 @@ impl FilterOps for Timer {
     }
 
     #[inline]
-    fn event(mut locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(mut locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         let period = repeat_period(locked.inner);
         let timer = locked.timer()?;
         let due = timer.fired()?;

@@ -14,9 +14,9 @@ use crate::{
     engine::{
         knote::{KnoteAccess, KnoteInner},
         knote_memory::LockedKnote,
-        ops::{AttachArgs, Attached, FilterOps, Readiness, Report}, //
+        ops::{AttachArgs, Attached, FastPath, FilterOps, Readiness, Report}, //
     },
-    sys::memory::scratch::Scratch,
+    sys::memory::user_scratch::UserScratch,
     uapi::*, //
 };
 use kernel::prelude::*;
@@ -46,8 +46,16 @@ impl FilterOps for User {
     }
 
     #[inline(always)]
-    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         event(locked.inner)
+    }
+
+    fn fast_path(inner: &KnoteInner) -> FastPath {
+        if inner.flags & EV_ONESHOT != 0 {
+            FastPath::Unsupported
+        } else {
+            FastPath::User
+        }
     }
 
     #[inline(always)]

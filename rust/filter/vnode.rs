@@ -61,7 +61,7 @@ use crate::{
     sys::{
         file::{chardev::object_of, contents, fdtable},
         lock::irqlock::IrqLock,
-        memory::scratch::Scratch,
+        memory::user_scratch::UserScratch,
         notify::fsnotify::{
             self, fs, EventScope, InodeSnapshot, InodeState, Mark, MarkCount, Notify, SharedMark,
         },
@@ -404,7 +404,7 @@ impl Vnode {
         let path_closes = fdtable::is_o_path(&file)
             .then(|| PathCloseWatch::new(&args.knote.kqueue().shared().bound_knotes))
             .transpose()?;
-        close::bind(args.knote, file, args.table, access)?;
+        close::bind(args.knote, file, args.fd_table, access)?;
         let file = args.knote.file(access).ok_or(EBADF)?;
         let kqueue = args.knote.kqueue();
         let user = kqueue.user();
@@ -584,7 +584,7 @@ impl FilterOps for Vnode {
     }
 
     #[inline(never)]
-    fn event(locked: LockedKnote<'_>, _: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
         locked.inner.source_mut::<Vnode>()?.evaluate(locked.file?)
     }
 

@@ -6,12 +6,12 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::KnoteAccess,
+        knote::{KnoteAccess, KnoteInner},
         knote_memory::LockedKnote,
-        ops::{AttachArgs, Attached, FilterOps, Report}, //
+        ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
     },
     file::Direction,
-    sys::{file::poll::Events, memory::scratch::Scratch}, //
+    sys::{file::poll::Events, memory::user_scratch::UserScratch}, //
 };
 use kernel::prelude::*;
 
@@ -35,7 +35,11 @@ impl FilterOps for Write {
     }
 
     #[inline(never)]
-    fn event(locked: LockedKnote<'_>, scratch: Scratch) -> Option<Report> {
+    fn event(locked: LockedKnote<'_>, scratch: UserScratch) -> Option<Report> {
         descriptor::event(locked, Direction::Write, scratch)
+    }
+
+    fn fast_path(inner: &KnoteInner) -> FastPath {
+        FastPath::to_write(inner)
     }
 }

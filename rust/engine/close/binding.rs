@@ -6,7 +6,7 @@ use super::BoundKnotes;
 use crate::{
     engine::{knote::KnoteAccess, knote_memory::Knote},
     sys::{
-        file::fdtable::{CurrentFiles, CurrentTable},
+        file::fdtable::{CurrentFdTable, CurrentFiles},
         memory::treap::{self, Item},
     }, //
 };
@@ -23,8 +23,8 @@ use kernel::{
 /// # Invariants
 ///
 /// `file` is null, or the binding owns a reference to the file. In the latter case the knote is in
-/// the tree of (file, table of its kqueue), unless it [is unlinked](Knote::is_unlinked). `file`
-/// changes only under the mutex and while the knote is in no tree.
+/// the tree of (file, descriptor table of its kqueue), unless it [is unlinked](Knote::is_unlinked).
+/// `file` changes only under the mutex and while the knote is in no tree.
 pub(crate) struct Binding {
     file: UnsafeCell<*mut bindings::file>,
     /// The links of the knote in its tree, guarded by the lock of the tree. After the close probe
@@ -41,7 +41,7 @@ const _: () = assert!(
 /// The key by which the trees are ordered.
 pub(crate) struct Key {
     pub(super) file: usize,
-    pub(super) table: usize,
+    pub(super) fd_table: usize,
     pub(super) number: u64,
     /// The address of the knote, because several knotes may be bound to one number.
     pub(super) knote: usize,
@@ -61,7 +61,7 @@ unsafe impl Item for Knote {
     fn compare(&self, key: &Key) -> Ordering {
         let own = self.key();
         (own.file.cmp(&key.file))
-            .then_with(|| own.table.cmp(&key.table))
+            .then_with(|| own.fd_table.cmp(&key.fd_table))
             .then_with(|| own.number.cmp(&key.number))
             .then_with(|| own.knote.cmp(&key.knote))
     }
@@ -72,7 +72,7 @@ unsafe impl Item for Knote {
             // SAFETY: The file does not change while the knote is in a tree or is being inserted
             // into one.
             file: unsafe { *self.binding.file.get() }.addr(),
-            table: self.kqueue().table().address(),
+            fd_table: self.kqueue().fd_table().address(),
             number: self.ident(),
             knote: ptr::from_ref(self).addr(),
         }
@@ -140,7 +140,7 @@ impl Binding {
         if knote.is_unlinked() {
             // The close probe has taken it out. That is final.
         } else if let Some(bucket) =
-            bound_knotes.bucket(file.addr(), knote.kqueue().table().address())
+            bound_knotes.bucket(file.addr(), knote.kqueue().fd_table().address())
         {
             let _guard = bucket.lock.lock();
             // The close probe may have taken the knote out meanwhile, under this lock.
@@ -200,8 +200,8 @@ impl Drop for BindingCount {
     }
 }
 
-/// Binds `knote` to `file`. From then on the knote ends when its number in `table`, which is the
-/// table of its kqueue, no longer refers to the file.
+/// Binds `knote` to `file`. From then on the knote ends when its number in `fd_table`, which is the
+/// descriptor table of its kqueue, no longer refers to the file.
 ///
 /// # Errors
 ///
@@ -210,7 +210,7 @@ impl Drop for BindingCount {
 pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
-    table: CurrentTable,
+    fd_table: CurrentFdTable,
     access: &mut KnoteAccess,
 ) -> Result {
     knote.check(access);
@@ -220,7 +220,12 @@ pub(crate) fn bind(
     }
     access.binding_count.increment()?;
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
-    if unsafe { access.binding_count.bound_knotes.link(knote, file, table) } {
+    if unsafe {
+        access
+            .binding_count
+            .bound_knotes
+            .link(knote, file, fd_table)
+    } {
         return Ok(());
     }
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
@@ -231,15 +236,15 @@ pub(crate) fn bind(
 }
 
 impl BoundKnotes {
-    /// Inserts `knote`, which is not bound, into the tree of `file`. True if its number in `table`,
-    /// which is the table of its kqueue, refers to the file after that.
+    /// Inserts `knote`, which is not bound, into the tree of `file`. True if its number in
+    /// `fd_table`, which is the descriptor table of its kqueue, refers to the file after that.
     ///
     /// # Safety
     ///
     /// The mutex of the knote's kqueue is held.
-    unsafe fn link(&self, knote: &Knote, file: ARef<File>, table: CurrentTable) -> bool {
+    unsafe fn link(&self, knote: &Knote, file: ARef<File>, fd_table: CurrentFdTable) -> bool {
         let binding = &knote.binding;
-        let address = knote.kqueue().table().address();
+        let address = knote.kqueue().fd_table().address();
         let Some(bucket) = self.bucket(file.as_ptr().addr(), address) else {
             return false;
         };
@@ -255,7 +260,7 @@ impl BoundKnotes {
         // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is
         // held, so the knote is not unbound.
         unsafe {
-            let files = CurrentFiles::in_rcu(table);
+            let files = CurrentFiles::in_rcu(fd_table);
             binding
                 .file()
                 .is_some_and(|file| files.maps(knote.ident(), file))

@@ -5,16 +5,17 @@
 //! The kernel has no callback for "this descriptor was closed although its file lives on". But each
 //! close of a descriptor that was not opened with `O_PATH`, by close(2), close_range, dup2, exec,
 //! exit or io_uring, calls `locks_remove_posix(file, table)`, which ftrace can trace. At that time
-//! the slot in the table is empty or has the new file, except at exit. So a binding has ended when
-//! its (table, number) no longer maps to its file. The probe ignores a table that is being torn
-//! down, because each kqueue that belongs to the table is closed with it, and that ends its knotes.
+//! the slot in the descriptor table is empty or has the new file, except at exit. So a binding has
+//! ended when its (descriptor table, number) no longer maps to its file. The probe ignores a
+//! descriptor table that is being torn down, because each kqueue that belongs to it is closed with
+//! it, and that ends its knotes.
 //!
 //! # Which knotes end
 //!
 //! The bound knotes are in a hash table of trees, with one tree for each 64 KiB of memory. The hash
-//! is computed from (file, table), and each tree is ordered by (file, table, number). So a process
-//! that closes a descriptor visits only knotes of its own table, no matter how many knotes other
-//! processes have bound to the file.
+//! is computed from (file, descriptor table), and each tree is ordered by (file, descriptor table,
+//! number). So a process that closes a descriptor visits only knotes of its own descriptor table,
+//! no matter how many knotes other processes have bound to the file.
 //!
 //! The number of the closed descriptor is not an argument of the probed function. The system call
 //! of the task determines it ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2),
@@ -38,9 +39,9 @@
 //! # Cost
 //!
 //! While any knote is bound, every close in the system calls the probe. Nearly all calls return
-//! after one barrier and one load, which reads the number of kqueues whose tables have the same
-//! hash. The probe is an `ftrace_ops` of its own, because a function probe (fprobe) would add a
-//! lookup in a hash table to each close.
+//! after one barrier and one load, which reads the number of kqueues whose descriptor tables have
+//! the same hash. The probe is an `ftrace_ops` of its own, because a function probe (fprobe) would
+//! add a lookup in a hash table to each close.
 //!
 //! A close allocates nothing. A knote that ends leaves its tree at once. The probe removes up to
 //! [`MOST_REMOVED`](walk::MOST_REMOVED) knotes from their kqueues, if their mutexes are free. For
@@ -72,7 +73,7 @@ mod walk;
 
 pub(crate) use binding::{bind, Binding, BindingCount};
 pub(crate) use closed::{ClosedKnote, ClosedList};
-pub(crate) use owner::OwnerTable;
+pub(crate) use owner::OwnerFdTable;
 pub(crate) use probe::PathCloseWatch;
 pub(crate) use walk::WalkWork;
 
@@ -80,11 +81,12 @@ use super::knote_memory::Knote;
 use crate::sys::{
     lock::irqlock::TaskLock,
     memory::{
+        hash::hash,
         ram,
         random::random,
         treap::{Root, Treap},
     },
-    probe::watched::{hash, OnDemandProbe}, //
+    probe::on_demand::OnDemandProbe, //
 };
 use kernel::{
     fmt,
@@ -113,7 +115,7 @@ pub(crate) struct BoundKnotes {
     close_probe: OnDemandProbe<CloseProbe>,
     #[pin]
     path_probe: OnDemandProbe<PathProbe>,
-    /// The number of kqueues, by the hash of the table that they belong to. An increment needs no
+    /// The number of kqueues, by the hash of their descriptor table. An increment needs no
     /// ordering of its own. It comes before the kqueue has a descriptor, so it also comes before
     /// the full barrier of each registration.
     owner_counts: KVec<Atomic<u32>>,
@@ -194,37 +196,37 @@ impl BoundKnotes {
         )
     }
 
-    /// False if no kqueue belongs to the table at this address.
+    /// False if no kqueue belongs to the descriptor table at this address.
     #[inline]
-    fn may_have_kqueue(&self, table: usize) -> bool {
+    fn may_have_kqueue(&self, fd_table: usize) -> bool {
         self.owner_counts
-            .get(hash(table, OWNER_BITS))
+            .get(hash(fd_table, OWNER_BITS))
             // SAFETY: The counter is valid. A single load reads it. (The atomic loads of the
             // `kernel` crate are function calls.)
             .is_some_and(|count| unsafe { count.as_ptr().read_volatile() } != 0)
     }
 
     #[inline]
-    fn bucket_of(&self, file: usize, table: usize) -> usize {
-        let hash =
-            (file as u64 ^ (table as u64).rotate_left(u64::BITS / 2)).wrapping_mul(self.multiplier);
+    fn bucket_of(&self, file: usize, fd_table: usize) -> usize {
+        let hash = (file as u64 ^ (fd_table as u64).rotate_left(u64::BITS / 2))
+            .wrapping_mul(self.multiplier);
         hash.wrapping_shr(self.shift) as usize
     }
 
     #[inline]
-    fn bucket(&self, file: usize, table: usize) -> Option<Bucket<'_>> {
-        let number = self.bucket_of(file, table);
+    fn bucket(&self, file: usize, fd_table: usize) -> Option<Bucket<'_>> {
+        let number = self.bucket_of(file, fd_table);
         Some(Bucket {
             root: self.buckets.get(number)?,
             lock: self.locks.get(number & ((1 << LOCK_BITS) - 1))?,
         })
     }
 
-    /// False if no knote of a kqueue of this table is bound to the file at this address.
+    /// False if no knote of a kqueue of this descriptor table is bound to the file at this address.
     #[inline]
-    fn may_be_bound(&self, file: usize, table: usize) -> bool {
+    fn may_be_bound(&self, file: usize, fd_table: usize) -> bool {
         self.buckets
-            .get(self.bucket_of(file, table))
+            .get(self.bucket_of(file, fd_table))
             .is_some_and(|root| !root.is_empty())
     }
 

@@ -4,78 +4,78 @@
 
 use super::{BoundKnotes, OWNER_BITS};
 use crate::sys::{
-    file::fdtable::{CurrentTable, TableId},
-    probe::watched::hash,
+    file::fdtable::{CurrentFdTable, FdTableId},
+    memory::hash::hash,
     process::pid::Process, //
 };
 use core::sync::atomic::{self, AtomicUsize};
 use kernel::sync::{atomic::ordering, Arc};
 
-/// The table that a kqueue belongs to, which is the table of the task that opened it.
+/// The descriptor table that a kqueue belongs to, which is that of the task that opened it.
 ///
-/// An address does not identify a table for ever, because io_uring can open a file without a
-/// descriptor number, and then the kqueue may outlive its table. So the first call on a kqueue must
-/// come from the process that opened it, or from a process that shares the table with it at that
-/// time. That call uses a descriptor of the table. From then on the kqueue is closed no later than
-/// the table is torn down.
-pub(crate) struct OwnerTable {
+/// An address does not identify a descriptor table for ever, because io_uring can open a file
+/// without a descriptor number, and then the kqueue may outlive its descriptor table. So the first
+/// call on a kqueue must come from the process that opened it, or from a process that shares the
+/// descriptor table with it at that time. That call uses a descriptor of that table. From then on
+/// the kqueue is closed no later than the descriptor table is torn down.
+pub(crate) struct OwnerFdTable {
     bound_knotes: Arc<BoundKnotes>,
-    table: TableId,
+    fd_table: FdTableId,
     opener: Option<Process>,
-    /// The address of the table after the first call, 0 before it. The accesses are relaxed,
-    /// because the address is only compared, and a task that reads 0 checks the table itself.
+    /// The address of the descriptor table after the first call, 0 before it. The accesses are
+    /// relaxed, because the address is only compared, and a task that reads 0 checks it itself.
     confirmed: AtomicUsize,
 }
 
-impl OwnerTable {
+impl OwnerFdTable {
     #[inline]
-    pub(crate) fn table(&self) -> TableId {
-        self.table
+    pub(crate) fn fd_table(&self) -> FdTableId {
+        self.fd_table
     }
 
-    /// The table, if it is the table of the current task.
+    /// The descriptor table, if it is that of the current task.
     #[inline(always)]
-    pub(crate) fn if_current(&self) -> Option<CurrentTable> {
+    pub(crate) fn if_current(&self) -> Option<CurrentFdTable> {
         let confirmed = self.confirmed.load(atomic::Ordering::Relaxed);
-        TableId::at(confirmed)
+        FdTableId::at(confirmed)
             .if_current()
             .or_else(|| self.confirm())
     }
 
     #[cold]
-    fn confirm(&self) -> Option<CurrentTable> {
+    fn confirm(&self) -> Option<CurrentFdTable> {
         if self.confirmed.load(atomic::Ordering::Relaxed) != 0 {
             return None;
         }
-        let table = self.table.if_current()?;
+        let fd_table = self.fd_table.if_current()?;
         let opener = self.opener.as_ref()?;
-        if !opener.is_current() && !opener.has_table(self.table) {
+        if !opener.is_current() && !opener.has_fd_table(self.fd_table) {
             return None;
         }
         self.confirmed
-            .store(self.table.address(), atomic::Ordering::Relaxed);
-        Some(table)
+            .store(self.fd_table.address(), atomic::Ordering::Relaxed);
+        Some(fd_table)
     }
 }
 
-impl Drop for OwnerTable {
+impl Drop for OwnerFdTable {
     fn drop(&mut self) {
         let owner_counts = &self.bound_knotes.owner_counts;
-        if let Some(count) = owner_counts.get(hash(self.table.address(), OWNER_BITS)) {
+        if let Some(count) = owner_counts.get(hash(self.fd_table.address(), OWNER_BITS)) {
             count.fetch_sub(1, ordering::Relaxed);
         }
     }
 }
 
 impl BoundKnotes {
-    /// Counts a kqueue of `table`, which exists for as long as the result.
-    pub(crate) fn new_owner(self: &Arc<Self>, table: TableId) -> OwnerTable {
-        if let Some(count) = self.owner_counts.get(hash(table.address(), OWNER_BITS)) {
+    /// Counts a kqueue of `fd_table`, which exists for as long as the result.
+    pub(crate) fn new_owner(self: &Arc<Self>, fd_table: FdTableId) -> OwnerFdTable {
+        if let Some(count) = self.owner_counts.get(hash(fd_table.address(), OWNER_BITS)) {
             count.fetch_add(1, ordering::Relaxed);
         }
-        OwnerTable {
+        OwnerFdTable {
             bound_knotes: self.clone(),
-            table,
+            fd_table,
             opener: Process::current(),
             confirmed: AtomicUsize::new(0),
         }

@@ -6,10 +6,11 @@ use super::{BoundKnotes, OWNER_BITS};
 use crate::{
     generated,
     sys::{
-        file::fdtable::{self, TableId},
+        file::fdtable::{self, FdTableId},
+        memory::hash::hash,
         probe::{
             fprobe::FunctionProbe,
-            watched::{hash, OnDemandProbe, Probe},
+            on_demand::{OnDemandProbe, Probe},
         },
     }, //
 };
@@ -112,19 +113,19 @@ impl CloseProbe {
         // module.
         smp_mb(ordering::Full);
         // SAFETY: `regs` are the registers at the entry of the probed function. The second argument
-        // is the table.
-        let table = unsafe { generated::kq_ftrace_argument(regs.cast(), 1) } as usize;
-        if !bound_knotes.may_have_kqueue(table) {
+        // is the descriptor table.
+        let fd_table = unsafe { generated::kq_ftrace_argument(regs.cast(), 1) } as usize;
+        if !bound_knotes.may_have_kqueue(fd_table) {
             return;
         }
-        if table == bound_knotes.self_test_table() {
+        if fd_table == bound_knotes.self_test_table() {
             bound_knotes.self_test_hit.store(true, ordering::Release);
-        } else if bound_knotes.may_be_bound(file, table) {
+        } else if bound_knotes.may_be_bound(file, fd_table) {
             // SAFETY: The caller of the probed function holds references to both.
             unsafe {
                 bound_knotes.handle_close(
                     file as *mut bindings::file,
-                    table as *mut bindings::files_struct,
+                    fd_table as *mut bindings::files_struct,
                 )
             };
         }
@@ -195,12 +196,12 @@ impl PathProbe {
         // The slot was emptied before. See "Against registration" in the documentation of the
         // module.
         smp_mb(ordering::Full);
-        let table = TableId::current();
-        if bound_knotes.may_have_kqueue(table.address())
-            && bound_knotes.may_be_bound(file.addr(), table.address())
+        let fd_table = FdTableId::current();
+        if bound_knotes.may_have_kqueue(fd_table.address())
+            && bound_knotes.may_be_bound(file.addr(), fd_table.address())
         {
-            // SAFETY: The caller of the probed function holds a reference to the file. The table is
-            // that of the current task.
+            // SAFETY: The caller of the probed function holds a reference to the file. The
+            // descriptor table is that of the current task.
             unsafe { bound_knotes.handle_close(file, fdtable::current_files()) };
         }
         0
@@ -230,7 +231,7 @@ impl Drop for PathCloseWatch {
 }
 
 impl BoundKnotes {
-    /// The address that the self-test passes as the table.
+    /// The address that the self-test passes as the descriptor table.
     #[inline]
     fn self_test_table(&self) -> usize {
         ptr::from_ref(self).addr()
@@ -265,7 +266,7 @@ impl BoundKnotes {
             .ok_or(EINVAL)?;
         count.fetch_add(1, ordering::Full);
         // SAFETY: This function owns the reference to the file. The address that is passed as the
-        // table is only compared with the owners of file locks, and no lock has this owner.
+        // descriptor table is only compared with the owners of file locks, and no lock has this owner.
         unsafe { bindings::filp_close(file, ptr::from_ref(self).cast_mut().cast()) };
         count.fetch_sub(1, ordering::Full);
         if self.self_test_hit.load(ordering::Acquire) {

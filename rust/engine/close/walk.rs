@@ -13,7 +13,7 @@ use crate::{
     engine::{knote_memory::Knote, kqueue::Kqueue},
     sys::{
         file::closing::{uses_io_uring, ClosedNumber},
-        file::fdtable::{self, CurrentFiles, TableId},
+        file::fdtable::{self, CurrentFiles, FdTableId},
         lock::irqlock::Task,
         memory::{arrayvec::ArrayVec, treap::Item},
         process::taskwork,
@@ -153,8 +153,11 @@ impl WalkWork {
         let own_file = kqueue.own_file();
         // The work may be queued again from here on.
         let file = kqueue.walk_work.file.swap(0, atomic::Ordering::AcqRel);
-        if TableId::current() == kqueue.table() {
-            kqueue.shared().bound_knotes.walk_all(file, kqueue.table());
+        if FdTableId::current() == kqueue.fd_table() {
+            kqueue
+                .shared()
+                .bound_knotes
+                .walk_all(file, kqueue.fd_table());
         }
         // SAFETY: The work owns the reference. `fput` defers the release of the file until this
         // function has returned.
@@ -163,34 +166,36 @@ impl WalkWork {
 }
 
 impl BoundKnotes {
-    /// Ends the knotes that were bound to a descriptor of `file` in `table`, because the descriptor
-    /// was closed.
+    /// Ends the knotes that were bound to a descriptor of `file` in `fd_table`, because the
+    /// descriptor was closed.
     ///
     /// # Safety
     ///
-    /// Both are valid, or `table` is not the address of a descriptor table.
+    /// Both are valid, or `fd_table` is not the address of a descriptor table.
     pub(super) unsafe fn handle_close(
         &self,
         file: *mut bindings::file,
-        table: *mut bindings::files_struct,
+        fd_table: *mut bindings::files_struct,
     ) {
-        let Some(bucket) = self.bucket(file.addr(), table.addr()) else {
+        let Some(bucket) = self.bucket(file.addr(), fd_table.addr()) else {
             return;
         };
-        let id = TableId::of(table);
+        let id = FdTableId::of(fd_table);
         let guard = bucket.lock.lock();
         // SAFETY: The lock is held.
         if unsafe { self.first_bound(bucket, &Self::lowest_key(file.addr(), id)) }.is_none() {
             return;
         }
-        // Bound knotes exist only for descriptor tables, so `table` is valid. When a table is torn
-        // down, its kqueues are closed.
-        // SAFETY: A knote is bound to the table, so by this function's contract the table is valid.
-        if unsafe { fdtable::is_dying(table) } {
+        // Bound knotes exist only for descriptor tables, so `fd_table` is valid. When a table is
+        // torn down, its kqueues are closed.
+        // SAFETY: A knote is bound to the descriptor table, so by this function's contract it is
+        // valid.
+        if unsafe { fdtable::is_dying(fd_table) } {
             return;
         }
-        // SAFETY: A knote is bound to the table, so by this function's contract the table is valid.
-        let maps = |number| unsafe { fdtable::maps(table, number, file) };
+        // SAFETY: A knote is bound to the descriptor table, so by this function's contract it is
+        // valid.
+        let maps = |number| unsafe { fdtable::maps(fd_table, number, file) };
         let walk = |guard, numbers, mapped| {
             self.end_knotes(bucket, guard, (file.addr(), id), numbers, mapped, &maps)
         };
@@ -223,18 +228,19 @@ impl BoundKnotes {
         }
     }
 
-    /// The key that is lower than those of all knotes that are bound to this file and table.
-    fn lowest_key(file: usize, table: TableId) -> Key {
+    /// The key that is lower than those of all knotes that are bound to this file and descriptor
+    /// table.
+    fn lowest_key(file: usize, fd_table: FdTableId) -> Key {
         Key {
             file,
-            table: table.address(),
+            fd_table: fd_table.address(),
             number: 0,
             knote: 0,
         }
     }
 
-    /// The first knote that is bound to the file and table of the key `from` and is not below that
-    /// key.
+    /// The first knote that is bound to the file and descriptor table of the key `from` and is not
+    /// below that key.
     ///
     /// # Safety
     ///
@@ -244,42 +250,47 @@ impl BoundKnotes {
         // valid.
         let knote = unsafe { &*ptr::from_ref(bucket.tree(self).lower_bound(from)?) };
         let key = knote.key();
-        ((key.file, key.table) == (from.file, from.table)).then_some(knote)
+        ((key.file, key.fd_table) == (from.file, from.fd_table)).then_some(knote)
     }
 
-    /// A kqueue that has a knote bound to this file and table. Its task work finishes a walk over
-    /// these knotes.
-    fn bound_kqueue(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> Option<Arc<Kqueue>> {
+    /// A kqueue that has a knote bound to this file and descriptor table. Its task work finishes a
+    /// walk over these knotes.
+    fn bound_kqueue(
+        &self,
+        bucket: Bucket<'_>,
+        file: usize,
+        fd_table: FdTableId,
+    ) -> Option<Arc<Kqueue>> {
         let _guard = bucket.lock.lock();
         // SAFETY: The lock is held.
-        let knote = unsafe { self.first_bound(bucket, &Self::lowest_key(file, table)) }?;
+        let knote = unsafe { self.first_bound(bucket, &Self::lowest_key(file, fd_table)) }?;
         // `get` fails if the knote is about to be freed.
         Some(knote.get()?.kqueue().into())
     }
 
-    /// True if a walk over the knotes of this file and table is queued as task work and has not
-    /// begun.
-    fn is_walk_queued(&self, bucket: Bucket<'_>, file: usize, table: TableId) -> bool {
-        self.bound_kqueue(bucket, file, table)
+    /// True if a walk over the knotes of this file and descriptor table is queued as task work and
+    /// has not begun.
+    fn is_walk_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
+        self.bound_kqueue(bucket, file, fd_table)
             .is_some_and(|kqueue| kqueue.walk_work.file.load(atomic::Ordering::Acquire) == file)
     }
 
     /// Leaves the rest of a walk to the current task, which does it before it returns to user
     /// space.
-    fn finish_later(&self, bucket: Bucket<'_>, file: usize, table: TableId) {
-        let Some(kqueue) = self.bound_kqueue(bucket, file, table) else {
+    fn finish_later(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) {
+        let Some(kqueue) = self.bound_kqueue(bucket, file, fd_table) else {
             return;
         };
         if !WalkWork::finish_on_return(&kqueue, file) {
             // The walk is done here, in the close.
-            self.walk_all(file, table);
+            self.walk_all(file, fd_table);
         }
     }
 
-    /// Visits all knotes that are bound to this file, if `table` is that of the current task.
-    fn walk_all(&self, file: usize, table: TableId) {
+    /// Visits all knotes that are bound to this file, if `fd_table` is that of the current task.
+    fn walk_all(&self, file: usize, fd_table: FdTableId) {
         let (Some(bucket), Some(current)) =
-            (self.bucket(file, table.address()), table.if_current())
+            (self.bucket(file, fd_table.address()), fd_table.if_current())
         else {
             return;
         };
@@ -289,12 +300,12 @@ impl BoundKnotes {
         };
         let mut from = 0;
         // The walk is done in parts, so that it gets past all numbers that still map to the file.
-        while let Some(next) = self.next_number(bucket, file, table, from) {
+        while let Some(next) = self.next_number(bucket, file, fd_table, from) {
             while !maps(next)
                 && self.end_knotes(
                     bucket,
                     bucket.lock.lock(),
-                    (file, table),
+                    (file, fd_table),
                     (next, next),
                     MAPPED_MAX,
                     &maps,
@@ -307,15 +318,15 @@ impl BoundKnotes {
         }
     }
 
-    /// The first number, not below `from`, that is bound to this file and table.
+    /// The first number, not below `from`, that is bound to this file and descriptor table.
     fn next_number(
         &self,
         bucket: Bucket<'_>,
         file: usize,
-        table: TableId,
+        fd_table: FdTableId,
         from: u64,
     ) -> Option<u64> {
-        let mut key = Self::lowest_key(file, table);
+        let mut key = Self::lowest_key(file, fd_table);
         key.number = from;
         let _guard = bucket.lock.lock();
         // SAFETY: The lock is held.
@@ -331,12 +342,12 @@ impl BoundKnotes {
         &self,
         bucket: Bucket<'a>,
         guard: BucketGuard<'a>,
-        (file, table): (usize, TableId),
+        (file, fd_table): (usize, FdTableId),
         (first, last): (u64, u64),
         mapped_max: u32,
         maps: &impl Fn(u64) -> bool,
     ) -> WalkOutcome {
-        let mut from = Self::lowest_key(file, table);
+        let mut from = Self::lowest_key(file, fd_table);
         from.number = first;
         let (mut ended, mut mapped) = (0, 0);
         let mut closed = Closes::new();

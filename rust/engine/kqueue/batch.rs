@@ -11,19 +11,19 @@ use super::{
     scan::{EventSink, WALK_MAX},
     wakeup::Wake, //
     Kqueue,
-    Ready,
     ReadyGuard,
+    ReadyList,
 };
 use crate::{
     engine::{
         knote::{Knote, KnoteAccess},
+        knote_table::Knotes,
         ops::Filter,
         state::Take,
-        table::Knotes,
         trace,
     },
     sys::{
-        file::fdtable::{CurrentFiles, CurrentTable},
+        file::fdtable::{CurrentFdTable, CurrentFiles},
         memory::arrayvec::ArrayVec,
     },
     uapi::*, //
@@ -88,12 +88,12 @@ impl Kqueue {
         &self,
         mut ready: ReadyGuard<'_>,
         knotes: &mut Knotes,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         sink: &mut impl EventSink,
         wake: &mut Wake,
     ) -> (bool, Result) {
         let mut batch = Batch::new();
-        ready.take_batch(&knotes.access, table, sink.room(), &mut batch);
+        ready.take_batch(&knotes.access, fd_table, sink.room(), &mut batch);
         drop(ready);
         knotes.access.scratch = sink.scratch();
         let result = self.report(knotes, &mut batch, sink);
@@ -214,19 +214,19 @@ impl Kqueue {
     }
 }
 
-impl Ready {
+impl ReadyList {
     /// Takes the next knotes off the list, at most `room` of them. They count as in flight from now
     /// on.
     #[inline]
     fn take_batch(
         &mut self,
         access: &KnoteAccess,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         room: usize,
         batch: &mut Batch,
     ) {
         let rcu = rcu::read_lock();
-        let files = CurrentFiles::of(table, &rcu);
+        let files = CurrentFiles::of(fd_table, &rcu);
         for _ in 0..self.unevaluated.min(WALK_MAX) {
             if batch.len() == room.min(BATCH_SIZE) {
                 break;

@@ -8,7 +8,7 @@
 
 use super::{Kqueue, ReadyGuard};
 use crate::{
-    engine::{knote::Knote, table::Knotes, trace},
+    engine::{knote::Knote, knote_table::Knotes, trace},
     sys::memory::{erased::Erased, slab::Memory}, //
 };
 use kernel::{prelude::*, sync::aref::ARef};

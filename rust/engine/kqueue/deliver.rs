@@ -5,7 +5,7 @@
 
 use super::{batch::BATCH_SIZE, scan::EventSink, wakeup::Wake, Kqueue};
 use crate::{
-    engine::{ops::Filter, table::Knotes, trace, usercopy::Buffer},
+    engine::{knote_table::Knotes, ops::Filter, trace, usercopy::Buffer},
     sys::memory::arrayvec::ArrayVec,
     uapi::*, //
 };

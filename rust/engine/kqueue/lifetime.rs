@@ -2,21 +2,21 @@
 
 //! The end of knotes and of a kqueue.
 //!
-//! A knote is *retired* under the spin lock, and then *removed* under the mutex. The crate's
-//! documentation lists the removal paths and how they exclude each other. A task that is being
-//! killed does not wait for the mutex. It leaves its removals to the owner of the mutex, which does
-//! them after it has released the mutex.
+//! A knote is *retired* under the spin lock, and then *removed* under the mutex.
+//! `Documentation/design.md` lists the removal paths, and says how they exclude each other. A task
+//! that is being killed does not wait for the mutex. It leaves its removals to the owner of the
+//! mutex, which does them after it has released the mutex.
 
-use super::{deferred::DeferredKnote, Kqueue, Ready};
+use super::{deferred::DeferredKnote, Kqueue, ReadyList};
 use crate::{
     engine::{
         close::ClosedKnote,
         guard::KnotesGuard,
         knote::{Knote, KnoteAccess},
-        table::Knotes,
+        knote_table::Knotes,
         trace,
     },
-    sys::{file::fdtable::FlushedTable, lock::killable}, //
+    sys::{file::fdtable::FlushedFdTable, lock::killable}, //
 };
 use kernel::{
     fs::File,
@@ -192,9 +192,9 @@ impl Kqueue {
     }
 
     /// `->flush`, which is called when a descriptor of the kqueue was closed.
-    pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &FlushedTable) {
+    pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &FlushedFdTable) {
         let nesting = &this.shared.nesting;
-        let is_last = closing.is_last_in(this.owner.table(), file, |is_only_with| {
+        let is_last = closing.is_last_in(this.owner.fd_table(), file, |is_only_with| {
             nesting.with_watchers(&this, is_only_with)
         });
         if !is_last {
@@ -226,7 +226,7 @@ impl Kqueue {
     }
 }
 
-impl Ready {
+impl ReadyList {
     /// Takes a knote off the ready list for good.
     #[inline(always)]
     pub(super) fn retire(&mut self, knote: &Knote) {

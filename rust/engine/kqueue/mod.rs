@@ -14,23 +14,23 @@ mod scan;
 mod wakeup;
 
 use super::{
-    close::{BindingCount, ClosedList, OwnerTable, WalkWork},
+    close::{BindingCount, ClosedList, OwnerFdTable, WalkWork},
     guard::KnotesGuard,
     knote::{Knote, KnoteAccess, KnoteInner},
+    knote_table::{KnoteTable, Knotes}, //
     limit::User,
     locks::{HasLockKey, LockKey, Locks},
     nesting::{Graph, NestingLinks},
     ops::Filter,
-    ready_list::Queue,
+    ready_list::KnoteQueue,
     recheck::{RecheckList, RecheckTimer},
     shared::Shared,
     sleepers::Sleepers,
-    table::{Knotes, Table}, //
 };
 use crate::sys::{
-    file::fdtable::{CurrentTable, FileAddress, TableId, WeakFile},
+    file::fdtable::{CurrentFdTable, FdTableId, FilePtr, WeakFile},
     lock::{flag::Flag, irqlock::IrqSave, killable},
-    memory::{scratch::Scratch, slab::Memory},
+    memory::{slab::Memory, user_scratch::UserScratch},
     notify::notifier::Notifier, //
 };
 use deferred::DeferredKnote;
@@ -43,11 +43,11 @@ use kernel::{
     sync::{aref::ARef, lock::Guard, Arc, ArcBorrow, LockedBy},
 };
 
-/// The data that the kqueue's spin lock guards.
-pub(crate) struct Ready {
-    key: LockKey<Ready>,
+/// The ready list, and all else that the kqueue's spin lock guards.
+pub(crate) struct ReadyList {
+    key: LockKey<ReadyList>,
     /// The pending knotes, in the order in which they are reported.
-    pub(crate) queue: Queue,
+    pub(crate) queue: KnoteQueue,
     /// The knotes whose pipes may get more data without a wake-up. A timer evaluates them again.
     pub(crate) rechecks: RecheckList,
     /// The number of knotes in flight: a scan has taken them off the list, and has neither requeued
@@ -79,23 +79,23 @@ pub(crate) struct Ready {
     pub(crate) sleepers: Sleepers,
     /// True if a task has polled the kqueue or has requested SIGIO. This is never reset.
     has_pollers: bool,
-    /// True if the last descriptor of the kqueue in its table was closed. Then registrations and
-    /// scans fail.
+    /// True if the last descriptor of the kqueue in its descriptor table was closed. Then
+    /// registrations and scans fail.
     closed: bool,
     /// Knotes that are not in the table yet ([`Kqueue::defer_knote`]).
     deferred_knotes: Option<KBox<DeferredKnote>>,
-    /// The kqueue's own file.
+    /// The kqueue's own file, until its last reference is dropped.
     file: Option<WeakFile>,
 }
 
-impl HasLockKey for Ready {
+impl HasLockKey for ReadyList {
     #[inline]
     fn key(&self) -> &LockKey<Self> {
         &self.key
     }
 }
 
-impl Ready {
+impl ReadyList {
     fn pending(&self) -> usize {
         self.queue.len() + self.in_flight
     }
@@ -116,8 +116,9 @@ pub(crate) struct Kqueue {
     // dropped.
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
-    /// The descriptor table that the kqueue belongs to. Tasks with another table cannot use it.
-    owner: OwnerTable,
+    /// The descriptor table that the kqueue belongs to. Tasks with another one cannot use the
+    /// kqueue.
+    owner: OwnerFdTable,
     shared: Arc<Shared>,
     /// The user who opened the kqueue, and to whom its knotes are charged.
     user: Arc<User>,
@@ -134,8 +135,8 @@ pub(crate) struct Kqueue {
     locks: Locks,
     #[pin]
     notifier: Notifier,
-    /// The kqueue's own file, for tasks that have a reference to it.
-    own_file: FileAddress,
+    /// The same file, for tasks that hold a reference to it and do not want to take the spin lock.
+    own_file: FilePtr,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
     closed_knotes: ClosedList,
     /// True if there are closed knotes, or if the task that closed the kqueue could not remove its
@@ -149,13 +150,13 @@ pub(crate) struct Kqueue {
 #[derive(Clone, Copy)]
 pub(crate) struct Caller {
     /// The descriptor table of the task and of the kqueue.
-    pub(crate) table: CurrentTable,
+    pub(crate) fd_table: CurrentFdTable,
     /// Memory of the task that an ioctl of a watched file may write its result to.
-    pub(crate) scratch: Scratch,
+    pub(crate) scratch: UserScratch,
 }
 
 /// The guard of a kqueue's spin lock.
-type ReadyGuard<'a> = Guard<'a, Ready, IrqSave>;
+type ReadyGuard<'a> = Guard<'a, ReadyList, IrqSave>;
 
 impl Kqueue {
     /// Creates the kqueue of `file`. It belongs to the descriptor table of the current task.
@@ -165,16 +166,16 @@ impl Kqueue {
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let user = shared.users.current()?;
-        let owner = shared.bound_knotes.new_owner(TableId::current());
+        let owner = shared.bound_knotes.new_owner(FdTableId::current());
         let knotes = |table, access| Knotes {
-            table: Table::new(table),
+            table: KnoteTable::new(table),
             access: KnoteAccess::new(access, BindingCount::new(&shared.bound_knotes)),
         };
-        let own_file = file.address();
-        let ready = |key| Ready {
+        let own_file = file.as_file_ptr();
+        let ready = |key| ReadyList {
             sleepers: Sleepers::new(&key),
             key,
-            queue: Queue::new(),
+            queue: KnoteQueue::new(),
             rechecks: RecheckList::new(),
             in_flight: 0,
             unevaluated: 0,
@@ -209,17 +210,18 @@ impl Kqueue {
 
     /// The descriptor table that the kqueue belongs to.
     #[inline]
-    pub(crate) fn table(&self) -> TableId {
-        self.owner.table()
+    pub(crate) fn fd_table(&self) -> FdTableId {
+        self.owner.fd_table()
     }
 
     /// The kqueue's own file, for tasks that have a reference to it.
     #[inline]
-    pub(crate) fn own_file(&self) -> FileAddress {
+    pub(crate) fn own_file(&self) -> FilePtr {
         self.own_file
     }
 
-    /// Checks that the kqueue belongs to the table of the current task, and returns that table.
+    /// Checks that the kqueue belongs to the descriptor table of the current task, and returns that
+    /// descriptor table.
     /// Whether the kqueue was closed is checked later, under its locks.
     ///
     /// # Errors
@@ -227,7 +229,7 @@ impl Kqueue {
     /// `EBADF` if the kqueue belongs to another descriptor table. (A child process does not inherit
     /// it.)
     #[inline(always)]
-    pub(crate) fn check_usable(&self) -> Result<CurrentTable> {
+    pub(crate) fn check_usable(&self) -> Result<CurrentFdTable> {
         self.owner.if_current().ok_or(EBADF)
     }
 

@@ -6,19 +6,19 @@
 //! knote active without running the filter, because the scan runs it. See
 //! [`Kqueue::may_skip_filter`].
 
-use super::{Caller, Kqueue, Ready, ReadyGuard};
+use super::{Caller, Kqueue, ReadyGuard, ReadyList};
 use crate::{
     engine::{
         knote::{Knote, KnoteAccess, KnoteInner},
         knote_memory::LockedKnote,
-        ops::{AttachArgs, FastPath, Filter, Readiness},
+        knote_table::Knotes,
+        ops::{AttachArgs, Filter, Readiness},
         sleepers::WakeFlags,
         state::State,
-        table::Knotes,
         trace,
     },
     sys::{
-        file::fdtable::{self, CurrentTable},
+        file::fdtable::{self, CurrentFdTable},
         memory::slab::Memory,
     },
     uapi::*, //
@@ -56,8 +56,8 @@ impl Kqueue {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
             let mut locked = knote.locked(access);
-            if !Self::is_current(&mut ready, &locked, caller.table) {
-                if knote.is_spent() && locked.ident_refers_to_file(&ready, caller.table) {
+            if !Self::is_current(&mut ready, &locked, caller.fd_table) {
+                if knote.is_spent() && locked.ident_refers_to_file(&ready, caller.fd_table) {
                     if change.has(EV_ADD) {
                         Self::renew(&mut ready, &mut locked, change);
                         if !this.modify_fast(ready, &mut locked, change, collect_room) {
@@ -96,10 +96,10 @@ impl Kqueue {
                 return this.modify(access, knote, change, collect_room);
             }
         }
-        match Self::register_new(this, knotes, change, filter, caller.table, collect_room) {
+        match Self::register_new(this, knotes, change, filter, caller.fd_table, collect_room) {
             // For the program the spent knotes do not exist. They have places, memory and timers.
             Err(error) if matches!(error, ENOSPC | ENOMEM) && this.remove_spent(knotes) => {
-                Self::register_new(this, knotes, change, filter, caller.table, collect_room)
+                Self::register_new(this, knotes, change, filter, caller.fd_table, collect_room)
             }
             result => result,
         }
@@ -112,7 +112,7 @@ impl Kqueue {
         knotes: &mut Knotes,
         change: &Kevent,
         filter: Filter,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         collect_room: usize,
     ) -> Result {
         let file = if filter.is_descriptor() {
@@ -123,7 +123,7 @@ impl Kqueue {
         if !change.has(EV_ADD) {
             return Err(ENOENT);
         }
-        let (knote, readiness) = Self::add(this, knotes, change, filter, file, table)?;
+        let (knote, readiness) = Self::add(this, knotes, change, filter, file, fd_table)?;
         this.update(&mut knotes.access, &knote, change, readiness, collect_room);
         knotes.table.insert(knote);
         Ok(())
@@ -188,7 +188,7 @@ impl Kqueue {
 
     /// Gives a spent knote the parameters and the state that the change would give to a new knote.
     #[inline]
-    fn renew(ready: &mut Ready, locked: &mut LockedKnote<'_>, change: &Kevent) {
+    fn renew(ready: &mut ReadyList, locked: &mut LockedKnote<'_>, change: &Kevent) {
         ready.renew(locked.knote());
         let source = locked.inner.source.take();
         let kind = locked.inner.kind;
@@ -197,7 +197,7 @@ impl Kqueue {
             kind,
             ..KnoteInner::new(change)
         };
-        *locked.fast_path = FastPath::of(locked.knote().filter(), locked.inner);
+        *locked.fast_path = locked.knote().filter().fast_path(locked.inner);
     }
 
     /// [`Kqueue::modify`] for a filter whose changes [affect only the
@@ -317,7 +317,7 @@ impl Kqueue {
     #[inline(always)]
     fn may_skip_filter(
         &self,
-        ready: &mut Ready,
+        ready: &mut ReadyList,
         knote: &Knote,
         change: &Kevent,
         collect_room: usize,
@@ -436,13 +436,17 @@ impl Kqueue {
     /// True if the knote was not retired and is not spent, and its ident still names the object
     /// that the knote was attached to.
     #[inline(always)]
-    fn is_current(ready: &mut Ready, locked: &LockedKnote<'_>, table: CurrentTable) -> bool {
+    fn is_current(
+        ready: &mut ReadyList,
+        locked: &LockedKnote<'_>,
+        fd_table: CurrentFdTable,
+    ) -> bool {
         let knote = locked.knote();
         if knote.state(ready).is_gone() {
             return false;
         }
         if knote.filter().is_descriptor() {
-            locked.ident_refers_to_file(ready, table)
+            locked.ident_refers_to_file(ready, fd_table)
         } else {
             knote.filter().matches_ident(locked.inner, knote.ident())
         }
@@ -457,7 +461,7 @@ impl Kqueue {
         change: &Kevent,
         filter: Filter,
         file: Option<ARef<File>>,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
     ) -> Result<(ARef<Knote>, Readiness)> {
         knotes.table.reserve(&this.user)?;
         let access = &mut knotes.access;
@@ -467,7 +471,7 @@ impl Kqueue {
             knote: &knote,
             change,
             file,
-            table,
+            fd_table,
         };
         let attached = filter.attach(attach, access).map(|attached| {
             let LockedKnote {
@@ -475,7 +479,7 @@ impl Kqueue {
             } = knote.locked(access);
             inner.source = attached.source;
             inner.flags |= attached.flags;
-            *fast_path = FastPath::of(filter, inner);
+            *fast_path = filter.fast_path(inner);
             attached.readiness
         });
         match attached {
@@ -499,12 +503,12 @@ impl LockedKnote<'_> {
     #[inline(always)]
     fn update_fast_path(&mut self, fflags: u32) {
         if (self.inner.fflags ^ fflags) & NOTE_LOWAT != 0 {
-            *self.fast_path = FastPath::of(self.knote().filter(), self.inner);
+            *self.fast_path = self.knote().filter().fast_path(self.inner);
         }
     }
 }
 
-impl Ready {
+impl ReadyList {
     /// Disables a knote and makes it inactive. The change that enables the knote evaluates it.
     fn disable(&mut self, knote: &Knote) {
         self.dequeue(knote);

@@ -7,20 +7,22 @@
 //! section. They stay in the list or leave it. The walk ends at a knote that cannot be evaluated
 //! under the lock. Then a batch is taken off the list ([`super::batch`]).
 
-use super::{batch::BATCH_SIZE, deliver::Events, wakeup::Wake, Caller, Kqueue, Ready, ReadyGuard};
+use super::{
+    batch::BATCH_SIZE, deliver::Events, wakeup::Wake, Caller, Kqueue, ReadyGuard, ReadyList,
+};
 use crate::{
     engine::{
         guard::KnotesGuard,
         knote::KnoteAccess,
-        ops::{FastPath, FastPoll, Report},
+        knote_table::Knotes,
+        ops::{FastPath, Report},
         ready_list::{Verdict, VisitedKnote, Visitor, WalkResult},
         sleepers::WakeFlags,
-        table::Knotes,
         usercopy::Buffer,
     },
     sys::{
-        file::fdtable::CurrentTable,
-        memory::{arrayvec::FreeSlots, scratch::Scratch},
+        file::{fdtable::CurrentFdTable, poll::FastPoll},
+        memory::{arrayvec::FreeSlots, user_scratch::UserScratch},
     },
     uapi::*, //
 };
@@ -49,7 +51,7 @@ pub(crate) trait EventSink {
     /// True until an event was reported.
     fn is_empty(&self) -> bool;
     /// The memory that the next event goes to.
-    fn scratch(&self) -> Scratch;
+    fn scratch(&self) -> UserScratch;
     /// Copies events out, at most as many as there is room for. Returns how many were copied.
     ///
     /// # Errors
@@ -102,7 +104,7 @@ impl Kqueue {
         let all = ready.queue.len();
         let WalkResult { visited, kept } = ready.poll_fast(
             &mut knotes.access,
-            caller.table,
+            caller.fd_table,
             all,
             sink.room(),
             &mut events,
@@ -113,8 +115,8 @@ impl Kqueue {
             ready.retired_during_scan = false;
             ready.sigio_skipped = false;
             if events.len() < sink.room() {
-                let table = caller.table;
-                return self.scan_rest(ready, knotes, changes, table, sink, (&mut events, kept));
+                let fd_table = caller.fd_table;
+                return self.scan_rest(ready, knotes, changes, fd_table, sink, (&mut events, kept));
             }
         }
         // Either all pending knotes were evaluated, so only those that were kept are pending, or
@@ -160,10 +162,10 @@ impl Kqueue {
         ready.stopped_sink = None;
         ready.sigio_skipped = false;
         let mut events = Events::new();
-        let table = caller.table;
-        let kept = ready.poll_fast_rest(&mut knotes.access, table, sink.room(), &mut events);
+        let fd_table = caller.fd_table;
+        let kept = ready.poll_fast_rest(&mut knotes.access, fd_table, sink.room(), &mut events);
         self.arm_recheck(&mut ready);
-        self.scan_rest(ready, knotes, None, table, sink, (&mut events, kept))
+        self.scan_rest(ready, knotes, None, fd_table, sink, (&mut events, kept))
     }
 
     /// Ends a scan that has not evaluated all knotes that were pending when it began.
@@ -192,7 +194,7 @@ impl Kqueue {
         mut ready: ReadyGuard<'a>,
         knotes: &mut Knotes,
         changes: Option<&Buffer>,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         sink: &mut impl EventSink,
         (events, mut kept): (&mut Events, bool),
     ) -> Result {
@@ -200,7 +202,7 @@ impl Kqueue {
         let mut ended_early = false;
         let result = loop {
             let (done, result) =
-                self.scan_step(ready, knotes, table, sink, (events, kept), &mut wake);
+                self.scan_step(ready, knotes, fd_table, sink, (events, kept), &mut wake);
             if done || result.is_err() || sink.room() == 0 {
                 break result;
             }
@@ -225,7 +227,7 @@ impl Kqueue {
                 ready.retired_during_scan = false;
             }
             events.clear();
-            kept = ready.poll_fast_rest(&mut knotes.access, table, sink.room(), events);
+            kept = ready.poll_fast_rest(&mut knotes.access, fd_table, sink.room(), events);
             self.arm_recheck(&mut ready);
         };
         self.wake(wake);
@@ -246,7 +248,7 @@ impl Kqueue {
         &self,
         ready: ReadyGuard<'_>,
         knotes: &mut Knotes,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         sink: &mut impl EventSink,
         (events, kept): (&Events, bool),
         wake: &mut Wake,
@@ -257,7 +259,7 @@ impl Kqueue {
             return (!ready.retired_during_scan, Ok(()));
         }
         if events.is_empty() {
-            return self.scan_batch(ready, knotes, table, sink, wake);
+            return self.scan_batch(ready, knotes, fd_table, sink, wake);
         }
         // Other tasks can collect knotes that were kept and knotes for which there was no room.
         let shared = kept || (pending && events.len() == sink.room());
@@ -271,7 +273,7 @@ impl Kqueue {
     }
 }
 
-impl Ready {
+impl ReadyList {
     /// Evaluates knotes at the head of the list, at most `most` of them and for at most `room`
     /// events. It ends at a knote that cannot be evaluated under the lock, because its filter may
     /// sleep, it was disabled, its report ends it, or its number refers to another file. (This
@@ -281,27 +283,27 @@ impl Ready {
     fn poll_fast(
         &mut self,
         access: &mut KnoteAccess,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         most: usize,
         room: usize,
         events: &mut Events,
     ) -> WalkResult {
         let free = events.free_slots(room);
-        self.walk(access, table, most.min(WALK_MAX), FastScan { free })
+        self.walk(access, fd_table, most.min(WALK_MAX), FastScan { free })
     }
 
-    /// [`Ready::poll_fast`] over the knotes that the scan has not evaluated yet. True if some
+    /// [`ReadyList::poll_fast`] over the knotes that the scan has not evaluated yet. True if some
     /// knotes were kept.
     #[inline(always)]
     fn poll_fast_rest(
         &mut self,
         access: &mut KnoteAccess,
-        table: CurrentTable,
+        fd_table: CurrentFdTable,
         room: usize,
         events: &mut Events,
     ) -> bool {
         let unevaluated = self.unevaluated.min(self.queue.len());
-        let walked = self.poll_fast(access, table, unevaluated, room, events);
+        let walked = self.poll_fast(access, fd_table, unevaluated, room, events);
         self.unevaluated = unevaluated - walked.visited;
         walked.kept
     }

@@ -7,7 +7,7 @@
 //! ([`crate::sys::notify::notifier`]). A scan wakes sleepers after it has released the spin lock,
 //! because a sleeper needs the mutex first, which the scan holds.
 
-use super::{Kqueue, Ready, ReadyGuard};
+use super::{Kqueue, ReadyGuard, ReadyList};
 use crate::engine::{
     knote::Knote,
     recheck,
@@ -67,7 +67,7 @@ impl Kqueue {
 
     /// Appends a knote that is due to the list.
     #[inline(always)]
-    pub(super) fn enqueue(&self, ready: &mut Ready, knote: &Knote) {
+    pub(super) fn enqueue(&self, ready: &mut ReadyList, knote: &Knote) {
         ready.push_back(knote);
         self.maybe_pending.set(true);
     }
@@ -81,7 +81,7 @@ impl Kqueue {
 
     /// Arms the timer if knotes were scheduled for a recheck.
     #[inline(always)]
-    pub(super) fn arm_recheck(&self, ready: &mut Ready) {
+    pub(super) fn arm_recheck(&self, ready: &mut ReadyList) {
         if ready.rechecks.needs_timer() {
             self.arm_first_recheck(&mut ready.rechecks);
         }
@@ -162,7 +162,7 @@ impl Kqueue {
     }
 }
 
-impl Ready {
+impl ReadyList {
     /// Called when a knote became pending while the kqueue has pollers. True if SIGIO is to be
     /// sent.
     fn needs_sigio(&mut self) -> bool {

@@ -10,7 +10,7 @@
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
 use super::{
-    fdtable::{FlushedTable, WeakFile},
+    fdtable::{FlushedFdTable, WeakFile},
     poll::{operations, Events},
     waitqueue::WaitQueue,
 };
@@ -58,7 +58,7 @@ pub(crate) trait Device: Sized + 'static {
     /// sleep.
     fn release(this: Self::Ptr);
     /// A descriptor that referred to `file` was closed. May sleep.
-    fn flush(this: Borrowed<'_, Self>, file: &File, table: &FlushedTable);
+    fn flush(this: Borrowed<'_, Self>, file: &File, table: &FlushedFdTable);
     /// `ioctl(2)`. For 32-bit programs, pointers are already converted.
     fn ioctl(this: Borrowed<'_, Self>, file: &File, cmd: u32, arg: usize) -> Result<isize>;
     /// `poll(2)` and similar calls: adds the caller to the wait queue if it gave a table, and
@@ -253,7 +253,7 @@ impl<T: Device> VTable<T> {
             (
                 Self::borrow(file),
                 File::from_raw_file(file),
-                FlushedTable::from_owner(id),
+                FlushedFdTable::from_owner(id),
             )
         };
         T::flush(this, file, &table);

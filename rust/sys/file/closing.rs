@@ -6,7 +6,7 @@
 //! number is known from the task's system call if that is close(2), dup2(2), dup3(2) or
 //! close_range(2).
 
-use super::fdtable::TableId;
+use super::fdtable::FdTableId;
 use crate::generated;
 use kernel::ffi::c_uint;
 
@@ -22,11 +22,11 @@ pub(crate) enum ClosedNumber {
 }
 
 impl ClosedNumber {
-    /// The number that the current task's system call implies for a close in `table`. It is only a
-    /// hint, because other code that runs within the system call, or at its end, may close the file
-    /// as well.
-    pub(crate) fn hint(table: TableId) -> Self {
-        if TableId::current() != table {
+    /// The number that the current task's system call implies for a close in `fd_table`. It is only
+    /// a hint, because other code that runs within the system call, or at its end, may close the
+    /// file as well.
+    pub(crate) fn hint(fd_table: FdTableId) -> Self {
+        if FdTableId::current() != fd_table {
             return ClosedNumber::Unknown;
         }
         // SAFETY: The functions have no preconditions. A task that is in a native system call has

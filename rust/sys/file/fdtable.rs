@@ -22,20 +22,20 @@ use kernel::{
 ///
 /// The address may be reused after the table was freed. The user of this type handles that.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TableId(usize);
+pub(crate) struct FdTableId(usize);
 
-impl TableId {
+impl FdTableId {
     /// The table of the current task. The address is 0, which is no table, for a task without one.
     pub(crate) fn current() -> Self {
-        TableId::of(current_files())
+        FdTableId::of(current_files())
     }
 
     /// The table, if it is the table of the current task.
     #[inline]
-    pub(crate) fn if_current(self) -> Option<CurrentTable> {
+    pub(crate) fn if_current(self) -> Option<CurrentFdTable> {
         let files = NonNull::new(current_files())?;
         // INVARIANT: The table was just compared with that of the current task.
-        (TableId::of(files.as_ptr()) == self).then_some(CurrentTable(files))
+        (FdTableId::of(files.as_ptr()) == self).then_some(CurrentFdTable(files))
     }
 
     pub(crate) fn address(self) -> usize {
@@ -43,13 +43,13 @@ impl TableId {
     }
 
     pub(crate) fn of(files: *mut bindings::files_struct) -> Self {
-        TableId(files.addr())
+        FdTableId(files.addr())
     }
 
     /// The identity of the table at an address. 0 is no table.
     #[inline]
     pub(crate) fn at(address: usize) -> Self {
-        TableId(address)
+        FdTableId(address)
     }
 }
 
@@ -60,7 +60,7 @@ impl TableId {
 /// It is the table of the current task. Only that task can have this value, because it is not
 /// `Send`. No system call that uses this value replaces the task's table.
 #[derive(Clone, Copy)]
-pub(crate) struct CurrentTable(NonNull<bindings::files_struct>);
+pub(crate) struct CurrentFdTable(NonNull<bindings::files_struct>);
 
 pub(crate) fn current_files() -> *mut bindings::files_struct {
     // SAFETY: The current task is valid. Only the task itself changes its `files`.
@@ -111,7 +111,7 @@ pub(crate) struct CurrentFiles<'a> {
 
 impl<'a> CurrentFiles<'a> {
     #[inline]
-    pub(crate) fn of(table: CurrentTable, _: &'a rcu::Guard) -> Self {
+    pub(crate) fn of(table: CurrentFdTable, _: &'a rcu::Guard) -> Self {
         // SAFETY: The RCU guard is held for all of `'a`.
         unsafe { Self::in_rcu(table) }
     }
@@ -122,7 +122,7 @@ impl<'a> CurrentFiles<'a> {
     ///
     /// All of `'a` is within one RCU read-side critical section.
     #[inline]
-    pub(crate) unsafe fn in_rcu(CurrentTable(files): CurrentTable) -> Self {
+    pub(crate) unsafe fn in_rcu(CurrentFdTable(files): CurrentFdTable) -> Self {
         CurrentFiles {
             // SAFETY: The table lives while its task is in a system call. RCU keeps its array.
             files: unsafe { array(files.as_ptr()) },
@@ -192,7 +192,7 @@ pub(crate) unsafe fn is_dying(files: *mut bindings::files_struct) -> bool {
     unsafe { generated::kq_files_users(files) == 0 }
 }
 
-/// A reference from the private data of a file to the file. It does not keep the file open.
+/// A weak reference from the private data of a file to the file. It does not keep the file open.
 ///
 /// # Invariants
 ///
@@ -210,9 +210,9 @@ impl WeakFile {
         WeakFile(file)
     }
 
-    /// The address of the file.
-    pub(crate) fn address(&self) -> FileAddress {
-        FileAddress(self.0)
+    /// The pointer to the file.
+    pub(crate) fn as_file_ptr(&self) -> FilePtr {
+        FilePtr(self.0)
     }
 
     /// A reference that keeps the file open. `None` if the file is being released already.
@@ -225,16 +225,17 @@ impl WeakFile {
     }
 }
 
-/// The address of a file. It may be dereferenced only by code that holds a reference to the file.
+/// The pointer of a [`WeakFile`] without its guarantee. Only code that holds a reference to the
+/// file may dereference it.
 #[derive(Clone, Copy)]
-pub(crate) struct FileAddress(NonNull<bindings::file>);
+pub(crate) struct FilePtr(NonNull<bindings::file>);
 
 // SAFETY: Any thread may use a file.
-unsafe impl Send for FileAddress {}
+unsafe impl Send for FilePtr {}
 // SAFETY: Any thread may use a file.
-unsafe impl Sync for FileAddress {}
+unsafe impl Sync for FilePtr {}
 
-impl FileAddress {
+impl FilePtr {
     pub(crate) fn as_ptr(self) -> *mut bindings::file {
         self.0.as_ptr()
     }
@@ -245,16 +246,16 @@ impl FileAddress {
 /// # Invariants
 ///
 /// If the pointer equals the table of a present or former task, it is a valid `files_struct`.
-pub(crate) struct FlushedTable(*mut bindings::files_struct);
+pub(crate) struct FlushedFdTable(*mut bindings::files_struct);
 
-impl FlushedTable {
+impl FlushedFdTable {
     /// # Safety
     ///
     /// `id` is the argument of `->flush`. The value does not outlive that call.
     pub(in crate::sys) unsafe fn from_owner(id: bindings::fl_owner_t) -> Self {
         // INVARIANT: A task that closes a descriptor passes its table to `->flush`, and it holds a
         // reference to that table.
-        FlushedTable(id.cast())
+        FlushedFdTable(id.cast())
     }
 
     /// True if the descriptor is being closed in `table`, and it was the last descriptor of `file`
@@ -264,7 +265,7 @@ impl FlushedTable {
     /// that do not belong to descriptors. The bound holds for the duration of that call.
     pub(crate) fn is_last_in(
         &self,
-        table: TableId,
+        table: FdTableId,
         file: &File,
         count_with: impl FnOnce(&dyn Fn(usize) -> bool) -> bool,
     ) -> bool {
@@ -282,7 +283,7 @@ impl FlushedTable {
         }
 
         // A close of a file by the kernel itself passes no table.
-        if self.0.is_null() || TableId::of(self.0) != table {
+        if self.0.is_null() || FdTableId::of(self.0) != table {
             return false;
         }
         // The task that closes the descriptor holds one reference.

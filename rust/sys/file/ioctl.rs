@@ -4,7 +4,7 @@
 //!
 //! The line discipline of a terminal (`n_tty_ioctl`) and inotify (`inotify_ioctl`) report the
 //! number of readable bytes only through ioctl(2). Both take their own locks for that. They write
-//! the result to a user-space address, for which the caller provides [`Scratch`] memory.
+//! the result to a user-space address, for which the caller provides [`UserScratch`] memory.
 //!
 //! Both functions run in task context. [`readable`] may sleep; [`room`] does not.
 //!
@@ -12,7 +12,7 @@
 //! [`include/linux/tty.h`](srctree/include/linux/tty.h)
 
 use super::poll::{operations, PollFunction};
-use crate::{generated, sys::memory::scratch::Scratch};
+use crate::{generated, sys::memory::user_scratch::UserScratch};
 use kernel::{
     bindings,
     error::code::EIO,
@@ -29,7 +29,7 @@ pub(crate) fn is_terminal(file: &LocalFile) -> bool {
 /// The number of bytes that `FIONREAD` reports; 0 for a terminal that has hung up. `None` if the
 /// file does not support `FIONREAD`, or if the scratch memory is not mapped. May sleep, depending
 /// on the file.
-pub(crate) fn readable(file: &File, scratch: Scratch) -> Option<i64> {
+pub(crate) fn readable(file: &File, scratch: UserScratch) -> Option<i64> {
     let operation = operations(file).unlocked_ioctl?;
     let (result, answer) = scratch.borrow(|address| {
         // SAFETY: The file is valid. The operation treats the address as a user-space address and

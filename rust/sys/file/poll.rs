@@ -76,11 +76,6 @@ impl Events {
         self.0 & other.0 != 0
     }
 
-    /// The set that `->poll` has returned.
-    pub(crate) fn from_bits(bits: u32) -> Self {
-        Events(bits)
-    }
-
     /// The set as `->poll` returns it.
     pub(crate) fn bits(self) -> u32 {
         self.0
@@ -98,6 +93,32 @@ impl BitOr for Events {
 impl BitOrAssign for Events {
     fn bitor_assign(&mut self, other: Events) {
         self.0 |= other.0;
+    }
+}
+
+/// The state of one direction of a file, as far as it can be determined without sleeping.
+#[derive(Clone, Copy)]
+pub(crate) enum FastPoll {
+    /// The file is ready. This is the number of bytes or the room.
+    Ready(i64),
+    /// The other side is gone in this direction. This number of bytes, or this much room, is left.
+    Ended(i64),
+    /// Like `Ended`, and poll(2) reports `POLLHUP`.
+    HungUp(i64),
+    NotReady,
+    /// The file has to be polled, which may sleep.
+    Unknown,
+}
+
+impl FastPoll {
+    /// `Ready` with `data`, or `NotReady`.
+    #[inline(always)]
+    pub(crate) fn ready_if(ready: bool, data: impl FnOnce() -> i64) -> Self {
+        if ready {
+            FastPoll::Ready(data())
+        } else {
+            FastPoll::NotReady
+        }
     }
 }
 
@@ -335,48 +356,71 @@ pub(in crate::sys) fn poll_address(file: &LocalFile) -> usize {
     poll_operation(file).map_or(0, |poll| (poll as *const c_void).addr())
 }
 
-/// The poll table of [`first_queue`]. It records the first queue that is named.
+/// A poll table that passes each wait queue to a function.
 #[repr(C)]
-struct FirstQueue {
+struct QueueTable<F> {
     // The first field, so that a pointer to it is also a pointer to the structure.
     table: bindings::poll_table_struct,
-    queue: *mut bindings::wait_queue_head,
+    each: F,
 }
 
-impl FirstQueue {
+impl<F: FnMut(*mut bindings::wait_queue_head)> QueueTable<F> {
     /// The queue procedure of the poll table.
     ///
     /// # Safety
     ///
-    /// The caller is a `->poll` function, and `table` is that of a `FirstQueue`.
+    /// The caller is a `->poll` function, and `table` is that of a `QueueTable<F>`.
     unsafe extern "C" fn queue(
         _file: *mut bindings::file,
         queue: *mut bindings::wait_queue_head,
         table: *mut bindings::poll_table,
     ) {
-        // SAFETY: `table` is the first field of the `FirstQueue` that `first_queue` has passed.
-        let this = unsafe { &mut *table.cast::<FirstQueue>() };
-        if this.queue.is_null() {
-            this.queue = queue;
+        // SAFETY: By this function's contract, `table` is the first field of a `QueueTable<F>`.
+        // `poll_queues` does not access that value during the call of `->poll`.
+        let this = unsafe { &mut *table.cast::<QueueTable<F>>() };
+        if !queue.is_null() {
+            (this.each)(queue);
         }
     }
+}
+
+/// Calls the `->poll` function of `file`, and calls `each` with each wait queue that the function
+/// names. Such a queue is valid until the file is released or the queue is woken with `POLLFREE`.
+/// Returns the events that the file is ready for, of those in `want` and those that cannot be
+/// masked. `None` if the file cannot be polled. May sleep.
+pub(crate) fn poll_queues(
+    file: &File,
+    want: Events,
+    each: impl FnMut(*mut bindings::wait_queue_head),
+) -> Option<Events> {
+    /// The poll table for `each`, whose type has no name.
+    fn table_of<F: FnMut(*mut bindings::wait_queue_head)>(want: Events, each: F) -> QueueTable<F> {
+        QueueTable {
+            table: bindings::poll_table_struct {
+                _qproc: Some(QueueTable::<F>::queue),
+                _key: want.0,
+            },
+            each,
+        }
+    }
+    let operation = poll_operation(file)?;
+    let mut table = table_of(want, each);
+    // SAFETY: The file is valid. The table is a local variable that outlives the call.
+    Some(Events(unsafe {
+        operation(file.as_ptr(), (&raw mut table).cast())
+    }))
 }
 
 /// The address of the first wait queue that the `->poll` function of `file` names; null if it names
 /// none. May sleep.
 pub(in crate::sys) fn first_queue(file: &File) -> *mut bindings::wait_queue_head {
-    let mut first = FirstQueue {
-        table: bindings::poll_table_struct {
-            _qproc: Some(FirstQueue::queue),
-            _key: Events::IN.0,
-        },
-        queue: ptr::null_mut(),
-    };
-    if let Some(operation) = poll_operation(file) {
-        // SAFETY: The file is valid. The table is a local variable that outlives the call.
-        unsafe { operation(file.as_ptr(), &raw mut first.table) };
-    }
-    first.queue
+    let mut first: *mut bindings::wait_queue_head = ptr::null_mut();
+    poll_queues(file, Events::IN, |queue| {
+        if first.is_null() {
+            first = queue;
+        }
+    });
+    first
 }
 
 /// The events that `file` is ready for now, of those in `want` and those that cannot be masked. May

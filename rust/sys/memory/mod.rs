@@ -5,9 +5,10 @@
 pub(crate) mod arrayvec;
 pub(crate) mod erased;
 pub(crate) mod field;
+pub(crate) mod hash;
 pub(crate) mod memcg;
 pub(crate) mod ram;
 pub(crate) mod random;
-pub(crate) mod scratch;
 pub(crate) mod slab;
 pub(crate) mod treap;
+pub(crate) mod user_scratch;

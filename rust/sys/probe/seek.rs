@@ -26,7 +26,8 @@
 
 use super::{
     fprobe::FunctionProbe,
-    watched::{ObjectProbe, OnDemandProbe, Probe, Watch, WatchedProbe},
+    on_demand::{OnDemandProbe, Probe},
+    watches::{ObjectProbe, Watch, WatchedProbe},
 };
 use crate::{generated, sys::file::contents};
 use core::marker::PhantomData;

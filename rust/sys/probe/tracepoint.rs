@@ -13,7 +13,10 @@
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
-use super::watched::{ObjectProbe, OnDemandProbe, Probe};
+use super::{
+    on_demand::{OnDemandProbe, Probe},
+    watches::ObjectProbe, //
+};
 use crate::generated;
 use core::{ffi::CStr, marker::PhantomData, ptr};
 use kernel::{

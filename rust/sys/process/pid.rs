@@ -26,10 +26,10 @@ use super::observer::{Observer, Subject};
 use crate::{
     generated,
     sys::{
-        file::fdtable::TableId,
+        file::fdtable::FdTableId,
         probe::{
             tracepoint::{TraceEvent, Tracepoint},
-            watched::WatchedProbe,
+            watches::WatchedProbe,
         },
     }, //
 };
@@ -149,13 +149,13 @@ impl Process {
     }
 
     /// True if the leader of the process uses this descriptor table now.
-    pub(crate) fn has_table(&self, table: TableId) -> bool {
+    pub(crate) fn has_fd_table(&self, fd_table: FdTableId) -> bool {
         let rcu = rcu::read_lock();
         let leader = self.leader(&rcu);
         // SAFETY: The leader is not null, and RCU keeps it. A single load reads the pointer, which
         // is only compared.
         !leader.is_null()
-            && TableId::of(unsafe { (&raw const (*leader).files).read_volatile() }) == table
+            && FdTableId::of(unsafe { (&raw const (*leader).files).read_volatile() }) == fd_table
     }
 
     /// A number that is unique among all processes as long as this value lives.

@@ -19,7 +19,7 @@ use loom::{
 
 /// The data that the spin lock protects: the state of one knote, and whether it is in the list.
 #[derive(Default)]
-struct Ready {
+struct ReadyList {
     state: State,
     in_list: bool,
     /// True if the knote was in the list when the scan began, and the scan has not reached it yet.
@@ -28,7 +28,7 @@ struct Ready {
     wake_ups: u32,
 }
 
-impl Ready {
+impl ReadyList {
     fn pending(&self) -> bool {
         self.in_list || self.in_flight > 0
     }
@@ -41,7 +41,7 @@ impl Ready {
 
 /// The data that the mutex protects.
 #[derive(Default)]
-struct Table {
+struct KnoteTable {
     removed: bool,
 }
 
@@ -56,8 +56,8 @@ enum Kind {
 /// A kqueue with one knote. The source of the knote counts how often it has fired.
 struct Kqueue {
     kind: Kind,
-    table: Mutex<Table>,
-    ready: Mutex<Ready>,
+    table: Mutex<KnoteTable>,
+    ready: Mutex<ReadyList>,
     /// The waiting threads, which another lock protects. A thread checks the list after it has
     /// queued itself. A thread that changes the list checks for waiting threads afterwards. Both
     /// hold the spin lock.
@@ -85,7 +85,7 @@ impl Kqueue {
         self.activate();
     }
 
-    fn push_and_wake(&self, ready: &mut Ready) {
+    fn push_and_wake(&self, ready: &mut ReadyList) {
         ready.push();
         if self.sleepers.load(Relaxed) > 0 {
             ready.wake_ups += 1;
@@ -142,7 +142,7 @@ impl Kqueue {
     }
 
     /// Takes the knote, which is `reported` or not, off the list.
-    fn take_evaluated(&self, ready: &mut Ready, reported: bool) {
+    fn take_evaluated(&self, ready: &mut ReadyList, reported: bool) {
         if reported && self.kind == Kind::Oneshot {
             ready.state.spend();
         } else {
@@ -212,7 +212,7 @@ impl Kqueue {
         }
     }
 
-    fn commit(&self, table: &mut Table, count: u32) {
+    fn commit(&self, table: &mut KnoteTable, count: u32) {
         if self.kind != Kind::Level {
             self.count.fetch_sub(count, SeqCst);
         }
@@ -239,7 +239,7 @@ impl Kqueue {
         }
     }
 
-    fn remove(&self, table: &mut Table) {
+    fn remove(&self, table: &mut KnoteTable) {
         self.retire();
         table.removed = true;
     }

@@ -3,8 +3,11 @@
 //! The messages in the receive queues of a socket.
 
 use super::field;
-use super::{has_own_queue, stream::Readiness, Count, Kind, Socket, ESTABLISHED, STREAM};
-use crate::{generated, sys::lock::irqlock::IrqSave};
+use super::{has_own_queue, Count, Kind, Socket, ESTABLISHED, STREAM};
+use crate::{
+    generated,
+    sys::{file::poll::FastPoll, lock::irqlock::IrqSave}, //
+};
 use core::ptr;
 use kernel::{bindings, ffi::c_ulong, sync::lock::Backend};
 
@@ -169,7 +172,7 @@ impl<'a> Socket<'a> {
     /// The number of bytes in the messages, if messages of this kind of socket can be counted,
     /// there are few, and there is nothing else to report. Never sleeps and does not wait for a
     /// lock. Interrupts are disabled. `blocks` says that the file is not `O_NONBLOCK`.
-    pub(crate) fn try_messages(&self, blocks: bool) -> Readiness {
+    pub(crate) fn try_messages(&self, blocks: bool) -> FastPoll {
         /// The maximum number of messages to count. It is small because interrupts are disabled
         /// meanwhile.
         const TRY_COUNT_MAX: usize = 4;
@@ -179,49 +182,47 @@ impl<'a> Socket<'a> {
         // for sockets of its kind only.
         unsafe {
             if field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
-                return Readiness::MustPoll;
+                return FastPoll::Unknown;
             }
             match self.kind {
-                Kind::Udp if has_own_queue(sock) => return Readiness::MustPoll,
+                Kind::Udp if has_own_queue(sock) => return FastPoll::Unknown,
                 Kind::Udp => {
                     let Some(reader) = TriedQueue::lock(generated::kq_sock_reader_queue(sock))
                     else {
-                        return Readiness::MustPoll;
+                        return FastPoll::Unknown;
                     };
                     let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
                     else {
-                        return Readiness::MustPoll;
+                        return FastPoll::Unknown;
                     };
                     messages.count_some(reader.0, TRY_COUNT_MAX);
                     messages.count_some(queue.0, TRY_COUNT_MAX);
                     // If a read may block, `udp_poll` drops a datagram whose checksum is wrong.
                     let first = reader.first().or_else(|| queue.first());
                     if blocks && first.is_some_and(|first| !generated::kq_skb_is_checked(first)) {
-                        return Readiness::MustPoll;
+                        return FastPoll::Unknown;
                     }
                 }
                 // An unconnected or closed connection has more to report, and so has a listening
                 // socket.
                 Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => {
-                    return Readiness::MustPoll;
+                    return FastPoll::Unknown;
                 }
-                Kind::Unix if has_own_queue(sock) => return Readiness::MustPoll,
+                Kind::Unix if has_own_queue(sock) => return FastPoll::Unknown,
                 Kind::Unix | Kind::Messages => {
                     let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
                     else {
-                        return Readiness::MustPoll;
+                        return FastPoll::Unknown;
                     };
                     messages.count_some(queue.0, TRY_COUNT_MAX);
                 }
-                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => {
-                    return Readiness::MustPoll
-                }
+                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => return FastPoll::Unknown,
             }
         }
         match messages.total() {
-            Some(Count::Exactly(bytes)) => Readiness::Bytes(bytes),
-            Some(Count::AtLeast(_)) => Readiness::MustPoll,
-            None => Readiness::Empty,
+            Some(Count::Exactly(bytes)) => FastPoll::Ready(bytes),
+            Some(Count::AtLeast(_)) => FastPoll::Unknown,
+            None => FastPoll::NotReady,
         }
     }
 

@@ -37,9 +37,9 @@
 mod messages;
 mod stream;
 
-pub(crate) use stream::{Readiness, Stream};
+pub(crate) use stream::Stream;
 
-use super::poll::operations;
+use super::poll::{operations, FastPoll};
 use crate::generated;
 use core::{
     marker::PhantomData,
@@ -300,7 +300,7 @@ impl<'a> Socket<'a> {
     /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
     /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`). Never sleeps:
     /// the caller may hold a spin lock.
-    pub(crate) fn try_room(&self) -> Readiness {
+    pub(crate) fn try_room(&self) -> FastPoll {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
         // words.
@@ -317,9 +317,9 @@ impl<'a> Socket<'a> {
                 _ => false,
             };
             if !has_room || field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
-                return Readiness::MustPoll;
+                return FastPoll::Unknown;
             }
-            Readiness::Bytes(i64::from(generated::kq_sock_wspace(sock)).max(0))
+            FastPoll::Ready(i64::from(generated::kq_sock_wspace(sock)).max(0))
         }
     }
 

@@ -20,7 +20,10 @@ use super::{
     SEND_SHUTDOWN,
     STREAM,
 };
-use crate::{generated, sys::file::poll::operations};
+use crate::{
+    generated,
+    sys::file::poll::{operations, FastPoll}, //
+};
 use kernel::{bindings, fs::File};
 
 /// The kinds of stream sockets whose readiness nearly always follows from a few loads.
@@ -71,12 +74,12 @@ impl Stream {
     /// The number of readable bytes or of pending connections of `file`, if it is of this kind and
     /// there is nothing else to report. Takes no lock and never sleeps.
     #[inline]
-    pub(crate) fn readiness(self, file: &File) -> Readiness {
+    pub(crate) fn poll_fast(self, file: &File) -> FastPoll {
         let Some((sk, state)) = self.sock(file) else {
-            return Readiness::MustPoll;
+            return FastPoll::Unknown;
         };
         if state != ESTABLISHED {
-            return self.readiness_unusual(sk, state);
+            return self.poll_fast_unusual(sk, state);
         }
         // SAFETY: The socket is of this kind and has the fields of this kind.
         unsafe {
@@ -94,7 +97,7 @@ impl Stream {
                 }
             };
             if !plain || field::SHUTDOWN.read(sk) != 0 || field::ERR.read(sk) != 0 {
-                return self.readiness_unusual(sk, state);
+                return self.poll_fast_unusual(sk, state);
             }
             // `inq_len` of a UNIX socket also counts bytes that were skipped, such as an urgent
             // byte. The remains of an urgent byte that was read stay in the queue without being
@@ -103,16 +106,16 @@ impl Stream {
             let waits = || field::QUEUE_NEXT.read(queue).addr() != queue.addr();
             if readable > 0 {
                 return if readable >= field::RCVLOWAT.read(sk) && (self == Stream::Tcp || waits()) {
-                    Readiness::Bytes(readable.into())
+                    FastPoll::Ready(readable.into())
                 } else {
-                    Readiness::MustPoll
+                    FastPoll::Unknown
                 };
             }
             let hidden = self == Stream::Unix && (waits() || has_own_queue(sk));
             if readable == 0 && !hidden {
-                Readiness::Empty
+                FastPoll::NotReady
             } else {
-                Readiness::MustPoll
+                FastPoll::Unknown
             }
         }
     }
@@ -136,13 +139,13 @@ impl Stream {
     /// the pending connections of a listening socket, and the rest of a stream that has ended.
     /// `state` is the state of the socket.
     #[inline(never)]
-    fn readiness_unusual(self, sk: *const bindings::sock, state: u8) -> Readiness {
+    fn poll_fast_unusual(self, sk: *const bindings::sock, state: u8) -> FastPoll {
         // SAFETY: The caller has verified that the socket is valid and of this kind. All reads are
         // of single words. (`tcp_inq` reads several words, as `tcp_ioctl` does under the socket
         // lock. Data that arrives or is read meanwhile may or may not be counted.)
         unsafe {
             if field::ERR.read(sk) != 0 {
-                return Readiness::MustPoll;
+                return FastPoll::Unknown;
             }
             let shutdown = field::SHUTDOWN.read(sk);
             if state == LISTEN {
@@ -151,20 +154,20 @@ impl Stream {
                     Stream::Tcp => generated::kq_sock_accept_backlog(sk.cast_mut()),
                 };
                 return if count > 0 && shutdown == 0 {
-                    Readiness::Bytes(count.into())
+                    FastPoll::Ready(count.into())
                 } else {
-                    Readiness::MustPoll
+                    FastPoll::Unknown
                 };
             }
             if shutdown & RCV_SHUTDOWN == 0 {
-                return Readiness::MustPoll;
+                return FastPoll::Unknown;
             }
             let left = match self {
                 Stream::Unix if !has_own_queue(sk) => field::UNIX_INQ_LEN.read(sk),
                 Stream::Tcp if Self::is_plain_tcp(sk) => generated::kq_sock_tcp_inq(sk.cast_mut()),
-                _ => return Readiness::MustPoll,
+                _ => return FastPoll::Unknown,
             };
-            Readiness::ended(left.max(0).into(), shutdown, state)
+            ended(left.max(0).into(), shutdown, state)
         }
     }
 
@@ -173,16 +176,16 @@ impl Stream {
     /// (TCP wakes only pollers that were told that there is no space.) Takes no lock and never
     /// sleeps.
     #[inline(always)]
-    pub(crate) fn room(self, file: &File) -> Readiness {
+    pub(crate) fn room(self, file: &File) -> FastPoll {
         let Some((sk, state)) = self.sock(file) else {
-            return Readiness::MustPoll;
+            return FastPoll::Unknown;
         };
         // SAFETY: The socket is of this kind. All reads are of single words.
         // `sk_stream_is_writable` calls the protocol, which for plain TCP reads single words as
         // well.
         unsafe {
             if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain_tcp(sk)) {
-                return Readiness::MustPoll;
+                return FastPoll::Unknown;
             }
             let shutdown = field::SHUTDOWN.read(sk);
             let connected = state == ESTABLISHED || (self == Stream::Tcp && state == CLOSE_WAIT);
@@ -195,44 +198,26 @@ impl Stream {
                 Stream::Tcp if has_ended || generated::kq_sock_stream_is_writable(sk) => {
                     generated::kq_sock_stream_wspace(sk)
                 }
-                _ => return Readiness::MustPoll,
+                _ => return FastPoll::Unknown,
             };
             let room = room.max(0).into();
             if has_ended {
-                Readiness::ended(room, shutdown, state)
+                ended(room, shutdown, state)
             } else if connected {
-                Readiness::Bytes(room)
+                FastPoll::Ready(room)
             } else {
-                Readiness::MustPoll
+                FastPoll::Unknown
             }
         }
     }
 }
 
-/// The state of one direction of a socket, as far as it can be determined without sleeping.
-pub(crate) enum Readiness {
-    /// This many bytes (at least `SO_RCVLOWAT`), this much free space, or this many connections,
-    /// with no end of the stream and no error.
-    Bytes(i64),
-    /// The direction has ended without an error. This many bytes, or this much free space, are
-    /// left.
-    Ended(i64),
-    /// Like `Ended`, and poll(2) reports `POLLHUP`.
-    HungUp(i64),
-    /// There are no bytes, no end of the stream and no error.
-    Empty,
-    /// The socket has to be polled.
-    MustPoll,
-}
-
-impl Readiness {
-    /// The result for a direction that has ended, given the shutdown flags and the state of the
-    /// socket. `POLLHUP` is determined as in `tcp_poll` and `unix_poll`.
-    fn ended(bytes: i64, shutdown: u8, state: u8) -> Self {
-        if shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN || state == CLOSE {
-            Readiness::HungUp(bytes)
-        } else {
-            Readiness::Ended(bytes)
-        }
+/// The result for a direction that has ended, given the shutdown flags and the state of the
+/// socket. `POLLHUP` is determined as in `tcp_poll` and `unix_poll`.
+fn ended(bytes: i64, shutdown: u8, state: u8) -> FastPoll {
+    if shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN || state == CLOSE {
+        FastPoll::HungUp(bytes)
+    } else {
+        FastPoll::Ended(bytes)
     }
 }

@@ -5,15 +5,15 @@
 use super::{locks::LockKey, sleepers::Sleepers};
 use std::marker::PhantomData;
 
-pub(crate) struct Ready {
+pub(crate) struct ReadyList {
     pub(crate) sleepers: Sleepers,
     pub(crate) pending: usize,
     pub(crate) closed: bool,
 }
 
-impl Ready {
+impl ReadyList {
     pub(crate) fn new() -> Self {
-        Ready {
+        ReadyList {
             sleepers: Sleepers::new(&LockKey(PhantomData)),
             pending: 0,
             closed: false,

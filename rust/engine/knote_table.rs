@@ -34,13 +34,13 @@ const SHRINK_MIN: usize = 256;
 
 /// The data that a kqueue's mutex guards.
 pub(crate) struct Knotes {
-    pub(crate) table: Table,
+    pub(crate) table: KnoteTable,
     pub(crate) access: KnoteAccess,
 }
 
 /// The table. It holds a reference to each knote.
-pub(crate) struct Table {
-    key: LockKey<Table>,
+pub(crate) struct KnoteTable {
+    key: LockKey<KnoteTable>,
     /// Chains that are linked by [`Knote::next`]. Their number is zero or a power of two. (They
     /// need not be dropped, because all knotes are taken out before a kqueue is released.)
     buckets: KVVec<ManuallyDrop<Option<ARef<Knote>>>>,
@@ -83,10 +83,10 @@ fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
     core::mem::forget(before);
 }
 
-impl Table {
+impl KnoteTable {
     /// An empty table. Allocates no memory.
-    pub(crate) fn new(key: LockKey<Table>) -> Self {
-        Table {
+    pub(crate) fn new(key: LockKey<KnoteTable>) -> Self {
+        KnoteTable {
             key,
             buckets: KVVec::new(),
             shift: u64::BITS,
@@ -212,14 +212,14 @@ impl Table {
         self.span = self.buckets.len() - low;
     }
 
-    /// Adds a knote, for which [`Table::reserve`] has made room.
+    /// Adds a knote, for which [`KnoteTable::reserve`] has made room.
     #[inline]
     pub(crate) fn insert(&mut self, knote: ARef<Knote>) {
         self.link(knote);
         self.len += 1;
     }
 
-    /// [`Table::find`] for a caller that may take the knote out.
+    /// [`KnoteTable::find`] for a caller that may take the knote out.
     #[inline]
     pub(crate) fn find_mut(&mut self, ident: u64, filter: Filter) -> Option<Found<'_>> {
         self.search(ident, |knote| {
@@ -244,7 +244,7 @@ impl Table {
         removed
     }
 
-    /// [`Table::remove`] for a caller that must not sleep. It does not free an empty table.
+    /// [`KnoteTable::remove`] for a caller that must not sleep. It does not free an empty table.
     #[inline]
     pub(crate) fn take(&mut self, knote: &Knote) -> bool {
         let found = self.search(knote.ident(), |other| ptr::eq(other, knote));

@@ -9,16 +9,16 @@ use crate::generated;
 
 /// Four bytes of user memory that the kernel may use temporarily, if they are accessible.
 #[derive(Clone, Copy)]
-pub(crate) struct Scratch(usize);
+pub(crate) struct UserScratch(usize);
 
-impl Scratch {
+impl UserScratch {
     /// No scratch memory. (As a rule, address 0 is not mapped.)
-    pub(crate) const NONE: Self = Scratch(0);
+    pub(crate) const NONE: Self = UserScratch(0);
 
-    /// Scratch memory at `address`. The address is not checked before it is used. It is meaningful
-    /// in the current task only.
+    /// UserScratch memory at `address`. The address is not checked before it is used. It is
+    /// meaningful in the current task only.
     pub(crate) fn new(address: usize) -> Self {
-        Scratch(address)
+        UserScratch(address)
     }
 
     /// Reads the bytes. `None` if that is not possible without a page fault. Page faults are

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A probe that is registered only while it has users.
+//!
+//! Registering a probe patches kernel code, and then every task in the system that reaches the
+//! probed code runs the probe. An [`OnDemandProbe`] therefore registers its [`Probe`] with the
+//! first user, and unregisters it [some seconds](LINGER_MILLIS) after the last user has left.
+//!
+//! # Context and locks
+//!
+//! The mutex `registered` serialises registering and unregistering. It is taken in task context
+//! only, outside all other locks of this folder.
+//!
+//! # Examples
+//!
+//! ```ignore
+//! let probe = Arc::pin_init(OnDemandProbe::new(Fprobe::new(c"do_exit")), GFP_KERNEL)?;
+//! probe.acquire()?; // Registers the probe if necessary.
+//! probe.release(); // The probe is unregistered after a delay.
+//! probe.stop(); // Before unload: unregisters the probe and waits for running calls.
+//! ```
+
+use kernel::{
+    bindings,
+    ffi::c_int,
+    fmt,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        barrier::smp_mb,
+        Mutex, //
+    },
+    time::msecs_to_jiffies,
+    types::Opaque, //
+};
+
+use crate::generated;
+
+/// The time for which a probe stays registered after its last user has left.
+const LINGER_MILLIS: u32 = 10_000;
+
+/// A method of calling a function when a certain event happens in the kernel.
+///
+/// # Safety
+///
+/// After `unregister` has returned, the function is not called any more, and no call of it is
+/// running.
+pub(crate) unsafe trait Probe: Send + Sync + Sized + 'static {
+    /// Registers the probe, so that the function is called.
+    ///
+    /// # Safety
+    ///
+    /// `on_demand` contains this probe. It stays valid and is not moved before `unregister` has
+    /// returned. The probe is not registered.
+    unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result;
+
+    /// Unregisters the probe and waits for calls that are running. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// The probe is registered with the same `on_demand`.
+    unsafe fn unregister(&self, on_demand: *const OnDemandProbe<Self>);
+}
+
+/// A probe that is registered while it has users.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub(crate) struct OnDemandProbe<P: Probe> {
+    // The first field, so that a pointer to it is also a pointer to the structure.
+    probe: P,
+    /// The delayed work that unregisters the probe.
+    #[pin]
+    remove: Opaque<bindings::delayed_work>,
+    #[pin]
+    registered: Mutex<bool>,
+    /// A copy of `registered` that is read without the lock. It is set with release ordering and
+    /// read with acquire ordering, so the probe is registered for a task that reads true.
+    ready: Atomic<bool>,
+    /// The number of users.
+    users: Atomic<usize>,
+}
+
+// SAFETY: The work is only passed to functions that do their own locking. The other fields are
+// `Send`.
+unsafe impl<P: Probe> Send for OnDemandProbe<P> {}
+// SAFETY: The work is only passed to functions that do their own locking. The other fields are
+// `Sync`.
+unsafe impl<P: Probe> Sync for OnDemandProbe<P> {}
+
+impl<P: Probe> OnDemandProbe<P> {
+    /// An on-demand probe that is not registered.
+    pub(crate) fn new(probe: P) -> impl PinInit<Self> {
+        pin_init!(Self {
+            probe,
+            // SAFETY: The initialiser guarantees that `slot` is valid for writes.
+            remove <- Opaque::ffi_init(|slot| unsafe {
+                generated::kq_init_delayed_work(slot, Some(Self::remove_if_unused))
+            }),
+            registered <- new_mutex!(false),
+            ready: Atomic::new(false),
+            users: Atomic::new(0),
+        })
+    }
+
+    /// For statistics: whether the probe is registered, and the number of watches.
+    pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let registered = *self.registered.lock();
+        let users = self.users.load(ordering::Relaxed);
+        writeln!(f, "{name} registered: {registered} watches: {users}")
+    }
+
+    /// Adds a user if the probe is registered. Does not sleep.
+    pub(super) fn acquire_ready(&self) -> Option<()> {
+        // The full ordering guarantees that either `remove_if_unused` sees this count, or `ready`
+        // is seen as false here.
+        self.users.fetch_add(1, ordering::Full);
+        if self.ready.load(ordering::Acquire) {
+            return Some(());
+        }
+        self.users.fetch_sub(1, ordering::Full);
+        None
+    }
+
+    /// Adds a user and registers the probe if necessary. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Probe::register`].
+    pub(crate) fn acquire(&self) -> Result {
+        if self.acquire_ready().is_some() {
+            return Ok(());
+        }
+        let mut registered = self.registered.lock();
+        self.users.fetch_add(1, ordering::Full);
+        if !*registered {
+            // SAFETY: The probe is not registered. The structure is pinned, and `drop` unregisters
+            // the probe.
+            if let Err(error) = unsafe { self.probe.register(self) } {
+                self.users.fetch_sub(1, ordering::Full);
+                return Err(error);
+            }
+            *registered = true;
+        }
+        self.ready.store(true, ordering::Release);
+        Ok(())
+    }
+
+    /// Removes a user. If it was the last one, schedules the removal of the probe.
+    pub(crate) fn release(&self) {
+        if self.users.fetch_sub(1, ordering::Full) == 1 {
+            // SAFETY: The work was initialised in `new`. `drop` cancels it.
+            unsafe {
+                bindings::mod_delayed_work_on(
+                    bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                    bindings::system_dfl_wq,
+                    self.remove.get(),
+                    msecs_to_jiffies(LINGER_MILLIS),
+                )
+            };
+        }
+    }
+
+    /// The function of the delayed work: unregisters the probe unless it has a user again.
+    ///
+    /// # Safety
+    ///
+    /// `work` is within the field `remove` of a live `OnDemandProbe<P>`.
+    unsafe extern "C" fn remove_if_unused(work: *mut bindings::work_struct) {
+        // SAFETY: `work` is within the field `remove` of an on-demand probe. That probe is alive,
+        // because `drop` waits for this function.
+        let this = unsafe {
+            let remove = kernel::container_of!(work, bindings::delayed_work, work);
+            let remove = remove.cast::<Opaque<bindings::delayed_work>>();
+            &*kernel::container_of!(remove, OnDemandProbe<P>, remove)
+        };
+        let mut registered = this.registered.lock();
+        this.ready.store(false, ordering::Relaxed);
+        // Pairs with the full ordering in `acquire_ready`.
+        smp_mb(ordering::Full);
+        if this.users.load(ordering::Relaxed) != 0 {
+            this.ready.store(*registered, ordering::Release);
+        } else {
+            this.unregister(&mut registered);
+        }
+    }
+
+    /// Unregisters the probe now. It gets no users any more.
+    ///
+    /// The owner calls this instead of leaving it to `drop`, because a call of the probe that is
+    /// running may hold the last reference but one.
+    pub(crate) fn stop(&self) {
+        // Unregister first. A probe call that fails to add a watch could otherwise queue the work
+        // again.
+        self.unregister(&mut self.registered.lock());
+        // SAFETY: The work was initialised in `new`.
+        unsafe { bindings::cancel_delayed_work_sync(self.remove.get()) };
+    }
+
+    fn unregister(&self, registered: &mut bool) {
+        if *registered {
+            // SAFETY: `acquire` has registered the probe.
+            unsafe { self.probe.unregister(self) };
+            *registered = false;
+        }
+    }
+}
+
+#[pinned_drop]
+impl<P: Probe> PinnedDrop for OnDemandProbe<P> {
+    fn drop(self: Pin<&mut Self>) {
+        self.into_ref().stop();
+    }
+}
