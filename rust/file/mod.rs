@@ -186,7 +186,9 @@ impl FileKind {
             FastPoll::Ended(data) => (data, true, false),
             FastPoll::HungUp(data) => (data, true, true),
             FastPoll::NotReady => return None,
-            FastPoll::Unknown => return self.poll_and_count(file, direction, scratch),
+            FastPoll::Failed | FastPoll::Unknown => {
+                return self.poll_and_count(file, direction, scratch)
+            }
         };
         Some(FileState {
             eof,
@@ -255,6 +257,18 @@ impl FileKind {
     #[inline(never)]
     fn poll_to_read(self, file: &File) -> FastPoll {
         self.poll_fast(file, Direction::Read, true)
+    }
+
+    /// The state of a file with an error ([`FastPoll::Failed`]). `None` if that cannot be determined
+    /// without sleeping. Interrupts are disabled.
+    #[cold]
+    pub(crate) fn failure(self, file: &File, direction: Direction) -> Option<FileState> {
+        match self {
+            FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
+                socket::failure(file, direction)
+            }
+            _ => None,
+        }
     }
 
     /// Polls `file` and reads its state. May sleep.

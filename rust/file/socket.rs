@@ -36,6 +36,35 @@ pub(super) fn message_room(file: &File) -> FastPoll {
     Socket::of(file).map_or(FastPoll::Unknown, |socket| socket.try_room())
 }
 
+/// The state of a socket with an error ([`FastPoll::Failed`]). `None` if that cannot be determined
+/// without sleeping. Interrupts are disabled.
+#[cold]
+pub(super) fn failure(file: &File, direction: Direction) -> Option<FileState> {
+    let socket = Socket::of(file)?;
+    let error = socket.error();
+    if error == 0 || socket.is_listening() {
+        return None;
+    }
+    let (no_more_in, no_more_out) = socket.shutdown();
+    let (ended, data) = match direction {
+        Direction::Read => {
+            let blocks = file.flags() & O_NONBLOCK == 0;
+            (no_more_in, socket.try_readable(blocks)?)
+        }
+        Direction::Write => (no_more_out, socket.writable()?),
+        Direction::Except => return None,
+    };
+    let hup = socket.has_hung_up();
+    Some(FileState {
+        ready: true,
+        eof: ended || hup || socket.is_connection(),
+        hup,
+        data,
+        more: false,
+        error,
+    })
+}
+
 pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
     let events = poll(file, direction);
     let socket = Socket::of(file)?;

@@ -150,6 +150,25 @@ impl FastPath {
         }
     }
 
+    /// The report of a knote whose file [has an error](FastPoll::Failed). `None` if the filter has to
+    /// run.
+    #[cold]
+    pub(crate) fn failure_report(
+        filter: Filter,
+        inner: &KnoteInner,
+        file: &File,
+    ) -> Option<Report> {
+        let state = inner.kind.failure(file, direction_of(filter))?;
+        Some(Report {
+            fflags: state.error,
+            ..if state.eof {
+                Self::eof_report(filter, state.data, state.hup)
+            } else {
+                Report::of(state.data)
+            }
+        })
+    }
+
     /// Whether the condition holds. `None` if that cannot be determined under the spin lock, or
     /// requires a report.
     #[inline(always)]
@@ -169,7 +188,9 @@ impl FastPath {
             FastPath::PipeEdge | FastPath::Unsupported => return None,
         };
         match state {
-            FastPoll::Ready(_) | FastPoll::Ended(_) | FastPoll::HungUp(_) => Some(true),
+            FastPoll::Ready(_) | FastPoll::Ended(_) | FastPoll::HungUp(_) | FastPoll::Failed => {
+                Some(true)
+            }
             FastPoll::NotReady => Some(false),
             FastPoll::Unknown => None,
         }

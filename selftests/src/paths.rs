@@ -215,6 +215,79 @@ fn tcp_with_an_error() {
 }
 
 #[test]
+fn tcp_refused() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    // SAFETY: The arguments are integers.
+    let client = unsafe {
+        OwnedFd::from_raw_fd(libc::socket(
+            libc::AF_INET,
+            libc::SOCK_STREAM | libc::SOCK_NONBLOCK,
+            0,
+        ))
+    };
+    // SAFETY: An all-zero address is valid.
+    let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    name.sin_family = libc::AF_INET as u16;
+    name.sin_port = address.port().to_be();
+    name.sin_addr.s_addr = u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
+    // SAFETY: The address is a local variable of this size.
+    let result = unsafe {
+        libc::connect(
+            client.as_raw_fd(),
+            (&raw const name).cast(),
+            size_of_val(&name) as u32,
+        )
+    };
+    assert_eq!(result, -1);
+    settle();
+    both("refused", &client);
+    let events = collect_by_filter(add_write(&client, 0));
+    assert_eq!(events[0].fflags, libc::ECONNREFUSED as u32);
+}
+
+/// Datagram sockets and seqpackets with an error, without and with something to read.
+#[test]
+fn messages_with_an_error() {
+    let (one, other) = udp(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    drop(other);
+    one.send(b"abc").unwrap();
+    settle();
+    both("UDP, refused", &one);
+    let events = collect_by_filter(add_read(&one, 0));
+    assert_eq!(events[0].fflags, libc::ECONNREFUSED as u32);
+
+    // The other socket has sent a message that is lost when its peer connects to a third one.
+    let path = format!("/tmp/paths.{}.third", std::process::id());
+    let _third = UnixDatagram::bind(&path).unwrap();
+    for queued in [false, true] {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        other.send(b"lost").unwrap();
+        if queued {
+            one.send(b"kept").unwrap();
+        }
+        one.connect(&path).unwrap();
+        both(&format!("UNIX datagram, reset, queued: {queued}"), &other);
+        let events = collect_by_filter(add_read(&other, 0));
+        assert_eq!(events[0].fflags, libc::ECONNRESET as u32);
+    }
+    std::fs::remove_file(&path).unwrap();
+
+    for queued in [false, true] {
+        let (one, other) = seqpacket();
+        write(&other, b"unread");
+        if queued {
+            write(&one, b"abc");
+        }
+        drop(one);
+        both(&format!("seqpacket, reset, queued: {queued}"), &other);
+        let events = collect_by_filter(add_read(&other, 0));
+        assert_eq!(events[0].fflags, libc::ECONNRESET as u32);
+    }
+}
+
+#[test]
 fn tcp_out_of_room() {
     let (mut one, other) = tcp();
     one.set_nonblocking(true).unwrap();

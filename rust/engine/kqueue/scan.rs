@@ -338,6 +338,13 @@ impl Visitor for FastScan<'_> {
                 let report = FastPath::eof_report(visited.knote.filter(), data, true);
                 self.report(&mut visited, report, true)
             }
+            FastPoll::Failed => {
+                let filter = visited.knote.filter();
+                match FastPath::failure_report(filter, visited.inner, file) {
+                    Some(report) => self.report(&mut visited, report, true),
+                    None => Verdict::Stop,
+                }
+            }
         }
     }
 }

@@ -105,6 +105,8 @@ pub(crate) enum FastPoll {
     Ended(i64),
     /// Like `Ended`, and poll(2) reports `POLLHUP`.
     HungUp(i64),
+    /// The file has an error, which is an event in each direction. It has to be read separately.
+    Failed,
     NotReady,
     /// The file has to be polled, which may sleep.
     Unknown,

@@ -3,7 +3,16 @@
 //! The messages in the receive queues of a socket.
 
 use super::field;
-use super::{has_own_queue, Count, Kind, Socket, ESTABLISHED, STREAM};
+use super::{
+    has_own_queue,
+    stream::{ended, Stream},
+    Count,
+    Kind,
+    Socket,
+    ESTABLISHED,
+    RCV_SHUTDOWN,
+    STREAM, //
+};
 use crate::{
     generated,
     sys::{file::poll::FastPoll, lock::irqlock::IrqSave}, //
@@ -169,10 +178,70 @@ impl<'a> Socket<'a> {
         Some(Count::Exactly(count.max(0)))
     }
 
-    /// The number of bytes in the messages, if messages of this kind of socket can be counted,
-    /// there are few, and there is nothing else to report. Never sleeps and does not wait for a
-    /// lock. Interrupts are disabled. `blocks` says that the file is not `O_NONBLOCK`.
+    /// The number of bytes in the messages, if messages of this kind of socket can be counted, and
+    /// there are few; or whether the socket has ended or has an error. Never sleeps and does not
+    /// wait for a lock. Interrupts are disabled. `blocks` says that the file is not `O_NONBLOCK`.
+    #[inline]
     pub(crate) fn try_messages(&self, blocks: bool) -> FastPoll {
+        let sock = self.sock.as_ptr();
+        // SAFETY: The type's invariant guarantees that the socket is valid.
+        let (error, shutdown) = unsafe { (field::ERR.read(sock), field::SHUTDOWN.read(sock)) };
+        if error != 0 {
+            return FastPoll::Failed;
+        }
+        if shutdown != 0 {
+            return self.try_ended(shutdown, blocks);
+        }
+        match self.try_count(blocks).map(|messages| messages.total()) {
+            Some(Some(Count::Exactly(bytes))) => FastPoll::Ready(bytes),
+            Some(None) => FastPoll::NotReady,
+            Some(Some(Count::AtLeast(_))) | None => FastPoll::Unknown,
+        }
+    }
+
+    /// [`Socket::try_messages`] for a socket with these shutdown flags. The end of a connection is
+    /// determined as in `unix_poll`.
+    #[cold]
+    fn try_ended(&self, shutdown: u8, blocks: bool) -> FastPoll {
+        if self.kind != Kind::Unix || !self.is_connection() || shutdown & RCV_SHUTDOWN == 0 {
+            return FastPoll::Unknown;
+        }
+        match self.try_readable(blocks) {
+            Some(bytes) => ended(bytes, shutdown, self.state()),
+            None => FastPoll::Unknown,
+        }
+    }
+
+    /// [`Socket::readable`] for a socket that is not listening and has few messages. `None` if the
+    /// number cannot be determined now. Never sleeps and does not wait for a lock. Interrupts are
+    /// disabled. `blocks` says that the file is not `O_NONBLOCK`.
+    pub(crate) fn try_readable(&self, blocks: bool) -> Option<i64> {
+        let sock = self.sock.as_ptr();
+        // SAFETY: The type's invariant guarantees that the socket is valid. Each function is called
+        // for sockets of its kind only.
+        let stream: i32 = unsafe {
+            match Stream::of(self) {
+                None => {
+                    return match self.try_count(blocks)?.total() {
+                        Some(Count::Exactly(bytes)) => Some(bytes),
+                        Some(Count::AtLeast(_)) => None,
+                        None => Some(0),
+                    }
+                }
+                Some(_) if self.is_listening() => return None,
+                Some(Stream::Tcp) if Stream::is_plain_tcp(sock) => generated::kq_sock_tcp_inq(sock),
+                Some(Stream::Unix) if !has_own_queue(sock) => field::UNIX_INQ_LEN.read(sock),
+                Some(_) => return None,
+            }
+        };
+        Some(stream.max(0).into())
+    }
+
+    /// Counts the first messages of a socket that is not a stream. `None` if this kind of socket
+    /// cannot be counted, or if another task holds a lock. Interrupts are disabled. `blocks` says
+    /// that the file is not `O_NONBLOCK`.
+    #[inline]
+    fn try_count(&self, blocks: bool) -> Option<Messages> {
         /// The maximum number of messages to count. It is small because interrupts are disabled
         /// meanwhile.
         const TRY_COUNT_MAX: usize = 4;
@@ -181,49 +250,31 @@ impl<'a> Socket<'a> {
         // SAFETY: The type's invariant guarantees that the socket is valid. Each function is called
         // for sockets of its kind only.
         unsafe {
-            if field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
-                return FastPoll::Unknown;
-            }
             match self.kind {
-                Kind::Udp if has_own_queue(sock) => return FastPoll::Unknown,
+                Kind::Udp if has_own_queue(sock) => return None,
                 Kind::Udp => {
-                    let Some(reader) = TriedQueue::lock(generated::kq_sock_reader_queue(sock))
-                    else {
-                        return FastPoll::Unknown;
-                    };
-                    let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
-                    else {
-                        return FastPoll::Unknown;
-                    };
+                    let reader = TriedQueue::lock(generated::kq_sock_reader_queue(sock))?;
+                    let queue = TriedQueue::lock(generated::kq_sock_receive_queue(sock))?;
                     messages.count_some(reader.0, TRY_COUNT_MAX);
                     messages.count_some(queue.0, TRY_COUNT_MAX);
                     // If a read may block, `udp_poll` drops a datagram whose checksum is wrong.
                     let first = reader.first().or_else(|| queue.first());
                     if blocks && first.is_some_and(|first| !generated::kq_skb_is_checked(first)) {
-                        return FastPoll::Unknown;
+                        return None;
                     }
                 }
                 // An unconnected or closed connection has more to report, and so has a listening
                 // socket.
-                Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => {
-                    return FastPoll::Unknown;
-                }
-                Kind::Unix if has_own_queue(sock) => return FastPoll::Unknown,
+                Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => return None,
+                Kind::Unix if has_own_queue(sock) => return None,
                 Kind::Unix | Kind::Messages => {
-                    let Some(queue) = TriedQueue::lock(generated::kq_sock_receive_queue(sock))
-                    else {
-                        return FastPoll::Unknown;
-                    };
+                    let queue = TriedQueue::lock(generated::kq_sock_receive_queue(sock))?;
                     messages.count_some(queue.0, TRY_COUNT_MAX);
                 }
-                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => return FastPoll::Unknown,
+                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => return None,
             }
         }
-        match messages.total() {
-            Some(Count::Exactly(bytes)) => FastPoll::Ready(bytes),
-            Some(Count::AtLeast(_)) => FastPoll::Unknown,
-            None => FastPoll::NotReady,
-        }
+        Some(messages)
     }
 
     /// The number of bytes of a TCP socket that follow an urgent byte if that byte is next. A read

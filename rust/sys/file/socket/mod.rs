@@ -272,6 +272,12 @@ impl<'a> Socket<'a> {
             && self.error() == 0
     }
 
+    /// True if poll(2) reports a hang-up for a socket of one of the listed kinds.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let both = self.shutdown() == (true, true);
+        both || (self.is_connection() && self.is_listed() && self.state() == CLOSE)
+    }
+
     /// The directions that are shut down, receive and send, as far as poll(2) does not report them.
     pub(crate) fn shutdown(&self) -> (bool, bool) {
         if !self.is_listed() {
@@ -298,8 +304,8 @@ impl<'a> Socket<'a> {
     }
 
     /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
-    /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`). Never sleeps:
-    /// the caller may hold a spin lock.
+    /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`); or whether the
+    /// socket has an error. Never sleeps: the caller may hold a spin lock.
     pub(crate) fn try_room(&self) -> FastPoll {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
@@ -316,7 +322,10 @@ impl<'a> Socket<'a> {
                 }
                 _ => false,
             };
-            if !has_room || field::ERR.read(sock) != 0 || field::SHUTDOWN.read(sock) != 0 {
+            if field::ERR.read(sock) != 0 {
+                return FastPoll::Failed;
+            }
+            if !has_room || field::SHUTDOWN.read(sock) != 0 {
                 return FastPoll::Unknown;
             }
             FastPoll::Ready(i64::from(generated::kq_sock_wspace(sock)).max(0))

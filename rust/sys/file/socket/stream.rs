@@ -128,14 +128,14 @@ impl Stream {
     ///
     /// `sk` is a valid TCP socket.
     #[inline(always)]
-    unsafe fn is_plain_tcp(sk: *const bindings::sock) -> bool {
+    pub(super) unsafe fn is_plain_tcp(sk: *const bindings::sock) -> bool {
         // SAFETY: The caller upholds this function's safety contract.
         unsafe {
             field::TCP_URG_DATA.read(sk) == 0 && field::TCP_ULP.read(sk) == 0 && !has_own_queue(sk)
         }
     }
 
-    /// The result of [`Stream::readiness`] for a socket of this kind that is not simply connected:
+    /// The result of [`Stream::poll_fast`] for a socket of this kind that is not simply connected:
     /// the pending connections of a listening socket, and the rest of a stream that has ended.
     /// `state` is the state of the socket.
     #[inline(never)]
@@ -145,7 +145,7 @@ impl Stream {
         // lock. Data that arrives or is read meanwhile may or may not be counted.)
         unsafe {
             if field::ERR.read(sk) != 0 {
-                return FastPoll::Unknown;
+                return FastPoll::Failed;
             }
             let shutdown = field::SHUTDOWN.read(sk);
             if state == LISTEN {
@@ -184,7 +184,10 @@ impl Stream {
         // `sk_stream_is_writable` calls the protocol, which for plain TCP reads single words as
         // well.
         unsafe {
-            if field::ERR.read(sk) != 0 || (self == Stream::Tcp && !Self::is_plain_tcp(sk)) {
+            if field::ERR.read(sk) != 0 {
+                return FastPoll::Failed;
+            }
+            if self == Stream::Tcp && !Self::is_plain_tcp(sk) {
                 return FastPoll::Unknown;
             }
             let shutdown = field::SHUTDOWN.read(sk);
@@ -214,7 +217,7 @@ impl Stream {
 
 /// The result for a direction that has ended, given the shutdown flags and the state of the
 /// socket. `POLLHUP` is determined as in `tcp_poll` and `unix_poll`.
-fn ended(bytes: i64, shutdown: u8, state: u8) -> FastPoll {
+pub(super) fn ended(bytes: i64, shutdown: u8, state: u8) -> FastPoll {
     if shutdown == RCV_SHUTDOWN | SEND_SHUTDOWN || state == CLOSE {
         FastPoll::HungUp(bytes)
     } else {
