@@ -12,7 +12,7 @@ use crate::{
     sys::file::{
         chardev::{self, Device, PollTable},
         fdtable::{FlushedFdTable, WeakFile},
-        poll::Events,
+        poll::PollEvents,
     },
     uapi::{kevent_args_size, short_form, KeventArgs, ShortForm, IOC_CREATE, IOC_KEVENT}, //
 };
@@ -64,13 +64,13 @@ impl Device for Kqueue {
         kevent(this, request).map(|count| count as isize)
     }
 
-    fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> Events {
+    fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> PollEvents {
         // The poller is queued before the state is read, so that no event is missed in between.
         this.notifier().register(file, table);
         match this.announce_poller() {
-            (_, true) => Events::HUP,
-            (0, false) => Events::NONE,
-            (_, false) => Events::IN | Events::RDNORM,
+            (_, true) => PollEvents::HUP,
+            (0, false) => PollEvents::NONE,
+            (_, false) => PollEvents::IN | PollEvents::RDNORM,
         }
     }
 

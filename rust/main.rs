@@ -2,20 +2,25 @@
 
 //! kqueue: the BSD event interface.
 //!
-//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`](engine::kqueue::Kqueue),
+//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`],
 //! and one ioctl is `kevent()`. `Documentation/design.md` shows the layers of the crate and the
 //! path of a call and of an event. This page lists what the code relies on.
 //!
 //! # Vocabulary
 //!
-//! - *knote*: one registered event, unique in its kqueue by (ident, filter)
+//! - *change*: one `struct kevent` that a program passes to kevent()
+//! - *knote*: one registered event, unique in its kqueue by (ident, filter). (If the number of a
+//!   process that has ended is used again, the old knote stays until it was reported.)
 //! - *filter*: defines what one kind of event source means by "ready" and by `data`; a row of the
 //!   table in `filter`
-//! - *source*: the state that a filter keeps for a knote; dropping it detaches the knote
+//! - *source*: what a knote watches, for instance a file, a process or a timer
+//! - *attachment*: the state that a filter keeps for a knote while it is attached to its source.
+//!   Dropping it detaches the knote.
 //! - *table*: the knotes of a kqueue, or the rows of all filters. The table of a process's
 //!   descriptors (`files_struct`) is always called *descriptor table*, in names `fd_table`.
 //! - *register*: apply a change, which adds, modifies or deletes a knote
 //! - *attach, detach*: connect a knote with its event source, and disconnect it
+//! - *fire*: a source fires when something happens to it that may make the knote ready
 //! - *activate*: mark a knote active because its source fired, and put it into the ready list
 //!   unless it is disabled or queued already
 //! - *ready list*: the knotes that are queued, in the order in which they are reported
@@ -23,16 +28,20 @@
 //! - *in flight*: taken off the ready list by a scan that has neither requeued nor removed the
 //!   knote yet
 //! - *scan*: go through the ready list, evaluate the knotes and deliver events
-//! - *evaluate*: determine whether a knote is ready, and what it has to report
-//! - *fast path*: evaluate a knote under the spin lock, without running its filter
+//! - *evaluate*: determine whether a knote is ready, and what it has to report. Either the *fast
+//!   path* does that under the spin lock, or the filter's `event` function, which may sleep.
+//! - *walk*: the part of a scan that evaluates knotes by the fast path
+//! - *batch*: knotes that a scan has taken off the ready list to run their `event` functions
+//! - *report*: an event that an evaluation has created
 //! - *deliver*: copy an event to the program
+//! - *sink*: where a scan delivers events, that is, the event list of a kevent() call
 //! - *requeue*: put a knote back into the ready list after a scan has evaluated it
 //! - *recheck*: evaluate a knote again after some time, because its source may not fire
-//! - *spend*: keep a one-shot knote in the table after its event was delivered, although it does
-//!   not exist for the program any more
+//! - *spend*: keep a one-shot knote in the table when its event is delivered, although it does not
+//!   exist for the program any more
 //! - *renew*: use a spent knote for the next `EV_ADD`
-//! - *retire, remove*: take a knote off the ready list for good; then take it out of the table and
-//!   detach it
+//! - *retire*: take a knote off the ready list for good
+//! - *remove*: take a retired knote out of the table and detach it
 //! - *bind*: tie a knote to a number of a descriptor table, so that the close of that descriptor
 //!   ends the knote
 //!
@@ -42,11 +51,11 @@
 //!
 //! 1. `Locks::knotes`, the mutex of a kqueue. A task holds it while it registers, scans or removes.
 //!    It is a mutex because filters run under it and call `->poll` and `->unlocked_ioctl`, which
-//!    may sleep. A task that is being killed stops waiting for it (`sys::lock::killable`). The
-//!    task that holds the mutex then does the removals that the killed task has not done, after it
-//!    has released the mutex (`Kqueue::do_leftover_work`). Events are copied out under the mutex
-//!    with page faults disabled (`engine::usercopy`). The following mutexes nest in it, but not in
-//!    each other:
+//!    may sleep. A task that is being killed stops waiting for it (`sys::lock::killable`), and
+//!    leaves its removals to the owner of the mutex. The owner looks for such work each time it has
+//!    released the mutex, and takes the mutex again to do it (`Kqueue::do_leftover_work`). Events
+//!    are copied out under the mutex with page faults disabled (`engine::usercopy`). The following
+//!    mutexes nest in it, but not in each other:
 //!    - the mutex of all edges between kqueues (`engine::nesting`),
 //!    - the mutex of the accounts of all users (`engine::limit`),
 //!    - the mutex that serialises the registration of a probe (`sys::probe::on_demand`),
@@ -56,13 +65,14 @@
 //!    (The wait queue of a process is woken under tasklist_lock.) Wake-up functions run under these
 //!    locks and take the locks of levels 3 and 4.
 //! 3. The spin locks under which knotes are looked up:
-//!    - the lock of one part of the bindings (`engine::close`),
+//!    - the lock of some of the trees of bound knotes (`engine::close`),
 //!    - the lock of one shard of the watches of a probe (`sys::probe::watches`),
-//!    - the lock of the target of a mark (`sys::notify::fsnotify`). The lock of the watchers of a
+//!    - the lock of a mark (`sys::notify::fsnotify`). The lock of the list of watchers of a
 //!      directory or of a mount namespace nests in it.
 //!
-//!    The lock of the record that a filter keeps of a process, a file, its contents or mounts
-//!    (`filter`) nests in each of these. Interrupts are disabled under all locks of this level
+//!    A filter keeps a record of each process, file and mount namespace that it watches. The lock of
+//!    such a record (`ProcessWatcher`, `FileWatcher`, `ContentWatcher` and `Namespace` in `filter`)
+//!    nests in any of the above. Interrupts are disabled under all locks of this level
 //!    except those of bindings and marks, which no interrupt takes. The lock of a user's watched
 //!    objects (`engine::objects`) also belongs to this level, but nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
@@ -80,12 +90,14 @@
 //!
 //! A sleeper checks whether a knote is pending and queues itself in one critical section of
 //! `Locks::ready`. An activation makes a knote pending and wakes one sleeper in one critical
-//! section of the same lock. So no wake-up is lost. A scan wakes sleepers after it has released the
-//! lock, because a sleeper needs the mutex next. Pollers are woken, and SIGIO is sent, from an
-//! irq_work without any lock (`sys::notify::notifier`). So no two locks of one kind nest when a
-//! kqueue watches a kqueue.
+//! section of the same lock. So no wake-up is lost. A scan that leaves knotes pending wakes the
+//! next sleeper after it has released the mutex, because that sleeper begins by taking the mutex.
+//! Pollers are woken, and SIGIO is sent, from an irq_work without any lock
+//! (`sys::notify::notifier`). So no lock is waited for under another one of its kind when a kqueue
+//! watches a kqueue.
 //!
-//! The holder of a lock of level 3 or 4 is in an RCU read-side critical section. That protects the
+//! The holder of a lock of level 3 or 4 has preemption disabled, and so is in an RCU read-side
+//! critical section. That protects the
 //! reads of the descriptor table (`sys::file::fdtable`) and of the task of a sleeper.
 //!
 //! # State of other subsystems
@@ -109,11 +121,12 @@
 //! - `KnoteTable`, the slot of each knote in it, and `KnoteInner`: the mutex.
 //! - The write position of a knote's pipe (`pipe_position`): atomic. It is written under the mutex.
 //!   The timer of rechecks reads it under the spin lock.
-//! - `ReadyList`, and the state and the links of each knote: the spin lock. Its holder may use any
-//!   knote in the list. The state is atomic, so that a task without the lock may test whether a
-//!   knote is retired or unlinked.
-//! - The links of a knote in a tree of bindings (`engine::close`): the lock of that tree, until the
-//!   close probe has taken the knote out. After that, the same memory holds a `callback_head`.
+//! - `ReadyList`, and the state and the links of each knote: the spin lock. Its holder may
+//!   dereference the pointers in the list, which hold no references. The state is atomic, so that a
+//!   task without the lock may test whether a knote is retired or was taken out of its tree of
+//!   bound knotes.
+//! - The links of a knote in a tree of bound knotes (`engine::close`): the lock of that tree, until
+//!   the close probe has taken the knote out. After that, the same memory holds a `callback_head`.
 //! - The file that a knote is bound to: the mutex. It does not change while the knote is in a
 //!   tree. A knote leaves the list of rechecks before it is unbound. So the timer of rechecks may
 //!   read the file under the spin lock.
@@ -129,7 +142,10 @@
 //!
 //! - Wake function of a wait-queue entry: under the wait-queue lock of the source, with interrupts
 //!   disabled. Activates the knote.
-//! - Timer: in hard interrupt context. Activates the knote.
+//! - Timer of a knote, of `EVFILT_TIMER` or for a low-water mark: in hard interrupt context.
+//!   Activates the knote.
+//! - Timer of rechecks: in hard interrupt context. Evaluates a few pipes and activates their
+//!   knotes.
 //! - Exit of a process: in its last thread, under tasklist_lock and the wait-queue lock, with
 //!   interrupts disabled. Activates the knote.
 //! - Fork probe: in the forking task, before the child runs, without locks. Creates the knote of a
@@ -144,12 +160,13 @@
 //! - That work item: in a kernel thread. Activates the other knotes in bounded steps.
 //! - Probe of offsets: in the task that moves the offset, with preemption disabled, under the lock
 //!   of a shard. Activates knotes.
-//! - Close probes: in the closing task, maybe with preemption disabled. Retires the knotes under a
-//!   lock of the bindings. After the release of that lock, it removes them if it gets the mutex
+//! - Close probes: in the closing task, maybe with preemption disabled. Retires the knotes under
+//!   the lock of their tree. After the release of that lock, it removes them if it gets the mutex
 //!   without waiting and nothing has to sleep. Otherwise it queues them as task work.
 //! - Task work: in the closing task, before it returns to user space. Removes a knote, or finishes
 //!   a walk of the close probe.
 //! - Release of the mutex: in its owner. Does the work that a task which is being killed has left.
+//! - Delayed work of a probe: in a kernel thread. Unregisters a probe that has no user any more.
 //! - irq_work: in hard interrupt context, without locks. Wakes pollers and sends SIGIO.
 //!
 //! # Removal
@@ -209,7 +226,7 @@ struct KqueueModule {
     _device: Registration<Kqueue>,
     /// `/sys/kernel/debug/kqueue/hooks`, which lists the probes and the number of their watches.
     #[pin]
-    _hooks: File<Arc<Shared>>,
+    _probes: File<Arc<Shared>>,
     _work: OwnQueue,
     _shared: StopOnDrop,
 }
@@ -233,7 +250,7 @@ impl kernel::InPlaceModule for KqueueModule {
             Ok(try_pin_init!(Self {
                 _shared: StopOnDrop(shared.clone()),
                 _work: work,
-                _hooks <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_probes),
+                _probes <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_probes),
                 _device <- Registration::new(c"kqueue", 0o666, shared),
             }? Error))
         })

@@ -12,9 +12,9 @@ eval "$assignments"
 out=$top/build/$flavour
 flags=()
 if [ "${2:-}" = clippy ]; then
-	# The output files of clippy are discarded. Warnings are errors.
+	# The output files of clippy are discarded. Warnings are errors, also those of rustdoc.
 	out=$top/build/clippy
-	flags=(CLIPPY=1 KRUSTFLAGS=-Dwarnings)
+	flags=(CLIPPY=1 CLIPPY_DRIVER="$top/scripts/clippy-driver.sh" KRUSTFLAGS=-Dwarnings)
 	rm -rf "$out"
 fi
 mkdir -p "$out"

@@ -433,7 +433,7 @@ fn collect(
     timeout: Timeout,
     caller: Caller,
 ) -> Result {
-    let result = if held.is_some() || kqueue.may_be_pending() {
+    let result = if held.is_some() || kqueue.has_work() {
         kqueue.scan(held, events, caller)
     } else {
         Err(EAGAIN)

@@ -1,160 +1,581 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A knote: one registered event, identified in its kqueue by (ident, filter).
+//! The memory of a knote.
+//!
+//! A knote is one reference-counted object of a slab cache. It contains everything that is linked
+//! into lists: the entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor
+//! ([`super::close`]), and the links of the ready list ([`super::ready_list`]). There may be a
+//! million knotes, so no field repeats information of another one. Knotes of `EVFILT_TIMER`
+//! come from a second cache, and each of them is followed by its timer
+//! ([`crate::sys::time::hrtimer`]).
+//!
+//! To access a field of a knote, a caller passes the value that the field's lock guards: the
+//! [`KnoteAccess`] or the [`KnoteTable`] for the mutex, the [`ReadyList`] for the spin lock. The
+//! [`LockToken`] in that value proves that the lock is that of the knote's
+//! kqueue. (The `kernel` crate's `LockedBy` would add a pointer to each field.)
 
-pub(crate) use super::knote_memory::Knote;
+pub(crate) use super::knote_inner::{KnoteAccess, KnoteInner};
 use super::{
-    close::BindingCount,
-    locks::{HasLockKey, LockKey},
-    ops::{FileKind, Report},
-    sleepers::WakeFlags, //
+    close::Binding,
+    knote_table::KnoteTable, //
+    kqueue::{Kqueue, ReadyList},
+    locks::{HasLockToken, LockToken},
+    ops::{FastPath, Filter},
+    ready_list::{Links, VisitedKnote},
+    state::State,
 };
-use crate::{
-    generated::kqueue_event,
-    sys::{
-        memory::{erased::Erased, user_scratch::UserScratch},
-        process::observer::WatcherRights,
+use crate::sys::{
+    compat::NO_RESTART,
+    file::{
+        fdtable::{CurrentFdTable, CurrentFiles},
+        poll::WaitEntry,
     },
-    uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
+    memory::slab::{self, Memory, Slab},
+    time::hrtimer::{Expire, OwnedTimer, TimerOwner}, //
+};
+use core::{
+    cell::UnsafeCell,
+    mem::{ManuallyDrop, MaybeUninit},
+    ptr::{self, NonNull},
+    sync::atomic::AtomicU32, //
+};
+use kernel::{
+    bindings,
+    fs::File,
+    prelude::*,
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        atomic::ordering,
+        Arc,
+        ArcBorrow,
+        Refcount, //
+    },
 };
 
-use kernel::sync::Arc;
-
-/// The flags of a change that act once and are not kept in the knote.
-const ACTIONS: u16 = EV_DELETE | EV_ENABLE | EV_DISABLE | EV_KEEPUDATA;
-
-/// The part of a knote that the kqueue's mutex guards. One more bit would enlarge each knote by a
-/// word.
-pub(crate) struct KnoteInner {
-    /// The parameters of the filter from the last change (`kn_sfflags`, `kn_sdata`).
-    pub(crate) fflags: u32,
-    pub(crate) data: i64,
-    /// `kn_flags`: the flags of the change that added the knote, without [`ACTIONS`], together with
-    /// the flags that the filter always sets.
-    pub(crate) flags: u16,
-    /// The kind of the descriptor's file, if the knote has a descriptor.
-    pub(crate) kind: FileKind,
-    /// `EVFILT_USER`: the program has triggered the knote.
-    pub(crate) triggered: bool,
-    /// The program's own data.
-    pub(crate) udata: u64,
-    /// The state that the filter keeps for the knote besides the descriptor and the fields above.
-    pub(crate) source: Option<Erased>,
+/// A registered event.
+///
+/// The table of the kqueue and the attachment hold references to the knote, and the knote holds a
+/// reference to its kqueue. So they keep each other alive until the knote is removed: it leaves the
+/// table, and [`Knote::detach`] drops the attachment. (A knote whose attaching failed, or that was
+/// deferred and could not be inserted, was never in the table. [`Knote::end`] detaches it when its
+/// last reference is dropped.)
+pub(crate) struct Knote {
+    refs: Refcount,
+    /// Changed under the spin lock.
+    pub(in crate::engine) state: UnsafeCell<State>,
+    filter: Filter,
+    /// Guarded by the mutex.
+    fast_path: UnsafeCell<FastPath>,
+    kqueue: Arc<Kqueue>,
+    ident: u64,
+    /// Guarded by the spin lock.
+    pub(in crate::engine) links: UnsafeCell<Links>,
+    /// The entry in the (first) wait queue of the source, guarded by the lock of that queue.
+    pub(crate) wait_entry: WaitEntry,
+    pub(in crate::engine) binding: Binding,
+    /// The next knote in its chain of the table. Guarded by the mutex. A knote is taken out of its
+    /// chain before it is freed, so the field is `None` then and needs no drop.
+    next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
+    /// Guarded by the mutex.
+    inner: UnsafeCell<KnoteInner>,
 }
 
-/// Gives access to the [`KnoteInner`] of each knote of a kqueue. Guarded by the mutex.
-pub(crate) struct KnoteAccess {
-    key: LockKey<KnoteAccess>,
-    /// The number of knotes that are bound to descriptors.
-    pub(crate) binding_count: BindingCount,
-    /// UserScratch memory of the task that holds the mutex.
-    pub(crate) scratch: UserScratch,
-    /// The rights of the task that last began to watch a process.
-    pub(crate) watcher: Option<Arc<WatcherRights>>,
+const _: () = assert!(size_of::<Knote>() <= 144);
+
+/// A knote of `EVFILT_TIMER` and its timer.
+#[repr(C)]
+pub(in crate::engine) struct TimerKnote {
+    // This is the first field, so that a pointer to it is also a pointer to the structure.
+    knote: Knote,
+    timer: MaybeUninit<KnoteTimer>,
 }
 
-impl HasLockKey for KnoteAccess {
+/// The timer of a knote of `EVFILT_TIMER`. The owner of the kqueue's mutex uses it. Its callback
+/// may run at the same time.
+pub(crate) type KnoteTimer = OwnedTimer<Knote>;
+
+/// The slab caches of knotes.
+pub(crate) struct Slabs {
+    knotes: Slab<Knote>,
+    timers: Slab<TimerKnote>,
+}
+
+impl Slabs {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Slabs {
+            knotes: Slab::new(c"kqueue_knote")?,
+            timers: Slab::new(c"kqueue_timer")?,
+        })
+    }
+}
+
+// SAFETY: Each field may be used from any thread that holds the lock of the field.
+unsafe impl Send for Knote {}
+// SAFETY: Each field may be used from any thread that holds the lock of the field.
+unsafe impl Sync for Knote {}
+
+// SAFETY: Each field of the knote may be used from any thread that holds the lock of the field. The
+// timer is used by the owner of the mutex and by its callback, which uses only what any thread may:
+// it records that the timer has fired, and activates the knote.
+unsafe impl Send for TimerKnote {}
+
+// SAFETY: `refs` counts the references. The knote is freed when the last reference is dropped.
+unsafe impl AlwaysRefCounted for Knote {
     #[inline]
-    fn key(&self) -> &LockKey<Self> {
-        &self.key
-    }
-}
-
-impl KnoteAccess {
-    pub(crate) fn new(key: LockKey<KnoteAccess>, binding_count: BindingCount) -> Self {
-        KnoteAccess {
-            key,
-            binding_count,
-            scratch: UserScratch::NONE,
-            watcher: None,
-        }
-    }
-}
-
-impl KnoteInner {
-    /// The inner state of a knote that is not attached yet.
-    pub(crate) fn new(change: &kqueue_event) -> Self {
-        KnoteInner {
-            fflags: change.fflags,
-            data: change.data,
-            flags: change.flags & !ACTIONS,
-            kind: FileKind::Other,
-            triggered: false,
-            udata: change.udata,
-            source: None,
-        }
+    fn inc_ref(&self) {
+        self.refs.inc();
     }
 
-    /// The source, if it is of type `T`.
     #[inline]
-    pub(crate) fn source_mut<T: Unpin + 'static>(&mut self) -> Option<&mut T> {
-        Some(self.source.as_mut()?.as_mut::<T>()?.get_mut())
-    }
-
-    /// Stores the parameters of a change.
-    #[inline(always)]
-    pub(crate) fn set_params(&mut self, change: &Kevent) {
-        self.fflags = change.fflags;
-        self.data = change.data;
-        self.set_udata(change);
-    }
-
-    /// Stores `udata` of a change, unless the change has `EV_KEEPUDATA`.
-    #[inline(always)]
-    pub(crate) fn set_udata(&mut self, change: &Kevent) {
-        if !change.has(EV_KEEPUDATA) {
-            self.udata = change.udata;
+    unsafe fn dec_ref(this: NonNull<Self>) {
+        // SAFETY: The caller holds a reference, so the knote is valid.
+        if unsafe { this.as_ref() }.refs.dec_and_test() {
+            // SAFETY: The last reference was dropped. The knote came from `Slab::alloc`, or it is
+            // the first field of a `TimerKnote` that did, whose timer needs no drop.
+            unsafe { slab::free(this) };
         }
+    }
+}
+
+/// A knote whose kqueue's mutex is held, and its fields that the mutex guards.
+///
+/// # Invariants
+///
+/// The mutex is held, and no other reference to the fields exists.
+pub(crate) struct LockedKnote<'a> {
+    knote: &'a Knote,
+    pub(crate) inner: &'a mut KnoteInner,
+    /// The file of its descriptor.
+    pub(crate) file: Option<&'a File>,
+    /// The method by which a scan evaluates the knote under the spin lock.
+    pub(crate) fast_path: &'a mut FastPath,
+}
+
+impl<'a> LockedKnote<'a> {
+    /// The knote.
+    #[inline]
+    pub(crate) fn knote(&self) -> &'a Knote {
+        self.knote
+    }
+
+    /// The same knote, borrowed for a shorter time.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> LockedKnote<'_> {
+        // INVARIANT: The invariant holds for `self`, which is borrowed mutably meanwhile.
+        LockedKnote {
+            knote: self.knote,
+            inner: self.inner,
+            file: self.file,
+            fast_path: self.fast_path,
+        }
+    }
+
+    /// True if the number of the descriptor still refers to its file.
+    #[inline]
+    pub(crate) fn ident_refers_to_file(&self, _: &ReadyList, fd_table: CurrentFdTable) -> bool {
+        // SAFETY: The holder of a `ReadyList` holds a spin lock, and so is in an RCU read-side
+        // critical section.
+        let files = unsafe { CurrentFiles::in_rcu(fd_table) };
+        self.file
+            .is_some_and(|file| files.maps(self.knote.ident, file))
+    }
+
+    /// The timer of a knote of `EVFILT_TIMER`.
+    #[inline]
+    pub(crate) fn timer(&mut self) -> Option<&KnoteTimer> {
+        let timer = self.knote.timer()?;
+        // SAFETY: The timer lives as long as the knote. By the type's invariant the mutex is held,
+        // and no other task uses the timer.
+        Some(unsafe { timer.as_ref() })
+    }
+}
+
+/// The reference count of a new knote. (`Refcount::new` would call a C function.)
+#[inline(always)]
+fn one_reference() -> Refcount {
+    let one = bindings::refcount_t {
+        refs: bindings::atomic_t { counter: 1 },
+    };
+    // SAFETY: `Refcount` is a transparent wrapper of `refcount_t`, which may have any value.
+    unsafe { core::mem::transmute::<bindings::refcount_t, Refcount>(one) }
+}
+
+impl Knote {
+    /// Allocates a knote of `kqueue`. The knote is not in the table yet and has no source.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline]
+    pub(crate) fn alloc(
+        slabs: &Slabs,
+        kqueue: ArcBorrow<'_, Kqueue>,
+        ident: u64,
+        filter: Filter,
+        inner: impl FnOnce() -> KnoteInner,
+        memory: Memory,
+    ) -> Result<ARef<Self>> {
+        let make = || Knote {
+            refs: one_reference(),
+            state: UnsafeCell::new(State::default()),
+            filter,
+            fast_path: UnsafeCell::new(FastPath::Unsupported),
+            kqueue: kqueue.into(),
+            ident,
+            links: UnsafeCell::new(Links::NONE),
+            wait_entry: WaitEntry::new(Self::wake_function),
+            binding: Binding::none(),
+            next: UnsafeCell::new(ManuallyDrop::new(None)),
+            inner: UnsafeCell::new(inner()),
+        };
+        let knote = if filter.has_timer() {
+            let timer = MaybeUninit::uninit();
+            let make = || TimerKnote {
+                knote: make(),
+                timer,
+            };
+            let whole = slabs.timers.alloc(memory, make)?;
+            // SAFETY: The memory was just allocated and is not shared. A knote is not moved.
+            // `detach` or `drop` cancels the timer before the knote is freed.
+            unsafe { KnoteTimer::init((&raw mut (*whole.as_ptr()).timer).cast()) };
+            whole.cast()
+        } else {
+            slabs.knotes.alloc(memory, make)?
+        };
+        // SAFETY: The knote was created with one reference, which is passed to the caller.
+        Ok(unsafe { ARef::from_raw(knote) })
+    }
+
+    /// The ident: for a filter of descriptors, the number of the descriptor.
+    #[inline]
+    pub(crate) fn ident(&self) -> u64 {
+        self.ident
+    }
+
+    /// The filter.
+    #[inline]
+    pub(crate) fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    /// The kqueue that the knote belongs to.
+    #[inline]
+    pub(crate) fn kqueue(&self) -> ArcBorrow<'_, Kqueue> {
+        self.kqueue.as_arc_borrow()
+    }
+
+    #[inline]
+    fn timer(&self) -> Option<NonNull<KnoteTimer>> {
+        if !self.filter.has_timer() {
+            return None;
+        }
+        let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();
+        // SAFETY: A knote with such a filter was allocated as the first field of a `TimerKnote`.
+        // (The address of the timer is computed from that of the knote, as `container_of!` does.)
+        NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
+    }
+
+    /// Panics if the lock is that of another kqueue, as the `kernel` crate's `LockedBy` does.
+    #[inline]
+    pub(in crate::engine) fn check<L: HasLockToken>(&self, guarded: &L) {
+        self.check_token(guarded.token());
+    }
+
+    #[inline]
+    fn check_token<L>(&self, token: &LockToken<L>) {
+        assert!(token.is_of(self.kqueue.locks()));
+    }
+
+    /// The fields that the mutex guards.
+    #[inline]
+    pub(crate) fn inner<'a>(&'a self, access: &'a KnoteAccess) -> &'a KnoteInner {
+        self.check(access);
+        // SAFETY: The mutex of the knote's kqueue is held. No mutable reference exists while
+        // `access` is borrowed, since one can be obtained only through a mutable borrow of
+        // `access`, or by `drop`, when no reference to the knote is left.
+        unsafe { &*self.inner.get() }
+    }
+
+    /// The fields that the mutex guards, for a change.
+    #[inline]
+    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut KnoteAccess) -> &'a mut KnoteInner {
+        self.check(access);
+        // SAFETY: The mutex of the knote's kqueue is held, and `access` is borrowed mutably, so no
+        // other reference to the fields exists.
+        unsafe { &mut *self.inner.get() }
+    }
+
+    /// The next knote in its chain of the table.
+    #[inline]
+    pub(crate) fn next<'a>(&'a self, table: &'a LockToken<KnoteTable>) -> Option<&'a ARef<Knote>> {
+        self.check_token(table);
+        // SAFETY: The mutex is held, and no mutable reference exists while the token is borrowed,
+        // since one can be obtained only through a mutable borrow of the token.
+        unsafe { &*self.next.get() }.as_ref()
+    }
+
+    /// The next knote in its chain, for a change.
+    #[inline]
+    pub(crate) fn next_mut<'a>(
+        &'a self,
+        token: &'a mut LockToken<KnoteTable>,
+    ) -> &'a mut Option<ARef<Knote>> {
+        self.check_token(token);
+        // SAFETY: The mutex is held, and the token is borrowed mutably, so no other reference
+        // exists.
+        unsafe { &mut *self.next.get() }
+    }
+
+    /// The fields that the mutex guards, and the file of the descriptor.
+    #[inline]
+    pub(crate) fn locked<'a>(&'a self, access: &'a mut KnoteAccess) -> LockedKnote<'a> {
+        self.check(access);
+        // INVARIANT: The mutex is held, and `access` is borrowed mutably.
+        LockedKnote {
+            knote: self,
+            // SAFETY: The mutex is held, and `access` is borrowed mutably, so no other reference to
+            // the field exists.
+            inner: unsafe { &mut *self.inner.get() },
+            // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
+            file: unsafe { self.binding.file() },
+            // SAFETY: The mutex is held, and `access` is borrowed mutably, so no other reference to
+            // the field exists.
+            fast_path: unsafe { &mut *self.fast_path.get() },
+        }
+    }
+
+    /// The file of its descriptor.
+    #[inline]
+    pub(crate) fn file<'a>(&'a self, access: &'a KnoteAccess) -> Option<&'a File> {
+        self.check(access);
+        // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
+        unsafe { self.binding.file() }
+    }
+
+    /// The state of the knote.
+    #[inline]
+    pub(crate) fn state<'a>(&'a self, ready: &'a mut ReadyList) -> &'a mut State {
+        self.check(ready);
+        // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed mutably, so
+        // no other reference to the state exists.
+        unsafe { &mut *self.state.get() }
+    }
+
+    /// The fields that a walk of the ready list needs. The caller has checked that the knote
+    /// belongs to the kqueue.
+    ///
+    /// # Safety
+    ///
+    /// Both locks of the knote's kqueue are held for as long as the result is used, and no other
+    /// reference to the fields that they guard exists.
+    #[inline]
+    pub(in crate::engine) unsafe fn visited<'a>(
+        &'a self,
+        files: &'a CurrentFiles<'a>,
+    ) -> VisitedKnote<'a> {
+        // SAFETY: By this function's contract.
+        unsafe {
+            VisitedKnote {
+                knote: self,
+                state: &mut *self.state.get(),
+                inner: &mut *self.inner.get(),
+                fast_path: *self.fast_path.get(),
+                bound_file: self.binding.file(),
+                files,
+            }
+        }
+    }
+
+    /// The write position that the knote's pipe had when the knote was last reported
+    /// ([`crate::sys::file::pipe`]). It has no meaning before that.
+    #[inline]
+    pub(crate) fn pipe_position(&self) -> &AtomicU32 {
+        self.wait_entry.spare()
+    }
+
+    /// The file of the knote's descriptor, if the knote is to be rechecked.
+    pub(in crate::engine) fn file_to_recheck<'a>(
+        &'a self,
+        ready: &'a mut ReadyList,
+    ) -> Option<&'a File> {
+        if !self.state(ready).is_to_be_rechecked() {
+            return None;
+        }
+        // SAFETY: The knote was bound when the recheck was scheduled under this lock. A knote is
+        // retired under this lock before it is unbound, and a retired knote is not to be rechecked.
+        // So the knote stays bound for as long as `ready` is borrowed.
+        unsafe { self.binding.file() }
+    }
+
+    /// True if the knote was retired. The state is read without the lock, so the knote may be
+    /// retired after a false result.
+    #[inline]
+    pub(crate) fn is_retired(&self) -> bool {
+        // SAFETY: The state is valid. It is atomic, and it is not `Unpin`, so a shared reference
+        // may exist next to a mutable one.
+        unsafe { &*self.state.get() }.is_retired()
+    }
+
+    /// True if the knote is spent. The caller holds the mutex.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        // SAFETY: The state lives as long as the knote. It is atomic, so that it may be read while
+        // the owner of the spin lock has it mutable.
+        unsafe { &*self.state.get() }.is_spent()
+    }
+
+    /// Takes a reference to the knote, unless the last one was just dropped. A lock is held.
+    pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
+        let refs = self.refs.as_atomic();
+        let mut count = refs.load(ordering::Relaxed);
+        while count > 0 {
+            match refs.cmpxchg(count, count.checked_add(1)?, ordering::Relaxed) {
+                // SAFETY: The reference was just taken.
+                Ok(_) => return Some(unsafe { ARef::from_raw(NonNull::from(self)) }),
+                Err(other) => count = other,
+            }
+        }
+        None
+    }
+
+    /// True if the close probe has taken the knote out of its tree of bound knotes. The caller
+    /// holds the lock of that tree, under which the probe takes the knote out.
+    #[inline]
+    pub(in crate::engine) fn is_out_of_tree(&self) -> bool {
+        // SAFETY: The state is valid. It is atomic, and it is not `Unpin`, so a shared reference
+        // may exist next to a mutable one.
+        unsafe { &*self.state.get() }.is_out_of_tree()
+    }
+
+    /// Detaches a retired knote from its source. No callback runs after that.
+    pub(crate) fn detach(&self, access: &mut KnoteAccess) {
+        debug_assert!(self.is_retired());
+        let mut locked = self.locked(access);
+        // The wait-queue entry is detached first, since the queue belongs to the file.
+        self.wait_entry.detach();
+        if let Some(timer) = locked.timer() {
+            timer.cancel();
+        }
+        // Then the source is dropped, which may use the file as well.
+        drop(locked.inner.attachment.take());
+        // SAFETY: The mutex is held, and `locked`, which had a reference to the file, is not used
+        // any more.
+        unsafe { self.binding.unbind(self, &mut access.binding_count) };
+    }
+}
+
+impl Expire for Knote {
+    fn expire(&self) {
+        self.activate();
+    }
+}
+
+impl TimerOwner for Knote {
+    unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
+        // SAFETY: By this function's contract, the hrtimer is that of an `OwnedTimer<Knote>`, which
+        // is the `timer` of a `TimerKnote`. The knote is alive, because its timer is cancelled
+        // before it is freed, which waits for this function.
+        let knote = unsafe {
+            let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
+            &(*kernel::container_of!(timer, TimerKnote, timer)).knote
+        };
+        knote.activate();
+        NO_RESTART
+    }
+}
+
+/// The slot of a knote in a chain of its table.
+///
+/// # Invariants
+///
+/// `slot` contains a knote. The slot and the rest of its chain are borrowed for `'a`, with the
+/// token.
+pub(crate) struct ChainSlot<'a> {
+    slot: NonNull<Option<ARef<Knote>>>,
+    token: &'a mut LockToken<KnoteTable>,
+}
+
+impl<'a> ChainSlot<'a> {
+    /// The first slot in `chain`, a chain of the table of `token`, whose knote satisfies `is`.
+    #[inline]
+    pub(crate) fn find(
+        chain: &'a mut Option<ARef<Knote>>,
+        token: &'a mut LockToken<KnoteTable>,
+        mut is: impl FnMut(&Knote) -> bool,
+    ) -> Option<Self> {
+        let mut slot = NonNull::from(chain);
+        loop {
+            // SAFETY: The slot is the chain itself, or the link of a knote in the chain. No other
+            // reference to it exists, since the token is borrowed mutably.
+            let knote = unsafe { slot.as_ref() }.as_ref()?;
+            if is(knote) {
+                // INVARIANT: The slot contains a knote, and the token is borrowed for `'a`.
+                return Some(ChainSlot { slot, token });
+            }
+            slot = NonNull::from(knote.next_mut(token));
+        }
+    }
+
+    /// The knote.
+    #[inline]
+    pub(crate) fn knote(&self) -> &Knote {
+        // SAFETY: By the type's invariant.
+        unsafe { self.slot.as_ref().as_ref().unwrap_unchecked() }
+    }
+
+    /// Takes the knote out of the chain.
+    #[inline]
+    pub(crate) fn take(self) -> ARef<Knote> {
+        let slot = self.slot.as_ptr();
+        // SAFETY: By the type's invariant, the slot is valid, contains a knote and is not shared.
+        // The rest of the chain is stored in the slot.
+        unsafe {
+            let knote = slot.read().unwrap_unchecked();
+            slot.write(knote.next_mut(self.token).take());
+            knote
+        }
+    }
+}
+
+impl Drop for Knote {
+    #[inline]
+    fn drop(&mut self) {
+        // The entry is linked and the timer is armed only while the knote is attached.
+        let timer = self.timer();
+        // SAFETY: The timer is still valid, and no other reference to the knote exists.
+        let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
+        if !self.is_retired() || self.binding.is_bound() || is_armed {
+            self.end();
+        }
+        self.kqueue.uncharge_knote(self.filter);
     }
 }
 
 impl Knote {
-    /// Runs the filter (`f_event`), and returns the event to report if the condition holds. May
-    /// sleep.
-    #[inline(always)]
-    pub(crate) fn evaluate(&self, access: &mut KnoteAccess) -> Option<Kevent> {
-        let scratch = access.scratch;
-        let mut locked = self.locked(access);
-        let report = self.filter().event(&mut locked, scratch)?;
-        Some(self.event(locked.inner, report))
-    }
-
-    /// Builds the event from the report of a filter.
-    #[inline(always)]
-    pub(crate) fn event(&self, inner: &KnoteInner, report: Report) -> Kevent {
-        Kevent::new(kqueue_event {
-            ident: self.ident(),
-            filter: self.filter().raw(),
-            flags: inner.flags | report.flags,
-            fflags: report.fflags,
-            data: report.data,
-            udata: inner.udata,
-        })
-    }
-
-    /// An event that has only the ident and the filter of the knote.
-    pub(crate) fn ident_event(&self) -> Kevent {
-        Kevent::new(kqueue_event {
-            ident: self.ident(),
-            filter: self.filter().raw(),
-            ..Default::default()
-        })
-    }
-
-    /// Runs the filter. True if the condition holds. May sleep.
-    pub(crate) fn is_ready(&self, access: &mut KnoteAccess) -> bool {
-        self.evaluate(access).is_some()
-    }
-
-    /// Activates the knote, because its source fired (`KNOTE_ACTIVATE`). Any context but NMI.
-    #[inline]
-    pub(crate) fn activate(&self) {
-        self.activate_with(WakeFlags::default());
-    }
-
-    /// [`Knote::activate`] for a wake-up with `flags`.
-    #[inline]
-    pub(crate) fn activate_with(&self, flags: WakeFlags) {
-        self.kqueue().activate(self, flags);
+    /// Ends a knote that is dropped without having been detached.
+    #[cold]
+    #[inline(never)]
+    fn end(&mut self) {
+        // The knote is retired first. Then it is not in the ready list, and nothing queues it
+        // again.
+        if !self.is_retired() {
+            self.kqueue.retire(self);
+        }
+        if self.binding.is_bound() {
+            self.wait_entry.detach();
+            drop(self.inner.get_mut().attachment.take());
+            // SAFETY: No other reference to the knote exists.
+            unsafe {
+                self.binding
+                    .release_file(self, &self.kqueue.shared().bound_knotes)
+            };
+        }
+        if let Some(timer) = self.timer() {
+            // SAFETY: The timer is still valid, and no other reference to the knote exists.
+            unsafe { timer.as_ref() }.cancel();
+        }
     }
 }

@@ -9,10 +9,9 @@
 //! can choose idents that collide.
 
 use super::{
-    knote::{Knote, KnoteAccess},
-    knote_memory::ChainSlot,
+    knote::{ChainSlot, Knote, KnoteAccess},
     limit::{Charge, User},
-    locks::LockKey,
+    locks::LockToken,
     ops::Filter, //
 };
 use crate::sys::memory::random::random;
@@ -40,7 +39,7 @@ pub(crate) struct Knotes {
 
 /// The table. It holds a reference to each knote.
 pub(crate) struct KnoteTable {
-    key: LockKey<KnoteTable>,
+    token: LockToken<KnoteTable>,
     /// Chains that are linked by [`Knote::next`]. Their number is zero or a power of two. (They
     /// need not be dropped, because all knotes are taken out before a kqueue is released.)
     buckets: KVVec<ManuallyDrop<Option<ARef<Knote>>>>,
@@ -85,9 +84,9 @@ fn fill(slot: &mut Option<ARef<Knote>>, value: Option<ARef<Knote>>) {
 
 impl KnoteTable {
     /// An empty table. Allocates no memory.
-    pub(crate) fn new(key: LockKey<KnoteTable>) -> Self {
+    pub(crate) fn new(token: LockToken<KnoteTable>) -> Self {
         KnoteTable {
-            key,
+            token,
             buckets: KVVec::new(),
             shift: u64::BITS,
             len: 0,
@@ -117,7 +116,7 @@ impl KnoteTable {
             if knote.ident() == ident && knote.filter() == filter {
                 return Some(knote);
             }
-            at = knote.next(&self.key);
+            at = knote.next(&self.token);
         }
         None
     }
@@ -166,16 +165,16 @@ impl KnoteTable {
             // most one knote.
             let mut backwards = None;
             while let Some(knote) = chain {
-                chain = knote.next_mut(&mut self.key).take();
+                chain = knote.next_mut(&mut self.token).take();
                 if chain.is_none() && backwards.is_none() {
                     self.link(knote);
                     break;
                 }
-                fill(knote.next_mut(&mut self.key), backwards);
+                fill(knote.next_mut(&mut self.token), backwards);
                 backwards = Some(knote);
             }
             while let Some(knote) = backwards {
-                backwards = knote.next_mut(&mut self.key).take();
+                backwards = knote.next_mut(&mut self.token).take();
                 self.link(knote);
             }
         }
@@ -186,7 +185,7 @@ impl KnoteTable {
     fn link(&mut self, knote: ARef<Knote>) {
         let bucket = self.bucket(knote.ident());
         if let Some(slot) = self.buckets.get_mut(bucket) {
-            fill(knote.next_mut(&mut self.key), slot.take());
+            fill(knote.next_mut(&mut self.token), slot.take());
             fill(slot, Some(knote));
         }
     }
@@ -232,7 +231,7 @@ impl KnoteTable {
         let bucket = self.bucket(ident);
         let chain = self.buckets.get_mut(bucket)?;
         Some(Found {
-            slot: ChainSlot::find(chain, &mut self.key, is)?,
+            slot: ChainSlot::find(chain, &mut self.token, is)?,
             len: &mut self.len,
         })
     }
@@ -256,7 +255,7 @@ impl KnoteTable {
     pub(crate) fn pop(&mut self, from: &mut usize) -> Option<ARef<Knote>> {
         while let Some(slot) = self.buckets.get_mut(*from) {
             if let Some(knote) = slot.take() {
-                fill(slot, knote.next_mut(&mut self.key).take());
+                fill(slot, knote.next_mut(&mut self.token).take());
                 self.len -= 1;
                 return Some(knote);
             }
@@ -274,7 +273,7 @@ impl KnoteTable {
         mut is: impl FnMut(&Knote) -> bool,
     ) -> Option<ARef<Knote>> {
         while let Some(chain) = self.buckets.get_mut(*from) {
-            if let Some(slot) = ChainSlot::find(chain, &mut self.key, &mut is) {
+            if let Some(slot) = ChainSlot::find(chain, &mut self.token, &mut is) {
                 self.len -= 1;
                 return Some(slot.take());
             }
@@ -289,7 +288,7 @@ impl KnoteTable {
             let mut at = slot.as_ref();
             while let Some(knote) = at {
                 each(knote);
-                at = knote.next(&self.key);
+                at = knote.next(&self.token);
             }
         }
     }

@@ -197,9 +197,9 @@ impl User {
     #[inline(always)]
     pub(crate) fn charge_knote(&self, filter: Filter) -> Result {
         if filter.has_timer() {
-            self.charge_timer(filter.memory_units())
+            self.charge_timer(filter.charge_units())
         } else {
-            self.charge(filter.memory_units())
+            self.charge(filter.charge_units())
         }
     }
 
@@ -207,9 +207,9 @@ impl User {
     #[inline(always)]
     pub(crate) fn uncharge_knote(&self, filter: Filter) {
         if filter.has_timer() {
-            self.uncharge_timer(filter.memory_units());
+            self.uncharge_timer(filter.charge_units());
         } else {
-            self.uncharge(filter.memory_units());
+            self.uncharge(filter.charge_units());
         }
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two locks of a kqueue, and the keys that prove that one is held.
+//! The two locks of a kqueue, and the tokens that prove that one is held.
 
 use super::{
     knote::KnoteAccess,
@@ -15,30 +15,30 @@ use kernel::{optional_name, prelude::*, static_lock_class};
 ///
 /// # Invariants
 ///
-/// Two keys of one type never belong to the same kqueue.
-pub(crate) struct LockKey<L>(*const Locks, PhantomData<L>);
+/// Two tokens of one type never belong to the same kqueue.
+pub(crate) struct LockToken<L>(*const Locks, PhantomData<L>);
 
 // SAFETY: The address is only compared.
-unsafe impl<L> Send for LockKey<L> {}
+unsafe impl<L> Send for LockToken<L> {}
 
-impl<L> LockKey<L> {
-    /// True if the key belongs to `locks`.
+impl<L> LockToken<L> {
+    /// True if the token belongs to `locks`.
     #[inline]
     pub(super) fn is_of(&self, locks: &Locks) -> bool {
         ptr::eq(self.0, locks)
     }
 
-    /// True if both keys belong to the locks of one kqueue.
+    /// True if both tokens belong to the locks of one kqueue.
     #[inline]
-    pub(super) fn is_with<M>(&self, other: &LockKey<M>) -> bool {
+    pub(super) fn is_with<M>(&self, other: &LockToken<M>) -> bool {
         ptr::eq(self.0, other.0)
     }
 }
 
 /// A value that a lock of a kqueue guards.
-pub(crate) trait HasLockKey: Sized {
-    /// The key that the value was made with.
-    fn key(&self) -> &LockKey<Self>;
+pub(crate) trait HasLockToken: Sized {
+    /// The token that the value was made with.
+    fn token(&self) -> &LockToken<Self>;
 }
 
 /// The two locks of a kqueue. Their order is in the crate's documentation.
@@ -51,23 +51,23 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    /// Creates the locks. The guarded values are created with the keys of the locks.
+    /// Creates the locks. The guarded values are created with the tokens of the locks.
     pub(crate) fn new(
-        knotes: impl FnOnce(LockKey<KnoteTable>, LockKey<KnoteAccess>) -> Knotes,
-        ready: impl FnOnce(LockKey<ReadyList>) -> ReadyList,
+        knotes: impl FnOnce(LockToken<KnoteTable>, LockToken<KnoteAccess>) -> Knotes,
+        ready: impl FnOnce(LockToken<ReadyList>) -> ReadyList,
     ) -> impl PinInit<Self> {
-        // INVARIANT: The locks are pinned, and only one key of each type is created for them.
+        // INVARIANT: The locks are pinned, and only one token of each type is created for them.
         pin_init!(&this in Self {
             knotes <- KillableMutex::new(
                 knotes(
-                    LockKey(this.as_ptr(), PhantomData),
-                    LockKey(this.as_ptr(), PhantomData),
+                    LockToken(this.as_ptr(), PhantomData),
+                    LockToken(this.as_ptr(), PhantomData),
                 ),
                 optional_name!("kqueue_knotes"),
                 static_lock_class!(),
             ),
             ready <- IrqLock::new(
-                ready(LockKey(this.as_ptr(), PhantomData)),
+                ready(LockToken(this.as_ptr(), PhantomData)),
                 optional_name!("kqueue_ready"),
                 static_lock_class!(),
             ),

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | one kevent() call | [`kevent`], [`usercopy`] |
 //! | a kqueue: registration, scan, delivery, wake-up, lifetime | [`kqueue`] |
-//! | a knote: parameters, memory, states | [`knote`], [`knote_memory`], [`state`] |
+//! | a knote: structure and memory, parameters, states | [`knote`], [`knote_inner`], [`state`] |
 //! | where knotes are | [`knote_table`], [`ready_list`], [`recheck`] |
 //! | locks, and who waits | [`locks`], [`guard`], [`sleepers`] |
 //! | binding to descriptors, and their close | [`close`], [`pollwait`] |
@@ -26,8 +26,8 @@
 //!
 //! - `close`: trees that are linked through the knotes, task work, and the probes of closes.
 //! - `guard`: computes the address of the kqueue from that of its mutex.
-//! - `knote_memory`: a knote is a reference-counted object whose fields are guarded by two locks.
-//! - `locks`: the keys that prove which lock is held.
+//! - `knote`: a knote is a reference-counted object whose fields are guarded by two locks.
+//! - `locks`: the tokens that prove which lock is held.
 //! - `params`: the parameters are variables of C.
 //! - `pollwait`: the wake functions, and the links of wait-queue entries.
 //! - `ready_list`: a list that is linked through the knotes and holds no references.
@@ -40,7 +40,7 @@ pub(crate) mod close;
 pub(crate) mod guard;
 pub(crate) mod kevent;
 pub(crate) mod knote;
-pub(crate) mod knote_memory;
+pub(crate) mod knote_inner;
 pub(crate) mod knote_table;
 pub(crate) mod kqueue;
 pub(crate) mod limit;

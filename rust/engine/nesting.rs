@@ -165,7 +165,7 @@ impl Walk<'_> {
             let Some(step) = stack.last_mut() else {
                 break;
             };
-            let edges = &step.at.links.access(self.graph).side(self.direction).edges;
+            let edges = &step.at.edges.access(self.graph).side(self.direction).edges;
             at = edges.cursor_lower_bound(&step.next).map(|cursor| {
                 let (number, kqueue) = cursor.current();
                 step.next = number + 1;
@@ -180,7 +180,7 @@ impl Walk<'_> {
     }
 
     fn visit(&self, at: &Kqueue, outcome: &mut WalkOutcome) {
-        let links = at.links.access(self.graph);
+        let links = at.edges.access(self.graph);
         let backwards = &links.side(self.direction.reverse()).paths;
         let paths = backwards
             .load(Ordering::Relaxed)
@@ -202,8 +202,8 @@ impl Graph {
     fn path_delta(&self, watcher: &Kqueue, watched: &Kqueue) -> PathDelta {
         let paths = |side: &Side| side.paths().saturating_add(1) as isize;
         PathDelta {
-            up: paths(&watcher.links.access(self).up),
-            down: paths(&watched.links.access(self).down),
+            up: paths(&watcher.edges.access(self).up),
+            down: paths(&watched.edges.access(self).down),
         }
     }
 
@@ -261,7 +261,7 @@ impl Nesting {
     /// was closed drops its edge before its reference.)
     pub(crate) fn with_watchers<R>(&self, kqueue: &Kqueue, with: impl FnOnce(usize) -> R) -> R {
         let graph = self.graph.lock();
-        with(kqueue.links.access(&*graph).up.edges.values().count())
+        with(kqueue.edges.access(&*graph).up.edges.values().count())
     }
 
     /// Adds an edge, because `watcher` begins to watch `watched`.
@@ -278,7 +278,7 @@ impl Nesting {
         let down = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut graph = self.graph.lock();
         // This limits the walk down from the watched kqueue.
-        if watched.links.access(&*graph).down.paths() > PATHS_MAX {
+        if watched.edges.access(&*graph).down.paths() > PATHS_MAX {
             return Err(ENOSPC);
         }
         let delta = graph.path_delta(&watcher, &watched);
@@ -296,9 +296,9 @@ impl Nesting {
         }
         let number = graph.next;
         graph.next += 1;
-        let links = watched.links.access_mut(&mut graph);
+        let links = watched.edges.access_mut(&mut graph);
         links.up.edges.insert(up.into_node(number, watcher.clone()));
-        let links = watcher.links.access_mut(&mut graph);
+        let links = watcher.edges.access_mut(&mut graph);
         links
             .down
             .edges
@@ -315,9 +315,9 @@ impl Nesting {
 impl Drop for Edge {
     fn drop(&mut self) {
         let mut graph = self.nesting.graph.lock();
-        let links = self.watched.links.access_mut(&mut graph);
+        let links = self.watched.edges.access_mut(&mut graph);
         let up = links.up.edges.remove_node(&self.number);
-        let links = self.watcher.links.access_mut(&mut graph);
+        let links = self.watcher.edges.access_mut(&mut graph);
         let down = links.down.edges.remove_node(&self.number);
         let delta = graph.path_delta(&self.watcher, &self.watched);
         let _ = graph.apply(&self.watcher, &self.watched, -delta);

@@ -11,13 +11,10 @@
 
 pub(crate) use crate::filter::{FastPath, FileKind, Filter, FilterProbes, UserMarks};
 
-use super::{
-    knote::{Knote, KnoteAccess, KnoteInner},
-    knote_memory::LockedKnote,
-};
+use super::knote::{Knote, KnoteAccess, KnoteInner, LockedKnote};
 use crate::{
     sys::{
-        file::{fdtable::CurrentFdTable, poll::Events},
+        file::{fdtable::CurrentFdTable, poll::PollEvents},
         memory::{erased::Erased, user_scratch::UserScratch},
     },
     uapi::Kevent, //
@@ -28,29 +25,34 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 ///
 /// The functions are called under the kqueue's mutex, in process context. They may sleep unless
 /// their documentation says that they must not. There is no `f_detach`: dropping the source of a
-/// knote ([`Attached::source`]) detaches it.
+/// knote ([`Attached::attachment`]) detaches it.
 pub(crate) trait FilterOps {
     /// True if the ident is a descriptor (`FILTEROP_ISFD`).
     const IS_DESCRIPTOR: bool = false;
     /// True if the descriptor may be one that was opened with `O_PATH`.
     const ACCEPTS_O_PATH: bool = false;
     /// True if the report of a knote may outlive the object that its ident names. An example is the
-    /// exit of a process.
+    /// exit of a process, whose number may be used again before the exit was reported. Such a knote
+    /// stays in the table until it was reported, behind a new knote of the same ident.
     const REPORT_OUTLIVES_IDENT: bool = false;
     /// True if the event source is a part of the knote.
     const SOURCE_IS_IN_KNOTE: bool = false;
     /// True if each knote has a timer ([`LockedKnote::timer`]).
     const HAS_TIMER: bool = false;
-    /// True if a change of a knote consists of [`touch_knote`](Self::touch_knote) alone.
+    /// True if a change only stores parameters in the knote ([`touch_knote`](Self::touch_knote)),
+    /// and has no effect on the source. Then the engine applies the change in one critical section
+    /// of the spin lock. It also does not evaluate a knote that is disabled, because `EV_ENABLE`
+    /// evaluates it.
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = false;
-    /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered.
+    /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered, for
+    /// instance to reset what was reported.
     const HANDLES_DELIVERY: bool = false;
     /// The memory of a knote and of its source, in units of [`super::limit::UNIT`].
-    const MEMORY_UNITS: u8 = 1;
+    const CHARGE_UNITS: u8 = 1;
 
     /// The poll events of a descriptor's file that activate a knote.
-    fn wake_events() -> Events {
-        Events::NONE
+    fn wake_events() -> PollEvents {
+        PollEvents::NONE
     }
 
     /// Attaches a new knote to its source (`f_attach`). The knote may be activated before this
@@ -155,7 +157,7 @@ pub(crate) struct AttachArgs<'a> {
 /// The result of [`FilterOps::attach`].
 pub(crate) struct Attached {
     /// The state that the filter keeps for the knote. Dropping it detaches the knote (`f_detach`).
-    pub(crate) source: Option<Erased>,
+    pub(crate) attachment: Option<Erased>,
     /// The flags that the filter sets implicitly.
     pub(crate) flags: u16,
     pub(crate) readiness: Readiness,
@@ -188,9 +190,9 @@ impl Attached {
     ///
     /// `ENOMEM`.
     #[inline]
-    pub(crate) fn with<T: Send + Sync + 'static>(source: T, flags: u16) -> Result<Self> {
+    pub(crate) fn with<T: Send + Sync + 'static>(attachment: T, flags: u16) -> Result<Self> {
         Ok(Attached {
-            source: Some(Erased::of(source, GFP_KERNEL_ACCOUNT)?),
+            attachment: Some(Erased::of(attachment, GFP_KERNEL_ACCOUNT)?),
             flags,
             readiness: Readiness::Maybe,
         })

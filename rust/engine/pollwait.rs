@@ -2,15 +2,19 @@
 
 //! The wait-queue entries of a knote in the queues of its file.
 //!
-//! [`listen`] has the file's `->poll` name its wait queues ([`poll_queues`]). It links the knote's
-//! own wait-queue entry into the first queue. Some files name more than one queue. It links an
-//! entry of [`ExtraEntries`] into each further queue. From then on a wake-up of one of these queues
-//! for an event in the filter's mask activates the knote. The two wake functions are in this file.
-//! They run in the context that [`crate::sys::file::poll`] describes.
+//! [`add_to_wait_queues`] calls the file's `->poll` with a poll table of its own ([`poll_queues`]),
+//! as epoll does, and so learns the wait queues of the file. It links the knote's own wait-queue
+//! entry into the first queue. If there are more queues, it links one of the [`ExtraEntries`] into
+//! each of them. From then on a wake-up of one of these queues for an event in the filter's mask
+//! activates the knote. The two wake functions are in this file. They run in the context that
+//! [`crate::sys::file::poll`] describes.
 
-use super::{knote::KnoteAccess, knote_memory::Knote, sleepers::WakeFlags};
+use super::{
+    knote::{Knote, KnoteAccess},
+    sleepers::WakeFlags,
+};
 use crate::sys::file::{
-    poll::{poll_queues, Entry, Events},
+    poll::{poll_queues, PollEvents, WaitEntry},
     socket,
 };
 use core::{
@@ -34,7 +38,7 @@ impl Knote {
     /// # Safety
     ///
     /// `wait` is the linked entry of a knote. The caller holds the lock of its queue.
-    pub(super) unsafe extern "C" fn woken(
+    pub(super) unsafe extern "C" fn wake_function(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         flags: kernel::ffi::c_int,
@@ -42,11 +46,12 @@ impl Knote {
     ) -> kernel::ffi::c_int {
         // SAFETY: By this function's contract, `wait` is the entry of a knote. The knote is alive,
         // because it is unlinked before it is freed, under the lock that the caller holds.
-        let this = unsafe { &*kernel::container_of!(wait.cast::<Entry>(), Knote, entry) };
+        let this = unsafe { &*kernel::container_of!(wait.cast::<WaitEntry>(), Knote, wait_entry) };
         // SAFETY: By this function's contract, `wait` is a linked entry whose queue is locked. The
-        // entry is not accessed any more after this call.
+        // entry is not accessed after this call, because a wake-up with `POLLFREE` has unlinked it,
+        // and then another task may free the knote.
         unsafe {
-            Entry::woken(wait, key, this.filter().wake_events(), || {
+            WaitEntry::handle_wake_up(wait, key, this.filter().wake_events(), || {
                 this.activate_with(WakeFlags::of_wake_function(flags));
             });
         }
@@ -58,7 +63,7 @@ impl Knote {
 #[repr(C)]
 struct ExtraEntry {
     // This is the first field, so that a pointer to it is also a pointer to the structure.
-    entry: Entry,
+    wait_entry: WaitEntry,
     knote: ARef<Knote>,
     next: Option<Pin<KBox<ExtraEntry>>>,
     _pin: PhantomPinned,
@@ -76,23 +81,25 @@ impl ExtraEntry {
     /// # Safety
     ///
     /// `wait` is the linked entry of an `ExtraEntry`. The caller holds the lock of its queue.
-    unsafe extern "C" fn woken(
+    unsafe extern "C" fn wake_function(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
-        _sync: kernel::ffi::c_int,
+        flags: kernel::ffi::c_int,
         key: *mut c_void,
     ) -> kernel::ffi::c_int {
         // SAFETY: `wait` is the first field of an `ExtraEntry`. The entry is alive, because it is
         // linked and is not freed before it was unlinked under the lock that the caller holds.
         unsafe {
             let knote = &(*wait.cast::<ExtraEntry>()).knote;
-            Entry::woken(wait, key, knote.filter().wake_events(), || knote.activate());
+            WaitEntry::handle_wake_up(wait, key, knote.filter().wake_events(), || {
+                knote.activate_with(WakeFlags::of_wake_function(flags));
+            });
         }
         1
     }
 }
 
-/// The entries of a knote in all queues of its file except the first one. Dropping them detaches
+/// The entries of a knote in all queues of its file except the first one. Dropping them unlinks
 /// them.
 pub(crate) struct ExtraEntries(Option<Pin<KBox<ExtraEntry>>>);
 
@@ -107,7 +114,7 @@ impl ExtraEntries {
     unsafe fn link(&mut self, head: *mut bindings::wait_queue_head, knote: &Knote) -> Result {
         let mut extra_entry = KBox::new(
             ExtraEntry {
-                entry: Entry::new(ExtraEntry::woken),
+                wait_entry: WaitEntry::new(ExtraEntry::wake_function),
                 knote: knote.into(),
                 next: None,
                 _pin: PhantomPinned,
@@ -118,7 +125,7 @@ impl ExtraEntries {
         let extra_entry = KBox::into_pin(extra_entry);
         // SAFETY: By this function's contract, `head` is valid. The entry is pinned, and `drop`
         // unlinks it before it is freed.
-        unsafe { extra_entry.entry.link(head) };
+        unsafe { extra_entry.wait_entry.link(head) };
         self.0 = Some(extra_entry);
         Ok(())
     }
@@ -128,7 +135,7 @@ impl Drop for ExtraEntries {
     fn drop(&mut self) {
         let mut next = self.0.take();
         while let Some(mut extra_entry) = next {
-            extra_entry.entry.detach();
+            extra_entry.wait_entry.detach();
             // SAFETY: `next` is not structurally pinned. Only the box of the successor is moved out
             // of the entry.
             next = unsafe { extra_entry.as_mut().get_unchecked_mut() }
@@ -147,20 +154,20 @@ impl Drop for ExtraEntries {
 /// # Errors
 ///
 /// `EINVAL` if the file cannot be polled or the knote is not bound; `ENOMEM`.
-pub(crate) fn listen(
+pub(crate) fn add_to_wait_queues(
     knote: &Knote,
     access: &mut KnoteAccess,
-) -> Result<(Events, Option<ExtraEntries>)> {
+) -> Result<(PollEvents, Option<ExtraEntries>)> {
     let file = knote.locked(access).file.ok_or(EINVAL)?;
     let mut extra = ExtraEntries(None);
     let mut result = Ok(());
-    let want = knote.filter().wake_events() | Events::EDGE;
+    let want = knote.filter().wake_events() | PollEvents::EDGE;
     let ready = poll_queues(file, want, |queue| {
-        if !knote.entry.is_linked() {
+        if !knote.wait_entry.is_linked() {
             // SAFETY: The queue is valid until the file is released, or until it is woken with
             // `POLLFREE`. The knote is bound to the file until the entry was detached. Knotes are
             // not moved.
-            unsafe { knote.entry.link(queue) };
+            unsafe { knote.wait_entry.link(queue) };
         } else if result.is_ok() {
             // SAFETY: The queue is valid until the file is released, or until it is woken with
             // `POLLFREE`. The source that contains the `ExtraEntries` is dropped before the knote
@@ -178,7 +185,7 @@ pub(crate) fn listen(
     Ok((ready, Some(extra)))
 }
 
-/// [`listen`] for a socket whose pollers are all in the wait queue of the socket
+/// [`add_to_wait_queues`] for a socket whose pollers are all in the wait queue of the socket
 /// ([`FileKind::polls_socket_queue`](super::ops::FileKind::polls_socket_queue)), without a call of
 /// `->poll`. A full barrier follows, so that an evaluation after this call misses no event.
 ///
@@ -186,15 +193,15 @@ pub(crate) fn listen(
 ///
 /// `EINVAL` if the file is not a socket or the knote is not bound.
 #[inline]
-pub(crate) fn listen_to_socket(knote: &Knote, access: &mut KnoteAccess) -> Result {
+pub(crate) fn add_to_socket_queue(knote: &Knote, access: &mut KnoteAccess) -> Result {
     let head = knote
         .file(access)
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
-    if !knote.entry.is_linked() {
+    if !knote.wait_entry.is_linked() {
         // SAFETY: The queue is valid until the file is released. The knote is bound to the file
         // until the entry was detached. Knotes are not moved.
-        unsafe { knote.entry.link(head) };
+        unsafe { knote.wait_entry.link(head) };
     }
     smp_mb(ordering::Full);
     Ok(())

@@ -11,10 +11,9 @@
 //! guards the links.)
 
 use super::{
-    knote::{KnoteAccess, KnoteInner},
-    knote_memory::Knote,
+    knote::{Knote, KnoteAccess, KnoteInner},
     kqueue::ReadyList,
-    locks::HasLockKey,
+    locks::HasLockToken,
     ops::FastPath,
     state::State, //
 };
@@ -227,7 +226,7 @@ impl ReadyList {
         most: usize,
         mut visitor: impl Visitor,
     ) -> WalkResult {
-        assert!(self.key().is_with(access.key()));
+        assert!(self.token().is_with(access.token()));
         // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
         let files = unsafe { CurrentFiles::in_rcu(fd_table) };
         let most = most.min(self.queue.len);

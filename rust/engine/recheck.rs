@@ -20,7 +20,7 @@
 //! timer is armed with that lock held.
 
 use super::{
-    knote_memory::Knote,
+    knote::Knote,
     kqueue::{Kqueue, ReadyList},
     ready_list::{links, Links},
 };
@@ -285,7 +285,8 @@ impl RecheckTimer {
     ///
     /// # Safety
     ///
-    /// `timer` is the hrtimer of the `recheck_timer` of a kqueue, as [`Kqueue::set`] has checked.
+    /// `timer` is the hrtimer of the `recheck_timer` of a kqueue, as `arm_recheck_timer` has
+    /// checked.
     unsafe extern "C" fn fire(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
         // SAFETY: By this function's contract, the timer belongs to a kqueue. The kqueue is alive,
         // because `recheck_timer` is the first of its fields to be dropped, and its drop waits for

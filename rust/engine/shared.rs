@@ -4,7 +4,7 @@
 
 use super::{
     close::BoundKnotes,
-    knote_memory::Slabs,
+    knote::Slabs,
     limit::Users,
     nesting::Nesting,
     ops::FilterProbes, //

@@ -15,7 +15,7 @@
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{kqueue::ReadyList, locks::LockKey};
+use super::{kqueue::ReadyList, locks::LockToken};
 use crate::{
     generated,
     sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},
@@ -99,8 +99,8 @@ pub(crate) struct Sleepers {
 unsafe impl Send for Sleepers {}
 
 impl Sleepers {
-    /// An empty list for the `ReadyList` with this key.
-    pub(crate) fn new(_: &LockKey<ReadyList>) -> Self {
+    /// An empty list for the `ReadyList` with this token.
+    pub(crate) fn new(_: &LockToken<ReadyList>) -> Self {
         // INVARIANT: The list is empty.
         Sleepers {
             first: ptr::null(),

@@ -16,7 +16,7 @@
 //! * **Spent**: the knote has `EV_ONESHOT`, and its event was delivered or is being delivered. The
 //!   knote does not exist for the program any more. It stays attached to its descriptor, because
 //!   programs often add it again with their next call. `EV_ADD` renews it.
-//! * **Deleting** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
+//! * **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
 //!   source is being detached, or was detached.
 //!
 //! `KN_PROCESSING`, `KN_WAITING` and `KN_REPROCESS` have no counterpart. A task that processes a
@@ -27,8 +27,8 @@
 //! # Invariants
 //!
 //! Queued implies active (or [being verified](State::begin_verify)). A knote is queued only while
-//! it is neither disabled nor deleting. It may be disabled afterwards. Recheck implies neither
-//! queued nor deleting. Spent implies neither active nor queued.
+//! it is neither disabled nor retired. It may be disabled afterwards. Recheck implies neither
+//! queued nor retired. Spent implies neither active nor queued.
 //!
 //! ```text
 //!                activate                        take: Evaluate
@@ -44,7 +44,7 @@
 //!
 //!   (idle) <-- renew -- spent <-- spend -- active+queued
 //!
-//!   delete, from anywhere: deleting, for good
+//!   retire, from anywhere: retired, for good
 //! ```
 
 use core::{
@@ -65,7 +65,7 @@ pub(crate) enum Take {
 /// may be a million knotes.
 ///
 /// The owner of the lock has a mutable reference and changes the state by one atomic store. So a
-/// task without the lock may test by an atomic load whether the knote is deleting, spent or
+/// task without the lock may test by an atomic load whether the knote is retired, spent or
 /// unlinked. (These are `WRITE_ONCE` and `READ_ONCE`, without ordering.) The type is not `Unpin`,
 /// because it is read while a mutable reference exists.
 #[derive(Debug, Default)]
@@ -74,9 +74,9 @@ pub(crate) struct State(AtomicU8, PhantomPinned);
 const ACTIVE: u8 = 1;
 const QUEUED: u8 = 2;
 const DISABLED: u8 = 4;
-const DELETING: u8 = 8;
+const RETIRED: u8 = 8;
 /// The knote was taken out of its tree of bound knotes (`engine::close`).
-const UNLINKED: u8 = 16;
+const OUT_OF_TREE: u8 = 16;
 /// The knote is in a list of knotes that are to be rechecked.
 const RECHECK: u8 = 32;
 /// The knote is one-shot, and its event was reported.
@@ -106,7 +106,7 @@ impl State {
     #[must_use]
     pub(crate) fn activate(&mut self) -> bool {
         let bits = self.bits();
-        if bits & (DELETING | SPENT) != 0 {
+        if bits & (RETIRED | SPENT) != 0 {
             return false;
         }
         self.enqueue_if_due(bits | ACTIVE)
@@ -117,7 +117,7 @@ impl State {
     #[must_use]
     pub(crate) fn apply_change(&mut self, active: bool, disable: bool, enable: bool) -> bool {
         let mut bits = self.bits();
-        if bits & (DELETING | SPENT) != 0 {
+        if bits & (RETIRED | SPENT) != 0 {
             return false;
         }
         if active {
@@ -206,7 +206,7 @@ impl State {
     #[must_use]
     pub(crate) fn schedule_recheck(&mut self) -> bool {
         let bits = self.bits();
-        let due = bits & (QUEUED | DELETING | RECHECK | SPENT) == 0;
+        let due = bits & (QUEUED | RETIRED | RECHECK | SPENT) == 0;
         if due {
             self.set(bits | RECHECK);
         }
@@ -264,40 +264,40 @@ impl State {
     /// Retires the knote, which is in no list of rechecks. True if it must now be taken off the
     /// list.
     #[must_use]
-    pub(crate) fn delete(&mut self) -> bool {
+    pub(crate) fn retire(&mut self) -> bool {
         let bits = self.bits();
-        self.set((bits | DELETING) & !(QUEUED | ACTIVE | SPENT));
+        self.set((bits | RETIRED) & !(QUEUED | ACTIVE | SPENT));
         bits & QUEUED != 0
     }
 
     /// Records that the close probe has taken the knote out of its tree of bound knotes.
-    pub(crate) fn unlink(&mut self) {
+    pub(crate) fn leave_tree(&mut self) {
         let bits = self.bits();
-        self.set(bits | UNLINKED);
+        self.set(bits | OUT_OF_TREE);
     }
 
-    /// True once [`State::unlink`] was called.
-    pub(crate) fn is_unlinked(&self) -> bool {
-        self.has(UNLINKED)
+    /// True once [`State::leave_tree`] was called.
+    pub(crate) fn is_out_of_tree(&self) -> bool {
+        self.has(OUT_OF_TREE)
     }
 
-    /// True if the knote does not exist for the program: it is deleting or spent.
-    pub(crate) fn is_gone(&mut self) -> bool {
-        self.bits() & (DELETING | SPENT) != 0
+    /// True if the knote does not exist for the program: it is retired or spent.
+    pub(crate) fn is_invisible(&mut self) -> bool {
+        self.bits() & (RETIRED | SPENT) != 0
     }
 
-    /// True once [`State::delete`] was called.
-    pub(crate) fn is_deleting(&self) -> bool {
-        self.has(DELETING)
+    /// True once [`State::retire`] was called.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.has(RETIRED)
     }
 
     /// The name of the state in `/proc/PID/fdinfo`.
     pub(crate) fn name(&mut self) -> &'static str {
         let bits = self.bits();
-        let [deleting, disabled, queued, active] =
-            [DELETING, DISABLED, QUEUED, ACTIVE].map(|bit| bits & bit != 0);
-        match (deleting, disabled, queued, active) {
-            (true, ..) => "deleting",
+        let [retired, disabled, queued, active] =
+            [RETIRED, DISABLED, QUEUED, ACTIVE].map(|bit| bits & bit != 0);
+        match (retired, disabled, queued, active) {
+            (true, ..) => "retired",
             (_, true, _, true) => "disabled,active",
             (_, true, _, false) => "disabled",
             (_, _, true, _) => "queued",

@@ -42,7 +42,7 @@ use crate::{
             self as sys_file,
             chardev::object_of,
             pipe::Pipe,
-            poll::{Events, FastPoll},
+            poll::{FastPoll, PollEvents},
             socket::{Socket, Stream}, //
         },
         memory::user_scratch::UserScratch,
@@ -83,12 +83,13 @@ impl FileState {
     /// The state if poll(2) reports `events`, with `data` from `count`. `None` if the file is
     /// neither ready nor at its end.
     fn of(
-        events: Events,
+        events: PollEvents,
         direction: Direction,
         count: impl FnOnce() -> Option<i64>,
     ) -> Option<Self> {
         // Files of sysfs and procfs report a change by `EPOLLERR` and `EPOLLPRI`.
-        let changed = events.any(Events::PRI) && !events.any(Events::HUP | Events::RDHUP);
+        let changed =
+            events.any(PollEvents::PRI) && !events.any(PollEvents::HUP | PollEvents::RDHUP);
         let ready = events.any(direction.ready_events());
         let eof = events.any(direction.hangup_events()) && !changed;
         (ready || eof).then(|| {
@@ -96,7 +97,7 @@ impl FileState {
             FileState {
                 ready,
                 eof,
-                hup: events.any(Events::HUP),
+                hup: events.any(PollEvents::HUP),
                 data: count.unwrap_or(ready.into()),
                 more: count.is_none(),
                 error: 0,
@@ -106,9 +107,9 @@ impl FileState {
 }
 
 /// The poll events of one direction, and `EPOLLPRI`.
-fn poll(file: &File, direction: Direction) -> Events {
+fn poll(file: &File, direction: Direction) -> PollEvents {
     let events = direction.ready_events() | direction.hangup_events();
-    sys_file::poll::poll(file, events | Events::PRI)
+    sys_file::poll::poll(file, events | PollEvents::PRI)
 }
 
 /// The kinds of files.
@@ -133,6 +134,15 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
+    /// The length of an array that has an element for each kind.
+    pub(crate) const COUNT: usize = 16;
+
+    /// The index of the kind in such an array. The mask tells the compiler that the index is valid.
+    #[inline(always)]
+    pub(crate) const fn index(self) -> usize {
+        self as usize & (Self::COUNT - 1)
+    }
+
     /// Determines the kind of `file`.
     pub(crate) fn of(file: &File) -> Self {
         if let Some(socket) = Socket::of(file) {
@@ -259,8 +269,8 @@ impl FileKind {
         self.poll_fast(file, Direction::Read, true)
     }
 
-    /// The state of a file with an error ([`FastPoll::Failed`]). `None` if that cannot be determined
-    /// without sleeping. Interrupts are disabled.
+    /// The state of a file with an error ([`FastPoll::Failed`]). `None` if that cannot be
+    /// determined without sleeping. Interrupts are disabled.
     #[cold]
     pub(crate) fn failure(self, file: &File, direction: Direction) -> Option<FileState> {
         match self {
@@ -327,25 +337,27 @@ pub(crate) enum Direction {
 
 impl Direction {
     /// The poll events that mean "ready".
-    pub(crate) fn ready_events(self) -> Events {
+    pub(crate) fn ready_events(self) -> PollEvents {
         match self {
-            Direction::Read => Events::IN | Events::RDNORM | Events::RDBAND,
-            Direction::Write => Events::OUT | Events::WRNORM | Events::WRBAND,
-            Direction::Except => Events::PRI,
+            Direction::Read => PollEvents::IN | PollEvents::RDNORM | PollEvents::RDBAND,
+            Direction::Write => PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND,
+            Direction::Except => PollEvents::PRI,
         }
     }
 
     /// The poll events that mean "the other side is gone".
-    pub(crate) fn hangup_events(self) -> Events {
+    pub(crate) fn hangup_events(self) -> PollEvents {
         match self {
-            Direction::Read | Direction::Except => Events::RDHUP | Events::HUP | Events::ERR,
-            Direction::Write => Events::HUP | Events::ERR,
+            Direction::Read | Direction::Except => {
+                PollEvents::RDHUP | PollEvents::HUP | PollEvents::ERR
+            }
+            Direction::Write => PollEvents::HUP | PollEvents::ERR,
         }
     }
 
     /// The poll events that wake the knote. `EVFILT_EXCEPT` includes those of `EVFILT_READ`,
     /// because a change can turn one into the other by `NOTE_OOB`.
-    pub(crate) fn wake_events(self) -> Events {
+    pub(crate) fn wake_events(self) -> PollEvents {
         match self {
             Direction::Except => {
                 self.ready_events() | Direction::Read.ready_events() | self.hangup_events()

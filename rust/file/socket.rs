@@ -4,7 +4,7 @@
 
 use super::{poll, Direction, FileState};
 use crate::sys::file::{
-    poll::{Events, FastPoll},
+    poll::{FastPoll, PollEvents},
     socket::{Count, Socket, Stream}, //
 };
 use kernel::fs::{file::flags::O_NONBLOCK, File};
@@ -73,10 +73,10 @@ pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
         return None;
     }
     let error = socket.error();
-    let hup = events.any(Events::HUP);
+    let hup = events.any(PollEvents::HUP);
     let (no_more_in, no_more_out) = socket.shutdown();
     let ended = match direction {
-        Direction::Read | Direction::Except => no_more_in || events.any(Events::RDHUP),
+        Direction::Read | Direction::Except => no_more_in || events.any(PollEvents::RDHUP),
         Direction::Write => no_more_out,
     };
     // An error ends a connection, but not a datagram socket. A message in the error queue ends

@@ -8,8 +8,7 @@
 
 use crate::{
     engine::{
-        knote::KnoteAccess,
-        knote_memory::LockedKnote,
+        knote::{KnoteAccess, LockedKnote},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::memory::user_scratch::UserScratch, //

@@ -16,7 +16,7 @@
 //!
 //! The sources are `->poll` and the wake-ups of the wait queues that `->poll` registers. For
 //! regular files, directories and block devices they are an fsnotify mark and a probe of the
-//! offset. [`super::file`] describes the state of each kind of file.
+//! offset. [`crate::file`] describes the state of each kind of file.
 //!
 //! # Where we differ
 //!
@@ -28,8 +28,7 @@ use super::{contents::Contents, Filter};
 use crate::{
     engine::{
         close,
-        knote::{Knote, KnoteAccess, KnoteInner},
-        knote_memory::LockedKnote,
+        knote::{Knote, KnoteAccess, KnoteInner, LockedKnote},
         kqueue::Kqueue,
         limit::{self, Charge, TimerCharge, User},
         nesting::Edge,
@@ -43,7 +42,7 @@ use crate::{
             contents,
             fdtable::CurrentFdTable,
             pipe::{Pipe, NOT_FULL},
-            poll::{self, Events, FastPoll}, //
+            poll::{self, FastPoll, PollEvents}, //
         },
         memory::{erased::Erased, user_scratch::UserScratch},
         time::hrtimer::DelayedCall,
@@ -59,7 +58,7 @@ use kernel::{
 
 /// The state that only a few kinds of descriptors need besides their knote.
 #[derive(Default)]
-pub(super) struct DescriptorSource {
+pub(super) struct DescriptorAttachment {
     extra: Option<ExtraEntries>,
     contents: Option<Contents>,
     /// The edge between the kqueue of the knote and a kqueue that it watches.
@@ -70,7 +69,7 @@ pub(super) struct DescriptorSource {
     charge: Option<Charge>,
 }
 
-impl DescriptorSource {
+impl DescriptorAttachment {
     fn is_needed(&self) -> bool {
         self.extra.is_some() || self.contents.is_some() || self.edge.is_some()
     }
@@ -110,27 +109,28 @@ pub(super) fn attach(
             _ => attach_socket(knote, kind, Direction::Read, access)?,
         };
         return Ok(Attached {
-            source: None,
+            attachment: None,
             flags: 0,
             readiness,
         });
     }
-    let (events, extra) = pollwait::listen(knote, access)?;
-    let source = match extra {
+    let (events, extra) = pollwait::add_to_wait_queues(knote, access)?;
+    let attachment = match extra {
         None => None,
         Some(extra) => {
-            let source = DescriptorSource {
+            let attachment = DescriptorAttachment {
                 extra: Some(extra),
-                ..DescriptorSource::default()
+                ..DescriptorAttachment::default()
             };
-            Some(into_source(source, knote.kqueue().user())?)
+            Some(into_attachment(attachment, knote.kqueue().user())?)
         }
     };
     Ok(Attached {
-        source,
+        attachment,
         flags: 0,
         readiness: Readiness::maybe_if(
-            events.any(direction.wake_events() | Events::PRI) || kind.has_unpolled_state(direction),
+            events.any(direction.wake_events() | PollEvents::PRI)
+                || kind.has_unpolled_state(direction),
         ),
     })
 }
@@ -145,7 +145,7 @@ fn attach_socket(
     direction: Direction,
     access: &mut KnoteAccess,
 ) -> Result<Readiness> {
-    pollwait::listen_to_socket(knote, access)?;
+    pollwait::add_to_socket_queue(knote, access)?;
     let has_mark = knote.inner(access).fflags & NOTE_LOWAT != 0;
     let file = knote.file(access).ok_or(EBADF)?;
     Ok(match kind.poll_fast(file, direction, false) {
@@ -165,10 +165,10 @@ fn attach_other(
     direction: Direction,
     access: &mut KnoteAccess,
 ) -> Result<Attached> {
-    let mut source = DescriptorSource::default();
+    let mut attachment = DescriptorAttachment::default();
     match kind {
         FileKind::Contents => match direction {
-            Direction::Read => source.contents = Some(Contents::new(&file, knote)?),
+            Direction::Read => attachment.contents = Some(Contents::new(&file, knote)?),
             Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
@@ -184,13 +184,13 @@ fn attach_other(
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
         let file = knote.file(access).ok_or(EINVAL)?;
-        source.edge = connect_edge(file, direction, knote)?;
-        source.extra = pollwait::listen(knote, access)?.1;
+        attachment.edge = connect_edge(file, direction, knote)?;
+        attachment.extra = pollwait::add_to_wait_queues(knote, access)?.1;
     }
     Ok(Attached {
-        source: source
+        attachment: attachment
             .is_needed()
-            .then(|| into_source(source, knote.kqueue().user()))
+            .then(|| into_attachment(attachment, knote.kqueue().user()))
             .transpose()?,
         flags: 0,
         readiness: Readiness::Maybe,
@@ -198,11 +198,11 @@ fn attach_other(
 }
 
 #[cold]
-fn into_source(mut source: DescriptorSource, user: &Arc<User>) -> Result<Erased> {
+fn into_attachment(mut attachment: DescriptorAttachment, user: &Arc<User>) -> Result<Erased> {
     /// The size of this state in bytes, including the memory that it refers to.
     const COST: usize = 2 * limit::UNIT;
-    source.charge = Some(Charge::new(user, COST)?);
-    Erased::of(source, GFP_KERNEL_ACCOUNT)
+    attachment.charge = Some(Charge::new(user, COST)?);
+    Erased::of(attachment, GFP_KERNEL_ACCOUNT)
 }
 
 #[cold]
@@ -247,20 +247,21 @@ fn retry_timer<'a>(
     inner: &'a mut KnoteInner,
 ) -> Option<Pin<&'a DelayedCall<Knote>>> {
     let kqueue = knote.kqueue();
-    if inner.source.is_none() {
-        inner.source = Some(into_source(DescriptorSource::default(), kqueue.user()).ok()?);
+    if inner.attachment.is_none() {
+        inner.attachment =
+            Some(into_attachment(DescriptorAttachment::default(), kqueue.user()).ok()?);
     }
-    let source = inner
-        .source
+    let attachment = inner
+        .attachment
         .as_mut()?
-        .as_mut::<DescriptorSource>()?
+        .as_mut::<DescriptorAttachment>()?
         .get_mut();
-    if source.retry.is_none() {
+    if attachment.retry.is_none() {
         let charge = TimerCharge::new(kqueue.user()).ok()?;
         let retry = KBox::pin_init(DelayedCall::new(knote), GFP_KERNEL_ACCOUNT).ok()?;
-        source.retry = Some((retry, charge));
+        attachment.retry = Some((retry, charge));
     }
-    source.retry.as_ref().map(|(retry, _)| retry.as_ref())
+    attachment.retry.as_ref().map(|(retry, _)| retry.as_ref())
 }
 
 /// True for a reader that waits for more bytes although the pipe may not be empty: one with
@@ -350,11 +351,13 @@ fn evaluate_slow(
 ) -> Option<Report> {
     let (fflags, mark) = (inner.fflags, inner.data);
     if inner.kind == FileKind::Contents {
-        let source = inner
-            .source
+        let attachment = inner
+            .attachment
             .as_mut()
-            .and_then(|source| source.as_mut::<DescriptorSource>());
-        if let Some(contents) = source.and_then(|source| source.get_mut().contents.as_mut()) {
+            .and_then(|attachment| attachment.as_mut::<DescriptorAttachment>());
+        if let Some(contents) =
+            attachment.and_then(|attachment| attachment.get_mut().contents.as_mut())
+        {
             contents.record_state();
         }
     }

@@ -46,47 +46,66 @@ pub(crate) enum FastPath {
     ByCall,
 }
 
+/// The methods for `EVFILT_READ` without `NOTE_LOWAT`, `EV_CLEAR` and `EV_ONESHOT`, by the kind of
+/// file.
+const TO_READ: [FastPath; FileKind::COUNT] = {
+    let mut methods = [FastPath::Unsupported; FileKind::COUNT];
+    methods[FileKind::Tcp.index()] = FastPath::Tcp;
+    methods[FileKind::UnixStream.index()] = FastPath::UnixStream;
+    methods[FileKind::Pipe.index()] = FastPath::Pipe;
+    methods[FileKind::Eventfd.index()] = FastPath::Eventfd;
+    methods[FileKind::Socket.index()] = FastPath::ByCall;
+    methods[FileKind::Timerfd.index()] = FastPath::ByCall;
+    methods[FileKind::Pidfd.index()] = FastPath::ByCall;
+    methods[FileKind::Kqueue.index()] = FastPath::ByCall;
+    methods[FileKind::Always.index()] = FastPath::ByCall;
+    methods
+};
+
+/// The methods for `EVFILT_WRITE`.
+const TO_WRITE: [FastPath; FileKind::COUNT] = {
+    let mut methods = [FastPath::Unsupported; FileKind::COUNT];
+    methods[FileKind::Tcp.index()] = FastPath::ByCall;
+    methods[FileKind::UnixStream.index()] = FastPath::ByCall;
+    methods[FileKind::Pipe.index()] = FastPath::ByCall;
+    methods[FileKind::Eventfd.index()] = FastPath::ByCall;
+    methods[FileKind::Socket.index()] = FastPath::ByCall;
+    methods[FileKind::Always.index()] = FastPath::ByCall;
+    methods
+};
+
 impl FastPath {
     /// The method for `EVFILT_READ`.
+    #[inline]
     pub(super) fn to_read(inner: &KnoteInner) -> Self {
-        let has_mark = inner.fflags & NOTE_LOWAT != 0;
+        let method = TO_READ[inner.kind.index()];
         let is_oneshot = inner.flags & EV_ONESHOT != 0;
         let is_edge = inner.flags & EV_CLEAR != 0 && !is_oneshot;
-        match inner.kind {
-            FileKind::Kqueue if is_oneshot => FastPath::Unsupported,
-            FileKind::Pidfd | FileKind::Always if has_mark => FastPath::Unsupported,
-            FileKind::Pipe if is_edge && has_mark => FastPath::Unsupported,
-            FileKind::Pipe if is_edge => FastPath::PipeEdge,
-            FileKind::Pipe if !has_mark => FastPath::Pipe,
-            FileKind::Tcp if !has_mark => FastPath::Tcp,
-            FileKind::UnixStream if !has_mark => FastPath::UnixStream,
-            FileKind::Eventfd if !has_mark => FastPath::Eventfd,
-            FileKind::Tcp
-            | FileKind::UnixStream
-            | FileKind::Pipe
-            | FileKind::Eventfd
-            | FileKind::Always
-            | FileKind::Socket
-            | FileKind::Timerfd
-            | FileKind::Pidfd
-            | FileKind::Kqueue => FastPath::ByCall,
-            FileKind::Contents | FileKind::Ioctl | FileKind::Other => FastPath::Unsupported,
+        if inner.fflags & NOTE_LOWAT != 0 {
+            return match inner.kind {
+                FileKind::Pidfd | FileKind::Always => FastPath::Unsupported,
+                FileKind::Pipe if is_edge => FastPath::Unsupported,
+                FileKind::Kqueue if is_oneshot => FastPath::Unsupported,
+                _ if method == FastPath::Unsupported => FastPath::Unsupported,
+                _ => FastPath::ByCall,
+            };
+        }
+        match method {
+            FastPath::Pipe if is_edge => FastPath::PipeEdge,
+            FastPath::ByCall if is_oneshot && inner.kind == FileKind::Kqueue => {
+                FastPath::Unsupported
+            }
+            method => method,
         }
     }
 
     /// The method for `EVFILT_WRITE`.
+    #[inline]
     pub(super) fn to_write(inner: &KnoteInner) -> Self {
-        let has_mark = inner.fflags & NOTE_LOWAT != 0;
-        match inner.kind {
-            FileKind::Always if has_mark => FastPath::Unsupported,
-            FileKind::Tcp
-            | FileKind::UnixStream
-            | FileKind::Pipe
-            | FileKind::Eventfd
-            | FileKind::Always
-            | FileKind::Socket => FastPath::ByCall,
-            _ => FastPath::Unsupported,
+        if inner.kind == FileKind::Always && inner.fflags & NOTE_LOWAT != 0 {
+            return FastPath::Unsupported;
         }
+        TO_WRITE[inner.kind.index()]
     }
 
     /// True if the knote has no descriptor, that is, for `EVFILT_USER` ([`FastPath::take_event`]).
@@ -150,8 +169,8 @@ impl FastPath {
         }
     }
 
-    /// The report of a knote whose file [has an error](FastPoll::Failed). `None` if the filter has to
-    /// run.
+    /// The report of a knote whose file [has an error](FastPoll::Failed). `None` if the filter has
+    /// to run.
     #[cold]
     pub(crate) fn failure_report(
         filter: Filter,

@@ -27,12 +27,11 @@ pub(crate) use probes::{FilterProbes, UserMarks};
 
 use crate::{
     engine::{
-        knote::{KnoteAccess, KnoteInner},
-        knote_memory::LockedKnote,
+        knote::{KnoteAccess, KnoteInner, LockedKnote},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::{
-        file::poll::Events,
+        file::poll::PollEvents,
         memory::user_scratch::UserScratch,
         notify::fsnotify::fs, //
     },
@@ -42,7 +41,7 @@ use kernel::prelude::*;
 
 /// Defines [`Filter`] from rows `Name = EVFILT_NUMBER => type that implements FilterOps`. Each
 /// method of `Filter` selects the row of the filter, and calls a function of that type or returns
-/// one of its constants.
+/// one of its constants. [`FilterOps`] describes them completely.
 macro_rules! filters {
     ($($name:ident = $number:ident => $ops:ty,)*) => {
         /// A filter of the ABI. The discriminants are the `EVFILT_*` numbers.
@@ -85,7 +84,7 @@ macro_rules! filters {
                 !(self as i8) as usize & 15
             }
 
-            /// Returns [`FilterOps::IS_DESCRIPTOR`] of this filter.
+            /// True if the ident is a descriptor.
             #[inline(always)]
             pub(crate) fn is_descriptor(self) -> bool {
                 match self {
@@ -93,7 +92,7 @@ macro_rules! filters {
                 }
             }
 
-            /// Returns [`FilterOps::ACCEPTS_O_PATH`] of this filter.
+            /// True if the descriptor may be one that was opened with `O_PATH`.
             #[inline(always)]
             pub(crate) fn accepts_o_path(self) -> bool {
                 match self {
@@ -101,7 +100,8 @@ macro_rules! filters {
                 }
             }
 
-            /// Returns [`FilterOps::REPORT_OUTLIVES_IDENT`] of this filter.
+            /// True if a knote stays until it was reported, although its ident names another object
+            /// by then.
             #[inline(always)]
             pub(crate) fn report_outlives_ident(self) -> bool {
                 match self {
@@ -109,7 +109,7 @@ macro_rules! filters {
                 }
             }
 
-            /// Returns [`FilterOps::HAS_TIMER`] of this filter.
+            /// True if each knote has a timer.
             #[inline(always)]
             pub(crate) fn has_timer(self) -> bool {
                 match self {
@@ -117,7 +117,7 @@ macro_rules! filters {
                 }
             }
 
-            /// Returns [`FilterOps::CHANGE_AFFECTS_KNOTE_ONLY`] of this filter.
+            /// True if a change only stores parameters in the knote.
             #[inline(always)]
             pub(crate) fn change_affects_knote_only(self) -> bool {
                 match self {
@@ -125,7 +125,7 @@ macro_rules! filters {
                 }
             }
 
-            /// Returns [`FilterOps::HANDLES_DELIVERY`] of this filter.
+            /// True if the filter is called after an event was delivered.
             #[inline(always)]
             pub(crate) fn handles_delivery(self) -> bool {
                 match self {
@@ -133,14 +133,15 @@ macro_rules! filters {
                 }
             }
 
-            /// Returns [`FilterOps::MEMORY_UNITS`] of this filter.
+            /// The memory of a knote and of its attachment, in units of
+            /// [`UNIT`](crate::engine::limit::UNIT).
             // This is a table in memory, because the compiler turns a match with many results into
             // comparisons.
             #[inline(always)]
-            pub(crate) fn memory_units(self) -> u64 {
+            pub(crate) fn charge_units(self) -> u64 {
                 const UNITS: [u8; 16] = {
                     let mut units = [0; 16];
-                    $(units[Filter::$name.row()] = <$ops>::MEMORY_UNITS;)*
+                    $(units[Filter::$name.row()] = <$ops>::CHARGE_UNITS;)*
                     units
                 };
                 UNITS[self.row()].into()
@@ -148,7 +149,7 @@ macro_rules! filters {
 
             /// Calls [`FilterOps::wake_events`] of this filter.
             #[inline(always)]
-            pub(crate) fn wake_events(self) -> Events {
+            pub(crate) fn wake_events(self) -> PollEvents {
                 match self {
                     $(Filter::$name => <$ops>::wake_events(),)*
                 }
@@ -222,6 +223,7 @@ macro_rules! filters {
             }
 
             /// Calls [`FilterOps::fast_path`] of this filter.
+            #[inline(always)]
             pub(crate) fn fast_path(self, inner: &KnoteInner) -> FastPath {
                 match self {
                     $(Filter::$name => <$ops>::fast_path(inner),)*

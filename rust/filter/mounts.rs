@@ -22,8 +22,7 @@
 use super::check_notes;
 use crate::{
     engine::{
-        knote::{Knote, KnoteAccess},
-        knote_memory::LockedKnote,
+        knote::{Knote, KnoteAccess, LockedKnote},
         objects::{ObjectCharge, ObjectKind, Objects},
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
@@ -312,7 +311,7 @@ pub(crate) struct Mounts {
 
 impl FilterOps for Mounts {
     const HANDLES_DELIVERY: bool = true;
-    const MEMORY_UNITS: u8 = 3;
+    const CHARGE_UNITS: u8 = 3;
 
     /// # Errors
     ///
@@ -337,7 +336,7 @@ impl FilterOps for Mounts {
     /// `EINVAL` for an unknown note.
     #[inline(never)]
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
-        let this = locked.inner.source_mut::<Mounts>().ok_or(ENOENT)?;
+        let this = locked.inner.attachment_mut::<Mounts>().ok_or(ENOENT)?;
         check_notes(change, NOTES)?;
         this.watch.select(selected_notes(change.fflags));
         locked.inner.set_params(change);
@@ -346,7 +345,7 @@ impl FilterOps for Mounts {
 
     #[inline(never)]
     fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
-        let this = locked.inner.source_mut::<Mounts>()?;
+        let this = locked.inner.attachment_mut::<Mounts>()?;
         this.fired |= this.watch.take_notes();
         (this.fired != 0).then_some(Report {
             fflags: this.fired,
@@ -355,7 +354,7 @@ impl FilterOps for Mounts {
     }
 
     fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
-        if let Some(this) = locked.inner.source_mut::<Mounts>() {
+        if let Some(this) = locked.inner.attachment_mut::<Mounts>() {
             this.fired = 0;
         }
         false

@@ -24,7 +24,7 @@
 //! source and passes it to the kqueue. The next owner of the mutex moves the knote into the table
 //! ([`Kqueue::defer_knote`](crate::engine::kqueue::Kqueue::defer_knote)).
 //!
-//! The permission is checked at each event ([`Observer`](crate::sys::process::observer::Observer)).
+//! The permission is checked at each event ([`Observer`]).
 //! After a process has executed a set-user-ID program, its events are no longer reported to
 //! watchers that registered before.
 //!
@@ -38,8 +38,7 @@ use super::check_notes;
 use crate::{
     engine::{
         close,
-        knote::{Knote, KnoteAccess, KnoteInner},
-        knote_memory::LockedKnote,
+        knote::{Knote, KnoteAccess, KnoteInner, LockedKnote},
         kqueue::Kqueue,
         objects::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
@@ -50,7 +49,7 @@ use crate::{
         probe::{tracepoint::Tracepoint, watches::Watch},
         process::{
             exit::{ExitHandle, ExitTarget, ExitWatch},
-            observer::{Observer, Subject},
+            permission::{Observer, Subject},
             pid::{self, Exec, ExecTarget, ExitState, Fork, ForkTarget, ProcessState},
         },
     },
@@ -222,13 +221,13 @@ impl Watcher {
                 .then(|| shared.probes.execs.watch_atomic(child.id(), exit.watch()))
                 .transpose()?,
         };
-        let source = Process {
+        let attachment = Process {
             fork_exec: Some(KBox::new(fork_exec, alloc)?),
             exit,
             parent: Some(self.knote.ident() as i64),
             fired: 0,
         };
-        kqueue.defer_knote(&knote, Erased::of(source, alloc)?)?;
+        kqueue.defer_knote(&knote, Erased::of(attachment, alloc)?)?;
         knote.activate();
         Ok(())
     }
@@ -360,7 +359,7 @@ impl Process {
         // An exit from now on is reported by the queue. A process that exited before may be a
         // zombie.
         let state = if is_checked {
-            let (may_observe, state) = process.check_access(observer, only_exit)?;
+            let (may_observe, state) = observer.check_access(process, only_exit)?;
             if !may_observe {
                 watcher.note_denied();
             }
@@ -488,7 +487,7 @@ impl Process {
 /// `f_touch` of both filters.
 #[inline(never)]
 fn touch(locked: LockedKnote<'_>, change: &Kevent, notes: u32) -> Result {
-    let this = locked.inner.source_mut::<Process>().ok_or(ENOENT)?;
+    let this = locked.inner.attachment_mut::<Process>().ok_or(ENOENT)?;
     this.modify(change, notes)?;
     locked.inner.set_params(change);
     Ok(())
@@ -497,12 +496,12 @@ fn touch(locked: LockedKnote<'_>, change: &Kevent, notes: u32) -> Result {
 /// `f_event` of both filters.
 #[inline(never)]
 fn event(locked: LockedKnote<'_>) -> Option<Report> {
-    locked.inner.source_mut::<Process>()?.evaluate()
+    locked.inner.attachment_mut::<Process>()?.evaluate()
 }
 
 /// `delivered` of both filters.
 fn delivered(locked: LockedKnote<'_>) -> bool {
-    let this = locked.inner.source_mut::<Process>();
+    let this = locked.inner.attachment_mut::<Process>();
     this.is_some_and(Process::finish_delivery)
 }
 
@@ -512,7 +511,7 @@ pub(super) struct Proc;
 impl FilterOps for Proc {
     const REPORT_OUTLIVES_IDENT: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const MEMORY_UNITS: u8 = 4;
+    const CHARGE_UNITS: u8 = 4;
 
     /// # Errors
     ///
@@ -538,10 +537,10 @@ impl FilterOps for Proc {
 
     #[inline]
     fn matches_ident(inner: &KnoteInner, ident: u64) -> bool {
-        let Some(source) = &inner.source else {
+        let Some(attachment) = &inner.attachment else {
             return true;
         };
-        let process = source.as_ref::<Process>();
+        let process = attachment.as_ref::<Process>();
         process.is_some_and(|process| process.has_pid(ident))
     }
 }
@@ -552,7 +551,7 @@ pub(super) struct Procdesc;
 impl FilterOps for Procdesc {
     const IS_DESCRIPTOR: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const MEMORY_UNITS: u8 = 4;
+    const CHARGE_UNITS: u8 = 4;
 
     /// # Errors
     ///

@@ -6,12 +6,11 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::{KnoteAccess, KnoteInner},
-        knote_memory::LockedKnote,
+        knote::{KnoteAccess, KnoteInner, LockedKnote},
         ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
     },
     file::Direction,
-    sys::{file::poll::Events, memory::user_scratch::UserScratch}, //
+    sys::{file::poll::PollEvents, memory::user_scratch::UserScratch}, //
 };
 use kernel::prelude::*;
 
@@ -23,7 +22,7 @@ impl FilterOps for Read {
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
 
     #[inline(always)]
-    fn wake_events() -> Events {
+    fn wake_events() -> PollEvents {
         Direction::Read.wake_events()
     }
 

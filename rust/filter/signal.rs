@@ -18,8 +18,7 @@
 
 use crate::{
     engine::{
-        knote::{Knote, KnoteAccess},
-        knote_memory::LockedKnote,
+        knote::{Knote, KnoteAccess, LockedKnote},
         objects::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
@@ -27,7 +26,7 @@ use crate::{
         memory::user_scratch::UserScratch,
         probe::{tracepoint::Tracepoint, watches::Watch},
         process::{
-            observer::{Observer, Subject},
+            permission::{Observer, Subject},
             pid::{self, Process, SignalTarget, SIGNAL_MAX},
         },
     },
@@ -114,7 +113,7 @@ impl Signal {
 impl FilterOps for Signal {
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const MEMORY_UNITS: u8 = 3;
+    const CHARGE_UNITS: u8 = 3;
 
     /// # Errors
     ///
@@ -125,14 +124,14 @@ impl FilterOps for Signal {
 
     #[inline(never)]
     fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
-        let this = locked.inner.source_mut::<Signal>()?;
+        let this = locked.inner.attachment_mut::<Signal>()?;
         let more = this.watcher.count.xchg(0, ordering::Relaxed);
         this.count = this.count.saturating_add(more);
         (this.count != 0).then_some(Report::of(this.count))
     }
 
     fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
-        if let Some(this) = locked.inner.source_mut::<Signal>() {
+        if let Some(this) = locked.inner.attachment_mut::<Signal>() {
             this.count = 0;
         }
         false

@@ -36,8 +36,7 @@
 use super::check_notes;
 use crate::{
     engine::{
-        knote::{KnoteAccess, KnoteInner},
-        knote_memory::LockedKnote,
+        knote::{KnoteAccess, KnoteInner, LockedKnote},
         ops::{AttachArgs, Attached, FilterOps, Readiness, Report}, //
     },
     sys::{memory::user_scratch::UserScratch, time::hrtimer::Clock},
@@ -60,7 +59,7 @@ impl FilterOps for Timer {
     const SOURCE_IS_IN_KNOTE: bool = true;
     const HAS_TIMER: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const MEMORY_UNITS: u8 = 2;
+    const CHARGE_UNITS: u8 = 2;
 
     /// # Errors
     ///
@@ -75,7 +74,7 @@ impl FilterOps for Timer {
             nanos(change.fflags, change.data)?,
         );
         Ok(Attached {
-            source: None,
+            attachment: None,
             flags: flags(change),
             readiness: Readiness::No,
         })

@@ -12,8 +12,7 @@
 
 use crate::{
     engine::{
-        knote::{KnoteAccess, KnoteInner},
-        knote_memory::LockedKnote,
+        knote::{KnoteAccess, KnoteInner, LockedKnote},
         ops::{AttachArgs, Attached, FastPath, FilterOps, Readiness, Report}, //
     },
     sys::memory::user_scratch::UserScratch,
@@ -33,7 +32,7 @@ impl FilterOps for User {
     fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
         touch(args.knote.inner_mut(access), args.change, true);
         Ok(Attached {
-            source: None,
+            attachment: None,
             flags: 0,
             readiness: Readiness::maybe_if(args.change.fflags & NOTE_TRIGGER != 0),
         })

@@ -52,8 +52,7 @@ use super::{check_notes, mounts::MountWatch, ENTRIES};
 use crate::{
     engine::{
         close::{self, PathCloseWatch},
-        knote::{Knote, KnoteAccess},
-        knote_memory::LockedKnote,
+        knote::{Knote, KnoteAccess, LockedKnote},
         kqueue::Kqueue,
         objects::{ObjectCharge, ObjectKind, Objects},
         ops::{AttachArgs, Attached, FilterOps, Report},
@@ -562,7 +561,7 @@ impl FilterOps for Vnode {
     const IS_DESCRIPTOR: bool = true;
     const ACCEPTS_O_PATH: bool = true;
     const HANDLES_DELIVERY: bool = true;
-    const MEMORY_UNITS: u8 = 4;
+    const CHARGE_UNITS: u8 = 4;
 
     /// # Errors
     ///
@@ -577,7 +576,7 @@ impl FilterOps for Vnode {
     #[inline(never)]
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
         let file = locked.file.ok_or(ENOENT)?;
-        let this = locked.inner.source_mut::<Vnode>().ok_or(ENOENT)?;
+        let this = locked.inner.attachment_mut::<Vnode>().ok_or(ENOENT)?;
         this.modify(file, change)?;
         locked.inner.set_params(change);
         Ok(())
@@ -585,12 +584,13 @@ impl FilterOps for Vnode {
 
     #[inline(never)]
     fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
-        locked.inner.source_mut::<Vnode>()?.evaluate(locked.file?)
+        let this = locked.inner.attachment_mut::<Vnode>()?;
+        this.evaluate(locked.file?)
     }
 
     fn delivered(locked: LockedKnote<'_>, event: &Kevent) -> bool {
         if event.has(EV_CLEAR) {
-            if let Some(this) = locked.inner.source_mut::<Vnode>() {
+            if let Some(this) = locked.inner.attachment_mut::<Vnode>() {
                 this.fired = 0;
             }
         }

@@ -4,7 +4,7 @@
 
 use super::BoundKnotes;
 use crate::{
-    engine::{knote::KnoteAccess, knote_memory::Knote},
+    engine::knote::{Knote, KnoteAccess},
     sys::{
         file::fdtable::{CurrentFdTable, CurrentFiles},
         memory::treap::{self, Item},
@@ -23,13 +23,15 @@ use kernel::{
 /// # Invariants
 ///
 /// `file` is null, or the binding owns a reference to the file. In the latter case the knote is in
-/// the tree of (file, descriptor table of its kqueue), unless it [is unlinked](Knote::is_unlinked).
-/// `file` changes only under the mutex and while the knote is in no tree.
+/// the tree of (file, descriptor table of its kqueue), unless it [is out of the
+/// tree](Knote::is_out_of_tree). `file` changes only under the mutex and while the knote is in no
+/// tree.
 pub(crate) struct Binding {
     file: UnsafeCell<*mut bindings::file>,
     /// The links of the knote in its tree, guarded by the lock of the tree. After the close probe
-    /// has taken the knote out of the tree, this is the memory of a [`ClosedKnote`]. (There may be
-    /// a million knotes, so the two share the memory.)
+    /// has taken the knote out of the tree, this is the memory of a
+    /// [`ClosedKnote`](super::ClosedKnote). (There may be a million knotes, so the two share the
+    /// memory.)
     pub(super) node: UnsafeCell<treap::Links<Knote>>,
 }
 
@@ -137,14 +139,14 @@ impl Binding {
         // SAFETY: By this function's contract, no other task changes the field.
         let file = unsafe { *self.file.get() };
         debug_assert!(ptr::eq(self, &knote.binding));
-        if knote.is_unlinked() {
+        if knote.is_out_of_tree() {
             // The close probe has taken it out. That is final.
         } else if let Some(bucket) =
             bound_knotes.bucket(file.addr(), knote.kqueue().fd_table().address())
         {
             let _guard = bucket.lock.lock();
             // The close probe may have taken the knote out meanwhile, under this lock.
-            if !knote.is_unlinked() {
+            if !knote.is_out_of_tree() {
                 // SAFETY: The lock is held. A knote in the tree is unbound before it is freed.
                 unsafe { bucket.tree(bound_knotes) }.remove(knote);
             }

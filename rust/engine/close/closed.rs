@@ -4,7 +4,7 @@
 
 use super::binding::Binding;
 use crate::{
-    engine::{knote_memory::Knote, kqueue::Kqueue},
+    engine::{knote::Knote, kqueue::Kqueue},
     sys::process::taskwork,
 };
 use core::{

@@ -24,8 +24,8 @@
 //! the file, and at most [`MAPPED_MAX`](walk::MAPPED_MAX) numbers that still map to it. (It visits
 //! fewer if the call has named a number, unless the task uses io_uring, which may close other
 //! descriptors at the end of any call.) If some numbers remain and the call has named none, the
-//! task visits all of them before it returns to user space ([`WalkWork`]), in a context that can be
-//! preempted, and only once for all descriptors that it has closed in the call.
+//! task visits all of them before it returns to user space ([`CloseRest`]), in a context that can
+//! be preempted, and only once for all descriptors that it has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`
 //!
@@ -43,8 +43,11 @@
 //! the same hash. The probe is an `ftrace_ops` of its own, because a function probe (fprobe) would
 //! add a lookup in a hash table to each close.
 //!
+//! The probe stays registered for ten seconds after the last knote was unbound
+//! ([`CloseProbe::LINGER_MILLIS`](crate::sys::probe::on_demand::Probe::LINGER_MILLIS)).
+//!
 //! A close allocates nothing. A knote that ends leaves its tree at once. The probe removes up to
-//! [`MOST_REMOVED`](walk::MOST_REMOVED) knotes from their kqueues, if their mutexes are free. For
+//! [`REMOVED_MAX`](walk::REMOVED_MAX) knotes from their kqueues, if their mutexes are free. For
 //! each of the others the memory of its links becomes a task work of the closing task
 //! ([`ClosedKnote`]), which removes the knote before the system call returns.
 //!
@@ -75,9 +78,9 @@ pub(crate) use binding::{bind, Binding, BindingCount};
 pub(crate) use closed::{ClosedKnote, ClosedList};
 pub(crate) use owner::OwnerFdTable;
 pub(crate) use probe::PathCloseWatch;
-pub(crate) use walk::WalkWork;
+pub(crate) use walk::CloseRest;
 
-use super::knote_memory::Knote;
+use super::knote::Knote;
 use crate::sys::{
     lock::irqlock::TaskLock,
     memory::{

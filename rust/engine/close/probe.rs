@@ -41,6 +41,10 @@ unsafe impl Sync for CloseProbe {}
 // `FTRACE_OPS_FL_DYNAMIC`. For such a structure `unregister_ftrace_function` waits for all tasks
 // that may be in the callback or may be about to call it.
 unsafe impl Probe for CloseProbe {
+    /// While the probe is registered, every close in the system calls it. But a program that makes
+    /// and closes many kqueues should not patch the kernel for each of them.
+    const LINGER_MILLIS: u32 = 10_000;
+
     unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result {
         let ops = self.ops.get();
         let function = generated::locks_remove_posix as *const c_void;
@@ -141,6 +145,8 @@ pub(crate) struct PathProbe {
 
 // SAFETY: `unregister` waits for handlers that are running.
 unsafe impl Probe for PathProbe {
+    const LINGER_MILLIS: u32 = CloseProbe::LINGER_MILLIS;
+
     unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
         // SAFETY: By this function's contract, the probe is a part of `on_demand`, which is not
         // moved.
@@ -266,7 +272,8 @@ impl BoundKnotes {
             .ok_or(EINVAL)?;
         count.fetch_add(1, ordering::Full);
         // SAFETY: This function owns the reference to the file. The address that is passed as the
-        // descriptor table is only compared with the owners of file locks, and no lock has this owner.
+        // descriptor table is only compared with the owners of file locks, and no lock has this
+        // owner.
         unsafe { bindings::filp_close(file, ptr::from_ref(self).cast_mut().cast()) };
         count.fetch_sub(1, ordering::Full);
         if self.self_test_hit.load(ordering::Acquire) {

@@ -10,7 +10,7 @@ use super::{
     Bucket,
 };
 use crate::{
-    engine::{knote_memory::Knote, kqueue::Kqueue},
+    engine::{knote::Knote, kqueue::Kqueue},
     sys::{
         file::closing::{uses_io_uring, ClosedNumber},
         file::fdtable::{self, CurrentFiles, FdTableId},
@@ -30,27 +30,27 @@ use kernel::{
 };
 
 /// The number of knotes after which a walk releases the lock of the tree and takes it again.
-const KNOTES_PER_LOCK: u32 = 32;
+pub(super) const KNOTES_PER_LOCK: u32 = 32;
 /// The maximum number of numbers that a close visits which still map to the file.
-const MAPPED_MAX: u32 = 64;
+pub(super) const MAPPED_MAX: u32 = 64;
 /// The same limit for a system call that has named a number to which no knote was bound.
 const MAPPED_MAX_BESIDES_NAMED: u32 = 4;
 /// The maximum number of knotes that one walk ends.
 const ENDED_MAX: u32 = 1024;
 /// The maximum number of knotes that a walk removes itself. The closing task removes the others
 /// before it returns to user space.
-const REMOVED_MAX: usize = 4;
+pub(super) const REMOVED_MAX: usize = 4;
 
 /// The guard of the lock of a bucket.
 type BucketGuard<'a> = Guard<'a, (), Task>;
 
 /// Knotes that a walk has taken out of their tree. They are removed when this is dropped, without
 /// the lock of the tree.
-struct Closes(ArrayVec<ClosedKnote, REMOVED_MAX>);
+struct ClosedBatch(ArrayVec<ClosedKnote, REMOVED_MAX>);
 
-impl Closes {
+impl ClosedBatch {
     fn new() -> Self {
-        Closes(ArrayVec::new())
+        ClosedBatch(ArrayVec::new())
     }
 
     #[inline(always)]
@@ -61,7 +61,7 @@ impl Closes {
     }
 }
 
-impl Drop for Closes {
+impl Drop for ClosedBatch {
     #[inline(always)]
     fn drop(&mut self) {
         self.0.drain().for_each(ClosedKnote::remove);
@@ -79,7 +79,7 @@ enum WalkOutcome {
 
 /// The task work that finishes a walk which a close has left unfinished. Each kqueue has one.
 #[repr(C)]
-pub(crate) struct WalkWork {
+pub(crate) struct CloseRest {
     // This is the first field, so that a pointer to it is also a pointer to the structure.
     head: UnsafeCell<bindings::callback_head>,
     /// The address of the file whose knotes the walk visits, or 0 if the work is not queued.
@@ -94,16 +94,16 @@ pub(crate) struct WalkWork {
 
 // SAFETY: Only the task that has changed `file` from 0 to an address uses the head, until the work
 // runs.
-unsafe impl Send for WalkWork {}
+unsafe impl Send for CloseRest {}
 
 // SAFETY: Only the task that has changed `file` from 0 to an address uses the head, until the work
 // runs.
-unsafe impl Sync for WalkWork {}
+unsafe impl Sync for CloseRest {}
 
-impl WalkWork {
+impl CloseRest {
     /// A work that is not queued.
     pub(crate) fn new() -> Self {
-        WalkWork {
+        CloseRest {
             head: UnsafeCell::new(bindings::callback_head {
                 next: ptr::null_mut(),
                 func: None,
@@ -116,7 +116,7 @@ impl WalkWork {
     /// returns to user space. False if the work is already queued for another file, or if the task
     /// does not return to user space.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
-        let this = &kqueue.walk_work;
+        let this = &kqueue.close_rest;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
         match this.file.compare_exchange(0, file, acquire, relaxed) {
             Ok(_) => {}
@@ -144,15 +144,16 @@ impl WalkWork {
     ///
     /// # Safety
     ///
-    /// `head` is that of a kqueue's `WalkWork`. The work owns a reference to the own file of that
+    /// `head` is that of a kqueue's `CloseRest`. The work owns a reference to the own file of that
     /// kqueue.
     unsafe extern "C" fn run(head: *mut bindings::callback_head) {
-        // SAFETY: By this function's contract, `head` is that of a kqueue's `WalkWork`. The
+        // SAFETY: By this function's contract, `head` is that of a kqueue's `CloseRest`. The
         // reference to the own file keeps the kqueue valid.
-        let kqueue = unsafe { &*kernel::container_of!(head.cast::<WalkWork>(), Kqueue, walk_work) };
+        let kqueue =
+            unsafe { &*kernel::container_of!(head.cast::<CloseRest>(), Kqueue, close_rest) };
         let own_file = kqueue.own_file();
         // The work may be queued again from here on.
-        let file = kqueue.walk_work.file.swap(0, atomic::Ordering::AcqRel);
+        let file = kqueue.close_rest.file.swap(0, atomic::Ordering::AcqRel);
         if FdTableId::current() == kqueue.fd_table() {
             kqueue
                 .shared()
@@ -272,7 +273,7 @@ impl BoundKnotes {
     /// has not begun.
     fn is_walk_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
         self.bound_kqueue(bucket, file, fd_table)
-            .is_some_and(|kqueue| kqueue.walk_work.file.load(atomic::Ordering::Acquire) == file)
+            .is_some_and(|kqueue| kqueue.close_rest.file.load(atomic::Ordering::Acquire) == file)
     }
 
     /// Leaves the rest of a walk to the current task, which does it before it returns to user
@@ -281,7 +282,7 @@ impl BoundKnotes {
         let Some(kqueue) = self.bound_kqueue(bucket, file, fd_table) else {
             return;
         };
-        if !WalkWork::finish_on_return(&kqueue, file) {
+        if !CloseRest::finish_on_return(&kqueue, file) {
             // The walk is done here, in the close.
             self.walk_all(file, fd_table);
         }
@@ -350,7 +351,7 @@ impl BoundKnotes {
         let mut from = Self::lowest_key(file, fd_table);
         from.number = first;
         let (mut ended, mut mapped) = (0, 0);
-        let mut closed = Closes::new();
+        let mut closed = ClosedBatch::new();
         let mut guard = Some(guard);
         loop {
             // The guard is dropped before `closed`, which may not be removed under this lock.
@@ -394,7 +395,7 @@ impl BoundKnotes {
     ///
     /// The knote is in the tree of `bucket`, whose lock is held.
     #[inline(always)]
-    unsafe fn end_knote(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut Closes) {
+    unsafe fn end_knote(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut ClosedBatch) {
         // A knote that is being freed takes itself out of the tree.
         let Some(knote) = knote.get() else {
             return;

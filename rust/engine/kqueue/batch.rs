@@ -99,8 +99,8 @@ impl Kqueue {
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
         let requeued = ready.requeue(&batch, result.is_err());
-        wake.pollers |= requeued.fresh && ready.has_pollers;
-        wake.sigio |= requeued.sigio && ready.has_pollers;
+        wake.pollers |= requeued.fresh && ready.was_polled;
+        wake.sigio |= requeued.sigio && ready.was_polled;
         let pending = ready.pending() > 0;
         self.maybe_pending.set(pending);
         let shared = requeued.fresh || requeued.level || (pending && sink.room() == 0);

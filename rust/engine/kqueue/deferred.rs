@@ -16,7 +16,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 /// A knote that was created where the mutex cannot be taken, and its source. These form a list.
 pub(super) struct DeferredKnote {
     pub(super) knote: ARef<Knote>,
-    pub(super) source: Erased,
+    pub(super) attachment: Erased,
     pub(super) next: Option<KBox<DeferredKnote>>,
 }
 
@@ -28,10 +28,10 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
-    pub(crate) fn defer_knote(&self, knote: &ARef<Knote>, source: Erased) -> Result {
+    pub(crate) fn defer_knote(&self, knote: &ARef<Knote>, attachment: Erased) -> Result {
         let deferred = DeferredKnote {
             knote: knote.clone(),
-            source,
+            attachment,
             next: None,
         };
         // If the kqueue was closed, this is dropped after the lock is released.
@@ -80,8 +80,10 @@ impl Kqueue {
         let closed_or_deferred = ready.closed || ready.deferred_knotes.is_some();
         self.closed_or_deferred.set(closed_or_deferred);
         drop(ready);
-        let DeferredKnote { knote, source, .. } = KBox::into_inner(deferred);
-        knote.inner_mut(&mut knotes.access).source = Some(source);
+        let DeferredKnote {
+            knote, attachment, ..
+        } = KBox::into_inner(deferred);
+        knote.inner_mut(&mut knotes.access).attachment = Some(attachment);
         knotes.table.insert(knote);
         Ok(())
     }

@@ -74,7 +74,7 @@ impl Kqueue {
                 ready.unevaluated += 1;
                 self.maybe_pending.set(true);
                 wake.sleeper |= !ready.sleepers.is_empty();
-                wake.pollers |= ready.has_pollers;
+                wake.pollers |= ready.was_polled;
             }
         }
         self.wake(wake);

@@ -39,7 +39,7 @@ impl Kqueue {
     /// knotes. Returns a reference to the kqueue's own file, unless that file is being released.
     pub(crate) fn retire_closed(&self, knote: &Knote) -> Option<ARef<File>> {
         let mut ready = self.locks.ready.lock();
-        knote.state(&mut ready).unlink();
+        knote.state(&mut ready).leave_tree();
         ready.retire(knote);
         ready.file.as_ref()?.get()
     }
@@ -81,7 +81,7 @@ impl Kqueue {
         };
         let Knotes { table, access } = &mut *knotes;
         let knote = closed.knote();
-        let removes = table.len() > 1 && knote.inner(access).source.is_none();
+        let removes = table.len() > 1 && knote.inner(access).attachment.is_none();
         if removes && table.take(knote) {
             self.detach(access, knote);
         }
@@ -94,7 +94,7 @@ impl Kqueue {
     /// Leaves the removal of a knote whose descriptor was closed to the next task that releases the
     /// mutex. Any context.
     pub(crate) fn leave_closed(&self, closed: ClosedKnote) {
-        self.closed_knotes.push(closed);
+        self.unremoved_knotes.push(closed);
         // A task that sees the flag also finds the knote.
         smp_mb(ordering::Full);
         self.leftover_work.set(true);
@@ -130,7 +130,7 @@ impl Kqueue {
             if closed {
                 self.remove_all(&mut knotes);
             }
-            self.closed_knotes
+            self.unremoved_knotes
                 .drain(|closed| self.remove(&mut knotes, closed.knote()));
             drop(knotes);
             // This pairs with the barrier between the flag and the attempt to take the mutex in
@@ -180,11 +180,11 @@ impl Kqueue {
         while let Some(deferred_knote) = deferred_knotes {
             let DeferredKnote {
                 knote,
-                source,
+                attachment,
                 next,
             } = KBox::into_inner(deferred_knote);
             self.retire(&knote);
-            drop(source);
+            drop(attachment);
             trace::detach(self, &knote);
             deferred_knotes = next;
         }
@@ -234,7 +234,7 @@ impl ReadyList {
         if knote.state(self).is_spent() {
             self.spent -= 1;
         }
-        if knote.state(self).delete() {
+        if knote.state(self).retire() {
             self.unevaluated = self.unevaluated.saturating_sub(1);
             self.retired_during_scan = true;
             self.remove(knote);

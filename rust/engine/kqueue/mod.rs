@@ -14,12 +14,12 @@ mod scan;
 mod wakeup;
 
 use super::{
-    close::{BindingCount, ClosedList, OwnerFdTable, WalkWork},
+    close::{BindingCount, CloseRest, ClosedList, OwnerFdTable},
     guard::KnotesGuard,
     knote::{Knote, KnoteAccess, KnoteInner},
     knote_table::{KnoteTable, Knotes}, //
     limit::User,
-    locks::{HasLockKey, LockKey, Locks},
+    locks::{HasLockToken, LockToken, Locks},
     nesting::{Graph, NestingLinks},
     ops::Filter,
     ready_list::KnoteQueue,
@@ -45,7 +45,7 @@ use kernel::{
 
 /// The ready list, and all else that the kqueue's spin lock guards.
 pub(crate) struct ReadyList {
-    key: LockKey<ReadyList>,
+    token: LockToken<ReadyList>,
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: KnoteQueue,
     /// The knotes whose pipes may get more data without a wake-up. A timer evaluates them again.
@@ -57,28 +57,29 @@ pub(crate) struct ReadyList {
     in_flight: usize,
     /// The number of knotes at the head of the list that the current scan has still to evaluate. A
     /// scan sets it only if it does not evaluate all pending knotes in its first walk of the list.
-    /// Knotes that are requeued or become pending during the scan are behind these knotes. Each
-    /// time a pending knote is retired, the number decreases by one. The retired knote may have
-    /// been behind the counted ones, and then the scan stops one knote too early. See
-    /// `retired_during_scan`.
+    /// Knotes that are requeued or become pending during the scan are behind these knotes.
+    ///
+    /// A retirement cannot tell whether its knote is one of the counted knotes, so it always
+    /// decreases the number. If the knote was not counted, the number becomes too small, and the
+    /// scan leaves a knote unevaluated. `retired_during_scan` lets the scan notice that at its end.
+    /// It then evaluates the list again if it has no event yet, or wakes the next sleeper.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
-    /// True if a pending knote was retired since the scan began. Then `unevaluated` may be too
-    /// small, and 0 does not mean that the scan has evaluated all knotes.
+    /// True if a pending knote was retired since the scan began, so `unevaluated` may be too small.
     retired_during_scan: bool,
-    /// The sink of the last scan, if that scan ended early, for instance because an event could not
-    /// be copied out. Its call may resume it if no other scan has begun meanwhile. As long as this
-    /// is set, `unevaluated` counts the knotes that the scan has not evaluated or could not report.
-    stopped_sink: Option<SinkId>,
-    /// SIGIO is sent when the first knote becomes pending. True if a later knote became pending,
-    /// for which none was sent. (If a scan does not evaluate that knote, it sends SIGIO at its
-    /// end.)
+    /// Identifies the kevent() call whose scan has ended early, for instance because an event could
+    /// not be copied out. (It is the address of the call's sink.) That call may resume the scan
+    /// unless another scan has begun. As long as this is set, `unevaluated` counts the knotes that
+    /// the scan has not evaluated or could not report.
+    resumable_sink: Option<SinkId>,
+    /// True if a knote became pending for which no SIGIO was sent, because others were pending
+    /// already. A scan that leaves knotes pending then sends SIGIO at its end.
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
     /// True if a task has polled the kqueue or has requested SIGIO. This is never reset.
-    has_pollers: bool,
+    was_polled: bool,
     /// True if the last descriptor of the kqueue in its descriptor table was closed. Then
     /// registrations and scans fail.
     closed: bool,
@@ -88,10 +89,10 @@ pub(crate) struct ReadyList {
     file: Option<WeakFile>,
 }
 
-impl HasLockKey for ReadyList {
+impl HasLockToken for ReadyList {
     #[inline]
-    fn key(&self) -> &LockKey<Self> {
-        &self.key
+    fn token(&self) -> &LockToken<Self> {
+        &self.token
     }
 }
 
@@ -123,11 +124,12 @@ pub(crate) struct Kqueue {
     /// The user who opened the kqueue, and to whom its knotes are charged.
     user: Arc<User>,
     /// The edges to the kqueues that this one watches, and from those that watch it.
-    pub(crate) links: LockedBy<NestingLinks, Graph>,
+    pub(crate) edges: LockedBy<NestingLinks, Graph>,
     /// True if the kqueue was closed or there are deferred knotes. A task that sees the flag takes
     /// the spin lock to find out which. The flag is written under the spin lock. The owner of the
-    /// mutex may read it without the spin lock, because a task that closes the kqueue takes the
-    /// mutex after it has set the flag.
+    /// mutex may read it without the spin lock. If it misses the close, the closing task takes the
+    /// mutex after it and removes all knotes. If it misses a deferred knote, the next owner of the
+    /// mutex finds that knote.
     closed_or_deferred: Flag,
     /// True if a knote may be pending. This flag is also written under the spin lock.
     maybe_pending: Flag,
@@ -135,15 +137,17 @@ pub(crate) struct Kqueue {
     locks: Locks,
     #[pin]
     notifier: Notifier,
-    /// The same file, for tasks that hold a reference to it and do not want to take the spin lock.
+    /// The file of [`ReadyList::file`], for tasks that hold a reference to it and so need not take
+    /// the spin lock.
     own_file: FilePtr,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
-    closed_knotes: ClosedList,
+    unremoved_knotes: ClosedList,
     /// True if there are closed knotes, or if the task that closed the kqueue could not remove its
     /// knotes. A task reads this flag after it has released the mutex.
     leftover_work: Flag,
-    /// The task work that continues the walk of a close which has stopped at one of its limits.
-    pub(crate) walk_work: WalkWork,
+    /// The task work that looks for the remaining knotes of a closed descriptor, if the close probe
+    /// has stopped at one of its limits ([`crate::engine::close`]).
+    pub(crate) close_rest: CloseRest,
 }
 
 /// The task that calls kevent().
@@ -172,18 +176,18 @@ impl Kqueue {
             access: KnoteAccess::new(access, BindingCount::new(&shared.bound_knotes)),
         };
         let own_file = file.as_file_ptr();
-        let ready = |key| ReadyList {
-            sleepers: Sleepers::new(&key),
-            key,
+        let ready = |token| ReadyList {
+            sleepers: Sleepers::new(&token),
+            token,
             queue: KnoteQueue::new(),
             rechecks: RecheckList::new(),
             in_flight: 0,
             unevaluated: 0,
             spent: 0,
             retired_during_scan: false,
-            stopped_sink: None,
+            resumable_sink: None,
             sigio_skipped: false,
-            has_pollers: false,
+            was_polled: false,
             closed: false,
             deferred_knotes: None,
             file: Some(file),
@@ -193,16 +197,16 @@ impl Kqueue {
                 recheck_timer <- RecheckTimer::new(),
                 owner,
                 user,
-                links: LockedBy::new(&shared.nesting.graph, NestingLinks::new()),
+                edges: LockedBy::new(&shared.nesting.graph, NestingLinks::new()),
                 shared: shared.clone(),
                 closed_or_deferred: Flag::new(),
                 maybe_pending: Flag::new(),
                 locks <- Locks::new(knotes, ready),
                 notifier <- Notifier::new(),
                 own_file,
-                closed_knotes: ClosedList::new(),
+                unremoved_knotes: ClosedList::new(),
                 leftover_work: Flag::new(),
-                walk_work: WalkWork::new(),
+                close_rest: CloseRest::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -322,7 +326,7 @@ impl Kqueue {
     /// number of pending knotes, and whether the kqueue was closed.
     pub(crate) fn announce_poller(&self) -> (usize, bool) {
         let mut ready = self.locks.ready.lock();
-        ready.has_pollers = true;
+        ready.was_polled = true;
         (ready.pending(), ready.closed)
     }
 

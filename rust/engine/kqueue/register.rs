@@ -9,8 +9,7 @@
 use super::{Caller, Kqueue, ReadyGuard, ReadyList};
 use crate::{
     engine::{
-        knote::{Knote, KnoteAccess, KnoteInner},
-        knote_memory::LockedKnote,
+        knote::{Knote, KnoteAccess, KnoteInner, LockedKnote},
         knote_table::Knotes,
         ops::{AttachArgs, Filter, Readiness},
         sleepers::WakeFlags,
@@ -190,10 +189,10 @@ impl Kqueue {
     #[inline]
     fn renew(ready: &mut ReadyList, locked: &mut LockedKnote<'_>, change: &Kevent) {
         ready.renew(locked.knote());
-        let source = locked.inner.source.take();
+        let attachment = locked.inner.attachment.take();
         let kind = locked.inner.kind;
         *locked.inner = KnoteInner {
-            source,
+            attachment,
             kind,
             ..KnoteInner::new(change)
         };
@@ -328,7 +327,7 @@ impl Kqueue {
             change.has(EV_DISABLE) || (knote.state(ready).is_disabled() && !change.has(EV_ENABLE));
         ready.queue.len() < collect_room
             && !stays_disabled
-            && !ready.has_pollers
+            && !ready.was_polled
             && ready.sleepers.is_empty()
     }
 
@@ -442,7 +441,7 @@ impl Kqueue {
         fd_table: CurrentFdTable,
     ) -> bool {
         let knote = locked.knote();
-        if knote.state(ready).is_gone() {
+        if knote.state(ready).is_invisible() {
             return false;
         }
         if knote.filter().is_descriptor() {
@@ -477,7 +476,7 @@ impl Kqueue {
             let LockedKnote {
                 inner, fast_path, ..
             } = knote.locked(access);
-            inner.source = attached.source;
+            inner.attachment = attached.attachment;
             inner.flags |= attached.flags;
             *fast_path = filter.fast_path(inner);
             attached.readiness

@@ -99,10 +99,10 @@ impl Kqueue {
                 return Err(error);
             }
         };
-        ready.stopped_sink = None;
+        ready.resumable_sink = None;
         let mut events = Events::new();
         let all = ready.queue.len();
-        let WalkResult { visited, kept } = ready.poll_fast(
+        let WalkResult { visited, kept } = ready.walk_head(
             &mut knotes.access,
             caller.fd_table,
             all,
@@ -116,7 +116,11 @@ impl Kqueue {
             ready.sigio_skipped = false;
             if events.len() < sink.room() {
                 let fd_table = caller.fd_table;
-                return self.scan_rest(ready, knotes, changes, fd_table, sink, (&mut events, kept));
+                let walked = (&mut events, kept);
+                let (result, wake) = self.scan_rest(ready, knotes, changes, fd_table, sink, walked);
+                drop(held);
+                self.wake(wake);
+                return result;
             }
         }
         // Either all pending knotes were evaluated, so only those that were kept are pending, or
@@ -129,6 +133,7 @@ impl Kqueue {
             return Err(EAGAIN);
         }
         let result = self.deliver(knotes, &events, Some(changes), visited == all, sink);
+        drop(held);
         if shared {
             self.wake_some(Wake {
                 sleeper: true,
@@ -154,18 +159,22 @@ impl Kqueue {
         let mut ready = self
             .lock_ready(knotes)
             .inspect_err(|_| self.wake_next_sleeper())?;
-        if ready.stopped_sink != Some(SinkId::of(sink)) {
+        if ready.resumable_sink != Some(SinkId::of(sink)) {
             drop(ready);
             self.wake_next_sleeper();
             return Err(EAGAIN);
         }
-        ready.stopped_sink = None;
+        ready.resumable_sink = None;
         ready.sigio_skipped = false;
         let mut events = Events::new();
         let fd_table = caller.fd_table;
-        let kept = ready.poll_fast_rest(&mut knotes.access, fd_table, sink.room(), &mut events);
+        let kept = ready.walk_rest(&mut knotes.access, fd_table, sink.room(), &mut events);
         self.arm_recheck(&mut ready);
-        self.scan_rest(ready, knotes, None, fd_table, sink, (&mut events, kept))
+        let (result, wake) =
+            self.scan_rest(ready, knotes, None, fd_table, sink, (&mut events, kept));
+        drop(held);
+        self.wake(wake);
+        result
     }
 
     /// Ends a scan that has not evaluated all knotes that were pending when it began.
@@ -180,14 +189,15 @@ impl Kqueue {
             self.verify(knotes, change);
         }
         let mut ready = self.locks.ready.lock();
-        ready.stopped_sink = Some(SinkId::of(sink));
+        ready.resumable_sink = Some(SinkId::of(sink));
         if ready.pending() > 0 {
             ready.sleepers.wake_one(WakeFlags::default());
         }
     }
 
     /// The rest of a scan after its first walk. The walk has created `events`; `kept` is true if it
-    /// has kept some knotes.
+    /// has kept some knotes. Also returns the wake-ups that the caller does after it has released
+    /// the mutex.
     #[inline(never)]
     fn scan_rest<'a>(
         &'a self,
@@ -197,7 +207,7 @@ impl Kqueue {
         fd_table: CurrentFdTable,
         sink: &mut impl EventSink,
         (events, mut kept): (&mut Events, bool),
-    ) -> Result {
+    ) -> (Result, Wake) {
         let mut wake = Wake::default();
         let mut ended_early = false;
         let result = loop {
@@ -227,17 +237,16 @@ impl Kqueue {
                 ready.retired_during_scan = false;
             }
             events.clear();
-            kept = ready.poll_fast_rest(&mut knotes.access, fd_table, sink.room(), events);
+            kept = ready.walk_rest(&mut knotes.access, fd_table, sink.room(), events);
             self.arm_recheck(&mut ready);
         };
-        self.wake(wake);
         if ended_early || result.is_err() {
             self.end_early(knotes, changes, sink);
         }
         if sink.is_empty() {
-            result.and(Err(EAGAIN))
+            (result.and(Err(EAGAIN)), wake)
         } else {
-            result
+            (result, wake)
         }
     }
 
@@ -280,7 +289,7 @@ impl ReadyList {
     /// function is not inlined, because the other variables of the scan would occupy registers that
     /// the walk needs.)
     #[inline(never)]
-    fn poll_fast(
+    fn walk_head(
         &mut self,
         access: &mut KnoteAccess,
         fd_table: CurrentFdTable,
@@ -292,10 +301,10 @@ impl ReadyList {
         self.walk(access, fd_table, most.min(WALK_MAX), FastScan { free })
     }
 
-    /// [`ReadyList::poll_fast`] over the knotes that the scan has not evaluated yet. True if some
+    /// [`ReadyList::walk_head`] over the knotes that the scan has not evaluated yet. True if some
     /// knotes were kept.
     #[inline(always)]
-    fn poll_fast_rest(
+    fn walk_rest(
         &mut self,
         access: &mut KnoteAccess,
         fd_table: CurrentFdTable,
@@ -303,7 +312,7 @@ impl ReadyList {
         events: &mut Events,
     ) -> bool {
         let unevaluated = self.unevaluated.min(self.queue.len());
-        let walked = self.poll_fast(access, fd_table, unevaluated, room, events);
+        let walked = self.walk_head(access, fd_table, unevaluated, room, events);
         self.unevaluated = unevaluated - walked.visited;
         walked.kept
     }

@@ -4,8 +4,9 @@
 //!
 //! An activation puts a knote into the ready list and wakes one sleeper, in one critical section of
 //! the spin lock. Pollers and SIGIO are notified after that, from an irq_work
-//! ([`crate::sys::notify::notifier`]). A scan wakes sleepers after it has released the spin lock,
-//! because a sleeper needs the mutex first, which the scan holds.
+//! ([`crate::sys::notify::notifier`]). A scan that leaves knotes pending wakes the next sleeper
+//! after it has released the mutex, because that sleeper begins by taking the mutex. Only a scan
+//! that ends early wakes the next sleeper before that.
 
 use super::{Kqueue, ReadyGuard, ReadyList};
 use crate::engine::{
@@ -16,7 +17,7 @@ use crate::engine::{
 };
 use core::ops::BitOrAssign;
 
-/// The wake-ups that a scan does after it has released the spin lock.
+/// The wake-ups that a scan does at its end.
 #[derive(Clone, Copy, Default)]
 #[must_use]
 pub(super) struct Wake {
@@ -49,7 +50,7 @@ impl Kqueue {
     pub(super) fn wake_waiters(&self, mut ready: ReadyGuard<'_>, knote: &Knote, flags: WakeFlags) {
         self.maybe_pending.set(true);
         ready.sleepers.wake_one(flags);
-        if ready.has_pollers {
+        if ready.was_polled {
             return self.wake_with_pollers(ready, knote);
         }
         drop(ready);
@@ -103,8 +104,8 @@ impl Kqueue {
             if ready.activate(&knote) {
                 self.maybe_pending.set(true);
                 ready.sleepers.wake_one(WakeFlags::default());
-                notify_pollers |= ready.has_pollers;
-                sigio |= ready.has_pollers && ready.needs_sigio();
+                notify_pollers |= ready.was_polled;
+                sigio |= ready.was_polled && ready.needs_sigio();
                 trace::activate(self, &knote);
             }
         }
@@ -120,7 +121,7 @@ impl Kqueue {
     /// is about to sleep must check again under the lock, because a knote may be activated
     /// meanwhile.
     #[inline]
-    pub(crate) fn may_be_pending(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         self.maybe_pending.is_set() || self.closed_or_deferred.is_set()
     }
 

@@ -11,7 +11,7 @@
 
 use super::{
     fdtable::{FlushedFdTable, WeakFile},
-    poll::{operations, Events},
+    poll::{operations, PollEvents},
     waitqueue::WaitQueue,
 };
 use crate::generated;
@@ -63,7 +63,7 @@ pub(crate) trait Device: Sized + 'static {
     fn ioctl(this: Borrowed<'_, Self>, file: &File, cmd: u32, arg: usize) -> Result<isize>;
     /// `poll(2)` and similar calls: adds the caller to the wait queue if it gave a table, and
     /// returns the ready events.
-    fn poll(this: Borrowed<'_, Self>, file: &File, table: &PollTable) -> Events;
+    fn poll(this: Borrowed<'_, Self>, file: &File, table: &PollTable) -> PollEvents;
     /// `O_ASYNC` was set or cleared.
     fn fasync(this: Borrowed<'_, Self>, fd: i32, file: &File, on: bool) -> Result;
     /// `/proc/PID/fdinfo/FD`. May sleep.

@@ -8,9 +8,9 @@
 //! single load, as `eventfd_poll` does.
 
 use super::{
-    fdinfo::{self, Base},
     layout_check::LayoutCheck,
     poll::PollFunction,
+    read_fdinfo::{self, Base},
 };
 use crate::sys::memory::field::read_once;
 use kernel::{
@@ -58,7 +58,7 @@ unsafe fn context(file: &File) -> *const Context {
 
 /// The counter as reported in the fdinfo text.
 fn count_from_fdinfo(file: &File) -> Option<u64> {
-    fdinfo::number(file, b"eventfd-count:", Base::Sixteen)
+    read_fdinfo::number(file, b"eventfd-count:", Base::Sixteen)
 }
 
 /// The counter of `file`, if it is an eventfd and the layout is verified. Never sleeps.
@@ -91,7 +91,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
         };
         // The id of the system's first eventfd is 0, and equal zeros verify nothing.
         if reported != 0 && values.1 != 0 {
-            let id = fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
+            let id = read_fdinfo::number(file, b"eventfd-id:", Base::Ten)?;
             // The id of an eventfd does not change. The counter does: a write or a read at this
             // moment must not rule the declaration out for all.
             if values.1 != i32::try_from(id).ok()? {

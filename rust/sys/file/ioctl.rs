@@ -6,7 +6,7 @@
 //! number of readable bytes only through ioctl(2). Both take their own locks for that. They write
 //! the result to a user-space address, for which the caller provides [`UserScratch`] memory.
 //!
-//! Both functions run in task context. [`readable`] may sleep; [`room`] does not.
+//! Both functions run in task context. [`readable`] may sleep; [`write_room`] does not.
 //!
 //! C headers: [`include/uapi/asm-generic/ioctls.h`](srctree/include/uapi/asm-generic/ioctls.h),
 //! [`include/linux/tty.h`](srctree/include/linux/tty.h)

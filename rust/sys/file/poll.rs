@@ -2,9 +2,9 @@
 
 //! Polling a file, and entries in the wait queues that files are polled on.
 //!
-//! An [`Entry`] is embedded in its owner. The owner links it into a wait queue that the `->poll`
-//! operation of a file has named. The entry's wake function then runs at each wake-up of that
-//! queue.
+//! An [`WaitEntry`] is embedded in its owner. The owner links it into a wait queue that the
+//! `->poll` operation of a file has named. The entry's wake function then runs at each wake-up of
+//! that queue.
 //!
 //! # Context
 //!
@@ -15,16 +15,16 @@
 //!
 //! The wait queue of some sources is freed before the polled file is released (signalfd, binder).
 //! Such a source wakes its queue with `POLLFREE` first. The wake function then unlinks its entry
-//! and stores null to `private` with release semantics, which gives the queue up. [`Entry::detach`]
-//! reads `private` with acquire semantics in an RCU read-side critical section, which keeps the
-//! memory of the queue valid until it is done.
+//! and stores null to `private` with release semantics, which gives the queue up.
+//! [`WaitEntry::detach`] reads `private` with acquire semantics in an RCU read-side critical
+//! section, which keeps the memory of the queue valid until it is done.
 //!
 //! # Examples
 //!
 //! ```ignore
 //! // In a wake function:
 //! // SAFETY: The arguments are those of the wake function of a linked entry.
-//! unsafe { Entry::woken(wait, key, Events::IN, || target.wake()) };
+//! unsafe { WaitEntry::handle_wake_up(wait, key, PollEvents::IN, || target.wake()) };
 //! ```
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
@@ -51,28 +51,28 @@ use kernel::{
 
 /// A set of poll events (`__poll_t`).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Events(u32);
+pub(crate) struct PollEvents(u32);
 
-impl Events {
-    pub(crate) const NONE: Events = Events(0);
-    pub(crate) const IN: Events = Events(0x0001);
-    pub(crate) const PRI: Events = Events(0x0002);
-    pub(crate) const OUT: Events = Events(0x0004);
-    pub(crate) const ERR: Events = Events(0x0008);
-    pub(crate) const HUP: Events = Events(0x0010);
-    pub(crate) const RDNORM: Events = Events(0x0040);
-    pub(crate) const RDBAND: Events = Events(0x0080);
-    pub(crate) const WRNORM: Events = Events(0x0100);
-    pub(crate) const WRBAND: Events = Events(0x0200);
-    pub(crate) const RDHUP: Events = Events(0x2000);
+impl PollEvents {
+    pub(crate) const NONE: PollEvents = PollEvents(0);
+    pub(crate) const IN: PollEvents = PollEvents(0x0001);
+    pub(crate) const PRI: PollEvents = PollEvents(0x0002);
+    pub(crate) const OUT: PollEvents = PollEvents(0x0004);
+    pub(crate) const ERR: PollEvents = PollEvents(0x0008);
+    pub(crate) const HUP: PollEvents = PollEvents(0x0010);
+    pub(crate) const RDNORM: PollEvents = PollEvents(0x0040);
+    pub(crate) const RDBAND: PollEvents = PollEvents(0x0080);
+    pub(crate) const WRNORM: PollEvents = PollEvents(0x0100);
+    pub(crate) const WRBAND: PollEvents = PollEvents(0x0200);
+    pub(crate) const RDHUP: PollEvents = PollEvents(0x2000);
 
-    const POLLFREE: Events = Events(0x4000);
+    const POLLFREE: PollEvents = PollEvents(0x4000);
     /// Since Linux 7.3, a pipe wakes its readers for data that is added to unread data only if it
     /// was polled with this flag.
-    pub(crate) const EDGE: Events = Events(1 << 31);
+    pub(crate) const EDGE: PollEvents = PollEvents(1 << 31);
 
     /// True if the sets have an event in common.
-    pub(crate) fn any(self, other: Events) -> bool {
+    pub(crate) fn any(self, other: PollEvents) -> bool {
         self.0 & other.0 != 0
     }
 
@@ -82,16 +82,16 @@ impl Events {
     }
 }
 
-impl BitOr for Events {
-    type Output = Events;
+impl BitOr for PollEvents {
+    type Output = PollEvents;
 
-    fn bitor(self, other: Events) -> Events {
-        Events(self.0 | other.0)
+    fn bitor(self, other: PollEvents) -> PollEvents {
+        PollEvents(self.0 | other.0)
     }
 }
 
-impl BitOrAssign for Events {
-    fn bitor_assign(&mut self, other: Events) {
+impl BitOrAssign for PollEvents {
+    fn bitor_assign(&mut self, other: PollEvents) {
         self.0 |= other.0;
     }
 }
@@ -105,11 +105,11 @@ pub(crate) enum FastPoll {
     Ended(i64),
     /// Like `Ended`, and poll(2) reports `POLLHUP`.
     HungUp(i64),
-    /// The file has an error, which is an event in each direction. It has to be read separately.
-    Failed,
     NotReady,
     /// The file has to be polled, which may sleep.
     Unknown,
+    /// The file has an error, which is an event in each direction. It has to be read separately.
+    Failed,
 }
 
 impl FastPoll {
@@ -137,14 +137,14 @@ pub(crate) type WakeFunction = unsafe extern "C" fn(
 ///
 /// While `private` is not null, it points to a valid queue into which the entry is linked.
 #[repr(transparent)]
-pub(crate) struct Entry {
+pub(crate) struct WaitEntry {
     wait: Opaque<bindings::wait_queue_entry>,
 }
 
-impl Entry {
+impl WaitEntry {
     /// An entry that is in no queue. `function` is called at each wake-up once it is linked.
     pub(crate) fn new(function: WakeFunction) -> Self {
-        Entry {
+        WaitEntry {
             wait: Opaque::new(bindings::wait_queue_entry {
                 func: Some(function),
                 ..Default::default()
@@ -202,27 +202,27 @@ impl Entry {
     ///
     /// # Safety
     ///
-    /// `wait` belongs to a linked `Entry`, the lock of its queue is held, and `key` is the argument
-    /// of the wake function. The caller does not access the entry afterwards.
+    /// `wait` belongs to a linked `WaitEntry`, the lock of its queue is held, and `key` is the
+    /// argument of the wake function. The caller does not access the entry afterwards.
     #[inline]
-    pub(crate) unsafe fn woken(
+    pub(crate) unsafe fn handle_wake_up(
         wait: *mut bindings::wait_queue_entry,
         key: *mut c_void,
-        mask: Events,
+        mask: PollEvents,
         wake: impl FnOnce(),
     ) {
-        let events = Events(key as usize as u32);
+        let events = PollEvents(key as usize as u32);
         // A wake-up without a key may report any event.
         if events.0 == 0 || events.any(mask) {
             wake();
         }
-        if events.any(Events::POLLFREE) {
+        if events.any(PollEvents::POLLFREE) {
             // SAFETY: The entry is linked, and the lock of its queue is held. After the store,
             // `detach` returns without the lock, and the entry may be freed.
             unsafe {
                 list_del_init(&raw mut (*wait).entry);
                 // INVARIANT: The entry is not linked any more.
-                (*wait.cast::<Entry>())
+                (*wait.cast::<WaitEntry>())
                     .head()
                     .store(ptr::null_mut(), Ordering::Release);
             }
@@ -392,11 +392,14 @@ impl<F: FnMut(*mut bindings::wait_queue_head)> QueueTable<F> {
 /// masked. `None` if the file cannot be polled. May sleep.
 pub(crate) fn poll_queues(
     file: &File,
-    want: Events,
+    want: PollEvents,
     each: impl FnMut(*mut bindings::wait_queue_head),
-) -> Option<Events> {
+) -> Option<PollEvents> {
     /// The poll table for `each`, whose type has no name.
-    fn table_of<F: FnMut(*mut bindings::wait_queue_head)>(want: Events, each: F) -> QueueTable<F> {
+    fn table_of<F: FnMut(*mut bindings::wait_queue_head)>(
+        want: PollEvents,
+        each: F,
+    ) -> QueueTable<F> {
         QueueTable {
             table: bindings::poll_table_struct {
                 _qproc: Some(QueueTable::<F>::queue),
@@ -408,7 +411,7 @@ pub(crate) fn poll_queues(
     let operation = poll_operation(file)?;
     let mut table = table_of(want, each);
     // SAFETY: The file is valid. The table is a local variable that outlives the call.
-    Some(Events(unsafe {
+    Some(PollEvents(unsafe {
         operation(file.as_ptr(), (&raw mut table).cast())
     }))
 }
@@ -417,7 +420,7 @@ pub(crate) fn poll_queues(
 /// none. May sleep.
 pub(in crate::sys) fn first_queue(file: &File) -> *mut bindings::wait_queue_head {
     let mut first: *mut bindings::wait_queue_head = ptr::null_mut();
-    poll_queues(file, Events::IN, |queue| {
+    poll_queues(file, PollEvents::IN, |queue| {
         if first.is_null() {
             first = queue;
         }
@@ -427,14 +430,14 @@ pub(in crate::sys) fn first_queue(file: &File) -> *mut bindings::wait_queue_head
 
 /// The events that `file` is ready for now, of those in `want` and those that cannot be masked. May
 /// sleep.
-pub(crate) fn poll(file: &File, want: Events) -> Events {
+pub(crate) fn poll(file: &File, want: PollEvents) -> PollEvents {
     let mut table = bindings::poll_table_struct {
         _qproc: None,
         _key: want.0,
     };
     match poll_operation(file) {
         // SAFETY: The file is valid. The table has no queue function, so nothing is queued.
-        Some(operation) => Events(unsafe { operation(file.as_ptr(), &raw mut table) }),
-        None => Events::IN | Events::OUT | Events::RDNORM | Events::WRNORM,
+        Some(operation) => PollEvents(unsafe { operation(file.as_ptr(), &raw mut table) }),
+        None => PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM,
     }
 }

@@ -10,9 +10,9 @@
 //! in a single load. Each increase is followed by a wake-up, so none is missed.
 
 use super::{
-    fdinfo::{self, Base},
     layout_check::LayoutCheck,
     poll::{self, PollFunction},
+    read_fdinfo::{self, Base},
 };
 use crate::{generated::*, sys::memory::field::Field};
 use kernel::{
@@ -57,7 +57,7 @@ pub(crate) fn count(file: &File) -> Option<u64> {
     }
     let reported = count_from_fdinfo(file)?;
     if LAYOUT.is_undecided() && reported != 0 {
-        let clock = fdinfo::number(file, b"clockid:", Base::Ten)?;
+        let clock = read_fdinfo::number(file, b"clockid:", Base::Ten)?;
         let wait = poll::first_queue(file);
         // SAFETY: The file is a timerfd, so its private data is the structure. If the layout
         // differs, the address still refers to kernel memory, because the structure is longer than
@@ -83,5 +83,5 @@ pub(crate) fn count(file: &File) -> Option<u64> {
 
 /// The count as reported in the fdinfo text.
 fn count_from_fdinfo(file: &File) -> Option<u64> {
-    fdinfo::number(file, b"ticks:", Base::Ten)
+    read_fdinfo::number(file, b"ticks:", Base::Ten)
 }

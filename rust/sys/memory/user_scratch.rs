@@ -15,7 +15,7 @@ impl UserScratch {
     /// No scratch memory. (As a rule, address 0 is not mapped.)
     pub(crate) const NONE: Self = UserScratch(0);
 
-    /// UserScratch memory at `address`. The address is not checked before it is used. It is
+    /// Scratch memory at `address`. The address is not checked before it is used. It is
     /// meaningful in the current task only.
     pub(crate) fn new(address: usize) -> Self {
         UserScratch(address)

@@ -17,7 +17,7 @@
 
 use crate::{
     generated,
-    sys::file::{chardev::PollTable, poll::Events, waitqueue::WaitQueue},
+    sys::file::{chardev::PollTable, poll::PollEvents, waitqueue::WaitQueue},
 };
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
@@ -101,7 +101,7 @@ impl Notifier {
         // SAFETY: `work` is the first field of a `Notifier`. The notifier is alive, because `drop`
         // waits for this function.
         let this = unsafe { &*work.cast::<Notifier>() };
-        let key = (Events::IN | Events::RDNORM).bits() as usize;
+        let key = (PollEvents::IN | PollEvents::RDNORM).bits() as usize;
         // SAFETY: The queue is initialised. The key is an event mask cast to a pointer, as in
         // `wake_up_poll()`.
         unsafe {

@@ -4,7 +4,8 @@
 //!
 //! Registering a probe patches kernel code, and then every task in the system that reaches the
 //! probed code runs the probe. An [`OnDemandProbe`] therefore registers its [`Probe`] with the
-//! first user, and unregisters it [some seconds](LINGER_MILLIS) after the last user has left.
+//! first user, and unregisters it [some seconds](Probe::LINGER_MILLIS) after the last user has
+//! left.
 //!
 //! # Context and locks
 //!
@@ -37,9 +38,6 @@ use kernel::{
 
 use crate::generated;
 
-/// The time for which a probe stays registered after its last user has left.
-const LINGER_MILLIS: u32 = 10_000;
-
 /// A method of calling a function when a certain event happens in the kernel.
 ///
 /// # Safety
@@ -47,6 +45,9 @@ const LINGER_MILLIS: u32 = 10_000;
 /// After `unregister` has returned, the function is not called any more, and no call of it is
 /// running.
 pub(crate) unsafe trait Probe: Send + Sync + Sized + 'static {
+    /// The time in milliseconds for which the probe stays registered after its last user has left.
+    const LINGER_MILLIS: u32 = 10_000;
+
     /// Registers the probe, so that the function is called.
     ///
     /// # Safety
@@ -155,7 +156,7 @@ impl<P: Probe> OnDemandProbe<P> {
                     bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
                     bindings::system_dfl_wq,
                     self.remove.get(),
-                    msecs_to_jiffies(LINGER_MILLIS),
+                    msecs_to_jiffies(P::LINGER_MILLIS),
                 )
             };
         }

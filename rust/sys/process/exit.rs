@@ -14,7 +14,7 @@
 //! C header: [`include/linux/pid.h`](srctree/include/linux/pid.h)
 
 use super::pid::Process;
-use crate::sys::file::poll::{Entry, Events};
+use crate::sys::file::poll::{PollEvents, WaitEntry};
 use core::{
     ffi::c_void,
     marker::PhantomPinned,
@@ -38,7 +38,7 @@ pub(crate) trait ExitTarget: Send + Sync + 'static {
 #[repr(C)]
 pub(crate) struct ExitWatch<T> {
     // The first field, so that a pointer to it is also a pointer to the structure.
-    entry: Entry,
+    wait_entry: WaitEntry,
     process: Process,
     #[pin]
     target: T,
@@ -76,7 +76,7 @@ where
     /// # Safety
     ///
     /// `wait` is the linked entry of an `ExitWatch<T>`. The caller holds the lock of its queue.
-    unsafe extern "C" fn woken(
+    unsafe extern "C" fn wake_function(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         _sync: kernel::ffi::c_int,
@@ -87,7 +87,7 @@ where
         // that the caller holds.
         unsafe {
             let this = &*wait.cast::<ExitWatch<T>>();
-            Entry::woken(wait, key, Events::IN, || this.wake());
+            WaitEntry::handle_wake_up(wait, key, PollEvents::IN, || this.wake());
         }
         1
     }
@@ -113,7 +113,7 @@ where
     pub(crate) fn new(process: Process, target: impl PinInit<T>, flags: Flags) -> Result<Self> {
         let watch = Arc::pin_init(
             pin_init!(ExitWatch {
-                entry: Entry::new(ExitWatch::<T>::woken),
+                wait_entry: WaitEntry::new(ExitWatch::<T>::wake_function),
                 process,
                 target <- target,
                 _pin: PhantomPinned,
@@ -122,7 +122,7 @@ where
         )?;
         // SAFETY: The queue lives as long as the `struct pid` of the process, and the watch holds a
         // reference to that. The watch is pinned. `drop` detaches the entry.
-        unsafe { watch.entry.link(watch.process.exit_queue()) };
+        unsafe { watch.wait_entry.link(watch.process.exit_queue()) };
         Ok(ExitHandle(watch))
     }
 }
@@ -136,6 +136,6 @@ impl<T> ExitHandle<T> {
 
 impl<T> Drop for ExitHandle<T> {
     fn drop(&mut self) {
-        self.0.entry.detach();
+        self.0.wait_entry.detach();
     }
 }

@@ -4,7 +4,7 @@
 //! them.
 
 pub(crate) mod exit;
-pub(crate) mod observer;
+pub(crate) mod permission;
 pub(crate) mod pid;
 pub(crate) mod signal;
 pub(crate) mod taskwork;

@@ -22,7 +22,7 @@
 //! [`include/trace/events/sched.h`](srctree/include/trace/events/sched.h),
 //! [`include/trace/events/signal.h`](srctree/include/trace/events/signal.h)
 
-use super::observer::{Observer, Subject};
+use super::permission::{Observer, Subject};
 use crate::{
     generated,
     sys::{
@@ -187,7 +187,7 @@ impl Process {
     }
 
     /// The leader of the process. It may be dereferenced only as long as the RCU guard is held.
-    fn leader(&self, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
+    pub(super) fn leader(&self, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
         // SAFETY: The type's invariant guarantees that the pointer is valid.
         unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) }
     }
@@ -206,7 +206,7 @@ impl Process {
     ///
     /// RCU keeps the task, which is the leader of a process.
     #[inline(always)]
-    unsafe fn state_of(
+    pub(super) unsafe fn state_of(
         leader: NonNull<bindings::task_struct>,
         observer: &Observer,
     ) -> ProcessState {
@@ -227,40 +227,6 @@ impl Process {
                     || observer.is(tracer)
                     || observer.may_observe(Subject::new(leader)),
             })
-        }
-    }
-
-    /// Checks that `observer`, which is the current task, may watch the process. It may if the
-    /// process is its child or if it may observe the process. If it watches for the exit only
-    /// (`only_exit`), the permission to send the process a signal suffices.
-    ///
-    /// Returns the state of the process. The first value is false if the observer may learn nothing
-    /// more about the process at present.
-    ///
-    /// # Errors
-    ///
-    /// `EACCES` if the observer lacks the permission; `ESRCH` if the process was reaped.
-    pub(crate) fn check_access(
-        &self,
-        observer: &Observer,
-        only_exit: bool,
-    ) -> Result<(bool, ProcessState)> {
-        let rcu = rcu::read_lock();
-        let leader = NonNull::new(self.leader(&rcu)).ok_or(ESRCH)?;
-        // SAFETY: RCU keeps the task.
-        let (subject, parent, state) = unsafe {
-            (
-                Subject::new(leader),
-                generated::kq_process_parent(leader.as_ptr()),
-                Self::state_of(leader, observer),
-            )
-        };
-        if (only_exit && observer.is(parent)) || observer.may_observe(subject) {
-            Ok((true, state))
-        } else if observer.is(parent) || (only_exit && observer.may_signal(subject)) {
-            Ok((false, state))
-        } else {
-            Err(EACCES)
         }
     }
 

@@ -109,7 +109,7 @@ impl Kqueue {
         let mut reports = 0;
         while self.take() {
             let count = self.count.load(SeqCst);
-            if count > 0 && !self.ready.lock().unwrap().state.is_deleting() {
+            if count > 0 && !self.ready.lock().unwrap().state.is_retired() {
                 self.reported.fetch_add(count, SeqCst);
                 reports += 1;
                 self.commit(&mut table, count);
@@ -232,7 +232,7 @@ impl Kqueue {
     /// The descriptor is closed. This does not take the mutex.
     fn retire(&self) {
         let mut ready = self.ready.lock().unwrap();
-        if ready.state.delete() {
+        if ready.state.retire() {
             assert!(ready.in_list);
             ready.in_list = false;
             ready.unevaluated = false;

@@ -2,7 +2,7 @@
 
 //! A model of the data under the spin lock of a kqueue that waiting threads use.
 
-use super::{locks::LockKey, sleepers::Sleepers};
+use super::{locks::LockToken, sleepers::Sleepers};
 use std::marker::PhantomData;
 
 pub(crate) struct ReadyList {
@@ -14,7 +14,7 @@ pub(crate) struct ReadyList {
 impl ReadyList {
     pub(crate) fn new() -> Self {
         ReadyList {
-            sleepers: Sleepers::new(&LockKey(PhantomData)),
+            sleepers: Sleepers::new(&LockToken(PhantomData)),
             pending: 0,
             closed: false,
         }

@@ -15,5 +15,5 @@ pub(crate) mod locks {
 
     use std::marker::PhantomData;
 
-    pub(crate) struct LockKey<L>(pub(crate) PhantomData<L>);
+    pub(crate) struct LockToken<L>(pub(crate) PhantomData<L>);
 }

@@ -24,7 +24,7 @@
 //! C headers: [`include/linux/cred.h`](srctree/include/linux/cred.h),
 //! [`include/linux/sched/exec_state.h`](srctree/include/linux/sched/exec_state.h)
 
-use super::pid::Process;
+use super::pid::{Process, ProcessState};
 use crate::generated;
 use core::{marker::PhantomData, ptr, ptr::NonNull};
 use kernel::{
@@ -171,6 +171,40 @@ impl Observer {
         self.watcher.process.id() == process.addr()
     }
 
+    /// Checks that this observer, which is the current task, may watch `process`. It may if the
+    /// process is its child or if it may observe the process. If it watches for the exit only
+    /// (`only_exit`), the permission to send the process a signal suffices.
+    ///
+    /// Returns the state of the process. The first value is false if the observer may learn nothing
+    /// more about the process at present.
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` if the observer lacks the permission; `ESRCH` if the process was reaped.
+    pub(crate) fn check_access(
+        &self,
+        process: &Process,
+        only_exit: bool,
+    ) -> Result<(bool, ProcessState)> {
+        let rcu = rcu::read_lock();
+        let leader = NonNull::new(process.leader(&rcu)).ok_or(ESRCH)?;
+        // SAFETY: RCU keeps the task.
+        let (subject, parent, state) = unsafe {
+            (
+                Subject::new(leader),
+                generated::kq_process_parent(leader.as_ptr()),
+                Process::state_of(leader, self),
+            )
+        };
+        if (only_exit && self.is(parent)) || self.may_observe(subject) {
+            Ok((true, state))
+        } else if self.is(parent) || (only_exit && self.may_signal(subject)) {
+            Ok((false, state))
+        } else {
+            Err(EACCES)
+        }
+    }
+
     /// True if the watcher may observe the task, given the present credentials of the task.
     #[inline]
     pub(crate) fn may_observe(&self, subject: Subject<'_>) -> bool {
@@ -225,7 +259,7 @@ impl Observer {
     }
 
     /// True if the current task, which is the observer, may send a signal to the task.
-    pub(in crate::sys) fn may_signal(&self, subject: Subject<'_>) -> bool {
+    fn may_signal(&self, subject: Subject<'_>) -> bool {
         let _rcu = rcu::read_lock();
         let own = self.watcher.credentials.as_ptr();
         // SAFETY: The type's invariant guarantees that the task is valid. RCU keeps its
