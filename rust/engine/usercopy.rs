@@ -8,7 +8,7 @@
 
 use crate::{
     generated,
-    sys::memory::user_scratch::UserScratch,
+    sys::memory::{arrayvec::uninit_array, user_scratch::UserScratch},
     uapi::{Kevent, KeventArgs}, //
 };
 use core::mem::MaybeUninit;
@@ -31,7 +31,7 @@ impl Buffer {
     pub(crate) fn new() -> Self {
         // INVARIANT: No event is initialised, and `len` is 0.
         Buffer {
-            events: [const { MaybeUninit::uninit() }; Buffer::SIZE],
+            events: uninit_array(),
             len: 0,
         }
     }

@@ -186,7 +186,7 @@ impl Kqueue {
     }
 
     /// Gives a spent knote the parameters and the state that the change would give to a new knote.
-    #[inline]
+    #[inline(always)]
     fn renew(ready: &mut ReadyList, locked: &mut LockedKnote<'_>, change: &Kevent) {
         ready.renew(locked.knote());
         let attachment = locked.inner.attachment.take();

@@ -14,6 +14,14 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
+/// An array whose elements are not initialised. (rustc 1.85 would fill an array of the form
+/// `[const { MaybeUninit::uninit() }; N]` with zeroes.)
+#[inline(always)]
+pub(crate) const fn uninit_array<T, const N: usize>() -> [MaybeUninit<T>; N] {
+    // SAFETY: The elements may have any value, so the array needs no initialisation.
+    unsafe { MaybeUninit::uninit().assume_init() }
+}
+
 /// A vector of at most `N` elements.
 ///
 /// # Invariants
@@ -30,7 +38,7 @@ impl<T, const N: usize> ArrayVec<T, N> {
     pub(crate) fn new() -> Self {
         ArrayVec {
             len: 0,
-            elements: [const { MaybeUninit::uninit() }; N],
+            elements: uninit_array(),
         }
     }
 
