@@ -4,7 +4,7 @@
 # arm64, with the cross compiler of Debian 13, and makes a root directory for a guest in which they are.
 # Prints the shell assignments kernel=DIRECTORY and root=DIRECTORY (for guest.sh), and place=DIRECTORY,
 # which contains everything within the root directory. It requires the rights of root, debootstrap and
-# qemu-system-arm.
+# qemu-system-aarch64.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 cd "$top"

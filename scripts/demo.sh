@@ -6,7 +6,7 @@ source "$(dirname "$0")/common.sh"
 cd "$top"
 if [ "${ARCH:-}" = arm64 ]; then
 	unset ARCH
-	scripts/host-packages.sh qemu-system-arm
+	scripts/host-packages.sh qemu-system-aarch64
 	assignments=$(scripts/arm64.sh)
 	eval "$assignments"
 	say "booting the stock kernel for arm64"

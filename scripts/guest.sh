@@ -38,7 +38,7 @@ if [ -n "${KQUEUE_GUEST_ARCH:-}" ]; then
 	machine=(--arch "$KQUEUE_GUEST_ARCH")
 fi
 image=$tree/vmlinuz
-[ -f "$image" ] || image=$tree/arch/x86/boot/bzImage
+[ -f "$image" ] || image=$tree/$(make -s -C "$tree" image_name)
 accelerator=()
 [ ${#machine[@]} = 0 ] && has_kvm || accelerator=(--disable-kvm)
 
@@ -47,7 +47,7 @@ tail_pid=$!
 set +e
 # no5lvl: with five levels of page tables KASAN regards every access as wild if an interrupt occurs
 # at boot between the point where the kernel clears the capabilities of the boot processor and the
-# point where it detects them again.
+# point where it detects them again. Kernels of other architectures than x86 ignore this word.
 PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$image" \
 	"${machine[@]}" "${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root \
 	"${directories[@]}" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \

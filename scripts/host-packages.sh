@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # host-packages.sh [PACKAGE...]: installs the Debian packages that are required to build and boot a
-# development kernel, and the named packages. Does nothing if all of them are installed.
+# development kernel, and the named packages. Does nothing if all of them are installed. The emulator of
+# another processor is named by its program, such as qemu-system-aarch64.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 
@@ -34,16 +35,18 @@ fi
 want=(
 	"clang-$llvm" "lld-$llvm" "llvm-$llvm" "libclang-$llvm-dev"
 	gcc make flex bison bc cpio kmod libelf-dev libssl-dev xz-utils rsync perl
-	qemu-system-x86 busybox-static python3 python3-venv procps iproute2 netcat-openbsd e2fsprogs mount pkg-config g++ mandoc dkms debootstrap
+	busybox-static python3 python3-venv procps iproute2 netcat-openbsd e2fsprogs mount pkg-config g++ mandoc dkms debootstrap
 	dpkg-dev debhelper dh-dkms
 )
 # For 32-bit programs.
 [ "$(dpkg --print-architecture)" != amd64 ] || want+=(gcc-multilib)
-# The emulators are installed below.
-emulators=(x86)
+# The packages of the emulators provide the names of their programs. All emulators must be of one
+# version, so those of other processors are installed below, together with a newer QEMU.
+native=qemu-system-$(uname -m)
+emulators=("$native")
 for package; do
 	case $package in
-	qemu-system-arm) emulators+=(arm) ;;
+	qemu-system-*) emulators+=("$package") ;;
 	*) want+=("$package") ;;
 	esac
 done
@@ -51,6 +54,7 @@ missing=()
 for package in "${want[@]}"; do
 	installed "$package" || missing+=("$package")
 done
+command -v "$native" >/dev/null || missing+=("${native//_/-}")
 if [ ${#missing[@]} -gt 0 ]; then
 	say "installing: ${missing[*]}"
 	as_root apt-get -qq update
@@ -67,11 +71,7 @@ qemu_is_sound() {
 	[ -n "$version" ] && printf '8.1\n%s\n' "$version" | sort -CV
 }
 for emulator in "${emulators[@]}"; do
-	case $emulator in
-	x86) program=qemu-system-x86_64 ;;
-	arm) program=qemu-system-aarch64 ;;
-	esac
-	if qemu_is_sound $program || { [ "$emulator" = x86 ] && has_kvm; }; then
+	if qemu_is_sound "$emulator" || { [ "$emulator" = "$native" ] && has_kvm; }; then
 		continue
 	fi
 	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
@@ -80,7 +80,7 @@ for emulator in "${emulators[@]}"; do
 	archive=$cache/apt-host suites="$codename $codename-updates $codename-backports"
 	archive_update
 	logged "$cache/apt-qemu.log" archive_apt as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -t "$codename-backports" -y --no-install-recommends "qemu-system-$emulator"
-	qemu_is_sound $program || die "QEMU 8.1 or later is required without KVM; see $cache/apt-qemu.log"
+		apt-get install -t "$codename-backports" -y --no-install-recommends "${emulator//_/-}"
+	qemu_is_sound "$emulator" || die "QEMU 8.1 or later is required without KVM; see $cache/apt-qemu.log"
 done
 echo "$llvm" >"$cache/llvm-version"

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# kernel.sh plain|debug: builds that dev kernel, or finds it in the cache, and
-# prints the path of its build tree.
+# kernel.sh plain|debug|race: builds that development kernel for the processor of this machine, or finds
+# it in the cache, and prints the path of its build tree.
 source "$(dirname "$0")/common.sh"
 
-flavour=${1:?plain or debug}
-fragments=("$top/scripts/kconfig/base.config" "$top/scripts/kconfig/$flavour.config")
-[ -f "${fragments[1]}" ] || die "no such kernel: $flavour"
+flavour=${1:?plain, debug or race}
+processor=$(uname -m)
+fragments=("$top"/scripts/kconfig/{base,"$processor","$flavour"}.config)
+[ -f "${fragments[1]}" ] || die "scripts/kconfig has no options for $processor"
+[ -f "${fragments[2]}" ] || die "no such kernel: $flavour"
 
 "$top/scripts/host-packages.sh"
 assignments=$("$top/scripts/toolchain.sh")
@@ -49,7 +51,10 @@ while IFS='=' read -r option value; do
 done < <(sed -n 's/^\(CONFIG_[A-Z0-9_]*=.*\)$/\1/p' "${fragments[@]}")
 [ ${#dropped[@]} = 0 ] || die "options that this kernel did not take: ${dropped[*]}"
 
-# 'modules' makes Module.symvers, which a module outside the tree is linked with.
-logged "$tree/log.build" build -j "$(($(nproc) + 1))" bzImage modules
+# The name of the image depends on the architecture and on the generated configuration. 'modules'
+# makes Module.symvers, which a module outside the tree is linked with.
+logged "$tree/log.build" build prepare
+image=$(build image_name)
+logged "$tree/log.build" build -j "$(($(nproc) + 1))" "${image##*/}" modules
 touch "$tree/.built"
 echo "$tree"

@@ -5,7 +5,7 @@
 source "$(dirname "$0")/common.sh"
 cd "$top"
 out=$top/build/guest/arm64
-scripts/host-packages.sh qemu-system-arm
+scripts/host-packages.sh qemu-system-aarch64
 assignments=$(scripts/arm64.sh)
 eval "$assignments"
 mkdir -p "$out"
