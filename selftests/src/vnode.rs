@@ -262,24 +262,58 @@ fn a_truncation_is_not_mistaken_for_an_attribute() {
 fn names_created_and_removed() {
     let folder = Folder::new();
     let path = folder.file("a");
-    let (kqueue, mut file) = watching(&path);
+    let (kqueue, _file) = watching(&path);
     fs::hard_link(&path, folder.path("b")).unwrap();
     assert_eq!(notes(&kqueue), note::LINK);
     fs::remove_file(&path).unwrap();
     assert_eq!(notes(&kqueue), note::LINK);
     fs::remove_file(folder.path("b")).unwrap();
     assert_eq!(notes(&kqueue), note::LINK | note::DELETE);
-    // The file is still open, and its events are still reported.
+}
+
+fn write_by_descriptor(file: &File) {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    writable(&path).write_all(b"x").unwrap();
+}
+
+/// A file that has no name can still be open, and its events are still reported.
+#[test]
+fn an_open_file_without_a_name() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    let (kqueue, mut file) = watching(&path);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(notes(&kqueue), note::LINK | note::DELETE);
     let mut bytes = vec![];
     file.read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"1234");
-    writable(&PathBuf::from(format!(
-        "/proc/self/fd/{}",
-        file.as_raw_fd()
-    )))
-    .write_all(b"x")
-    .unwrap();
+    write_by_descriptor(&file);
     assert_eq!(notes(&kqueue), note::WRITE);
+}
+
+/// If the last name that is removed is not the one by which the file was opened, the release candidates
+/// of Linux 7.3 remove all watches of the file, also those of inotify (dentry_unlink_inode()). Later
+/// kernels keep them as long as the file is open.
+#[test]
+fn an_open_file_whose_last_name_was_another_one() {
+    let folder = Folder::new();
+    let (path, other) = (folder.file("a"), folder.path("b"));
+    fs::hard_link(&path, &other).unwrap();
+    let (kqueue, file) = watching(&path);
+    let inotify = inotify();
+    let watch = inotify_watch(&inotify, &other);
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&other).unwrap();
+    assert_eq!(notes(&kqueue), note::LINK | note::DELETE);
+    let kept = inotify_events(&inotify)[&watch] & libc::IN_IGNORED == 0;
+    write_by_descriptor(&file);
+    let modified = inotify_events(&inotify).contains_key(&watch);
+    assert_eq!(modified, kept);
+    if kept {
+        assert_eq!(notes(&kqueue), note::WRITE);
+    } else {
+        assert!(pending(&kqueue).is_empty());
+    }
 }
 
 #[test]
@@ -689,6 +723,20 @@ fn no_mark_without_a_knote() {
     assert!(!functions().contains("locks_remove_posix"));
 }
 
+fn inotify() -> OwnedFd {
+    // SAFETY: A new descriptor, which is ours.
+    unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_NONBLOCK)) }
+}
+
+fn inotify_watch(inotify: &OwnedFd, path: &Path) -> i32 {
+    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: The name ends in 0.
+    let number =
+        unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), name.as_ptr(), libc::IN_ALL_EVENTS) };
+    assert!(number > 0);
+    number
+}
+
 /// Returns the events of inotify for each watch descriptor, without those of the entries of a
 /// directory.
 fn inotify_events(inotify: &OwnedFd) -> HashMap<i32, u32> {
@@ -729,8 +777,7 @@ fn a_tree_under_churn_is_seen_as_inotify_sees_it() {
     const FOLDERS: usize = 3;
     let folder = Folder::new();
     let kqueue = kqueue();
-    // SAFETY: A new descriptor, which is ours.
-    let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_NONBLOCK)) };
+    let inotify = inotify();
     let mut places: Vec<PathBuf> = (0..FOLDERS)
         .map(|i| folder.path(&format!("d{i}")))
         .collect();
@@ -745,13 +792,7 @@ fn a_tree_under_churn_is_seen_as_inotify_sees_it() {
     for (i, path) in places.iter().enumerate() {
         let file = File::open(path).unwrap();
         change(&kqueue, &[watch(&file, CHANGES).udata(i as u64)]);
-        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
-        // SAFETY: The name ends in 0.
-        let number = unsafe {
-            libc::inotify_add_watch(inotify.as_raw_fd(), name.as_ptr(), libc::IN_ALL_EVENTS)
-        };
-        assert!(number > 0);
-        watches.push(number);
+        watches.push(inotify_watch(&inotify, path));
         open.push(file);
     }
     inotify_events(&inotify);
