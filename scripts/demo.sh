@@ -13,7 +13,7 @@ if [ "${ARCH:-}" = arm64 ]; then
 	# shellcheck disable=SC2154 # All come from the assignments.
 	KQUEUE_GUEST_ROOT=$root KQUEUE_GUEST_ARCH=arm64 scripts/guest.sh "$kernel" 1200 \
 		"$top/build/guest/demo-arm64" \
-		"$place"/demo/run.sh "$place"/kqueue.ko "$place"/echo-server
+		"$place"/samples/demo/run.sh "$place"/kqueue.ko "$place"/echo-server
 	say "demo: all right"
 	exit
 fi

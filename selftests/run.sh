@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # run.sh MODULE OUT TEST-BINARY C-TESTS ECHO-SERVER SLOWPOLL-MODULE [NAME]: runs in a guest. Runs
 # each test in a process of its own; with NAME, only the tests whose names match. Writes "PASSED
-# FAILED SKIPPED" to OUT/counts. The file KQUEUE_SKIPS has a line "NAME: REASON" for each test that
+# FAILED SKIPPED" to OUT/counts. The files KQUEUE_SKIPS have a line "NAME: REASON" for each test that
 # this kernel must skip. Any other test that is skipped fails, and so does one of these that is not.
 out=$2 server=$(realpath "$5") only=${7:-}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,7 @@ passed=0 failed=0 skipped=0
 declare -A must_skip
 while IFS= read -r line; do
 	must_skip[${line%%: *}]=${line#*: }
-done <"${KQUEUE_SKIPS:-/dev/null}"
+done < <(for file in ${KQUEUE_SKIPS:-}; do cat "$file"; done)
 
 # Where these are modules, an administrator loads them. (On Debian no user can load TIPC by the
 # creation of a socket.)

@@ -9,6 +9,7 @@ use std::{
     fs,
     io::{self, Write},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
     thread,
 };
@@ -668,6 +669,9 @@ fn a_device_is_unplugged() {
     const CARD: &str = "snd_dummy.0";
     // `_IOWR('U', 0x16, int)`
     const SUBSCRIBE: libc::c_ulong = 0xc004_5516;
+    if !Path::new(DRIVER).exists() {
+        skip("the kernel has no driver snd_dummy");
+    }
     for _ in 0..3 {
         let mixer = fs::File::open("/dev/snd/controlC0").unwrap();
         let on: libc::c_int = 1;
