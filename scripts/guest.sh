@@ -6,9 +6,10 @@
 # machine, read-only except for the directory OUT. With KQUEUE_GUEST_ROOT=DIR it uses DIR as its root
 # directory, which must contain the kernel and its modules, and OUT is /run/out there.
 # KQUEUE_GUEST_ARCH is the architecture of KERNEL if it is not that of this machine, and
-# KQUEUE_GUEST_APPEND is added to the command line of the kernel. The output of the command is printed.
-# Fails if the command fails, if the time is over, if the guest dies, or if the kernel reports
-# anything. The files output, dmesg and console remain in OUT.
+# KQUEUE_GUEST_APPEND is added to the command line of the kernel. Directories are mounted by 9p, or by
+# virtiofs if KQUEUE_GUEST_VIRTIOFS=DIR is the directory of the program virtiofsd. The output of the
+# command is printed. Fails if the command fails, if the time is over, if the guest dies, or if the
+# kernel reports anything. The files output, dmesg and console remain in OUT.
 source "$(dirname "$0")/common.sh"
 
 tree=$1
@@ -39,6 +40,9 @@ if [ -n "${KQUEUE_GUEST_ARCH:-}" ]; then
 fi
 image=$tree/vmlinuz
 [ -f "$image" ] || image=$tree/$(make -s -C "$tree" image_name)
+# virtme-ng would use virtiofs, and another machine, wherever virtiofsd is installed.
+mounts=(--force-9p)
+[ -z "${KQUEUE_GUEST_VIRTIOFS:-}" ] || mounts=(--disable-microvm)
 accelerator=()
 [ ${#machine[@]} = 0 ] && has_kvm || accelerator=(--disable-kvm)
 
@@ -48,10 +52,11 @@ set +e
 # no5lvl: with five levels of page tables KASAN regards every access as wild if an interrupt occurs
 # at boot between the point where the kernel clears the capabilities of the boot processor and the
 # point where it detects them again. Kernels of other architectures than x86 ignore this word.
-PATH=${VNG%/vng}:$PATH timeout -k 10 "$limit" "$VNG" --run "$image" \
-	"${machine[@]}" "${accelerator[@]}" "${qemu[@]}" --cpus "$cpus" --memory "$memory" --user root \
-	"${directories[@]}" --append loglevel=7 --append ignore_loglevel --append kunit.enable=0 \
-	--append no5lvl ${KQUEUE_GUEST_APPEND:+--append "$KQUEUE_GUEST_APPEND"} --verbose \
+PATH=${VNG%/vng}:${KQUEUE_GUEST_VIRTIOFS:+$KQUEUE_GUEST_VIRTIOFS:}$PATH timeout -k 10 "$limit" \
+	"$VNG" --run "$image" "${machine[@]}" "${mounts[@]}" "${accelerator[@]}" "${qemu[@]}" \
+	--cpus "$cpus" --memory "$memory" --user root "${directories[@]}" \
+	--append loglevel=7 --append ignore_loglevel --append kunit.enable=0 --append no5lvl \
+	${KQUEUE_GUEST_APPEND:+--append "$KQUEUE_GUEST_APPEND"} --verbose \
 	--exec "${main[*]}" </dev/null >"$out/console" 2>&1
 code=$?
 set -e

@@ -25,7 +25,7 @@ cp "$3" "$stage/tests"
 cp "$4"/* "$stage/"
 cp "$(command -v busybox)" "$stage/busybox"
 cd "$stage" || exit
-# This directory of the host is mounted by 9p.
+# This directory of the host is mounted by 9p, or by virtiofs if the kernel has no 9p.
 export KQUEUE_SHARED_FOLDER=$out
 log=$stage/log
 

@@ -4,9 +4,12 @@
 
 use kqueue::{ev, Event, Filter, Kqueue};
 use std::{
+    ffi::CString,
     fs,
     io::{self, Write},
+    mem::MaybeUninit,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::PathBuf,
     process::Command,
     time::Duration,
 };
@@ -20,6 +23,22 @@ pub fn skip(reason: &str) -> ! {
     // Standard output itself, because cargo's harness holds back what `println!` prints.
     let _ = writeln!(io::stdout(), "\nskip: {reason}");
     std::process::exit(77)
+}
+
+/// A directory of the host that is mounted by 9p.
+pub fn folder_on_9p() -> PathBuf {
+    const V9FS_MAGIC: libc::c_long = 0x0102_1997;
+    let place = PathBuf::from(std::env::var_os("KQUEUE_SHARED_FOLDER").expect("run.sh sets it"));
+    let name = CString::new(place.as_os_str().as_encoded_bytes()).unwrap();
+    let mut stat = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: The name ends in 0, and there is room for the result.
+    let ret = unsafe { libc::statfs(name.as_ptr(), stat.as_mut_ptr()) };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
+    // SAFETY: The call has filled it.
+    if unsafe { stat.assume_init() }.f_type != V9FS_MAGIC {
+        skip("the file system of the host is not mounted by 9p");
+    }
+    place
 }
 
 /// A new kqueue.

@@ -82,8 +82,7 @@ fn read_reports_the_distance_to_the_end() {
 /// The file is on the host, mounted by 9p.
 #[test]
 fn on_9p() {
-    let folder = PathBuf::from(std::env::var("KQUEUE_SHARED_FOLDER").unwrap());
-    follows_the_end_and_the_offset(&Temporary::new_in(&folder, 10));
+    follows_the_end_and_the_offset(&Temporary::new_in(&folder_on_9p(), 10));
 }
 
 #[test]

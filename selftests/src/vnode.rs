@@ -936,9 +936,8 @@ fn ext4() {
 /// Because the kernel does not know that number.
 #[test]
 fn on_9p() {
-    let place = std::env::var_os("KQUEUE_SHARED_FOLDER").expect("selftests/run.sh sets it");
     // Only the server knows the number of names.
-    of_a_file_system(Path::new(&place), note::ATTRIB);
+    of_a_file_system(&folder_on_9p(), note::ATTRIB);
 }
 
 #[test]
