@@ -3,7 +3,8 @@
 # deb.sh [VERSION OUT]: builds the Debian packages in build/deb. Needs debhelper, dh-dkms and cargo.
 # The version is that of Cargo.toml; for tests of upgrades, VERSION and the directory OUT replace it
 # and build/deb. The date is that of the last commit, or SOURCE_DATE_EPOCH. DEBEMAIL is the address
-# of the maintainer.
+# of the maintainer. With ARCH=arm64 the packages are cross-built for that architecture of Debian, which
+# also needs its C compiler, its libc and its libstd-rust-dev.
 set -euo pipefail
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 cd "$(dirname "$0")/.."
@@ -13,6 +14,12 @@ done
 # debhelper changes HOME, and cargo must still find its files.
 export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 version=${1:-$(scripts/version.sh)}
+cross=()
+if [ -n "${ARCH:-}" ]; then
+	[ "$ARCH" = arm64 ] || die "ARCH can be arm64, or not set"
+	cross=("-a$ARCH")
+	unset ARCH
+fi
 mail=${DEBEMAIL:-kqueue@localhost}
 when=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}
 out=${2:-build/deb}
@@ -32,7 +39,7 @@ mv "$source/packaging/debian" "$source/debian"
 sed -i "s/@mail@/$mail/" "$source/debian/control"
 printf 'kqueue (%s) unstable; urgency=medium\n\n  * Release %s.\n\n -- The kqueue for Linux developers <%s>  %s\n' \
 	"$version" "$version" "$mail" "$(date -uR -d "@$when")" >"$source/debian/changelog"
-(cd "$source" && SOURCE_DATE_EPOCH=$when dpkg-buildpackage -d -b -us -uc) >"$out/log" 2>&1 || {
+(cd "$source" && SOURCE_DATE_EPOCH=$when dpkg-buildpackage -d -b -us -uc "${cross[@]}") >"$out/log" 2>&1 || {
 	tail -n 30 "$out/log" >&2
 	die "the packages cannot be built (complete log: $out/log)"
 }
