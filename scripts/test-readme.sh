@@ -6,29 +6,25 @@
 # there. Then a guest boots the kernel that they have installed, with that root directory, and the
 # lines that use the module are typed in it. In the end the echo server has to answer, and the
 # manual has to be readable. Must run as root. Prints "ok ..." and "not ok ..." lines, and stops at
-# the first line that fails in the root directory.
+# the first line that fails in the root directory. With ARCH=arm64 it is test-readme-arm64.sh.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 cd "$top"
 scripts/host-packages.sh
 [ "$(id -u)" = 0 ] || die "run this as root: it makes and enters a root directory of Debian"
+case ${ARCH:-} in
+'') ;;
+arm64) exec env -u ARCH scripts/test-readme-arm64.sh ;;
+*) die "ARCH can be arm64, or not set" ;;
+esac
 root=$cache/debian-13-readme
 out=$top/build/guest/readme
 log=$out/log
 # The downloads of earlier runs.
 packages=$cache/debian-13-packages
 crates=$cache/debian-13-crates
-mkdir -p "$out" "$packages" "$crates"
-
-# The lines between a heading and the next one are typed if they are indented as code.
-sed -n -e '/^\*\*On Debian 13/,/^\*\*On Ubuntu/s/^    //p' \
-	-e '/^## Write a program/,/^## Watch/s/^    //p' README.md >"$out/lines"
-awk '/^```/ && inside { exit } inside; /^```c$/ { inside = 1 }' README.md >"$out/program.c"
-for word in apt deb modprobe cc cargo echo-server man; do
-	grep -qw -e "$word" "$out/lines" || die "no line with '$word' in these sections of README.md"
-done
-# uses LINE: whether the line uses the module.
-uses() { [[ $1 =~ ^(sudo\ modprobe|kqtrace|man\ |target/|.*\|\ \./) ]]; }
+mkdir -p "$packages" "$crates"
+source scripts/readme-lines.sh
 
 say "making a root directory of Debian 13 in $root"
 archive_update
@@ -71,20 +67,7 @@ type_in_root() {
 		"$root" "$packages" "$crates" "$1" </dev/null
 }
 
-: >"$out/typed.sh"
-while IFS= read -r line <&3; do
-	if uses "$line"; then
-		printf '%s\n' "$line" >>"$out/typed.sh"
-		continue
-	fi
-	if type_in_root "$line" >"$log" 2>&1; then
-		echo "ok readme::$line"
-	else
-		echo "not ok readme::$line"
-		tail -n 40 "$log" | sed 's/^/  | /'
-		exit 1
-	fi
-done 3<"$out/lines"
+type_lines type_in_root
 
 kernel=$(echo "$root"/usr/lib/modules/*/vmlinuz)
 cp selftests/readme.sh "$root/root/"
