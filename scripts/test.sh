@@ -1,70 +1,66 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# test.sh: runs all tests. These are the tests of the guest runner, those that run on the host,
-# those of programs that use the module, and those of the module in a guest with Debian's stock
-# kernel and in one with the debug kernel. The last line of the output is the result. With
-# ONLY=NAME, only the module's tests on the debug kernel whose names match are run.
+# test.sh: runs all tests. The tests of the module in a guest with the debug kernel take longest, and
+# most of them keep only one processor busy. Therefore this guest runs in the background, and the other
+# stages run one after the other beside it: the tests of the checkers and of the guest runner, those of
+# the installation, those that run on the host, those of programs that use the module, the benchmarks,
+# and those of the module in a guest with Debian's stock kernel. Then the output of the debug kernel is
+# printed. A line "== STAGE (N s)" is printed at the end of each stage, and the last line of the output
+# is the result. With ONLY=NAME, only the module's tests on the debug kernel whose names match are run.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 only=${ONLY:-}
 out=$top/build/guest/selftests
+# The output of the stages. Only the guest writes to $out, where tests watch files.
+logs=$top/build/test
 passed=0
 failed=0
 skipped=0
+mkdir -p "$out" "$logs"
 
-# count FILE: adds the "ok ...", "not ok ..." and "skip ..." lines of the file to the counts.
-count() {
-	skipped=$((skipped + $(grep -c '^skip ' "$1" || true)))
-	passed=$((passed + $(grep -c '^ok ' "$1" || true)))
-	failed=$((failed + $(grep -c '^not ok ' "$1" || true)))
+begin() {
+	title=$1
+	start=$SECONDS
+	say "$title"
+}
+end() { say "$title ($((SECONDS - start)) s)"; }
+
+# stage NAME TITLE: runs the function NAME, prints its output, and adds its "ok ...", "not ok ..." and
+# "skip ..." lines to the counts. If the function fails, the script ends.
+stage() {
+	begin "$2"
+	"$1" | tee "$logs/$1"
+	skipped=$((skipped + $(grep -c '^skip ' "$logs/$1" || true)))
+	passed=$((passed + $(grep -c '^ok ' "$logs/$1" || true)))
+	failed=$((failed + $(grep -c '^not ok ' "$logs/$1" || true)))
+	end
 }
 
-scripts/host-packages.sh
-tree=$(scripts/kernel.sh debug)
-module=$(scripts/module.sh debug)
-helpers=$(scripts/guest-modules.sh)
-assignments=$(scripts/selftests.sh)
-cargo build --quiet --release -p kqueue-samples
-eval "$assignments"
-mkdir -p "$out"
+runner() {
+	scripts/test-layers.sh
+	scripts/test-kcsan-filter.sh
+	scripts/test-guest.sh
+}
 
-if [ -z "$only" ]; then
-	say "the checkers and the guest runner"
-	{
-		scripts/test-layers.sh
-		scripts/test-kcsan-filter.sh
-		scripts/test-guest.sh
-	} | tee "$out/runner"
-	count "$out/runner"
+installation() {
+	scripts/test-install.sh "$tree"
+	scripts/test-distro-tree.sh
+	if scripts/deb.sh >"$logs/deb.log" 2>&1; then
+		scripts/test-deb.sh
+	else
+		echo "not ok deb::build (see $logs/deb.log)"
+	fi
+}
 
-	say "the installation"
-	cargo build --quiet --release -p kqueue-samples
-	{
-		scripts/test-install.sh "$tree"
-		scripts/test-distro-tree.sh
-		if scripts/deb.sh >"$out/deb.log" 2>&1; then
-			scripts/test-deb.sh
-		else
-			echo "not ok deb::build (see $out/deb.log)"
-		fi
-	} | tee "$out/install"
-	count "$out/install"
+state() {
+	cargo test --release -p kqueue-state 2>"$logs/state.log" |
+		sed -E 's/^test (.*) \.\.\. ok$/ok state::\1/; s/^test (.*) \.\.\. FAILED$/not ok state::\1/' ||
+		echo "not ok state::run (see $logs/state.log)"
+}
 
-	say "the lock-free protocols, on the host"
-	cargo test --quiet --release -p kqueue-state 2>&1 | tee "$out/state.log" || true
-	sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$out/state.log" >"$out/state"
-	[ -s "$out/state" ] || { echo "not ok state (no result)"; failed=$((failed + 1)); }
-	while read -r good bad; do
-		passed=$((passed + good))
-		failed=$((failed + bad))
-	done <"$out/state"
-fi
-
-if [ -z "$only" ]; then
-	say "programs written for the BSDs, in a guest with the stock kernel"
-	programs=(libev nginx tmux)
-	good=1
-	scripts/check-programs.sh "${programs[@]}" >"$out/program.log" 2>&1 || good=0
+programs() {
+	local programs=(libev nginx tmux) good=1 program bad
+	scripts/check-programs.sh "${programs[@]}" >"$logs/programs.log" 2>&1 || good=0
 	for program in "${programs[@]}"; do
 		# The counts are: passed, failed, skipped. The log has the details.
 		if read -r _ bad _ <"build/guest/programs/$program.kqueue.counts" && [ "$bad" = 0 ]; then
@@ -72,38 +68,65 @@ if [ -z "$only" ]; then
 		else
 			echo "not ok program::$program"
 		fi
-	done 2>/dev/null | tee "$out/programs"
+	done 2>/dev/null
 	# The guest can fail although all programs pass.
-	[ $good = 1 ] || echo "not ok program::guest" | tee -a "$out/programs"
-	[ $good = 1 ] || sed 's/^/  | /' "$out/program.log"
-	count "$out/programs"
+	if [ $good = 0 ]; then
+		echo "not ok program::guest"
+		sed 's/^/  | /' "$logs/programs.log"
+	fi
+}
 
-	say "the benchmarks, to check that they run"
-	if scripts/bench.sh --quick --kernel stock >"$out/bench.log" 2>&1; then
+benchmarks() {
+	if scripts/bench.sh --quick --kernel stock >"$logs/bench.log" 2>&1; then
 		echo "ok bench::quick"
-		passed=$((passed + 1))
 	else
 		echo "not ok bench::quick"
-		tail -n 40 "$out/bench.log" | sed 's/^/  | /'
-		failed=$((failed + 1))
+		tail -n 40 "$logs/bench.log" | sed 's/^/  | /'
 	fi
-fi
+}
 
-if [ -z "$only" ]; then
-	say "the module, in a guest with Debian's stock kernel"
-	if ! scripts/test-stock.sh | tee "$out/stock"; then
-		# The script can fail before a test does.
-		grep -q '^not ok ' "$out/stock" || echo "not ok stock::run" | tee -a "$out/stock"
-	fi
-	count "$out/stock"
-fi
+stock() {
+	# The script can also fail before a test does.
+	scripts/test-stock.sh || echo "not ok stock::script"
+}
 
-say "the module, in a guest with the debug kernel"
+begin "the builds"
+scripts/host-packages.sh
+tree=$(scripts/kernel.sh debug)
+module=$(scripts/module.sh debug)
+helpers=$(scripts/guest-modules.sh)
+assignments=$(scripts/selftests.sh)
+eval "$assignments"
+cargo build --quiet --release -p kqueue-samples
+end
+
+begin "the module, in a guest with the debug kernel, in the background"
 rm -f "$out/counts"
-if scripts/guest.sh "$tree" 3000 "$out" \
+# The guest has a session of its own, so that all of its processes can be found at the end.
+# shellcheck disable=SC2016
+setsid bash -c 'TIMEFORMAT="== $0 (%0R s)"; time "$@"' "$title" \
+	scripts/guest.sh "$tree" 5400 "$out" \
 	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-60}" \
 	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
-	"$helpers/slowpoll.ko" "$only"; then
+	"$helpers/slowpoll.ko" "$only" >"$logs/debug" 2>&1 &
+guest=$!
+trap 'pkill -s "$guest" || true' EXIT
+
+if [ -z "$only" ]; then
+	stage runner "the checkers and the guest runner"
+	stage installation "the installation"
+	stage state "the lock-free protocols, on the host"
+	stage programs "programs written for the BSDs, in a guest with the stock kernel"
+	stage benchmarks "the benchmarks, to check that they run"
+	stage stock "the module, in a guest with Debian's stock kernel"
+fi
+
+# This prints what the guest has printed, and waits for its end.
+tail -n +1 -f --pid="$guest" "$logs/debug"
+status=0
+wait "$guest" || status=$?
+trap - EXIT
+if [ "$status" = 0 ]; then
 	echo "ok guest::kernel_log_is_clean"
 	passed=$((passed + 1))
 else
