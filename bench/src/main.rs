@@ -9,6 +9,7 @@ mod measure;
 mod queue;
 mod report;
 mod ring;
+mod sampler;
 mod sys;
 mod workload;
 

@@ -41,6 +41,7 @@ pub struct Case {
     cell: Option<Cell>,
     sides: Vec<(String, Round)>,
     rounds: Option<usize>,
+    once: bool,
 }
 
 impl Case {
@@ -52,6 +53,7 @@ impl Case {
             cell: None,
             sides: Vec::new(),
             rounds: None,
+            once: false,
         }
     }
 
@@ -81,13 +83,22 @@ impl Case {
         self
     }
 
+    /// Runs one round only, and discards none: the result of the round is a maximum already.
+    pub fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+
     /// Runs all sides in turn, for a number of rounds. The result of one round before these is
     /// discarded.
     pub fn run(mut self, rounds: usize) -> Measured {
         let rounds = self.rounds.map_or(rounds, |most| most.min(rounds));
+        let rounds = if self.once { 1 } else { rounds };
         let mut costs = vec![Vec::with_capacity(rounds); self.sides.len()];
-        for (_, round) in &mut self.sides {
-            round();
+        if !self.once {
+            for (_, round) in &mut self.sides {
+                round();
+            }
         }
         for _ in 0..rounds {
             for ((_, round), costs) in self.sides.iter_mut().zip(&mut costs) {

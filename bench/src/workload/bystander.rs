@@ -105,7 +105,7 @@ struct Busy {
 }
 
 /// Creates the kqueue and its knotes.
-fn everything() -> (Kqueue, Channel, File) {
+pub(super) fn everything() -> (Kqueue, Channel, File) {
     let queue = kqueue();
     let channel = Kind::Pipe.pair();
     let file = File::open("/dev/shm").expect("a folder in memory");

@@ -8,6 +8,7 @@ mod collect;
 mod echo;
 mod floor;
 mod growth;
+mod held;
 mod life;
 mod matrix;
 mod memory;
@@ -39,7 +40,7 @@ pub fn excluded(scale: Scale) -> Vec<(String, usize)> {
 pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: impl FnMut(Case)) {
     let wanted = |letter: char| only.is_none_or(|only| only.contains(letter));
     type Workload = fn(Scale, &mut dyn FnMut(Case));
-    let all: [(char, Workload); 14] = [
+    let all: [(char, Workload); 15] = [
         ('a', register::cases),
         ('b', rearm::cases),
         ('c', collect::cases),
@@ -54,6 +55,7 @@ pub fn each(scale: Scale, module: Option<&Path>, only: Option<&str>, mut run: im
         ('m', floor::cases),
         ('n', matrix::cases),
         ('o', life::cases),
+        ('p', held::cases),
     ];
     for (letter, cases) in all {
         if wanted(letter) {

@@ -46,12 +46,12 @@ fn user_by_eventfd(times: usize) -> impl FnMut() -> f64 {
     }
 }
 
-fn kill() {
+pub(super) fn kill() {
     // SAFETY: The process sends the signal to itself, and ignores or blocks it.
     unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) };
 }
 
-fn block(how: libc::c_int) -> libc::sigset_t {
+pub(super) fn block(how: libc::c_int) -> libc::sigset_t {
     // SAFETY: The set is initialised before it is used.
     unsafe {
         let mut set = std::mem::zeroed();
@@ -213,13 +213,13 @@ fn exits_by_pidfd(count: usize) -> f64 {
 }
 
 /// Files in memory, open for appending.
-struct Files {
-    folder: String,
-    files: Vec<File>,
+pub(super) struct Files {
+    pub(super) folder: String,
+    pub(super) files: Vec<File>,
 }
 
 impl Files {
-    fn new(count: usize) -> Rc<Self> {
+    pub(super) fn new(count: usize) -> Rc<Self> {
         let folder = format!("/dev/shm/kqueue-bench-{}-{count}", std::process::id());
         fs::create_dir(&folder).expect("a folder in memory");
         let open = |index| {
@@ -237,7 +237,7 @@ impl Files {
         })
     }
 
-    fn change(&self) {
+    pub(super) fn change(&self) {
         for file in &self.files {
             (&*file).write_all(b"x").expect("write");
         }
