@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# bench.sh [--quick] [--kernel stock] [LETTERS]: measures workloads with kqueue and with other
-# interfaces on the plain kernel (or on Debian's stock kernel), first in nanoseconds and then in
-# instructions. LETTERS selects workloads. The results are stored in build/bench: as JSON, as a
-# chart, and the matrix as heat maps and as an HTML page.
+# bench.sh [--quick] [LETTERS]: measures workloads with kqueue and with other interfaces on Debian's
+# stock kernel, first in nanoseconds and then in instructions. LETTERS selects workloads. The results
+# are stored in build/bench: as JSON, as a chart, and the matrix as heat maps and as an HTML page.
+# Must run as root.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 quick=()
@@ -11,24 +11,12 @@ if [ "${1:-}" = --quick ]; then
 	quick=(--quick)
 	shift
 fi
-# The figures of the documentation are those of the plain kernel. On the stock kernel each system
-# call costs more, by what security modules and hardening add.
-flavour=plain
-if [ "${1:-}" = --kernel ]; then
-	flavour=$2
-	shift 2
-fi
 only=()
 [ -z "${1:-}" ] || only=(--only "$1")
 
 scripts/host-packages.sh
-if [ "$flavour" = stock ]; then
-	assignments=$(scripts/stock.sh)
-	eval "$assignments"
-else
-	kernel=$(scripts/kernel.sh "$flavour")
-	module=$(scripts/module.sh "$flavour")
-fi
+assignments=$(scripts/stock.sh)
+eval "$assignments"
 emulation=$(scripts/emulation.sh)
 cargo build --quiet --release -p kqueue-bench
 out=$top/build/bench
@@ -36,7 +24,7 @@ mkdir -p "$out"
 
 # measure UNIT: boots the kernel once and measures in that unit.
 measure() {
-	say "booting the $flavour kernel to measure in $1"
+	say "booting the stock kernel to measure in $1"
 	rm -f "$out/$1.json"
 	scripts/guest.sh "$kernel" 3600 "$out/$1" scripts/bench-guest.sh "$module" target/release/kqueue-bench \
 		run "${quick[@]}" "${only[@]}" --unit "$1" --module "$module" --emulation "$emulation" \

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# kernel.sh plain|debug|race: builds that development kernel for the processor of this machine, or finds
+# kernel.sh debug|race: builds that development kernel for the processor of this machine, or finds
 # it in the cache, and prints the path of its build tree.
 source "$(dirname "$0")/common.sh"
 
-flavour=${1:?plain, debug or race}
+flavour=${1:?debug or race}
 processor=$(uname -m)
 fragments=("$top"/scripts/kconfig/{base,"$processor","$flavour"}.config)
 [ -f "${fragments[1]}" ] || die "scripts/kconfig has no options for $processor"

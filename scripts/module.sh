@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# module.sh plain|debug|race [clippy]: builds the module for that development kernel in
+# module.sh debug|race [clippy]: builds the module for that development kernel in
 # build/FLAVOUR and prints its path.
 source "$(dirname "$0")/common.sh"
 flavour=$1

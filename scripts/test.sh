@@ -77,7 +77,7 @@ programs() {
 }
 
 benchmarks() {
-	if scripts/bench.sh --quick --kernel stock >"$logs/bench.log" 2>&1; then
+	if scripts/bench.sh --quick >"$logs/bench.log" 2>&1; then
 		echo "ok bench::quick"
 	else
 		echo "not ok bench::quick"
