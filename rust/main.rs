@@ -2,15 +2,15 @@
 
 //! kqueue: the BSD event interface.
 //!
-//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`],
-//! and one ioctl is `kevent()`. `Documentation/design.md` shows the layers of the crate and the
-//! path of a call and of an event. This page lists what the code relies on.
+//! `/dev/kqueue` is a misc device. Each open file of it is a [`Kqueue`], and one ioctl is
+//! `kevent()`. `Documentation/design.md` shows the layers of the crate and the path of a call and
+//! of an event. This page lists what the code relies on.
 //!
 //! # Vocabulary
 //!
 //! - *change*: one `struct kevent` that a program passes to kevent()
-//! - *knote*: one registered event, unique in its kqueue by (ident, filter). (If the number of a
-//!   process that has ended is used again, the old knote stays until it was reported.)
+//! - *knote*: one registered event, unique in its kqueue by (ident, filter). (If the PID of a
+//!   process that has ended is used again, the old knote stays until its exit has been reported.)
 //! - *filter*: defines what one kind of event source means by "ready" and by `data`; a row of the
 //!   table in `filter`
 //! - *source*: what a knote watches, for instance a file, a process or a timer
@@ -21,8 +21,8 @@
 //! - *register*: apply a change, which adds, modifies or deletes a knote
 //! - *attach, detach*: connect a knote with its event source, and disconnect it
 //! - *fire*: a source fires when something happens to it that may make the knote ready
-//! - *activate*: mark a knote active because its source fired, and put it into the ready list
-//!   unless it is disabled or queued already
+//! - *activate*: mark a knote active, because its source fired or a change requires an evaluation,
+//!   and put it into the ready list unless it is disabled or queued already
 //! - *ready list*: the knotes that are queued, in the order in which they are reported
 //! - *pending*: in the ready list, or in flight
 //! - *in flight*: taken off the ready list by a scan that has neither requeued nor removed the
@@ -30,20 +30,24 @@
 //! - *scan*: go through the ready list, evaluate the knotes and deliver events
 //! - *evaluate*: determine whether a knote is ready, and what it has to report. Either the *fast
 //!   path* does that under the spin lock, or the filter's `event` function, which may sleep.
-//! - *walk*: the part of a scan that evaluates knotes by the fast path
+//! - *walk*: the part of a scan that evaluates knotes by the fast path. (The close probe walks over
+//!   bound knotes.)
 //! - *batch*: knotes that a scan has taken off the ready list to run their `event` functions
-//! - *report*: an event that an evaluation has created
-//! - *deliver*: copy an event to the program
+//! - *deliver*: copy an event to the program. A knote *has been reported* when its event has been
+//!   delivered.
 //! - *sink*: where a scan delivers events, that is, the event list of a kevent() call
 //! - *requeue*: put a knote back into the ready list after a scan has evaluated it
 //! - *recheck*: evaluate a knote again after some time, because its source may not fire
-//! - *spend*: keep a one-shot knote in the table when its event is delivered, although it does not
-//!   exist for the program any more
-//! - *renew*: use a spent knote for the next `EV_ADD`
+//! - *spend*: keep a one-shot knote in the table when a scan has found it ready, although it does
+//!   not exist for the program any more
+//! - *renew*: make a spent knote an ordinary one again, for the next `EV_ADD` or because its event
+//!   could not be delivered
 //! - *retire*: take a knote off the ready list for good
 //! - *remove*: take a retired knote out of the table and detach it
-//! - *bind*: tie a knote to a number of a descriptor table, so that the close of that descriptor
-//!   ends the knote
+//! - *bind*: tie a knote to one descriptor, that is, to a descriptor table and a number in it, so
+//!   that closing the descriptor ends the knote
+//! - *deferred knote*: a knote that the fork probe has made for a child, and that is not in the
+//!   table yet
 //!
 //! # Locking
 //!
@@ -52,8 +56,8 @@
 //! 1. `Locks::knotes`, the mutex of a kqueue. A task holds it while it registers, scans or removes.
 //!    It is a mutex because filters run under it and call `->poll` and `->unlocked_ioctl`, which
 //!    may sleep. A task that is being killed stops waiting for it (`sys::lock::killable`), and
-//!    leaves its removals to the owner of the mutex. The owner looks for such work each time it has
-//!    released the mutex, and takes the mutex again to do it (`Kqueue::do_leftover_work`). Events
+//!    leaves its removals to others: each task that has released the mutex looks for such work, and
+//!    tries to take the mutex again to do it (`Kqueue::do_leftover_work`). Events
 //!    are copied out under the mutex with page faults disabled (`engine::usercopy`). The following
 //!    mutexes nest in it, but not in each other:
 //!    - the mutex of all edges between kqueues (`engine::nesting`),
@@ -62,19 +66,20 @@
 //!    - the mutexes of a user's marks (`sys::notify::fsnotify`). The locks of fsnotify nest in
 //!      these.
 //! 2. The locks of event sources: the locks of wait queues, and siglock. They belong to the kernel.
-//!    (The wait queue of a process is woken under tasklist_lock.) Wake-up functions run under these
-//!    locks and take the locks of levels 3 and 4.
+//!    (The wait queue of a `struct pid`, on which pidfds are polled, is woken under tasklist_lock.)
+//!    Wake-up functions run under these locks and take the locks of levels 3 and 4.
 //! 3. The spin locks under which knotes are looked up:
-//!    - the lock of some of the trees of bound knotes (`engine::close`),
+//!    - the locks of the trees of bound knotes, each of which guards several trees
+//!      (`engine::close`),
 //!    - the lock of one shard of the watches of a probe (`sys::probe::watches`),
 //!    - the lock of a mark (`sys::notify::fsnotify`). The lock of the list of watchers of a
 //!      directory or of a mount namespace nests in it.
 //!
 //!    A filter keeps a record of each process, file and mount namespace that it watches. The lock of
 //!    such a record (`ProcessWatcher`, `FileWatcher`, `ContentWatcher` and `Namespace` in `filter`)
-//!    nests in any of the above. Interrupts are disabled under all locks of this level
+//!    nests in any other lock of this level. Interrupts are disabled under all locks of this level
 //!    except those of bindings and marks, which no interrupt takes. The lock of a user's watched
-//!    objects (`engine::objects`) also belongs to this level, but nests in none of the others.
+//!    objects (`engine::watch_limit`) also belongs to this level, but nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
 //!    other lock of the module after it, so that a source can activate a knote in any context. No
 //!    reference to a knote is dropped under it, because dropping the last one would detach the
@@ -93,8 +98,8 @@
 //! section of the same lock. So no wake-up is lost. A scan that leaves knotes pending wakes the
 //! next sleeper after it has released the mutex, because that sleeper begins by taking the mutex.
 //! Pollers are woken, and SIGIO is sent, from an irq_work without any lock
-//! (`sys::notify::notifier`). So no lock is waited for under another one of its kind when a kqueue
-//! watches a kqueue.
+//! (`sys::notify::notifier`). So if a kqueue watches a kqueue, no lock is waited for under a lock
+//! of the same lock class.
 //!
 //! The holder of a lock of level 3 or 4 has preemption disabled, and so is in an RCU read-side
 //! critical section. That protects the
@@ -108,8 +113,8 @@
 //! of the subsystem. This holds for sockets (`sys::file::socket` has the list), pipes, eventfds,
 //! timerfds (the files of these names in `sys::file`) and pidfds (`sys::process::pid`). The state
 //! of all other files is read by public operations: `->poll`, and `FIONREAD` for terminals and
-//! inotify (`sys::file::ioctl`), which take their own locks and do not wait for other tasks. A file
-//! whose bytes cannot be counted reports 1.
+//! inotify (`sys::file::ioctl`), which take their own locks. They may wait for such a lock, but not
+//! for an event. A file whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded,
@@ -118,11 +123,12 @@
 //!
 //! # Field protection
 //!
-//! - `KnoteTable`, the slot of each knote in it, and `KnoteInner`: the mutex.
+//! - `KnoteTable`, and `next`, `fast_path` and `inner` of each knote: the mutex.
 //! - The write position of a knote's pipe (`pipe_position`): atomic. It is written under the mutex.
 //!   The timer of rechecks reads it under the spin lock.
 //! - `ReadyList`, and the state and the links of each knote: the spin lock. Its holder may
-//!   dereference the pointers in the list, which hold no references. The state is atomic, so that a
+//!   dereference the pointers in the list. They hold no references, but a knote is taken off the
+//!   list before its last reference is dropped. The state is atomic, so that a
 //!   task without the lock may test whether a knote is retired or was taken out of its tree of
 //!   bound knotes.
 //! - The links of a knote in a tree of bound knotes (`engine::close`): the lock of that tree, until
@@ -133,7 +139,7 @@
 //! - The timer of a knote: the mutex. Its callback runs without the mutex. It records that the
 //!   timer has fired, and activates the knote.
 //! - The wait-queue entry of a knote: the wait-queue lock of the source. It is linked and unlinked
-//!   under the mutex.
+//!   under the mutex, or unlinked by its wake function at a wake-up with `POLLFREE`.
 //! - `ident`, `filter` and `kqueue` of a knote never change.
 //!
 //! # Contexts
@@ -144,10 +150,10 @@
 //!   disabled. Activates the knote.
 //! - Timer of a knote, of `EVFILT_TIMER` or for a low-water mark: in hard interrupt context.
 //!   Activates the knote.
-//! - Timer of rechecks: in hard interrupt context. Evaluates a few pipes and activates their
+//! - Timer of rechecks: in hard interrupt context. Evaluates up to 64 pipes and activates their
 //!   knotes.
-//! - Exit of a process: in its last thread, under tasklist_lock and the wait-queue lock, with
-//!   interrupts disabled. Activates the knote.
+//! - Exit of a process: in its last thread or in its tracer, under tasklist_lock and the wait-queue
+//!   lock, with interrupts disabled. Activates the knote.
 //! - Fork probe: in the forking task, before the child runs, without locks. Creates the knote of a
 //!   child and activates knotes.
 //! - Exec probe: in the task, under the lock of a shard. Activates knotes.
@@ -155,8 +161,8 @@
 //!   Counts the signal and activates knotes.
 //! - Mark of a file: in the task that changes the file, maybe under the inode's locks, and under
 //!   the lock of the mark. Activates the knote.
-//! - Mark of a mount namespace: in the task that mounts, under the lock of the mark. Activates a
-//!   few knotes and queues a work item.
+//! - Mark of a mount namespace: in the task that mounts, under the lock of the mark. Activates up
+//!   to 32 knotes and queues a work item.
 //! - That work item: in a kernel thread. Activates the other knotes in bounded steps.
 //! - Probe of offsets: in the task that moves the offset, with preemption disabled, under the lock
 //!   of a shard. Activates knotes.

@@ -112,19 +112,19 @@ impl EventSink for EventList {
     }
 
     #[inline(always)]
-    fn report(&mut self, events: &[Kevent]) -> (usize, Result) {
+    fn deliver(&mut self, events: &[Kevent]) -> (usize, Result) {
         if self.list.write(events).is_ok() {
             self.written += events.len();
             return (events.len(), Ok(()));
         }
-        self.report_some(events)
+        self.deliver_some(events)
     }
 }
 
 impl EventList {
     /// Reports events one by one, until one cannot be written.
     #[cold]
-    fn report_some(&mut self, events: &[Kevent]) -> (usize, Result) {
+    fn deliver_some(&mut self, events: &[Kevent]) -> (usize, Result) {
         for (count, event) in events.iter().enumerate() {
             if let Err(error) = self.list.write(from_ref(event)) {
                 return (count, Err(error));

@@ -5,14 +5,14 @@
 //! A knote is one reference-counted object of a slab cache. It contains everything that is linked
 //! into lists: the entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor
 //! ([`super::close`]), and the links of the ready list ([`super::ready_list`]). There may be a
-//! million knotes, so no field repeats information of another one. Knotes of `EVFILT_TIMER`
+//! million knotes, so nothing is stored twice. Knotes of `EVFILT_TIMER`
 //! come from a second cache, and each of them is followed by its timer
 //! ([`crate::sys::time::hrtimer`]).
 //!
-//! To access a field of a knote, a caller passes the value that the field's lock guards: the
-//! [`KnoteAccess`] or the [`KnoteTable`] for the mutex, the [`ReadyList`] for the spin lock. The
-//! [`LockToken`] in that value proves that the lock is that of the knote's
-//! kqueue. (The `kernel` crate's `LockedBy` would add a pointer to each field.)
+//! To access a field of a knote, a caller passes a reference to other data that the same lock
+//! guards: the [`KnoteAccess`] or the [`KnoteTable`] for the mutex, the [`ReadyList`] for the spin
+//! lock. The [`LockToken`] in that value proves that the lock is that of the knote's kqueue. (The
+//! `kernel` crate's `LockedBy` would add a pointer to each field.)
 
 pub(crate) use super::knote_inner::{KnoteAccess, KnoteInner};
 use super::{
@@ -57,8 +57,8 @@ use kernel::{
 /// The table of the kqueue and the attachment hold references to the knote, and the knote holds a
 /// reference to its kqueue. So they keep each other alive until the knote is removed: it leaves the
 /// table, and [`Knote::detach`] drops the attachment. (A knote whose attaching failed, or that was
-/// deferred and could not be inserted, was never in the table. [`Knote::end`] detaches it when its
-/// last reference is dropped.)
+/// deferred and could not be inserted, was never in the table. Its attachment has been dropped or
+/// was never made. [`Knote::end`] detaches the rest when the last reference is dropped.)
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
@@ -84,7 +84,7 @@ const _: () = assert!(size_of::<Knote>() <= 144);
 
 /// A knote of `EVFILT_TIMER` and its timer.
 #[repr(C)]
-pub(in crate::engine) struct TimerKnote {
+pub(in crate::engine) struct KnoteWithTimer {
     // This is the first field, so that a pointer to it is also a pointer to the structure.
     knote: Knote,
     timer: MaybeUninit<KnoteTimer>,
@@ -97,7 +97,7 @@ pub(crate) type KnoteTimer = OwnedTimer<Knote>;
 /// The slab caches of knotes.
 pub(crate) struct Slabs {
     knotes: Slab<Knote>,
-    timers: Slab<TimerKnote>,
+    timers: Slab<KnoteWithTimer>,
 }
 
 impl Slabs {
@@ -120,7 +120,7 @@ unsafe impl Sync for Knote {}
 // SAFETY: Each field of the knote may be used from any thread that holds the lock of the field. The
 // timer is used by the owner of the mutex and by its callback, which uses only what any thread may:
 // it records that the timer has fired, and activates the knote.
-unsafe impl Send for TimerKnote {}
+unsafe impl Send for KnoteWithTimer {}
 
 // SAFETY: `refs` counts the references. The knote is freed when the last reference is dropped.
 unsafe impl AlwaysRefCounted for Knote {
@@ -134,7 +134,7 @@ unsafe impl AlwaysRefCounted for Knote {
         // SAFETY: The caller holds a reference, so the knote is valid.
         if unsafe { this.as_ref() }.refs.dec_and_test() {
             // SAFETY: The last reference was dropped. The knote came from `Slab::alloc`, or it is
-            // the first field of a `TimerKnote` that did, whose timer needs no drop.
+            // the first field of a `KnoteWithTimer` that did, whose timer needs no drop.
             unsafe { slab::free(this) };
         }
     }
@@ -233,7 +233,7 @@ impl Knote {
         };
         let knote = if filter.has_timer() {
             let timer = MaybeUninit::uninit();
-            let make = || TimerKnote {
+            let make = || KnoteWithTimer {
                 knote: make(),
                 timer,
             };
@@ -272,9 +272,10 @@ impl Knote {
         if !self.filter.has_timer() {
             return None;
         }
-        let whole = ptr::from_ref(self).cast::<TimerKnote>().cast_mut();
-        // SAFETY: A knote with such a filter was allocated as the first field of a `TimerKnote`.
-        // (The address of the timer is computed from that of the knote, as `container_of!` does.)
+        let whole = ptr::from_ref(self).cast::<KnoteWithTimer>().cast_mut();
+        // SAFETY: A knote with such a filter was allocated as the first field of a
+        // `KnoteWithTimer`. (The address of the timer is computed from that of the knote, as
+        // `container_of!` does.)
         NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
     }
 
@@ -476,11 +477,11 @@ impl Expire for Knote {
 impl TimerOwner for Knote {
     unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
         // SAFETY: By this function's contract, the hrtimer is that of an `OwnedTimer<Knote>`, which
-        // is the `timer` of a `TimerKnote`. The knote is alive, because its timer is cancelled
+        // is the `timer` of a `KnoteWithTimer`. The knote is alive, because its timer is cancelled
         // before it is freed, which waits for this function.
         let knote = unsafe {
             let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
-            &(*kernel::container_of!(timer, TimerKnote, timer)).knote
+            &(*kernel::container_of!(timer, KnoteWithTimer, timer)).knote
         };
         knote.activate();
         NO_RESTART

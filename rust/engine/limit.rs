@@ -10,7 +10,7 @@
 //! The unit of the limit is memory. A knote that needs more memory than a plain one counts as
 //! several units.
 
-use super::{objects::Objects, ops::Filter, params};
+use super::{ops::Filter, params, watch_limit::WatchedObjects};
 use crate::sys::process::user;
 use core::{
     iter::successors,
@@ -49,7 +49,7 @@ struct Account {
     /// whose own result is compared with the limit, and the number guards no other memory.
     held: AtomicU64,
     /// The objects that the user watches.
-    objects: Arc<Objects>,
+    objects: Arc<WatchedObjects>,
 }
 
 /// A user who is charged for a kqueue.
@@ -112,7 +112,7 @@ impl Users {
         // Memory is allocated without the mutex, because the allocation may take long.
         let account = Account {
             held: AtomicU64::new(0),
-            objects: Arc::pin_init(Objects::new(), GFP_KERNEL_ACCOUNT)?,
+            objects: Arc::pin_init(WatchedObjects::new(), GFP_KERNEL_ACCOUNT)?,
         };
         let account = Arc::new(account, GFP_KERNEL_ACCOUNT)?;
         let entry = Entry {
@@ -174,7 +174,7 @@ impl Account {
 
 impl User {
     /// The objects that the user watches.
-    pub(crate) fn objects(&self) -> &Arc<Objects> {
+    pub(crate) fn objects(&self) -> &Arc<WatchedObjects> {
         &self.account.objects
     }
 

@@ -14,8 +14,8 @@
 //! | a knote: structure and memory, parameters, states | [`knote`], [`knote_inner`], [`state`] |
 //! | where knotes are | [`knote_table`], [`ready_list`], [`recheck`] |
 //! | locks, and who waits | [`locks`], [`guard`], [`sleepers`] |
-//! | binding to descriptors, and their close | [`close`], [`pollwait`] |
-//! | limits | [`limit`], [`objects`], [`params`], [`nesting`] |
+//! | binding to descriptors, and their close | [`close`], [`wait_entries`] |
+//! | limits | [`limit`], [`watch_limit`], [`params`], [`nesting`] |
 //! | what all kqueues share | [`shared`] |
 //! | what a filter is to the engine | [`ops`] |
 //! | tracepoints | [`trace`] |
@@ -29,7 +29,7 @@
 //! - `knote`: a knote is a reference-counted object whose fields are guarded by two locks.
 //! - `locks`: the tokens that prove which lock is held.
 //! - `params`: the parameters are variables of C.
-//! - `pollwait`: the wake functions, and the links of wait-queue entries.
+//! - `wait_entries`: the wake functions, and the links of wait-queue entries.
 //! - `ready_list`: a list that is linked through the knotes and holds no references.
 //! - `recheck`: lists of the same kind, and a timer.
 //! - `sleepers`: a list whose entries are on the stacks of the sleeping tasks.
@@ -46,10 +46,8 @@ pub(crate) mod kqueue;
 pub(crate) mod limit;
 pub(crate) mod locks;
 pub(crate) mod nesting;
-pub(crate) mod objects;
 pub(crate) mod ops;
 pub(crate) mod params;
-pub(crate) mod pollwait;
 pub(crate) mod ready_list;
 pub(crate) mod recheck;
 pub(crate) mod shared;
@@ -57,3 +55,5 @@ pub(crate) mod sleepers;
 pub(crate) mod state;
 pub(crate) mod trace;
 pub(crate) mod usercopy;
+pub(crate) mod wait_entries;
+pub(crate) mod watch_limit;

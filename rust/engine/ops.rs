@@ -24,16 +24,16 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 /// A filter (`struct filterops`).
 ///
 /// The functions are called under the kqueue's mutex, in process context. They may sleep unless
-/// their documentation says that they must not. There is no `f_detach`: dropping the source of a
-/// knote ([`Attached::attachment`]) detaches it.
+/// their documentation says that they must not. There is no `f_detach`: dropping the attachment
+/// of a knote ([`Attached::attachment`]) detaches it.
 pub(crate) trait FilterOps {
     /// True if the ident is a descriptor (`FILTEROP_ISFD`).
     const IS_DESCRIPTOR: bool = false;
     /// True if the descriptor may be one that was opened with `O_PATH`.
     const ACCEPTS_O_PATH: bool = false;
     /// True if the report of a knote may outlive the object that its ident names. An example is the
-    /// exit of a process, whose number may be used again before the exit was reported. Such a knote
-    /// stays in the table until it was reported, behind a new knote of the same ident.
+    /// exit of a process, whose PID may be used again before the exit has been reported. Such a
+    /// knote stays in the table until then, behind a new knote of the same ident.
     const REPORT_OUTLIVES_IDENT: bool = false;
     /// True if the event source is a part of the knote.
     const SOURCE_IS_IN_KNOTE: bool = false;
@@ -47,7 +47,7 @@ pub(crate) trait FilterOps {
     /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered, for
     /// instance to reset what was reported.
     const HANDLES_DELIVERY: bool = false;
-    /// The memory of a knote and of its source, in units of [`super::limit::UNIT`].
+    /// The memory of a knote and of its attachment, in units of [`super::limit::UNIT`].
     const CHARGE_UNITS: u8 = 1;
 
     /// The poll events of a descriptor's file that activate a knote.
@@ -184,7 +184,7 @@ impl Readiness {
 }
 
 impl Attached {
-    /// A result with this source, for a knote whose condition may hold already.
+    /// A result with this attachment, for a knote whose condition may hold already.
     ///
     /// # Errors
     ///

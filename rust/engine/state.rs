@@ -26,20 +26,20 @@
 //!
 //! # Invariants
 //!
-//! Queued implies active (or [being verified](State::begin_verify)). A knote is queued only while
-//! it is neither disabled nor retired. It may be disabled afterwards. Recheck implies neither
-//! queued nor retired. Spent implies neither active nor queued.
+//! Queued implies active (or [being verified](State::begin_verify)), and neither disabled nor
+//! retired: whoever disables or retires a queued knote takes it off the list in the same critical
+//! section. Recheck implies neither queued nor retired. Spent implies neither active nor queued.
 //!
 //! ```text
-//!                activate                        take: Evaluate
+//!                activate                             take
 //!   (idle) ------------------> active+queued ----------------------> (idle), in the scan's hands
-//!     |  ^                       |      |  ^                            |
-//!     |  |                       |      |  '--- activate (level) -------|
-//!     |  '-----------------------|------|------ (clear) ----------------|
-//!     | disable                  |      | disable                       | dispatch
-//!     v          activate        |      v          take: Skip           v
-//!  disabled ---------------> disabled+active <----- (queued)         disabled
-//!     ^                          |
+//!     |  ^                         |   ^                                |
+//!     |  |                         |   '------- activate (level) -------|
+//!     |  '-------------------------|----------- (clear) ----------------|
+//!     | disable                    | disable, unqueue                   | dispatch
+//!     v          activate          v                                    v
+//!  disabled ---------------> disabled+active                         disabled
+//!     ^                            |
 //!     '------ enable: queued again if active
 //!
 //!   (idle) <-- renew -- spent <-- spend -- active+queued
@@ -51,15 +51,6 @@ use core::{
     marker::PhantomPinned,
     sync::atomic::{AtomicU8, Ordering}, //
 };
-
-/// The action of a scan for a knote that it has taken off the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
-    /// Run the filter, and report the knote if the condition still holds.
-    Evaluate,
-    /// The knote was disabled while it was queued. The scan skips it, and it stays active.
-    Skip,
-}
 
 /// The state of one knote, guarded by the spin lock of its kqueue. It is one byte, because there
 /// may be a million knotes.
@@ -142,8 +133,8 @@ impl State {
         due
     }
 
-    /// Disables the knote after a report (`EV_DISPATCH`). A queued knote stays in the list, and a
-    /// scan skips it.
+    /// Disables the knote after a report (`EV_DISPATCH`). If it is in the list, the caller takes it
+    /// off ([`State::unqueue`]).
     pub(crate) fn disable(&mut self) {
         let bits = self.bits();
         self.set(bits | DISABLED);
@@ -154,15 +145,19 @@ impl State {
         self.bits() & DISABLED != 0
     }
 
-    /// Records that a scan has taken the knote off the list.
-    pub(crate) fn take(&mut self) -> Take {
-        let bits = self.bits() & !QUEUED;
-        if bits & DISABLED != 0 {
-            self.set(bits);
-            return Take::Skip;
-        }
-        self.set(bits & !ACTIVE);
-        Take::Evaluate
+    /// Records that the knote, which is enabled, was taken off the list to be evaluated.
+    pub(crate) fn take(&mut self) {
+        let bits = self.bits();
+        debug_assert!(bits & DISABLED == 0);
+        self.set(bits & !(QUEUED | ACTIVE));
+    }
+
+    /// Records that the knote was taken off the list because it was just disabled. It stays active,
+    /// so that it is queued again when it is enabled.
+    pub(crate) fn unqueue(&mut self) {
+        let bits = self.bits();
+        debug_assert!(bits & DISABLED != 0);
+        self.set(bits & !QUEUED);
     }
 
     /// Records that a scan has evaluated the knote, which was enabled, under the spin lock, and

@@ -135,7 +135,11 @@ pub(crate) enum FileKind {
 
 impl FileKind {
     /// The length of an array that has an element for each kind.
-    pub(crate) const COUNT: usize = 16;
+    pub(crate) const COUNT: usize = {
+        // `Other` is the last kind.
+        assert!((FileKind::Other as usize) < 16);
+        16
+    };
 
     /// The index of the kind in such an array. The mask tells the compiler that the index is valid.
     #[inline(always)]

@@ -72,9 +72,9 @@ pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {
     if socket.is_unconnected() {
         return None;
     }
-    let error = socket.error();
     let hup = events.any(PollEvents::HUP);
     let (no_more_in, no_more_out) = socket.shutdown();
+    let error = socket.error();
     let ended = match direction {
         Direction::Read | Direction::Except => no_more_in || events.any(PollEvents::RDHUP),
         Direction::Write => no_more_out,

@@ -7,7 +7,7 @@ use super::ENTRIES;
 use crate::{
     engine::{
         knote::Knote,
-        objects::{ObjectCharge, ObjectKind},
+        watch_limit::{ObjectCharge, ObjectKind},
     },
     sys::{
         file::contents,

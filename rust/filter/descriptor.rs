@@ -33,7 +33,7 @@ use crate::{
         limit::{self, Charge, TimerCharge, User},
         nesting::Edge,
         ops::{AttachArgs, Attached, Readiness, Report},
-        pollwait::{self, ExtraEntries},
+        wait_entries::{self, ExtraEntries},
     },
     file::{Direction, FileKind},
     sys::{
@@ -114,7 +114,7 @@ pub(super) fn attach(
             readiness,
         });
     }
-    let (events, extra) = pollwait::add_to_wait_queues(knote, access)?;
+    let (events, extra) = wait_entries::add_to_wait_queues(knote, access)?;
     let attachment = match extra {
         None => None,
         Some(extra) => {
@@ -145,7 +145,7 @@ fn attach_socket(
     direction: Direction,
     access: &mut KnoteAccess,
 ) -> Result<Readiness> {
-    pollwait::add_to_socket_queue(knote, access)?;
+    wait_entries::add_to_socket_queue(knote, access)?;
     let has_mark = knote.inner(access).fflags & NOTE_LOWAT != 0;
     let file = knote.file(access).ok_or(EBADF)?;
     Ok(match kind.poll_fast(file, direction, false) {
@@ -185,7 +185,7 @@ fn attach_other(
         // `Nesting::with_watchers`.
         let file = knote.file(access).ok_or(EINVAL)?;
         attachment.edge = connect_edge(file, direction, knote)?;
-        attachment.extra = pollwait::add_to_wait_queues(knote, access)?.1;
+        attachment.extra = wait_entries::add_to_wait_queues(knote, access)?.1;
     }
     Ok(Attached {
         attachment: attachment

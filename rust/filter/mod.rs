@@ -51,7 +51,7 @@ macro_rules! filters {
             $($name = $number as i8,)*
         }
 
-        // The rows are in the order of the numbers, which begin at -1.
+        // The rows are in the order of the numbers, which begin at -1. (`!n` is `-1 - n`.)
         const _: () = {
             let numbers = [$($number),*];
             let mut row = 0;
@@ -100,8 +100,8 @@ macro_rules! filters {
                 }
             }
 
-            /// True if a knote stays until it was reported, although its ident names another object
-            /// by then.
+            /// True if a knote whose ident has been reused for another object stays until its last
+            /// event has been reported.
             #[inline(always)]
             pub(crate) fn report_outlives_ident(self) -> bool {
                 match self {
@@ -117,7 +117,8 @@ macro_rules! filters {
                 }
             }
 
-            /// True if a change only stores parameters in the knote.
+            /// True if a change only stores parameters in the knote. Then the engine applies it
+            /// under the spin lock.
             #[inline(always)]
             pub(crate) fn change_affects_knote_only(self) -> bool {
                 match self {

@@ -23,8 +23,8 @@ use super::check_notes;
 use crate::{
     engine::{
         knote::{Knote, KnoteAccess, LockedKnote},
-        objects::{ObjectCharge, ObjectKind, Objects},
         ops::{AttachArgs, Attached, FilterOps, Report},
+        watch_limit::{ObjectCharge, ObjectKind, WatchedObjects},
     },
     sys::{
         memory::user_scratch::UserScratch,
@@ -222,7 +222,7 @@ impl WorkItem for Namespace {
 
 /// A watch of a mount namespace. It ends when this is dropped.
 pub(super) struct MountWatch {
-    mark: SharedMark<Namespace, Objects>,
+    mark: SharedMark<Namespace, WatchedObjects>,
     key: Key,
     watcher: Arc<MountWatcher>,
 }

@@ -11,7 +11,7 @@ use super::{
     vnode::{self, FileWatcher, ParentDir}, //
 };
 use crate::{
-    engine::objects::Objects,
+    engine::watch_limit::WatchedObjects,
     sys::{
         file::{eventfd, timerfd},
         notify::fsnotify::{self, Group, MarkCount, SharedMarks, SharedMarksOwner},
@@ -105,13 +105,13 @@ impl UserMarks {
     }
 }
 
-impl SharedMarksOwner<ParentDir> for Objects {
+impl SharedMarksOwner<ParentDir> for WatchedObjects {
     fn shared_marks(&self) -> &SharedMarks<ParentDir> {
         &self.marks.parents
     }
 }
 
-impl SharedMarksOwner<Namespace> for Objects {
+impl SharedMarksOwner<Namespace> for WatchedObjects {
     fn shared_marks(&self) -> &SharedMarks<Namespace> {
         &self.marks.mounts
     }

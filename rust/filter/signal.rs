@@ -19,8 +19,8 @@
 use crate::{
     engine::{
         knote::{Knote, KnoteAccess, LockedKnote},
-        objects::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
+        watch_limit::{ObjectCharge, ObjectKind},
     },
     sys::{
         memory::user_scratch::UserScratch,

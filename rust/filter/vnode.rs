@@ -54,8 +54,8 @@ use crate::{
         close::{self, PathCloseWatch},
         knote::{Knote, KnoteAccess, LockedKnote},
         kqueue::Kqueue,
-        objects::{ObjectCharge, ObjectKind, Objects},
         ops::{AttachArgs, Attached, FilterOps, Report},
+        watch_limit::{ObjectCharge, ObjectKind, WatchedObjects},
     },
     sys::{
         file::{chardev::object_of, contents, fdtable},
@@ -280,7 +280,7 @@ impl Notify for ParentDir {
 
 /// The watch of the parent of a directory. It ends when this is dropped.
 struct ParentWatch {
-    mark: SharedMark<ParentDir, Objects>,
+    mark: SharedMark<ParentDir, WatchedObjects>,
     child: Child,
 }
 

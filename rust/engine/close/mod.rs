@@ -24,7 +24,7 @@
 //! the file, and at most [`MAPPED_MAX`](walk::MAPPED_MAX) numbers that still map to it. (It visits
 //! fewer if the call has named a number, unless the task uses io_uring, which may close other
 //! descriptors at the end of any call.) If some numbers remain and the call has named none, the
-//! task visits all of them before it returns to user space ([`CloseRest`]), in a context that can
+//! task visits all of them before it returns to user space ([`CloseWork`]), in a context that can
 //! be preempted, and only once for all descriptors that it has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`
@@ -78,7 +78,7 @@ pub(crate) use binding::{bind, Binding, BindingCount};
 pub(crate) use closed::{ClosedKnote, ClosedList};
 pub(crate) use owner::OwnerFdTable;
 pub(crate) use probe::PathCloseWatch;
-pub(crate) use walk::CloseRest;
+pub(crate) use walk::CloseWork;
 
 use super::knote::Knote;
 use crate::sys::{

@@ -79,7 +79,7 @@ enum WalkOutcome {
 
 /// The task work that finishes a walk which a close has left unfinished. Each kqueue has one.
 #[repr(C)]
-pub(crate) struct CloseRest {
+pub(crate) struct CloseWork {
     // This is the first field, so that a pointer to it is also a pointer to the structure.
     head: UnsafeCell<bindings::callback_head>,
     /// The address of the file whose knotes the walk visits, or 0 if the work is not queued.
@@ -94,16 +94,16 @@ pub(crate) struct CloseRest {
 
 // SAFETY: Only the task that has changed `file` from 0 to an address uses the head, until the work
 // runs.
-unsafe impl Send for CloseRest {}
+unsafe impl Send for CloseWork {}
 
 // SAFETY: Only the task that has changed `file` from 0 to an address uses the head, until the work
 // runs.
-unsafe impl Sync for CloseRest {}
+unsafe impl Sync for CloseWork {}
 
-impl CloseRest {
+impl CloseWork {
     /// A work that is not queued.
     pub(crate) fn new() -> Self {
-        CloseRest {
+        CloseWork {
             head: UnsafeCell::new(bindings::callback_head {
                 next: ptr::null_mut(),
                 func: None,
@@ -116,7 +116,7 @@ impl CloseRest {
     /// returns to user space. False if the work is already queued for another file, or if the task
     /// does not return to user space.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
-        let this = &kqueue.close_rest;
+        let this = &kqueue.close_work;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
         match this.file.compare_exchange(0, file, acquire, relaxed) {
             Ok(_) => {}
@@ -144,16 +144,16 @@ impl CloseRest {
     ///
     /// # Safety
     ///
-    /// `head` is that of a kqueue's `CloseRest`. The work owns a reference to the own file of that
+    /// `head` is that of a kqueue's `CloseWork`. The work owns a reference to the own file of that
     /// kqueue.
     unsafe extern "C" fn run(head: *mut bindings::callback_head) {
-        // SAFETY: By this function's contract, `head` is that of a kqueue's `CloseRest`. The
+        // SAFETY: By this function's contract, `head` is that of a kqueue's `CloseWork`. The
         // reference to the own file keeps the kqueue valid.
         let kqueue =
-            unsafe { &*kernel::container_of!(head.cast::<CloseRest>(), Kqueue, close_rest) };
+            unsafe { &*kernel::container_of!(head.cast::<CloseWork>(), Kqueue, close_work) };
         let own_file = kqueue.own_file();
         // The work may be queued again from here on.
-        let file = kqueue.close_rest.file.swap(0, atomic::Ordering::AcqRel);
+        let file = kqueue.close_work.file.swap(0, atomic::Ordering::AcqRel);
         if FdTableId::current() == kqueue.fd_table() {
             kqueue
                 .shared()
@@ -273,7 +273,7 @@ impl BoundKnotes {
     /// has not begun.
     fn is_walk_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
         self.bound_kqueue(bucket, file, fd_table)
-            .is_some_and(|kqueue| kqueue.close_rest.file.load(atomic::Ordering::Acquire) == file)
+            .is_some_and(|kqueue| kqueue.close_work.file.load(atomic::Ordering::Acquire) == file)
     }
 
     /// Leaves the rest of a walk to the current task, which does it before it returns to user
@@ -282,7 +282,7 @@ impl BoundKnotes {
         let Some(kqueue) = self.bound_kqueue(bucket, file, fd_table) else {
             return;
         };
-        if !CloseRest::finish_on_return(&kqueue, file) {
+        if !CloseWork::finish_on_return(&kqueue, file) {
             // The walk is done here, in the close.
             self.walk_all(file, fd_table);
         }

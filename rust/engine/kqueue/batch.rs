@@ -19,7 +19,6 @@ use crate::{
         knote::{Knote, KnoteAccess},
         knote_table::Knotes,
         ops::Filter,
-        state::Take,
         trace,
     },
     sys::{
@@ -140,7 +139,7 @@ impl Kqueue {
         if events.is_empty() {
             return Ok(());
         }
-        let (delivered, result) = sink.report(&events);
+        let (delivered, result) = sink.deliver(&events);
         if filter_decides || delivered < events.len() {
             self.finish_delivery(knotes, batch, &events, delivered);
         }
@@ -235,11 +234,7 @@ impl ReadyList {
                 break;
             };
             self.unevaluated -= 1;
-            if knote.state(self).take() == Take::Skip {
-                // The table holds another reference, so this one is not the last.
-                drop(knote);
-                continue;
-            }
+            knote.state(self).take();
             let bound = match knote.file(access) {
                 Some(file) => files.maps(knote.ident(), file),
                 None => true,
@@ -299,7 +294,7 @@ impl ReadyList {
             if knote.state(self).is_disabled() && self.remove(knote) {
                 // The source has fired while the knote was off the list. A disabled knote is not
                 // pending.
-                let _ = knote.state(self).take();
+                knote.state(self).unqueue();
             }
             if due {
                 result.sigio |= *disposition == Disposition::AtTailFresh && self.queue.len() == 0;

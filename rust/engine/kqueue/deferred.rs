@@ -3,8 +3,8 @@
 //! Knotes that are created where the mutex cannot be taken. The knotes of the children of a process
 //! are created in this way, during a fork.
 //!
-//! Such a knote has its source, and it can be activated at once. The next task that takes the mutex
-//! inserts it into the table.
+//! Such a knote has its attachment, and it can be activated at once. The next task that takes the
+//! mutex inserts it into the table.
 
 use super::{Kqueue, ReadyGuard};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
-/// A knote that was created where the mutex cannot be taken, and its source. These form a list.
+/// A knote that was created where the mutex cannot be taken, and its attachment. These form a list.
 pub(super) struct DeferredKnote {
     pub(super) knote: ARef<Knote>,
     pub(super) attachment: Erased,

@@ -27,7 +27,7 @@ impl Kqueue {
         all: bool,
         sink: &mut impl EventSink,
     ) -> Result {
-        let (delivered, result) = sink.report(events);
+        let (delivered, result) = sink.deliver(events);
         if trace::is_deliver_enabled() {
             self.trace_deliveries(events, delivered);
         }

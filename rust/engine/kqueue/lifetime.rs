@@ -44,7 +44,7 @@ impl Kqueue {
         ready.file.as_ref()?.get()
     }
 
-    /// Retires a knote, takes it out of the table and detaches its source.
+    /// Retires a knote, takes it out of the table and detaches it.
     #[inline(never)]
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
@@ -72,8 +72,8 @@ impl Kqueue {
     }
 
     /// [`Kqueue::remove_closed`] for a caller that must not sleep. False if the caller has to leave
-    /// the removal to a task that may sleep. That is so if the mutex has an owner, if the filter
-    /// keeps a source, if the table would have to be freed, or if work was left to the owner of the
+    /// the removal to a task that may sleep. That is so if the mutex has an owner, if the knote has
+    /// an attachment, if the table would have to be freed, or if work was left to the owner of the
     /// mutex.
     pub(crate) fn try_remove_closed(&self, closed: &ClosedKnote) -> bool {
         let Some(mut knotes) = self.locks.knotes.try_lock() else {

@@ -14,7 +14,7 @@ mod scan;
 mod wakeup;
 
 use super::{
-    close::{BindingCount, CloseRest, ClosedList, OwnerFdTable},
+    close::{BindingCount, CloseWork, ClosedList, OwnerFdTable},
     guard::KnotesGuard,
     knote::{Knote, KnoteAccess, KnoteInner},
     knote_table::{KnoteTable, Knotes}, //
@@ -35,7 +35,7 @@ use crate::sys::{
 };
 use deferred::DeferredKnote;
 pub(crate) use scan::EventSink;
-use scan::SinkId;
+use scan::ScanId;
 
 use core::mem::offset_of;
 use kernel::{
@@ -59,22 +59,24 @@ pub(crate) struct ReadyList {
     /// scan sets it only if it does not evaluate all pending knotes in its first walk of the list.
     /// Knotes that are requeued or become pending during the scan are behind these knotes.
     ///
-    /// A retirement cannot tell whether its knote is one of the counted knotes, so it always
-    /// decreases the number. If the knote was not counted, the number becomes too small, and the
-    /// scan leaves a knote unevaluated. `retired_during_scan` lets the scan notice that at its end.
-    /// It then evaluates the list again if it has no event yet, or wakes the next sleeper.
+    /// The number may be too small, but not too large: a knote that leaves the list during the scan
+    /// always decreases it, whether or not the knote was counted. `retired_during_scan` is set
+    /// then. A scan that finds it set at its end evaluates the whole list again if it has no event
+    /// yet; otherwise it wakes the next sleeper.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
-    /// True if a pending knote was retired since the scan began, so `unevaluated` may be too small.
+    /// True if a pending knote was retired or disabled since the scan began, so `unevaluated` may
+    /// be too small.
     retired_during_scan: bool,
     /// Identifies the kevent() call whose scan has ended early, for instance because an event could
     /// not be copied out. (It is the address of the call's sink.) That call may resume the scan
     /// unless another scan has begun. As long as this is set, `unevaluated` counts the knotes that
     /// the scan has not evaluated or could not report.
-    resumable_sink: Option<SinkId>,
+    interrupted_scan: Option<ScanId>,
     /// True if a knote became pending for which no SIGIO was sent, because others were pending
-    /// already. A scan that leaves knotes pending then sends SIGIO at its end.
+    /// already. A scan that has collected all it has evaluated, and leaves such knotes pending,
+    /// sends SIGIO at its end.
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
@@ -127,11 +129,12 @@ pub(crate) struct Kqueue {
     pub(crate) edges: LockedBy<NestingLinks, Graph>,
     /// True if the kqueue was closed or there are deferred knotes. A task that sees the flag takes
     /// the spin lock to find out which. The flag is written under the spin lock. The owner of the
-    /// mutex may read it without the spin lock. If it misses the close, the closing task takes the
-    /// mutex after it and removes all knotes. If it misses a deferred knote, the next owner of the
-    /// mutex finds that knote.
+    /// mutex may read it without the spin lock. The closing task sets the flag before it takes the
+    /// mutex, so if the owner misses the close, the closing task removes all knotes later. If the
+    /// owner misses a deferred knote, the next owner of the mutex finds that knote.
     closed_or_deferred: Flag,
-    /// True if a knote may be pending. This flag is also written under the spin lock.
+    /// False only if no knote is pending. The flag is written under the spin lock. A task that is
+    /// about to scan reads it without the lock.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,
@@ -142,12 +145,12 @@ pub(crate) struct Kqueue {
     own_file: FilePtr,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
     unremoved_knotes: ClosedList,
-    /// True if there are closed knotes, or if the task that closed the kqueue could not remove its
-    /// knotes. A task reads this flag after it has released the mutex.
+    /// True if `unremoved_knotes` is not empty, or if the task that closed the kqueue could not
+    /// remove its knotes. A task reads this flag after it has released the mutex.
     leftover_work: Flag,
     /// The task work that looks for the remaining knotes of a closed descriptor, if the close probe
     /// has stopped at one of its limits ([`crate::engine::close`]).
-    pub(crate) close_rest: CloseRest,
+    pub(crate) close_work: CloseWork,
 }
 
 /// The task that calls kevent().
@@ -155,7 +158,7 @@ pub(crate) struct Kqueue {
 pub(crate) struct Caller {
     /// The descriptor table of the task and of the kqueue.
     pub(crate) fd_table: CurrentFdTable,
-    /// Memory of the task that an ioctl of a watched file may write its result to.
+    /// A few bytes of the program's event list, for the result of `FIONREAD` of a watched file.
     pub(crate) scratch: UserScratch,
 }
 
@@ -185,7 +188,7 @@ impl Kqueue {
             unevaluated: 0,
             spent: 0,
             retired_during_scan: false,
-            resumable_sink: None,
+            interrupted_scan: None,
             sigio_skipped: false,
             was_polled: false,
             closed: false,
@@ -206,7 +209,7 @@ impl Kqueue {
                 own_file,
                 unremoved_knotes: ClosedList::new(),
                 leftover_work: Flag::new(),
-                close_rest: CloseRest::new(),
+                close_work: CloseWork::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )

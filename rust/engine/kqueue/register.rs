@@ -232,7 +232,7 @@ impl Kqueue {
     ) -> bool {
         let knote = locked.knote();
         if Self::only_disables(change) {
-            ready.disable(knote);
+            ready.dequeue_and_disable(knote);
             return true;
         }
         if self.may_skip_filter(&mut ready, knote, change, collect_room) {
@@ -351,7 +351,7 @@ impl Kqueue {
         may_be_ready: bool,
     ) {
         if knote.filter().change_affects_knote_only() && Self::only_disables(change) {
-            self.locks.ready.lock().disable(knote);
+            self.locks.ready.lock().dequeue_and_disable(knote);
             return;
         }
         if may_be_ready && change.has(EV_DISABLE) {
@@ -380,8 +380,7 @@ impl Kqueue {
     fn dequeue(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
         if ready.dequeue(knote) {
-            // A disabled knote stays active.
-            let _ = knote.state(&mut ready).take();
+            knote.state(&mut ready).take();
         }
     }
 
@@ -428,7 +427,7 @@ impl Kqueue {
             self.wake_waiters(ready, knote, WakeFlags::default());
         } else if knote.state(&mut ready).is_disabled() && ready.dequeue(knote) {
             // The source has fired after the knote was taken off. A disabled knote is not pending.
-            let _ = knote.state(&mut ready).take();
+            knote.state(&mut ready).unqueue();
         }
     }
 
@@ -509,7 +508,7 @@ impl LockedKnote<'_> {
 
 impl ReadyList {
     /// Disables a knote and makes it inactive. The change that enables the knote evaluates it.
-    fn disable(&mut self, knote: &Knote) {
+    fn dequeue_and_disable(&mut self, knote: &Knote) {
         self.dequeue(knote);
         knote.state(self).take_evaluated(true);
     }

@@ -31,11 +31,11 @@ use kernel::prelude::*;
 
 /// Identifies a sink by its address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct SinkId(NonZeroUsize);
+pub(super) struct ScanId(NonZeroUsize);
 
-impl SinkId {
+impl ScanId {
     pub(super) fn of<S: EventSink>(sink: &S) -> Self {
-        SinkId(NonNull::from(sink).addr())
+        ScanId(NonNull::from(sink).addr())
     }
 }
 
@@ -57,7 +57,7 @@ pub(crate) trait EventSink {
     /// # Errors
     ///
     /// `EFAULT`; the other events were not reported and stay pending.
-    fn report(&mut self, events: &[Kevent]) -> (usize, Result);
+    fn deliver(&mut self, events: &[Kevent]) -> (usize, Result);
 }
 
 impl Kqueue {
@@ -99,7 +99,7 @@ impl Kqueue {
                 return Err(error);
             }
         };
-        ready.resumable_sink = None;
+        ready.interrupted_scan = None;
         let mut events = Events::new();
         let all = ready.queue.len();
         let WalkResult { visited, kept } = ready.walk_head(
@@ -159,12 +159,12 @@ impl Kqueue {
         let mut ready = self
             .lock_ready(knotes)
             .inspect_err(|_| self.wake_next_sleeper())?;
-        if ready.resumable_sink != Some(SinkId::of(sink)) {
+        if ready.interrupted_scan != Some(ScanId::of(sink)) {
             drop(ready);
             self.wake_next_sleeper();
             return Err(EAGAIN);
         }
-        ready.resumable_sink = None;
+        ready.interrupted_scan = None;
         ready.sigio_skipped = false;
         let mut events = Events::new();
         let fd_table = caller.fd_table;
@@ -189,7 +189,7 @@ impl Kqueue {
             self.verify(knotes, change);
         }
         let mut ready = self.locks.ready.lock();
-        ready.resumable_sink = Some(SinkId::of(sink));
+        ready.interrupted_scan = Some(ScanId::of(sink));
         if ready.pending() > 0 {
             ready.sleepers.wake_one(WakeFlags::default());
         }
@@ -326,9 +326,10 @@ struct FastScan<'a> {
 impl Visitor for FastScan<'_> {
     #[inline(always)]
     fn visit(&mut self, mut visited: VisitedKnote<'_>) -> Verdict {
-        if self.free.is_full() || visited.state.is_disabled() {
+        if self.free.is_full() {
             return Verdict::Stop;
         }
+        debug_assert!(!visited.state.is_disabled());
         let Some(file) = visited.file() else {
             return self.visit_without_file(&mut visited);
         };

@@ -12,8 +12,7 @@
 //!
 //! # Context
 //!
-//! [`Notifier::notify`] may be called in any context. The work runs in hard interrupt context, or
-//! in a thread on PREEMPT_RT.
+//! [`Notifier::notify`] may be called in any context. The work runs in hard interrupt context.
 
 use crate::{
     generated,
@@ -91,8 +90,7 @@ impl Notifier {
         to_result(ret.min(0))
     }
 
-    /// The function of the `irq_work`. It runs in hard interrupt context, or in a thread on
-    /// PREEMPT_RT.
+    /// The function of the `irq_work`. It runs in hard interrupt context.
     ///
     /// # Safety
     ///

@@ -9,7 +9,7 @@
 //!
 //! # Context
 //!
-//! The callbacks run in hard interrupt context, or in a thread on PREEMPT_RT.
+//! The callbacks run in hard interrupt context.
 //! [`OwnedTimer::cancel`] and the drop of a [`DelayedCall`] wait for a callback that is running.
 //! They must not be called under a lock that the callback takes.
 //!

@@ -5,7 +5,7 @@
 //! [`State`] is the module's own. The two locks of the kqueue, its ready list and its wait are
 //! modelled in the terms of the module.
 
-use crate::engine::state::{State, Take};
+use crate::engine::state::State;
 use loom::{
     sync::{
         atomic::{
@@ -124,9 +124,10 @@ impl Kqueue {
     fn fast_scan(&self) -> u32 {
         let _table = self.table.lock().unwrap();
         let mut ready = self.ready.lock().unwrap();
-        if !ready.in_list || ready.state.is_disabled() {
+        if !ready.in_list {
             return 0;
         }
+        assert!(!ready.state.is_disabled());
         let count = self.count.load(SeqCst);
         if count == 0 || self.kind != Kind::Level {
             self.take_evaluated(&mut ready, count > 0);
@@ -173,9 +174,10 @@ impl Kqueue {
         let told = {
             let mut ready = self.ready.lock().unwrap();
             let count = self.count.load(SeqCst);
-            if !ready.in_list || ready.state.is_disabled() || count == 0 {
+            if !ready.in_list || count == 0 {
                 return;
             }
+            assert!(!ready.state.is_disabled());
             if self.kind != Kind::Level {
                 self.take_evaluated(&mut ready, true);
                 self.count.fetch_sub(count, SeqCst);
@@ -203,13 +205,9 @@ impl Kqueue {
         }
         ready.in_list = false;
         ready.unevaluated = false;
-        match ready.state.take() {
-            Take::Evaluate => {
-                ready.in_flight += 1;
-                true
-            }
-            Take::Skip => false,
-        }
+        ready.state.take();
+        ready.in_flight += 1;
+        true
     }
 
     fn commit(&self, table: &mut KnoteTable, count: u32) {
@@ -218,7 +216,11 @@ impl Kqueue {
         }
         match self.kind {
             Kind::Oneshot => self.remove(table),
-            Kind::Dispatch => self.ready.lock().unwrap().state.disable(),
+            Kind::Dispatch => {
+                let mut ready = self.ready.lock().unwrap();
+                ready.state.disable();
+                self.take_off_disabled(&mut ready);
+            }
             Kind::Level => {
                 let mut ready = self.ready.lock().unwrap();
                 if ready.state.activate() {
@@ -254,6 +256,17 @@ impl Kqueue {
         let mut ready = self.ready.lock().unwrap();
         if ready.state.apply_change(false, disable, enable) {
             self.push_and_wake(&mut ready);
+        } else if ready.state.is_disabled() {
+            self.take_off_disabled(&mut ready);
+        }
+    }
+
+    /// Takes the knote, which was just disabled, off the list.
+    fn take_off_disabled(&self, ready: &mut ReadyList) {
+        if ready.in_list {
+            ready.in_list = false;
+            ready.unevaluated = false;
+            ready.state.unqueue();
         }
     }
 

@@ -2,7 +2,7 @@
 
 //! The messages in the receive queues of a socket.
 
-use super::field;
+use super::{field, shutdown_flags};
 use super::{
     has_own_queue,
     stream::{ended, Stream},
@@ -185,7 +185,7 @@ impl<'a> Socket<'a> {
     pub(crate) fn try_messages(&self, blocks: bool) -> FastPoll {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid.
-        let (error, shutdown) = unsafe { (field::ERR.read(sock), field::SHUTDOWN.read(sock)) };
+        let (shutdown, error) = unsafe { (shutdown_flags(sock), field::ERR.read(sock)) };
         if error != 0 {
             return FastPoll::Failed;
         }

@@ -127,6 +127,19 @@ pub(crate) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> 
     unsafe { known.then(|| field::WAIT.of((*file).private_data).cast_mut()) }
 }
 
+/// The shutdown flags of a socket. A connection that is reset gets its error first, and then these
+/// flags (`tcp_done_with_error`). A caller that reads its error after this call does not see the end
+/// of a connection without the error that has ended it, as in `tcp_poll`.
+///
+/// # Safety
+///
+/// `sk` is a valid socket.
+#[inline(always)]
+unsafe fn shutdown_flags(sk: *const bindings::sock) -> u8 {
+    // SAFETY: The caller upholds this function's safety contract.
+    unsafe { field::SHUTDOWN.read_acquire(sk) }
+}
+
 /// True if only the protocol of the socket knows what can be read, as with TLS or a BPF sockmap.
 ///
 /// # Safety
@@ -284,7 +297,7 @@ impl<'a> Socket<'a> {
             return (false, false);
         }
         // SAFETY: The type's invariant guarantees that the socket is valid.
-        let shutdown = unsafe { field::SHUTDOWN.read(self.sock.as_ptr()) };
+        let shutdown = unsafe { shutdown_flags(self.sock.as_ptr()) };
         (shutdown & RCV_SHUTDOWN != 0, shutdown & SEND_SHUTDOWN != 0)
     }
 

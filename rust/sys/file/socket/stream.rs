@@ -2,7 +2,7 @@
 
 //! The state of stream sockets, determined by loads alone.
 
-use super::field;
+use super::{field, shutdown_flags};
 use super::{
     has_own_queue,
     is_known, //
@@ -144,10 +144,10 @@ impl Stream {
         // of single words. (`tcp_inq` reads several words, as `tcp_ioctl` does under the socket
         // lock. Data that arrives or is read meanwhile may or may not be counted.)
         unsafe {
+            let shutdown = shutdown_flags(sk);
             if field::ERR.read(sk) != 0 {
                 return FastPoll::Failed;
             }
-            let shutdown = field::SHUTDOWN.read(sk);
             if state == LISTEN {
                 let count = match self {
                     Stream::Unix => generated::kq_sock_receive_queue_len(sk.cast_mut()),
@@ -184,13 +184,13 @@ impl Stream {
         // `sk_stream_is_writable` calls the protocol, which for plain TCP reads single words as
         // well.
         unsafe {
+            let shutdown = shutdown_flags(sk);
             if field::ERR.read(sk) != 0 {
                 return FastPoll::Failed;
             }
             if self == Stream::Tcp && !Self::is_plain_tcp(sk) {
                 return FastPoll::Unknown;
             }
-            let shutdown = field::SHUTDOWN.read(sk);
             let connected = state == ESTABLISHED || (self == Stream::Tcp && state == CLOSE_WAIT);
             let has_ended = shutdown & SEND_SHUTDOWN != 0;
             let sk = sk.cast_mut();

@@ -48,8 +48,8 @@ impl Knote {
         // because it is unlinked before it is freed, under the lock that the caller holds.
         let this = unsafe { &*kernel::container_of!(wait.cast::<WaitEntry>(), Knote, wait_entry) };
         // SAFETY: By this function's contract, `wait` is a linked entry whose queue is locked. The
-        // entry is not accessed after this call, because a wake-up with `POLLFREE` has unlinked it,
-        // and then another task may free the knote.
+        // entry is not accessed after this call: at a wake-up with `POLLFREE` the call unlinks the
+        // entry, and then another task may free the knote.
         unsafe {
             WaitEntry::handle_wake_up(wait, key, this.filter().wake_events(), || {
                 this.activate_with(WakeFlags::of_wake_function(flags));
@@ -170,8 +170,8 @@ pub(crate) fn add_to_wait_queues(
             unsafe { knote.wait_entry.link(queue) };
         } else if result.is_ok() {
             // SAFETY: The queue is valid until the file is released, or until it is woken with
-            // `POLLFREE`. The source that contains the `ExtraEntries` is dropped before the knote
-            // is unbound from the file.
+            // `POLLFREE`. The attachment that contains the `ExtraEntries` is dropped before the
+            // knote is unbound from the file.
             result = unsafe { extra.link(queue, knote) };
         }
     })

@@ -31,7 +31,7 @@ type Key = (ObjectKind, usize, u32);
 
 /// The objects that the kqueues of one user watch.
 #[pin_data]
-pub(crate) struct Objects {
+pub(crate) struct WatchedObjects {
     /// The number of watches of each object, which is not 0.
     #[pin]
     watched: IrqLock<RBTree<Key, usize>>,
@@ -41,13 +41,13 @@ pub(crate) struct Objects {
 
 /// A charge for one watch of an object. Dropping it uncharges the watch.
 pub(crate) struct ObjectCharge {
-    objects: Arc<Objects>,
+    objects: Arc<WatchedObjects>,
     key: Key,
     /// The charge for the owner of the user's namespace.
     _owner: Option<KBox<ObjectCharge>>,
 }
 
-impl Objects {
+impl WatchedObjects {
     /// No objects.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
