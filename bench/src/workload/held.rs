@@ -19,8 +19,13 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io::{self, Read},
-    os::fd::{AsRawFd, OwnedFd},
-    rc::Rc,
+    mem::ManuallyDrop,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Arc,
+    },
+    thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -40,6 +45,8 @@ enum Sizes {
     Paths,
     /// At most `calloutmax`.
     Timers,
+    /// As many as there may be threads.
+    Threads,
 }
 
 impl Sizes {
@@ -49,6 +56,7 @@ impl Sizes {
             Sizes::Watches => &[16, 64, 127],
             Sizes::Paths => &[16, 64, 400],
             Sizes::Timers => &[64, 1000, 10_000],
+            Sizes::Threads => &[64, 1000],
         }
     }
 }
@@ -61,7 +69,7 @@ struct Row {
     other: Option<(&'static str, Make)>,
 }
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 19] = [
     Row {
         title: "collect all of NUM that are ready",
         sizes: Sizes::Any,
@@ -475,7 +483,7 @@ const ROWS: [Row; 18] = [
         title: "trigger a queue that NUM queues watch",
         sizes: Sizes::Paths,
         kqueue: |count| {
-            let (inner, queues) = (Rc::new(kqueue()), kqueues(count));
+            let (inner, queues) = (kqueue(), kqueues(count));
             trigger(&inner, ev::ADD);
             for queue in &queues {
                 queue.change(&[Event::fd(inner.as_raw_fd(), Filter::READ, ev::ADD)]);
@@ -500,6 +508,43 @@ const ROWS: [Row; 18] = [
                 for epoll in &epolls {
                     assert_eq!(epoll.wait(&mut [NOTHING], 0), 0);
                 }
+            })
+        })),
+    },
+    Row {
+        title: "close a queue in which NUM threads wait; wake as many",
+        sizes: Sizes::Threads,
+        kqueue: |count| {
+            Box::new(move |measured| {
+                let queue = kqueue();
+                let fd = queue.as_raw_fd();
+                let threads = threads(count, move || {
+                    // SAFETY: The descriptor is open until all threads wait, and is not closed here.
+                    let queue =
+                        ManuallyDrop::new(Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+                    let closed = Kqueue::kevent(&queue, &[], &mut [Event::default()], None);
+                    assert!(closed.is_err());
+                });
+                measured.run(|| drop(queue));
+                join(threads);
+            })
+        },
+        other: Some(("poll", |count| {
+            Box::new(move |measured| {
+                let file = Arc::new(eventfds(1, 0).remove(0));
+                let polled = file.clone();
+                let threads = threads(count, move || {
+                    let (fd, events, revents) = (polled.as_raw_fd(), libc::POLLIN, 0);
+                    let mut poll = libc::pollfd {
+                        fd,
+                        events,
+                        revents,
+                    };
+                    // SAFETY: There is one entry.
+                    assert_eq!(unsafe { libc::poll(&mut poll, 1, -1) }, 1);
+                });
+                measured.run(|| send(&*file));
+                join(threads);
             })
         })),
     },
@@ -564,6 +609,35 @@ fn poll(queue: &Kqueue, got: &mut [Event]) -> usize {
     Kevents::kevent(queue, &[], got, Some(Duration::ZERO))
 }
 
+/// Starts threads, and returns when they are about to wait or wait.
+fn threads(count: usize, wait: impl Fn() + Clone + Send + 'static) -> Vec<JoinHandle<()>> {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let start = |_| {
+        let (begun, wait) = (begun.clone(), wait.clone());
+        let thread = thread::Builder::new().stack_size(STACK);
+        let run = move || {
+            begun.fetch_add(1, Ordering::Relaxed);
+            wait();
+        };
+        thread.spawn(run).expect("a thread")
+    };
+    let threads = (0..count).map(start).collect();
+    while begun.load(Ordering::Relaxed) < count {
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_millis(10));
+    threads
+}
+
+/// The stack of a thread that only waits.
+const STACK: usize = 64 << 10;
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().expect("no failed assertion");
+    }
+}
+
 /// Makes eventfds readable for a moment.
 fn pulse(files: &[OwnedFd]) {
     for file in files {
@@ -606,7 +680,7 @@ impl Child {
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if pid == 0 {
-            let _kept = std::mem::ManuallyDrop::new(prepare());
+            let _kept = ManuallyDrop::new(prepare());
             send(&ready);
             receive(&gate);
             measured.begin();
