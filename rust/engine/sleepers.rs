@@ -23,6 +23,9 @@ use crate::{
 use core::{cell::Cell, ptr};
 use kernel::{bindings, ffi::c_int};
 
+/// The maximum number of tasks that [`Sleepers::wake_several`] wakes.
+const WAKES_MAX: usize = 8;
+
 /// The time at which a sleep ends at the latest.
 #[derive(Clone, Copy)]
 pub(crate) enum Deadline {
@@ -154,11 +157,14 @@ impl Sleepers {
         }
     }
 
-    /// Wakes all tasks.
-    pub(crate) fn wake_all(&mut self) {
-        while !self.is_empty() {
-            self.wake_first(WakeFlags::default());
+    /// Wakes some of the tasks, in the order in which they began to sleep. Returns true if none is
+    /// left. Otherwise the caller releases the lock, so that interrupts are not disabled for long,
+    /// and calls this function again.
+    pub(crate) fn wake_several(&mut self) -> bool {
+        for _ in 0..WAKES_MAX {
+            self.wake_one(WakeFlags::default());
         }
+        self.is_empty()
     }
 
     #[inline(never)]

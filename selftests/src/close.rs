@@ -267,20 +267,24 @@ fn threads_close_and_reuse_while_another_scans() {
     assert_eq!(knotes(&kqueue), 0);
 }
 
+/// There are more sleepers than one critical section of the spin lock wakes.
 #[test]
 fn closing_the_kqueue_wakes_its_sleepers() {
     let kqueue = kqueue();
     let fd = kqueue.as_raw_fd();
     let (reader, _writer) = pipe();
     change(&kqueue, &[add_read(&reader, 0)]);
-    let sleeper = thread::spawn(move || {
+    let sleep = move || {
         // SAFETY: The number is closed while we sleep, and not used again before we are woken.
         let kqueue = std::mem::ManuallyDrop::new(Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) }));
         errno(kqueue.kevent(&[], &mut [Event::default(); 1], None))
-    });
+    };
+    let sleepers: Vec<_> = (0..40).map(|_| thread::spawn(sleep)).collect();
     thread::sleep(Duration::from_millis(200));
     drop(kqueue);
-    assert_eq!(sleeper.join().unwrap(), libc::EBADF);
+    for sleeper in sleepers {
+        assert_eq!(sleeper.join().unwrap(), libc::EBADF);
+    }
 }
 
 #[test]

@@ -170,12 +170,14 @@ impl Kqueue {
     /// Marks the kqueue closed. From then on callers get `EBADF`. Wakes all sleepers and drops all
     /// deferred knotes.
     fn terminate(&self) {
-        let mut deferred_knotes = {
+        let mut deferred_knotes = loop {
             let mut ready = self.locks.ready.lock();
             ready.closed = true;
             self.closed_or_deferred.set(true);
-            ready.sleepers.wake_all();
-            ready.deferred_knotes.take()
+            // No task begins to sleep in a closed kqueue, so the loop ends.
+            if ready.sleepers.wake_several() {
+                break ready.deferred_knotes.take();
+            }
         };
         while let Some(deferred_knote) = deferred_knotes {
             let DeferredKnote {
