@@ -30,16 +30,15 @@
 //! - *scan*: go through the ready list, evaluate the knotes and deliver events
 //! - *evaluate*: determine whether a knote is ready, and what it has to report. Either the *fast
 //!   path* does that under the spin lock, or the filter's `event` function, which may sleep.
-//! - *walk*: the part of a scan that evaluates knotes by the fast path. (The close probe walks over
-//!   bound knotes.)
+//! - *walk*: the part of a scan that evaluates knotes by the fast path
 //! - *batch*: knotes that a scan has taken off the ready list to run their `event` functions
 //! - *deliver*: copy an event to the program. A knote *has been reported* when its event has been
 //!   delivered.
 //! - *sink*: where a scan delivers events, that is, the event list of a kevent() call
 //! - *requeue*: put a knote back into the ready list after a scan has evaluated it
 //! - *recheck*: evaluate a knote again after some time, because its source may not fire
-//! - *spend*: keep a one-shot knote in the table when a scan has found it ready, although it does
-//!   not exist for the program any more
+//! - *spend*: when a scan finds a one-shot knote ready, hide it from the program as if it were
+//!   deleted, but keep it in the table, so that the next `EV_ADD` can use it again
 //! - *renew*: make a spent knote an ordinary one again, for the next `EV_ADD` or because its event
 //!   could not be delivered
 //! - *retire*: take a knote off the ready list for good
@@ -57,11 +56,11 @@
 //!    It is a mutex because filters run under it and call `->poll` and `->unlocked_ioctl`, which
 //!    may sleep. A task that is being killed stops waiting for it (`sys::lock::killable`), and
 //!    leaves its removals to others: each task that has released the mutex looks for such work, and
-//!    tries to take the mutex again to do it (`Kqueue::do_leftover_work`). Events
-//!    are copied out under the mutex with page faults disabled (`engine::usercopy`). The following
-//!    mutexes nest in it, but not in each other:
+//!    tries to take the mutex again to do it (`Kqueue::do_leftover_work`). Events are copied out
+//!    under the mutex with page faults disabled (`engine::usercopy`). The following mutexes nest in
+//!    it, but not in each other:
 //!    - the mutex of all edges between kqueues (`engine::nesting`),
-//!    - the mutex of the accounts of all users (`engine::limit`),
+//!    - the mutex of the accounts of all users (`engine::knote_limit`),
 //!    - the mutex that serialises the registration of a probe (`sys::probe::on_demand`),
 //!    - the mutexes of a user's marks (`sys::notify::fsnotify`). The locks of fsnotify nest in
 //!      these.
@@ -69,17 +68,16 @@
 //!    (The wait queue of a `struct pid`, on which pidfds are polled, is woken under tasklist_lock.)
 //!    Wake-up functions run under these locks and take the locks of levels 3 and 4.
 //! 3. The spin locks under which knotes are looked up:
-//!    - the locks of the trees of bound knotes, each of which guards several trees
-//!      (`engine::close`),
+//!    - the locks of the trees of bound knotes; one lock guards several trees (`engine::close`),
 //!    - the lock of one shard of the watches of a probe (`sys::probe::watches`),
 //!    - the lock of a mark (`sys::notify::fsnotify`). The lock of the list of watchers of a
-//!      directory or of a mount namespace nests in it.
+//!      directory (`ParentDir`) or of a mount namespace (`Namespace`) nests in it.
 //!
-//!    A filter keeps a record of each process, file and mount namespace that it watches. The lock of
-//!    such a record (`ProcessWatcher`, `FileWatcher`, `ContentWatcher` and `Namespace` in `filter`)
-//!    nests in any other lock of this level. Interrupts are disabled under all locks of this level
-//!    except those of bindings and marks, which no interrupt takes. The lock of a user's watched
-//!    objects (`engine::watch_limit`) also belongs to this level, but nests in none of the others.
+//!    The record that a knote has of its process or file (`ProcessWatcher`, `FileWatcher`,
+//!    `ContentWatcher` in `filter`) has a lock that nests in any other lock of this level.
+//!    Interrupts are disabled under all locks of this level except those of trees and marks, which
+//!    no interrupt takes. The lock of a user's watched objects (`engine::object_watches`) also
+//!    belongs to this level, but nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
 //!    other lock of the module after it, so that a source can activate a knote in any context. No
 //!    reference to a knote is dropped under it, because dropping the last one would detach the
@@ -102,8 +100,8 @@
 //! of the same lock class.
 //!
 //! The holder of a lock of level 3 or 4 has preemption disabled, and so is in an RCU read-side
-//! critical section. That protects the
-//! reads of the descriptor table (`sys::file::fdtable`) and of the task of a sleeper.
+//! critical section. That protects the reads of the descriptor table (`sys::file::fdtable`) and of
+//! the task of a sleeper.
 //!
 //! # State of other subsystems
 //!
@@ -118,24 +116,23 @@
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded,
-//! because other users may determine how much data there is: a scan counts four messages of a
-//! socket under the spin lock, and 32 without it.
+//! because other users may determine how much data there is: a scan counts up to four messages of a
+//! socket under the spin lock. If there are more, the filter counts up to 32 without the lock.
 //!
 //! # Field protection
 //!
 //! - `KnoteTable`, and `next`, `fast_path` and `inner` of each knote: the mutex.
-//! - The write position of a knote's pipe (`pipe_position`): atomic. It is written under the mutex.
-//!   The timer of rechecks reads it under the spin lock.
+//! - The write position that the pipe of a knote had when the knote was last evaluated
+//!   (`pipe_position`): atomic. It is written under the mutex. The timer of rechecks reads it under
+//!   the spin lock.
 //! - `ReadyList`, and the state and the links of each knote: the spin lock. Its holder may
 //!   dereference the pointers in the list. They hold no references, but a knote is taken off the
-//!   list before its last reference is dropped. The state is atomic, so that a
-//!   task without the lock may test whether a knote is retired or was taken out of its tree of
-//!   bound knotes.
+//!   list before its last reference is dropped. The state is atomic, so that a task without the
+//!   lock may test whether a knote is retired, spent, or out of its tree of bound knotes.
 //! - The links of a knote in a tree of bound knotes (`engine::close`): the lock of that tree, until
 //!   the close probe has taken the knote out. After that, the same memory holds a `callback_head`.
-//! - The file that a knote is bound to: the mutex. It does not change while the knote is in a
-//!   tree. A knote leaves the list of rechecks before it is unbound. So the timer of rechecks may
-//!   read the file under the spin lock.
+//! - The file that a knote is bound to: the mutex. The timer of rechecks may read it under the spin
+//!   lock, because a knote leaves the list of rechecks under that lock before it is unbound.
 //! - The timer of a knote: the mutex. Its callback runs without the mutex. It records that the
 //!   timer has fired, and activates the knote.
 //! - The wait-queue entry of a knote: the wait-queue lock of the source. It is linked and unlinked
@@ -148,8 +145,8 @@
 //!
 //! - Wake function of a wait-queue entry: under the wait-queue lock of the source, with interrupts
 //!   disabled. Activates the knote.
-//! - Timer of a knote, of `EVFILT_TIMER` or for a low-water mark: in hard interrupt context.
-//!   Activates the knote.
+//! - Timer of an `EVFILT_TIMER` knote, or of a knote with a low-water mark: in hard interrupt
+//!   context. Activates the knote.
 //! - Timer of rechecks: in hard interrupt context. Evaluates up to 64 pipes and activates their
 //!   knotes.
 //! - Exit of a process: in its last thread or in its tracer, under tasklist_lock and the wait-queue
@@ -169,9 +166,10 @@
 //! - Close probes: in the closing task, maybe with preemption disabled. Retires the knotes under
 //!   the lock of their tree. After the release of that lock, it removes them if it gets the mutex
 //!   without waiting and nothing has to sleep. Otherwise it queues them as task work.
-//! - Task work: in the closing task, before it returns to user space. Removes a knote, or finishes
-//!   a walk of the close probe.
-//! - Release of the mutex: in its owner. Does the work that a task which is being killed has left.
+//! - Task work: in the closing task, before it returns to user space. Removes a knote, or visits
+//!   the rest of the bound knotes of a closed descriptor.
+//! - After a release of the mutex: in the task that has released it. Tries to take the mutex again
+//!   to do the work that a task which is being killed has left.
 //! - Delayed work of a probe: in a kernel thread. Unregisters a probe that has no user any more.
 //! - irq_work: in hard interrupt context, without locks. Wakes pollers and sends SIGIO.
 //!

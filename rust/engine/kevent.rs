@@ -13,7 +13,7 @@ use crate::{
     sys::{memory::user_scratch::UserScratch, process::signal},
     uapi::*,
 };
-use core::slice::from_ref;
+use core::{mem::MaybeUninit, slice::from_ref};
 use kernel::{
     current,
     prelude::*,
@@ -267,12 +267,13 @@ fn change_and_collect(
     timeout: Timeout,
     caller: Caller,
 ) -> Result {
-    let mut buffer = Buffer::new();
-    let held = apply(&kqueue, changes, &mut buffer, events, caller)?;
+    let mut memory = MaybeUninit::uninit();
+    let buffer = Buffer::new_in(&mut memory);
+    let held = apply(&kqueue, changes, buffer, events, caller)?;
     if events.written > 0 || events.room() == 0 {
         return Ok(());
     }
-    let held = held.map(|held| (held, &buffer));
+    let held = held.map(|held| (held, &*buffer));
     collect(&kqueue, held, events, timeout, caller)
 }
 

@@ -5,9 +5,8 @@
 //! A knote is one reference-counted object of a slab cache. It contains everything that is linked
 //! into lists: the entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor
 //! ([`super::close`]), and the links of the ready list ([`super::ready_list`]). There may be a
-//! million knotes, so nothing is stored twice. Knotes of `EVFILT_TIMER`
-//! come from a second cache, and each of them is followed by its timer
-//! ([`crate::sys::time::hrtimer`]).
+//! million knotes, so nothing is stored twice. Knotes of `EVFILT_TIMER` come from a second cache,
+//! and each of them is followed by its timer ([`crate::sys::time::hrtimer`]).
 //!
 //! To access a field of a knote, a caller passes a reference to other data that the same lock
 //! guards: the [`KnoteAccess`] or the [`KnoteTable`] for the mutex, the [`ReadyList`] for the spin
@@ -57,8 +56,8 @@ use kernel::{
 /// The table of the kqueue and the attachment hold references to the knote, and the knote holds a
 /// reference to its kqueue. So they keep each other alive until the knote is removed: it leaves the
 /// table, and [`Knote::detach`] drops the attachment. (A knote whose attaching failed, or that was
-/// deferred and could not be inserted, was never in the table. Its attachment has been dropped or
-/// was never made. [`Knote::end`] detaches the rest when the last reference is dropped.)
+/// deferred and could not be inserted, was never in the table. When its last reference is dropped,
+/// [`Knote::undo_attach`] retires it, detaches it and releases its file.)
 pub(crate) struct Knote {
     refs: Refcount,
     /// Changed under the spin lock.
@@ -429,7 +428,7 @@ impl Knote {
     }
 
     /// Takes a reference to the knote, unless the last one was just dropped. A lock is held.
-    pub(in crate::engine) fn get(&self) -> Option<ARef<Self>> {
+    pub(in crate::engine) fn get_unless_zero(&self) -> Option<ARef<Self>> {
         let refs = self.refs.as_atomic();
         let mut count = refs.load(ordering::Relaxed);
         while count > 0 {
@@ -549,7 +548,7 @@ impl Drop for Knote {
         // SAFETY: The timer is still valid, and no other reference to the knote exists.
         let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
         if !self.is_retired() || self.binding.is_bound() || is_armed {
-            self.end();
+            self.undo_attach();
         }
         self.kqueue.uncharge_knote(self.filter);
     }
@@ -559,7 +558,7 @@ impl Knote {
     /// Ends a knote that is dropped without having been detached.
     #[cold]
     #[inline(never)]
-    fn end(&mut self) {
+    fn undo_attach(&mut self) {
         // The knote is retired first. Then it is not in the ready list, and nothing queues it
         // again.
         if !self.is_retired() {

@@ -10,7 +10,7 @@
 
 use super::{
     knote::{ChainSlot, Knote, KnoteAccess},
-    limit::{Charge, User},
+    knote_limit::{Charge, User},
     locks::LockToken,
     ops::Filter, //
 };

@@ -15,7 +15,7 @@
 //! | where knotes are | [`knote_table`], [`ready_list`], [`recheck`] |
 //! | locks, and who waits | [`locks`], [`guard`], [`sleepers`] |
 //! | binding to descriptors, and their close | [`close`], [`wait_entries`] |
-//! | limits | [`limit`], [`watch_limit`], [`params`], [`nesting`] |
+//! | limits | [`knote_limit`], [`object_watches`], [`params`], [`nesting`] |
 //! | what all kqueues share | [`shared`] |
 //! | what a filter is to the engine | [`ops`] |
 //! | tracepoints | [`trace`] |
@@ -41,11 +41,12 @@ pub(crate) mod guard;
 pub(crate) mod kevent;
 pub(crate) mod knote;
 pub(crate) mod knote_inner;
+pub(crate) mod knote_limit;
 pub(crate) mod knote_table;
 pub(crate) mod kqueue;
-pub(crate) mod limit;
 pub(crate) mod locks;
 pub(crate) mod nesting;
+pub(crate) mod object_watches;
 pub(crate) mod ops;
 pub(crate) mod params;
 pub(crate) mod ready_list;
@@ -56,4 +57,3 @@ pub(crate) mod state;
 pub(crate) mod trace;
 pub(crate) mod usercopy;
 pub(crate) mod wait_entries;
-pub(crate) mod watch_limit;

@@ -47,7 +47,7 @@ pub(crate) trait FilterOps {
     /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered, for
     /// instance to reset what was reported.
     const HANDLES_DELIVERY: bool = false;
-    /// The memory of a knote and of its attachment, in units of [`super::limit::UNIT`].
+    /// The memory of a knote and of its attachment, in units of [`super::knote_limit::UNIT`].
     const CHARGE_UNITS: u8 = 1;
 
     /// The poll events of a descriptor's file that activate a knote.

@@ -5,7 +5,7 @@
 //! They are defined in C (`rust/helpers.c`), because the parameters of the `kernel` crate are not
 //! in sysfs.
 
-use super::limit;
+use super::knote_limit;
 use crate::{generated, sys::memory::ram::total_memory};
 
 /// The maximum number of timers of one user.
@@ -22,7 +22,8 @@ pub(crate) fn max_timers() -> usize {
     unsafe { (&raw const generated::kq_calloutmax).read_volatile() as usize }
 }
 
-/// The maximum number of knotes in all kqueues of one user, in units of a plain knote ([`limit`]).
+/// The maximum number of knotes in all kqueues of one user, in units of a plain knote
+/// ([`knote_limit`]).
 pub(crate) fn max_user_knotes() -> usize {
     // SAFETY: The variable is valid. A single load reads it, because sysfs may write it at any
     // time.
@@ -41,7 +42,7 @@ pub(crate) fn max_object_watches() -> usize {
 pub(crate) fn set_defaults() {
     if max_user_knotes() == 0 {
         let bytes = total_memory() / 25;
-        let knotes = u32::try_from(bytes / limit::UNIT as u64).unwrap_or(u32::MAX);
+        let knotes = u32::try_from(bytes / knote_limit::UNIT as u64).unwrap_or(u32::MAX);
         // SAFETY: The variable is valid. A single store writes it.
         unsafe { (&raw mut generated::kq_max_user_knotes).write_volatile(knotes) };
     }

@@ -5,7 +5,7 @@
 use super::{
     close::BoundKnotes,
     knote::Slabs,
-    limit::Users,
+    knote_limit::Users,
     nesting::Nesting,
     ops::FilterProbes, //
 };

@@ -8,15 +8,15 @@
 //!
 //! States, as in `kern_event.c`:
 //!
-//! * **Active** (`KN_ACTIVE`): the source has fired, and that was not reported yet.
-//! * **Queued** (`KN_QUEUED`): the knote is in the ready list of its kqueue.
-//! * **Disabled** (`KN_DISABLED`): the knote may be active but must not be reported.
-//! * **Recheck**: the knote was reported and was idle then (it may be disabled now). A timer
+//! - **Active** (`KN_ACTIVE`): the source has fired, and that was not reported yet.
+//! - **Queued** (`KN_QUEUED`): the knote is in the ready list of its kqueue.
+//! - **Disabled** (`KN_DISABLED`): the knote may be active but must not be reported.
+//! - **Recheck**: the knote was reported and was idle then (it may be disabled now). A timer
 //!   evaluates it again from time to time ([`super::recheck`]).
-//! * **Spent**: the knote has `EV_ONESHOT`, and its event was delivered or is being delivered. The
-//!   knote does not exist for the program any more. It stays attached to its descriptor, because
-//!   programs often add it again with their next call. `EV_ADD` renews it.
-//! * **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
+//! - **Spent**: the knote has `EV_ONESHOT`, a scan has found it ready, and its event was delivered
+//!   or is being delivered. The knote does not exist for the program any more. It stays attached to
+//!   its descriptor, because programs often add it again with their next call. `EV_ADD` renews it.
+//! - **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
 //!   source is being detached, or was detached.
 //!
 //! `KN_PROCESSING`, `KN_WAITING` and `KN_REPROCESS` have no counterpart. A task that processes a
@@ -167,7 +167,7 @@ impl State {
         self.set(if dispatched { bits | DISABLED } else { bits });
     }
 
-    /// [`State::take_evaluated`] for a one-shot knote that was reported.
+    /// [`State::take_evaluated`] for a one-shot knote that a scan has found ready.
     pub(crate) fn spend(&mut self) {
         let bits = self.bits();
         self.set((bits & !(QUEUED | ACTIVE)) | SPENT);

@@ -8,7 +8,7 @@
 
 use crate::{
     generated,
-    sys::memory::{arrayvec::uninit_array, user_scratch::UserScratch},
+    sys::memory::user_scratch::UserScratch,
     uapi::{Kevent, KeventArgs}, //
 };
 use core::mem::MaybeUninit;
@@ -28,11 +28,17 @@ impl Buffer {
     /// The maximum number of events (the specification's `KQ_NEVENTS`).
     pub(crate) const SIZE: usize = 16;
 
-    pub(crate) fn new() -> Self {
+    /// An empty buffer in `slot`, for the same reason as
+    /// [`ArrayVec::new_in`](crate::sys::memory::arrayvec::ArrayVec::new_in).
+    #[inline(always)]
+    pub(crate) fn new_in(slot: &mut MaybeUninit<Self>) -> &mut Self {
+        let buffer = slot.as_mut_ptr();
         // INVARIANT: No event is initialised, and `len` is 0.
-        Buffer {
-            events: uninit_array(),
-            len: 0,
+        // SAFETY: The pointer is valid. After the store all fields have a valid value, because the
+        // events may have any.
+        unsafe {
+            (&raw mut (*buffer).len).write(0);
+            &mut *buffer
         }
     }
 

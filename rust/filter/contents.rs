@@ -7,7 +7,7 @@ use super::ENTRIES;
 use crate::{
     engine::{
         knote::Knote,
-        watch_limit::{ObjectCharge, ObjectKind},
+        object_watches::{ObjectCharge, ObjectKind},
     },
     sys::{
         file::contents,

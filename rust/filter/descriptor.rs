@@ -29,8 +29,8 @@ use crate::{
     engine::{
         close,
         knote::{Knote, KnoteAccess, KnoteInner, LockedKnote},
+        knote_limit::{self, Charge, TimerCharge, User},
         kqueue::Kqueue,
-        limit::{self, Charge, TimerCharge, User},
         nesting::Edge,
         ops::{AttachArgs, Attached, Readiness, Report},
         wait_entries::{self, ExtraEntries},
@@ -82,7 +82,7 @@ impl DescriptorAttachment {
 /// `EINVAL` for writing to a directory, and for a file that can neither be polled nor is a regular
 /// file in a visible file system; `ENOSPC` if the user has as many watches of the file as the limit
 /// allows; `EOPNOTSUPP` for `EVFILT_EXCEPT` of a regular file, and for a kqueue with any filter but
-/// `EVFILT_READ`; `ELOOP` for a circle of kqueues; `ENOMEM`; `EBADF` if there is no file.
+/// `EVFILT_READ`; `ELOOP` for a cycle of kqueues; `ENOMEM`; `EBADF` if there is no file.
 pub(super) fn attach(
     args: AttachArgs<'_>,
     direction: Direction,
@@ -200,7 +200,7 @@ fn attach_other(
 #[cold]
 fn into_attachment(mut attachment: DescriptorAttachment, user: &Arc<User>) -> Result<Erased> {
     /// The size of this state in bytes, including the memory that it refers to.
-    const COST: usize = 2 * limit::UNIT;
+    const COST: usize = 2 * knote_limit::UNIT;
     attachment.charge = Some(Charge::new(user, COST)?);
     Erased::of(attachment, GFP_KERNEL_ACCOUNT)
 }

@@ -4,7 +4,7 @@
 //!
 //! Filters are policy. The mechanisms that they use are in [`crate::sys`]. The kinds of files are
 //! in [`crate::file`]. Each filter is a row of the table below, and its type is in a file of this
-//! folder. The other files are shared by filters.
+//! folder. The other files (`contents`, `descriptor`, `fast_path`, `probes`) are shared by filters.
 
 mod aio;
 mod contents;
@@ -100,8 +100,8 @@ macro_rules! filters {
                 }
             }
 
-            /// True if a knote whose ident has been reused for another object stays until its last
-            /// event has been reported.
+            /// True if a knote whose ident (a PID) has been reused for another object stays until
+            /// its last event has been reported.
             #[inline(always)]
             pub(crate) fn report_outlives_ident(self) -> bool {
                 match self {
@@ -135,7 +135,7 @@ macro_rules! filters {
             }
 
             /// The memory of a knote and of its attachment, in units of
-            /// [`UNIT`](crate::engine::limit::UNIT).
+            /// [`UNIT`](crate::engine::knote_limit::UNIT).
             // This is a table in memory, because the compiler turns a match with many results into
             // comparisons.
             #[inline(always)]

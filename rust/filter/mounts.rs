@@ -23,8 +23,8 @@ use super::check_notes;
 use crate::{
     engine::{
         knote::{Knote, KnoteAccess, LockedKnote},
+        object_watches::{ObjectCharge, ObjectKind, WatchedObjects},
         ops::{AttachArgs, Attached, FilterOps, Report},
-        watch_limit::{ObjectCharge, ObjectKind, WatchedObjects},
     },
     sys::{
         memory::user_scratch::UserScratch,

@@ -11,7 +11,7 @@ use super::{
     vnode::{self, FileWatcher, ParentDir}, //
 };
 use crate::{
-    engine::watch_limit::WatchedObjects,
+    engine::object_watches::WatchedObjects,
     sys::{
         file::{eventfd, timerfd},
         notify::fsnotify::{self, Group, MarkCount, SharedMarks, SharedMarksOwner},

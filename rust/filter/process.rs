@@ -40,8 +40,8 @@ use crate::{
         close,
         knote::{Knote, KnoteAccess, KnoteInner, LockedKnote},
         kqueue::Kqueue,
+        object_watches::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
-        watch_limit::{ObjectCharge, ObjectKind},
     },
     generated::kqueue_event,
     sys::{

@@ -19,8 +19,8 @@
 use crate::{
     engine::{
         knote::{Knote, KnoteAccess, LockedKnote},
+        object_watches::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
-        watch_limit::{ObjectCharge, ObjectKind},
     },
     sys::{
         memory::user_scratch::UserScratch,

@@ -54,8 +54,8 @@ use crate::{
         close::{self, PathCloseWatch},
         knote::{Knote, KnoteAccess, LockedKnote},
         kqueue::Kqueue,
+        object_watches::{ObjectCharge, ObjectKind, WatchedObjects},
         ops::{AttachArgs, Attached, FilterOps, Report},
-        watch_limit::{ObjectCharge, ObjectKind, WatchedObjects},
     },
     sys::{
         file::{chardev::object_of, contents, fdtable},

@@ -39,7 +39,7 @@
 //! # Cost
 //!
 //! While any knote is bound, every close in the system calls the probe. Nearly all calls return
-//! after one barrier and one load, which reads the number of kqueues whose descriptor tables have
+//! after one barrier and two loads, which read the number of kqueues whose descriptor tables have
 //! the same hash. The probe is an `ftrace_ops` of its own, because a function probe (fprobe) would
 //! add a lookup in a hash table to each close.
 //!

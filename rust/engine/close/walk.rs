@@ -266,7 +266,7 @@ impl BoundKnotes {
         // SAFETY: The lock is held.
         let knote = unsafe { self.first_bound(bucket, &Self::lowest_key(file, fd_table)) }?;
         // `get` fails if the knote is about to be freed.
-        Some(knote.get()?.kqueue().into())
+        Some(knote.get_unless_zero()?.kqueue().into())
     }
 
     /// True if a walk over the knotes of this file and descriptor table is queued as task work and
@@ -397,7 +397,7 @@ impl BoundKnotes {
     #[inline(always)]
     unsafe fn end_knote(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut ClosedBatch) {
         // A knote that is being freed takes itself out of the tree.
-        let Some(knote) = knote.get() else {
+        let Some(knote) = knote.get_unless_zero() else {
             return;
         };
         // SAFETY: By this function's contract, the lock of the tree is held.

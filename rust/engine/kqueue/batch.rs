@@ -27,6 +27,7 @@ use crate::{
     },
     uapi::*, //
 };
+use core::mem::MaybeUninit;
 use kernel::{
     prelude::*,
     sync::{aref::ARef, rcu},
@@ -104,7 +105,7 @@ impl Kqueue {
         self.maybe_pending.set(pending);
         let shared = requeued.fresh || requeued.level || (pending && sink.room() == 0);
         wake.sleeper |= shared && !ready.sleepers.is_empty();
-        let done = ready.unevaluated == 0 && !ready.retired_during_scan;
+        let done = ready.unevaluated == 0 && !ready.dequeued_during_scan;
         wake.sigio |= done && pending && ready.sigio_skipped;
         drop(ready);
         (done, result)
@@ -114,7 +115,8 @@ impl Kqueue {
     /// each.
     #[inline]
     fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
-        let mut events = Events::new();
+        let mut memory = MaybeUninit::uninit();
+        let events = Events::new_in(&mut memory);
         let mut filter_decides = false;
         let mut free = events.free_slots(BATCH_SIZE);
         for taken in batch.iter_mut() {
@@ -139,12 +141,12 @@ impl Kqueue {
         if events.is_empty() {
             return Ok(());
         }
-        let (delivered, result) = sink.deliver(&events);
+        let (delivered, result) = sink.deliver(events);
         if filter_decides || delivered < events.len() {
-            self.finish_delivery(knotes, batch, &events, delivered);
+            self.finish_delivery(knotes, batch, events, delivered);
         }
         if trace::is_deliver_enabled() {
-            self.trace_deliveries(&events, delivered);
+            self.trace_deliveries(events, delivered);
         }
         result
     }

@@ -54,7 +54,7 @@ impl Kqueue {
         if all {
             let mut ready = self.locks.ready.lock();
             ready.unevaluated = 0;
-            ready.retired_during_scan = false;
+            ready.dequeued_during_scan = false;
         }
         let mut wake = Wake::default();
         for event in undelivered.rev() {

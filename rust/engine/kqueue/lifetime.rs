@@ -238,7 +238,7 @@ impl ReadyList {
         }
         if knote.state(self).retire() {
             self.unevaluated = self.unevaluated.saturating_sub(1);
-            self.retired_during_scan = true;
+            self.dequeued_during_scan = true;
             self.remove(knote);
         }
     }

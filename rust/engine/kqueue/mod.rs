@@ -17,8 +17,8 @@ use super::{
     close::{BindingCount, CloseWork, ClosedList, OwnerFdTable},
     guard::KnotesGuard,
     knote::{Knote, KnoteAccess, KnoteInner},
+    knote_limit::User,
     knote_table::{KnoteTable, Knotes}, //
-    limit::User,
     locks::{HasLockToken, LockToken, Locks},
     nesting::{Graph, NestingLinks},
     ops::Filter,
@@ -50,33 +50,35 @@ pub(crate) struct ReadyList {
     pub(crate) queue: KnoteQueue,
     /// The knotes whose pipes may get more data without a wake-up. A timer evaluates them again.
     pub(crate) rechecks: RecheckList,
-    /// The number of knotes in flight: a scan has taken them off the list, and has neither requeued
-    /// nor removed them yet. They count as pending, so that no thread goes to sleep while another
-    /// thread evaluates the only event. (A knote that is evaluated under the spin lock is not
-    /// counted. If its event cannot be copied out, the scan requeues it and wakes a sleeper.)
+    /// The number of knotes of the current batch: a scan has taken them off the list, and has
+    /// neither requeued nor removed them yet. They count as pending, so that no thread goes to
+    /// sleep while another thread evaluates the only event. (A knote that a walk has taken off the
+    /// list is not counted. If its event cannot be copied out, the scan requeues it and wakes a
+    /// sleeper.)
     in_flight: usize,
-    /// The number of knotes at the head of the list that the current scan has still to evaluate. A
-    /// scan sets it only if it does not evaluate all pending knotes in its first walk of the list.
-    /// Knotes that are requeued or become pending during the scan are behind these knotes.
+    /// The number of knotes at the head of the list that the current scan has still to evaluate. It
+    /// has no meaning unless the first walk of the scan has left pending knotes unevaluated. Knotes
+    /// that become pending during the scan, or are requeued after a report, are behind these
+    /// knotes.
     ///
-    /// The number may be too small, but not too large: a knote that leaves the list during the scan
-    /// always decreases it, whether or not the knote was counted. `retired_during_scan` is set
-    /// then. A scan that finds it set at its end evaluates the whole list again if it has no event
-    /// yet; otherwise it wakes the next sleeper.
+    /// The number may be too small, but not too large: each knote that is retired or disabled
+    /// during the scan decreases it, whether or not that knote was counted, and sets
+    /// `dequeued_during_scan`. A scan that finds it set at its end evaluates the whole list again
+    /// if it has no event yet; otherwise it wakes the next sleeper.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
     /// True if a pending knote was retired or disabled since the scan began, so `unevaluated` may
     /// be too small.
-    retired_during_scan: bool,
+    dequeued_during_scan: bool,
     /// Identifies the kevent() call whose scan has ended early, for instance because an event could
     /// not be copied out. (It is the address of the call's sink.) That call may resume the scan
-    /// unless another scan has begun. As long as this is set, `unevaluated` counts the knotes that
-    /// the scan has not evaluated or could not report.
+    /// unless another scan has begun. As long as this is set, `unevaluated` also counts the knotes
+    /// whose events could not be copied out; they were put back at the head of the list.
     interrupted_scan: Option<ScanId>,
-    /// True if a knote became pending for which no SIGIO was sent, because others were pending
-    /// already. A scan that has collected all it has evaluated, and leaves such knotes pending,
-    /// sends SIGIO at its end.
+    /// True if, since the last scan began, a knote became pending for which no SIGIO was sent,
+    /// because others were pending already. A scan that has evaluated all of its knotes sends that
+    /// SIGIO at its end if a knote is pending.
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
@@ -131,7 +133,8 @@ pub(crate) struct Kqueue {
     /// the spin lock to find out which. The flag is written under the spin lock. The owner of the
     /// mutex may read it without the spin lock. The closing task sets the flag before it takes the
     /// mutex, so if the owner misses the close, the closing task removes all knotes later. If the
-    /// owner misses a deferred knote, the next owner of the mutex finds that knote.
+    /// owner misses a deferred knote, the next call finds that knote, because it tests the flag
+    /// before it sleeps.
     closed_or_deferred: Flag,
     /// False only if no knote is pending. The flag is written under the spin lock. A task that is
     /// about to scan reads it without the lock.
@@ -140,8 +143,8 @@ pub(crate) struct Kqueue {
     locks: Locks,
     #[pin]
     notifier: Notifier,
-    /// The file of [`ReadyList::file`], for tasks that hold a reference to it and so need not take
-    /// the spin lock.
+    /// The same file as [`ReadyList::file`], as a bare pointer. A task that holds a reference to
+    /// the file may follow it without the spin lock.
     own_file: FilePtr,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
     unremoved_knotes: ClosedList,
@@ -158,7 +161,9 @@ pub(crate) struct Kqueue {
 pub(crate) struct Caller {
     /// The descriptor table of the task and of the kqueue.
     pub(crate) fd_table: CurrentFdTable,
-    /// A few bytes of the program's event list, for the result of `FIONREAD` of a watched file.
+    /// The place of an event in the program's event list. `->unlocked_ioctl` of a watched file
+    /// stores the result of `FIONREAD` in user memory, so these bytes are lent to it and then
+    /// restored.
     pub(crate) scratch: UserScratch,
 }
 
@@ -187,7 +192,7 @@ impl Kqueue {
             in_flight: 0,
             unevaluated: 0,
             spent: 0,
-            retired_during_scan: false,
+            dequeued_during_scan: false,
             interrupted_scan: None,
             sigio_skipped: false,
             was_polled: false,

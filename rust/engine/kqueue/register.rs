@@ -312,7 +312,8 @@ impl Kqueue {
     /// True if a change may mark a knote active without running its filter. That is allowed if only
     /// the caller can notice the activation. The caller's scan takes the knote off the list again
     /// if it is not ready. (The scan reaches the knote, because each knote before it needs room for
-    /// at most one event. A scan that ends early [verifies](Kqueue::verify) the knote.)
+    /// at most one event. A scan that ends early [verifies](Kqueue::verify) the knote. A task that
+    /// polls the kqueue for the first time meanwhile may see it as readable.)
     #[inline(always)]
     fn may_skip_filter(
         &self,
@@ -519,7 +520,7 @@ impl ReadyList {
         let held = self.remove(knote);
         if held {
             self.unevaluated = self.unevaluated.saturating_sub(1);
-            self.retired_during_scan = true;
+            self.dequeued_during_scan = true;
         }
         held
     }

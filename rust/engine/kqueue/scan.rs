@@ -26,7 +26,7 @@ use crate::{
     },
     uapi::*, //
 };
-use core::{num::NonZeroUsize, ptr::NonNull};
+use core::{mem::MaybeUninit, num::NonZeroUsize, ptr::NonNull};
 use kernel::prelude::*;
 
 /// Identifies a sink by its address.
@@ -100,23 +100,24 @@ impl Kqueue {
             }
         };
         ready.interrupted_scan = None;
-        let mut events = Events::new();
+        let mut memory = MaybeUninit::uninit();
+        let events = Events::new_in(&mut memory);
         let all = ready.queue.len();
         let WalkResult { visited, kept } = ready.walk_head(
             &mut knotes.access,
             caller.fd_table,
             all,
             sink.room(),
-            &mut events,
+            events,
         );
         self.arm_recheck(&mut ready);
         if visited < all {
             ready.unevaluated = all - visited;
-            ready.retired_during_scan = false;
+            ready.dequeued_during_scan = false;
             ready.sigio_skipped = false;
             if events.len() < sink.room() {
                 let fd_table = caller.fd_table;
-                let walked = (&mut events, kept);
+                let walked = (events, kept);
                 let (result, wake) = self.scan_rest(ready, knotes, changes, fd_table, sink, walked);
                 drop(held);
                 self.wake(wake);
@@ -132,7 +133,7 @@ impl Kqueue {
         if events.is_empty() {
             return Err(EAGAIN);
         }
-        let result = self.deliver(knotes, &events, Some(changes), visited == all, sink);
+        let result = self.deliver(knotes, events, Some(changes), visited == all, sink);
         drop(held);
         if shared {
             self.wake_some(Wake {
@@ -166,12 +167,12 @@ impl Kqueue {
         }
         ready.interrupted_scan = None;
         ready.sigio_skipped = false;
-        let mut events = Events::new();
+        let mut memory = MaybeUninit::uninit();
+        let events = Events::new_in(&mut memory);
         let fd_table = caller.fd_table;
-        let kept = ready.walk_rest(&mut knotes.access, fd_table, sink.room(), &mut events);
+        let kept = ready.walk_rest(&mut knotes.access, fd_table, sink.room(), events);
         self.arm_recheck(&mut ready);
-        let (result, wake) =
-            self.scan_rest(ready, knotes, None, fd_table, sink, (&mut events, kept));
+        let (result, wake) = self.scan_rest(ready, knotes, None, fd_table, sink, (events, kept));
         drop(held);
         self.wake(wake);
         result
@@ -222,11 +223,11 @@ impl Kqueue {
                 Err(error) => break Err(error),
             };
             if ready.unevaluated == 0 {
-                if !ready.retired_during_scan || !sink.is_empty() {
+                if !ready.dequeued_during_scan || !sink.is_empty() {
                     let pending = ready.pending() > 0;
                     self.maybe_pending.set(pending);
                     wake.sigio |= pending && ready.sigio_skipped;
-                    ended_early = ready.retired_during_scan;
+                    ended_early = ready.dequeued_during_scan;
                     drop(ready);
                     break Ok(());
                 }
@@ -234,7 +235,7 @@ impl Kqueue {
                 // again. This terminates, because no task can register further knotes while this
                 // task holds the mutex.
                 ready.unevaluated = ready.queue.len();
-                ready.retired_during_scan = false;
+                ready.dequeued_during_scan = false;
             }
             events.clear();
             kept = ready.walk_rest(&mut knotes.access, fd_table, sink.room(), events);
@@ -265,7 +266,7 @@ impl Kqueue {
         let pending = ready.pending() > 0;
         self.maybe_pending.set(pending);
         if events.is_empty() && ready.unevaluated == 0 {
-            return (!ready.retired_during_scan, Ok(()));
+            return (!ready.dequeued_during_scan, Ok(()));
         }
         if events.is_empty() {
             return self.scan_batch(ready, knotes, fd_table, sink, wake);

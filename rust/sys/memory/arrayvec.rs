@@ -42,6 +42,23 @@ impl<T, const N: usize> ArrayVec<T, N> {
         }
     }
 
+    /// An empty vector in `slot`. rustc 1.85 copies a vector that [`ArrayVec::new`] returns to its
+    /// place, with the memory of all elements.
+    #[inline(always)]
+    pub(crate) fn new_in(slot: &mut MaybeUninit<Self>) -> &mut Self
+    where
+        T: Copy,
+    {
+        let vector = slot.as_mut_ptr();
+        // INVARIANT: No element is initialised, and `len` is 0.
+        // SAFETY: The pointer is valid. After the store all fields have a valid value, because the
+        // elements may have any. The elements are `Copy`, so that the vector needs no drop.
+        unsafe {
+            (&raw mut (*vector).len).write(0);
+            &mut *vector
+        }
+    }
+
     /// Adds an element if there is room.
     ///
     /// # Errors

@@ -128,8 +128,8 @@ pub(crate) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> 
 }
 
 /// The shutdown flags of a socket. A connection that is reset gets its error first, and then these
-/// flags (`tcp_done_with_error`). A caller that reads its error after this call does not see the end
-/// of a connection without the error that has ended it, as in `tcp_poll`.
+/// flags (`tcp_done_with_error`). A caller that reads its error after this call does not see the
+/// end of a connection without the error that has ended it, as in `tcp_poll`.
 ///
 /// # Safety
 ///

@@ -172,9 +172,9 @@ impl Stream {
     }
 
     /// The free space of `file`, if it is a connected socket of this kind and has as much space as
-    /// poll(2) requires, or the free space at the time of its shutdown. `Other` in all other cases.
-    /// (TCP wakes only pollers that were told that there is no space.) Takes no lock and never
-    /// sleeps.
+    /// poll(2) requires, or the free space at the time of its shutdown. `Unknown` in all other
+    /// cases. (TCP wakes only pollers that were told that there is no space.) Takes no lock and
+    /// never sleeps.
     #[inline(always)]
     pub(crate) fn room(self, file: &File) -> FastPoll {
         let Some((sk, state)) = self.sock(file) else {

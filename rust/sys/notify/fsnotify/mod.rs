@@ -4,7 +4,7 @@
 //!
 //! A [`Mark`] notifies its target of the events in its mask. An object may have several marks, and
 //! a task that changes the object pays for each of them. The caller therefore limits the number of
-//! marks of one user on one object. WatchedObjects that any number of watchers may watch have one
+//! marks of one user on one object. Objects that any number of watchers may watch have one
 //! mark for all watchers of a user ([`SharedMark`]).
 //!
 //! Each user has a [`Group`] of each kind, so that users do not contend for the locks of a group. A

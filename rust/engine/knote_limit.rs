@@ -10,7 +10,7 @@
 //! The unit of the limit is memory. A knote that needs more memory than a plain one counts as
 //! several units.
 
-use super::{ops::Filter, params, watch_limit::WatchedObjects};
+use super::{object_watches::WatchedObjects, ops::Filter, params};
 use crate::sys::process::user;
 use core::{
     iter::successors,
