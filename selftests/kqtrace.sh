@@ -104,8 +104,11 @@ for shell in bash zsh fish; do
 	grep -q 'duration' out || fail "an option in the completions for $shell"
 done
 
-# Without the device.
-without() { unshare --mount sh -c 'mount -t tmpfs none /dev && exec "$@"' sh "$kqtrace" "$@"; }
+# Without the device. The program can be in /dev/shm, so it is opened before /dev is hidden.
+without() {
+	# shellcheck disable=SC2016
+	unshare --mount sh -c 'exec 9<"$0" && mount -t tmpfs none /dev && exec /proc/self/fd/9 "$@"' "$kqtrace" "$@"
+}
 without --help >out 2>&1 || fail "help needs no device"
 without --version >out 2>&1 || fail "nor does the version"
 grep -qE '^kqtrace [0-9.]+$' out || fail "the version"

@@ -4,7 +4,7 @@
 # each test in a process of its own; with NAME, only the tests whose names match. Writes "PASSED
 # FAILED SKIPPED" to OUT/counts. The files KQUEUE_SKIPS have a line "NAME: REASON" for each test that
 # this kernel must skip. Any other test that is skipped fails, and so does one of these that is not.
-out=$2 server=$(realpath "$5") only=${7:-}
+out=$2 only=${7:-}
 here=$(cd "$(dirname "$0")" && pwd)
 passed=0 failed=0 skipped=0
 declare -A must_skip
@@ -16,13 +16,13 @@ done < <(for file in ${KQUEUE_SKIPS:-}; do cat "$file"; done)
 # creation of a socket.)
 modprobe -aq loop snd-dummy tipc tls
 
-# The file system of the guest is slow, so everything is copied to memory. All programs are linked
+# The file system of the guest is slow, so all programs are copied to memory. The tests are linked
 # statically.
 stage=$(mktemp -d /dev/shm/kqueue.XXXXXX)
 cp "$1" "$stage/kqueue.ko"
 cp "$6" "$stage/slowpoll.ko"
 cp "$3" "$stage/tests"
-cp "$4"/* "$stage/"
+cp "$4"/* "$5" "$(dirname "$5")/kqtrace" "$stage/"
 cp "$(command -v busybox)" "$stage/busybox"
 cd "$stage" || exit
 # This directory of the host is mounted by 9p, or by virtiofs if the kernel has no 9p.
@@ -96,8 +96,8 @@ done
 while IFS= read -r test; do
 	run "${test%: test}" ./tests --exact "${test%: test}" --test-threads 1
 done < <(./tests --list --format terse)
-run sample::killed_server "$here/kill-server.sh" "$server"
-run sample::kqtrace "$here/kqtrace.sh" "$(dirname "$server")/kqtrace"
+run sample::killed_server "$here/kill-server.sh" "$stage/echo-server"
+run sample::kqtrace "$here/kqtrace.sh" "$stage/kqtrace"
 mkdir empty
 run sample::sandbox ./sandbox64 empty
 for program in manual-*; do
