@@ -24,6 +24,6 @@ red() {
 	fi
 }
 
-red warning 400 "provoked by the test of the guest runner" insmod "$modules/warn.ko"
-red panic 400 "the guest died" sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
+red warning 1500 "provoked by the test of the guest runner" insmod "$modules/warn.ko"
+red panic 1500 "the guest died" sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
 red time_limit 20 "no end after 20 seconds" sleep 600
