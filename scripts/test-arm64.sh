@@ -13,7 +13,7 @@ rm -f "$out/counts"
 status=0
 # shellcheck disable=SC2154 # All come from the assignments.
 KQUEUE_GUEST_ROOT=$root KQUEUE_GUEST_ARCH=arm64 scripts/guest.sh "$kernel" 5400 "$out" \
-	env "KQUEUE_SKIPS=$place/selftests/stock.skips $place/selftests/arm64.skips" \
+	env "KQUEUE_SKIPS=$place/selftests/stock.skips:$place/selftests/arm64.skips" \
 	KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
 	"$place"/selftests/run.sh "$place"/kqueue.ko /run/out "$place"/tests "$place"/c-tests \
 	"$place"/echo-server "$place"/slowpoll.ko "${1:-}" || status=$?

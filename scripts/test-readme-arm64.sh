@@ -15,6 +15,8 @@ scripts/host-packages.sh qemu-system-aarch64
 source scripts/arm64-roots.sh
 out=$top/build/guest/readme-arm64
 source scripts/readme-lines.sh
+# The packages of Debian that these lines install are in the root directories already.
+sed -i -E '/^(echo deb |sudo apt update$|sudo apt install (-t|cargo) )/d' "$out/lines"
 installed=$cache/debian-13-readme-arm64
 trap 'rm -rf --one-file-system "$source" "$installed"' EXIT
 rm -rf --one-file-system "$installed"
@@ -44,19 +46,13 @@ natives='cc() { aarch64-linux-gnu-gcc "$@"; }
 cargo() { CARGO_TARGET_DIR='$target' CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu command cargo "$@"; }'
 # type_line LINE: types the line in the root directory of the cross compiler.
 type_line() {
-	case $1 in
-	'echo deb '* | 'sudo apt update' | 'sudo apt install -t '* | 'sudo apt install cargo '*)
-		echo "arm64-roots.sh has done this"
-		;;
-	'sudo apt install ./build/deb/*.deb')
+	if [ "$1" = 'sudo apt install ./build/deb/*.deb' ]; then
 		install_packages
-		;;
-	*)
-		within env RUSTFLAGS= PKG_CONFIG_SYSROOT_DIR="$inside/installed" \
-			PKG_CONFIG_LIBDIR="$inside/installed/usr/lib/aarch64-linux-gnu/pkgconfig" \
-			bash -c "cd $inside || exit; $natives; $1" </dev/null
-		;;
-	esac
+		return
+	fi
+	within env RUSTFLAGS= PKG_CONFIG_SYSROOT_DIR="$inside/installed" \
+		PKG_CONFIG_LIBDIR="$inside/installed/usr/lib/aarch64-linux-gnu/pkgconfig" \
+		bash -c "cd $inside || exit; $natives; $1" </dev/null
 }
 type_lines type_line
 

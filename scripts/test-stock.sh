@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # test-stock.sh [NAME]: runs the tests of the module in a guest with Debian's stock kernel; with
 # NAME, only those whose names match. selftests/stock.skips lists the tests that need a kernel that
-# is built for tests. Prints "ok ...", "not ok ..." and "skip ..." lines; the last line is the
-# result.
+# is built for tests, and ARCHITECTURE.skips those that the kernel of this architecture cannot run.
+# Prints "ok ...", "not ok ..." and "skip ..." lines; the last line is the result.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 out=$top/build/guest/stock
@@ -14,6 +14,9 @@ eval "$assignments"
 assignments=$(scripts/selftests.sh)
 eval "$assignments"
 cargo build --quiet --release -p kqueue-samples
+skips=$top/selftests/stock.skips
+architecture=$top/selftests/$(dpkg --print-architecture).skips
+[ ! -f "$architecture" ] || skips+=:$architecture
 mkdir -p "$out"
 rm -f "$out/counts"
 status=0
@@ -29,7 +32,7 @@ else
 	die "these functions fill or copy the memory for events"
 fi
 scripts/guest.sh "$kernel" 2400 "$out" \
-	env KQUEUE_SKIPS="$top/selftests/stock.skips" KQUEUE_FUZZ_SECONDS=20 \
+	env KQUEUE_SKIPS="$skips" KQUEUE_FUZZ_SECONDS=20 \
 	KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
 	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
 	"$helpers/slowpoll.ko" "${1:-}" || status=$?

@@ -25,6 +25,9 @@ echoes() {
 	[ "$first $second" = "first second" ]
 }
 
+# The init program of virtme-ng can hide this file behind one that knows only root.
+! mountpoint -q /etc/sudoers || umount /etc/sudoers
+
 while IFS= read -r line <&3; do
 	case $line in
 	target/*)

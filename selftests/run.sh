@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0
 # run.sh MODULE OUT TEST-BINARY C-TESTS ECHO-SERVER SLOWPOLL-MODULE [NAME]: runs in a guest. Runs
 # each test in a process of its own; with NAME, only the tests whose names match. Writes "PASSED
-# FAILED SKIPPED" to OUT/counts. The files KQUEUE_SKIPS have a line "NAME: REASON" for each test that
-# this kernel must skip. Any other test that is skipped fails, and so does one of these that is not.
+# FAILED SKIPPED" to OUT/counts. The files KQUEUE_SKIPS=FILE:FILE... have a line "NAME: REASON" for each
+# test that this kernel must skip. Any other test that is skipped fails, and so does one of these that is
+# not.
 out=$2 only=${7:-}
 here=$(cd "$(dirname "$0")" && pwd)
 passed=0 failed=0 skipped=0
 declare -A must_skip
+IFS=: read -ra skip_files <<<"${KQUEUE_SKIPS:-}"
 while IFS= read -r line; do
 	must_skip[${line%%: *}]=${line#*: }
-done < <(for file in ${KQUEUE_SKIPS:-}; do cat "$file"; done)
+done < <(cat /dev/null "${skip_files[@]}")
 
 # Where these are modules, an administrator loads them. (On Debian no user can load TIPC by the
 # creation of a socket.)

@@ -12,12 +12,16 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         OnceLock,
     },
+    thread,
     time::{Duration, Instant},
 };
 
 /// The shortest time between two samples, in nanoseconds. Up to as much is added at random, so that
 /// the samples do not keep step with what is measured.
 const PERIOD: u64 = 60_000;
+
+/// The time that the kernel has for work which a preparation has deferred, as to free tasks.
+pub const SETTLE: Duration = Duration::from_millis(100);
 
 /// The end of a round: so many samples, or so much time, whichever comes first.
 #[derive(Clone, Copy)]
@@ -184,6 +188,8 @@ pub fn longest<Operation: FnMut(Measured)>(
     let sampler = Sampler::start();
     let mut operation = make();
     operation(Measured(None));
+    // What the preparation has left to RCU is done before the first sample.
+    thread::sleep(SETTLE);
     let start = Instant::now();
     loop {
         operation(Measured(Some(sampler.shared)));

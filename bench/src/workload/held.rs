@@ -10,7 +10,7 @@ use super::{
 use crate::{
     measure::Case,
     queue::{kqueue, Epoll, EpollEvent, Kevents},
-    sampler::{longest, Effort, Measured},
+    sampler::{longest, Effort, Measured, SETTLE},
     sys::{owned, receive, send},
     Scale,
 };
@@ -484,12 +484,12 @@ const ROWS: [Row; 19] = [
         sizes: Sizes::Paths,
         kqueue: |count| {
             let (inner, queues) = (kqueue(), kqueues(count));
-            trigger(&inner, ev::ADD);
+            add_user(&inner);
             for queue in &queues {
                 queue.change(&[Event::fd(inner.as_raw_fd(), Filter::READ, ev::ADD)]);
             }
             Box::new(move |measured| {
-                measured.run(|| trigger(&inner, 0));
+                measured.run(|| trigger(&inner));
                 assert_eq!(poll(&inner, &mut [Event::default()]), 1);
                 for queue in &queues {
                     assert_eq!(poll(queue, &mut [Event::default()]), 0);
@@ -553,13 +553,13 @@ const ROWS: [Row; 19] = [
         sizes: Sizes::Paths,
         kqueue: |count| {
             let queues = kqueues(count);
-            trigger(&queues[0], ev::ADD);
+            add_user(&queues[0]);
             for pair in queues.windows(2) {
                 pair[1].change(&[Event::fd(pair[0].as_raw_fd(), Filter::READ, ev::ADD)]);
             }
             Box::new(move |measured| {
                 measured.run(|| {
-                    trigger(&queues[0], 0);
+                    trigger(&queues[0]);
                     poll(&queues[count - 1], &mut [Event::default()]);
                     assert_eq!(poll(&queues[0], &mut [Event::default()]), 1);
                 })
@@ -625,7 +625,7 @@ fn threads(count: usize, wait: impl Fn() + Clone + Send + 'static) -> Vec<JoinHa
     while begun.load(Ordering::Relaxed) < count {
         thread::yield_now();
     }
-    thread::sleep(Duration::from_millis(10));
+    thread::sleep(SETTLE);
     threads
 }
 
@@ -735,10 +735,13 @@ fn watch_files(queue: &Kqueue, files: &[File], notes: u32) {
     }
 }
 
-/// A user event.
-fn trigger(queue: &Kqueue, flags: u16) {
-    let change = Event::new(1, Filter::USER, flags | ev::CLEAR);
-    queue.change(&[change.fflags(if flags == 0 { note::TRIGGER } else { 0 })]);
+/// Adds a user event.
+fn add_user(queue: &Kqueue) {
+    queue.change(&[Event::new(1, Filter::USER, ev::ADD | ev::CLEAR)]);
+}
+
+fn trigger(queue: &Kqueue) {
+    queue.change(&[Event::new(1, Filter::USER, 0).fflags(note::TRIGGER)]);
 }
 
 fn inotify() -> OwnedFd {
@@ -790,8 +793,8 @@ impl Drop for Folders {
 
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     let effort = Effort {
-        samples: scale.pick(4000, 400) as u64,
-        time: Duration::from_millis(scale.pick(4000, 400) as u64),
+        samples: scale.pick(2000, 400) as u64,
+        time: Duration::from_millis(scale.pick(1000, 400) as u64),
     };
     // The probes stay registered, so that no operation includes their registration.
     let _busy = everything();
