@@ -25,8 +25,8 @@
 //!   and put it into the ready list unless it is disabled or queued already
 //! - *ready list*: the knotes that are queued, in the order in which they are reported
 //! - *pending*: in the ready list, or in flight
-//! - *in flight*: taken off the ready list by a scan that has neither requeued nor removed the
-//!   knote yet
+//! - *in flight*: taken off the ready list into a batch by a scan that has neither requeued nor
+//!   removed the knote yet
 //! - *scan*: go through the ready list, evaluate the knotes and deliver events
 //! - *evaluate*: determine whether a knote is ready, and what it has to report. Either the *fast
 //!   path* does that under the spin lock, or the filter's `event` function, which may sleep.

@@ -360,7 +360,8 @@ impl Knote {
     pub(crate) fn state<'a>(&'a self, ready: &'a mut ReadyList) -> &'a mut State {
         self.check(ready);
         // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed mutably, so
-        // no other reference to the state exists.
+        // no other mutable reference to the state exists. The state is atomic, and it is not
+        // `Unpin`, so shared references may exist beside this one.
         unsafe { &mut *self.state.get() }
     }
 
