@@ -10,7 +10,7 @@ use super::{
 use crate::{
     measure::Case,
     queue::{kqueue, Epoll, EpollEvent, Kevents},
-    sampler::{longest, Effort, Measured, SETTLE},
+    sampler::{longest, run_before_others, Effort, Measured, SETTLE},
     sys::{owned, receive, send},
     Scale,
 };
@@ -69,7 +69,7 @@ struct Row {
     other: Option<(&'static str, Make)>,
 }
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 20] = [
     Row {
         title: "collect all of NUM that are ready",
         sizes: Sizes::Any,
@@ -514,37 +514,46 @@ const ROWS: [Row; 19] = [
     Row {
         title: "close a queue in which NUM threads wait; wake as many",
         sizes: Sizes::Threads,
-        kqueue: |count| {
-            Box::new(move |measured| {
-                let queue = kqueue();
-                let fd = queue.as_raw_fd();
-                let threads = threads(count, move || {
-                    // SAFETY: The descriptor is open until all threads wait, and is not closed here.
-                    let queue =
-                        ManuallyDrop::new(Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) }));
-                    let closed = Kqueue::kevent(&queue, &[], &mut [Event::default()], None);
-                    assert!(closed.is_err());
-                });
-                measured.run(|| drop(queue));
-                join(threads);
-            })
-        },
+        kqueue: |count| Box::new(move |measured| in_child(|| close_waiting(count, measured))),
         other: Some(("poll", |count| {
             Box::new(move |measured| {
-                let file = Arc::new(eventfds(1, 0).remove(0));
-                let polled = file.clone();
-                let threads = threads(count, move || {
-                    let (fd, events, revents) = (polled.as_raw_fd(), libc::POLLIN, 0);
-                    let mut poll = libc::pollfd {
-                        fd,
-                        events,
-                        revents,
-                    };
-                    // SAFETY: There is one entry.
-                    assert_eq!(unsafe { libc::poll(&mut poll, 1, -1) }, 1);
+                in_child(|| {
+                    let file = Arc::new(eventfds(1, 0).remove(0));
+                    let polled = file.clone();
+                    let threads = threads(count, move || {
+                        let (fd, events, revents) = (polled.as_raw_fd(), libc::POLLIN, 0);
+                        let mut poll = libc::pollfd {
+                            fd,
+                            events,
+                            revents,
+                        };
+                        // SAFETY: There is one entry.
+                        assert_eq!(unsafe { libc::poll(&mut poll, 1, -1) }, 1);
+                    });
+                    run_before_others();
+                    measured.run(|| send(&*file));
+                    join(threads);
                 });
-                measured.run(|| send(&*file));
-                join(threads);
+            })
+        })),
+    },
+    Row {
+        title: "close a queue in which a thread waits, of NUM descriptors; fork",
+        sizes: Sizes::Any,
+        kqueue: |count| {
+            Box::new(move |measured| {
+                in_child(|| {
+                    let _files = duplicates(count);
+                    close_waiting(1, measured);
+                });
+            })
+        },
+        other: Some(("fork", |count| {
+            Box::new(move |measured| {
+                in_child(|| {
+                    let _files = duplicates(count);
+                    measured.run(|| Child::fork(measured).end(measured));
+                });
             })
         })),
     },
@@ -627,6 +636,38 @@ fn threads(count: usize, wait: impl Fn() + Clone + Send + 'static) -> Vec<JoinHa
     }
     thread::sleep(SETTLE);
     threads
+}
+
+/// Closes a kqueue in which threads wait.
+fn close_waiting(count: usize, measured: Measured) {
+    let queue = kqueue();
+    let fd = queue.as_raw_fd();
+    let threads = threads(count, move || {
+        // SAFETY: The descriptor is open until all threads wait, and is not closed here.
+        let queue = ManuallyDrop::new(Kqueue::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        let closed = Kqueue::kevent(&queue, &[], &mut [Event::default()], None);
+        assert!(closed.is_err());
+    });
+    run_before_others();
+    measured.run(|| drop(queue));
+    join(threads);
+}
+
+/// Runs `work` in a child, whose descriptor table is as small as its descriptors allow. (The table of
+/// a process never shrinks.)
+fn in_child(work: impl FnOnce()) {
+    // SAFETY: This process has one thread.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", io::Error::last_os_error());
+    if pid == 0 {
+        work();
+        // SAFETY: The child has nothing to clean up.
+        unsafe { libc::_exit(0) }
+    }
+    let mut status = 0;
+    // SAFETY: The process is a child of this one.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert_eq!(status, 0, "the child");
 }
 
 /// The stack of a thread that only waits.
