@@ -65,7 +65,7 @@ run() {
 	[[ $name =~ $only ]] || return 0
 	# This line in the kernel log shows to which test a report belongs.
 	echo "kqueue-selftest: $name" >/dev/kmsg
-	./busybox timeout -k 5 $((300 + ${KQUEUE_STRESS_SECONDS:-0})) "$@" >"$log" 2>&1
+	./busybox timeout -k 5 $((600 + ${KQUEUE_STRESS_SECONDS:-0})) "$@" >"$log" 2>&1
 	local status=$? remark=
 	[ $((SECONDS - start)) -lt 10 ] || remark=" ($((SECONDS - start)) s)"
 	# Tests return 77 as skip() does.
