@@ -50,8 +50,8 @@ impl Shared {
         let page = PAGE.get_or_init(|| {
             let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
             let (size, access) = (size_of::<Shared>(), libc::PROT_READ | libc::PROT_WRITE);
-            // SAFETY: The kernel chooses the address. The mapping is never removed. It is filled with
-            // zeroes, which are valid values of all fields.
+            // SAFETY: The kernel chooses the address. The mapping is never removed. It is filled
+            // with zeroes, which are valid values of all fields.
             unsafe {
                 let address = libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0);
                 assert_ne!(address, libc::MAP_FAILED);

@@ -23,7 +23,8 @@ pub fn skip(reason: &str) -> ! {
     std::process::exit(77)
 }
 
-/// A directory of the host that is mounted by 9p. (statfs(2) returns the type that it has on the host.)
+/// A directory of the host that is mounted by 9p. (statfs(2) returns the type that it has on the
+/// host.)
 pub fn folder_on_9p() -> PathBuf {
     let place = PathBuf::from(std::env::var_os("KQUEUE_SHARED_FOLDER").expect("run.sh sets it"));
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();

@@ -291,9 +291,9 @@ fn an_open_file_without_a_name() {
     assert_eq!(notes(&kqueue), note::WRITE);
 }
 
-/// If the last name that is removed is not the one by which the file was opened, the release candidates
-/// of Linux 7.3 remove all watches of the file, also those of inotify (dentry_unlink_inode()). Later
-/// kernels keep them as long as the file is open.
+/// If the last name that is removed is not the one by which the file was opened, the release
+/// candidates of Linux 7.3 remove all watches of the file, also those of inotify
+/// (dentry_unlink_inode()). Later kernels keep them as long as the file is open.
 #[test]
 fn an_open_file_whose_last_name_was_another_one() {
     let folder = Folder::new();

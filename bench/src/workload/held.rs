@@ -653,8 +653,8 @@ fn close_waiting(count: usize, measured: Measured) {
     join(threads);
 }
 
-/// Runs `work` in a child, whose descriptor table is as small as its descriptors allow. (The table of
-/// a process never shrinks.)
+/// Runs `work` in a child, whose descriptor table is as small as its descriptors allow. (The table
+/// of a process never shrinks.)
 fn in_child(work: impl FnOnce()) {
     // SAFETY: This process has one thread.
     let pid = unsafe { libc::fork() };
@@ -701,8 +701,8 @@ fn close_all(files: Vec<OwnedFd>) {
     }
 }
 
-/// A child that waits for a byte and then exits. The measured part begins in the child, right before
-/// its end, and ends when it has ended.
+/// A child that waits for a byte and then exits. The measured part begins in the child, right
+/// before its end, and ends when it has ended.
 struct Child {
     pid: libc::pid_t,
     gate: OwnedFd,

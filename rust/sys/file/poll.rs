@@ -2,7 +2,7 @@
 
 //! Polling a file, and entries in the wait queues that files are polled on.
 //!
-//! An [`WaitEntry`] is embedded in its owner. The owner links it into a wait queue that the
+//! A [`WaitEntry`] is embedded in its owner. The owner links it into a wait queue that the
 //! `->poll` operation of a file has named. The entry's wake function then runs at each wake-up of
 //! that queue.
 //!
