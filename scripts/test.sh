@@ -106,7 +106,7 @@ rm -f "$out/counts"
 # shellcheck disable=SC2016
 setsid bash -c 'TIMEFORMAT="== $0 (%0R s)"; time "$@"' "$title" \
 	scripts/guest.sh "$tree" 5400 "$out" \
-	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-60}" \
+	env KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-20}" \
 	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
 	"$helpers/slowpoll.ko" "$only" >"$logs/debug" 2>&1 &
 guest=$!

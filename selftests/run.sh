@@ -76,9 +76,9 @@ run() {
 	result "$name" "$status" "$remark"
 }
 
-# Loads the module, opens, uses and closes a kqueue, and unloads the module, 50 times.
+# Loads the module, opens, uses and closes a kqueue, and unloads the module, 20 times.
 cat >load-and-unload <<'SCRIPT'
-for i in $(./busybox seq 50); do
+for i in $(./busybox seq 20); do
 	./busybox insmod kqueue.ko || exit
 	./header64 || exit
 	# A module in use cannot be unloaded.
@@ -111,7 +111,7 @@ printf -v seed '0x%08x%08x' "$SRANDOM" "$SRANDOM"
 if [[ fuzz::random_calls =~ $only ]]; then
 	echo "# fuzz::random_calls: to repeat this run: make fuzz SECONDS=60 SEED=$seed"
 fi
-run fuzz::random_calls ./kqueue-fuzz --seconds "${KQUEUE_FUZZ_SECONDS:-60}" --seed "$seed"
+run fuzz::random_calls ./kqueue-fuzz --seconds "${KQUEUE_FUZZ_SECONDS:-30}" --seed "$seed"
 ./busybox rmmod kqueue >"$log" 2>&1
 result module::unload_at_the_end $?
 for name in "${!must_skip[@]}"; do

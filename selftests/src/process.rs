@@ -1071,8 +1071,8 @@ fn a_storm_of_forks_to_any_depth() {
 }
 
 #[test]
-fn thousands_of_short_lived_processes() {
-    const COUNT: usize = 2000;
+fn a_thousand_short_lived_processes() {
+    const COUNT: usize = 1000;
     let kqueue = kqueue();
     change(&kqueue, &[watch(own_pid(), note::TRACK | note::EXIT)]);
     thread::scope(|scope| {
