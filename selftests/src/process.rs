@@ -1086,6 +1086,79 @@ fn a_thousand_short_lived_processes() {
     });
 }
 
+/// A thread can find the process ID of a child before fork(2) has made the knote of the child.
+#[test]
+fn a_child_that_a_thread_adds_during_the_fork_has_one_knote() {
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+
+    let kqueue = kqueue();
+    let notes = note::TRACK | note::EXIT;
+    change(&kqueue, &[watch(own_pid(), notes)]);
+    // The process ID that the thread tries to add. 0: none, negative: the thread ends.
+    let (next, forked) = (AtomicI32::new(0), AtomicBool::new(false));
+    let mut first = 0;
+    thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            let mut first = 0;
+            loop {
+                match next.load(SeqCst) {
+                    0 => thread::yield_now(),
+                    pid if pid < 0 => return first,
+                    pid => {
+                        let added = loop {
+                            let last = forked.load(SeqCst);
+                            let added = kqueue.kevent(&[watch(pid, notes)], &mut [], None).is_ok();
+                            if added || last {
+                                break added && !last;
+                            }
+                        };
+                        first += usize::from(added);
+                        next.store(0, SeqCst);
+                    }
+                }
+            }
+        });
+        // No process has this number.
+        let mut guess = i32::MAX;
+        for _ in 0..200 {
+            let gate = Gate::new();
+            forked.store(false, SeqCst);
+            next.store(guess, SeqCst);
+            let pid = fork(|| {
+                gate.wait();
+                0
+            });
+            forked.store(true, SeqCst);
+            while next.load(SeqCst) != 0 {
+                thread::yield_now();
+            }
+            gate.open();
+            assert_eq!(reap(pid), 0);
+            // The exit has activated all knotes of the child.
+            let mut ends = 0;
+            loop {
+                let events = pending(&kqueue);
+                if events.is_empty() {
+                    break;
+                }
+                let ended = |event: &&Event| event.ident == pid as u64 && event.has(ev::EOF);
+                ends += events.iter().filter(ended).count();
+            }
+            assert_eq!(ends, 1);
+            if guess != pid {
+                // The number may have been that of another process.
+                let delete = Event::new(guess as u64, Filter::PROC, ev::DELETE);
+                let _ = kqueue.kevent(&[delete], &mut [], None);
+            }
+            guess = pid + 1;
+        }
+        next.store(-1, SeqCst);
+        first = adding.join().unwrap();
+    });
+    println!("{first} of 200 children were added before fork(2) returned");
+    assert_eq!(knotes(&kqueue), 1);
+}
+
 #[test]
 fn tracking_while_the_knote_comes_and_goes() {
     let kqueue = kqueue();

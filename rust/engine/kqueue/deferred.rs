@@ -3,8 +3,9 @@
 //! Knotes that are created where the mutex cannot be taken. The knotes of the children of a process
 //! are created in this way, during a fork.
 //!
-//! Such a knote has its attachment, and it can be activated at once. The next task that takes the
-//! mutex inserts it into the table.
+//! Such a knote has its attachment, and it can be activated at once. A task that holds the mutex
+//! inserts it into the table later: before a change if the task sees the knote, and in any case
+//! before a scan.
 
 use super::{Kqueue, ReadyGuard};
 use crate::{
@@ -22,8 +23,8 @@ pub(super) struct DeferredKnote {
 
 impl Kqueue {
     /// Adds a knote, which the caller could not insert into the table, to the list of deferred
-    /// knotes. It can be activated at once. The next task that takes the mutex inserts it into the
-    /// table before it searches for a knote or reports one.
+    /// knotes. It can be activated at once. A task that holds the mutex inserts it into the table
+    /// before it reports a knote.
     ///
     /// # Errors
     ///
@@ -84,7 +85,29 @@ impl Kqueue {
             knote, attachment, ..
         } = KBox::into_inner(deferred);
         knote.inner_mut(&mut knotes.access).attachment = Some(attachment);
+        self.remove_older(knotes, &knote);
         knotes.table.insert(knote);
         Ok(())
+    }
+
+    /// Removes the knote that a task has added with the ident and filter of a deferred knote, if
+    /// there is one.
+    ///
+    /// The PID of a child can be found before the fork probe runs, so a task can watch the child
+    /// before the knote of the fork is deferred. The fork then takes effect after that change, and
+    /// replaces the knote. A knote that waits for the report of an earlier process with the same
+    /// PID stays.
+    fn remove_older(&self, knotes: &mut Knotes, deferred: &Knote) {
+        let (ident, filter) = (deferred.ident(), deferred.filter());
+        let Some(found) = knotes.table.find_mut(ident, filter) else {
+            return;
+        };
+        let older = found.knote();
+        if !filter.matches_ident(older.inner(&knotes.access), ident) {
+            return;
+        }
+        self.retire(older);
+        let older = found.remove();
+        self.detach(&mut knotes.access, &older);
     }
 }
