@@ -9,7 +9,10 @@
 //! C header: [`include/linux/fdtable.h`](srctree/include/linux/fdtable.h)
 
 use crate::generated;
-use core::ptr::{self, NonNull};
+use core::{
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, Ordering}, //
+};
 use kernel::{
     bindings,
     ffi::{c_int, c_uint, c_void},
@@ -106,7 +109,7 @@ pub(crate) fn is_o_path(file: &File) -> bool {
 ///
 /// A value that is created after a close has returned observes the effect of that close.
 pub(crate) struct CurrentFiles<'a> {
-    files: &'a [*mut bindings::file],
+    files: &'a [AtomicPtr<bindings::file>],
 }
 
 impl<'a> CurrentFiles<'a> {
@@ -141,25 +144,25 @@ impl<'a> CurrentFiles<'a> {
         usize::try_from(ident)
             .ok()
             .and_then(|number| self.files.get(number))
-            // SAFETY: A single load reads the slot. The result is only compared.
-            .is_some_and(|slot| unsafe { ptr::from_ref(slot).read_volatile() }.addr() == file)
+            // The load is relaxed, because the pointer is only compared. (For the same reason a
+            // speculated load beyond the array reveals nothing.)
+            .is_some_and(|slot| slot.load(Ordering::Relaxed).addr() == file)
     }
 }
 
-/// The array of the files of a table. Its elements may change concurrently and are read by single
-/// loads.
+/// The array of the files of a table. Its elements may change concurrently.
 ///
 /// # Safety
 ///
 /// `files` is valid. The caller is in an RCU read-side critical section as long as the result is
 /// used.
-unsafe fn array<'a>(files: *mut bindings::files_struct) -> &'a [*mut bindings::file] {
+unsafe fn array<'a>(files: *mut bindings::files_struct) -> &'a [AtomicPtr<bindings::file>] {
     // SAFETY: The caller upholds this function's safety contract. (Each load depends on the one
     // before it, as in `rcu_dereference`.)
     unsafe {
         let table = (&raw const (*files).fdt).read_volatile();
         let first = (&raw const (*table).fd).read_volatile();
-        core::slice::from_raw_parts(first, (*table).max_fds as usize)
+        core::slice::from_raw_parts(first.cast(), (*table).max_fds as usize)
     }
 }
 
