@@ -55,6 +55,7 @@ impl Knote {
                 this.activate_with(WakeFlags::of_wake_function(flags));
             });
         }
+        // Only the wake-up of exclusive entries uses the result, and this entry is not exclusive.
         1
     }
 }
@@ -95,6 +96,7 @@ impl ExtraEntry {
                 knote.activate_with(WakeFlags::of_wake_function(flags));
             });
         }
+        // Only the wake-up of exclusive entries uses the result, and this entry is not exclusive.
         1
     }
 }

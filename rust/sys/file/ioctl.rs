@@ -5,6 +5,8 @@
 //! The line discipline of a terminal (`n_tty_ioctl`) and inotify (`inotify_ioctl`) report the
 //! number of readable bytes only through ioctl(2). Both take their own locks for that. They write
 //! the result to a user-space address, for which the caller provides [`UserScratch`] memory.
+//! `security_file_ioctl` is not called: the program does not choose the request, and learns only
+//! how much it could read.
 //!
 //! Both functions run in task context. [`readable`] may sleep; [`write_room`] does not.
 //!
