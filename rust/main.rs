@@ -12,12 +12,13 @@
 //! - *knote*: one registered event, unique in its kqueue by (ident, filter). (If the PID of a
 //!   process that has ended is used again, the old knote stays until its exit has been reported.)
 //! - *filter*: defines what one kind of event source means by "ready" and by `data`; a row of the
-//!   table in `filter`
+//!   table of filters (`filter`)
 //! - *source*: what a knote watches, for instance a file, a process or a timer
 //! - *attachment*: the state that a filter keeps for a knote while it is attached to its source.
 //!   Dropping it detaches the knote.
-//! - *table*: the knotes of a kqueue, or the rows of all filters. The table of a process's
-//!   descriptors (`files_struct`) is always called *descriptor table*, in names `fd_table`.
+//! - *table*: the hash table of a kqueue's knotes. The rows of all filters are always called the
+//!   *table of filters*. The table of a process's descriptors (`files_struct`) is always called the
+//!   *descriptor table*, in names `fd_table`.
 //! - *register*: apply a change, which adds, modifies or deletes a knote
 //! - *attach, detach*: connect a knote with its event source, and disconnect it
 //! - *fire*: a source fires when something happens to it that may make the knote ready
@@ -37,7 +38,7 @@
 //! - *sink*: where a scan delivers events, that is, the event list of a kevent() call
 //! - *requeue*: put a knote back into the ready list after a scan has evaluated it
 //! - *recheck*: evaluate a knote again after some time, because its source may not fire
-//! - *spend*: when a scan finds a one-shot knote ready, hide it from the program as if it were
+//! - *spend*: when a walk finds a one-shot knote ready, hide it from the program as if it were
 //!   deleted, but keep it in the table, so that the next `EV_ADD` can use it again
 //! - *renew*: make a spent knote an ordinary one again, for the next `EV_ADD` or because its event
 //!   could not be delivered
@@ -55,38 +56,41 @@
 //! 1. `Locks::knotes`, the mutex of a kqueue. A task holds it while it registers, scans or removes.
 //!    It is a mutex because filters run under it and call `->poll` and `->unlocked_ioctl`, which
 //!    may sleep. A task that is being killed stops waiting for it (`sys::lock::killable`), and
-//!    leaves its removals to others: each task that has released the mutex looks for such work, and
-//!    tries to take the mutex again to do it (`Kqueue::do_leftover_work`). Events are copied out
-//!    under the mutex with page faults disabled (`engine::usercopy`). The following mutexes nest in
-//!    it, but not in each other:
+//!    leaves its removals undone. Every task that has released the mutex checks whether removals
+//!    were left, and does them if the mutex is still free (`Kqueue::do_leftover_work`). Events are
+//!    copied out under the mutex with page faults disabled (`engine::usercopy`). The following
+//!    mutexes nest in it, but not in each other:
 //!    - the mutex of all edges between kqueues (`engine::nesting`),
 //!    - the mutex of the accounts of all users (`engine::knote_limit`),
-//!    - the mutex that serialises the registration of a probe (`sys::probe::on_demand`),
+//!    - the mutex of each probe, under which the probe is registered and unregistered
+//!      (`sys::probe::on_demand`),
 //!    - the mutexes of a user's marks (`sys::notify::fsnotify`). The locks of fsnotify nest in
 //!      these.
 //! 2. The locks of event sources: the locks of wait queues, and siglock. They belong to the kernel.
-//!    (The wait queue of a `struct pid`, on which pidfds are polled, is woken under tasklist_lock.)
-//!    Wake-up functions run under these locks and take the locks of levels 3 and 4.
+//!    (The wait queue of a `struct pid`, on which pidfds are polled, is woken under tasklist_lock.
+//!    So tasklist_lock is outside of this level.) Wake-up functions run under these locks and take
+//!    the locks of levels 3 and 4.
 //! 3. The spin locks under which knotes are looked up:
 //!    - the locks of the trees of bound knotes; one lock guards several trees (`engine::close`),
 //!    - the lock of one shard of the watches of a probe (`sys::probe::watches`),
 //!    - the lock of a mark (`sys::notify::fsnotify`). The lock of the list of watchers of a
 //!      directory (`ParentDir`) or of a mount namespace (`Namespace`) nests in it.
 //!
-//!    The record that a knote has of its process or file (`ProcessWatcher`, `FileWatcher`,
-//!    `ContentWatcher` in `filter`) has a lock that nests in any other lock of this level.
-//!    Interrupts are disabled under all locks of this level except those of trees and marks, which
-//!    no interrupt takes. The lock of a user's watched objects (`engine::object_watches`) also
-//!    belongs to this level, but nests in none of the others.
+//!    A `ProcessWatcher`, `FileWatcher` or `ContentWatcher` (in `filter`) is what a knote keeps
+//!    about its process or file. Each of them has a lock, which may be taken under any other lock
+//!    of this level. Interrupts are disabled under all locks of this level except those of trees
+//!    and marks, which no interrupt takes. The lock of a user's watched objects
+//!    (`engine::object_watches`) also belongs to this level, but nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
 //!    other lock of the module after it, so that a source can activate a knote in any context. No
 //!    reference to a knote is dropped under it, because dropping the last one would detach the
 //!    knote. The following locks nest in it:
 //!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
-//!      lock that a wake-up may hold: the wait queue of a pipe (`sys::file::pipe`), the queues of a
-//!      socket (`sys::file::socket`), and the spin lock of a watched kqueue. A scan that waited for
-//!      such a lock would violate the order, so it only tries the lock. While it holds one, it
-//!      takes no other lock except the second queue of a UDP socket, which it tries as well.
+//!      lock that a wake-up may hold: the wait-queue lock of a pipe (`sys::file::pipe`), the locks
+//!      of a socket's queues (`sys::file::socket`), and the spin lock of a watched kqueue. A scan
+//!      that waited for such a lock would violate the order, so it only tries the lock. While it
+//!      holds one, it takes no other lock, with one exception: a UDP socket has a second receive
+//!      queue, whose lock is tried as well.
 //!    - Sleepers are woken under it (`engine::sleepers`), so the scheduler's locks nest in it.
 //!    - The timer of rechecks is armed under it (`engine::recheck`), so the lock of an hrtimer base
 //!      nests in it. No callback of a timer runs under that lock.
@@ -94,30 +98,32 @@
 //! A sleeper checks whether a knote is pending and queues itself in one critical section of
 //! `Locks::ready`. An activation makes a knote pending and wakes one sleeper in one critical
 //! section of the same lock. So no wake-up is lost. A scan that leaves knotes pending wakes the
-//! next sleeper after it has released the mutex, because that sleeper begins by taking the mutex.
-//! Pollers are woken, and SIGIO is sent, from an irq_work without any lock
-//! (`sys::notify::notifier`). So if a kqueue watches a kqueue, no lock is waited for under a lock
-//! of the same lock class.
+//! next sleeper. That sleeper begins by taking the mutex, so a scan that is complete wakes it after
+//! the release of the mutex. Pollers are woken, and SIGIO is sent, from an irq_work without any
+//! lock (`sys::notify::notifier`). So if a kqueue watches a kqueue, no lock is waited for under a
+//! lock of the same lock class.
 //!
-//! The holder of a lock of level 3 or 4 has preemption disabled, and so is in an RCU read-side
-//! critical section. That protects the reads of the descriptor table (`sys::file::fdtable`) and of
-//! the task of a sleeper.
+//! The holder of a lock of level 3 or 4 has preemption disabled (the module cannot be built for
+//! PREEMPT_RT), and so is in an RCU read-side critical section. That protects the reads of the
+//! descriptor table (`sys::file::fdtable`) and of the task of a sleeper.
 //!
 //! # State of other subsystems
 //!
 //! The module reads private state of another subsystem only after it has positively identified the
-//! kind of the file: by family, type and protocol, by its operations, or by its poll function. The
-//! locking rule of that kind is stated where the state is read, and was checked against the source
-//! of the subsystem. This holds for sockets (`sys::file::socket` has the list), pipes, eventfds,
-//! timerfds (the files of these names in `sys::file`) and pidfds (`sys::process::pid`). The state
-//! of all other files is read by public operations: `->poll`, and `FIONREAD` for terminals and
-//! inotify (`sys::file::ioctl`), which take their own locks. They may wait for such a lock, but not
-//! for an event. A file whose bytes cannot be counted reports 1.
+//! kind of the file: a socket by its family, type and protocol, and any other file by its
+//! operations or by its poll function. The locking rule of that kind is stated where the state is
+//! read, and was checked against the source of the subsystem. This holds for sockets
+//! (`sys::file::socket` has the list), pipes, eventfds, timerfds (the files of these names in
+//! `sys::file`) and pidfds (`sys::process::pid`). The state of all other files is read by public
+//! operations: `->poll`, and `FIONREAD` for terminals and inotify (`sys::file::ioctl`), which take
+//! their own locks. They may wait for such a lock, but not for an event. A file whose bytes cannot
+//! be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded,
 //! because other users may determine how much data there is: a scan counts up to four messages of a
-//! socket under the spin lock. If there are more, the filter counts up to 32 without the lock.
+//! socket under the kqueue's spin lock. If there are more, the filter's `event` function counts up
+//! to 32 of them, without that lock.
 //!
 //! # Field protection
 //!
@@ -125,7 +131,7 @@
 //! - The write position that the pipe of a knote had when the knote was last evaluated
 //!   (`pipe_position`): atomic. It is written under the mutex. The timer of rechecks reads it under
 //!   the spin lock.
-//! - `ReadyList`, and the state and the links of each knote: the spin lock. Its holder may
+//! - `ReadyState`, and the state and the links of each knote: the spin lock. Its holder may
 //!   dereference the pointers in the list. They hold no references, but a knote is taken off the
 //!   list before its last reference is dropped. The state is atomic, so that a task without the
 //!   lock may test whether a knote is retired, spent, or out of its tree of bound knotes.
@@ -159,10 +165,10 @@
 //! - Mark of a file: in the task that changes the file, maybe under the inode's locks, and under
 //!   the lock of the mark. Activates the knote.
 //! - Mark of a mount namespace: in the task that mounts, under the lock of the mark. Activates up
-//!   to 32 knotes and queues a work item.
-//! - That work item: in a kernel thread. Activates the other knotes in bounded steps.
-//! - Probe of offsets: in the task that moves the offset, with preemption disabled, under the lock
-//!   of a shard. Activates knotes.
+//!   to 32 knotes, and queues a work item for the others.
+//! - Work item of such a mark: in a kernel thread. Activates the other knotes in bounded steps.
+//! - Probe of file offsets (`__f_unlock_pos`): in the task that moves the offset, with preemption
+//!   disabled, under the lock of a shard. Activates knotes.
 //! - Close probes: in the closing task, maybe with preemption disabled. Retires the knotes under
 //!   the lock of their tree. After the release of that lock, it removes them if it gets the mutex
 //!   without waiting and nothing has to sleep. Otherwise it queues them as task work.
@@ -228,7 +234,7 @@ struct KqueueModule {
     // runs any more, then the shared state is freed.
     #[pin]
     _device: Registration<Kqueue>,
-    /// `/sys/kernel/debug/kqueue/hooks`, which lists the probes and the number of their watches.
+    /// `/sys/kernel/debug/kqueue/probes`, which lists the probes and the number of their watches.
     #[pin]
     _probes: File<Arc<Shared>>,
     _work: OwnQueue,
@@ -250,11 +256,11 @@ impl kernel::InPlaceModule for KqueueModule {
             params::set_defaults();
             let shared = Shared::new()?;
             let work = OwnQueue::new(c"kqueue")?;
-            let hooks = shared.clone();
+            let probes = shared.clone();
             Ok(try_pin_init!(Self {
                 _shared: StopOnDrop(shared.clone()),
                 _work: work,
-                _probes <- Dir::new(c"kqueue").read_callback_file(c"hooks", hooks, &show_probes),
+                _probes <- Dir::new(c"kqueue").read_callback_file(c"probes", probes, &show_probes),
                 _device <- Registration::new(c"kqueue", 0o666, shared),
             }? Error))
         })

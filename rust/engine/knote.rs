@@ -8,16 +8,17 @@
 //! million knotes, so nothing is stored twice. Knotes of `EVFILT_TIMER` come from a second cache,
 //! and each of them is followed by its timer ([`crate::sys::time::hrtimer`]).
 //!
-//! To access a field of a knote, a caller passes a reference to other data that the same lock
-//! guards: the [`KnoteAccess`] or the [`KnoteTable`] for the mutex, the [`ReadyList`] for the spin
-//! lock. The [`LockToken`] in that value proves that the lock is that of the knote's kqueue. (The
-//! `kernel` crate's `LockedBy` would add a pointer to each field.)
+//! To access a field of a knote, a caller proves that it holds the lock of that field. It passes a
+//! reference that only a holder of the lock can have: to the [`KnoteAccess`] or the [`KnoteTable`]
+//! for the mutex, and to the [`ReadyState`] for the spin lock. The [`LockToken`] in that value
+//! proves that the lock is that of the knote's kqueue. (The `kernel` crate's `LockedBy` would add a
+//! pointer to each field.)
 
 pub(crate) use super::knote_inner::{KnoteAccess, KnoteInner};
 use super::{
     close::Binding,
     knote_table::KnoteTable, //
-    kqueue::{Kqueue, ReadyList},
+    kqueue::{Kqueue, ReadyState},
     locks::{HasLockToken, LockToken},
     ops::{FastPath, Filter},
     ready_list::{Links, VisitedKnote},
@@ -54,13 +55,14 @@ use kernel::{
 /// A registered event.
 ///
 /// The table of the kqueue and the attachment hold references to the knote, and the knote holds a
-/// reference to its kqueue. So they keep each other alive until the knote is removed: it leaves the
-/// table, and [`Knote::detach`] drops the attachment. (A knote whose attaching failed, or that was
-/// deferred and could not be inserted, was never in the table. When its last reference is dropped,
-/// [`Knote::undo_attach`] retires it, detaches it and releases its file.)
+/// reference to its kqueue. So the knote and its kqueue keep each other alive until the knote is
+/// removed: it leaves the table, and [`Knote::detach`] drops the attachment. (A knote is never in
+/// the table if it could not be attached, or if it was deferred and could not be inserted. When its
+/// last reference is dropped, [`Knote::undo_attach`] retires it, detaches it and releases its
+/// file.)
 pub(crate) struct Knote {
     refs: Refcount,
-    /// Changed under the spin lock.
+    /// Changed under the spin lock. A task without the lock may test it ([`State`]).
     pub(in crate::engine) state: UnsafeCell<State>,
     filter: Filter,
     /// Guarded by the mutex.
@@ -89,8 +91,8 @@ pub(in crate::engine) struct KnoteWithTimer {
     timer: MaybeUninit<KnoteTimer>,
 }
 
-/// The timer of a knote of `EVFILT_TIMER`. The owner of the kqueue's mutex uses it. Its callback
-/// may run at the same time.
+/// The timer of a knote of `EVFILT_TIMER`. It is armed and cancelled under the kqueue's mutex. Its
+/// callback may run at the same time.
 pub(crate) type KnoteTimer = OwnedTimer<Knote>;
 
 /// The slab caches of knotes.
@@ -174,8 +176,8 @@ impl<'a> LockedKnote<'a> {
 
     /// True if the number of the descriptor still refers to its file.
     #[inline]
-    pub(crate) fn ident_refers_to_file(&self, _: &ReadyList, fd_table: CurrentFdTable) -> bool {
-        // SAFETY: The holder of a `ReadyList` holds a spin lock, and so is in an RCU read-side
+    pub(crate) fn ident_refers_to_file(&self, _: &ReadyState, fd_table: CurrentFdTable) -> bool {
+        // SAFETY: The holder of a `ReadyState` holds a spin lock, and so is in an RCU read-side
         // critical section.
         let files = unsafe { CurrentFiles::in_rcu(fd_table) };
         self.file
@@ -357,7 +359,7 @@ impl Knote {
 
     /// The state of the knote.
     #[inline]
-    pub(crate) fn state<'a>(&'a self, ready: &'a mut ReadyList) -> &'a mut State {
+    pub(crate) fn state<'a>(&'a self, ready: &'a mut ReadyState) -> &'a mut State {
         self.check(ready);
         // SAFETY: The spin lock of the knote's kqueue is held, and `ready` is borrowed mutably, so
         // no other mutable reference to the state exists. The state is atomic, and it is not
@@ -400,7 +402,7 @@ impl Knote {
     /// The file of the knote's descriptor, if the knote is to be rechecked.
     pub(in crate::engine) fn file_to_recheck<'a>(
         &'a self,
-        ready: &'a mut ReadyList,
+        ready: &'a mut ReadyState,
     ) -> Option<&'a File> {
         if !self.state(ready).is_to_be_rechecked() {
             return None;

@@ -108,7 +108,7 @@ impl KnoteTable {
     }
 
     /// The knote of (ident, filter). There may be an older one that has [outlived its
-    /// ident](super::ops::FilterOps::REPORT_OUTLIVES_IDENT); the newest knote is found.
+    /// ident](super::ops::FilterOps::STAYS_AFTER_PID_REUSE); the newest knote is found.
     #[inline]
     pub(crate) fn find(&self, ident: u64, filter: Filter) -> Option<&Knote> {
         let mut at = self.buckets.get(self.bucket(ident))?.as_ref();

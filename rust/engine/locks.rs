@@ -5,7 +5,7 @@
 use super::{
     knote::KnoteAccess,
     knote_table::{KnoteTable, Knotes}, //
-    kqueue::ReadyList,
+    kqueue::ReadyState,
 };
 use crate::sys::lock::{irqlock::IrqLock, killable::KillableMutex};
 use core::{marker::PhantomData, ptr};
@@ -47,14 +47,14 @@ pub(crate) struct Locks {
     #[pin]
     pub(crate) knotes: KillableMutex<Knotes>,
     #[pin]
-    pub(crate) ready: IrqLock<ReadyList>,
+    pub(crate) ready: IrqLock<ReadyState>,
 }
 
 impl Locks {
     /// Creates the locks. The guarded values are created with the tokens of the locks.
     pub(crate) fn new(
         knotes: impl FnOnce(LockToken<KnoteTable>, LockToken<KnoteAccess>) -> Knotes,
-        ready: impl FnOnce(LockToken<ReadyList>) -> ReadyList,
+        ready: impl FnOnce(LockToken<ReadyState>) -> ReadyState,
     ) -> impl PinInit<Self> {
         // INVARIANT: The locks are pinned, and only one token of each type is created for them.
         pin_init!(&this in Self {

@@ -7,7 +7,8 @@
 //! `rust/filter/mod.rs` (`sysfilt_ops[]`). The engine calls the methods of [`Filter`], which are
 //! generated from the rows of the table and make no indirect calls.
 //!
-//! This is the only file of the engine that imports from a layer above it, namely that table.
+//! This is the only file of the engine that imports from a layer above it: that table, and the
+//! types of the filters and of the kinds of files that the engine stores.
 
 pub(crate) use crate::filter::{FastPath, FileKind, Filter, FilterProbes, UserMarks};
 
@@ -34,12 +35,12 @@ pub(crate) trait FilterOps {
     /// True if the report of a knote may outlive the object that its ident names. An example is the
     /// exit of a process, whose PID may be used again before the exit has been reported. Such a
     /// knote stays in the table until then, behind a new knote of the same ident.
-    const REPORT_OUTLIVES_IDENT: bool = false;
+    const STAYS_AFTER_PID_REUSE: bool = false;
     /// True if the event source is a part of the knote.
     const SOURCE_IS_IN_KNOTE: bool = false;
     /// True if each knote has a timer ([`LockedKnote::timer`]).
     const HAS_TIMER: bool = false;
-    /// True if a change only stores parameters in the knote ([`touch_knote`](Self::touch_knote)),
+    /// True if a change only stores parameters in the knote ([`touch_params`](Self::touch_params)),
     /// and has no effect on the source. Then the engine applies the change in one critical section
     /// of the spin lock. It also does not evaluate a knote that is disabled, because `EV_ENABLE`
     /// evaluates it.
@@ -71,7 +72,7 @@ pub(crate) trait FilterOps {
     /// the knote has no source any more.
     #[inline(always)]
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
-        Self::touch_knote(locked.inner, change);
+        Self::touch_params(locked.inner, change);
         Ok(())
     }
 
@@ -79,7 +80,7 @@ pub(crate) trait FilterOps {
     /// because it is called under the kqueue's spin lock if the filter has
     /// [`CHANGE_AFFECTS_KNOTE_ONLY`](Self::CHANGE_AFFECTS_KNOTE_ONLY).
     #[inline(always)]
-    fn touch_knote(inner: &mut KnoteInner, change: &Kevent) {
+    fn touch_params(inner: &mut KnoteInner, change: &Kevent) {
         inner.set_params(change);
     }
 

@@ -12,7 +12,7 @@
 
 use super::{
     knote::{Knote, KnoteAccess, KnoteInner},
-    kqueue::ReadyList,
+    kqueue::ReadyState,
     locks::HasLockToken,
     ops::FastPath,
     state::State, //
@@ -39,7 +39,7 @@ impl Links {
 ///
 /// # Invariants
 ///
-/// All knotes in the list are valid and belong to the kqueue whose [`ReadyList`] contains this
+/// All knotes in the list are valid and belong to the kqueue whose [`ReadyState`] contains this
 /// list. `len` is their number. `next` of the last knote and `prev` of the first knote are null.
 pub(crate) struct KnoteQueue {
     head: *const Knote,
@@ -85,7 +85,7 @@ pub(in crate::engine) unsafe fn links<'a>(knote: *const Knote) -> &'a mut Links 
     unsafe { &mut *(*knote).links.get() }
 }
 
-impl ReadyList {
+impl ReadyState {
     /// True if the knote is in the ready list. The knote must not be in a list of rechecks.
     #[inline]
     fn holds(&self, knote: &Knote) -> bool {

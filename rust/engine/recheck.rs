@@ -21,7 +21,7 @@
 
 use super::{
     knote::Knote,
-    kqueue::{Kqueue, ReadyList},
+    kqueue::{Kqueue, ReadyState},
     ready_list::{links, Links},
 };
 use crate::sys::{
@@ -98,7 +98,7 @@ impl List {
 ///
 /// # Invariants
 ///
-/// This value is a part of the [`ReadyList`] of a kqueue and is not moved. All knotes in the lists
+/// This value is a part of the [`ReadyState`] of a kqueue and is not moved. All knotes in the lists
 /// are valid and belong to that kqueue. A knote of the kqueue is in one of the lists if and only if
 /// its state is "to be rechecked".
 pub(crate) struct RecheckList {
@@ -134,7 +134,7 @@ impl RecheckList {
     ///
     /// # Safety
     ///
-    /// `knote` is valid and belongs to the kqueue whose `ReadyList` contains this value. The lock
+    /// `knote` is valid and belongs to the kqueue whose `ReadyState` contains this value. The lock
     /// of that kqueue is held. The knote was taken off the ready list, and its state is "to be
     /// rechecked". No reference to its links exists.
     #[inline(always)]
@@ -146,7 +146,7 @@ impl RecheckList {
     }
 }
 
-impl ReadyList {
+impl ReadyState {
     /// Schedules a recheck of a knote of this kqueue after the first interval, unless the knote is
     /// pending or retired.
     pub(crate) fn schedule_recheck(&mut self, knote: &Knote) {

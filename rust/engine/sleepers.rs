@@ -3,7 +3,7 @@
 //! The tasks that sleep until a knote is pending, with a timeout in nanoseconds. They are woken one
 //! at a time.
 //!
-//! The list is guarded by the lock of the [`ReadyList`] that the tasks wait for, as in
+//! The list is guarded by the lock of the [`ReadyState`] that the tasks wait for, as in
 //! `kernel/locking/semaphore.c`. A sleeper checks the condition and queues in one critical section
 //! of that lock, and an activation wakes a sleeper in the critical section that it needs anyway. A
 //! wait queue would need one more critical section of another lock on each side. (The same holds
@@ -15,7 +15,7 @@
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use super::{kqueue::ReadyList, locks::LockToken};
+use super::{kqueue::ReadyState, locks::LockToken};
 use crate::{
     generated,
     sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},
@@ -90,7 +90,7 @@ struct Sleeper {
 ///
 /// # Invariants
 ///
-/// This is a field of a [`ReadyList`], which a spin lock guards. All sleepers in the list are
+/// This is a field of a [`ReadyState`], which a spin lock guards. All sleepers in the list are
 /// valid. They belong to tasks that sleep or are about to sleep, and are not moved before they were
 /// taken off the list.
 pub(crate) struct Sleepers {
@@ -102,8 +102,8 @@ pub(crate) struct Sleepers {
 unsafe impl Send for Sleepers {}
 
 impl Sleepers {
-    /// An empty list for the `ReadyList` with this token.
-    pub(crate) fn new(_: &LockToken<ReadyList>) -> Self {
+    /// An empty list for the `ReadyState` with this token.
+    pub(crate) fn new(_: &LockToken<ReadyState>) -> Self {
         // INVARIANT: The list is empty.
         Sleepers {
             first: ptr::null(),
@@ -199,9 +199,9 @@ impl Sleepers {
 /// woken by [`Sleepers::wake_one`] returns `Condition` even if a signal has arrived meanwhile, so
 /// that no wake-up is lost.
 pub(crate) fn sleep(
-    lock: &IrqLock<ReadyList>,
+    lock: &IrqLock<ReadyState>,
     deadline: Deadline,
-    mut condition: impl FnMut(&ReadyList) -> bool,
+    mut condition: impl FnMut(&ReadyState) -> bool,
 ) -> Wakeup {
     let (mut nanos, expires): (i64, *mut i64);
     match deadline {

@@ -11,7 +11,7 @@ use crate::{
     },
     sys::{
         file::contents,
-        notify::fsnotify::{self, fs, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
+        notify::fsnotify::{self, mask, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
             seek::{SeekProbe, SeekTarget},
             watches::Watch,
@@ -131,7 +131,7 @@ impl Contents {
         )?;
         let marks = &user.objects().marks.contents;
         Ok(Contents {
-            _mark: Mark::new(marks, file, fs::MODIFY | ENTRIES, &watcher)?,
+            _mark: Mark::new(marks, file, mask::MODIFY | ENTRIES, &watcher)?,
             _watch: kqueue.shared().probes.seeks.watch(file, &watcher)?,
             watcher,
             _charges: charges,

@@ -11,7 +11,7 @@ mod contents;
 mod descriptor;
 mod except;
 mod fast_path;
-mod mounts;
+mod fs;
 mod probes;
 mod process;
 mod read;
@@ -33,7 +33,7 @@ use crate::{
     sys::{
         file::poll::PollEvents,
         memory::user_scratch::UserScratch,
-        notify::fsnotify::fs, //
+        notify::fsnotify::mask, //
     },
     uapi::*, //
 };
@@ -41,7 +41,7 @@ use kernel::prelude::*;
 
 /// Defines [`Filter`] from rows `Name = EVFILT_NUMBER => type that implements FilterOps`. Each
 /// method of `Filter` selects the row of the filter, and calls a function of that type or returns
-/// one of its constants. [`FilterOps`] describes them completely.
+/// one of its constants. [`FilterOps`] documents these functions and constants.
 macro_rules! filters {
     ($($name:ident = $number:ident => $ops:ty,)*) => {
         /// A filter of the ABI. The discriminants are the `EVFILT_*` numbers.
@@ -100,12 +100,12 @@ macro_rules! filters {
                 }
             }
 
-            /// True if a knote whose ident (a PID) has been reused for another object stays until
-            /// its last event has been reported.
+            /// True if a knote stays until its last event has been reported, even if its ident (a
+            /// PID) names another process by then.
             #[inline(always)]
-            pub(crate) fn report_outlives_ident(self) -> bool {
+            pub(crate) fn stays_after_pid_reuse(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::REPORT_OUTLIVES_IDENT,)*
+                    $(Filter::$name => <$ops>::STAYS_AFTER_PID_REUSE,)*
                 }
             }
 
@@ -192,11 +192,11 @@ macro_rules! filters {
                 }
             }
 
-            /// Calls [`FilterOps::touch_knote`] of this filter.
+            /// Calls [`FilterOps::touch_params`] of this filter.
             #[inline(always)]
-            pub(crate) fn touch_knote(self, inner: &mut KnoteInner, change: &Kevent) {
+            pub(crate) fn touch_params(self, inner: &mut KnoteInner, change: &Kevent) {
                 match self {
-                    $(Filter::$name => <$ops>::touch_knote(inner, change),)*
+                    $(Filter::$name => <$ops>::touch_params(inner, change),)*
                 }
             }
 
@@ -277,12 +277,12 @@ filters! {
     Timer = EVFILT_TIMER => timer::Timer,
     Except = EVFILT_EXCEPT => except::Except,
     User = EVFILT_USER => user::User,
-    Fs = EVFILT_FS => mounts::Mounts,
+    Fs = EVFILT_FS => fs::Fs,
     Procdesc = EVFILT_PROCDESC => process::Procdesc,
 }
 
 /// The fsnotify events that report a change of the entries of a directory.
-const ENTRIES: u32 = fs::CREATE | fs::DELETE | fs::MOVED_FROM | fs::MOVED_TO;
+const ENTRIES: u32 = mask::CREATE | mask::DELETE | mask::MOVED_FROM | mask::MOVED_TO;
 
 /// Checks that a filter supports all notes of a change. A change may contain notes that occur only
 /// in events, because programs pass events in again as changes. The filters for descriptors,

@@ -5,7 +5,7 @@
 
 use super::{
     contents::{self, ContentWatcher},
-    mounts::{self, Namespace},
+    fs::{self, Namespace},
     process::ProcessWatcher,
     signal::SignalWatcher,
     vnode::{self, FileWatcher, ParentDir}, //
@@ -35,7 +35,7 @@ fn marks() -> [(&'static str, &'static MarkCount); 4] {
         ("content", &contents::MARKS),
         ("file", &vnode::FILE_MARKS),
         ("parent", &vnode::PARENT_MARKS),
-        ("mount", &mounts::MARKS),
+        ("mount", &fs::MARKS),
     ]
 }
 

@@ -20,8 +20,8 @@
 //!
 //! An exit is a wake-up of the wait queue that pidfds are polled on. So a process whose exit was
 //! reported can be waited for. Forks and execs are reported by tracepoints. The fork tracepoint
-//! must not wait for the mutex of the kqueue. It makes the knote of the child complete with its
-//! source and passes it to the kqueue. The next owner of the mutex moves the knote into the table
+//! must not wait for the mutex of the kqueue. It makes the knote of the child, attaches it, and
+//! passes it to the kqueue. A task that holds the mutex later inserts the knote into the table
 //! ([`Kqueue::defer_knote`](crate::engine::kqueue::Kqueue::defer_knote)).
 //!
 //! The permission is checked at each event ([`Observer`]).
@@ -509,7 +509,7 @@ fn delivered(locked: LockedKnote<'_>) -> bool {
 pub(super) struct Proc;
 
 impl FilterOps for Proc {
-    const REPORT_OUTLIVES_IDENT: bool = true;
+    const STAYS_AFTER_PID_REUSE: bool = true;
     const HANDLES_DELIVERY: bool = true;
     const CHARGE_UNITS: u8 = 4;
 

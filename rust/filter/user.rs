@@ -39,7 +39,7 @@ impl FilterOps for User {
     }
 
     #[inline(always)]
-    fn touch_knote(inner: &mut KnoteInner, change: &Kevent) {
+    fn touch_params(inner: &mut KnoteInner, change: &Kevent) {
         touch(inner, change, false);
         inner.set_udata(change);
     }

@@ -48,7 +48,7 @@
 //! last name is removed, and not for each name. A change of only the access time is also reported
 //! to knotes with `NOTE_READ`, because a distinction would add a cost to every read of the file.
 
-use super::{check_notes, mounts::MountWatch, ENTRIES};
+use super::{check_notes, fs::MountWatch, ENTRIES};
 use crate::{
     engine::{
         close::{self, PathCloseWatch},
@@ -62,7 +62,7 @@ use crate::{
         lock::irqlock::IrqLock,
         memory::user_scratch::UserScratch,
         notify::fsnotify::{
-            self, fs, EventScope, InodeSnapshot, InodeState, Mark, MarkCount, Notify, SharedMark,
+            self, mask, EventScope, InodeSnapshot, InodeState, Mark, MarkCount, Notify, SharedMark,
         },
     },
     uapi::*, //
@@ -128,11 +128,11 @@ impl Content {
     /// the operation.
     fn normalize(self, events: u32, size: i64, now: InodeState) -> u32 {
         let times = match self {
-            Content::Bytes if size != now.size => fs::ACCESS,
-            Content::Bytes | Content::Other => fs::ACCESS | fs::MODIFY,
+            Content::Bytes if size != now.size => mask::ACCESS,
+            Content::Bytes | Content::Other => mask::ACCESS | mask::MODIFY,
             Content::Generated => return events,
         };
-        let more = if events & times != 0 { fs::ATTRIB } else { 0 };
+        let more = if events & times != 0 { mask::ATTRIB } else { 0 };
         events & !times | more
     }
 }
@@ -175,13 +175,13 @@ impl FileWatcher {
             record.last.dead |= state.dead;
             // The size is recorded only at a write. Otherwise another event in the middle of a
             // write would hide that the write has extended the file.
-            if events & fs::MODIFY != 0 {
+            if events & mask::MODIFY != 0 {
                 record.last.size = state.size;
             }
             // Notes that were already pending have activated the knote before.
             let mut is_new = notes & !record.fired != 0;
             record.fired |= notes;
-            if self.is_directory && events & fs::MOVE_SELF != 0 {
+            if self.is_directory && events & mask::MOVE_SELF != 0 {
                 record.moved = true;
                 is_new |= record.wanted & PARENT_NOTES != 0;
             }
@@ -204,23 +204,23 @@ impl FileWatcher {
     /// The fsnotify events that report the notes in `wanted`, and the events that all notes depend
     /// on.
     fn events_for(&self, wanted: u32) -> u32 {
-        let mut events = fs::ATTRIB | fs::DELETE_SELF | fs::MOVE_SELF | fs::UNMOUNT;
+        let mut events = mask::ATTRIB | mask::DELETE_SELF | mask::MOVE_SELF | mask::UNMOUNT;
         let mut add = |notes: u32, more: u32| {
             if wanted & notes != 0 {
                 events |= more;
             }
         };
-        add(WRITE_NOTES, fs::MODIFY);
+        add(WRITE_NOTES, mask::MODIFY);
         if self.is_directory || matches!(self.content, Content::Bytes) {
             // `FS_MODIFY` reports a change of the modification time. It is not requested for
             // devices, because each write to the device would report it.
-            add(NOTE_ATTRIB, fs::MODIFY);
+            add(NOTE_ATTRIB, mask::MODIFY);
         }
         add(ENTRY_NOTES, ENTRIES);
-        add(NOTE_OPEN, fs::OPEN);
-        add(NOTE_CLOSE, fs::CLOSE_NOWRITE);
-        add(NOTE_CLOSE_WRITE, fs::CLOSE_WRITE);
-        add(NOTE_READ, fs::ACCESS);
+        add(NOTE_OPEN, mask::OPEN);
+        add(NOTE_CLOSE, mask::CLOSE_NOWRITE);
+        add(NOTE_CLOSE_WRITE, mask::CLOSE_WRITE);
+        add(NOTE_READ, mask::ACCESS);
         events
     }
 }
@@ -288,7 +288,7 @@ impl ParentWatch {
     fn new(file: &File, watcher: &Arc<FileWatcher>) -> Result<Self> {
         let kqueue = watcher.knote.kqueue();
         let objects = kqueue.user().objects();
-        let mark = SharedMark::of_parent(objects, file, fs::DELETE, ParentDir::new)?;
+        let mark = SharedMark::of_parent(objects, file, mask::DELETE, ParentDir::new)?;
         let child = (fsnotify::address(file), Arc::as_ptr(watcher).addr());
         let node = RBTreeNode::new(child, watcher.clone(), GFP_KERNEL_ACCOUNT)?;
         // The key is not in the tree, because a watcher has one parent at a time.
@@ -306,10 +306,10 @@ impl Drop for ParentWatch {
 
 /// The notes that occurred, given the `events` and the state of the file before and after them.
 fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> u32 {
-    let grown = events & fs::MODIFY != 0 && now.size > last.size;
+    let grown = events & mask::MODIFY != 0 && now.size > last.size;
     let mut notes = if grown { NOTE_EXTEND } else { 0 };
     // This is the most frequent case.
-    if events == fs::MODIFY && (now.links, now.dead) == (last.links, last.dead) {
+    if events == mask::MODIFY && (now.links, now.dead) == (last.links, last.dead) {
         return notes | NOTE_WRITE;
     }
     let mut add = |events_of: u32, note: u32| {
@@ -317,14 +317,14 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
             notes |= note;
         }
     };
-    add(fs::MODIFY | ENTRIES, NOTE_WRITE);
-    add(fs::MOVE_SELF, NOTE_RENAME);
-    add(fs::UNMOUNT, NOTE_REVOKE);
-    add(fs::DELETE_SELF, NOTE_DELETE);
-    add(fs::OPEN, NOTE_OPEN);
-    add(fs::CLOSE_NOWRITE, NOTE_CLOSE);
-    add(fs::CLOSE_WRITE, NOTE_CLOSE_WRITE);
-    add(fs::ACCESS, NOTE_READ);
+    add(mask::MODIFY | ENTRIES, NOTE_WRITE);
+    add(mask::MOVE_SELF, NOTE_RENAME);
+    add(mask::UNMOUNT, NOTE_REVOKE);
+    add(mask::DELETE_SELF, NOTE_DELETE);
+    add(mask::OPEN, NOTE_OPEN);
+    add(mask::CLOSE_NOWRITE, NOTE_CLOSE);
+    add(mask::CLOSE_WRITE, NOTE_CLOSE_WRITE);
+    add(mask::ACCESS, NOTE_READ);
     let gone = |state: InodeState| state.dead || state.links == 0;
     let ends = gone(now) && !gone(last);
     let counted = now.links != last.links && !last.dead;
@@ -333,12 +333,12 @@ fn notes(events: u32, is_directory: bool, last: InodeState, now: InodeState) -> 
     // been requested. So `FS_ATTRIB` on a directory counts as a change of the link count only if
     // the directory was removed.
     if !counted || (is_directory && !ends) {
-        add(fs::ATTRIB, NOTE_ATTRIB);
+        add(mask::ATTRIB, NOTE_ATTRIB);
     }
     if counted {
         notes |= NOTE_LINK;
     }
-    if events & fs::ISDIR != 0 && events & (fs::CREATE | fs::DELETE) != 0 {
+    if events & mask::ISDIR != 0 && events & (mask::CREATE | mask::DELETE) != 0 {
         notes |= NOTE_LINK;
     }
     if ends {

@@ -56,8 +56,8 @@ fn eventfd_counters_are_read() {
             assert_eq!(one(&kqueue).data, count);
         }
     }
-    let hooks = std::fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap();
-    assert!(hooks.contains("eventfd counters: read\n"), "{hooks}");
+    let probes = std::fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap();
+    assert!(probes.contains("eventfd counters: read\n"), "{probes}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn marks(kind: &str, expected: usize) {
     let line = format!("{kind} marks: {expected}\n");
     let end = Instant::now() + SOON;
     loop {
-        let text = fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap();
+        let text = fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap();
         if text.contains(&line) {
             return;
         }

@@ -519,8 +519,8 @@ fn counters() {
         "timerfd, a higher mark",
         add_read(&fd, 0).fflags(note::LOWAT).data(2),
     );
-    let hooks = std::fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap();
-    assert!(hooks.contains("timerfd counts: read\n"), "{hooks}");
+    let probes = std::fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap();
+    assert!(probes.contains("timerfd counts: read\n"), "{probes}");
 }
 
 #[test]

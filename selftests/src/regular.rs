@@ -304,7 +304,7 @@ fn generated_files() {
         "/proc/self/status",
         "/proc/self/cmdline",
         "/proc/self/mountstats",
-        "/sys/kernel/debug/kqueue/hooks",
+        "/sys/kernel/debug/kqueue/probes",
         "/sys/kernel/tracing/available_events",
         // These files have a `->poll`.
         "/proc/meminfo",

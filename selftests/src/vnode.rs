@@ -665,11 +665,11 @@ fn threads_change_a_file_while_it_comes_and_goes() {
 
 #[test]
 fn no_mark_without_a_knote() {
-    let hooks = || fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap();
+    let probes = || fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap();
     let none = |name: &str| {
         let end = std::time::Instant::now() + SOON;
-        while !hooks().contains(name) {
-            assert!(std::time::Instant::now() < end, "{}", hooks());
+        while !probes().contains(name) {
+            assert!(std::time::Instant::now() < end, "{}", probes());
             thread::sleep(std::time::Duration::from_millis(50));
         }
     };
@@ -684,7 +684,7 @@ fn no_mark_without_a_knote() {
     none("content marks: 0\nfile marks: 0\nparent marks: 0\nmount marks: 0");
     // The exit of a process needs no probe.
     change(&kqueue, &[exit]);
-    assert!(hooks().contains("fork registered: false"));
+    assert!(probes().contains("fork registered: false"));
     change(&kqueue, &[signal, process]);
     let folder = Folder::new();
     let file = File::open(&folder.0).unwrap();
@@ -702,7 +702,7 @@ fn no_mark_without_a_knote() {
         ("seek", 1),
     ] {
         let line = format!("{busy} registered: true watches: {watches}");
-        assert!(hooks().contains(&line), "{}", hooks());
+        assert!(probes().contains(&line), "{}", probes());
     }
     for marks in [
         "content marks: 2",
@@ -710,7 +710,7 @@ fn no_mark_without_a_knote() {
         "parent marks: 0",
         "mount marks: 1",
     ] {
-        assert!(hooks().contains(marks), "{}", hooks());
+        assert!(probes().contains(marks), "{}", probes());
     }
     let functions = || fs::read_to_string("/sys/kernel/tracing/enabled_functions").unwrap();
     assert!(functions().contains("locks_remove_posix"));

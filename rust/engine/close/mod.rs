@@ -20,12 +20,12 @@
 //! The number of the closed descriptor is not an argument of the probed function. The system call
 //! of the task determines it ([`ClosedNumber`](crate::sys::file::closing::ClosedNumber)): close(2),
 //! dup2(2) and dup3(2) name it, and close_range(2) closes in ascending order. If no knote of that
-//! number has ended, or if the call names no number, the walk visits the numbers that are bound to
-//! the file, and at most [`MAPPED_MAX`](walk::MAPPED_MAX) numbers that still map to it. (It visits
-//! fewer if the call has named a number, unless the task uses io_uring, which may close other
-//! descriptors at the end of any call.) If some numbers remain and the call has named none, the
-//! task visits all of them before it returns to user space ([`CloseWork`]), in a context that can
-//! be preempted, and only once for all descriptors that it has closed in the call.
+//! number has ended, or if the call names no number, the search visits the numbers that are bound
+//! to the file, and at most [`MAPPED_MAX`](search::MAPPED_MAX) numbers that still map to it. (It
+//! visits fewer if the call has named a number, unless the task uses io_uring, which may close
+//! other descriptors at the end of any call.) If some numbers remain and the call has named none,
+//! the task visits all of them before it returns to user space ([`CloseWork`]), in a context that
+//! can be preempted, and only once for all descriptors that it has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`
 //!
@@ -47,7 +47,7 @@
 //! ([`CloseProbe::LINGER_MILLIS`](crate::sys::probe::on_demand::Probe::LINGER_MILLIS)).
 //!
 //! A close allocates nothing. A knote that ends leaves its tree at once. The probe removes up to
-//! [`REMOVED_MAX`](walk::REMOVED_MAX) knotes from their kqueues, if their mutexes are free. For
+//! [`REMOVED_MAX`](search::REMOVED_MAX) knotes from their kqueues, if their mutexes are free. For
 //! each of the others the memory of its links becomes a task work of the closing task
 //! ([`ClosedKnote`]), which removes the knote before the system call returns.
 //!
@@ -56,8 +56,8 @@
 //! The callback runs in the closing task. If another tracer traces the function as well, preemption
 //! is disabled, so the work of the callback is bounded. The callback closes no file, so it does not
 //! recur. A spin lock guards a part of the trees. Only tasks take it, in the callback and when they
-//! bind or unbind a knote. The kqueue's spin lock nests in it. A walk releases it after
-//! [`KNOTES_PER_LOCK`](walk::KNOTES_PER_LOCK) knotes.
+//! bind or unbind a knote. The kqueue's spin lock nests in it. A search releases it after
+//! [`KNOTES_PER_LOCK`](search::KNOTES_PER_LOCK) knotes.
 //!
 //! # Against registration
 //!
@@ -72,13 +72,13 @@ mod binding;
 mod closed;
 mod owner;
 mod probe;
-mod walk;
+mod search;
 
 pub(crate) use binding::{bind, Binding, BindingCount};
 pub(crate) use closed::{ClosedKnote, ClosedList};
 pub(crate) use owner::OwnerFdTable;
 pub(crate) use probe::PathCloseWatch;
-pub(crate) use walk::CloseWork;
+pub(crate) use search::CloseWork;
 
 use super::knote::Knote;
 use crate::sys::{

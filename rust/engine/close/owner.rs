@@ -29,7 +29,7 @@ pub(crate) struct OwnerFdTable {
 
 impl OwnerFdTable {
     #[inline]
-    pub(crate) fn fd_table(&self) -> FdTableId {
+    pub(crate) fn id(&self) -> FdTableId {
         self.fd_table
     }
 

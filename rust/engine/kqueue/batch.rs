@@ -12,7 +12,7 @@ use super::{
     wakeup::Wake, //
     Kqueue,
     ReadyGuard,
-    ReadyList,
+    ReadyState,
 };
 use crate::{
     engine::{
@@ -215,7 +215,7 @@ impl Kqueue {
     }
 }
 
-impl ReadyList {
+impl ReadyState {
     /// Takes the next knotes off the list, at most `room` of them. They count as in flight from now
     /// on.
     #[inline]

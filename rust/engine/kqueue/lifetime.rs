@@ -7,7 +7,7 @@
 //! that is being killed does not wait for the mutex. It leaves its removals to the owner of the
 //! mutex, which does them after it has released the mutex.
 
-use super::{deferred::DeferredKnote, Kqueue, ReadyList};
+use super::{deferred::DeferredKnote, Kqueue, ReadyState};
 use crate::{
     engine::{
         close::ClosedKnote,
@@ -196,7 +196,7 @@ impl Kqueue {
     /// `->flush`, which is called when a descriptor of the kqueue was closed.
     pub(crate) fn flush(this: ArcBorrow<'_, Self>, file: &File, closing: &FlushedFdTable) {
         let nesting = &this.shared.nesting;
-        let is_last = closing.is_last_in(this.owner.fd_table(), file, |is_only_with| {
+        let is_last = closing.is_last_in(this.owner_fd_table.id(), file, |is_only_with| {
             nesting.with_watchers(&this, is_only_with)
         });
         if !is_last {
@@ -228,7 +228,7 @@ impl Kqueue {
     }
 }
 
-impl ReadyList {
+impl ReadyState {
     /// Takes a knote off the ready list for good.
     #[inline(always)]
     pub(super) fn retire(&mut self, knote: &Knote) {

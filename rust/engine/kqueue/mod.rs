@@ -43,9 +43,10 @@ use kernel::{
     sync::{aref::ARef, lock::Guard, Arc, ArcBorrow, LockedBy},
 };
 
-/// The ready list, and all else that the kqueue's spin lock guards.
-pub(crate) struct ReadyList {
-    token: LockToken<ReadyList>,
+/// All that the kqueue's spin lock guards: the ready list, the sleepers, and the state of the
+/// current scan.
+pub(crate) struct ReadyState {
+    token: LockToken<ReadyState>,
     /// The pending knotes, in the order in which they are reported.
     pub(crate) queue: KnoteQueue,
     /// The knotes whose pipes may get more data without a wake-up. A timer evaluates them again.
@@ -56,35 +57,34 @@ pub(crate) struct ReadyList {
     /// list is not counted. If its event cannot be copied out, the scan requeues it and wakes a
     /// sleeper.)
     in_flight: usize,
-    /// The number of knotes at the head of the list that the current scan has still to evaluate. It
-    /// has no meaning unless the first walk of the scan has left pending knotes unevaluated. Knotes
+    /// The number of knotes at the head of the list that the current scan has still to evaluate.
+    /// The first walk of a scan sets it, if the walk does not reach the end of the list. Knotes
     /// that become pending during the scan, or are requeued after a report, are behind these
-    /// knotes.
-    ///
-    /// The number may be too small, but not too large: each knote that is retired or disabled
-    /// during the scan decreases it, whether or not that knote was counted, and sets
-    /// `dequeued_during_scan`. A scan that finds it set at its end evaluates the whole list again
-    /// if it has no event yet; otherwise it wakes the next sleeper.
+    /// knotes. /// A pending knote that is retired or disabled during the scan subtracts one, even
+    /// if it was behind the counted knotes. So the number may become too small, but never too
+    /// large. /// While `interrupted_scan` is set, the number also counts the knotes whose events
+    /// could not be copied out. They were put back at the head of the list.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
-    /// True if a pending knote was retired or disabled since the scan began, so `unevaluated` may
-    /// be too small.
+    /// True if a pending knote was retired or disabled since the scan began, so that `unevaluated`
+    /// may be too small. If this is true at the end of a scan, the scan evaluates the whole list
+    /// again if it has no event yet; otherwise it wakes the next sleeper.
     dequeued_during_scan: bool,
-    /// Identifies the kevent() call whose scan has ended early, for instance because an event could
-    /// not be copied out. (It is the address of the call's sink.) That call may resume the scan
-    /// unless another scan has begun. As long as this is set, `unevaluated` also counts the knotes
-    /// whose events could not be copied out; they were put back at the head of the list.
+    /// The kevent() call whose scan has ended early, for instance because an event could not be
+    /// copied out. (The address of the call's sink identifies the call.) That call may resume its
+    /// scan, unless another scan has begun meanwhile.
     interrupted_scan: Option<ScanId>,
-    /// True if, since the last scan began, a knote became pending for which no SIGIO was sent,
-    /// because others were pending already. A scan that has evaluated all of its knotes sends that
-    /// SIGIO at its end if a knote is pending.
+    /// True if a knote became pending since the last scan began, and no SIGIO was sent for it,
+    /// because other knotes were pending already. A scan that has evaluated every knote that was
+    /// pending at its start sends the SIGIO at its end, if a knote is pending then.
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
-    /// True if a task has polled the kqueue or has requested SIGIO. This is never reset.
+    /// True if a task has ever polled the kqueue or requested SIGIO. From then on each activation
+    /// notifies the pollers.
     was_polled: bool,
-    /// True if the last descriptor of the kqueue in its descriptor table was closed. Then
+    /// True if the owner's descriptor table has no descriptor of the kqueue any more. Then
     /// registrations and scans fail.
     closed: bool,
     /// Knotes that are not in the table yet ([`Kqueue::defer_knote`]).
@@ -93,14 +93,14 @@ pub(crate) struct ReadyList {
     file: Option<WeakFile>,
 }
 
-impl HasLockToken for ReadyList {
+impl HasLockToken for ReadyState {
     #[inline]
     fn token(&self) -> &LockToken<Self> {
         &self.token
     }
 }
 
-impl ReadyList {
+impl ReadyState {
     fn pending(&self) -> usize {
         self.queue.len() + self.in_flight
     }
@@ -121,29 +121,29 @@ pub(crate) struct Kqueue {
     // dropped.
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
-    /// The descriptor table that the kqueue belongs to. Tasks with another one cannot use the
-    /// kqueue.
-    owner: OwnerFdTable,
+    /// The descriptor table that the kqueue belongs to. A task with another one can only create
+    /// kqueues by this one (`KQUEUE_IOC_CREATE`).
+    owner_fd_table: OwnerFdTable,
     shared: Arc<Shared>,
     /// The user who opened the kqueue, and to whom its knotes are charged.
     user: Arc<User>,
     /// The edges to the kqueues that this one watches, and from those that watch it.
     pub(crate) edges: LockedBy<NestingLinks, Graph>,
-    /// True if the kqueue was closed or there are deferred knotes. A task that sees the flag takes
-    /// the spin lock to find out which. The flag is written under the spin lock. The owner of the
-    /// mutex may read it without the spin lock. The closing task sets the flag before it takes the
-    /// mutex, so if the owner misses the close, the closing task removes all knotes later. If the
-    /// owner misses a deferred knote, the next call finds that knote, because it tests the flag
-    /// before it sleeps.
+    /// True if the kqueue was closed or there are deferred knotes. [`Kqueue::lock_ready`] finds out
+    /// which. The flag is written under the spin lock. /// The flag saves most changes the spin
+    /// lock: the holder of the mutex reads it without that lock. The value may therefore be stale,
+    /// which does no harm. If the holder misses a close, the closing task takes the mutex later and
+    /// removes all knotes. If the holder misses a deferred knote, the fork takes effect after the
+    /// change, and the next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
-    /// False only if no knote is pending. The flag is written under the spin lock. A task that is
-    /// about to scan reads it without the lock.
+    /// If this is false, no knote is pending. The flag is written under the spin lock. A task that
+    /// is about to scan reads it without the lock.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,
     #[pin]
     notifier: Notifier,
-    /// The same file as [`ReadyList::file`], as a bare pointer. A task that holds a reference to
+    /// The same file as [`ReadyState::file`], as a bare pointer. A task that holds a reference to
     /// the file may follow it without the spin lock.
     own_file: FilePtr,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
@@ -161,14 +161,14 @@ pub(crate) struct Kqueue {
 pub(crate) struct Caller {
     /// The descriptor table of the task and of the kqueue.
     pub(crate) fd_table: CurrentFdTable,
-    /// The place of an event in the program's event list. `->unlocked_ioctl` of a watched file
-    /// stores the result of `FIONREAD` in user memory, so these bytes are lent to it and then
-    /// restored.
+    /// The room for the next event in the program's event list. `FIONREAD` stores its result in
+    /// user memory. So a filter lends this room to the `->unlocked_ioctl` of a watched file, with
+    /// page faults disabled, and restores the bytes afterwards.
     pub(crate) scratch: UserScratch,
 }
 
 /// The guard of a kqueue's spin lock.
-type ReadyGuard<'a> = Guard<'a, ReadyList, IrqSave>;
+type ReadyGuard<'a> = Guard<'a, ReadyState, IrqSave>;
 
 impl Kqueue {
     /// Creates the kqueue of `file`. It belongs to the descriptor table of the current task.
@@ -178,13 +178,13 @@ impl Kqueue {
     /// `ENOMEM`.
     pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
         let user = shared.users.current()?;
-        let owner = shared.bound_knotes.new_owner(FdTableId::current());
+        let owner_fd_table = shared.bound_knotes.new_owner(FdTableId::current());
         let knotes = |table, access| Knotes {
             table: KnoteTable::new(table),
             access: KnoteAccess::new(access, BindingCount::new(&shared.bound_knotes)),
         };
         let own_file = file.as_file_ptr();
-        let ready = |token| ReadyList {
+        let ready = |token| ReadyState {
             sleepers: Sleepers::new(&token),
             token,
             queue: KnoteQueue::new(),
@@ -203,7 +203,7 @@ impl Kqueue {
         Arc::pin_init(
             pin_init!(Self {
                 recheck_timer <- RecheckTimer::new(),
-                owner,
+                owner_fd_table,
                 user,
                 edges: LockedBy::new(&shared.nesting.graph, NestingLinks::new()),
                 shared: shared.clone(),
@@ -223,7 +223,7 @@ impl Kqueue {
     /// The descriptor table that the kqueue belongs to.
     #[inline]
     pub(crate) fn fd_table(&self) -> FdTableId {
-        self.owner.fd_table()
+        self.owner_fd_table.id()
     }
 
     /// The kqueue's own file, for tasks that have a reference to it.
@@ -242,7 +242,7 @@ impl Kqueue {
     /// it.)
     #[inline(always)]
     pub(crate) fn check_usable(&self) -> Result<CurrentFdTable> {
-        self.owner.if_current().ok_or(EBADF)
+        self.owner_fd_table.if_current().ok_or(EBADF)
     }
 
     /// The state that all kqueues share.

@@ -6,7 +6,7 @@
 //! knote active without running the filter, because the scan runs it. See
 //! [`Kqueue::may_skip_filter`].
 
-use super::{Caller, Kqueue, ReadyGuard, ReadyList};
+use super::{Caller, Kqueue, ReadyGuard, ReadyState};
 use crate::{
     engine::{
         knote::{Knote, KnoteAccess, KnoteInner, LockedKnote},
@@ -145,7 +145,7 @@ impl Kqueue {
     #[cold]
     fn change_stale(&self, knotes: &mut Knotes, knote: &Knote, change: &Kevent) -> Result<bool> {
         let filter = knote.filter();
-        if !knote.is_retired() && filter.report_outlives_ident() {
+        if !knote.is_retired() && filter.stays_after_pid_reuse() {
             if change.has(EV_ADD) {
                 // The old knote stays in the table, behind the new one, until it is reported.
                 return Ok(false);
@@ -187,7 +187,7 @@ impl Kqueue {
 
     /// Gives a spent knote the parameters and the state that the change would give to a new knote.
     #[inline(always)]
-    fn renew(ready: &mut ReadyList, locked: &mut LockedKnote<'_>, change: &Kevent) {
+    fn renew(ready: &mut ReadyState, locked: &mut LockedKnote<'_>, change: &Kevent) {
         ready.renew(locked.knote());
         let attachment = locked.inner.attachment.take();
         let kind = locked.inner.kind;
@@ -214,7 +214,7 @@ impl Kqueue {
     ) -> bool {
         let knote = locked.knote();
         let fflags = locked.inner.fflags;
-        knote.filter().touch_knote(locked.inner, change);
+        knote.filter().touch_params(locked.inner, change);
         locked.update_fast_path(fflags);
         self.apply_fast(ready, locked, Readiness::Maybe, change, collect_room)
     }
@@ -317,7 +317,7 @@ impl Kqueue {
     #[inline(always)]
     fn may_skip_filter(
         &self,
-        ready: &mut ReadyList,
+        ready: &mut ReadyState,
         knote: &Knote,
         change: &Kevent,
         collect_room: usize,
@@ -436,7 +436,7 @@ impl Kqueue {
     /// that the knote was attached to.
     #[inline(always)]
     fn is_current(
-        ready: &mut ReadyList,
+        ready: &mut ReadyState,
         locked: &LockedKnote<'_>,
         fd_table: CurrentFdTable,
     ) -> bool {
@@ -507,7 +507,7 @@ impl LockedKnote<'_> {
     }
 }
 
-impl ReadyList {
+impl ReadyState {
     /// Disables a knote and makes it inactive. The change that enables the knote evaluates it.
     fn dequeue_and_disable(&mut self, knote: &Knote) {
         self.dequeue(knote);

@@ -8,7 +8,7 @@
 //! under the lock. Then a batch is taken off the list ([`super::batch`]).
 
 use super::{
-    batch::BATCH_SIZE, deliver::Events, wakeup::Wake, Caller, Kqueue, ReadyGuard, ReadyList,
+    batch::BATCH_SIZE, deliver::Events, wakeup::Wake, Caller, Kqueue, ReadyGuard, ReadyState,
 };
 use crate::{
     engine::{
@@ -40,7 +40,7 @@ impl ScanId {
 }
 
 /// The maximum number of knotes that a walk evaluates. It is limited because interrupts are
-/// disabled meanwhile. The scan may make a second walk, over other knotes, before it releases the
+/// disabled meanwhile. The scan may also take a batch of knotes off the list before it releases the
 /// spin lock.
 pub(super) const WALK_MAX: usize = 4 * BATCH_SIZE;
 
@@ -63,10 +63,10 @@ pub(crate) trait EventSink {
 impl Kqueue {
     /// Reports pending knotes until none is left or the sink is full (`kqueue_scan`).
     ///
-    /// A level-triggered knote goes to the tail. No knote is evaluated twice: the scan ends when
-    /// all knotes are evaluated that were pending when it began. The mutex is held throughout,
-    /// whether the caller has taken it or the scan does. So another scan begins only when all
-    /// knotes of this one are requeued.
+    /// A level-triggered knote goes to the tail. The scan ends when it has evaluated all knotes
+    /// that were pending when it began, and so reports no knote twice. The mutex is held
+    /// throughout, whether the caller has taken it or the scan does. So another scan begins only
+    /// when all knotes of this one are requeued.
     ///
     /// `held` is the guard of a caller that has made changes, and these changes. The caller may
     /// have left the evaluation of changed knotes to this scan.
@@ -283,7 +283,7 @@ impl Kqueue {
     }
 }
 
-impl ReadyList {
+impl ReadyState {
     /// Evaluates knotes at the head of the list, at most `most` of them and for at most `room`
     /// events. It ends at a knote that cannot be evaluated under the lock, because its filter may
     /// sleep, it was disabled, its report ends it, or its number refers to another file. (This
@@ -302,7 +302,7 @@ impl ReadyList {
         self.walk(access, fd_table, most.min(WALK_MAX), FastScan { free })
     }
 
-    /// [`ReadyList::walk_head`] over the knotes that the scan has not evaluated yet. True if some
+    /// [`ReadyState::walk_head`] over the knotes that the scan has not evaluated yet. True if some
     /// knotes were kept.
     #[inline(always)]
     fn walk_rest(

@@ -8,7 +8,7 @@
 //! after it has released the mutex, because that sleeper begins by taking the mutex. Only a scan
 //! that ends early wakes the next sleeper before that.
 
-use super::{Kqueue, ReadyGuard, ReadyList};
+use super::{Kqueue, ReadyGuard, ReadyState};
 use crate::engine::{
     knote::Knote,
     recheck,
@@ -68,7 +68,7 @@ impl Kqueue {
 
     /// Appends a knote that is due to the list.
     #[inline(always)]
-    pub(super) fn enqueue(&self, ready: &mut ReadyList, knote: &Knote) {
+    pub(super) fn enqueue(&self, ready: &mut ReadyState, knote: &Knote) {
         ready.push_back(knote);
         self.maybe_pending.set(true);
     }
@@ -82,7 +82,7 @@ impl Kqueue {
 
     /// Arms the timer if knotes were scheduled for a recheck.
     #[inline(always)]
-    pub(super) fn arm_recheck(&self, ready: &mut ReadyList) {
+    pub(super) fn arm_recheck(&self, ready: &mut ReadyState) {
         if ready.rechecks.needs_timer() {
             self.arm_first_recheck(&mut ready.rechecks);
         }
@@ -163,7 +163,7 @@ impl Kqueue {
     }
 }
 
-impl ReadyList {
+impl ReadyState {
     /// Called when a knote became pending while the kqueue has pollers. True if SIGIO is to be
     /// sent.
     fn needs_sigio(&mut self) -> bool {

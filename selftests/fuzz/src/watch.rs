@@ -293,13 +293,13 @@ impl Found {
 pub fn left_over() -> Vec<String> {
     let end = sys::now() + 20_000_000_000;
     loop {
-        let hooks = fs::read_to_string("/sys/kernel/debug/kqueue/hooks").unwrap_or_default();
+        let probes = fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap_or_default();
         let is_left = |line: &&str| {
             let count = line.split_whitespace().last();
             let counts = line.contains("watches:") || line.contains("marks:");
             counts && count != Some("0")
         };
-        let left: Vec<String> = hooks.lines().filter(is_left).map(str::to_owned).collect();
+        let left: Vec<String> = probes.lines().filter(is_left).map(str::to_owned).collect();
         if left.is_empty() || sys::now() > end {
             return left;
         }

@@ -17,14 +17,14 @@ use loom::{
 
 /// The data that the spin lock protects.
 #[derive(Default)]
-struct ReadyList {
+struct ReadyState {
     in_list: bool,
     in_flight: bool,
     closed: bool,
     deferred: u32,
 }
 
-impl ReadyList {
+impl ReadyState {
     fn pending(&self) -> bool {
         self.in_list || self.in_flight
     }
@@ -34,7 +34,7 @@ impl ReadyList {
 struct Kqueue {
     /// The number of knotes in the table. The mutex protects it.
     table: Mutex<u32>,
-    ready: Mutex<ReadyList>,
+    ready: Mutex<ReadyState>,
     maybe_pending: Flag,
     closed_or_deferred: Flag,
 }

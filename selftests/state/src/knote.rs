@@ -19,7 +19,7 @@ use loom::{
 
 /// The data that the spin lock protects: the state of one knote, and whether it is in the list.
 #[derive(Default)]
-struct ReadyList {
+struct ReadyState {
     state: State,
     in_list: bool,
     /// True if the knote was in the list when the scan began, and the scan has not reached it yet.
@@ -28,7 +28,7 @@ struct ReadyList {
     wake_ups: u32,
 }
 
-impl ReadyList {
+impl ReadyState {
     fn pending(&self) -> bool {
         self.in_list || self.in_flight > 0
     }
@@ -57,7 +57,7 @@ enum Kind {
 struct Kqueue {
     kind: Kind,
     table: Mutex<KnoteTable>,
-    ready: Mutex<ReadyList>,
+    ready: Mutex<ReadyState>,
     /// The waiting threads, which another lock protects. A thread checks the list after it has
     /// queued itself. A thread that changes the list checks for waiting threads afterwards. Both
     /// hold the spin lock.
@@ -85,7 +85,7 @@ impl Kqueue {
         self.activate();
     }
 
-    fn push_and_wake(&self, ready: &mut ReadyList) {
+    fn push_and_wake(&self, ready: &mut ReadyState) {
         ready.push();
         if self.sleepers.load(Relaxed) > 0 {
             ready.wake_ups += 1;
@@ -143,7 +143,7 @@ impl Kqueue {
     }
 
     /// Takes the knote, which is `reported` or not, off the list.
-    fn take_evaluated(&self, ready: &mut ReadyList, reported: bool) {
+    fn take_evaluated(&self, ready: &mut ReadyState, reported: bool) {
         if reported && self.kind == Kind::Oneshot {
             ready.state.spend();
         } else {
@@ -262,7 +262,7 @@ impl Kqueue {
     }
 
     /// Takes the knote, which was just disabled, off the list.
-    fn take_off_disabled(&self, ready: &mut ReadyList) {
+    fn take_off_disabled(&self, ready: &mut ReadyState) {
         if ready.in_list {
             ready.in_list = false;
             ready.unevaluated = false;

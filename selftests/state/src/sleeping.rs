@@ -6,14 +6,14 @@
 use crate::{
     bindings::Task,
     engine::{
-        kqueue::ReadyList,
+        kqueue::ReadyState,
         sleepers::{self, Deadline, WakeFlags, Wakeup},
     },
     sys::lock::irqlock::IrqLock,
 };
 use loom::{sync::Arc, thread};
 
-type Lock = Arc<IrqLock<ReadyList>>;
+type Lock = Arc<IrqLock<ReadyState>>;
 
 /// Makes an event pending.
 fn fire(lock: &Lock) {
@@ -60,7 +60,7 @@ fn model(check: impl Fn(Lock, [Task; 2]) + Sync + Send + 'static) {
     // More switches than any of those faults took that this was tried with.
     builder.preemption_bound = Some(3);
     builder.check(move || {
-        let lock = Arc::new(IrqLock::new(ReadyList::new()));
+        let lock = Arc::new(IrqLock::new(ReadyState::new()));
         check(lock, [Task::new(), Task::new()]);
     });
 }

@@ -40,7 +40,7 @@ use kernel::{
 use mark::Object;
 
 /// The events of the C header.
-pub(crate) mod fs {
+pub(crate) mod mask {
     pub(crate) const ACCESS: u32 = 0x1;
     pub(crate) const MODIFY: u32 = 0x2;
     pub(crate) const ATTRIB: u32 = 0x4;

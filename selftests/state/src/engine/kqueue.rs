@@ -5,15 +5,15 @@
 use super::{locks::LockToken, sleepers::Sleepers};
 use std::marker::PhantomData;
 
-pub(crate) struct ReadyList {
+pub(crate) struct ReadyState {
     pub(crate) sleepers: Sleepers,
     pub(crate) pending: usize,
     pub(crate) closed: bool,
 }
 
-impl ReadyList {
+impl ReadyState {
     pub(crate) fn new() -> Self {
-        ReadyList {
+        ReadyState {
             sleepers: Sleepers::new(&LockToken(PhantomData)),
             pending: 0,
             closed: false,

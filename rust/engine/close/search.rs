@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The walk over the knotes that are bound to a file, during a close. The rest of a long walk is
+//! The search of the knotes that are bound to a file, during a close. The rest of a long search is
 //! left to a task work of the closing task.
 
 use super::{
@@ -29,22 +29,22 @@ use kernel::{
     sync::{lock::Guard, rcu, Arc},
 };
 
-/// The number of knotes after which a walk releases the lock of the tree and takes it again.
+/// The number of knotes after which a search releases the lock of the tree and takes it again.
 pub(super) const KNOTES_PER_LOCK: u32 = 32;
 /// The maximum number of numbers that a close visits which still map to the file.
 pub(super) const MAPPED_MAX: u32 = 64;
 /// The same limit for a system call that has named a number to which no knote was bound.
 const MAPPED_MAX_BESIDES_NAMED: u32 = 4;
-/// The maximum number of knotes that one walk ends.
+/// The maximum number of knotes that one search ends.
 const ENDED_MAX: u32 = 1024;
-/// The maximum number of knotes that a walk removes itself. The closing task removes the others
+/// The maximum number of knotes that a search removes itself. The closing task removes the others
 /// before it returns to user space.
 pub(super) const REMOVED_MAX: usize = 4;
 
 /// The guard of the lock of a bucket.
 type BucketGuard<'a> = Guard<'a, (), Task>;
 
-/// Knotes that a walk has taken out of their tree. They are removed when this is dropped, without
+/// Knotes that a search has taken out of their tree. They are removed when this is dropped, without
 /// the lock of the tree.
 struct ClosedBatch(ArrayVec<ClosedKnote, REMOVED_MAX>);
 
@@ -68,27 +68,28 @@ impl Drop for ClosedBatch {
     }
 }
 
-/// The outcome of a walk over the knotes that are bound to a file.
+/// The outcome of a search of the knotes that are bound to a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum WalkOutcome {
-    /// The walk has visited all knotes that it had to visit. The value is true if it has ended one.
+enum SearchOutcome {
+    /// The search has visited all knotes that it had to visit. The value is true if it has ended
+    /// one.
     Complete(bool),
-    /// The walk has stopped at one of its limits.
+    /// The search has stopped at one of its limits.
     Incomplete,
 }
 
-/// The task work that finishes a walk which a close has left unfinished. Each kqueue has one.
+/// The task work that finishes a search which a close has left unfinished. Each kqueue has one.
 #[repr(C)]
 pub(crate) struct CloseWork {
     // This is the first field, so that a pointer to it is also a pointer to the structure.
     head: UnsafeCell<bindings::callback_head>,
-    /// The address of the file whose knotes the walk visits, or 0 if the work is not queued.
+    /// The address of the file whose knotes the search visits, or 0 if the work is not queued.
     ///
     /// A change from 0 acquires the head, and a change to 0 releases it. A closing task that finds
-    /// its file here leaves its knotes to the queued walk. That task has emptied its slot, and then
-    /// it has taken the lock of the bucket to find the kqueue. The walk stores 0, and then it takes
-    /// the same lock to find each knote. If the task had the lock first, the walk sees the empty
-    /// slot. If the walk had it first, the task sees the 0 and queues the work again.
+    /// its file here leaves its knotes to the queued search. That task has emptied its slot, and
+    /// then it has taken the lock of the bucket to find the kqueue. The search stores 0, and then
+    /// it takes the same lock to find each knote. If the task had the lock first, the search sees
+    /// the empty slot. If the search had it first, the task sees the 0 and queues the work again.
     file: AtomicUsize,
 }
 
@@ -112,7 +113,7 @@ impl CloseWork {
         }
     }
 
-    /// Queues the work for the current task, which walks over all knotes of `file` before it
+    /// Queues the work for the current task, which searches all knotes of `file` before it
     /// returns to user space. False if the work is already queued for another file, or if the task
     /// does not return to user space.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
@@ -120,7 +121,7 @@ impl CloseWork {
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
         match this.file.compare_exchange(0, file, acquire, relaxed) {
             Ok(_) => {}
-            // A queued walk has not begun yet, so it also visits the knotes of this close.
+            // A queued search has not begun yet, so it also visits the knotes of this close.
             Err(other) => return other == file,
         }
         let Some(own_file) = kqueue.file() else {
@@ -158,7 +159,7 @@ impl CloseWork {
             kqueue
                 .shared()
                 .bound_knotes
-                .walk_all(file, kqueue.fd_table());
+                .search_all(file, kqueue.fd_table());
         }
         // SAFETY: The work owns the reference. `fput` defers the release of the file until this
         // function has returned.
@@ -197,30 +198,32 @@ impl BoundKnotes {
         // SAFETY: A knote is bound to the descriptor table, so by this function's contract it is
         // valid.
         let maps = |number| unsafe { fdtable::maps(fd_table, number, file) };
-        let walk = |guard, numbers, mapped| {
+        let search = |guard, numbers, mapped| {
             self.end_knotes(bucket, guard, (file.addr(), id), numbers, mapped, &maps)
         };
         let hint = ClosedNumber::hint(id);
-        let walked = match hint {
-            ClosedNumber::Number(number) => walk(guard, (number, number), MAPPED_MAX),
-            ClosedNumber::Range(first, last) => walk(guard, (first, last), MAPPED_MAX),
+        let searched = match hint {
+            ClosedNumber::Number(number) => search(guard, (number, number), MAPPED_MAX),
+            ClosedNumber::Range(first, last) => search(guard, (first, last), MAPPED_MAX),
             ClosedNumber::Unknown => {
                 drop(guard);
-                WalkOutcome::Complete(false)
+                SearchOutcome::Complete(false)
             }
         };
-        let unfinished = match walked {
-            WalkOutcome::Complete(true) => false,
-            WalkOutcome::Incomplete => true,
+        let unfinished = match searched {
+            SearchOutcome::Complete(true) => false,
+            SearchOutcome::Incomplete => true,
             // The closed number was not the one that the system call names.
-            WalkOutcome::Complete(false) if self.is_walk_queued(bucket, file.addr(), id) => false,
-            WalkOutcome::Complete(false) => {
+            SearchOutcome::Complete(false) if self.is_search_queued(bucket, file.addr(), id) => {
+                false
+            }
+            SearchOutcome::Complete(false) => {
                 let all = (0, u64::MAX);
                 if matches!(hint, ClosedNumber::Number(_)) && !uses_io_uring() {
-                    walk(bucket.lock.lock(), all, MAPPED_MAX_BESIDES_NAMED);
+                    search(bucket.lock.lock(), all, MAPPED_MAX_BESIDES_NAMED);
                     false
                 } else {
-                    walk(bucket.lock.lock(), all, MAPPED_MAX) == WalkOutcome::Incomplete
+                    search(bucket.lock.lock(), all, MAPPED_MAX) == SearchOutcome::Incomplete
                 }
             }
         };
@@ -255,7 +258,7 @@ impl BoundKnotes {
     }
 
     /// A kqueue that has a knote bound to this file and descriptor table. Its task work finishes a
-    /// walk over these knotes.
+    /// search of these knotes.
     fn bound_kqueue(
         &self,
         bucket: Bucket<'_>,
@@ -269,27 +272,27 @@ impl BoundKnotes {
         Some(knote.get_unless_zero()?.kqueue().into())
     }
 
-    /// True if a walk over the knotes of this file and descriptor table is queued as task work and
+    /// True if a search of the knotes of this file and descriptor table is queued as task work and
     /// has not begun.
-    fn is_walk_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
+    fn is_search_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
         self.bound_kqueue(bucket, file, fd_table)
             .is_some_and(|kqueue| kqueue.close_work.file.load(atomic::Ordering::Acquire) == file)
     }
 
-    /// Leaves the rest of a walk to the current task, which does it before it returns to user
+    /// Leaves the rest of a search to the current task, which does it before it returns to user
     /// space.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) {
         let Some(kqueue) = self.bound_kqueue(bucket, file, fd_table) else {
             return;
         };
         if !CloseWork::finish_on_return(&kqueue, file) {
-            // The walk is done here, in the close.
-            self.walk_all(file, fd_table);
+            // The search is done here, in the close.
+            self.search_all(file, fd_table);
         }
     }
 
     /// Visits all knotes that are bound to this file, if `fd_table` is that of the current task.
-    fn walk_all(&self, file: usize, fd_table: FdTableId) {
+    fn search_all(&self, file: usize, fd_table: FdTableId) {
         let (Some(bucket), Some(current)) =
             (self.bucket(file, fd_table.address()), fd_table.if_current())
         else {
@@ -300,7 +303,7 @@ impl BoundKnotes {
             CurrentFiles::of(current, &rcu).maps_address(number, file)
         };
         let mut from = 0;
-        // The walk is done in parts, so that it gets past all numbers that still map to the file.
+        // The search is done in parts, so that it gets past all numbers that still map to the file.
         while let Some(next) = self.next_number(bucket, file, fd_table, from) {
             while !maps(next)
                 && self.end_knotes(
@@ -310,7 +313,7 @@ impl BoundKnotes {
                     (next, next),
                     MAPPED_MAX,
                     &maps,
-                ) == WalkOutcome::Incomplete
+                ) == SearchOutcome::Incomplete
             {}
             let Some(after) = next.checked_add(1) else {
                 return;
@@ -347,7 +350,7 @@ impl BoundKnotes {
         (first, last): (u64, u64),
         mapped_max: u32,
         maps: &impl Fn(u64) -> bool,
-    ) -> WalkOutcome {
+    ) -> SearchOutcome {
         let mut from = Self::lowest_key(file, fd_table);
         from.number = first;
         let (mut ended, mut mapped) = (0, 0);
@@ -359,15 +362,15 @@ impl BoundKnotes {
             for _ in 0..KNOTES_PER_LOCK {
                 // SAFETY: The lock is held.
                 let Some(knote) = (unsafe { self.first_bound(bucket, &from) }) else {
-                    return WalkOutcome::Complete(ended > 0);
+                    return SearchOutcome::Complete(ended > 0);
                 };
                 from = knote.key();
                 if from.number > last {
-                    return WalkOutcome::Complete(ended > 0);
+                    return SearchOutcome::Complete(ended > 0);
                 }
                 if !maps(from.number) {
                     if ended == ENDED_MAX {
-                        return WalkOutcome::Incomplete;
+                        return SearchOutcome::Incomplete;
                     }
                     ended += 1;
                     // SAFETY: The lock is held, and the knote was just found in the tree.
@@ -376,10 +379,10 @@ impl BoundKnotes {
                     continue;
                 }
                 if ended > 0 {
-                    return WalkOutcome::Complete(true);
+                    return SearchOutcome::Complete(true);
                 }
                 if mapped == mapped_max {
-                    return WalkOutcome::Incomplete;
+                    return SearchOutcome::Incomplete;
                 }
                 mapped += 1;
                 // All knotes that are bound to this number stay.

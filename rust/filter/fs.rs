@@ -29,7 +29,7 @@ use crate::{
     sys::{
         memory::user_scratch::UserScratch,
         notify::{
-            fsnotify::{self, fs, EventScope, InodeSnapshot, MarkCount, Notify, SharedMark},
+            fsnotify::{self, mask, EventScope, InodeSnapshot, MarkCount, Notify, SharedMark},
             workqueue,
         },
     },
@@ -189,10 +189,10 @@ impl Notify for Namespace {
 
     fn notify(this: ArcBorrow<'_, Self>, events: u32, _: InodeSnapshot) {
         let mut watchers = this.watchers.lock();
-        if events & fs::MNT_ATTACH != 0 {
+        if events & mask::MNT_ATTACH != 0 {
             watchers.counts.mounts += 1;
         }
-        let unmounted = events & fs::MNT_DETACH != 0;
+        let unmounted = events & mask::MNT_DETACH != 0;
         if unmounted {
             watchers.counts.unmounts += 1;
         }
@@ -238,7 +238,7 @@ impl MountWatch {
     pub(super) fn new(knote: &Knote, wanted: u32, file: Option<&File>) -> Result<Self> {
         let mark = SharedMark::of_mounts(
             knote.kqueue().user().objects(),
-            fs::MNT_ATTACH | fs::MNT_DETACH,
+            mask::MNT_ATTACH | mask::MNT_DETACH,
             Namespace::new,
         )?;
         let record = Record {
@@ -302,14 +302,14 @@ fn selected_notes(fflags: u32) -> u32 {
 }
 
 /// A watched mount namespace.
-pub(crate) struct Mounts {
+pub(crate) struct Fs {
     watch: MountWatch,
     _charge: ObjectCharge,
     /// The notes that were collected and not reported.
     fired: u32,
 }
 
-impl FilterOps for Mounts {
+impl FilterOps for Fs {
     const HANDLES_DELIVERY: bool = true;
     const CHARGE_UNITS: u8 = 3;
 
@@ -323,7 +323,7 @@ impl FilterOps for Mounts {
         let kqueue = args.knote.kqueue();
         let user = kqueue.user();
         let charge = user.charge_watch(ObjectKind::Mounts, (address, 0))?;
-        let mounts = Mounts {
+        let mounts = Fs {
             watch: MountWatch::new(args.knote, selected_notes(args.change.fflags), None)?,
             _charge: charge,
             fired: 0,
@@ -336,7 +336,7 @@ impl FilterOps for Mounts {
     /// `EINVAL` for an unknown note.
     #[inline(never)]
     fn touch(locked: LockedKnote<'_>, change: &Kevent) -> Result {
-        let this = locked.inner.attachment_mut::<Mounts>().ok_or(ENOENT)?;
+        let this = locked.inner.attachment_mut::<Fs>().ok_or(ENOENT)?;
         check_notes(change, NOTES)?;
         this.watch.select(selected_notes(change.fflags));
         locked.inner.set_params(change);
@@ -345,7 +345,7 @@ impl FilterOps for Mounts {
 
     #[inline(never)]
     fn event(locked: LockedKnote<'_>, _: UserScratch) -> Option<Report> {
-        let this = locked.inner.attachment_mut::<Mounts>()?;
+        let this = locked.inner.attachment_mut::<Fs>()?;
         this.fired |= this.watch.take_notes();
         (this.fired != 0).then_some(Report {
             fflags: this.fired,
@@ -354,7 +354,7 @@ impl FilterOps for Mounts {
     }
 
     fn delivered(locked: LockedKnote<'_>, _: &Kevent) -> bool {
-        if let Some(this) = locked.inner.attachment_mut::<Mounts>() {
+        if let Some(this) = locked.inner.attachment_mut::<Fs>() {
             this.fired = 0;
         }
         false
