@@ -66,7 +66,7 @@ impl Device for Kqueue {
 
     fn poll(this: ArcBorrow<'_, Kqueue>, file: &File, table: &PollTable) -> PollEvents {
         // The poller is queued before the state is read, so that no event is missed in between.
-        this.notifier().register(file, table);
+        this.poll_fasync().register(file, table);
         match this.announce_poller() {
             (_, true) => PollEvents::HUP,
             (0, false) => PollEvents::NONE,
@@ -75,7 +75,7 @@ impl Device for Kqueue {
     }
 
     fn fasync(this: ArcBorrow<'_, Kqueue>, fd: i32, file: &File, on: bool) -> Result {
-        this.notifier().fasync(fd, file, on)?;
+        this.poll_fasync().fasync(fd, file, on)?;
         let _ = this.announce_poller();
         Ok(())
     }

@@ -76,7 +76,7 @@
 //!    - the lock of a mark (`sys::notify::fsnotify`). The lock of the list of watchers of a
 //!      directory (`ParentDir`) or of a mount namespace (`Namespace`) nests in it.
 //!
-//!    A `ProcessWatcher`, `FileWatcher` or `ContentWatcher` (in `filter`) is what a knote keeps
+//!    A `ProcessWatcher`, `FileWatcher` or `OffsetWatcher` (in `filter`) is what a knote keeps
 //!    about its process or file. Each of them has a lock, which may be taken under any other lock
 //!    of this level. Interrupts are disabled under all locks of this level except those of trees
 //!    and marks, which no interrupt takes. The lock of a user's watched objects
@@ -98,10 +98,10 @@
 //! A sleeper checks whether a knote is pending and queues itself in one critical section of
 //! `Locks::ready`. An activation makes a knote pending and wakes one sleeper in one critical
 //! section of the same lock. So no wake-up is lost. A scan that leaves knotes pending wakes the
-//! next sleeper. That sleeper begins by taking the mutex, so a scan that is complete wakes it after
-//! the release of the mutex. Pollers are woken, and SIGIO is sent, from an irq_work without any
-//! lock (`sys::notify::notifier`). So if a kqueue watches a kqueue, no lock is waited for under a
-//! lock of the same lock class.
+//! next sleeper. The first step of that sleeper is to take the mutex, so the scan wakes it after it
+//! has released the mutex. (A scan that has failed to copy an event out wakes it earlier.) Pollers
+//! are woken, and SIGIO is sent, from an irq_work without any lock (`sys::notify::poll_fasync`). So
+//! if a kqueue watches a kqueue, no lock is waited for under a lock of the same lock class.
 //!
 //! The holder of a lock of level 3 or 4 has preemption disabled (the module cannot be built for
 //! PREEMPT_RT), and so is in an RCU read-side critical section. That protects the reads of the
@@ -167,8 +167,9 @@
 //! - Mark of a mount namespace: in the task that mounts, under the lock of the mark. Activates up
 //!   to 32 knotes, and queues a work item for the others.
 //! - Work item of such a mark: in a kernel thread. Activates the other knotes in bounded steps.
-//! - Probe of file offsets (`__f_unlock_pos`): in the task that moves the offset, with preemption
-//!   disabled, under the lock of a shard. Activates knotes.
+//! - Probes of file offsets (`__f_unlock_pos`, and the lseek operation of block devices): in the
+//!   task that moves the offset, with preemption disabled, under the lock of a shard. Activates
+//!   knotes.
 //! - Close probes: in the closing task, maybe with preemption disabled. Retires the knotes under
 //!   the lock of their tree. After the release of that lock, it removes them if it gets the mutex
 //!   without waiting and nothing has to sleep. Otherwise it queues them as task work.
@@ -210,14 +211,14 @@ mod generated {
 mod sys;
 mod uapi;
 
-use engine::{kqueue::Kqueue, params, shared::Shared};
+use engine::{kqueue::Kqueue, module_params, shared::Shared};
 use kernel::{
     debugfs::{Dir, File},
     fmt,
     prelude::*,
     sync::Arc, //
 };
-use sys::{file::chardev::Registration, notify::workqueue::OwnQueue};
+use sys::{file::chardev::Registration, notify::workqueue::ModuleWorkqueue};
 
 module! {
     type: KqueueModule,
@@ -237,7 +238,7 @@ struct KqueueModule {
     /// `/sys/kernel/debug/kqueue/probes`, which lists the probes and the number of their watches.
     #[pin]
     _probes: File<Arc<Shared>>,
-    _work: OwnQueue,
+    _work: ModuleWorkqueue,
     _shared: StopOnDrop,
 }
 
@@ -253,9 +254,9 @@ impl Drop for StopOnDrop {
 impl kernel::InPlaceModule for KqueueModule {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            params::set_defaults();
+            module_params::set_defaults();
             let shared = Shared::new()?;
-            let work = OwnQueue::new(c"kqueue")?;
+            let work = ModuleWorkqueue::new(c"kqueue")?;
             let probes = shared.clone();
             Ok(try_pin_init!(Self {
                 _shared: StopOnDrop(shared.clone()),

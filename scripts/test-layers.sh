@@ -64,8 +64,8 @@ finds kqueue_in_sys sys/lock/flag.rs "speaks of kqueues or knotes" <<<'// A kque
 finds knote_in_sys sys/lock/flag.rs "speaks of kqueues or knotes" <<<'struct KnoteFlag;'
 finds long_file filter/aio.rs "has $(($(wc -l <"$top/rust/filter/aio.rs") + 600)) lines, more than 600" <<<"$(yes '// Line.' | head -n 600)"
 fresh
-sed -i 's/\bunsafe\b/safe/' "$copy/engine/params.rs"
-if [ "$("$top/scripts/layers.sh" "$copy")" = "engine/params: has no unsafe code, and is in the list of engine/mod.rs" ]; then
+sed -i 's/\bunsafe\b/safe/' "$copy/engine/module_params.rs"
+if [ "$("$top/scripts/layers.sh" "$copy")" = "engine/module_params: has no unsafe code, and is in the list of engine/mod.rs" ]; then
 	echo "ok layers::listed_without_unsafe"
 else
 	echo "not ok layers::listed_without_unsafe"

@@ -58,7 +58,7 @@ use kernel::{
 /// reference to its kqueue. So the knote and its kqueue keep each other alive until the knote is
 /// removed: it leaves the table, and [`Knote::detach`] drops the attachment. (A knote is never in
 /// the table if it could not be attached, or if it was deferred and could not be inserted. When its
-/// last reference is dropped, [`Knote::undo_attach`] retires it, detaches it and releases its
+/// last reference is dropped, [`Knote::end_undetached`] retires it, detaches it and releases its
 /// file.)
 pub(crate) struct Knote {
     refs: Refcount,
@@ -551,7 +551,7 @@ impl Drop for Knote {
         // SAFETY: The timer is still valid, and no other reference to the knote exists.
         let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
         if !self.is_retired() || self.binding.is_bound() || is_armed {
-            self.undo_attach();
+            self.end_undetached();
         }
         self.kqueue.uncharge_knote(self.filter);
     }
@@ -561,7 +561,7 @@ impl Knote {
     /// Ends a knote that is dropped without having been detached.
     #[cold]
     #[inline(never)]
-    fn undo_attach(&mut self) {
+    fn end_undetached(&mut self) {
         // The knote is retired first. Then it is not in the ready list, and nothing queues it
         // again.
         if !self.is_retired() {

@@ -10,7 +10,7 @@
 //! The unit of the limit is memory. A knote that needs more memory than a plain one counts as
 //! several units.
 
-use super::{object_watches::WatchedObjects, ops::Filter, params};
+use super::{module_params, object_watches::WatchedObjects, ops::Filter};
 use crate::sys::process::user;
 use core::{
     iter::successors,
@@ -161,8 +161,8 @@ impl Account {
             .fetch_add(amount, Ordering::Relaxed)
             .wrapping_add(amount);
         WithinLimits {
-            units: held & (TIMER - 1) <= params::max_user_knotes() as u64,
-            timers: held / TIMER <= params::max_user_timers() as u64,
+            units: held & (TIMER - 1) <= module_params::max_user_knotes() as u64,
+            timers: held / TIMER <= module_params::max_user_timers() as u64,
         }
     }
 
@@ -236,7 +236,7 @@ impl User {
     fn charge_timer(&self, units: u64) -> Result {
         let fits = self.add(units + TIMER);
         let timers = TIMERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        if fits.units & fits.timers & (timers <= params::max_timers()) {
+        if fits.units & fits.timers & (timers <= module_params::max_timers()) {
             return Ok(());
         }
         self.check_timer_excess(units, fits)

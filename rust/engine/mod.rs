@@ -15,7 +15,7 @@
 //! | where knotes are | [`knote_table`], [`ready_list`], [`recheck`] |
 //! | locks, and who waits | [`locks`], [`guard`], [`sleepers`] |
 //! | binding to descriptors, and their close | [`close`], [`wait_entries`] |
-//! | limits | [`knote_limit`], [`object_watches`], [`params`], [`nesting`] |
+//! | limits | [`knote_limit`], [`object_watches`], [`module_params`], [`nesting`] |
 //! | what all kqueues share | [`shared`] |
 //! | what a filter is to the engine | [`ops`] |
 //! | tracepoints | [`trace`] |
@@ -28,7 +28,7 @@
 //! - `guard`: computes the address of the kqueue from that of its mutex.
 //! - `knote`: a knote is a reference-counted object whose fields are guarded by two locks.
 //! - `locks`: the tokens that prove which lock is held.
-//! - `params`: the parameters are variables of C.
+//! - `module_params`: the parameters are variables of C.
 //! - `wait_entries`: the wake functions, and the links of wait-queue entries.
 //! - `ready_list`: a list that is linked through the knotes and holds no references.
 //! - `recheck`: lists of the same kind, and a timer.
@@ -45,10 +45,10 @@ pub(crate) mod knote_limit;
 pub(crate) mod knote_table;
 pub(crate) mod kqueue;
 pub(crate) mod locks;
+pub(crate) mod module_params;
 pub(crate) mod nesting;
 pub(crate) mod object_watches;
 pub(crate) mod ops;
-pub(crate) mod params;
 pub(crate) mod ready_list;
 pub(crate) mod recheck;
 pub(crate) mod shared;

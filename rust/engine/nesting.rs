@@ -12,7 +12,7 @@
 //!
 //! So a chain has at most [`PATHS_MAX`] links. A chain costs no more than an equal number of other
 //! paths: each kqueue on it is notified in an interrupt of its own
-//! ([`crate::sys::notify::notifier`]), an evaluation of one kqueue evaluates no other, and no
+//! ([`crate::sys::notify::poll_fasync`]), an evaluation of one kqueue evaluates no other, and no
 //! kqueue is released within the release of another. The walks keep their path in preallocated
 //! memory and are not recursive.
 //!

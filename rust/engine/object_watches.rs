@@ -7,7 +7,7 @@
 //! object. So a user has at most `max_object_watches` watches of each object, just as the limit on
 //! inotify instances bounds the watches of a file.
 
-use super::{knote_limit::User, ops::UserMarks, params};
+use super::{knote_limit::User, module_params, ops::UserMarks};
 use crate::sys::lock::irqlock::IrqLock;
 use kernel::{
     alloc::Flags,
@@ -58,7 +58,7 @@ impl WatchedObjects {
 
     /// Counts one more watch, unless the limit is reached.
     fn count(&self, key: Key, flags: Flags) -> Result {
-        let most = params::max_object_watches();
+        let most = module_params::max_object_watches();
         if most == 0 {
             return Err(ENOSPC);
         }

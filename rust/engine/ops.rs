@@ -123,6 +123,13 @@ pub(crate) trait FilterOps {
     fn matches_ident(_inner: &KnoteInner, _ident: u64) -> bool {
         true
     }
+
+    /// True if two knotes of the same ident watch the same object. (The ident of one of them may
+    /// have named another object when it was added.)
+    #[inline(always)]
+    fn watches_same(_inner: &KnoteInner, _other: &KnoteInner) -> bool {
+        true
+    }
 }
 
 /// The result of a filter whose condition holds.

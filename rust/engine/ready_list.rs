@@ -41,19 +41,19 @@ impl Links {
 ///
 /// All knotes in the list are valid and belong to the kqueue whose [`ReadyState`] contains this
 /// list. `len` is their number. `next` of the last knote and `prev` of the first knote are null.
-pub(crate) struct KnoteQueue {
+pub(crate) struct ReadyList {
     head: *const Knote,
     tail: *const Knote,
     len: usize,
 }
 
 // SAFETY: Any thread that holds the lock may use the knotes.
-unsafe impl Send for KnoteQueue {}
+unsafe impl Send for ReadyList {}
 
-impl KnoteQueue {
+impl ReadyList {
     /// An empty list.
     pub(crate) fn new() -> Self {
-        KnoteQueue {
+        ReadyList {
             head: ptr::null(),
             tail: ptr::null(),
             len: 0,
@@ -67,7 +67,7 @@ impl KnoteQueue {
     }
 }
 
-impl Drop for KnoteQueue {
+impl Drop for ReadyList {
     fn drop(&mut self) {
         // A kqueue that is dropped has no knotes, since each knote holds a reference to it.
         debug_assert!(self.head.is_null());

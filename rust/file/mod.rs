@@ -26,11 +26,11 @@
 //!
 //! An amount that is not counted, or not counted completely, reaches any low-water mark.
 
-mod contents;
 mod eventfd;
 mod kqueue;
 mod pidfd;
 mod pipe;
+mod regular;
 mod socket;
 mod terminal;
 mod timerfd;
@@ -121,7 +121,7 @@ pub(crate) enum FileKind {
     Pipe,
     Kqueue,
     /// Regular files, directories and block devices.
-    Contents,
+    Regular,
     Eventfd,
     Timerfd,
     Pidfd,
@@ -160,8 +160,8 @@ impl FileKind {
             FileKind::Pipe
         } else if object_of::<Kqueue>(file).is_some() {
             FileKind::Kqueue
-        } else if sys_file::contents::has_contents(file) {
-            FileKind::Contents
+        } else if sys_file::file_type::has_contents(file) {
+            FileKind::Regular
         } else if sys_file::eventfd::is(file) {
             FileKind::Eventfd
         } else if sys_file::timerfd::is(file) {
@@ -296,7 +296,7 @@ impl FileKind {
             FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
                 socket::evaluate(file, direction)
             }
-            FileKind::Contents => contents::evaluate(file, direction),
+            FileKind::Regular => regular::evaluate(file, direction),
             FileKind::Pipe => pipe::evaluate(file, direction),
             FileKind::Ioctl => terminal::evaluate(file, direction, scratch),
             _ => FileState::of(poll(file, direction), direction, || match self {
@@ -325,7 +325,7 @@ impl FileKind {
     pub(crate) fn has_unpolled_state(self, direction: Direction) -> bool {
         match self {
             FileKind::Tcp | FileKind::UnixStream => direction == Direction::Write,
-            FileKind::Socket | FileKind::Contents => true,
+            FileKind::Socket | FileKind::Regular => true,
             _ => false,
         }
     }

@@ -3,13 +3,13 @@
 //! Pipes and FIFOs.
 
 use super::{poll, Direction, FileState};
-use crate::sys::file::{contents, pipe::Pipe, poll::FastPoll};
+use crate::sys::file::{file_type, pipe::Pipe, poll::FastPoll};
 use kernel::fs::File;
 
 /// Evaluates a pipe for a reader.
 #[inline(always)]
 pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastPoll {
-    let Some(pipe) = Pipe::of(file).filter(|_| contents::is_open_to_read(file)) else {
+    let Some(pipe) = Pipe::of(file).filter(|_| file_type::is_open_to_read(file)) else {
         return FastPoll::Unknown;
     };
     if !pipe.has_writer() {
@@ -33,7 +33,7 @@ fn poll_without_writer(pipe: &Pipe<'_>, file: &File) -> FastPoll {
 
 #[inline(never)]
 pub(super) fn room(file: &File) -> FastPoll {
-    match Pipe::of(file).filter(|_| contents::is_open_to_write(file)) {
+    match Pipe::of(file).filter(|_| file_type::is_open_to_write(file)) {
         Some(pipe) if !pipe.has_reader() => FastPoll::Ended(0),
         Some(pipe) => {
             let room = pipe.writable();

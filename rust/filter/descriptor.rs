@@ -24,7 +24,7 @@
 //! for instance, is writable when a third of its buffer is free. `EVFILT_EXCEPT` takes any file
 //! that can be polled, and reports `EPOLLPRI`. It reports `EV_EOF` too.
 
-use super::{contents::Contents, Filter};
+use super::{offset_watch::OffsetWatch, Filter};
 use crate::{
     engine::{
         close,
@@ -39,8 +39,8 @@ use crate::{
     sys::{
         file::{
             chardev::object_of,
-            contents,
             fdtable::CurrentFdTable,
+            file_type,
             pipe::{Pipe, NOT_FULL},
             poll::{self, FastPoll, PollEvents}, //
         },
@@ -60,7 +60,7 @@ use kernel::{
 #[derive(Default)]
 pub(super) struct DescriptorAttachment {
     extra: Option<ExtraEntries>,
-    contents: Option<Contents>,
+    offset: Option<OffsetWatch>,
     /// The edge between the kqueue of the knote and a kqueue that it watches.
     edge: Option<Edge>,
     /// The timer for a low-water mark of a file that does not wake its pollers for each increase of
@@ -71,7 +71,7 @@ pub(super) struct DescriptorAttachment {
 
 impl DescriptorAttachment {
     fn is_needed(&self) -> bool {
-        self.extra.is_some() || self.contents.is_some() || self.edge.is_some()
+        self.extra.is_some() || self.offset.is_some() || self.edge.is_some()
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn attach(
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
     knote.inner_mut(access).kind = kind;
-    if matches!(kind, FileKind::Contents | FileKind::Kqueue) || !poll::is_pollable(&file) {
+    if matches!(kind, FileKind::Regular | FileKind::Kqueue) || !poll::is_pollable(&file) {
         return attach_other(knote, file, fd_table, kind, direction, access);
     }
     close::bind(knote, file, fd_table, access)?;
@@ -167,16 +167,16 @@ fn attach_other(
 ) -> Result<Attached> {
     let mut attachment = DescriptorAttachment::default();
     match kind {
-        FileKind::Contents => match direction {
-            Direction::Read => attachment.contents = Some(Contents::new(&file, knote)?),
-            Direction::Write if contents::is_directory(&file) => return Err(EINVAL),
+        FileKind::Regular => match direction {
+            Direction::Read => attachment.offset = Some(OffsetWatch::new(&file, knote)?),
+            Direction::Write if file_type::is_directory(&file) => return Err(EINVAL),
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
         },
         FileKind::Kqueue => {}
         // Character devices such as `/dev/null`, and files that are generated when they are read,
         // are always ready.
-        _ if contents::is_character_device(&file) || contents::is_generated(&file) => {}
+        _ if file_type::is_character_device(&file) || file_type::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
     close::bind(knote, file, fd_table, access)?;
@@ -350,15 +350,14 @@ fn evaluate_slow(
     scratch: UserScratch,
 ) -> Option<Report> {
     let (fflags, mark) = (inner.fflags, inner.data);
-    if inner.kind == FileKind::Contents {
+    if inner.kind == FileKind::Regular {
         let attachment = inner
             .attachment
             .as_mut()
             .and_then(|attachment| attachment.as_mut::<DescriptorAttachment>());
-        if let Some(contents) =
-            attachment.and_then(|attachment| attachment.get_mut().contents.as_mut())
+        if let Some(offset) = attachment.and_then(|attachment| attachment.get_mut().offset.as_mut())
         {
-            contents.record_state();
+            offset.record_state();
         }
     }
     let direction = match direction {

@@ -3,15 +3,16 @@
 //! The filters define what each kind of event source means by "ready" and by `data`.
 //!
 //! Filters are policy. The mechanisms that they use are in [`crate::sys`]. The kinds of files are
-//! in [`crate::file`]. Each filter is a row of the table below, and its type is in a file of this
-//! folder. The other files (`contents`, `descriptor`, `fast_path`, `probes`) are shared by filters.
+//! in [`crate::file`]. Each filter is a row of the table of filters below, and its type is in a
+//! file of this folder. The other files (`contents`, `descriptor`, `fast_path`, `probes`) are
+//! shared by filters.
 
 mod aio;
-mod contents;
 mod descriptor;
 mod except;
 mod fast_path;
 mod fs;
+mod offset_watch;
 mod probes;
 mod process;
 mod read;
@@ -260,6 +261,13 @@ macro_rules! filters {
             pub(crate) fn matches_ident(self, inner: &KnoteInner, ident: u64) -> bool {
                 match self {
                     $(Filter::$name => <$ops>::matches_ident(inner, ident),)*
+                }
+            }
+
+            /// Calls [`FilterOps::watches_same`] of this filter.
+            pub(crate) fn watches_same(self, inner: &KnoteInner, other: &KnoteInner) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::watches_same(inner, other),)*
                 }
             }
         }

@@ -4,8 +4,8 @@
 //! of one user.
 
 use super::{
-    contents::{self, ContentWatcher},
     fs::{self, Namespace},
+    offset_watch::{self, OffsetWatcher},
     process::ProcessWatcher,
     signal::SignalWatcher,
     vnode::{self, FileWatcher, ParentDir}, //
@@ -26,13 +26,13 @@ pub(crate) struct FilterProbes {
     pub(super) forks: Arc<ForkWatches<ProcessWatcher>>,
     pub(super) execs: Arc<ExecWatches<ProcessWatcher>>,
     pub(super) signals: Arc<SignalWatches<SignalWatcher>>,
-    pub(super) seeks: SeekWatches<ContentWatcher>,
+    pub(super) seeks: SeekWatches<OffsetWatcher>,
 }
 
 /// The number of marks of each kind, with the names that debugfs shows.
 fn marks() -> [(&'static str, &'static MarkCount); 4] {
     [
-        ("content", &contents::MARKS),
+        ("content", &offset_watch::MARKS),
         ("file", &vnode::FILE_MARKS),
         ("parent", &vnode::PARENT_MARKS),
         ("mount", &fs::MARKS),
@@ -86,7 +86,7 @@ pub(crate) struct UserMarks {
     #[pin]
     pub(super) files: Group<FileWatcher>,
     #[pin]
-    pub(super) contents: Group<ContentWatcher>,
+    pub(super) offsets: Group<OffsetWatcher>,
     #[pin]
     parents: SharedMarks<ParentDir>,
     #[pin]
@@ -98,7 +98,7 @@ impl UserMarks {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             files <- Group::new(),
-            contents <- Group::new(),
+            offsets <- Group::new(),
             parents <- SharedMarks::new(),
             mounts <- SharedMarks::new(),
         })

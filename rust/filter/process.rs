@@ -543,6 +543,14 @@ impl FilterOps for Proc {
         let process = attachment.as_ref::<Process>();
         process.is_some_and(|process| process.has_pid(ident))
     }
+
+    fn watches_same(inner: &KnoteInner, other: &KnoteInner) -> bool {
+        let process = |inner: &KnoteInner| {
+            let attachment = inner.attachment.as_ref()?.as_ref::<Process>()?;
+            Some(attachment.exit.watch().process().id())
+        };
+        process(inner) == process(other)
+    }
 }
 
 /// `EVFILT_PROCDESC`.

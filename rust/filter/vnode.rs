@@ -58,7 +58,7 @@ use crate::{
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
-        file::{chardev::object_of, contents, fdtable},
+        file::{chardev::object_of, fdtable, file_type},
         lock::irqlock::IrqLock,
         memory::user_scratch::UserScratch,
         notify::fsnotify::{
@@ -114,9 +114,9 @@ enum Content {
 
 impl Content {
     fn of(file: &File) -> Self {
-        if contents::is_generated(file) {
+        if file_type::is_generated(file) {
             Content::Generated
-        } else if contents::is_regular(file) {
+        } else if file_type::is_regular(file) {
             Content::Bytes
         } else {
             Content::Other
@@ -353,7 +353,7 @@ fn may_select(file: &File, wanted: u32) -> bool {
         // Opening a file with `O_PATH` requires no permission for the file itself.
         return fsnotify::may_read(file);
     }
-    let restricted = if contents::is_regular(file) || contents::is_directory(file) {
+    let restricted = if file_type::is_regular(file) || file_type::is_directory(file) {
         ACCESS_NOTES
     } else {
         // Writes do not change the inode of such a file. They are communication between tasks, for
@@ -417,7 +417,7 @@ impl Vnode {
         let watcher = Arc::pin_init(
             pin_init!(FileWatcher {
                 knote: args.knote.into(),
-                is_directory: contents::is_directory(file),
+                is_directory: file_type::is_directory(file),
                 content: Content::of(file),
                 record <- IrqLock::new(record, c"kqueue_vnode", static_lock_class!()),
             }),

@@ -76,8 +76,8 @@ impl ClosedKnote {
     }
 
     /// Queues the removal of the knote: the current task removes it before it returns to user
-    /// space. If the task does not return to user space, the next owner of the mutex of the kqueue
-    /// removes it.
+    /// space. If the task does not return to user space, the next task that releases the mutex of
+    /// the kqueue removes it.
     pub(super) fn remove_on_return(self) {
         let head = self.into_head();
         // SAFETY: By the type's invariant, nothing else uses the node. The reference to the file of

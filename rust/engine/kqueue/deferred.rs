@@ -103,7 +103,8 @@ impl Kqueue {
             return;
         };
         let older = found.knote();
-        if !filter.matches_ident(older.inner(&knotes.access), ident) {
+        let access = &knotes.access;
+        if !filter.watches_same(older.inner(access), deferred.inner(access)) {
             return;
         }
         self.retire(older);

@@ -190,7 +190,7 @@ impl Kqueue {
             trace::detach(self, &knote);
             deferred_knotes = next;
         }
-        self.notifier.notify(false);
+        self.poll_fasync.notify(false);
     }
 
     /// `->flush`, which is called when a descriptor of the kqueue was closed.

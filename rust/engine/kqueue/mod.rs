@@ -22,7 +22,7 @@ use super::{
     locks::{HasLockToken, LockToken, Locks},
     nesting::{Graph, NestingLinks},
     ops::Filter,
-    ready_list::KnoteQueue,
+    ready_list::ReadyList,
     recheck::{RecheckList, RecheckTimer},
     shared::Shared,
     sleepers::Sleepers,
@@ -31,7 +31,7 @@ use crate::sys::{
     file::fdtable::{CurrentFdTable, FdTableId, FilePtr, WeakFile},
     lock::{flag::Flag, irqlock::IrqSave, killable},
     memory::{slab::Memory, user_scratch::UserScratch},
-    notify::notifier::Notifier, //
+    notify::poll_fasync::PollFasync, //
 };
 use deferred::DeferredKnote;
 pub(crate) use scan::EventSink;
@@ -43,12 +43,11 @@ use kernel::{
     sync::{aref::ARef, lock::Guard, Arc, ArcBorrow, LockedBy},
 };
 
-/// All that the kqueue's spin lock guards: the ready list, the sleepers, and the state of the
-/// current scan.
+/// What the kqueue's spin lock guards, except the state and the links of each knote.
 pub(crate) struct ReadyState {
     token: LockToken<ReadyState>,
-    /// The pending knotes, in the order in which they are reported.
-    pub(crate) queue: KnoteQueue,
+    /// The ready list: the queued knotes, in the order in which they are reported.
+    pub(crate) queue: ReadyList,
     /// The knotes whose pipes may get more data without a wake-up. A timer evaluates them again.
     pub(crate) rechecks: RecheckList,
     /// The number of knotes of the current batch: a scan has taken them off the list, and has
@@ -60,10 +59,13 @@ pub(crate) struct ReadyState {
     /// The number of knotes at the head of the list that the current scan has still to evaluate.
     /// The first walk of a scan sets it, if the walk does not reach the end of the list. Knotes
     /// that become pending during the scan, or are requeued after a report, are behind these
-    /// knotes. /// A pending knote that is retired or disabled during the scan subtracts one, even
-    /// if it was behind the counted knotes. So the number may become too small, but never too
-    /// large. /// While `interrupted_scan` is set, the number also counts the knotes whose events
-    /// could not be copied out. They were put back at the head of the list.
+    /// knotes.
+    ///
+    /// A pending knote that is retired or disabled during the scan subtracts one, even if it was
+    /// behind the counted knotes. So the number may become too small, but never too large.
+    ///
+    /// While `interrupted_scan` is set, the number also counts the knotes whose events could not be
+    /// copied out. They were put back at the head of the list.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
@@ -76,8 +78,9 @@ pub(crate) struct ReadyState {
     /// scan, unless another scan has begun meanwhile.
     interrupted_scan: Option<ScanId>,
     /// True if a knote became pending since the last scan began, and no SIGIO was sent for it,
-    /// because other knotes were pending already. A scan that has evaluated every knote that was
-    /// pending at its start sends the SIGIO at its end, if a knote is pending then.
+    /// because other knotes were pending already. A scan that evaluates all knotes that were
+    /// pending at its start sends the skipped SIGIO at its end. It sends none if no knote is
+    /// pending then.
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
@@ -121,8 +124,8 @@ pub(crate) struct Kqueue {
     // dropped.
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
-    /// The descriptor table that the kqueue belongs to. A task with another one can only create
-    /// kqueues by this one (`KQUEUE_IOC_CREATE`).
+    /// The descriptor table that the kqueue belongs to. A task with another descriptor table can
+    /// use this kqueue only to create a kqueue of its own (`KQUEUE_IOC_CREATE`).
     owner_fd_table: OwnerFdTable,
     shared: Arc<Shared>,
     /// The user who opened the kqueue, and to whom its knotes are charged.
@@ -130,11 +133,12 @@ pub(crate) struct Kqueue {
     /// The edges to the kqueues that this one watches, and from those that watch it.
     pub(crate) edges: LockedBy<NestingLinks, Graph>,
     /// True if the kqueue was closed or there are deferred knotes. [`Kqueue::lock_ready`] finds out
-    /// which. The flag is written under the spin lock. /// The flag saves most changes the spin
-    /// lock: the holder of the mutex reads it without that lock. The value may therefore be stale,
-    /// which does no harm. If the holder misses a close, the closing task takes the mutex later and
-    /// removes all knotes. If the holder misses a deferred knote, the fork takes effect after the
-    /// change, and the next scan finds the knote under the spin lock.
+    /// which. The flag is written under the spin lock.
+    ///
+    /// A change reads the flag without the spin lock, so that most changes need not take that lock.
+    /// The value may therefore be stale, which does no harm. If a close is missed, the closing task
+    /// takes the mutex later and removes all knotes. If a deferred knote is missed, the fork takes
+    /// effect after the change, and the next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
     /// If this is false, no knote is pending. The flag is written under the spin lock. A task that
     /// is about to scan reads it without the lock.
@@ -142,7 +146,7 @@ pub(crate) struct Kqueue {
     #[pin]
     locks: Locks,
     #[pin]
-    notifier: Notifier,
+    poll_fasync: PollFasync,
     /// The same file as [`ReadyState::file`], as a bare pointer. A task that holds a reference to
     /// the file may follow it without the spin lock.
     own_file: FilePtr,
@@ -187,7 +191,7 @@ impl Kqueue {
         let ready = |token| ReadyState {
             sleepers: Sleepers::new(&token),
             token,
-            queue: KnoteQueue::new(),
+            queue: ReadyList::new(),
             rechecks: RecheckList::new(),
             in_flight: 0,
             unevaluated: 0,
@@ -210,7 +214,7 @@ impl Kqueue {
                 closed_or_deferred: Flag::new(),
                 maybe_pending: Flag::new(),
                 locks <- Locks::new(knotes, ready),
-                notifier <- Notifier::new(),
+                poll_fasync <- PollFasync::new(),
                 own_file,
                 unremoved_knotes: ClosedList::new(),
                 leftover_work: Flag::new(),
@@ -339,7 +343,7 @@ impl Kqueue {
     }
 
     /// The pollers and the SIGIO listeners.
-    pub(crate) fn notifier(&self) -> &Notifier {
-        &self.notifier
+    pub(crate) fn poll_fasync(&self) -> &PollFasync {
+        &self.poll_fasync
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! An activation puts a knote into the ready list and wakes one sleeper, in one critical section of
 //! the spin lock. Pollers and SIGIO are notified after that, from an irq_work
-//! ([`crate::sys::notify::notifier`]). A scan that leaves knotes pending wakes the next sleeper
+//! ([`crate::sys::notify::poll_fasync`]). A scan that leaves knotes pending wakes the next sleeper
 //! after it has released the mutex, because that sleeper begins by taking the mutex. Only a scan
 //! that ends early wakes the next sleeper before that.
 
@@ -63,7 +63,7 @@ impl Kqueue {
         let sigio = ready.needs_sigio();
         drop(ready);
         trace::activate(self, knote);
-        self.notifier.notify(sigio);
+        self.poll_fasync.notify(sigio);
     }
 
     /// Appends a knote that is due to the list.
@@ -112,7 +112,7 @@ impl Kqueue {
         self.arm_next_recheck(&mut ready.rechecks, now);
         drop(ready);
         if notify_pollers {
-            self.notifier.notify(sigio);
+            self.poll_fasync.notify(sigio);
         }
     }
 
@@ -142,7 +142,7 @@ impl Kqueue {
                 .wake_one(WakeFlags::default());
         }
         if wake.pollers || wake.sigio {
-            self.notifier.notify(wake.sigio);
+            self.poll_fasync.notify(wake.sigio);
         }
     }
 

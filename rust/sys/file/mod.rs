@@ -5,11 +5,12 @@
 
 pub(crate) mod chardev;
 pub(crate) mod closing;
-pub(crate) mod contents;
 pub(crate) mod eventfd;
 pub(crate) mod fdtable;
+pub(crate) mod file_type;
 pub(crate) mod ioctl;
 pub(crate) mod layout_check;
+pub(crate) mod offset;
 pub(crate) mod pipe;
 pub(crate) mod poll;
 pub(crate) mod read_fdinfo;

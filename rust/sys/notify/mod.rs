@@ -3,5 +3,5 @@
 //! Notification: fsnotify marks, the wake-up of pollers, SIGIO, and workqueues.
 
 pub(crate) mod fsnotify;
-pub(crate) mod notifier;
+pub(crate) mod poll_fasync;
 pub(crate) mod workqueue;

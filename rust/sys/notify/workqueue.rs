@@ -19,9 +19,9 @@ static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mu
 /// it.
 ///
 /// The module has exactly one. It drops the owner after the last file of the module was closed.
-pub(crate) struct OwnQueue(());
+pub(crate) struct ModuleWorkqueue(());
 
-impl OwnQueue {
+impl ModuleWorkqueue {
     /// # Errors
     ///
     /// `ENOMEM`.
@@ -32,11 +32,11 @@ impl OwnQueue {
             return Err(ENOMEM);
         }
         QUEUE.store(queue, ordering::Release);
-        Ok(OwnQueue(()))
+        Ok(ModuleWorkqueue(()))
     }
 }
 
-impl Drop for OwnQueue {
+impl Drop for ModuleWorkqueue {
     fn drop(&mut self) {
         // SAFETY: The queue was allocated in `new`. No file of the module is open, so only work
         // items that are still running can queue more work. `destroy_workqueue` waits for these.

@@ -29,7 +29,7 @@ use super::{
     on_demand::{OnDemandProbe, Probe},
     watches::{ObjectProbe, Watch, WatchedProbe},
 };
-use crate::{generated, sys::file::contents};
+use crate::{generated, sys::file::offset};
 use core::marker::PhantomData;
 use kernel::{
     bindings,
@@ -82,7 +82,7 @@ impl<T: SeekTarget> SeekWatches<T> {
     ///
     /// `ENOMEM`, and the errors of the registration of the probe.
     pub(crate) fn watch(&self, file: &File, target: &Arc<T>) -> Result<Watch<SeekProbe<T>>> {
-        let watches = if contents::has_locked_offset(file) {
+        let watches = if offset::has_locked_offset(file) {
             &self.locked
         } else {
             &self.unlocked

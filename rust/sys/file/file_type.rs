@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The type of a file, and the position of an open file in its contents.
+//! The type of a file, and how it was opened.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::poll;
 use crate::{generated, sys::memory::field::read_once};
-use kernel::{bindings, fs::LocalFile};
+use kernel::fs::LocalFile;
 
 const TYPE: u32 = 0o170000;
 const REGULAR: u32 = 0o100000;
@@ -88,27 +88,4 @@ pub(crate) fn is_open_to_read(file: &LocalFile) -> bool {
 pub(crate) fn is_open_to_write(file: &LocalFile) -> bool {
     // SAFETY: The file is valid. Its mode does not change after the open.
     unsafe { (*file.as_ptr()).f_mode & FMODE_WRITE != 0 }
-}
-
-/// True if a task that changes the file offset holds the offset lock (`f_pos_lock`) meanwhile,
-/// provided that other references to the open file exist.
-pub(crate) fn has_locked_offset(file: &LocalFile) -> bool {
-    // SAFETY: The file is valid.
-    unsafe { generated::kq_file_has_position_lock(file.as_ptr()) }
-}
-
-/// The number of bytes from the file offset to the end of the file. It is negative if the offset is
-/// beyond the end.
-pub(crate) fn bytes_to_end(file: &LocalFile) -> i64 {
-    let file = file.as_ptr();
-    // SAFETY: The file is valid and has an inode. The size of a block device is that of the inode
-    // of its mapping.
-    unsafe {
-        let inode: *mut bindings::inode = if is_block_device(LocalFile::from_raw_file(file)) {
-            (*(*file).f_mapping).host
-        } else {
-            (*file).f_inode
-        };
-        generated::kq_inode_size(inode).saturating_sub(generated::kq_file_position(file))
-    }
 }

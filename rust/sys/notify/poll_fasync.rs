@@ -12,7 +12,7 @@
 //!
 //! # Context
 //!
-//! [`Notifier::notify`] may be called in any context. The work runs in hard interrupt context.
+//! [`PollFasync::notify`] may be called in any context. The work runs in hard interrupt context.
 
 use crate::{
     generated,
@@ -31,7 +31,7 @@ use kernel::{
 /// The pollers and the SIGIO listeners of one file.
 #[pin_data(PinnedDrop)]
 #[repr(C)]
-pub(crate) struct Notifier {
+pub(crate) struct PollFasync {
     // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
     work: Opaque<bindings::irq_work>,
@@ -43,19 +43,19 @@ pub(crate) struct Notifier {
 }
 
 // SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
-unsafe impl Send for Notifier {}
+unsafe impl Send for PollFasync {}
 // SAFETY: Any thread may use an `irq_work`, a wait queue, or a fasync list.
-unsafe impl Sync for Notifier {}
+unsafe impl Sync for PollFasync {}
 
-impl Notifier {
-    /// A notifier without pollers or listeners.
+impl PollFasync {
+    /// An object without pollers or listeners.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             // SAFETY: The initialiser guarantees that `slot` is valid for writes.
             work <- Opaque::ffi_init(|slot| unsafe {
                 generated::kq_init_irq_work(slot, Some(Self::run))
             }),
-            pollers <- WaitQueue::new(c"notifier_pollers", static_lock_class!()),
+            pollers <- WaitQueue::new(c"poll_fasync_pollers", static_lock_class!()),
             fasync: Opaque::new(core::ptr::null_mut()),
             send_sigio: AtomicBool::new(false),
         })
@@ -94,11 +94,11 @@ impl Notifier {
     ///
     /// # Safety
     ///
-    /// `work` is the work of a live `Notifier`.
+    /// `work` is the work of a live `PollFasync`.
     unsafe extern "C" fn run(work: *mut bindings::irq_work) {
-        // SAFETY: `work` is the first field of a `Notifier`. The notifier is alive, because `drop`
+        // SAFETY: `work` is the first field of a `PollFasync`. The object is alive, because `drop`
         // waits for this function.
-        let this = unsafe { &*work.cast::<Notifier>() };
+        let this = unsafe { &*work.cast::<PollFasync>() };
         let key = (PollEvents::IN | PollEvents::RDNORM).bits() as usize;
         // SAFETY: The queue is initialised. The key is an event mask cast to a pointer, as in
         // `wake_up_poll()`.
@@ -126,7 +126,7 @@ impl Notifier {
 }
 
 #[pinned_drop]
-impl PinnedDrop for Notifier {
+impl PinnedDrop for PollFasync {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: The work was initialised in `new`. The owner is dropped in process context, where
         // `irq_work_sync` may wait.

@@ -10,7 +10,7 @@ use crate::{
         object_watches::{ObjectCharge, ObjectKind},
     },
     sys::{
-        file::contents,
+        file::offset,
         notify::fsnotify::{self, mask, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
             seek::{SeekProbe, SeekTarget},
@@ -37,20 +37,20 @@ struct Record {
 
 /// Waits until a file has contents between its offset and its end.
 #[pin_data]
-pub(crate) struct ContentWatcher {
+pub(crate) struct OffsetWatcher {
     knote: ARef<Knote>,
     file: ARef<File>,
     #[pin]
     record: SpinLockIrq<Record>,
 }
 
-impl ContentWatcher {
+impl OffsetWatcher {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with this
     /// state.
     fn record_state(&self) {
         let mut record = self.record.lock();
         record.activated = false;
-        record.has_contents = contents::bytes_to_end(&self.file) != 0;
+        record.has_contents = offset::bytes_to_end(&self.file) != 0;
     }
 
     /// Activates the knote after a change, unless it was activated since the last evaluation. If
@@ -59,7 +59,7 @@ impl ContentWatcher {
         let is_new = {
             let mut record = self.record.lock();
             let before = record.has_contents;
-            record.has_contents = contents::bytes_to_end(&self.file) != 0;
+            record.has_contents = offset::bytes_to_end(&self.file) != 0;
             let is_new = (any || (record.has_contents && !before)) && !record.activated;
             record.activated |= is_new;
             is_new
@@ -70,7 +70,7 @@ impl ContentWatcher {
     }
 }
 
-impl Notify for ContentWatcher {
+impl Notify for OffsetWatcher {
     const SCOPE: EventScope = EventScope::Inode;
 
     fn marks() -> &'static MarkCount {
@@ -83,7 +83,7 @@ impl Notify for ContentWatcher {
     }
 }
 
-impl SeekTarget for ContentWatcher {
+impl SeekTarget for OffsetWatcher {
     /// Moving the offset activates the knote only if the offset was at the end and moved back.
     fn moved(this: ArcBorrow<'_, Self>) {
         this.handle_change(false);
@@ -91,14 +91,14 @@ impl SeekTarget for ContentWatcher {
 }
 
 /// The event sources of such a file: a mark of the inode and a watch of the offset.
-pub(super) struct Contents {
-    _mark: Mark<ContentWatcher>,
-    _watch: Watch<SeekProbe<ContentWatcher>>,
-    watcher: Arc<ContentWatcher>,
+pub(super) struct OffsetWatch {
+    _mark: Mark<OffsetWatcher>,
+    _watch: Watch<SeekProbe<OffsetWatcher>>,
+    watcher: Arc<OffsetWatcher>,
     _charges: [ObjectCharge; 2],
 }
 
-impl Contents {
+impl OffsetWatch {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with it.
     pub(super) fn record_state(&self) {
         self.watcher.record_state();
@@ -122,15 +122,15 @@ impl Contents {
             activated: false,
         };
         let watcher = Arc::pin_init(
-            pin_init!(ContentWatcher {
+            pin_init!(OffsetWatcher {
                 knote: knote.into(),
                 file: file.into(),
                 record <- new_spinlock_irq!(record, "kqueue_contents"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let marks = &user.objects().marks.contents;
-        Ok(Contents {
+        let marks = &user.objects().marks.offsets;
+        Ok(OffsetWatch {
             _mark: Mark::new(marks, file, mask::MODIFY | ENTRIES, &watcher)?,
             _watch: kqueue.shared().probes.seeks.watch(file, &watcher)?,
             watcher,
