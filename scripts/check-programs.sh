@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# check-programs.sh [--kernel debug] [NAME...]: builds programs that support kqueue, runs their own
-# tests in a guest with Debian's stock kernel (or with the debug kernel), with kqueue and with the
-# interface that they use on Linux otherwise, and prints a table. Fails if a test fails with kqueue.
+# check-programs.sh [--kernel debug] [--kqueue-alone] [NAME...]: builds programs that support kqueue,
+# runs their own tests in a guest with Debian's stock kernel (or with the debug kernel), with kqueue
+# and (without --kqueue-alone) with the interface that they use on Linux otherwise, and prints a
+# table. Fails if a test fails with kqueue.
 # selftests/programs/NAME.sh describes each program.
 source "$(dirname "$0")/common.sh"
 source "$top/selftests/programs/tools.sh"
@@ -11,6 +12,11 @@ flavour=stock
 if [ "${1:-}" = --kernel ]; then
 	flavour=$2
 	shift 2
+fi
+interfaces='kqueue native'
+if [ "${1:-}" = --kqueue-alone ]; then
+	interfaces=kqueue
+	shift
 fi
 if [ $# = 0 ]; then
 	for file in selftests/programs/*.sh; do
@@ -39,7 +45,8 @@ mkdir -p "$out"
 for name in "$@"; do rm -f "$out/$name".{kqueue,native}.counts; done
 say "booting the $flavour kernel, to run the tests of: $*"
 status=0
-scripts/guest.sh "$kernel" "$seconds" "$out" selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
+scripts/guest.sh "$kernel" "$seconds" "$out" env KQUEUE_INTERFACES="$interfaces" \
+	selftests/programs/run.sh "$module" "$programs" "$out" "$@" || status=1
 
 # row WHICH: prints the counts of one backend for the table.
 row() { sed 's/ /, /g' "$out/$name.$1.counts" 2>/dev/null || echo none; }

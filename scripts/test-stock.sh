@@ -25,7 +25,7 @@ status=0
 # compiler must neither fill nor copy it, in any call.
 if objdump -dr -C -j .text "$module" |
 	awk '/^[0-9a-f]+ <.*>:$/ { name = $0 } /^[0-9a-f]+ <.*change_and_collect/ { known = 1 }
-		/R_.*mem(set|cpy)/ && name ~ /kevent|kqueue::Kqueue|ReadyList/ && name !~ /sort/ { print name; bad = 1 }
+		/R_.*mem(set|cpy)/ && name ~ /kevent|kqueue::Kqueue|ReadyState/ && name !~ /sort/ { print name; bad = 1 }
 		END { exit bad || !known }'; then
 	say "no function on the path of a call fills or copies the memory for events"
 else

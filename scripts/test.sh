@@ -3,10 +3,11 @@
 # test.sh: runs all tests. The tests of the module in a guest with the debug kernel take longest, and
 # most of them keep only one processor busy. Therefore this guest runs in the background, and the other
 # stages run one after the other beside it: the tests of the checkers and of the guest runner, those of
-# the installation, those that run on the host, those of programs that use the module, the benchmarks,
-# and those of the module in a guest with Debian's stock kernel. Then the output of the debug kernel is
-# printed. A line "== STAGE (N s)" is printed at the end of each stage, and the last line of the output
-# is the result. With ONLY=NAME, only the module's tests on the debug kernel whose names match are run.
+# the installation, the command lines of README.md, the tests that run on the host, those of programs
+# that use the module, the demo, the benchmarks, and the tests of the module in a guest with Debian's
+# stock kernel. Then the output of the debug kernel is printed. A line "== STAGE (N s)" is printed at
+# the end of each stage, and the last line of the output is the result. With ONLY=NAME, only the
+# module's tests on the debug kernel whose names match are run.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 only=${ONLY:-}
@@ -52,6 +53,11 @@ installation() {
 	fi
 }
 
+readme() {
+	# The script can also fail before it types a line.
+	scripts/test-readme.sh || echo "not ok readme::script"
+}
+
 state() {
 	cargo test --release -p kqueue-state 2>"$logs/state.log" |
 		sed -E 's/^test (.*) \.\.\. ok$/ok state::\1/; s/^test (.*) \.\.\. FAILED$/not ok state::\1/' ||
@@ -60,7 +66,7 @@ state() {
 
 programs() {
 	local programs=(libev nginx tmux) good=1 program bad
-	scripts/check-programs.sh "${programs[@]}" >"$logs/programs.log" 2>&1 || good=0
+	scripts/check-programs.sh --kqueue-alone "${programs[@]}" >"$logs/programs.log" 2>&1 || good=0
 	for program in "${programs[@]}"; do
 		# The counts are: passed, failed, skipped. The log has the details.
 		if read -r _ bad _ <"build/guest/programs/$program.kqueue.counts" && [ "$bad" = 0 ]; then
@@ -73,6 +79,15 @@ programs() {
 	if [ $good = 0 ]; then
 		echo "not ok program::guest"
 		sed 's/^/  | /' "$logs/programs.log"
+	fi
+}
+
+demo() {
+	if scripts/demo.sh >"$logs/demo.log" 2>&1; then
+		echo "ok demo::stock"
+	else
+		echo "not ok demo::stock"
+		tail -n 40 "$logs/demo.log" | sed 's/^/  | /'
 	fi
 }
 
@@ -115,8 +130,10 @@ trap 'pkill -s "$guest" || true' EXIT
 if [ -z "$only" ]; then
 	stage runner "the checkers and the guest runner"
 	stage installation "the installation"
+	stage readme "the command lines of README.md, on a new machine"
 	stage state "the lock-free protocols, on the host"
 	stage programs "programs written for the BSDs, in a guest with the stock kernel"
+	stage demo "the demo"
 	stage benchmarks "the benchmarks, to check that they run"
 	stage stock "the module, in a guest with Debian's stock kernel"
 fi

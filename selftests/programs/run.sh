@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# run.sh MODULE PROGRAMS OUT NAME...: runs in a guest. Runs the tests of each program twice, with
-# kqueue and with the interface that it uses on Linux otherwise (selftests/programs/NAME.sh). Writes
-# OUT/NAME.WHICH.log, and "PASSED FAILED SKIPPED" to OUT/NAME.WHICH.counts.
+# run.sh MODULE PROGRAMS OUT NAME...: runs in a guest. Runs the tests of each program with each of
+# $KQUEUE_INTERFACES: "kqueue", and "native" for the interface that it uses on Linux otherwise
+# (selftests/programs/NAME.sh). Writes OUT/NAME.WHICH.log, and "PASSED FAILED SKIPPED" to
+# OUT/NAME.WHICH.counts.
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/tools.sh"
 
@@ -51,7 +52,7 @@ as_known() {
 
 for name in "$@"; do
 	describe "$name"
-	for which in kqueue native; do
+	for which in $KQUEUE_INTERFACES; do
 		start=$SECONDS
 		echo "$name, $which"
 		log=$out/$name.$which.log
