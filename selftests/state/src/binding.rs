@@ -7,7 +7,7 @@ use loom::{
     sync::{
         atomic::{
             fence, AtomicBool,
-            Ordering::{Acquire, Relaxed, Release, SeqCst},
+            Ordering::{Relaxed, SeqCst},
         },
         Arc, Mutex,
     },
@@ -42,9 +42,10 @@ impl World {
         self.slot.load(Relaxed)
     }
 
-    /// close(2): clears the slot (`rcu_assign_pointer`), then runs the probe.
+    /// close(2): clears the slot, then runs the probe. The store has no ordering of its own, because
+    /// `rcu_assign_pointer()` of `NULL` is `WRITE_ONCE()`.
     fn close(&self) {
-        self.slot.store(false, Release);
+        self.slot.store(false, Relaxed);
         self.barrier();
         if !self.bucket.load(Relaxed) {
             return;
@@ -72,7 +73,7 @@ fn model(barriers: bool) {
         let added = world.bind();
         closer.join().unwrap();
         assert!(
-            !added || world.retired.load(Acquire),
+            !added || world.retired.load(Relaxed),
             "a knote of a closed descriptor lives on"
         );
     });

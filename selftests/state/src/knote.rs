@@ -8,10 +8,7 @@
 use crate::engine::state::State;
 use loom::{
     sync::{
-        atomic::{
-            AtomicU32,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicU32, Ordering::Relaxed},
         Arc, Mutex,
     },
     thread,
@@ -25,6 +22,8 @@ struct ReadyState {
     /// True if the knote was in the list when the scan began, and the scan has not reached it yet.
     unevaluated: bool,
     in_flight: u32,
+    /// The number of waiting threads.
+    sleepers: u32,
     wake_ups: u32,
 }
 
@@ -58,11 +57,8 @@ struct Kqueue {
     kind: Kind,
     table: Mutex<KnoteTable>,
     ready: Mutex<ReadyState>,
-    /// The waiting threads, which another lock protects. A thread checks the list after it has
-    /// queued itself. A thread that changes the list checks for waiting threads afterwards. Both
-    /// hold the spin lock.
-    sleepers: AtomicU32,
-    /// The number of events that were not reported, like the expirations of a timer.
+    /// The number of events that were not reported, like the signals of a `SignalWatcher`. The
+    /// accesses are relaxed, so that the model finds a count which is not ordered by the locks.
     count: AtomicU32,
     reported: AtomicU32,
 }
@@ -73,7 +69,6 @@ impl Kqueue {
             kind,
             table: Mutex::default(),
             ready: Mutex::default(),
-            sleepers: AtomicU32::new(0),
             count: AtomicU32::new(0),
             reported: AtomicU32::new(0),
         })
@@ -81,13 +76,21 @@ impl Kqueue {
 
     /// The source fires. This happens in any context, so it does not take the mutex.
     fn fire(&self) {
-        self.count.fetch_add(1, SeqCst);
+        self.count.fetch_add(1, Relaxed);
         self.activate();
+    }
+
+    /// The source fires, and activates the knote only if no event was counted before
+    /// (`SignalWatcher::signalled`).
+    fn signal(&self) {
+        if self.count.fetch_add(1, Relaxed) == 0 {
+            self.activate();
+        }
     }
 
     fn push_and_wake(&self, ready: &mut ReadyState) {
         ready.push();
-        if self.sleepers.load(Relaxed) > 0 {
+        if ready.sleepers > 0 {
             ready.wake_ups += 1;
         }
     }
@@ -108,9 +111,9 @@ impl Kqueue {
         }
         let mut reports = 0;
         while self.take() {
-            let count = self.count.load(SeqCst);
+            let count = self.count.load(Relaxed);
             if count > 0 && !self.ready.lock().unwrap().state.is_retired() {
-                self.reported.fetch_add(count, SeqCst);
+                self.reported.fetch_add(count, Relaxed);
                 reports += 1;
                 self.commit(&mut table, count);
             }
@@ -118,6 +121,20 @@ impl Kqueue {
         }
         assert!(reports <= 1, "one scan reported a knote twice");
         reports
+    }
+
+    /// A scan of a filter that collects all events at once (`Signal::event`).
+    fn scan_signals(&self) {
+        let _table = self.table.lock().unwrap();
+        {
+            let mut ready = self.ready.lock().unwrap();
+            ready.unevaluated = ready.in_list;
+        }
+        while self.take() {
+            let count = self.count.swap(0, Relaxed);
+            self.reported.fetch_add(count, Relaxed);
+            self.ready.lock().unwrap().in_flight -= 1;
+        }
     }
 
     /// A scan of a filter that is evaluated under the spin lock.
@@ -128,7 +145,7 @@ impl Kqueue {
             return 0;
         }
         assert!(!ready.state.is_disabled());
-        let count = self.count.load(SeqCst);
+        let count = self.count.load(Relaxed);
         if count == 0 || self.kind != Kind::Level {
             self.take_evaluated(&mut ready, count > 0);
         }
@@ -136,9 +153,9 @@ impl Kqueue {
             return 0;
         }
         if self.kind != Kind::Level {
-            self.count.fetch_sub(count, SeqCst);
+            self.count.fetch_sub(count, Relaxed);
         }
-        self.reported.fetch_add(count, SeqCst);
+        self.reported.fetch_add(count, Relaxed);
         1
     }
 
@@ -160,7 +177,7 @@ impl Kqueue {
         if !ready.state.renew() {
             return;
         }
-        let is_ready = self.count.load(SeqCst) > 0;
+        let is_ready = self.count.load(Relaxed) > 0;
         if ready.state.apply_change(is_ready, false, false) {
             self.push_and_wake(&mut ready);
         }
@@ -173,20 +190,20 @@ impl Kqueue {
         let dispatched = self.kind == Kind::Dispatch;
         let told = {
             let mut ready = self.ready.lock().unwrap();
-            let count = self.count.load(SeqCst);
+            let count = self.count.load(Relaxed);
             if !ready.in_list || count == 0 {
                 return;
             }
             assert!(!ready.state.is_disabled());
             if self.kind != Kind::Level {
                 self.take_evaluated(&mut ready, true);
-                self.count.fetch_sub(count, SeqCst);
+                self.count.fetch_sub(count, Relaxed);
             }
             count
         };
         // Here it faults.
         if self.kind != Kind::Level {
-            self.count.fetch_add(told, SeqCst);
+            self.count.fetch_add(told, Relaxed);
         }
         let mut ready = self.ready.lock().unwrap();
         let mut due = ready.in_list;
@@ -212,7 +229,7 @@ impl Kqueue {
 
     fn commit(&self, table: &mut KnoteTable, count: u32) {
         if self.kind != Kind::Level {
-            self.count.fetch_sub(count, SeqCst);
+            self.count.fetch_sub(count, Relaxed);
         }
         match self.kind {
             Kind::Oneshot => self.remove(table),
@@ -282,7 +299,7 @@ impl Kqueue {
         if !self.ready.lock().unwrap().state.begin_verify() {
             return;
         }
-        let is_ready = self.count.load(SeqCst) > 0;
+        let is_ready = self.count.load(Relaxed) > 0;
         let mut ready = self.ready.lock().unwrap();
         if ready.state.end_verify(is_ready) {
             assert!(ready.in_list);
@@ -303,10 +320,10 @@ impl Kqueue {
         if self.scan() > 0 {
             return false;
         }
-        self.sleepers.fetch_add(1, Relaxed);
-        let sleeps = !self.ready.lock().unwrap().pending();
-        if !sleeps {
-            self.sleepers.fetch_sub(1, Relaxed);
+        let mut ready = self.ready.lock().unwrap();
+        let sleeps = !ready.pending();
+        if sleeps {
+            ready.sleepers += 1;
         }
         sleeps
     }
@@ -314,7 +331,7 @@ impl Kqueue {
     /// Checks that no thread sleeps while an event is pending and no wake-up has been sent.
     fn check_sleepers(&self) {
         let ready = self.ready.lock().unwrap();
-        if ready.pending() && self.sleepers.load(Relaxed) > 0 {
+        if ready.pending() && ready.sleepers > 0 {
             assert!(ready.wake_ups > 0, "asleep with an event pending");
         }
     }
@@ -340,8 +357,8 @@ fn model(kind: Kind, threads: &'static [fn(&Kqueue)], check: fn(&Kqueue)) {
 
 fn nothing_is_lost(kqueue: &Kqueue) {
     kqueue.scan();
-    let reported = kqueue.reported.load(SeqCst);
-    assert_eq!((kqueue.count.load(SeqCst), reported), (0, 2));
+    let reported = kqueue.reported.load(Relaxed);
+    assert_eq!((kqueue.count.load(Relaxed), reported), (0, 2));
     assert_eq!(kqueue.scan(), 0);
 }
 
@@ -370,6 +387,39 @@ fn two_activations_against_scan() {
             kqueue.scan();
         }],
         nothing_is_lost,
+    );
+}
+
+#[test]
+fn signals_against_scan() {
+    model(
+        Kind::Clear,
+        &[Kqueue::signal, Kqueue::signal, Kqueue::scan_signals],
+        |kqueue| {
+            kqueue.scan_signals();
+            let reported = kqueue.reported.load(Relaxed);
+            assert_eq!((kqueue.count.load(Relaxed), reported), (0, 2));
+            assert!(!kqueue.ready.lock().unwrap().pending());
+        },
+    );
+}
+
+#[test]
+#[should_panic(expected = "a signal is lost")]
+fn a_signal_would_be_lost_if_it_were_counted_after_the_activation() {
+    model(
+        Kind::Clear,
+        &[
+            |kqueue| {
+                kqueue.activate();
+                kqueue.count.fetch_add(1, Relaxed);
+            },
+            Kqueue::scan_signals,
+        ],
+        |kqueue| {
+            kqueue.scan_signals();
+            assert_eq!(kqueue.reported.load(Relaxed), 1, "a signal is lost");
+        },
     );
 }
 
@@ -404,7 +454,7 @@ fn scan_against_scan_of_a_oneshot_knote() {
             },
         ],
         |kqueue| {
-            assert_eq!(kqueue.reported.load(SeqCst), 1);
+            assert_eq!(kqueue.reported.load(Relaxed), 1);
             assert!(kqueue.table.lock().unwrap().removed);
             assert!(!kqueue.ready.lock().unwrap().in_list);
         },
@@ -582,9 +632,9 @@ fn activation_against_a_fast_scan_that_is_taken_back() {
                 },
             ],
             |kqueue| {
-                assert_eq!(kqueue.count.load(SeqCst), 2, "an event is gone");
+                assert_eq!(kqueue.count.load(Relaxed), 2, "an event is gone");
                 assert_eq!(kqueue.fast_scan(), 1, "an event is not pending");
-                assert_eq!(kqueue.reported.load(SeqCst), 2);
+                assert_eq!(kqueue.reported.load(Relaxed), 2);
             },
         );
     }
@@ -636,7 +686,7 @@ fn a_oneshot_that_is_taken_back_is_renewed() {
         ],
         |kqueue| {
             assert_eq!(kqueue.fast_scan(), 1, "the event is not pending");
-            assert_eq!(kqueue.count.load(SeqCst), 0);
+            assert_eq!(kqueue.count.load(Relaxed), 0);
             kqueue.fire();
             assert_eq!(kqueue.fast_scan(), 0, "reported twice");
         },
@@ -661,7 +711,7 @@ fn activation_against_a_oneshot_that_is_added_again() {
             let spent = kqueue.ready.lock().unwrap().state.is_spent();
             assert!(!spent, "only a scan spends it");
             kqueue.fast_scan();
-            assert_eq!(kqueue.reported.load(SeqCst), 2, "an event is lost");
+            assert_eq!(kqueue.reported.load(Relaxed), 2, "an event is lost");
         },
     );
 }
@@ -704,7 +754,7 @@ fn no_sleeper_misses_what_is_taken_back() {
 }
 
 fn pending_is_what_has_fired(kqueue: &Kqueue) {
-    let fired = kqueue.count.load(SeqCst) > 0;
+    let fired = kqueue.count.load(Relaxed) > 0;
     assert_eq!(kqueue.ready.lock().unwrap().pending(), fired);
 }
 
@@ -739,7 +789,7 @@ fn a_change_that_was_not_looked_at_against_activation_and_scan() {
         }],
         |kqueue| {
             kqueue.scan();
-            assert_eq!(kqueue.reported.load(SeqCst), 1);
+            assert_eq!(kqueue.reported.load(Relaxed), 1);
             pending_is_what_has_fired(kqueue);
         },
     );
