@@ -79,6 +79,14 @@ pub(crate) struct OnDemandProbe<P: Probe> {
     /// read with acquire ordering, so the probe is registered for a task that reads true.
     ready: Atomic<bool>,
     /// The number of users.
+    ///
+    /// A task that adds itself then reads `ready`. The work that unregisters the probe clears
+    /// `ready`, and then it reads this number. Each of them executes a full barrier between the two
+    /// steps, so the task sees that the probe is not ready, or the probe stays registered
+    /// (`selftests/state`, `on_demand`).
+    ///
+    /// A decrement is relaxed. The last user queues the work after it, and the locks of timers and
+    /// workqueues order the two before the work.
     users: Atomic<usize>,
 }
 
@@ -107,19 +115,27 @@ impl<P: Probe> OnDemandProbe<P> {
     /// For statistics: whether the probe is registered, and the number of watches.
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let registered = *self.registered.lock();
+        // The number is only printed.
         let users = self.users.load(ordering::Relaxed);
         writeln!(f, "{name} registered: {registered} watches: {users}")
     }
 
+    /// Adds a user. True if the probe is registered. Otherwise the caller registers the probe or
+    /// removes the user.
+    fn enter(&self) -> bool {
+        // The full ordering pairs with the barrier in `remove_if_unused`.
+        self.users.fetch_add(1, ordering::Full);
+        self.ready.load(ordering::Acquire)
+    }
+
     /// Adds a user if the probe is registered. Does not sleep.
     pub(super) fn acquire_ready(&self) -> Option<()> {
-        // The full ordering guarantees that either `remove_if_unused` sees this count, or `ready`
-        // is seen as false here.
-        self.users.fetch_add(1, ordering::Full);
-        if self.ready.load(ordering::Acquire) {
+        if self.enter() {
             return Some(());
         }
-        self.users.fetch_sub(1, ordering::Full);
+        // The work may have counted this user and kept the probe, so it is queued again if this was
+        // the last one.
+        self.release();
         None
     }
 
@@ -129,16 +145,16 @@ impl<P: Probe> OnDemandProbe<P> {
     ///
     /// The errors of [`Probe::register`].
     pub(crate) fn acquire(&self) -> Result {
-        if self.acquire_ready().is_some() {
+        if self.enter() {
             return Ok(());
         }
         let mut registered = self.registered.lock();
-        self.users.fetch_add(1, ordering::Full);
         if !*registered {
             // SAFETY: The probe is not registered. The structure is pinned, and `drop` unregisters
             // the probe.
             if let Err(error) = unsafe { self.probe.register(self) } {
-                self.users.fetch_sub(1, ordering::Full);
+                // The probe is not registered, so no work is queued.
+                self.users.fetch_sub(1, ordering::Relaxed);
                 return Err(error);
             }
             *registered = true;
@@ -149,7 +165,7 @@ impl<P: Probe> OnDemandProbe<P> {
 
     /// Removes a user. If it was the last one, schedules the removal of the probe.
     pub(crate) fn release(&self) {
-        if self.users.fetch_sub(1, ordering::Full) == 1 {
+        if self.users.fetch_sub(1, ordering::Relaxed) == 1 {
             // SAFETY: The work was initialised in `new`. `drop` cancels it.
             unsafe {
                 bindings::mod_delayed_work_on(
@@ -177,7 +193,7 @@ impl<P: Probe> OnDemandProbe<P> {
         };
         let mut registered = this.registered.lock();
         this.ready.store(false, ordering::Relaxed);
-        // Pairs with the full ordering in `acquire_ready`.
+        // This pairs with the full ordering in `enter`.
         smp_mb(ordering::Full);
         if this.users.load(ordering::Relaxed) != 0 {
             this.ready.store(*registered, ordering::Release);
