@@ -22,10 +22,12 @@ mod treap;
 mod tree;
 
 mod binding;
+mod close_work;
 mod flags;
 mod knote;
 mod leftover;
 mod offset;
+mod on_demand;
 mod pollfree;
 mod sleeping;
 
