@@ -444,8 +444,9 @@ impl Knote {
         None
     }
 
-    /// True if the close probe has taken the knote out of its tree of bound knotes. The caller
-    /// holds the lock of that tree, under which the probe takes the knote out.
+    /// True if the close probe has taken the knote out of its tree of bound knotes. That is final.
+    /// The probe takes the knote out under the lock of that tree, so only a caller that holds this
+    /// lock can rely on a false result.
     #[inline]
     pub(in crate::engine) fn is_out_of_tree(&self) -> bool {
         // SAFETY: The state is valid. It is atomic, and it is not `Unpin`, so a shared reference

@@ -56,9 +56,22 @@ use core::{
 /// may be a million knotes.
 ///
 /// The owner of the lock has a mutable reference and changes the state by one atomic store. So a
-/// task without the lock may test by an atomic load whether the knote is retired, spent or
-/// unlinked. (These are `WRITE_ONCE` and `READ_ONCE`, without ordering.) The type is not `Unpin`,
-/// because it is read while a mutable reference exists.
+/// task without the lock may test by an atomic load whether the knote is retired, spent or out of
+/// its tree. The type is not `Unpin`, because it is read while a mutable reference exists.
+///
+/// # Ordering
+///
+/// The stores and the loads are relaxed, with one exception. The lock orders the stores.
+///
+/// - Spent: the mutex orders the load after the stores. Only a knote that is being retired is
+///   changed without the mutex, and the reader handles that under the lock.
+/// - Retired: the load may return an old value, but only if the knote is retired at the same time.
+///   A task that has learned of a close by a lock or by what it has read from a source also sees
+///   that the knote is retired.
+/// - Out of tree: the task that reads it then clears the file of the binding without the lock of
+///   the tree, under which the close probe has read that file. So the store has release ordering
+///   and the load acquire ordering. (The close probe then retires the knote by a relaxed store. The
+///   kernel's memory model keeps the order of the two stores, because they are to the same byte.)
 #[derive(Debug, Default)]
 pub(crate) struct State(AtomicU8, PhantomPinned);
 
@@ -84,7 +97,7 @@ impl State {
         self.0.store(bits, Ordering::Relaxed);
     }
 
-    /// Tests a bit without the lock.
+    /// Tests a bit without the lock. See "Ordering" in the documentation of the type.
     #[inline]
     fn has(&self, bit: u8) -> bool {
         self.0.load(Ordering::Relaxed) & bit != 0
@@ -265,15 +278,17 @@ impl State {
         bits & QUEUED != 0
     }
 
-    /// Records that the close probe has taken the knote out of its tree of bound knotes.
+    /// Records that the close probe has taken the knote out of its tree of bound knotes. The probe
+    /// does not read the file of the binding after this.
     pub(crate) fn leave_tree(&mut self) {
         let bits = self.bits();
-        self.set(bits | OUT_OF_TREE);
+        self.0.store(bits | OUT_OF_TREE, Ordering::Release);
     }
 
-    /// True once [`State::leave_tree`] was called.
+    /// True once [`State::leave_tree`] was called. If so, the close probe has read the file of the
+    /// binding for the last time before this call returns.
     pub(crate) fn is_out_of_tree(&self) -> bool {
-        self.has(OUT_OF_TREE)
+        self.0.load(Ordering::Acquire) & OUT_OF_TREE != 0
     }
 
     /// True if the knote does not exist for the program: it is retired or spent.

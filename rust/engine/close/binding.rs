@@ -140,7 +140,7 @@ impl Binding {
         let file = unsafe { *self.file.get() };
         debug_assert!(ptr::eq(self, &knote.binding));
         if knote.is_out_of_tree() {
-            // The close probe has taken it out. That is final.
+            // The close probe has taken it out, and does not read the file any more.
         } else if let Some(bucket) =
             bound_knotes.bucket(file.addr(), knote.kqueue().fd_table().address())
         {
