@@ -178,6 +178,7 @@ void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look)
 {
 	const struct task_exec_state *state;
 
+	/* Pairs with the smp_wmb() of commit_creds(), as in __ptrace_may_access() */
 	smp_rmb();
 	state = rcu_dereference(task->exec_state);
 	*look = (struct kq_exec_look) {
@@ -204,6 +205,11 @@ bool kq_task_has_exited(struct task_struct *task)
 
 int kq_process_wait_status(struct task_struct *leader)
 {
+	/*
+	 * Pairs with the release of siglock, under which the exit code was stored. What
+	 * kq_task_has_exited() has read changed after that.
+	 */
+	smp_rmb();
 	return leader->signal->flags & SIGNAL_GROUP_EXIT ?
 	       leader->signal->group_exit_code : leader->exit_code;
 }

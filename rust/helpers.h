@@ -88,6 +88,7 @@ void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look);
 struct pid *kq_process_parent(struct task_struct *leader);
 struct pid *kq_process_tracer(struct task_struct *leader);
 bool kq_task_has_exited(struct task_struct *task);
+/* To be called after kq_task_has_exited() was true. */
 int kq_process_wait_status(struct task_struct *leader);
 void kq_tracepoint_synchronize(void);
 

@@ -24,6 +24,7 @@ pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastPoll {
 /// Evaluates a pipe without a writer: either all writers have closed it, or none has opened it yet.
 #[inline(never)]
 fn poll_without_writer(pipe: &Pipe<'_>, file: &File) -> FastPoll {
+    pipe.after_last_writer();
     match pipe.try_readable(false) {
         Some(bytes) if pipe.had_writer(file) => FastPoll::HungUp(bytes),
         Some(bytes) => FastPoll::ready_if(bytes > 0, || bytes),

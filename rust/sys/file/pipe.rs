@@ -8,6 +8,10 @@
 //! under that lock. Tasks that fill and empty the slots hold only the pipe's mutex. The contents of
 //! a slot may therefore be from before or after such a change.
 //!
+//! The last writer leaves its data before it leaves the pipe, and holds the mutex for each. So a
+//! caller that finds no writer executes a read barrier before it counts the bytes. Otherwise a
+//! weakly ordered machine might report the end of the stream and none of the bytes before it.
+//!
 //! Nothing in this file sleeps. [`Pipe::try_readable`] and [`Pipe::change_since`] may be called
 //! under locks that a wake-up takes.
 //!
@@ -25,6 +29,7 @@ use kernel::{
     page::PAGE_SIZE,
     sync::{
         atomic::{ordering::Relaxed, Atomic},
+        barrier::{self, smp_mb},
         lock::Backend, //
     }, //
 };
@@ -156,6 +161,13 @@ impl<'a> Pipe<'a> {
         self.read(field::WRITERS) != 0
     }
 
+    /// Orders the reads that follow after those by which the caller has found that the pipe has no
+    /// writer.
+    #[inline]
+    pub(crate) fn after_last_writer(&self) {
+        smp_mb(barrier::Read);
+    }
+
     /// True if the pipe had a writer since `file`, which belongs to this pipe, was opened for
     /// reading. If it has no writer now, the reader is at the end of the stream, as in `pipe_poll`.
     pub(crate) fn had_writer(&self, file: &File) -> bool {
@@ -190,8 +202,9 @@ impl<'a> Pipe<'a> {
     }
 
     /// The number of bytes in the pipe. It may be 0 although slots are in use, while a slot is
-    /// being filled or emptied.
+    /// being filled or emptied. The caller has polled the pipe, and may have found no writer.
     pub(crate) fn readable(&self) -> i64 {
+        self.after_last_writer();
         let lock = self.lock();
         // SAFETY: The type's invariant guarantees that the pipe is valid. The lock is released with
         // the flags of its acquisition, and the calls in between run under the lock.

@@ -23,6 +23,7 @@ mod tree;
 
 mod binding;
 mod close_work;
+mod end;
 mod flags;
 mod knote;
 mod leftover;
