@@ -394,6 +394,10 @@ impl Knote {
 
     /// The write position that the knote's pipe had when the knote was last reported
     /// ([`crate::sys::file::pipe`]). It has no meaning before that.
+    ///
+    /// Only the owner of the mutex stores it. A check of the pipe reads it under the spin lock. The
+    /// accesses are relaxed. The owner schedules the check under the spin lock, after the store, so
+    /// the check reads this position or that of a later evaluation.
     #[inline]
     pub(crate) fn pipe_position(&self) -> &AtomicU32 {
         self.wait_entry.spare()
@@ -430,7 +434,12 @@ impl Knote {
         unsafe { &*self.state.get() }.is_spent()
     }
 
-    /// Takes a reference to the knote, unless the last one was just dropped. A lock is held.
+    /// Takes a reference to the knote, unless the last one was just dropped. The caller has found
+    /// the knote in a tree of bound knotes and holds the lock of the tree.
+    ///
+    /// Relaxed ordering suffices, as in `refcount_inc_not_zero()`. The lock orders this call after
+    /// the insertion of the knote. It also keeps the memory valid, because the knote is taken out
+    /// of the tree before it is freed.
     pub(in crate::engine) fn get_unless_zero(&self) -> Option<ARef<Self>> {
         let refs = self.refs.as_atomic();
         let mut count = refs.load(ordering::Relaxed);

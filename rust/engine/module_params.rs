@@ -3,7 +3,7 @@
 //! The parameters of the module, which are also in `/sys/module/kqueue/parameters`.
 //!
 //! They are defined in C (`rust/helpers.c`), because the parameters of the `kernel` crate are not
-//! in sysfs.
+//! in sysfs. A value guards no other memory, so the loads need no ordering.
 
 use super::knote_limit;
 use crate::{generated, sys::memory::ram::total_memory};

@@ -68,7 +68,8 @@ pub(crate) struct NestingLinks {
 /// The edges in one direction, either to the watchers or to the watched kqueues.
 struct Side {
     edges: RBTree<u64, Arc<Kqueue>>,
-    /// The number of paths. Only the owner of the mutex writes it, so the accesses are relaxed.
+    /// The number of paths. Only the owner of the mutex reads and writes it, so the accesses are
+    /// relaxed. (It is atomic because a walk has only shared references.)
     paths: AtomicUsize,
 }
 

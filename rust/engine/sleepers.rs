@@ -82,7 +82,10 @@ struct Sleeper {
     prev: Cell<*const Sleeper>,
     task: *mut bindings::task_struct,
     /// True if the sleeper was taken off the list. The store of this flag is the last access of the
-    /// waking task.
+    /// waking task. It has release ordering, and the first load of the sleeper has acquire
+    /// ordering, so the sleeper leaves its stack frame after that access. A sleeper that reads
+    /// false takes the lock and reads the flag again. That load is relaxed, because the store is
+    /// under the same lock.
     woken: AtomicBool,
 }
 
@@ -225,8 +228,9 @@ pub(crate) fn sleep(
             return Wakeup::Condition;
         }
         // SAFETY: The sleeper is taken off the list before this iteration of the loop ends. The
-        // task sets its own state while it holds the lock. A task that wakes it takes the lock, so
-        // it either finds the sleeper in the list or made the condition true before.
+        // task sets its own state while it holds the lock, so the store needs no barrier. A task
+        // that wakes it takes the lock, so it either finds the sleeper in the list and sees the
+        // state, or made the condition true before.
         unsafe {
             ready.sleepers.push(&sleeper);
             generated::kq_set_current_state(bindings::TASK_INTERRUPTIBLE);

@@ -15,7 +15,8 @@ use kernel::{bindings, prelude::*};
 #[inline(always)]
 fn is_traced(tracepoint: *const bindings::tracepoint) -> bool {
     // SAFETY: The tracepoint is one of the module. A single load reads the count of its static key,
-    // as `static_key_enabled` does.
+    // as `static_key_enabled` does. It needs no ordering: if the count is changing, the event may
+    // be traced or not.
     unsafe { (&raw const (*tracepoint).key.key.enabled.counter).read_volatile() != 0 }
 }
 

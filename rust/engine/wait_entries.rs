@@ -189,7 +189,9 @@ pub(crate) fn add_to_wait_queues(
 
 /// [`add_to_wait_queues`] for a socket whose pollers are all in the wait queue of the socket
 /// ([`FileKind::polls_socket_queue`](super::ops::FileKind::polls_socket_queue)), without a call of
-/// `->poll`. A full barrier follows, so that an evaluation after this call misses no event.
+/// `->poll`. A full barrier follows, so that an evaluation after this call misses no event. It
+/// pairs with that of `wq_has_sleeper()`, which the socket executes between a change of its state
+/// and the look into the queue. (`poll_wait()` has the same barrier.)
 ///
 /// # Errors
 ///

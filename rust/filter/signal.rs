@@ -51,7 +51,7 @@ pub(crate) struct SignalWatcher {
     /// The number of signals since the last collection. Relaxed ordering suffices: the operations
     /// are read-modify-write operations, each of which sees the one before it. A task that adds to
     /// 0 then takes the lock of the kqueue to activate the knote, so a scan which finds the knote
-    /// active sees that signal.
+    /// active sees that signal (`selftests/state`, `knote`).
     count: Atomic<i64>,
 }
 

@@ -258,6 +258,8 @@ impl BoundKnotes {
             *binding.file.get() = ARef::into_raw(file).as_ptr().cast();
             bucket.tree(self).insert(knote);
         }
+        // The barrier pairs with that of the close probe. See "Against registration" in the
+        // documentation of the parent module.
         smp_mb(ordering::Full);
         // SAFETY: A spin lock is held, which is an RCU read-side critical section. The mutex is
         // held, so the knote is not unbound.

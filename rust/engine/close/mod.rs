@@ -65,7 +65,9 @@
 //! A registration binds the knote and then reads the slot of its descriptor again
 //! ([`crate::sys::file::fdtable::CurrentFiles`]). The closing task empties the slot and then looks
 //! for knotes. Each of them executes a full barrier between the two steps, so at least one of them
-//! sees what the other has done.
+//! sees what the other has done (`selftests/state`, `binding`). The release of the lock of the
+//! descriptor table is no such barrier for the closing task, because on a weakly ordered machine
+//! later loads may come before it.
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
@@ -119,9 +121,11 @@ pub(crate) struct BoundKnotes {
     close_probe: OnDemandProbe<CloseProbe>,
     #[pin]
     path_probe: OnDemandProbe<PathProbe>,
-    /// The number of kqueues, by the hash of their descriptor table. An increment needs no
-    /// ordering of its own. It comes before the kqueue has a descriptor, so it also comes before
-    /// the full barrier of each registration.
+    /// The number of kqueues, by the hash of their descriptor table. The changes need no ordering
+    /// of their own. An increment comes before the kqueue has a descriptor, so it also comes before
+    /// the full barrier of each registration. A decrement comes after the end of all knotes of the
+    /// kqueue, because a task that drops the last reference to the kqueue comes after all others. A
+    /// task that still reads the number before the decrement looks into a tree without need.
     owner_counts: KVec<Atomic<u32>>,
     /// A secret odd number, so that a program cannot find out which files share a tree.
     multiplier: u64,
@@ -131,7 +135,8 @@ pub(crate) struct BoundKnotes {
     buckets: KVVec<Root<Knote>>,
     /// Each lock guards the buckets whose numbers have the same low bits.
     locks: KVec<Pin<KBox<TaskLock<()>>>>,
-    /// True if the probe was called for the close that tests it.
+    /// True if the probe was called for the close that tests it. The accesses are relaxed, because
+    /// one task does them all: the probe runs in the task that closes.
     self_test_hit: Atomic<bool>,
 }
 
@@ -200,7 +205,8 @@ impl BoundKnotes {
         )
     }
 
-    /// False if no kqueue belongs to the descriptor table at this address.
+    /// False if no kqueue belongs to the descriptor table at this address. The load orders nothing.
+    /// The caller has executed the barrier of the closing task before (see "Against registration").
     #[inline]
     fn may_have_kqueue(&self, fd_table: usize) -> bool {
         self.owner_counts
@@ -227,6 +233,7 @@ impl BoundKnotes {
     }
 
     /// False if no knote of a kqueue of this descriptor table is bound to the file at this address.
+    /// As for [`BoundKnotes::may_have_kqueue`], the caller has executed the barrier before.
     #[inline]
     fn may_be_bound(&self, file: usize, fd_table: usize) -> bool {
         self.buckets

@@ -123,7 +123,7 @@ impl CloseProbe {
             return;
         }
         if fd_table == bound_knotes.self_test_table() {
-            bound_knotes.self_test_hit.store(true, ordering::Release);
+            bound_knotes.self_test_hit.store(true, ordering::Relaxed);
         } else if bound_knotes.may_be_bound(file, fd_table) {
             // SAFETY: The caller of the probed function holds references to both.
             unsafe {
@@ -270,13 +270,14 @@ impl BoundKnotes {
             .owner_counts
             .get(hash(self.self_test_table(), OWNER_BITS))
             .ok_or(EINVAL)?;
-        count.fetch_add(1, ordering::Full);
+        // The probe reads this number in the same task.
+        count.fetch_add(1, ordering::Relaxed);
         // SAFETY: This function owns the reference to the file. The address that is passed as the
         // descriptor table is only compared with the owners of file locks, and no lock has this
         // owner.
         unsafe { bindings::filp_close(file, ptr::from_ref(self).cast_mut().cast()) };
-        count.fetch_sub(1, ordering::Full);
-        if self.self_test_hit.load(ordering::Acquire) {
+        count.fetch_sub(1, ordering::Relaxed);
+        if self.self_test_hit.load(ordering::Relaxed) {
             Ok(())
         } else {
             Err(EOPNOTSUPP)

@@ -85,11 +85,12 @@ pub(crate) struct CloseWork {
     head: UnsafeCell<bindings::callback_head>,
     /// The address of the file whose knotes the search visits, or 0 if the work is not queued.
     ///
-    /// A change from 0 acquires the head, and a change to 0 releases it. A closing task that finds
-    /// its file here leaves its knotes to the queued search. That task has emptied its slot, and
-    /// then it has taken the lock of the bucket to find the kqueue. The search stores 0, and then
-    /// it takes the same lock to find each knote. If the task had the lock first, the search sees
-    /// the empty slot. If the search had it first, the task sees the 0 and queues the work again.
+    /// A change from 0 acquires the head, and a change to 0 releases it. The accesses need no other
+    /// ordering (`selftests/state`, `close_work`). A closing task that finds its file here leaves
+    /// its knotes to the queued search. That task has emptied its slot, and then it has taken the
+    /// lock of the bucket to find the kqueue. The search stores 0, and then it takes the same lock
+    /// to find each knote. If the task had the lock first, the search sees the empty slot. If the
+    /// search had it first, the task sees the 0 and queues the work again.
     file: AtomicUsize,
 }
 
@@ -154,7 +155,7 @@ impl CloseWork {
             unsafe { &*kernel::container_of!(head.cast::<CloseWork>(), Kqueue, close_work) };
         let own_file = kqueue.own_file();
         // The work may be queued again from here on.
-        let file = kqueue.close_work.file.swap(0, atomic::Ordering::AcqRel);
+        let file = kqueue.close_work.file.swap(0, atomic::Ordering::Release);
         if FdTableId::current() == kqueue.fd_table() {
             kqueue
                 .shared()
@@ -276,7 +277,7 @@ impl BoundKnotes {
     /// has not begun.
     fn is_search_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
         self.bound_kqueue(bucket, file, fd_table)
-            .is_some_and(|kqueue| kqueue.close_work.file.load(atomic::Ordering::Acquire) == file)
+            .is_some_and(|kqueue| kqueue.close_work.file.load(atomic::Ordering::Relaxed) == file)
     }
 
     /// Leaves the rest of a search to the current task, which does it before it returns to user

@@ -86,7 +86,8 @@ impl Kqueue {
             self.detach(access, knote);
         }
         drop(knotes);
-        // The guard of the mutex has the same barrier.
+        // This orders the release of the mutex before the load of the flag, as the guard of the
+        // mutex does.
         killable::barrier_after_unlock();
         removes && !self.leftover_work.is_set()
     }
@@ -95,7 +96,8 @@ impl Kqueue {
     /// mutex. Any context.
     pub(crate) fn leave_closed(&self, closed: ClosedKnote) {
         self.unremoved_knotes.push(closed);
-        // A task that sees the flag also finds the knote.
+        // A task that sees the flag also finds the knote. This pairs with the barrier after the
+        // flag is cleared in `do_leftover_work`.
         smp_mb(ordering::Full);
         self.leftover_work.set(true);
     }
@@ -106,6 +108,7 @@ impl Kqueue {
         // A task that clears the flag after this finds the work (`selftests/state`, `leftover`).
         smp_mb(ordering::Full);
         self.leftover_work.set(true);
+        // This pairs with the barrier after the release of the mutex.
         smp_mb(ordering::Full);
         self.do_leftover_work();
     }

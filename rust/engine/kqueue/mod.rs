@@ -141,7 +141,10 @@ pub(crate) struct Kqueue {
     /// effect after the change, and the next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
     /// If this is false, no knote is pending. The flag is written under the spin lock. A task that
-    /// is about to scan reads it without the lock.
+    /// is about to scan reads it without the lock. If the task has learned of an activation, the
+    /// store of that activation comes before its load, so it reads true, or what a scan has stored
+    /// later. If an activation happens at the same time, the task may read false. That does no
+    /// harm, because a task that is going to sleep checks the list again under the lock.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,
@@ -153,7 +156,9 @@ pub(crate) struct Kqueue {
     /// Knotes whose descriptors were closed by tasks that could not remove them.
     unremoved_knotes: ClosedList,
     /// True if `unremoved_knotes` is not empty, or if the task that closed the kqueue could not
-    /// remove its knotes. A task reads this flag after it has released the mutex.
+    /// remove its knotes. A task reads this flag after it has released the mutex. The full barriers
+    /// around the accesses are explained in `lifetime.rs` and checked by `selftests/state`
+    /// (`leftover`).
     leftover_work: Flag,
     /// The task work that looks for the remaining knotes of a closed descriptor, if the close probe
     /// has stopped at one of its limits ([`crate::engine::close`]).

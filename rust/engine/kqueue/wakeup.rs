@@ -116,10 +116,9 @@ impl Kqueue {
         }
     }
 
-    /// False if no knote is pending and the kqueue was not closed. Both flags are written before
-    /// the spin lock is released, so a task that knows of an activation sees it here. A task that
-    /// is about to sleep must check again under the lock, because a knote may be activated
-    /// meanwhile.
+    /// False if no knote is pending and the kqueue was not closed. A task that is about to sleep
+    /// must check again under the lock, because a knote may be activated meanwhile. (See the
+    /// declarations of the two flags.)
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
         self.maybe_pending.is_set() || self.closed_or_deferred.is_set()

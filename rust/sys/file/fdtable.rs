@@ -144,8 +144,10 @@ impl<'a> CurrentFiles<'a> {
         usize::try_from(ident)
             .ok()
             .and_then(|number| self.files.get(number))
-            // The load is relaxed, because the pointer is only compared. (For the same reason a
-            // speculated load beyond the array reveals nothing.)
+            // The load is relaxed, because the pointer is only compared. A caller that must not
+            // miss a close executes a full barrier before, or takes a lock that the closing task
+            // has taken. (A speculated load beyond the array reveals nothing, because the pointer
+            // is only compared.)
             .is_some_and(|slot| slot.load(Ordering::Relaxed).addr() == file)
     }
 }

@@ -21,6 +21,8 @@ pub(in crate::sys) struct LayoutCheck {
     /// declaration is verified; 0 until then. The accesses are relaxed, because the address is only
     /// compared, and the declaration is a constant.
     operations: Atomic<usize>,
+    /// True once the declaration is ruled out. The accesses are relaxed, because a task that reads
+    /// an old value only makes the comparison once more.
     ruled_out: Atomic<bool>,
 }
 

@@ -278,7 +278,7 @@ pub(crate) type Operation =
 #[inline]
 pub(in crate::sys) fn operations(file: &LocalFile) -> &bindings::file_operations {
     // SAFETY: A file has operations as soon as it is open. They live as long as the file (see
-    // above).
+    // above). Reads of the operations depend on the pointer, which orders them after its load.
     unsafe { &*(&raw const (*file.as_ptr()).f_op).read_volatile() }
 }
 

@@ -91,8 +91,8 @@ pub(crate) fn lock_or_leave<T>(mutex: &KillableMutex<T>) -> Result<Guard<'_, T, 
     lock(mutex)
 }
 
-/// A full barrier directly after the release of a mutex, which by itself has only release semantics
-/// (`smp_mb__after_atomic`).
+/// A full barrier directly after the release of a mutex (`smp_mb__after_atomic`). The release by
+/// itself orders only what comes before it.
 #[inline(always)]
 pub(crate) fn barrier_after_unlock() {
     // The release of a mutex is an atomic read-modify-write operation, contended or not, and on x86

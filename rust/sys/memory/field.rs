@@ -22,8 +22,12 @@ use kernel::bindings;
 ///
 /// The owners change these words under their own locks, which the reader does not take. Some owners
 /// use a plain `pipe->readers--` or `ctx->count += n`, which KCSAN would report as a data race even
-/// though the load is marked. The result is a whole word from before or after such a change. The
-/// next change causes a wake-up of the caller.
+/// though the load is marked. The result is a whole word from before or after such a change.
+///
+/// The load orders nothing. A change of the word is followed by a wake-up. The caller takes a lock
+/// before the read, and the wake-up takes the same lock after the change. So the read sees the
+/// change, or the wake-up comes later and causes another read. A caller that reads two words in a
+/// certain order uses [`Field::read_acquire`] or a read barrier.
 ///
 /// # Safety
 ///

@@ -67,7 +67,9 @@ impl<T> Root<T> {
         Root(UnsafeCell::new(ptr::null()))
     }
 
-    /// True if the tree is empty. Without the tree's lock the result may be stale.
+    /// True if the tree is empty. Without the tree's lock the result may be stale, and the load
+    /// orders nothing. Such a caller that must not miss an item executes a full barrier before, and
+    /// the task that inserts the item executes one after the insertion.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         // SAFETY: A single load reads the pointer, which is only compared.

@@ -66,7 +66,8 @@ impl PollFasync {
     pub(crate) fn notify(&self, send_sigio: bool) {
         if send_sigio {
             // `irq_work_queue` orders this store before the run of the work, even if the work is
-            // already queued.
+            // already queued: it begins with a fully ordered operation (`irq_work_claim`), which
+            // pairs with the barrier before each run (`irq_work_single`).
             self.send_sigio.store(true, Ordering::Relaxed);
         }
         // SAFETY: The work was initialised in `new`. `drop` waits for it.

@@ -64,7 +64,9 @@ pub(crate) struct WatchedProbe<P: ObjectProbe> {
     #[pin]
     probe: OnDemandProbe<P>,
     /// The number of watches by hash of the object. A count of 0 means that no such object is
-    /// watched.
+    /// watched. The accesses are relaxed. An increment comes before the full barrier that ends the
+    /// insertion. A decrement may come early or late: a probe that reads the number at the same
+    /// time may serve the watch or not, since the watch is being dropped.
     filter: KVVec<Atomic<u32>>,
     shards: KVec<Shard<P::Target>>,
 }
@@ -149,12 +151,14 @@ impl<P: ObjectProbe> WatchedProbe<P> {
             key,
         };
         if let Some(count) = self.filter.get(hash(object, P::FILTER_BITS)) {
-            count.fetch_add(1, ordering::Full);
+            count.fetch_add(1, ordering::Relaxed);
         }
         if let Some(shard) = self.shard(object) {
             // The key is new, because the target has no watch of this object.
             drop(shard.lock().insert(node));
         }
+        // This orders the insertion before what the caller reads of the object. It pairs with the
+        // barrier that a probe executes before `is_watched`.
         smp_mb(ordering::Full);
         Ok(watch)
     }
@@ -168,7 +172,10 @@ impl<P: ObjectProbe> WatchedProbe<P> {
     /// False if the object has no watch. May be true for an unwatched object with an equal hash.
     ///
     /// The load orders nothing. A probe that reports the change of a state which a registration
-    /// reads after [`WatchedProbe::watch`] executes a full barrier before this call.
+    /// reads after [`WatchedProbe::watch`] executes a full barrier before this call. Other probes
+    /// report that something happens. They need no barrier: a task that does it after it has
+    /// learned of the watch reads the count of that watch, and otherwise the two happen at the same
+    /// time.
     pub(crate) fn is_watched(&self, object: usize) -> bool {
         self.filter
             .get(hash(object, P::FILTER_BITS))
@@ -221,7 +228,7 @@ impl<P: ObjectProbe> Drop for Watch<P> {
             .shard(self.key.0)
             .and_then(|shard| shard.lock().remove_node(&self.key));
         if let Some(count) = probe.filter.get(hash(self.key.0, P::FILTER_BITS)) {
-            count.fetch_sub(1, ordering::Full);
+            count.fetch_sub(1, ordering::Relaxed);
         }
         drop(removed);
         probe.probe.release();

@@ -67,7 +67,9 @@ impl<'a> Subject<'a> {
     #[inline]
     fn program(self) -> u64 {
         // SAFETY: The type's invariant guarantees that the task is valid. The field is written in
-        // single stores and read in a single load.
+        // single stores and read in a single load. The load needs no ordering, because the number
+        // is only compared. An event that happens while the process executes a program may belong
+        // to either program.
         unsafe { (&raw const (*self.0.as_ptr()).self_exec_id).read_volatile() }
     }
 }

@@ -44,7 +44,7 @@ struct World {
 impl World {
     /// `EV_ADD`: inserts the watch, and then evaluates the knote. True if the knote is ready.
     fn watch(&self) -> bool {
-        self.watches.fetch_add(1, SeqCst);
+        self.watches.fetch_add(1, Relaxed);
         *self.inserted.lock().unwrap() = true;
         fence(SeqCst);
         !self.at_end.load(Relaxed)

@@ -136,6 +136,8 @@ pub(crate) fn wait_queue(file: &File) -> Option<*mut bindings::wait_queue_head> 
 /// `sk` is a valid socket.
 #[inline(always)]
 unsafe fn shutdown_flags(sk: *const bindings::sock) -> u8 {
+    // The acquire ordering is that of the `smp_rmb()` in `tcp_poll`. What is read afterwards, such
+    // as the number of bytes that are left, is not older than the flags.
     // SAFETY: The caller upholds this function's safety contract.
     unsafe { field::SHUTDOWN.read_acquire(sk) }
 }

@@ -58,6 +58,7 @@ impl Stream {
             if sk.is_null() || field::TYPE.read(sk) != STREAM {
                 return None;
             }
+            // As in `inet_sk_state_load`.
             let state = field::STATE.read_acquire(sk);
             let family = field::FAMILY.read(sk);
             let fits = match self {
