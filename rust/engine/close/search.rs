@@ -115,8 +115,8 @@ impl CloseWork {
     }
 
     /// Queues the work for the current task, which searches all knotes of `file` before it
-    /// returns to user space. False if the work is already queued for another file, or if the task
-    /// does not return to user space.
+    /// returns to user space. False if the work is already queued for another file, if the task does
+    /// not return to user space, or if the kqueue is being released.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.close_work;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
@@ -126,9 +126,10 @@ impl CloseWork {
             Err(other) => return other == file,
         }
         let Some(own_file) = kqueue.file() else {
+            // The release ends the knotes of this kqueue only. Other kqueues may have knotes that
+            // are bound to the file.
             this.file.store(0, atomic::Ordering::Release);
-            // The kqueue is being released, which ends all its knotes.
-            return true;
+            return false;
         };
         // SAFETY: This task has changed `file` from 0, so nothing else uses the head. The reference
         // to the file of the kqueue keeps the kqueue and the text of the module in memory. The work
