@@ -2,6 +2,15 @@
 
 //! Watches for `EVFILT_READ` whether a regular file, a directory or a block device has contents
 //! between the offset and the end.
+//!
+//! # Against registration
+//!
+//! A registration adds the mark and the watch of the offset, which ends with a full barrier, and
+//! then reads the size and the offset. For the offset, the probe has the other barrier
+//! ([`crate::sys::probe::seek`]). For the size, fsnotify has none: a task that writes stores the
+//! size, releases the lock of the inode, and looks for marks. On x86 the release is a full barrier.
+//! On arm64 the look may come before the store, so a write that takes place during the registration
+//! may be missed. The same holds for inotify followed by read(2). The next change is reported.
 
 use super::ENTRIES;
 use crate::{

@@ -3,10 +3,11 @@
 //! Protocols of the module, which loom checks over all interleavings of two to four threads, and
 //! over all values that the memory model allows them to read.
 //!
-//! [`State`](engine::state::State), [`Flag`](sys::lock::flag::Flag) and
-//! [`Sleepers`](engine::sleepers::Sleepers) are the module's own files. The rest that a protocol
-//! needs, such as parts of the kernel, is modelled in the terms of the module. Where barriers
-//! matter, a test shows that the model fails without them.
+//! [`State`](engine::state::State), [`Flag`](sys::lock::flag::Flag),
+//! [`Sleepers`](engine::sleepers::Sleepers) and [`Treap`](treap::Treap) are the module's own files.
+//! The rest that a protocol needs, such as parts of the kernel, is modelled in the terms of the
+//! module, with the orderings of the module. Where a barrier or an ordering matters, a test shows
+//! that the model fails without it.
 #![cfg(test)]
 
 // What the module's files find by these names.
