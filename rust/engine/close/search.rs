@@ -114,9 +114,9 @@ impl CloseWork {
         }
     }
 
-    /// Queues the work for the current task, which searches all knotes of `file` before it
-    /// returns to user space. False if the work is already queued for another file, if the task does
-    /// not return to user space, or if the kqueue is being released.
+    /// Queues the work for the current task, which searches all knotes of `file` before it returns
+    /// to user space. False if the work is already queued for another file, if the task does not
+    /// return to user space, or if the kqueue is being released.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.close_work;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
