@@ -82,9 +82,9 @@
 //!    and marks, which no interrupt takes. The lock of a user's watched objects
 //!    (`engine::object_watches`) also belongs to this level, but nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
-//!    other lock of the module after it, so that a source can activate a knote in any context. No
-//!    reference to a knote is dropped under it, because dropping the last one would detach the
-//!    knote. The following locks nest in it:
+//!    other lock of the module after it, so that a source can activate a knote in any context. The
+//!    last reference to a knote is never dropped under it, because that would detach the knote. The
+//!    following locks nest in it:
 //!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
 //!      lock that a wake-up may hold: the wait-queue lock of a pipe (`sys::file::pipe`), the locks
 //!      of a socket's queues (`sys::file::socket`), and the spin lock of a watched kqueue. A scan
@@ -98,10 +98,11 @@
 //! A sleeper checks whether a knote is pending and queues itself in one critical section of
 //! `Locks::ready`. An activation makes a knote pending and wakes one sleeper in one critical
 //! section of the same lock. So no wake-up is lost. A scan that leaves knotes pending wakes the
-//! next sleeper. The first step of that sleeper is to take the mutex, so the scan wakes it after it
-//! has released the mutex. (A scan that has failed to copy an event out wakes it earlier.) Pollers
-//! are woken, and SIGIO is sent, from an irq_work without any lock (`sys::notify::poll_fasync`). So
-//! if a kqueue watches a kqueue, no lock is waited for under a lock of the same lock class.
+//! next sleeper. The first step of that sleeper is to take the mutex, so the scan releases the
+//! mutex before it wakes the sleeper. (A scan that has failed to copy an event out wakes the
+//! sleeper earlier.) Pollers are woken, and SIGIO is sent, from an irq_work without any lock
+//! (`sys::notify::poll_fasync`). So if a kqueue watches a kqueue, no lock is waited for under a
+//! lock of the same lock class.
 //!
 //! The holder of a lock of level 3 or 4 has preemption disabled (the module cannot be built for
 //! PREEMPT_RT), and so is in an RCU read-side critical section. That protects the reads of the
@@ -114,10 +115,10 @@
 //! operations or by its poll function. The locking rule of that kind is stated where the state is
 //! read, and was checked against the source of the subsystem. This holds for sockets
 //! (`sys::file::socket` has the list), pipes, eventfds, timerfds (the files of these names in
-//! `sys::file`) and pidfds (`sys::process::pid`). The state of all other files is read by public
-//! operations: `->poll`, and `FIONREAD` for terminals and inotify (`sys::file::ioctl`), which take
-//! their own locks. They may wait for such a lock, but not for an event. A file whose bytes cannot
-//! be counted reports 1.
+//! `sys::file`) and pidfds (`sys::process::pid`). Of regular files the size and the offset are
+//! read. The state of all other files is read by public operations: `->poll`, and `FIONREAD` for
+//! terminals and inotify (`sys::file::ioctl`), which take their own locks. They may wait for such a
+//! lock, but not for an event. A file whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded,

@@ -9,12 +9,12 @@
 //! and each of them is followed by its timer ([`crate::sys::time::hrtimer`]).
 //!
 //! To access a field of a knote, a caller proves that it holds the lock of that field. It passes a
-//! reference that only a holder of the lock can have: to the [`KnoteAccess`] or the [`KnoteTable`]
+//! reference that only a holder of the lock can have: to the [`KnotesState`] or the [`KnoteTable`]
 //! for the mutex, and to the [`ReadyState`] for the spin lock. The [`LockToken`] in that value
-//! proves that the lock is that of the knote's kqueue. (The `kernel` crate's `LockedBy` would add a
-//! pointer to each field.)
+//! identifies the lock, and is compared (`assert!`) with that of the knote's kqueue. (The `kernel`
+//! crate's `LockedBy` would add a pointer to each field.)
 
-pub(crate) use super::knote_inner::{KnoteAccess, KnoteInner};
+pub(crate) use super::knote_inner::{KnoteInner, KnotesState};
 use super::{
     close::Binding,
     knote_table::KnoteTable, //
@@ -58,7 +58,7 @@ use kernel::{
 /// reference to its kqueue. So the knote and its kqueue keep each other alive until the knote is
 /// removed: it leaves the table, and [`Knote::detach`] drops the attachment. (A knote is never in
 /// the table if it could not be attached, or if it was deferred and could not be inserted. When its
-/// last reference is dropped, [`Knote::end_undetached`] retires it, detaches it and releases its
+/// last reference is dropped, [`Knote::detach_on_drop`] retires it, detaches it and releases its
 /// file.)
 pub(crate) struct Knote {
     refs: Refcount,
@@ -293,7 +293,7 @@ impl Knote {
 
     /// The fields that the mutex guards.
     #[inline]
-    pub(crate) fn inner<'a>(&'a self, access: &'a KnoteAccess) -> &'a KnoteInner {
+    pub(crate) fn inner<'a>(&'a self, access: &'a KnotesState) -> &'a KnoteInner {
         self.check(access);
         // SAFETY: The mutex of the knote's kqueue is held. No mutable reference exists while
         // `access` is borrowed, since one can be obtained only through a mutable borrow of
@@ -303,7 +303,7 @@ impl Knote {
 
     /// The fields that the mutex guards, for a change.
     #[inline]
-    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut KnoteAccess) -> &'a mut KnoteInner {
+    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut KnotesState) -> &'a mut KnoteInner {
         self.check(access);
         // SAFETY: The mutex of the knote's kqueue is held, and `access` is borrowed mutably, so no
         // other reference to the fields exists.
@@ -333,7 +333,7 @@ impl Knote {
 
     /// The fields that the mutex guards, and the file of the descriptor.
     #[inline]
-    pub(crate) fn locked<'a>(&'a self, access: &'a mut KnoteAccess) -> LockedKnote<'a> {
+    pub(crate) fn locked<'a>(&'a self, access: &'a mut KnotesState) -> LockedKnote<'a> {
         self.check(access);
         // INVARIANT: The mutex is held, and `access` is borrowed mutably.
         LockedKnote {
@@ -351,7 +351,7 @@ impl Knote {
 
     /// The file of its descriptor.
     #[inline]
-    pub(crate) fn file<'a>(&'a self, access: &'a KnoteAccess) -> Option<&'a File> {
+    pub(crate) fn file<'a>(&'a self, access: &'a KnotesState) -> Option<&'a File> {
         self.check(access);
         // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
         unsafe { self.binding.file() }
@@ -464,7 +464,7 @@ impl Knote {
     }
 
     /// Detaches a retired knote from its source. No callback runs after that.
-    pub(crate) fn detach(&self, access: &mut KnoteAccess) {
+    pub(crate) fn detach(&self, access: &mut KnotesState) {
         debug_assert!(self.is_retired());
         let mut locked = self.locked(access);
         // The wait-queue entry is detached first, since the queue belongs to the file.
@@ -561,7 +561,7 @@ impl Drop for Knote {
         // SAFETY: The timer is still valid, and no other reference to the knote exists.
         let is_armed = timer.is_some_and(|timer| unsafe { timer.as_ref() }.is_armed());
         if !self.is_retired() || self.binding.is_bound() || is_armed {
-            self.end_undetached();
+            self.detach_on_drop();
         }
         self.kqueue.uncharge_knote(self.filter);
     }
@@ -571,7 +571,7 @@ impl Knote {
     /// Ends a knote that is dropped without having been detached.
     #[cold]
     #[inline(never)]
-    fn end_undetached(&mut self) {
+    fn detach_on_drop(&mut self) {
         // The knote is retired first. Then it is not in the ready list, and nothing queues it
         // again.
         if !self.is_retired() {

@@ -42,9 +42,10 @@ pub(crate) struct KnoteInner {
     pub(crate) attachment: Option<Erased>,
 }
 
-/// Gives access to the [`KnoteInner`] of each knote of a kqueue. Guarded by the mutex.
-pub(crate) struct KnoteAccess {
-    token: LockToken<KnoteAccess>,
+/// What the mutex guards besides the table. A reference to it also gives access to the
+/// [`KnoteInner`] of each knote of the kqueue.
+pub(crate) struct KnotesState {
+    token: LockToken<KnotesState>,
     /// The number of knotes that are bound to descriptors.
     pub(crate) binding_count: BindingCount,
     /// Scratch memory of the program whose task holds the mutex.
@@ -53,16 +54,16 @@ pub(crate) struct KnoteAccess {
     pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
 
-impl HasLockToken for KnoteAccess {
+impl HasLockToken for KnotesState {
     #[inline]
     fn token(&self) -> &LockToken<Self> {
         &self.token
     }
 }
 
-impl KnoteAccess {
-    pub(crate) fn new(token: LockToken<KnoteAccess>, binding_count: BindingCount) -> Self {
-        KnoteAccess {
+impl KnotesState {
+    pub(crate) fn new(token: LockToken<KnotesState>, binding_count: BindingCount) -> Self {
+        KnotesState {
             token,
             binding_count,
             scratch: UserScratch::NONE,
@@ -112,7 +113,7 @@ impl Knote {
     /// Runs the filter (`f_event`), and returns the event to report if the condition holds. May
     /// sleep.
     #[inline(always)]
-    pub(crate) fn evaluate(&self, access: &mut KnoteAccess) -> Option<Kevent> {
+    pub(crate) fn evaluate(&self, access: &mut KnotesState) -> Option<Kevent> {
         let scratch = access.scratch;
         let mut locked = self.locked(access);
         let report = self.filter().event(&mut locked, scratch)?;
@@ -142,7 +143,7 @@ impl Knote {
     }
 
     /// Runs the filter. True if the condition holds. May sleep.
-    pub(crate) fn is_ready(&self, access: &mut KnoteAccess) -> bool {
+    pub(crate) fn is_ready(&self, access: &mut KnotesState) -> bool {
         self.evaluate(access).is_some()
     }
 

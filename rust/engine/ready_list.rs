@@ -11,7 +11,7 @@
 //! guards the links.)
 
 use super::{
-    knote::{Knote, KnoteAccess, KnoteInner},
+    knote::{Knote, KnoteInner, KnotesState},
     kqueue::ReadyState,
     locks::HasLockToken,
     ops::FastPath,
@@ -221,7 +221,7 @@ impl ReadyState {
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
-        access: &mut KnoteAccess,
+        access: &mut KnotesState,
         fd_table: CurrentFdTable,
         most: usize,
         mut visitor: impl Visitor,

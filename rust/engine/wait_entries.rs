@@ -10,7 +10,7 @@
 //! [`crate::sys::file::poll`] describes.
 
 use super::{
-    knote::{Knote, KnoteAccess},
+    knote::{Knote, KnotesState},
     sleepers::WakeFlags,
 };
 use crate::sys::file::{
@@ -55,7 +55,7 @@ impl Knote {
                 this.activate_with(WakeFlags::of_wake_function(flags));
             });
         }
-        // Only the wake-up of exclusive entries uses the result, and this entry is not exclusive.
+        // A positive result counts only for exclusive entries, and this entry is not exclusive.
         1
     }
 }
@@ -96,7 +96,7 @@ impl ExtraEntry {
                 knote.activate_with(WakeFlags::of_wake_function(flags));
             });
         }
-        // Only the wake-up of exclusive entries uses the result, and this entry is not exclusive.
+        // A positive result counts only for exclusive entries, and this entry is not exclusive.
         1
     }
 }
@@ -158,7 +158,7 @@ impl Drop for ExtraEntries {
 /// `EINVAL` if the file cannot be polled or the knote is not bound; `ENOMEM`.
 pub(crate) fn add_to_wait_queues(
     knote: &Knote,
-    access: &mut KnoteAccess,
+    access: &mut KnotesState,
 ) -> Result<(PollEvents, Option<ExtraEntries>)> {
     let file = knote.locked(access).file.ok_or(EINVAL)?;
     let mut extra = ExtraEntries(None);
@@ -197,7 +197,7 @@ pub(crate) fn add_to_wait_queues(
 ///
 /// `EINVAL` if the file is not a socket or the knote is not bound.
 #[inline]
-pub(crate) fn add_to_socket_queue(knote: &Knote, access: &mut KnoteAccess) -> Result {
+pub(crate) fn add_to_socket_queue(knote: &Knote, access: &mut KnotesState) -> Result {
     let head = knote
         .file(access)
         .and_then(socket::wait_queue)

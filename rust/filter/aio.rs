@@ -8,7 +8,7 @@
 
 use crate::{
     engine::{
-        knote::{KnoteAccess, LockedKnote},
+        knote::{KnotesState, LockedKnote},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::memory::user_scratch::UserScratch, //
@@ -24,7 +24,7 @@ impl FilterOps for Aio {
     /// # Errors
     ///
     /// `ENXIO`.
-    fn attach(_: AttachArgs<'_>, _: &mut KnoteAccess) -> Result<Attached> {
+    fn attach(_: AttachArgs<'_>, _: &mut KnotesState) -> Result<Attached> {
         Err(ENXIO)
     }
 

@@ -5,7 +5,7 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::{KnoteAccess, KnoteInner, LockedKnote},
+        knote::{KnoteInner, KnotesState, LockedKnote},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     file::Direction,
@@ -28,7 +28,7 @@ impl FilterOps for Except {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
         descriptor::attach(args, Direction::Except, access)
     }
 

@@ -4,7 +4,7 @@
 //!
 //! Filters are policy. The mechanisms that they use are in [`crate::sys`]. The kinds of files are
 //! in [`crate::file`]. Each filter is a row of the table of filters below, and its type is in a
-//! file of this folder. The other files (`contents`, `descriptor`, `fast_path`, `probes`) are
+//! file of this folder. The other files (`descriptor`, `fast_path`, `offset_watch`, `probes`) are
 //! shared by filters.
 
 mod aio;
@@ -28,7 +28,7 @@ pub(crate) use probes::{FilterProbes, UserMarks};
 
 use crate::{
     engine::{
-        knote::{KnoteAccess, KnoteInner, LockedKnote},
+        knote::{KnoteInner, KnotesState, LockedKnote},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::{
@@ -166,7 +166,7 @@ macro_rules! filters {
             pub(crate) fn attach(
                 self,
                 args: AttachArgs<'_>,
-                access: &mut KnoteAccess,
+                access: &mut KnotesState,
             ) -> Result<Attached> {
                 // Each row builds its own `AttachArgs` from the fields, so that the compiler can
                 // keep the fields in registers. The rows whose source is in the knote come first.

@@ -6,7 +6,7 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::{KnoteAccess, KnoteInner, LockedKnote},
+        knote::{KnoteInner, KnotesState, LockedKnote},
         ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
     },
     file::Direction,
@@ -29,7 +29,7 @@ impl FilterOps for Write {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnoteAccess) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
         descriptor::attach(args, Direction::Write, access)
     }
 

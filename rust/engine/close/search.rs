@@ -215,7 +215,8 @@ impl BoundKnotes {
         let unfinished = match searched {
             SearchOutcome::Complete(true) => false,
             SearchOutcome::Incomplete => true,
-            // The closed number was not the one that the system call names.
+            // No knote of the named number has ended: it was a duplicate that nobody watches, or
+            // another number was closed.
             SearchOutcome::Complete(false) if self.is_search_queued(bucket, file.addr(), id) => {
                 false
             }

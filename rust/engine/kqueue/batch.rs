@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{
-        knote::{Knote, KnoteAccess},
+        knote::{Knote, KnotesState},
         knote_table::Knotes,
         ops::Filter,
         trace,
@@ -221,7 +221,7 @@ impl ReadyState {
     #[inline]
     fn take_batch(
         &mut self,
-        access: &KnoteAccess,
+        access: &KnotesState,
         fd_table: CurrentFdTable,
         room: usize,
         batch: &mut Batch,

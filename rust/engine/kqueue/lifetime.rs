@@ -12,7 +12,7 @@ use crate::{
     engine::{
         close::ClosedKnote,
         guard::KnotesGuard,
-        knote::{Knote, KnoteAccess},
+        knote::{Knote, KnotesState},
         knote_table::Knotes,
         trace,
     },
@@ -54,7 +54,7 @@ impl Kqueue {
     }
 
     /// Detaches a knote from its source. No callback of the source runs after that.
-    pub(super) fn detach(&self, access: &mut KnoteAccess, knote: &Knote) {
+    pub(super) fn detach(&self, access: &mut KnotesState, knote: &Knote) {
         knote.detach(access);
         trace::detach(self, knote);
     }

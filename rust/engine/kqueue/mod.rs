@@ -16,7 +16,7 @@ mod wakeup;
 use super::{
     close::{BindingCount, CloseWork, ClosedList, OwnerFdTable},
     guard::KnotesGuard,
-    knote::{Knote, KnoteAccess, KnoteInner},
+    knote::{Knote, KnoteInner, KnotesState},
     knote_limit::User,
     knote_table::{KnoteTable, Knotes}, //
     locks::{HasLockToken, LockToken, Locks},
@@ -56,10 +56,10 @@ pub(crate) struct ReadyState {
     /// list is not counted. If its event cannot be copied out, the scan requeues it and wakes a
     /// sleeper.)
     in_flight: usize,
-    /// The number of knotes at the head of the list that the current scan has still to evaluate.
-    /// The first walk of a scan sets it, if the walk does not reach the end of the list. Knotes
-    /// that become pending during the scan, or are requeued after a report, are behind these
-    /// knotes.
+    /// The number of knotes at the head of the list that the current scan has still to evaluate. It
+    /// has a meaning only after the first walk of a scan has stopped before the end of the list.
+    /// That walk sets it. Knotes that become pending during the scan, or are requeued after a
+    /// report, are behind these knotes.
     ///
     /// A pending knote that is retired or disabled during the scan subtracts one, even if it was
     /// behind the counted knotes. So the number may become too small, but never too large.
@@ -78,9 +78,9 @@ pub(crate) struct ReadyState {
     /// scan, unless another scan has begun meanwhile.
     interrupted_scan: Option<ScanId>,
     /// True if a knote became pending since the last scan began, and no SIGIO was sent for it,
-    /// because other knotes were pending already. A scan that evaluates all knotes that were
-    /// pending at its start sends the skipped SIGIO at its end. It sends none if no knote is
-    /// pending then.
+    /// because other knotes were pending already. A program that has collected all that was pending
+    /// waits for the next SIGIO. So a scan that evaluates all knotes that were pending at its start
+    /// sends the skipped SIGIO at its end.
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
@@ -141,9 +141,9 @@ pub(crate) struct Kqueue {
     /// effect after the change, and the next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
     /// If this is false, no knote is pending. The flag is written under the spin lock. A task that
-    /// is about to scan reads it without the lock. If the task has learned of an activation, the
-    /// store of that activation comes before its load, so it reads true, or what a scan has stored
-    /// later. If an activation happens at the same time, the task may read false. That does no
+    /// is about to scan reads it without the lock. A task that was woken by an activation, or is
+    /// ordered after it in another way, reads the `true` of that activation, or what a later scan
+    /// has stored. If an activation happens at the same time, the task may read false. That does no
     /// harm, because a task that is going to sleep checks the list again under the lock.
     maybe_pending: Flag,
     #[pin]
@@ -190,7 +190,7 @@ impl Kqueue {
         let owner_fd_table = shared.bound_knotes.new_owner(FdTableId::current());
         let knotes = |table, access| Knotes {
             table: KnoteTable::new(table),
-            access: KnoteAccess::new(access, BindingCount::new(&shared.bound_knotes)),
+            access: KnotesState::new(access, BindingCount::new(&shared.bound_knotes)),
         };
         let own_file = file.as_file_ptr();
         let ready = |token| ReadyState {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::{
         guard::KnotesGuard,
-        knote::KnoteAccess,
+        knote::KnotesState,
         knote_table::Knotes,
         ops::{FastPath, Report},
         ready_list::{Verdict, VisitedKnote, Visitor, WalkResult},
@@ -292,7 +292,7 @@ impl ReadyState {
     #[inline(never)]
     fn walk_head(
         &mut self,
-        access: &mut KnoteAccess,
+        access: &mut KnotesState,
         fd_table: CurrentFdTable,
         most: usize,
         room: usize,
@@ -307,7 +307,7 @@ impl ReadyState {
     #[inline(always)]
     fn walk_rest(
         &mut self,
-        access: &mut KnoteAccess,
+        access: &mut KnotesState,
         fd_table: CurrentFdTable,
         room: usize,
         events: &mut Events,
