@@ -109,7 +109,7 @@ done
 # it.
 printf -v seed '0x%08x%08x' "$SRANDOM" "$SRANDOM"
 if [[ fuzz::random_calls =~ $only ]]; then
-	echo "# fuzz::random_calls: to repeat this run: make fuzz SECONDS=60 SEED=$seed"
+	echo "# fuzz::random_calls: to repeat this run: make fuzz SECONDS=${KQUEUE_FUZZ_SECONDS:-30} SEED=$seed"
 fi
 run fuzz::random_calls ./kqueue-fuzz --seconds "${KQUEUE_FUZZ_SECONDS:-30}" --seed "$seed"
 ./busybox rmmod kqueue >"$log" 2>&1

@@ -24,9 +24,16 @@ pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastPoll {
 /// Evaluates a pipe without a writer: either all writers have closed it, or none has opened it yet.
 #[inline(never)]
 fn poll_without_writer(pipe: &Pipe<'_>, file: &File) -> FastPoll {
+    // A writer that opens the pipe meanwhile counts itself before it writes. So the bytes below are
+    // all that the writers have left, whose number was read first.
+    let had_writer = pipe.had_writer(file);
+    pipe.after_last_writer();
+    if pipe.has_writer() {
+        return FastPoll::Unknown;
+    }
     pipe.after_last_writer();
     match pipe.try_readable(false) {
-        Some(bytes) if pipe.had_writer(file) => FastPoll::HungUp(bytes),
+        Some(bytes) if had_writer => FastPoll::HungUp(bytes),
         Some(bytes) => FastPoll::ready_if(bytes > 0, || bytes),
         None => FastPoll::Unknown,
     }

@@ -134,7 +134,7 @@ impl OffsetWatch {
             pin_init!(OffsetWatcher {
                 knote: knote.into(),
                 file: file.into(),
-                record <- new_spinlock_irq!(record, "kqueue_contents"),
+                record <- new_spinlock_irq!(record, "kqueue_offset"),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;

@@ -52,7 +52,7 @@ as_known() {
 
 for name in "$@"; do
 	describe "$name"
-	for which in $KQUEUE_INTERFACES; do
+	for which in ${KQUEUE_INTERFACES:?}; do
 		start=$SECONDS
 		echo "$name, $which"
 		log=$out/$name.$which.log

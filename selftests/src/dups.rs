@@ -298,6 +298,37 @@ fn thousands_of_dups_closed_at_once() {
     }
 }
 
+/// One call closes thousands of duplicates of two files. Each close of one without a knote looks for
+/// others, and may leave the rest of its search to the end of the call. If each of these searches
+/// began anew, the call would not end in hours.
+#[test]
+fn thousands_of_dups_of_two_files_closed_at_once() {
+    const COUNT: usize = 10_000;
+    allow_descriptors(50_000);
+    let kqueue = kqueue();
+    let (first, first_writer) = pipe();
+    let (second, second_writer) = pipe();
+    // One descriptor and then 99 with a knote, so that the close of the first one is not finished.
+    let low = dup_above(&first, 1000);
+    let add = |fd: RawFd| Event::fd(fd, kqueue::Filter::READ, ev::ADD);
+    for _ in 0..99 {
+        change(&kqueue, &[add(dup_above(&first, 1000))]);
+    }
+    let mut last = low;
+    for _ in 0..COUNT {
+        last = dup_above(&second, last);
+    }
+    for _ in 0..COUNT {
+        last = dup_above(&second, last);
+        change(&kqueue, &[add(last)]);
+    }
+    drop((first, second));
+    close_range(low, last);
+    assert_eq!(idents(&kqueue), []);
+    assert_broken(&first_writer);
+    assert_broken(&second_writer);
+}
+
 /// A kqueue that io_uring opened without a descriptor belongs to the table in which it was opened.
 /// It does not belong to a later table at the same address.
 #[test]

@@ -698,6 +698,37 @@ fn a_reused_process_id_is_another_process() {
     assert!(pending(&kqueue).is_empty());
 }
 
+/// Two tracked children have the same process ID before the kqueue is used again.
+#[test]
+fn a_reused_process_id_of_tracked_children() {
+    let kqueue = kqueue();
+    let notes = note::TRACK | note::EXIT;
+    change(&kqueue, &[watch(own_pid(), notes)]);
+    let first = fork(|| 1);
+    reap(first);
+    assert_eq!(clone3(first, 2), first, "root may choose the number");
+    wait_for_zombie(first);
+    // This is the second child, which has not been reaped.
+    change(&kqueue, &[watch(first, notes).udata(9)]);
+    let (mut children, mut ends) = (0, vec![]);
+    loop {
+        let events = pending(&kqueue);
+        if events.is_empty() {
+            break;
+        }
+        for event in events {
+            children += usize::from(event.fflags & note::CHILD != 0);
+            if event.has(ev::EOF) {
+                ends.push((event.udata, event.data));
+            }
+        }
+    }
+    ends.sort_unstable();
+    assert_eq!((children, ends), (2, vec![(0, 1 << 8), (9, 2 << 8)]));
+    reap(first);
+    assert_eq!(knotes(&kqueue), 1);
+}
+
 #[test]
 fn children_are_tracked() {
     let kqueue = kqueue();

@@ -25,7 +25,7 @@
 //! visits fewer if the call has named a number, unless the task uses io_uring, which may close
 //! other descriptors at the end of any call.) If some numbers remain and the call has not named a
 //! single number, or if the task uses io_uring, the task visits all of them before it returns to
-//! user space ([`CloseWork`]), in a context that can be preempted, and only once for all
+//! user space ([`CloseWork`]), in a context that can be preempted, and only once or twice for all
 //! descriptors that it has closed in the call.
 //!
 //! # Descriptors that were opened with `O_PATH`

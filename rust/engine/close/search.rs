@@ -41,6 +41,9 @@ const ENDED_MAX: u32 = 1024;
 /// before it returns to user space.
 pub(super) const REMOVED_MAX: usize = 4;
 
+/// The value of [`CloseWork::file`] if the work visits the knotes of several files.
+const SEVERAL_FILES: usize = usize::MAX;
+
 /// The guard of the lock of a bucket.
 type BucketGuard<'a> = Guard<'a, (), Task>;
 
@@ -83,7 +86,11 @@ enum SearchOutcome {
 pub(crate) struct CloseWork {
     // This is the first field, so that a pointer to it is also a pointer to the structure.
     head: UnsafeCell<bindings::callback_head>,
-    /// The address of the file whose knotes the search visits, or 0 if the work is not queued.
+    /// The address of the file whose knotes the search visits, or 0 if the work is not queued. It
+    /// is [`SEVERAL_FILES`] if closes of several files have left the rest of their searches. Then
+    /// the work visits all files to which knotes of the kqueue are bound, each of them once or
+    /// twice, so the cost of many closes in one system call does not grow with the square of their
+    /// number.
     ///
     /// A change from 0 acquires the head, and a change to 0 releases it. The accesses need no other
     /// ordering (`selftests/state`, `close_work`). A closing task that finds its file here leaves
@@ -115,15 +122,22 @@ impl CloseWork {
     }
 
     /// Queues the work for the current task, which searches all knotes of `file` before it returns
-    /// to user space. False if the work is already queued for another file, if the task does not
-    /// return to user space, or if the kqueue is being released.
+    /// to user space. If the work is queued for another file, the search is extended to all files
+    /// of the kqueue. False if the task does not return to user space, or if the kqueue is being
+    /// released.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.close_work;
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
-        match this.file.compare_exchange(0, file, acquire, relaxed) {
-            Ok(_) => {}
-            // A queued search has not begun yet, so it also visits the knotes of this close.
-            Err(other) => return other == file,
+        let mut before = 0;
+        loop {
+            let after = if before == 0 { file } else { SEVERAL_FILES };
+            match this.file.compare_exchange(before, after, acquire, relaxed) {
+                Ok(0) => break,
+                // A queued search has not begun yet, so it also visits the knotes of this close.
+                Ok(_) => return true,
+                Err(other) if [file, SEVERAL_FILES].contains(&other) => return true,
+                Err(other) => before = other,
+            }
         }
         let Some(own_file) = kqueue.file() else {
             // The release ends the knotes of this kqueue only. Other kqueues may have knotes that
@@ -157,11 +171,13 @@ impl CloseWork {
         let own_file = kqueue.own_file();
         // The work may be queued again from here on.
         let file = kqueue.close_work.file.swap(0, atomic::Ordering::Release);
-        if FdTableId::current() == kqueue.fd_table() {
-            kqueue
-                .shared()
-                .bound_knotes
-                .search_all(file, kqueue.fd_table());
+        let bound_knotes = &kqueue.shared().bound_knotes;
+        if FdTableId::current() != kqueue.fd_table() {
+            // The descriptors of that table are not those of this task any more.
+        } else if file == SEVERAL_FILES {
+            bound_knotes.search_files_of(kqueue);
+        } else {
+            bound_knotes.search_all(file, kqueue.fd_table());
         }
         // SAFETY: The work owns the reference. `fput` defers the release of the file until this
         // function has returned.
@@ -278,20 +294,44 @@ impl BoundKnotes {
     /// True if a search of the knotes of this file and descriptor table is queued as task work and
     /// has not begun.
     fn is_search_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
-        self.bound_kqueue(bucket, file, fd_table)
-            .is_some_and(|kqueue| kqueue.close_work.file.load(atomic::Ordering::Relaxed) == file)
+        let kqueue = self.bound_kqueue(bucket, file, fd_table);
+        kqueue.is_some_and(|kqueue| {
+            let queued = kqueue.close_work.file.load(atomic::Ordering::Relaxed);
+            [file, SEVERAL_FILES].contains(&queued)
+        })
     }
 
     /// Leaves the rest of a search to the current task, which does it before it returns to user
     /// space.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) {
-        let Some(kqueue) = self.bound_kqueue(bucket, file, fd_table) else {
-            return;
-        };
-        if !CloseWork::finish_on_return(&kqueue, file) {
-            // The search is done here, in the close.
-            self.search_all(file, fd_table);
+        match self.bound_kqueue(bucket, file, fd_table) {
+            Some(kqueue) if CloseWork::finish_on_return(&kqueue, file) => {}
+            // The first knote or its kqueue is being freed, or this is a kernel thread. The search
+            // is done here, in the close.
+            _ => self.search_all(file, fd_table),
         }
+    }
+
+    /// Visits all knotes that are bound to each file of which a knote of `kqueue` is the first
+    /// bound knote. (A close leaves its search to the kqueue of the first knote.) It does nothing
+    /// if the task is being killed while it waits for the mutex of the kqueue.
+    fn search_files_of(&self, kqueue: &Kqueue) {
+        let fd_table = kqueue.fd_table();
+        // The knotes of this kqueue that end are removed after this, because the mutex is held.
+        kqueue.for_each_file(|knote, file| {
+            let Some(bucket) = self.bucket(file, fd_table.address()) else {
+                return;
+            };
+            let is_first = {
+                let _guard = bucket.lock.lock();
+                // SAFETY: The lock is held.
+                let first = unsafe { self.first_bound(bucket, &Self::lowest_key(file, fd_table)) };
+                first.is_some_and(|first| ptr::eq(first, knote))
+            };
+            if is_first {
+                self.search_all(file, fd_table);
+            }
+        });
     }
 
     /// Visits all knotes that are bound to this file, if `fd_table` is that of the current task.

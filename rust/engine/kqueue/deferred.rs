@@ -85,30 +85,36 @@ impl Kqueue {
             knote, attachment, ..
         } = KBox::into_inner(deferred);
         knote.inner_mut(&mut knotes.access).attachment = Some(attachment);
-        self.remove_older(knotes, &knote);
-        knotes.table.insert(knote);
+        self.insert_beside_older(knotes, knote);
         Ok(())
     }
 
-    /// Removes the knote that a task has added with the ident and filter of a deferred knote, if
-    /// there is one.
+    /// Inserts a deferred knote into the table, which may have a knote of the same ident and
+    /// filter.
     ///
-    /// The PID of a child can be found before the fork probe runs, so a task can watch the child
-    /// before the knote of the fork is deferred. The fork then takes effect after that change, and
-    /// replaces the knote. A knote that waits for the report of an earlier process with the same
-    /// PID stays.
-    fn remove_older(&self, knotes: &mut Knotes, deferred: &Knote) {
+    /// - That knote may be of the same process: the PID of a child can be found before the fork
+    ///   probe runs, so a task may have added a knote for it. The fork takes effect after that
+    ///   change, and replaces the knote.
+    /// - It may wait for the report of an earlier process with the same PID. Then it stays, behind
+    ///   the new knote.
+    /// - It may be of a later process with the same PID, because the deferred knotes are inserted
+    ///   in the reverse order of their creation. Then it has to be before the new knote.
+    fn insert_beside_older(&self, knotes: &mut Knotes, deferred: ARef<Knote>) {
+        let Knotes { table, access } = knotes;
         let (ident, filter) = (deferred.ident(), deferred.filter());
-        let Some(found) = knotes.table.find_mut(ident, filter) else {
-            return;
-        };
-        let older = found.knote();
-        let access = &knotes.access;
-        if !filter.watches_same(older.inner(access), deferred.inner(access)) {
-            return;
+        let mut later = None;
+        if let Some(found) = table.find_mut(ident, filter) {
+            let inner = deferred.inner(access);
+            if filter.watches_same(found.knote().inner(access), inner) {
+                self.retire(found.knote());
+                self.detach(access, &found.remove());
+            } else if !filter.matches_ident(inner, ident) {
+                later = Some(found.remove());
+            }
         }
-        self.retire(older);
-        let older = found.remove();
-        self.detach(&mut knotes.access, &older);
+        table.insert(deferred);
+        if let Some(later) = later {
+            table.insert(later);
+        }
     }
 }

@@ -170,6 +170,21 @@ impl Kqueue {
         }
     }
 
+    /// Calls `each` with every knote that is bound to a descriptor, and the address of its file.
+    /// The mutex is held meanwhile. If the caller is being killed while it waits for the mutex,
+    /// `each` is not called.
+    pub(crate) fn for_each_file(&self, mut each: impl FnMut(&Knote, usize)) {
+        let Ok(guard) = killable::lock(&self.locks.knotes) else {
+            return;
+        };
+        let knotes = KnotesGuard::new(self, guard);
+        knotes.table.for_each(|knote| {
+            if let Some(file) = knote.file(&knotes.access) {
+                each(knote, file.as_ptr().addr());
+            }
+        });
+    }
+
     /// Marks the kqueue closed. From then on callers get `EBADF`. Wakes all sleepers and drops all
     /// deferred knotes.
     fn terminate(&self) {

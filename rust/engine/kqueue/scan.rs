@@ -233,7 +233,7 @@ impl Kqueue {
                 }
                 // Closes have retired knotes before the scan had an event to report, so it starts
                 // again. This terminates, because no task can register further knotes while this
-                // task holds the mutex.
+                // task holds the mutex, and a deferred knote that was inserted has an event.
                 ready.unevaluated = ready.queue.len();
                 ready.dequeued_during_scan = false;
             }

@@ -17,8 +17,8 @@ use loom::{
     thread,
 };
 
-/// The address of the file.
-const FILE: usize = 1;
+/// `SEVERAL_FILES`
+const SEVERAL_FILES: usize = usize::MAX;
 
 /// A variant of the protocol.
 #[derive(Clone, Copy)]
@@ -31,6 +31,10 @@ struct Variant {
     free: Ordering,
     /// The ordering of the operation by which a task gets the work.
     get: Ordering,
+    /// The addresses of the files of the two descriptors.
+    files: [usize; 2],
+    /// True if a task that finds the work queued for another file extends it to several files.
+    extends: bool,
 }
 
 const RIGHT: Variant = Variant {
@@ -38,9 +42,16 @@ const RIGHT: Variant = Variant {
     begins_free: true,
     free: Release,
     get: Acquire,
+    files: [1, 1],
+    extends: true,
 };
 
-/// Two descriptors of one file, each with a knote of the same kqueue.
+const TWO_FILES: Variant = Variant {
+    files: [1, 2],
+    ..RIGHT
+};
+
+/// Two descriptors, of one file or of two, each with a knote of the same kqueue.
 struct World {
     /// True while the slot of the table has the file.
     slots: [AtomicBool; 2],
@@ -58,20 +69,31 @@ impl World {
     /// returns to user space.
     fn close(&self, number: usize) {
         self.slots[number].store(false, Relaxed);
-        if self.finish_on_return() {
+        if self.finish_on_return(self.variant.files[number]) {
             self.run();
         }
     }
 
     /// `BoundKnotes::finish_later`. Returns true if the current task has queued the work.
-    fn finish_on_return(&self) -> bool {
-        // `bound_kqueue`, which finds the kqueue by its first knote in the tree.
-        if self.variant.takes_lock && *self.bound.lock().unwrap() == [false; 2] {
-            return false;
+    fn finish_on_return(&self, file: usize) -> bool {
+        // `bound_kqueue`, which finds the kqueue by its first knote in the tree of the file.
+        if self.variant.takes_lock {
+            let bound = self.bound.lock().unwrap();
+            if !(0..2).any(|number| bound[number] && self.variant.files[number] == file) {
+                return false;
+            }
         }
         let (get, relaxed) = (self.variant.get, Relaxed);
-        if self.file.compare_exchange(0, FILE, get, relaxed).is_err() {
-            return false;
+        let mut before = 0;
+        loop {
+            let after = if before == 0 { file } else { SEVERAL_FILES };
+            match self.file.compare_exchange(before, after, get, relaxed) {
+                Ok(0) => break,
+                Ok(_) => return false,
+                Err(other) if [file, SEVERAL_FILES].contains(&other) => return false,
+                Err(_) if !self.variant.extends => return false,
+                Err(other) => before = other,
+            }
         }
         // SAFETY: Only the task that has changed the file from 0 uses the head, as loom checks.
         self.head.with_mut(|head| unsafe { *head = true });
@@ -83,17 +105,22 @@ impl World {
         // `task_work_run` reads the head before it calls the function.
         // SAFETY: Only the task that has changed the file from 0 uses the head, as loom checks.
         self.head.with_mut(|head| unsafe { *head = false });
+        let mut file = self.file.load(Relaxed);
         if self.variant.begins_free {
-            self.file.swap(0, self.variant.free);
+            file = self.file.swap(0, self.variant.free);
         }
-        self.search_all();
+        self.search(file);
         if !self.variant.begins_free {
             self.file.swap(0, self.variant.free);
         }
     }
 
-    fn search_all(&self) {
+    /// `search_all`, or `search_files_of` for several files.
+    fn search(&self, file: usize) {
         for number in 0..2 {
+            if ![SEVERAL_FILES, self.variant.files[number]].contains(&file) {
+                continue;
+            }
             // `next_number`
             if !self.bound.lock().unwrap()[number] {
                 continue;
@@ -128,6 +155,31 @@ fn model(variant: Variant) {
 #[test]
 fn each_knote_is_found() {
     model(RIGHT);
+}
+
+#[test]
+fn each_knote_of_two_files_is_found() {
+    model(TWO_FILES);
+}
+
+#[test]
+#[should_panic(expected = "a knote is left")]
+fn one_would_be_left_if_the_work_were_not_extended() {
+    let variant = Variant {
+        extends: false,
+        ..TWO_FILES
+    };
+    model(variant);
+}
+
+#[test]
+#[should_panic(expected = "a knote is left")]
+fn one_of_two_files_would_be_left_if_the_task_did_not_take_the_lock() {
+    let variant = Variant {
+        takes_lock: false,
+        ..TWO_FILES
+    };
+    model(variant);
 }
 
 #[test]
