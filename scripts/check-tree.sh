@@ -30,13 +30,18 @@ done
 # Function probes run with preemption disabled. There the spin locks of a real-time kernel must not
 # be taken, because they sleep.
 ! has PREEMPT_RT || no "a kernel with CONFIG_PREEMPT_RT is not supported: its spin locks sleep, and the probe of close(2) must not sleep"
-[ -n "$headers" ] || [ -f "$tree/rust/libkernel.rmeta" ] ||
+if [ -z "$headers" ] && [ ! -f "$tree/rust/libkernel.rmeta" ]; then
+	! dpkg-query -S "$(readlink -e "$tree")/.config" >/dev/null 2>&1 ||
+		no "the header package lacks the Rust part: 'make' and DKMS generate it, and so does scripts/distro-tree.sh $tree"
 	no "rust/libkernel.rmeta is missing, and the headers are not of a Debian package: set KDIR= to a complete build tree"
+fi
 [ -f "$tree/Module.symvers" ] || no "Module.symvers is missing: run 'make modules' there"
 
 built_with=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"/\1/p' "$tree/.config")
 "$top/scripts/rustc-of.sh" "$tree" >/dev/null ||
 	no "the kernel was built with '$built_with', but rustc here is '$(rustc --version 2>/dev/null || echo none)': install the rustc of the kernel"
-bindgen=$(bindgen --version 2>/dev/null) ||
-	no "bindgen is missing: install the package bindgen, or run 'cargo install --locked bindgen-cli'"
-printf '%s\n' 0.71 "${bindgen#bindgen }" | sort -CV || no "$bindgen is too old: 0.71 or later is required"
+if ! "$top/scripts/bindgen-of.sh" >/dev/null; then
+	bindgen=$(bindgen --version 2>/dev/null) ||
+		no "bindgen is missing: install the package bindgen, or run 'cargo install --locked bindgen-cli'"
+	no "$bindgen is too old: 0.71 or later is required"
+fi

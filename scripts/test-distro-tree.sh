@@ -84,6 +84,11 @@ refuses no_bindgen "bindgen is missing"
 fresh
 program bindgen 'echo bindgen 0.60.1'
 refuses old_bindgen "bindgen 0.60.1 is too old"
+# A command that has its version in its name is used instead. The headers are refused for another reason.
+program bindgen-0.71 'echo bindgen 0.71.1'
+refuses bindgen_of_another_name "linux-source-7.3 7.3.4-1 is not installed"
+is bindgen_of_another_name_is_used "$(PATH=$fake:$PATH scripts/tree-make-flags.sh "$headers" | grep BINDGEN)" \
+	BINDGEN=bindgen-0.71
 fresh
 rm -r "$place/rust/lib"
 refuses rust_without_its_source "install the package rust-src"
@@ -99,6 +104,8 @@ refuses no_headers "there is no such kernel build tree: install the headers"
 fresh
 echo CONFIG_PREEMPT_RT=y >>"$headers/.config"
 refuses realtime_kernel CONFIG_PREEMPT_RT
+is kbuild_refuses_a_realtime_kernel \
+	"$(make -f Kbuild CONFIG_PREEMPT_RT=y 2>&1 | grep -c 'kqueue does not support CONFIG_PREEMPT_RT')" 1
 fresh
 echo 7.2.12 >"$headers/include/config/kernel.release"
 refuses old_kernel "Linux 7.2.12 is too old"
@@ -113,6 +120,10 @@ refuses no_network_and_source_of_another_version "linux-source-7.3 7.3.4-1 is no
 fresh
 program dpkg-query 'case $* in -S*) exit 1 ;; esac'
 refuses tree_of_no_package "rust/libkernel.rmeta is missing"
+fresh
+said=$(PATH=$fake:$PATH scripts/check-tree.sh "$headers" 2>&1) && status=0 || status=$?
+is check_tree_names_the_way_out "$status $said" "1 check-tree.sh: $headers: the header package lacks the Rust part:\
+ 'make' and DKMS generate it, and so does scripts/distro-tree.sh $headers"
 fresh
 with_source _R1b
 refuses symbols_differ "2 symbols differ"
