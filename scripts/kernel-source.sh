@@ -7,8 +7,8 @@ source "$top/scripts/debian-archive.sh"
 
 minimum=$(cat "$top/scripts/minimum-kernel")
 
-# A tree that is there already is used as it is: it is part of the key of all
-# that is built from it. 'make update-kernel' looks for a newer one.
+# A tree that is there already is used unchanged, because it is a part of the key of everything that is
+# built from it. --update looks for a newer one.
 if [ "${1:-}" != --update ] && [ -f "$cache/kernel-source" ]; then
 	tree=$(cat "$cache/kernel-source")
 	if [ -f "$tree/Makefile" ]; then
