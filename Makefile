@@ -17,6 +17,7 @@ lib:
 	@scripts/library.sh
 
 userspace: lib
+	@scripts/need-rust.sh
 	cargo build --release
 
 # These targets run as root, so they build nothing.
@@ -74,7 +75,7 @@ help:
 	@echo 'make lib             build only the C library, without cargo (CC, CFLAGS, LDFLAGS); make install-lib installs it'
 	@echo 'make install         install library, headers, kqtrace, and the module if built (PREFIX, DESTDIR)'
 	@echo 'make dkms-install    have DKMS build and install the module for each kernel'
-	@echo 'make uninstall       remove what make install installed; make dkms-uninstall removes the module'
+	@echo 'make uninstall       remove what make install installed; make dkms-uninstall removes the module from DKMS'
 	@echo 'make deb             build Debian packages of module (DKMS), library and kqtrace in build/deb; ARCH=arm64'
 	@echo 'make demo            run an echo server that uses kqueue, in a virtual machine; ARCH=arm64'
 	@echo 'make test            run all tests in a virtual machine; ONLY=NAME: only those whose names match'

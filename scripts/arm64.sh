@@ -7,6 +7,7 @@
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 cd "$top"
+scripts/need-rust.sh
 source scripts/arm64-roots.sh
 
 # Several clones can build and run at the same time, so each has directories of its own.

@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 for tool in dpkg-buildpackage dh dh_dkms cargo; do
 	command -v $tool >/dev/null || die "$tool is missing: install dpkg-dev, debhelper, dh-dkms and cargo"
 done
+scripts/need-rust.sh
 # debhelper changes HOME, and cargo must still find its files.
 export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 version=${1:-$(scripts/version.sh)}

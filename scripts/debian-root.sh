@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # debian-root.sh [SUITE [FLAVOUR...]]: makes a root directory of Debian 13 (SUITE trixie) in the cache,
 # once, and prints its path. It contains the stock kernel of trixie-backports, the headers of that
-# kernel, everything that is required to build a module for it, and lintian. With SUITE sid, it is
+# kernel, everything that is required to build a module for it, cargo, and lintian. With SUITE sid, it is
 # one of Debian unstable with the kernel of experimental. With FLAVOUR..., such as cloud-amd64, it is
 # upgraded, and the newest kernels of these flavours are installed too. KQUEUE_ROOT sets another path.
 # Must run as root, and needs debootstrap.
@@ -57,7 +57,7 @@ if ! made; then
 	say "installing the packages of $root"
 	logged "$log" within apt-get -q update
 	install_kernel "$(dpkg --print-architecture)"
-	install dkms openssl bindgen rustc rust-src gcc libc6-dev make pkgconf xz-utils iproute2 lintian
+	install dkms openssl bindgen rustc rust-src cargo gcc libc6-dev make pkgconf xz-utils iproute2 lintian
 	echo "$complete" >"$root/.made"
 fi
 if [ $# -gt 0 ]; then

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # demo.sh: builds everything from scratch, boots Debian's stock kernel, and runs a TCP server that
-# uses kqueue. With ARCH=arm64, that is the kernel for arm64, in an emulated machine.
+# uses kqueue. The compilers are those of Debian 13, in a root directory in the cache. With ARCH=arm64,
+# it is the kernel for arm64, in an emulated machine, and the crates are fetched by the cargo of this machine.
 source "$(dirname "$0")/common.sh"
 cd "$top"
 if [ "${ARCH:-}" = arm64 ]; then
@@ -21,8 +22,8 @@ fi
 scripts/host-packages.sh
 assignments=$(scripts/stock.sh)
 eval "$assignments"
-cargo build --quiet --release -p kqueue-samples
+server=$(scripts/stock-program.sh echo-server)
 say "booting the stock kernel"
 scripts/guest.sh "$kernel" 600 "$top/build/guest/demo" \
-	samples/demo/run.sh "$module" target/release/echo-server
+	samples/demo/run.sh "$module" "$server"
 say "demo: all right"

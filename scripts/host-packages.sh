@@ -36,7 +36,7 @@ want=(
 	"clang-$llvm" "lld-$llvm" "llvm-$llvm" "libclang-$llvm-dev"
 	gcc make flex bison bc cpio kmod libelf-dev libssl-dev xz-utils rsync perl
 	busybox-static python3 python3-venv procps iproute2 netcat-openbsd e2fsprogs mount pkg-config g++ mandoc dkms debootstrap
-	dpkg-dev debhelper dh-dkms
+	ca-certificates dpkg-dev debhelper dh-dkms
 )
 # For 32-bit programs.
 [ "$(dpkg --print-architecture)" != amd64 ] || want+=(gcc-multilib)

@@ -142,6 +142,17 @@ fresh
 mkdir "$headers/rust"
 touch "$headers/rust/libkernel.rmeta"
 is headers_with_the_rust_part_are_used "$(run)" "$headers/"
+# What the programs need.
+need_rust() { PATH=$fake:$PATH scripts/need-rust.sh 2>&1 || true; }
+fresh
+program cargo 'echo "cargo 1.63.0 (made up)"'
+is old_cargo "$(need_rust)" \
+	"need-rust.sh: cargo 1.63.0 is too old: install rustc and cargo 1.85 or later, with rustup or from Debian 13"
+program cargo 'exit 127'
+is no_cargo "$(need_rust)" \
+	"need-rust.sh: cargo is missing: install rustc and cargo 1.85 or later, with rustup or from Debian 13"
+program cargo 'echo "cargo 1.85.0 (made up)"'
+is cargo_is_new_enough "$(need_rust)" ""
 if [ "$(id -u)" = 0 ]; then
 	fresh
 	with_source _R1a

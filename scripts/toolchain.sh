@@ -3,16 +3,12 @@
 # toolchain.sh [--vng]: finds or downloads the tools that the kernel needs to build Rust code: the
 # source of the standard library of exactly the version of rustc, bindgen, and virtme-ng, which
 # boots the result. Prints shell assignments for eval "$(scripts/toolchain.sh)". With --vng, only
-# virtme-ng.
+# virtme-ng, which needs no Rust.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 
 bindgen_version=0.72.1
 virtme_version=1.42
-
-command -v rustc >/dev/null && command -v cargo >/dev/null ||
-	die "rustc and cargo 1.85 or later are required: install them with rustup or from Debian"
-rustc_version=$(rustc --version | awk '{print $2}')
 
 library_source() {
 	local candidate version
@@ -61,6 +57,8 @@ if [ "${1:-}" = --vng ]; then
 	echo "export VNG=$vng"
 	exit 0
 fi
+"$top/scripts/need-rust.sh"
+rustc_version=$(rustc --version | awk '{print $2}')
 llvm=$(cat "$cache/llvm-version" 2>/dev/null) || die "run scripts/host-packages.sh first"
 library=$(library_source)
 bindgen=$(bindgen_path)
