@@ -65,6 +65,14 @@ lint() {
 	within sh -c 'lintian --allow-root --fail-on error,warning \
 		--suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog /root/debs/all/*.changes'
 }
+# The packages contain no paths of the machine that built them.
+no_paths() {
+	local package
+	for package in "$place"/current/*.deb; do
+		dpkg-deb -x "$package" "$place/unpacked"
+	done
+	! grep -raF -e "$top/" -e "${CARGO_HOME:-$HOME/.cargo}/" -e "${RUSTUP_HOME:-$HOME/.rustup}/" "$place/unpacked"
+}
 build_older() { scripts/deb.sh "$older" build/deb-older && take build/deb-older "$place/older"; }
 # explains WORDS COMMAND...: the command must fail and print one line of the package with WORDS, and
 # neither a module nor a tree may remain.
@@ -153,6 +161,7 @@ purged() {
 }
 
 check lintian lint
+check no_paths_of_this_machine no_paths
 check older_version_is_built build_older
 check no_network_is_explained explains 'linux-source-.* is not installed and cannot be downloaded: apt install' \
 	offline sh -c "$apt_script" apt older install
