@@ -113,18 +113,40 @@ install_userspace() {
 	put 644 packaging/kqueue.conf /usr/lib/modules-load.d/kqueue.conf
 }
 
+# The module is installed in the directory of the kernel of KDIR, which need not be the running one.
+check_module() {
+	release=$(cat "$KDIR/include/config/kernel.release" 2>/dev/null) ||
+		die "there is no kernel build tree $KDIR: set KDIR= to the one for which the module was built"
+	[[ $(modinfo -F vermagic kqueue.ko) = "$release "* ]] ||
+		die "kqueue.ko was not built for Linux $release: set KDIR= to the tree for which it was built"
+}
+install_module() {
+	if ! { make -C "$KDIR" M="$top" modules_install && depmod "$release"; }; then
+		rm -f "/lib/modules/$release"/updates/kqueue.ko*
+		die "the module cannot be installed, so nothing was installed"
+	fi
+}
+remove_modules() {
+	local module updates
+	for module in "$root"/lib/modules/*/updates/kqueue.ko*; do
+		[ -e "$module" ] || continue
+		rm "$module"
+		updates=${module%/*}
+		rmdir --ignore-fail-on-non-empty "$updates"
+		[ -n "$root" ] || depmod "$(basename "${updates%/*}")"
+	done
+}
+
 case $1 in
 install)
-	install_userspace
 	if [ -z "$root" ] && [ -f kqueue.ko ]; then
-		make -C "$KDIR" M="$top" modules_install || {
-			rm -f "/lib/modules/$(cat "$KDIR/include/config/kernel.release")"/updates/kqueue.ko*
-			die "the module cannot be installed, so nothing was installed"
-		}
+		check_module
+		install_userspace
+		install_module
 		complete
-		depmod -a
 		ldconfig
 	else
+		install_userspace
 		complete
 		say "the module was not installed, because it was not built or DESTDIR is set; see 'make dkms-install'"
 	fi
@@ -141,6 +163,7 @@ uninstall)
 		rm -f "$root$file"
 	done
 	rmdir -p --ignore-fail-on-non-empty "$root$prefix"/include/kqueue/{sys,linux} 2>/dev/null || true
+	remove_modules
 	;;
 dkms-install)
 	command -v dkms >/dev/null || die "dkms is missing: install the package dkms"
@@ -154,8 +177,7 @@ dkms-install)
 	# Whatever fails, DKMS must not keep a module that it cannot build.
 	undo() {
 		local reason
-		reason=$(grep -hE '^(check|distro)-tree.sh: ' "$root/var/lib/dkms/kqueue/$version/build/make.log" 2>/dev/null |
-			tail -n 1) || true
+		reason=$(scripts/dkms-reason.sh "$root/var/lib/dkms/kqueue/$version") || true
 		cat "$root/var/lib/dkms/kqueue/$version/build/make.log" >&2 2>/dev/null || true
 		dkms remove "kqueue/$version" --all "${dkms_places[@]}" "${dkms_modules[@]}" >/dev/null 2>&1 || true
 		rm -rf "$source_tree" "$root/var/lib/dkms/kqueue/$version"
@@ -173,7 +195,11 @@ dkms-install)
 	trap - EXIT
 	;;
 dkms-uninstall)
-	dkms remove "kqueue/$version" --all "${dkms_places[@]}" "${dkms_modules[@]}"
+	if [ -e "$root/var/lib/dkms/kqueue/$version" ]; then
+		dkms remove "kqueue/$version" --all "${dkms_places[@]}" "${dkms_modules[@]}"
+	else
+		say "DKMS does not have kqueue $version"
+	fi
 	rm -rf "$source_tree"
 	[ -n "$root" ] || rm -rf /var/cache/kqueue
 	;;

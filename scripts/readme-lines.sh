@@ -6,7 +6,7 @@
 mkdir -p "$out"
 # The lines between a heading and the next one are typed if they are indented as code.
 sed -n -e '/^\*\*On Debian 13/,/^\*\*On Ubuntu/s/^    //p' \
-	-e '/^## Write a program/,/^## Watch/s/^    //p' README.md >"$out/lines"
+	-e '/^## Write a program/,/^## /s/^    //p' README.md >"$out/lines"
 awk '/^```/ && inside { exit } inside; /^```c$/ { inside = 1 }' README.md >"$out/program.c"
 for word in apt deb modprobe cc cargo echo-server man; do
 	grep -qw -e "$word" "$out/lines" || die "no line with '$word' in these sections of README.md"

@@ -6,12 +6,15 @@
 # and on a full disk, and it must need no network if linux-source is installed. Then it is upgraded to
 # the current version, downgraded, and upgraded again. Each time DKMS builds the module. Then a guest
 # boots the stock kernel on this root directory and uses the packages. With lockdown=integrity the kernel
-# must refuse the module, unless the firmware has the key of DKMS. In the end the packages are purged.
-# Must run as root. Prints "ok ..." and "not ok ..." lines.
+# must refuse the module, unless the firmware has the key of DKMS. Then the packages are purged. In the
+# end the same is installed by `make install`, and uninstalled. Must run as root. Prints "ok ..." and
+# "not ok ..." lines.
 source "$(dirname "$0")/common.sh"
+source "$top/scripts/debian-archive.sh"
 cd "$top"
 debs=$(cd "${1:-build/deb}" && pwd)
 root=$(scripts/debian-root.sh)
+release=$(debian_release "$root" "$(dpkg --print-architecture)")
 version=$(scripts/version.sh)
 older=0.0.1
 
@@ -30,11 +33,12 @@ mounted=0
 mountpoint -q "$root/proc" || { mount -t proc proc "$root/proc" && mounted=1; }
 log=$(mktemp)
 trees=$root/var/cache/kqueue
-skipped=$root/lib/modules/7.2.12-artificial
+dkms=$root/var/lib/dkms/kqueue
 clean() {
 	! mountpoint -q "$trees" || umount "$trees"
+	! mountpoint -q "$dkms" || umount "$dkms"
 	[ $mounted = 0 ] || umount "$root/proc"
-	rm -rf "$log" "$place" "$skipped"
+	rm -rf "$log" "$place" "$root"/lib/modules/*-artificial
 }
 trap clean EXIT
 
@@ -56,6 +60,14 @@ modules() { find "$root/lib/modules/" -name 'kqueue.ko*'; }
 # shellcheck disable=SC2016
 apt_script='directory=$1; shift; apt-get -qy --no-install-recommends "$@" "/root/debs/$directory"/*.deb'
 apt() { within sh -c "$apt_script" apt "$@"; }
+# The kernel of this machine is not that of the root directory. The package says where the module is.
+upgraded() {
+	local said
+	said=$(apt current install 2>&1) || return
+	echo "$said"
+	[ "$(uname -r)" = "$release" ] ||
+		grep -qx "kqueue-dkms: the module is installed for $release, and not for the running kernel" <<<"$said"
+}
 
 # The default address of the maintainer is not one that gets mail; DEBEMAIL sets the real one.
 lint() {
@@ -75,7 +87,7 @@ no_paths() {
 }
 build_older() { scripts/deb.sh "$older" build/deb-older && take build/deb-older "$place/older"; }
 # explains WORDS COMMAND...: the command must fail and print one line of the package with WORDS, and
-# neither a module nor a tree may remain.
+# no module may remain.
 explains() {
 	local words=$1 said
 	shift
@@ -84,14 +96,28 @@ explains() {
 		return 1
 	fi
 	echo "$said"
-	[ "$(grep -c "^kqueue-dkms: .*$words" <<<"$said")" = 1 ] && [ -z "$(modules)" ] && [ -z "$(trees)" ]
+	[ "$(grep -c "^kqueue-dkms: .*$words" <<<"$said")" = 1 ] && [ -z "$(modules)" ]
 }
+no_network() {
+	explains 'linux-source-.* is not installed and cannot be downloaded: apt install' \
+		offline sh -c "$apt_script" apt older install && [ -z "$(trees)" ]
+}
+# The disk fills while the tree of the kernel is generated.
 full_disk() {
 	local status=0
 	mkdir -p "$trees"
 	mount -t tmpfs -o size=50M none "$trees"
-	explains 'the disk of /var/cache/kqueue is full' within dpkg --configure -a || status=1
+	explains 'the disk of /var/cache/kqueue is full' within dpkg --configure -a && [ -z "$(trees)" ] || status=1
 	umount "$trees"
+	return $status
+}
+# full_disk_of_dkms SIZE: the disk of that size fills while DKMS copies the source, or builds the module.
+full_disk_of_dkms() {
+	local status=0
+	mount -t tmpfs -o size="$1" none "$dkms"
+	explains 'the disk of /var/lib/dkms is full' offline dpkg --configure -a &&
+		[ -z "$(find "$dkms" -name build)" ] || status=1
+	umount "$dkms"
 	return $status
 }
 # The source is installed alone, so that the packages are configured without a network.
@@ -130,20 +156,21 @@ kqtrace_is() { [ "$(within kqtrace --version)" = "kqtrace $1" ] && [ -f "$root/u
 in_place() { [ -f "$root/usr/lib/udev/rules.d/60-kqueue.rules" ] && [ -f "$root/usr/lib/modules-load.d/kqueue.conf" ]; }
 # apt-get asks before it installs an older version, and refuses if nobody can answer.
 downgrade_is_refused() { ! apt older install && module_is "$version"; }
-# A kernel that is too old is skipped, and is no error.
+# other_kernel_is_skipped RELEASE OPTION...: a kernel that is not supported is skipped, and is no error.
 other_kernel_is_skipped() {
-	mkdir -p "$skipped/build/include/config"
-	printf 'CONFIG_%s=y\n' RUST FPROBE TRACEPOINTS >"$skipped/build/.config"
-	echo "${skipped##*/}" >"$skipped/build/include/config/kernel.release"
-	within dkms autoinstall -k "${skipped##*/}" && [ -z "$(find "$skipped" -name 'kqueue*')" ] && module_is "$version"
+	local other=$root/lib/modules/$1
+	mkdir -p "$other/build/include/config"
+	echo "$1" >"$other/build/include/config/kernel.release"
+	shift
+	printf 'CONFIG_%s=y\n' "$@" >"$other/build/.config"
+	within dkms autoinstall -k "${other##*/}" && [ -z "$(find "$other" -name 'kqueue*')" ] && module_is "$version"
 }
 # guest NAME COMMAND...: runs a script of selftests/ in a guest on the root directory.
 guest() {
-	local name=$1 kernel
+	local name=$1
 	shift
-	kernel=$(echo "$root"/usr/lib/modules/*/vmlinuz)
 	cp "selftests/${1##*/}" "$place/"
-	KQUEUE_GUEST_ROOT=$root scripts/guest.sh "${kernel%/vmlinuz}" 600 "build/guest/$name" "$@"
+	KQUEUE_GUEST_ROOT=$root scripts/guest.sh "$root/usr/lib/modules/$release" 600 "build/guest/$name" "$@"
 }
 locked_guest() {
 	cp Documentation/install.md "$place/"
@@ -155,30 +182,65 @@ trusted_guest() {
 		KQUEUE_GUEST_QEMU=$firmware KQUEUE_GUEST_APPEND=lockdown=integrity guest deb-trusted \
 			/root/debs/installed.sh /root/debs/header "$version" integrity
 }
-purged() {
-	within apt-get -qy purge "${packages[@]}" "$source" && [ -z "$(modules)" ] && [ -z "$(within dkms status)" ] &&
-		[ ! -e "$root/var/cache/kqueue" ] && [ -z "$(find "$root/usr" "$root/etc" "$root/var/lib/dkms" -name '*kqueue*' ! -name 'workqueue*')" ]
+nothing_left() {
+	[ -z "$(within dkms status)" ] && [ ! -e "$root/var/cache/kqueue" ] &&
+		[ -z "$(find "$root/usr" "$root/etc" "$root/var/lib/dkms" \( -name '*kqueue*' -o -name '*kqtrace*' \) ! -name 'workqueue*')" ]
+}
+purged() { within apt-get -qy purge "${packages[@]}" "$source" && [ -z "$(modules)" ] && nothing_left; }
+
+# What `make` has built, without DKMS and packages: the module of DKMS, and what the packages were built from.
+take_build() {
+	local module
+	module=$(modules)
+	mkdir "$place/built"
+	(cd "$debs/kqueue-$version" && cp -r --parents Cargo.toml Documentation/man Makefile build/lib include packaging \
+		scripts target/release/kqtrace "$place/built/") &&
+		case $module in
+		*.xz) xz -dc "$module" ;;
+		*) cat "$module" ;;
+		esac >"$place/built/kqueue.ko" && echo kqueue.o >"$place/built/modules.order" && modinfo "$place/built/kqueue.ko"
+}
+# make_in_root TREE TARGET...
+make_in_root() { within make -C /root/debs/built KDIR="$1" "${@:2}"; }
+# It is installed for the kernel of KDIR, which is not the running one, and found by its name.
+make_install() {
+	make_in_root "/lib/modules/$release/build" install &&
+		[ "$(within modinfo -k "$release" -F version kqueue)" = "$version" ]
+}
+make_install_for_another_kernel() {
+	local other=$place/other said
+	mkdir -p "$other/include/config"
+	echo 7.3.5-artificial >"$other/include/config/kernel.release"
+	! said=$(make_in_root /root/debs/other install 2>&1) || return
+	echo "$said"
+	[[ $said = *"kqueue.ko was not built for Linux 7.3.5-artificial: set KDIR="* ]] && nothing_left
+}
+make_uninstall() {
+	make_in_root "/lib/modules/$release/build" uninstall dkms-uninstall &&
+		! within modinfo -k "$release" kqueue && nothing_left
 }
 
 check lintian lint
 check no_paths_of_this_machine no_paths
 check older_version_is_built build_older
-check no_network_is_explained explains 'linux-source-.* is not installed and cannot be downloaded: apt install' \
-	offline sh -c "$apt_script" apt older install
+check no_network_is_explained no_network
 check full_disk_is_explained full_disk
 check linux_source_is_installed install_source
+check full_disk_of_dkms_is_explained full_disk_of_dkms 8M
+check full_disk_of_dkms_at_the_beginning_is_explained full_disk_of_dkms 500k
 check older_version_is_installed_offline offline dpkg --configure -a
 check module_is_built_and_signed module_is "$older"
 check program_is_built compiles
 symbols=$(symbols) || true
 made=$(trees) || true
-check upgraded apt current install
+check upgraded upgraded
 check module_is_built_again module_is "$version"
 check tree_is_kept tree_is_kept
 check program_still_links still_links
 check kqtrace_is_upgraded kqtrace_is "$version"
 check rule_and_load_below_usr in_place
-check other_kernel_is_skipped other_kernel_is_skipped
+check older_kernel_is_skipped other_kernel_is_skipped 7.2.12-artificial RUST FPROBE TRACEPOINTS
+check realtime_kernel_is_skipped other_kernel_is_skipped 7.3.4-rt-artificial RUST FPROBE TRACEPOINTS PREEMPT_RT
 check downgrade_is_refused downgrade_is_refused
 check downgraded_on_request apt older --allow-downgrades install
 check module_is_downgraded module_is "$older"
@@ -187,4 +249,8 @@ check module_is_upgraded_again module_is "$version"
 check used_in_a_guest guest deb /root/debs/installed.sh /root/debs/header "$version" none
 check refused_by_a_locked_guest locked_guest
 check used_in_a_locked_guest_that_trusts_the_key trusted_guest
+check build_is_taken take_build
 check purged purged
+check make_install_for_another_kernel make_install_for_another_kernel
+check make_install make_install
+check make_uninstall make_uninstall

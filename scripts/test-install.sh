@@ -86,9 +86,23 @@ library_alone() {
 		[ -f "$place/alone/usr/share/man/man2/kevent.2" ] && [ ! -e "$place/alone/usr/lib/udev" ] &&
 		make lib && rm -r "$place/alone" "$tools"
 }
-# No file is installed outside PREFIX and /usr/lib.
-only_in_usr() { [ "$(ls "$place" | grep -vE '^program$|^no-module.c$')" = usr ]; }
-nothing_left() { run uninstall && [ -z "$(find "$place" ! -type d ! -name program ! -name no-module.c)" ]; }
+# Outside PREFIX, only these two files are installed.
+only_in_prefix() {
+	local other=$place/other found
+	DESTDIR=$other PREFIX=/opt/kqueue EMULATION=1 scripts/install.sh install || return
+	found=$(cd "$other" && find . ! -type d ! -path './opt/kqueue/*' | sort | xargs)
+	echo "outside PREFIX: $found"
+	rm -r "$other"
+	[ "$found" = "./usr/lib/modules-load.d/kqueue.conf ./usr/lib/udev/rules.d/60-kqueue.rules" ]
+}
+# The module is removed too, with any compression and for each kernel, and no other module.
+nothing_left() {
+	local modules=$place/lib/modules
+	mkdir -p "$modules"/{7.3.4,7.4.0}/updates
+	touch "$modules"/7.3.4/updates/{kqueue.ko,other.ko} "$modules/7.4.0/updates/kqueue.ko.xz"
+	run uninstall && [ "$(find "$place" ! -type d ! -name program ! -name no-module.c)" = "$modules/7.3.4/updates/other.ko" ] &&
+		[ ! -e "$modules/7.4.0/updates" ] && rm -r "$place/lib"
+}
 compiles_as() {
 	# shellcheck disable=SC2046
 	c++ -x c++ -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only $(flags --cflags-only-I kqueue | sed 's/-l[^ ]*//g') - \
@@ -111,18 +125,19 @@ full_disk() {
 	rmdir "$disk"
 	return $status
 }
-# If DKMS cannot build the module, it does not keep it.
+# If DKMS cannot build the module, it does not keep it. dkms_fails OUTPUT REASON: the output of the build,
+# and the reason that must be printed.
 dkms_fails() {
 	local tools=$place/tools said
 	mkdir -p "$tools" "$place/var/lib/dkms"
-	printf '#!/bin/sh\necho "check-tree.sh: an artificial reason"\nexit 1\n' >"$tools/make"
+	printf '#!/bin/sh\necho "%s"\nexit 1\n' "$1" >"$tools/make"
 	chmod +x "$tools/make"
 	if said=$(PATH=$tools:$PATH DESTDIR=$place KDIR=$tree DKMS_PATH=$PATH scripts/install.sh dkms-install 2>&1); then
 		return 1
 	fi
 	rm -r "$tools"
 	echo "$said"
-	[[ $(tail -n 1 <<<"$said") = *"so nothing was installed: check-tree.sh: an artificial reason" ]] &&
+	[[ $(tail -n 1 <<<"$said") = *"so nothing was installed: $2"* ]] &&
 		[ -z "$(find "$place/lib/modules" "$place/usr/src" "$place/var/lib/dkms" -type f | grep -v -e mok -e '\.lock$')" ]
 }
 dkms_install() {
@@ -141,6 +156,8 @@ dkms_installed_twice() {
 	! said=$(DESTDIR=$place KDIR=$tree DKMS_PATH=$PATH scripts/install.sh dkms-install 2>&1) &&
 		[[ $said = *"DKMS has kqueue "*" already"* ]] && [ -n "$(find "$place/lib/modules" -name 'kqueue.ko*')" ]
 }
+# Where DKMS does not have the module, there is nothing to do.
+dkms_uninstalled_twice() { DESTDIR=$place scripts/install.sh dkms-uninstall; }
 dkms_uninstall() {
 	DESTDIR=$place scripts/install.sh dkms-uninstall &&
 		[ -z "$(find "$place/lib/modules" "$place/usr/src" -type f)" ] && rm -r "$place/var" "$place/lib" "$place/usr/src"
@@ -150,15 +167,18 @@ check install run install
 check symbols symbols
 check soname soname
 check builds_with_pkg_config needs_it
-check only_in_usr only_in_usr
+check only_in_prefix only_in_prefix
 check builds_by_the_emulation_s_name is_the_emulation
 check library_alone library_alone
 check header_as_cplusplus compiles_as
 check without_the_module fails_cleanly
 check configure_without_the_module configures
 [ "$(id -u)" != 0 ] || check full_disk full_disk
-check dkms_fails dkms_fails
+check dkms_fails dkms_fails "check-tree.sh: an artificial reason" "check-tree.sh: an artificial reason"
+check dkms_fails_on_a_full_disk dkms_fails "cannot write main.o: No space left on device" \
+	"the disk of $place/var/lib/dkms is full"
 check dkms_install dkms_install
 check dkms_installed_twice dkms_installed_twice
 check dkms_uninstall dkms_uninstall
+check dkms_uninstalled_twice dkms_uninstalled_twice
 check uninstall nothing_left

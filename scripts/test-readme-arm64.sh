@@ -15,8 +15,10 @@ scripts/host-packages.sh qemu-system-aarch64
 source scripts/arm64-roots.sh
 out=$top/build/guest/readme-arm64
 source scripts/readme-lines.sh
-# The packages of Debian that these lines install are in the root directories already.
-sed -i -E '/^(echo deb |sudo apt update$|sudo apt install (-t|cargo) )/d' "$out/lines"
+# The packages of Debian that these lines install are in the root directories already. The commands of a
+# line are typed one by one.
+sed -i 's/ && /\n/g' "$out/lines"
+sed -i -E '/^(echo deb |sudo apt update$|sudo apt install linux-)/d' "$out/lines"
 installed=$cache/debian-13-readme-arm64
 trap 'rm -rf --one-file-system "$source" "$installed"' EXIT
 rm -rf --one-file-system "$installed"
