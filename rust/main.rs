@@ -9,8 +9,9 @@
 //! # Vocabulary
 //!
 //! - *change*: one `struct kevent` that a program passes to kevent()
-//! - *knote*: one registered event, unique in its kqueue by (ident, filter). (If the PID of a
-//!   process that has ended is used again, the old knote stays until its exit has been reported.)
+//! - *knote*: one registered event, unique in its kqueue by (ident, filter). (There is one
+//!   exception. If the PID of a process that has ended is used again, the old knote stays beside
+//!   the new one until its exit has been reported.)
 //! - *filter*: defines what one kind of event source means by "ready" and by `data`; a row of the
 //!   table of filters (`filter`)
 //! - *source*: what a knote watches, for instance a file, a process or a timer
@@ -152,8 +153,8 @@
 //!
 //! - Wake function of a wait-queue entry: under the wait-queue lock of the source, with interrupts
 //!   disabled. Activates the knote.
-//! - Timer of an `EVFILT_TIMER` knote, or of a knote with a low-water mark: in hard interrupt
-//!   context. Activates the knote.
+//! - Timer of an `EVFILT_TIMER` knote, or of an `EVFILT_WRITE` knote whose low-water mark is not
+//!   reached: in hard interrupt context. Activates the knote.
 //! - Timer of rechecks: in hard interrupt context. Evaluates up to 64 pipes and activates their
 //!   knotes.
 //! - Exit of a process: in its last thread or in its tracer, under tasklist_lock and the wait-queue

@@ -96,7 +96,7 @@ pub(crate) trait FilterOps {
 
     /// Selects the method by which a scan evaluates the knote under the kqueue's spin lock. The
     /// method either returns the result of [`event`](Self::event), or leaves the evaluation to it.
-    fn fast_path(_inner: &KnoteInner) -> FastPath {
+    fn select_fast_path(_inner: &KnoteInner) -> FastPath {
         FastPath::Unsupported
     }
 

@@ -26,7 +26,7 @@ use kernel::fs::File;
 ///
 /// These knotes have no such method:
 ///
-/// - one-shot knotes of user events and of kqueues, because they end with their event. One-shot
+/// - one-shot knotes of user events and of kqueues. They are removed with their event. One-shot
 ///   knotes of other descriptors have a method, because they
 ///   [can be renewed](crate::engine::state).
 /// - readers of a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked.

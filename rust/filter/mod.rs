@@ -224,11 +224,11 @@ macro_rules! filters {
                 Some(Report { flags, fflags, data })
             }
 
-            /// Calls [`FilterOps::fast_path`] of this filter.
+            /// Calls [`FilterOps::select_fast_path`] of this filter.
             #[inline(always)]
-            pub(crate) fn fast_path(self, inner: &KnoteInner) -> FastPath {
+            pub(crate) fn select_fast_path(self, inner: &KnoteInner) -> FastPath {
                 match self {
-                    $(Filter::$name => <$ops>::fast_path(inner),)*
+                    $(Filter::$name => <$ops>::select_fast_path(inner),)*
                 }
             }
 

@@ -38,7 +38,7 @@ impl FilterOps for Read {
         descriptor::event(locked, Direction::Read, scratch)
     }
 
-    fn fast_path(inner: &KnoteInner) -> FastPath {
+    fn select_fast_path(inner: &KnoteInner) -> FastPath {
         FastPath::to_read(inner)
     }
 

@@ -49,7 +49,7 @@ impl FilterOps for User {
         event(locked.inner)
     }
 
-    fn fast_path(inner: &KnoteInner) -> FastPath {
+    fn select_fast_path(inner: &KnoteInner) -> FastPath {
         if inner.flags & EV_ONESHOT != 0 {
             FastPath::Unsupported
         } else {

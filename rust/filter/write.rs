@@ -38,7 +38,7 @@ impl FilterOps for Write {
         descriptor::event(locked, Direction::Write, scratch)
     }
 
-    fn fast_path(inner: &KnoteInner) -> FastPath {
+    fn select_fast_path(inner: &KnoteInner) -> FastPath {
         FastPath::to_write(inner)
     }
 }

@@ -196,7 +196,7 @@ impl Kqueue {
             kind,
             ..KnoteInner::new(change)
         };
-        *locked.fast_path = locked.knote().filter().fast_path(locked.inner);
+        *locked.fast_path = locked.knote().filter().select_fast_path(locked.inner);
     }
 
     /// [`Kqueue::modify`] for a filter whose changes [affect only the
@@ -478,7 +478,7 @@ impl Kqueue {
             } = knote.locked(access);
             inner.attachment = attached.attachment;
             inner.flags |= attached.flags;
-            *fast_path = filter.fast_path(inner);
+            *fast_path = filter.select_fast_path(inner);
             attached.readiness
         });
         match attached {
@@ -502,7 +502,7 @@ impl LockedKnote<'_> {
     #[inline(always)]
     fn update_fast_path(&mut self, fflags: u32) {
         if (self.inner.fflags ^ fflags) & NOTE_LOWAT != 0 {
-            *self.fast_path = self.knote().filter().fast_path(self.inner);
+            *self.fast_path = self.knote().filter().select_fast_path(self.inner);
         }
     }
 }
