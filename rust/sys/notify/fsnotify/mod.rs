@@ -101,8 +101,8 @@ pub(crate) trait Notify: Send + Sync + 'static {
     /// refer to a mutable static.)
     fn marks() -> &'static MarkCount;
 
-    /// Reports events, which are flags of [`mask`]. `inode` is the inode that they are about, if they
-    /// are about one.
+    /// Reports events, which are flags of [`mask`]. `inode` is the inode that they are about, if
+    /// they are about one.
     fn notify(this: ArcBorrow<'_, Self>, events: u32, inode: InodeSnapshot);
 }
 
