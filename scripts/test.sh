@@ -92,7 +92,7 @@ demo() {
 }
 
 benchmarks() {
-	if scripts/bench.sh --quick >"$logs/bench.log" 2>&1; then
+	if scripts/bench.sh --quick --instructions >"$logs/bench.log" 2>&1; then
 		echo "ok bench::quick"
 	else
 		echo "not ok bench::quick"
