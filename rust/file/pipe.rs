@@ -24,8 +24,9 @@ pub(super) fn poll_to_read(file: &File, interrupts_off: bool) -> FastPoll {
 /// Evaluates a pipe without a writer: either all writers have closed it, or none has opened it yet.
 #[inline(never)]
 fn poll_without_writer(pipe: &Pipe<'_>, file: &File) -> FastPoll {
-    // A writer that opens the pipe meanwhile counts itself before it writes. So the bytes below are
-    // all that the writers have left, whose number was read first.
+    // A writer that opens the pipe changes the counter of writers, then their number, and then it
+    // writes. The three are read in this order. So if there is no writer now, all writers that were
+    // counted have left their bytes.
     let had_writer = pipe.had_writer(file);
     pipe.after_last_writer();
     if pipe.has_writer() {

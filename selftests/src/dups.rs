@@ -298,9 +298,9 @@ fn thousands_of_dups_closed_at_once() {
     }
 }
 
-/// One call closes thousands of duplicates of two files. Each close of one without a knote looks for
-/// others, and may leave the rest of its search to the end of the call. If each of these searches
-/// began anew, the call would take much longer than a test may.
+/// One call closes thousands of duplicates of two files. Each close of a duplicate without a knote
+/// searches the others, and may leave the rest of its search to the end of the call. If each of
+/// these searches began anew, the call would take much longer than a test may.
 #[test]
 fn thousands_of_dups_of_two_files_closed_at_once() {
     const COUNT: usize = 16_000;

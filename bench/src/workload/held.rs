@@ -618,8 +618,8 @@ fn poll(queue: &Kqueue, got: &mut [Event]) -> usize {
     Kevents::kevent(queue, &[], got, Some(Duration::ZERO))
 }
 
-/// Collects as many one-shot events as `got` has room for, and waits for those that are late. (Under
-/// emulation, an interrupt can come late.)
+/// Collects as many one-shot events as `got` has room for, and waits for those that are late.
+/// (Under emulation, an interrupt can come late.)
 fn collect_all(queue: &Kqueue, got: &mut [Event]) {
     let mut count = 0;
     while count < got.len() {

@@ -44,6 +44,11 @@ pub(super) const REMOVED_MAX: usize = 4;
 /// The value of [`CloseWork::file`] if the work visits the knotes of several files.
 const SEVERAL_FILES: usize = usize::MAX;
 
+/// True if a work whose [`CloseWork::file`] is `queued` visits the knotes of `file`.
+fn visits(queued: usize, file: usize) -> bool {
+    queued == file || queued == SEVERAL_FILES
+}
+
 /// The guard of the lock of a bucket.
 type BucketGuard<'a> = Guard<'a, (), Task>;
 
@@ -135,7 +140,7 @@ impl CloseWork {
                 Ok(0) => break,
                 // A queued search has not begun yet, so it also visits the knotes of this close.
                 Ok(_) => return true,
-                Err(other) if [file, SEVERAL_FILES].contains(&other) => return true,
+                Err(other) if visits(other, file) => return true,
                 Err(other) => before = other,
             }
         }
@@ -296,8 +301,7 @@ impl BoundKnotes {
     fn is_search_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
         let kqueue = self.bound_kqueue(bucket, file, fd_table);
         kqueue.is_some_and(|kqueue| {
-            let queued = kqueue.close_work.file.load(atomic::Ordering::Relaxed);
-            [file, SEVERAL_FILES].contains(&queued)
+            visits(kqueue.close_work.file.load(atomic::Ordering::Relaxed), file)
         })
     }
 
@@ -318,7 +322,7 @@ impl BoundKnotes {
     fn search_files_of(&self, kqueue: &Kqueue) {
         let fd_table = kqueue.fd_table();
         // The knotes of this kqueue that end are removed after this, because the mutex is held.
-        kqueue.for_each_file(|knote, file| {
+        kqueue.for_each_bound_knote(|knote, file| {
             let Some(bucket) = self.bucket(file, fd_table.address()) else {
                 return;
             };

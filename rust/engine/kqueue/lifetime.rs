@@ -173,7 +173,7 @@ impl Kqueue {
     /// Calls `each` with every knote that is bound to a descriptor, and the address of its file.
     /// The mutex is held meanwhile. If the caller is being killed while it waits for the mutex,
     /// `each` is not called.
-    pub(crate) fn for_each_file(&self, mut each: impl FnMut(&Knote, usize)) {
+    pub(crate) fn for_each_bound_knote(&self, mut each: impl FnMut(&Knote, usize)) {
         let Ok(guard) = killable::lock(&self.locks.knotes) else {
             return;
         };

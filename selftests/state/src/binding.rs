@@ -42,8 +42,8 @@ impl World {
         self.slot.load(Relaxed)
     }
 
-    /// close(2): clears the slot, then runs the probe. The store has no ordering of its own, because
-    /// `rcu_assign_pointer()` of `NULL` is `WRITE_ONCE()`.
+    /// close(2): clears the slot, then runs the probe. The store has no ordering of its own,
+    /// because `rcu_assign_pointer()` of `NULL` is `WRITE_ONCE()`.
     fn close(&self) {
         self.slot.store(false, Relaxed);
         self.barrier();

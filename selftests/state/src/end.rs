@@ -2,7 +2,8 @@
 
 //! A source that leaves something and then ends, as the last writer of a pipe leaves its bytes
 //! (`sys/file/pipe.rs`) and a process its exit status (`sys/process/pid.rs`). It holds a lock for
-//! each of the two, which the module does not take. The module reads the end and then what was left.
+//! each of the two, which the module does not take. The module reads the end and then what was
+//! left.
 
 use loom::{
     sync::{
