@@ -3,7 +3,7 @@
 //! One `kevent()` call: it applies the changes and then collects events.
 
 use super::{
-    guard::KnotesGuard,
+    knotes_guard::KnotesGuard,
     kqueue::{Caller, EventSink, Kqueue},
     sleepers::{Deadline, Wakeup},
     trace,

@@ -9,12 +9,12 @@
 //! and each of them is followed by its timer ([`crate::sys::time::hrtimer`]).
 //!
 //! To access a field of a knote, a caller proves that it holds the lock of that field. It passes a
-//! reference that only a holder of the lock can have: to the [`KnotesState`] or the [`KnoteTable`]
+//! reference that only a holder of the lock can have: to the [`MutexState`] or the [`KnoteTable`]
 //! for the mutex, and to the [`ReadyState`] for the spin lock. The [`LockToken`] in that value
 //! identifies the lock, and is compared (`assert!`) with that of the knote's kqueue. (The `kernel`
 //! crate's `LockedBy` would add a pointer to each field.)
 
-pub(crate) use super::knote_inner::{KnoteInner, KnotesState};
+pub(crate) use super::knote_inner::{KnoteInner, MutexState};
 use super::{
     close::Binding,
     knote_table::KnoteTable, //
@@ -293,7 +293,7 @@ impl Knote {
 
     /// The fields that the mutex guards.
     #[inline]
-    pub(crate) fn inner<'a>(&'a self, access: &'a KnotesState) -> &'a KnoteInner {
+    pub(crate) fn inner<'a>(&'a self, access: &'a MutexState) -> &'a KnoteInner {
         self.check(access);
         // SAFETY: The mutex of the knote's kqueue is held. No mutable reference exists while
         // `access` is borrowed, since one can be obtained only through a mutable borrow of
@@ -303,7 +303,7 @@ impl Knote {
 
     /// The fields that the mutex guards, for a change.
     #[inline]
-    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut KnotesState) -> &'a mut KnoteInner {
+    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut MutexState) -> &'a mut KnoteInner {
         self.check(access);
         // SAFETY: The mutex of the knote's kqueue is held, and `access` is borrowed mutably, so no
         // other reference to the fields exists.
@@ -333,7 +333,7 @@ impl Knote {
 
     /// The fields that the mutex guards, and the file of the descriptor.
     #[inline]
-    pub(crate) fn locked<'a>(&'a self, access: &'a mut KnotesState) -> LockedKnote<'a> {
+    pub(crate) fn locked<'a>(&'a self, access: &'a mut MutexState) -> LockedKnote<'a> {
         self.check(access);
         // INVARIANT: The mutex is held, and `access` is borrowed mutably.
         LockedKnote {
@@ -351,7 +351,7 @@ impl Knote {
 
     /// The file of its descriptor.
     #[inline]
-    pub(crate) fn file<'a>(&'a self, access: &'a KnotesState) -> Option<&'a File> {
+    pub(crate) fn file<'a>(&'a self, access: &'a MutexState) -> Option<&'a File> {
         self.check(access);
         // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
         unsafe { self.binding.file() }
@@ -464,7 +464,7 @@ impl Knote {
     }
 
     /// Detaches a retired knote from its source. No callback runs after that.
-    pub(crate) fn detach(&self, access: &mut KnotesState) {
+    pub(crate) fn detach(&self, access: &mut MutexState) {
         debug_assert!(self.is_retired());
         let mut locked = self.locked(access);
         // The wait-queue entry is detached first, since the queue belongs to the file.

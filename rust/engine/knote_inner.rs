@@ -44,8 +44,8 @@ pub(crate) struct KnoteInner {
 
 /// What the mutex guards besides the table. A reference to it also gives access to the
 /// [`KnoteInner`] of each knote of the kqueue.
-pub(crate) struct KnotesState {
-    token: LockToken<KnotesState>,
+pub(crate) struct MutexState {
+    token: LockToken<MutexState>,
     /// The number of knotes that are bound to descriptors.
     pub(crate) binding_count: BindingCount,
     /// Scratch memory of the program whose task holds the mutex.
@@ -54,16 +54,16 @@ pub(crate) struct KnotesState {
     pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
 
-impl HasLockToken for KnotesState {
+impl HasLockToken for MutexState {
     #[inline]
     fn token(&self) -> &LockToken<Self> {
         &self.token
     }
 }
 
-impl KnotesState {
-    pub(crate) fn new(token: LockToken<KnotesState>, binding_count: BindingCount) -> Self {
-        KnotesState {
+impl MutexState {
+    pub(crate) fn new(token: LockToken<MutexState>, binding_count: BindingCount) -> Self {
+        MutexState {
             token,
             binding_count,
             scratch: UserScratch::NONE,
@@ -113,7 +113,7 @@ impl Knote {
     /// Runs the filter (`f_event`), and returns the event to report if the condition holds. May
     /// sleep.
     #[inline(always)]
-    pub(crate) fn evaluate(&self, access: &mut KnotesState) -> Option<Kevent> {
+    pub(crate) fn evaluate(&self, access: &mut MutexState) -> Option<Kevent> {
         let scratch = access.scratch;
         let mut locked = self.locked(access);
         let report = self.filter().event(&mut locked, scratch)?;
@@ -143,7 +143,7 @@ impl Knote {
     }
 
     /// Runs the filter. True if the condition holds. May sleep.
-    pub(crate) fn is_ready(&self, access: &mut KnotesState) -> bool {
+    pub(crate) fn is_ready(&self, access: &mut MutexState) -> bool {
         self.evaluate(access).is_some()
     }
 

@@ -9,7 +9,7 @@
 //! can choose idents that collide.
 
 use super::{
-    knote::{ChainSlot, Knote, KnotesState},
+    knote::{ChainSlot, Knote, MutexState},
     knote_limit::{Charge, User},
     locks::LockToken,
     ops::Filter, //
@@ -34,7 +34,7 @@ const SHRINK_MIN: usize = 256;
 /// The data that a kqueue's mutex guards.
 pub(crate) struct Knotes {
     pub(crate) table: KnoteTable,
-    pub(crate) access: KnotesState,
+    pub(crate) access: MutexState,
 }
 
 /// The table. It holds a reference to each knote.

@@ -3,7 +3,7 @@
 //! The two locks of a kqueue, and the tokens that prove that one is held.
 
 use super::{
-    knote::KnotesState,
+    knote::MutexState,
     knote_table::{KnoteTable, Knotes}, //
     kqueue::ReadyState,
 };
@@ -53,7 +53,7 @@ pub(crate) struct Locks {
 impl Locks {
     /// Creates the locks. The guarded values are created with the tokens of the locks.
     pub(crate) fn new(
-        knotes: impl FnOnce(LockToken<KnoteTable>, LockToken<KnotesState>) -> Knotes,
+        knotes: impl FnOnce(LockToken<KnoteTable>, LockToken<MutexState>) -> Knotes,
         ready: impl FnOnce(LockToken<ReadyState>) -> ReadyState,
     ) -> impl PinInit<Self> {
         // INVARIANT: The locks are pinned, and only one token of each type is created for them.

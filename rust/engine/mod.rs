@@ -25,8 +25,8 @@
 //! Only these files of the engine have unsafe code:
 //!
 //! - `close`: trees that are linked through the knotes, task work, and the probes of closes.
-//! - `guard`: computes the address of the kqueue from that of its mutex.
 //! - `knote`: a knote is a reference-counted object whose fields are guarded by two locks.
+//! - `knotes_guard`: computes the address of the kqueue from that of its mutex.
 //! - `locks`: the tokens that prove which lock is held.
 //! - `module_params`: the parameters are variables of C.
 //! - `wait_entries`: the wake functions, and the links of wait-queue entries.
@@ -37,12 +37,12 @@
 //! - `usercopy`: copies from and to user space.
 
 pub(crate) mod close;
-pub(crate) mod guard;
 pub(crate) mod kevent;
 pub(crate) mod knote;
 pub(crate) mod knote_inner;
 pub(crate) mod knote_limit;
 pub(crate) mod knote_table;
+pub(crate) mod knotes_guard;
 pub(crate) mod kqueue;
 pub(crate) mod locks;
 pub(crate) mod module_params;

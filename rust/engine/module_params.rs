@@ -6,7 +6,7 @@
 //! in sysfs. A value guards no other memory, so the loads need no ordering.
 
 use super::knote_limit;
-use crate::{generated, sys::memory::ram::total_memory};
+use crate::{generated, sys::memory::total_memory::total_memory};
 
 /// The maximum number of timers of one user.
 pub(crate) fn max_user_timers() -> usize {

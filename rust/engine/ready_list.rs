@@ -11,7 +11,7 @@
 //! guards the links.)
 
 use super::{
-    knote::{Knote, KnoteInner, KnotesState},
+    knote::{Knote, KnoteInner, MutexState},
     kqueue::ReadyState,
     locks::HasLockToken,
     ops::FastPath,
@@ -221,7 +221,7 @@ impl ReadyState {
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
-        access: &mut KnotesState,
+        access: &mut MutexState,
         fd_table: CurrentFdTable,
         most: usize,
         mut visitor: impl Visitor,

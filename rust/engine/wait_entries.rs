@@ -10,7 +10,7 @@
 //! [`crate::sys::file::poll`] describes.
 
 use super::{
-    knote::{Knote, KnotesState},
+    knote::{Knote, MutexState},
     sleepers::WakeFlags,
 };
 use crate::sys::file::{
@@ -158,7 +158,7 @@ impl Drop for ExtraEntries {
 /// `EINVAL` if the file cannot be polled or the knote is not bound; `ENOMEM`.
 pub(crate) fn add_to_wait_queues(
     knote: &Knote,
-    access: &mut KnotesState,
+    access: &mut MutexState,
 ) -> Result<(PollEvents, Option<ExtraEntries>)> {
     let file = knote.locked(access).file.ok_or(EINVAL)?;
     let mut extra = ExtraEntries(None);
@@ -197,7 +197,7 @@ pub(crate) fn add_to_wait_queues(
 ///
 /// `EINVAL` if the file is not a socket or the knote is not bound.
 #[inline]
-pub(crate) fn add_to_socket_queue(knote: &Knote, access: &mut KnotesState) -> Result {
+pub(crate) fn add_to_socket_queue(knote: &Knote, access: &mut MutexState) -> Result {
     let head = knote
         .file(access)
         .and_then(socket::wait_queue)

@@ -8,7 +8,7 @@
 
 use crate::{
     engine::{
-        knote::{KnotesState, LockedKnote},
+        knote::{LockedKnote, MutexState},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::memory::user_scratch::UserScratch, //
@@ -24,7 +24,7 @@ impl FilterOps for Aio {
     /// # Errors
     ///
     /// `ENXIO`.
-    fn attach(_: AttachArgs<'_>, _: &mut KnotesState) -> Result<Attached> {
+    fn attach(_: AttachArgs<'_>, _: &mut MutexState) -> Result<Attached> {
         Err(ENXIO)
     }
 

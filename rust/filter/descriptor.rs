@@ -28,7 +28,7 @@ use super::{offset_watch::OffsetWatch, Filter};
 use crate::{
     engine::{
         close,
-        knote::{Knote, KnoteInner, KnotesState, LockedKnote},
+        knote::{Knote, KnoteInner, LockedKnote, MutexState},
         knote_limit::{self, Charge, TimerCharge, User},
         kqueue::Kqueue,
         nesting::Edge,
@@ -86,7 +86,7 @@ impl DescriptorAttachment {
 pub(super) fn attach(
     args: AttachArgs<'_>,
     direction: Direction,
-    access: &mut KnotesState,
+    access: &mut MutexState,
 ) -> Result<Attached> {
     let AttachArgs {
         knote,
@@ -143,7 +143,7 @@ fn attach_socket(
     knote: &Knote,
     kind: FileKind,
     direction: Direction,
-    access: &mut KnotesState,
+    access: &mut MutexState,
 ) -> Result<Readiness> {
     wait_entries::add_to_socket_queue(knote, access)?;
     let has_mark = knote.inner(access).fflags & NOTE_LOWAT != 0;
@@ -163,7 +163,7 @@ fn attach_other(
     fd_table: CurrentFdTable,
     kind: FileKind,
     direction: Direction,
-    access: &mut KnotesState,
+    access: &mut MutexState,
 ) -> Result<Attached> {
     let mut attachment = DescriptorAttachment::default();
     match kind {

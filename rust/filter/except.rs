@@ -5,7 +5,7 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::{KnoteInner, KnotesState, LockedKnote},
+        knote::{KnoteInner, LockedKnote, MutexState},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     file::Direction,
@@ -28,7 +28,7 @@ impl FilterOps for Except {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         descriptor::attach(args, Direction::Except, access)
     }
 

@@ -28,7 +28,7 @@ pub(crate) use probes::{FilterProbes, UserMarks};
 
 use crate::{
     engine::{
-        knote::{KnoteInner, KnotesState, LockedKnote},
+        knote::{KnoteInner, LockedKnote, MutexState},
         ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::{
@@ -166,7 +166,7 @@ macro_rules! filters {
             pub(crate) fn attach(
                 self,
                 args: AttachArgs<'_>,
-                access: &mut KnotesState,
+                access: &mut MutexState,
             ) -> Result<Attached> {
                 // Each row builds its own `AttachArgs` from the fields, so that the compiler can
                 // keep the fields in registers. The rows whose source is in the knote come first.

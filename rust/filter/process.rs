@@ -38,7 +38,7 @@ use super::check_notes;
 use crate::{
     engine::{
         close,
-        knote::{Knote, KnoteInner, KnotesState, LockedKnote},
+        knote::{Knote, KnoteInner, LockedKnote, MutexState},
         kqueue::Kqueue,
         object_watches::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
@@ -318,7 +318,7 @@ impl Process {
     /// `ESRCH` if there is no such process, or if it is a zombie and `NOTE_EXIT` is not selected;
     /// `EINVAL` for an unknown note; `EACCES` if the caller may not watch the process; `ENOSPC` if
     /// the user has as many watches of it as the limit allows; `ENOMEM`.
-    fn from_pid(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Self> {
+    fn from_pid(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Self> {
         check_notes(args.change, NOTES)?;
         let process = pid::Process::find(args.change.ident).ok_or(ESRCH)?;
         Self::new(args.knote, args.change, process, access, true)
@@ -329,7 +329,7 @@ impl Process {
     /// `EINVAL` for a descriptor that is not a pidfd, and for a note that the filter does not have;
     /// `ESRCH` for the pidfd of a thread, if the process was reaped, or if it is a zombie and
     /// `NOTE_EXIT` is not selected; `EBADF` if there is no file; `ENOMEM`.
-    fn from_pidfd(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Self> {
+    fn from_pidfd(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Self> {
         check_notes(args.change, PROCDESC_NOTES)?;
         let file = args.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
@@ -345,7 +345,7 @@ impl Process {
         knote: &Knote,
         change: &Kevent,
         process: pid::Process,
-        access: &mut KnotesState,
+        access: &mut MutexState,
         is_checked: bool,
     ) -> Result<Self> {
         let observer = Observer::current(&process, &mut access.watcher)?;
@@ -516,7 +516,7 @@ impl FilterOps for Proc {
     /// # Errors
     ///
     /// See [`Process::from_pid`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         Attached::with(Process::from_pid(args, access)?, EV_CLEAR)
     }
 
@@ -564,7 +564,7 @@ impl FilterOps for Procdesc {
     /// # Errors
     ///
     /// See [`Process::from_pidfd`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         Attached::with(Process::from_pidfd(args, access)?, EV_CLEAR)
     }
 

@@ -6,7 +6,7 @@
 use super::descriptor;
 use crate::{
     engine::{
-        knote::{KnoteInner, KnotesState, LockedKnote},
+        knote::{KnoteInner, LockedKnote, MutexState},
         ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
     },
     file::Direction,
@@ -29,7 +29,7 @@ impl FilterOps for Read {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         descriptor::attach(args, Direction::Read, access)
     }
 

@@ -18,7 +18,7 @@
 
 use crate::{
     engine::{
-        knote::{Knote, KnotesState, LockedKnote},
+        knote::{Knote, LockedKnote, MutexState},
         object_watches::{ObjectCharge, ObjectKind},
         ops::{AttachArgs, Attached, FilterOps, Report},
     },
@@ -79,7 +79,7 @@ impl Signal {
     ///
     /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of the signal
     /// as the limit allows; `ENOMEM`.
-    fn new(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Self> {
+    fn new(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Self> {
         let number = i32::try_from(args.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
             return Err(EINVAL);
@@ -118,7 +118,7 @@ impl FilterOps for Signal {
     /// # Errors
     ///
     /// See [`Signal::new`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         Attached::with(Signal::new(args, access)?, EV_CLEAR)
     }
 

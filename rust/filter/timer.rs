@@ -36,7 +36,7 @@
 use super::check_notes;
 use crate::{
     engine::{
-        knote::{KnoteInner, KnotesState, LockedKnote},
+        knote::{KnoteInner, LockedKnote, MutexState},
         ops::{AttachArgs, Attached, FilterOps, Readiness, Report}, //
     },
     sys::{memory::user_scratch::UserScratch, time::hrtimer::Clock},
@@ -65,7 +65,7 @@ impl FilterOps for Timer {
     ///
     /// `EINVAL` for a negative period or time, for more than one unit, and for an unknown note.
     #[inline(always)]
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         let change = args.change;
         check_notes(change, NOTES)?;
         start(

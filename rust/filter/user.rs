@@ -12,7 +12,7 @@
 
 use crate::{
     engine::{
-        knote::{KnoteInner, KnotesState, LockedKnote},
+        knote::{KnoteInner, LockedKnote, MutexState},
         ops::{AttachArgs, Attached, FastPath, FilterOps, Readiness, Report}, //
     },
     sys::memory::user_scratch::UserScratch,
@@ -29,7 +29,7 @@ impl FilterOps for User {
     const HANDLES_DELIVERY: bool = true;
 
     #[inline(always)]
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         touch(args.knote.inner_mut(access), args.change, true);
         Ok(Attached {
             attachment: None,

@@ -52,7 +52,7 @@ use super::{check_notes, fs::MountWatch, ENTRIES};
 use crate::{
     engine::{
         close::{self, PathCloseWatch},
-        knote::{Knote, KnotesState, LockedKnote},
+        knote::{Knote, LockedKnote, MutexState},
         kqueue::Kqueue,
         object_watches::{ObjectCharge, ObjectKind, WatchedObjects},
         ops::{AttachArgs, Attached, FilterOps, Report},
@@ -388,7 +388,7 @@ impl Vnode {
     /// file that fsnotify does not support; `EACCES` for notes that require permission to read the
     /// file, and with `O_PATH` for all notes; `ENOSPC` if the user has as many watches of the file
     /// as the limit allows; `ENOMEM`; `EBADF` if there is no file.
-    fn new(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Self> {
+    fn new(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Self> {
         let file = args.file.ok_or(EBADF)?;
         // A kqueue is refused, no matter whether it was opened from the device or created by the
         // ioctl.
@@ -566,7 +566,7 @@ impl FilterOps for Vnode {
     /// # Errors
     ///
     /// See [`Vnode::new`].
-    fn attach(args: AttachArgs<'_>, access: &mut KnotesState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
         Attached::with(Vnode::new(args, access)?, 0)
     }
 

@@ -4,7 +4,7 @@
 
 use super::BoundKnotes;
 use crate::{
-    engine::knote::{Knote, KnotesState},
+    engine::knote::{Knote, MutexState},
     sys::{
         file::fdtable::{CurrentFdTable, CurrentFiles},
         memory::treap::{self, Item},
@@ -213,7 +213,7 @@ pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
     fd_table: CurrentFdTable,
-    access: &mut KnotesState,
+    access: &mut MutexState,
 ) -> Result {
     knote.check(access);
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.

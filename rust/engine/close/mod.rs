@@ -88,9 +88,9 @@ use crate::sys::{
     lock::irqlock::TaskLock,
     memory::{
         hash::hash,
-        ram,
         random::random,
-        treap::{Root, Treap},
+        total_memory::total_memory,
+        treap::{Root, Treap}, //
     },
     probe::on_demand::OnDemandProbe, //
 };
@@ -174,7 +174,7 @@ impl BoundKnotes {
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let wanted = ram::total_memory() >> MEMORY_BITS;
+        let wanted = total_memory() >> MEMORY_BITS;
         let bits = wanted.checked_ilog2().unwrap_or(0);
         let bits = bits.clamp(BUCKET_BITS_MIN, BUCKET_BITS_MAX);
         let mut buckets = KVVec::with_capacity(1 << bits, GFP_KERNEL)?;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{
-        knote::{Knote, KnotesState},
+        knote::{Knote, MutexState},
         knote_table::Knotes,
         ops::Filter,
         trace,
@@ -221,7 +221,7 @@ impl ReadyState {
     #[inline]
     fn take_batch(
         &mut self,
-        access: &KnotesState,
+        access: &MutexState,
         fd_table: CurrentFdTable,
         room: usize,
         batch: &mut Batch,

@@ -4,7 +4,7 @@
 
 use super::Kqueue;
 use crate::{
-    engine::{guard::KnotesGuard, knote::Knote},
+    engine::{knote::Knote, knotes_guard::KnotesGuard},
     sys::{file::seqfile, lock::killable}, //
 };
 use kernel::{prelude::*, seq_file::SeqFile, seq_print};

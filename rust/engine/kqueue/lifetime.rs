@@ -11,9 +11,9 @@ use super::{deferred::DeferredKnote, Kqueue, ReadyState};
 use crate::{
     engine::{
         close::ClosedKnote,
-        guard::KnotesGuard,
-        knote::{Knote, KnotesState},
+        knote::{Knote, MutexState},
         knote_table::Knotes,
+        knotes_guard::KnotesGuard,
         trace,
     },
     sys::{file::fdtable::FlushedFdTable, lock::killable}, //
@@ -54,7 +54,7 @@ impl Kqueue {
     }
 
     /// Detaches a knote from its source. No callback of the source runs after that.
-    pub(super) fn detach(&self, access: &mut KnotesState, knote: &Knote) {
+    pub(super) fn detach(&self, access: &mut MutexState, knote: &Knote) {
         knote.detach(access);
         trace::detach(self, knote);
     }

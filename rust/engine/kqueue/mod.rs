@@ -15,10 +15,10 @@ mod wakeup;
 
 use super::{
     close::{BindingCount, CloseWork, ClosedList, OwnerFdTable},
-    guard::KnotesGuard,
-    knote::{Knote, KnoteInner, KnotesState},
+    knote::{Knote, KnoteInner, MutexState},
     knote_limit::User,
     knote_table::{KnoteTable, Knotes}, //
+    knotes_guard::KnotesGuard,
     locks::{HasLockToken, LockToken, Locks},
     nesting::{Graph, NestingLinks},
     ops::Filter,
@@ -190,7 +190,7 @@ impl Kqueue {
         let owner_fd_table = shared.bound_knotes.new_owner(FdTableId::current());
         let knotes = |table, access| Knotes {
             table: KnoteTable::new(table),
-            access: KnotesState::new(access, BindingCount::new(&shared.bound_knotes)),
+            access: MutexState::new(access, BindingCount::new(&shared.bound_knotes)),
         };
         let own_file = file.as_file_ptr();
         let ready = |token| ReadyState {

@@ -9,7 +9,7 @@
 use super::{Caller, Kqueue, ReadyGuard, ReadyState};
 use crate::{
     engine::{
-        knote::{Knote, KnoteInner, KnotesState, LockedKnote},
+        knote::{Knote, KnoteInner, LockedKnote, MutexState},
         knote_table::Knotes,
         ops::{AttachArgs, Filter, Readiness},
         sleepers::WakeFlags,
@@ -169,7 +169,7 @@ impl Kqueue {
     #[inline(always)]
     fn modify(
         &self,
-        access: &mut KnotesState,
+        access: &mut MutexState,
         knote: &Knote,
         change: &Kevent,
         collect_room: usize,
@@ -257,7 +257,7 @@ impl Kqueue {
     #[inline(always)]
     fn update(
         &self,
-        access: &mut KnotesState,
+        access: &mut MutexState,
         knote: &Knote,
         change: &Kevent,
         readiness: Readiness,
@@ -346,7 +346,7 @@ impl Kqueue {
     #[inline(never)]
     fn apply_with_filter(
         &self,
-        access: &mut KnotesState,
+        access: &mut MutexState,
         knote: &Knote,
         change: &Kevent,
         may_be_ready: bool,

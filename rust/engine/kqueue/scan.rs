@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     engine::{
-        guard::KnotesGuard,
-        knote::KnotesState,
+        knote::MutexState,
         knote_table::Knotes,
+        knotes_guard::KnotesGuard,
         ops::{FastPath, Report},
         ready_list::{Verdict, VisitedKnote, Visitor, WalkResult},
         sleepers::WakeFlags,
@@ -292,7 +292,7 @@ impl ReadyState {
     #[inline(never)]
     fn walk_head(
         &mut self,
-        access: &mut KnotesState,
+        access: &mut MutexState,
         fd_table: CurrentFdTable,
         most: usize,
         room: usize,
@@ -307,7 +307,7 @@ impl ReadyState {
     #[inline(always)]
     fn walk_rest(
         &mut self,
-        access: &mut KnotesState,
+        access: &mut MutexState,
         fd_table: CurrentFdTable,
         room: usize,
         events: &mut Events,

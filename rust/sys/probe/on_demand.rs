@@ -46,7 +46,7 @@ use crate::generated;
 /// running.
 pub(crate) unsafe trait Probe: Send + Sync + Sized + 'static {
     /// The time in milliseconds for which the probe stays registered after its last user has left.
-    const LINGER_MILLIS: u32 = 10_000;
+    const LINGER_MILLIS: u32;
 
     /// Registers the probe, so that the function is called.
     ///

@@ -113,6 +113,8 @@ pub(crate) struct SeekProbe<T> {
 
 // SAFETY: `unregister` waits for handlers that are running.
 unsafe impl<T: SeekTarget> Probe for SeekProbe<T> {
+    const LINGER_MILLIS: u32 = 10_000;
+
     unsafe fn register(&self, _: *const OnDemandProbe<Self>) -> Result {
         // SAFETY: The caller guarantees that the probe is part of the on-demand probe, which is not
         // moved.

@@ -99,6 +99,8 @@ impl<E: TraceEvent> Tracepoint<E> {
 
 // SAFETY: `unregister` waits for all readers of the SRCU domain of tracepoints.
 unsafe impl<E: TraceEvent> Probe for Tracepoint<E> {
+    const LINGER_MILLIS: u32 = 10_000;
+
     unsafe fn register(&self, on_demand: *const OnDemandProbe<Self>) -> Result {
         let tracepoint = Self::find().ok_or(ENOENT)?;
         self.tracepoint.store(tracepoint, ordering::Relaxed);
