@@ -35,7 +35,8 @@ archive_update() {
 		Components: main
 		Signed-By: $keys
 	SOURCES
-	archive_apt apt-get update --error-on=any >"$archive/update.log" 2>&1 || {
+	# Another script may be updating the same lists.
+	archive_apt flock "$archive/lock" apt-get update --error-on=any >"$archive/update.log" 2>&1 || {
 		tail -n 20 "$archive/update.log" >&2
 		die "cannot download the package lists of $uri: check the network"
 	}

@@ -59,7 +59,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 	say "installing: ${missing[*]}"
 	as_root apt-get -qq update
 	logged "$cache/apt-install.log" as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y --no-install-recommends "${missing[@]}"
+		apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${missing[@]}"
 fi
 
 # QEMU before 8.1 loses a write to code that another processor is translating at that moment. A
@@ -80,7 +80,7 @@ for emulator in "${emulators[@]}"; do
 	archive=$cache/apt-host suites="$codename $codename-updates $codename-backports"
 	archive_update
 	logged "$cache/apt-qemu.log" archive_apt as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -t "$codename-backports" -y --no-install-recommends "${emulator//_/-}"
+		apt-get -o DPkg::Lock::Timeout=600 install -t "$codename-backports" -y --no-install-recommends "${emulator//_/-}"
 	qemu_is_sound "$emulator" || die "QEMU 8.1 or later is required without KVM; see $cache/apt-qemu.log"
 done
 echo "$llvm" >"$cache/llvm-version"

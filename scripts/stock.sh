@@ -33,6 +33,9 @@ key=$({
 	echo "$release $version"
 	find "${sources[@]}" -type f ! \( "${generated[@]}" \) -print0 | sort -z | xargs -0 sha256sum
 } | sha256sum)
+# Two scripts of one clone can run at the same time.
+exec 9>"$out/lock"
+flock 9
 if [ "$(cat "$out/key" 2>/dev/null)" != "$key" ]; then
 	rm -f "$out/key"
 	source=$(mktemp -d "$root/root/kqueue.XXXXXX")
