@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/dev/kqueue`. Each open file of it is a kqueue.
+//! `/dev/kqueue`. Each open file of it is a kqueue. This file checks the number of an ioctl and the
+//! arguments of `KQUEUE_IOC_CREATE`; [`crate::engine::kevent`] checks those of kevent().
 
 use crate::{
     engine::{

@@ -392,6 +392,53 @@ int kq_mutex_lock_killable(struct mutex *lock)
 	return mutex_lock_killable(lock);
 }
 
+void kq_raw_spin_lock_init(raw_spinlock_t *lock, const char *name, struct lock_class_key *key)
+{
+#ifdef CONFIG_DEBUG_SPINLOCK
+	__raw_spin_lock_init(lock, name, key, LD_WAIT_SPIN);
+#else
+	raw_spin_lock_init(lock);
+#endif
+}
+
+void kq_raw_spin_lock(raw_spinlock_t *lock)
+{
+	raw_spin_lock(lock);
+}
+
+bool kq_raw_spin_trylock(raw_spinlock_t *lock)
+{
+	return raw_spin_trylock(lock);
+}
+
+void kq_raw_spin_unlock(raw_spinlock_t *lock)
+{
+	raw_spin_unlock(lock);
+}
+
+unsigned long kq_raw_spin_lock_irqsave(raw_spinlock_t *lock)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+bool kq_raw_spin_trylock_irqsave(raw_spinlock_t *lock, unsigned long *flags)
+{
+	return raw_spin_trylock_irqsave(lock, *flags);
+}
+
+void kq_raw_spin_unlock_irqrestore(raw_spinlock_t *lock, unsigned long flags)
+{
+	raw_spin_unlock_irqrestore(lock, flags);
+}
+
+void kq_raw_spin_assert_is_held(raw_spinlock_t *lock)
+{
+	lockdep_assert_held(lock);
+}
+
 unsigned long kq_spin_lock_irqsave(spinlock_t *lock)
 {
 	unsigned long flags;
@@ -418,11 +465,6 @@ bool kq_spin_trylock(spinlock_t *lock)
 void kq_spin_unlock(spinlock_t *lock)
 {
 	spin_unlock(lock);
-}
-
-void kq_spin_assert_is_held(spinlock_t *lock)
-{
-	lockdep_assert_held(lock);
 }
 
 void kq_set_current_state(unsigned int state)
@@ -533,10 +575,37 @@ void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_stru
 	INIT_DELAYED_WORK(work, fn);
 }
 
-void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *))
+#ifdef CONFIG_PREEMPT_RT
+void kq_deferred_call_init(kq_deferred_call *call, void (*fn)(kq_deferred_call *))
 {
-	init_irq_work(work, fn);
+	INIT_WORK(call, fn);
 }
+
+void kq_deferred_call_queue(kq_deferred_call *call)
+{
+	queue_work(system_highpri_wq, call);
+}
+
+void kq_deferred_call_wait(kq_deferred_call *call)
+{
+	cancel_work_sync(call);
+}
+#else
+void kq_deferred_call_init(kq_deferred_call *call, void (*fn)(kq_deferred_call *))
+{
+	init_irq_work(call, fn);
+}
+
+void kq_deferred_call_queue(kq_deferred_call *call)
+{
+	irq_work_queue(call);
+}
+
+void kq_deferred_call_wait(kq_deferred_call *call)
+{
+	irq_work_sync(call);
+}
+#endif
 
 u32 kq_sock_accept_backlog(struct sock *sk)
 {

@@ -131,12 +131,19 @@ bool kq_fsnotify_mark_is_attached(struct fsnotify_mark *mark);
 
 /* Locks, and the state of a waiting task */
 int kq_mutex_lock_killable(struct mutex *lock);
+void kq_raw_spin_lock_init(raw_spinlock_t *lock, const char *name, struct lock_class_key *key);
+void kq_raw_spin_lock(raw_spinlock_t *lock);
+bool kq_raw_spin_trylock(raw_spinlock_t *lock);
+void kq_raw_spin_unlock(raw_spinlock_t *lock);
+unsigned long kq_raw_spin_lock_irqsave(raw_spinlock_t *lock);
+bool kq_raw_spin_trylock_irqsave(raw_spinlock_t *lock, unsigned long *flags);
+void kq_raw_spin_unlock_irqrestore(raw_spinlock_t *lock, unsigned long flags);
+void kq_raw_spin_assert_is_held(raw_spinlock_t *lock);
 unsigned long kq_spin_lock_irqsave(spinlock_t *lock);
 bool kq_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
 void kq_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
 bool kq_spin_trylock(spinlock_t *lock);
 void kq_spin_unlock(spinlock_t *lock);
-void kq_spin_assert_is_held(spinlock_t *lock);
 void kq_set_current_state(unsigned int state);
 
 /* The size of a buffer for the name of a function */
@@ -145,7 +152,19 @@ void kq_set_current_state(unsigned int state);
 /* Deferred work */
 struct workqueue_struct *kq_alloc_workqueue(const char *name);
 void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_struct *));
-void kq_init_irq_work(struct irq_work *work, void (*fn)(struct irq_work *));
+/*
+ * A call that is made a moment later, outside of all locks. It is an irq_work. On a real-time kernel it
+ * is a work item: an irq_work would run in a thread as well, and waiting for it would take an RCU grace
+ * period.
+ */
+#ifdef CONFIG_PREEMPT_RT
+typedef struct work_struct kq_deferred_call;
+#else
+typedef struct irq_work kq_deferred_call;
+#endif
+void kq_deferred_call_init(kq_deferred_call *call, void (*fn)(kq_deferred_call *));
+void kq_deferred_call_queue(kq_deferred_call *call);
+void kq_deferred_call_wait(kq_deferred_call *call);
 
 /* Sockets. None of these functions requires a lock. */
 u32 kq_sock_accept_backlog(struct sock *sk);

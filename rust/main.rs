@@ -32,7 +32,7 @@
 //! - *scan*: go through the ready list, evaluate the knotes and deliver events
 //! - *evaluate*: determine whether a knote is ready, and what it has to report. Either the *fast
 //!   path* does that under the spin lock, or the filter's `event` function, which may sleep.
-//! - *walk*: the part of a scan that evaluates knotes by the fast path
+//! - *walk*: a part of a scan that evaluates at most 64 knotes by the fast path
 //! - *batch*: knotes that a scan has taken off the ready list to run their `event` functions
 //! - *deliver*: copy an event to the program. A knote *has been reported* when its event has been
 //!   delivered.
@@ -83,9 +83,9 @@
 //!    and marks, which no interrupt takes. The lock of a user's watched objects
 //!    (`engine::object_watches`) also belongs to this level, but nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
-//!    other lock of the module after it, so that a source can activate a knote in any context. The
-//!    last reference to a knote is never dropped under it, because that would detach the knote. The
-//!    following locks nest in it:
+//!    other lock of the module while it holds this one, so a source can activate a knote in any
+//!    context. The last reference to a knote is never dropped under it, because that would detach
+//!    the knote. The following locks nest in it:
 //!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
 //!      lock that a wake-up may hold: the wait-queue lock of a pipe (`sys::file::pipe`), the locks
 //!      of a socket's queues (`sys::file::socket`), and the spin lock of a watched kqueue. A scan
@@ -105,9 +105,14 @@
 //! (`sys::notify::poll_fasync`). So if a kqueue watches a kqueue, no lock is waited for under a
 //! lock of the same lock class.
 //!
-//! The holder of a lock of level 3 or 4 has preemption disabled (the module cannot be built for
-//! PREEMPT_RT), and so is in an RCU read-side critical section. That protects the reads of the
-//! descriptor table (`sys::file::fdtable`) and of the task of a sleeper.
+//! The locks of levels 3 and 4 are raw spin locks (`sys::lock::irqlock`), except those of marks,
+//! `ParentDir` and `Namespace`. Probes take them, and may run with preemption disabled, where a
+//! `spinlock_t` of a real-time kernel (PREEMPT_RT) cannot be taken, because it sleeps. Under a raw
+//! lock no memory is allocated or freed, no wait queue is woken, and a `spinlock_t` is only tried.
+//!
+//! The owner of a raw spin lock has preemption disabled, and so is in an RCU read-side critical
+//! section. That protects the reads of the descriptor table (`sys::file::fdtable`) and of the task
+//! of a sleeper.
 //!
 //! # State of other subsystems
 //!
@@ -122,10 +127,10 @@
 //! lock, but not for an event. A file whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
-//! replace them (`sys::file::poll::operations`). The amount of work under a lock is bounded,
-//! because other users may determine how much data there is: a scan counts up to four messages of a
-//! socket under the kqueue's spin lock. If there are more, the filter's `event` function counts up
-//! to 32 of them, without that lock.
+//! replace them (`sys::file::poll::operations`). Other users may determine how much data there is,
+//! so the amount of work under a lock is bounded: a scan counts up to four messages of a socket
+//! under the kqueue's spin lock. If there are more, the filter's `event` function counts up to 32 of
+//! them, without that lock.
 //!
 //! # Field protection
 //!
@@ -149,7 +154,9 @@
 //!
 //! # Contexts
 //!
-//! Each entry names a callback, its context, and what it does.
+//! Each entry names a callback, its context, and what it does. On a real-time kernel, what is in
+//! hard interrupt context here runs in threads of the kernel, and interrupts are enabled under the
+//! locks of event sources.
 //!
 //! - Wake function of a wait-queue entry: under the wait-queue lock of the source, with interrupts
 //!   disabled. Activates the knote.
@@ -180,7 +187,8 @@
 //! - After a release of the mutex: in the task that has released it. Tries to take the mutex again
 //!   to do the work that a task which is being killed has left.
 //! - Delayed work of a probe: in a kernel thread. Unregisters a probe that has no user any more.
-//! - irq_work: in hard interrupt context, without locks. Wakes pollers and sends SIGIO.
+//! - irq_work, or a work item on a real-time kernel: in hard interrupt context, without locks. Wakes
+//!   pollers and sends SIGIO.
 //!
 //! # Removal
 //!

@@ -3,8 +3,8 @@
 # check-kernels.sh [KERNELS [TESTS]]: checks the module with the newest kernels of the Debian archive:
 # those of trixie-backports, and the next one in experimental. Builds the module for each kernel, boots
 # this very kernel, loads the module, and runs a group of the selftests. Prints a row for each kernel.
-# Fails if a kernel fails, apart from a real-time kernel that is refused. With KERNELS only the kernels
-# whose release matches are checked, and with TESTS another group of tests is run. Must run as root.
+# Fails if a kernel fails. With KERNELS only the kernels whose release matches are checked, and with
+# TESTS another group of tests is run. Must run as root.
 source "$(dirname "$0")/common.sh"
 source "$top/scripts/debian-archive.sh"
 cd "$top"
@@ -45,12 +45,8 @@ check() {
 	mkdir -p "$log"
 	if ! assignments=$(scripts/stock.sh "$release" 2>"$log/build"); then
 		reason=$(sed -nE 's/^(check|distro)-tree\.sh: ([^ ]+: )?//p' "$log/build" | tail -n 1)
-		if [[ $reason = *CONFIG_PREEMPT_RT* ]]; then
-			row "$release" "$version" refused - "$reason"
-		else
-			row "$release" "$version" no - "${reason:-see $log/build}"
-			failed=1
-		fi
+		row "$release" "$version" no - "${reason:-see $log/build}"
+		failed=1
 		return
 	fi
 	eval "$assignments"

@@ -27,9 +27,6 @@ for option in MODULES FPROBE TRACEPOINTS FILE_LOCKING FSNOTIFY KALLSYMS HIGH_RES
 	has $option || missing+=("CONFIG_$option")
 done
 [ ${#missing[@]} = 0 ] || no "the kernel lacks ${missing[*]}: enable this and rebuild the kernel"
-# Function probes run with preemption disabled. There the spin locks of a real-time kernel must not
-# be taken, because they sleep.
-! has PREEMPT_RT || no "a kernel with CONFIG_PREEMPT_RT is not supported: its spin locks sleep, and the probe of close(2) must not sleep"
 if [ -z "$headers" ] && [ ! -f "$tree/rust/libkernel.rmeta" ]; then
 	! dpkg-query -S "$(readlink -e "$tree")/.config" >/dev/null 2>&1 ||
 		no "the header package lacks the Rust part: 'make' and DKMS generate it, and so does scripts/distro-tree.sh $tree"

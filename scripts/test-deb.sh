@@ -240,7 +240,7 @@ check program_still_links still_links
 check kqtrace_is_upgraded kqtrace_is "$version"
 check rule_and_load_below_usr in_place
 check older_kernel_is_skipped other_kernel_is_skipped 7.2.12-artificial RUST FPROBE TRACEPOINTS
-check realtime_kernel_is_skipped other_kernel_is_skipped 7.3.4-rt-artificial RUST FPROBE TRACEPOINTS PREEMPT_RT
+check kernel_without_fprobe_is_skipped other_kernel_is_skipped 7.3.4-artificial RUST TRACEPOINTS
 check downgrade_is_refused downgrade_is_refused
 check downgraded_on_request apt older --allow-downgrades install
 check module_is_downgraded module_is "$older"

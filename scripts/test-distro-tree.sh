@@ -102,11 +102,6 @@ fresh
 rm -r "$headers"
 refuses no_headers "there is no such kernel build tree: install the headers"
 fresh
-echo CONFIG_PREEMPT_RT=y >>"$headers/.config"
-refuses realtime_kernel CONFIG_PREEMPT_RT
-is kbuild_refuses_a_realtime_kernel \
-	"$(make -f Kbuild CONFIG_PREEMPT_RT=y 2>&1 | grep -c 'kqueue does not support CONFIG_PREEMPT_RT')" 1
-fresh
 echo 7.2.12 >"$headers/include/config/kernel.release"
 refuses old_kernel "Linux 7.2.12 is too old"
 fresh

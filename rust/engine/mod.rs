@@ -13,7 +13,7 @@
 //! | a kqueue: registration, scan, delivery, wake-up, lifetime | [`kqueue`] |
 //! | a knote: structure and memory, parameters, states | [`knote`], [`knote_inner`], [`state`] |
 //! | where knotes are | [`knote_table`], [`ready_list`], [`recheck`] |
-//! | locks, and who waits | [`locks`], [`guard`], [`sleepers`] |
+//! | locks, and who waits | [`locks`], [`knotes_guard`], [`sleepers`] |
 //! | binding to descriptors, and their close | [`close`], [`wait_entries`] |
 //! | limits | [`knote_limit`], [`object_watches`], [`module_params`], [`nesting`] |
 //! | what all kqueues share | [`shared`] |

@@ -81,7 +81,9 @@ impl WatchedObjects {
             drop(node);
             return result;
         }
-        watched.insert(node);
+        let replaced = watched.insert(node);
+        drop(watched);
+        drop(replaced);
         Ok(())
     }
 }

@@ -55,6 +55,7 @@ macro_rules! filters {
         // The rows are in the order of the numbers, which begin at -1. (`!n` is `-1 - n`.)
         const _: () = {
             let numbers = [$($number),*];
+            assert!(numbers.len() <= 16);
             let mut row = 0;
             while row < numbers.len() {
                 assert!(numbers[row] == !(row as i16));

@@ -20,6 +20,7 @@ use crate::{
     },
     sys::{
         file::offset,
+        lock::irqlock::IrqLock,
         notify::fsnotify::{self, mask, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
             seek::{SeekProbe, SeekTarget},
@@ -29,9 +30,9 @@ use crate::{
 };
 use kernel::{
     fs::File,
-    new_spinlock_irq,
     prelude::*,
-    sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
+    static_lock_class,
+    sync::{aref::ARef, Arc, ArcBorrow}, //
 };
 
 pub(crate) static MARKS: MarkCount = MarkCount::new();
@@ -50,7 +51,7 @@ pub(crate) struct OffsetWatcher {
     knote: ARef<Knote>,
     file: ARef<File>,
     #[pin]
-    record: SpinLockIrq<Record>,
+    record: IrqLock<Record>,
 }
 
 impl OffsetWatcher {
@@ -134,7 +135,7 @@ impl OffsetWatch {
             pin_init!(OffsetWatcher {
                 knote: knote.into(),
                 file: file.into(),
-                record <- new_spinlock_irq!(record, "kqueue_offset"),
+                record <- IrqLock::new(record, c"kqueue_offset", static_lock_class!()),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;

@@ -45,6 +45,7 @@ use crate::{
     },
     generated::kqueue_event,
     sys::{
+        lock::irqlock::IrqLock,
         memory::{erased::Erased, memcg::MemcgRef, slab::Memory, user_scratch::UserScratch},
         probe::{tracepoint::Tracepoint, watches::Watch},
         process::{
@@ -56,9 +57,9 @@ use crate::{
     uapi::*, //
 };
 use kernel::{
-    new_spinlock_irq,
     prelude::*,
-    sync::{aref::ARef, Arc, ArcBorrow, SpinLockIrq}, //
+    static_lock_class,
+    sync::{aref::ARef, Arc, ArcBorrow}, //
 };
 
 /// All notes of `EVFILT_PROC`.
@@ -134,7 +135,7 @@ pub(crate) struct Watcher {
     flags: u16,
     observer: Observer,
     #[pin]
-    record: SpinLockIrq<Record>,
+    record: IrqLock<Record>,
 }
 
 impl Watcher {
@@ -157,7 +158,7 @@ impl Watcher {
             knote: knote.into(),
             flags,
             observer,
-            record <- new_spinlock_irq!(record, "kqueue_process"),
+            record <- IrqLock::new(record, c"kqueue_process", static_lock_class!()),
         })
     }
 

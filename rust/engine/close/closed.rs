@@ -68,9 +68,10 @@ impl ClosedKnote {
     }
 
     /// Removes the knote, either now or before the current task returns to user space. The caller
-    /// holds no spin lock. Preemption may be disabled.
+    /// holds no spin lock. Preemption may be disabled. On a real-time kernel nothing can be freed
+    /// then, so the knote is removed later.
     pub(super) fn remove(self) {
-        if !self.knote().kqueue().try_remove_closed(&self) {
+        if cfg!(CONFIG_PREEMPT_RT) || !self.knote().kqueue().try_remove_closed(&self) {
             self.remove_on_return();
         }
     }
@@ -85,10 +86,17 @@ impl ClosedKnote {
         if unsafe { taskwork::add(head, Self::run) }.is_err() {
             // SAFETY: The head came from `into_head`, and it was not queued.
             let this = unsafe { Self::from_head(head) };
-            let kqueue: Arc<Kqueue> = this.knote().kqueue().into();
+            let kqueue: *const Kqueue = &*this.knote().kqueue();
+            // SAFETY: The reference to the own file that `this` owns keeps the kqueue valid, and
+            // after `this` was given up, `own_file` does.
+            let kqueue = unsafe { &*kqueue };
+            let own_file = kqueue.file();
             // The caller may hold a spin lock, or run with preemption disabled. So the removal is
-            // left to the next task that releases the mutex.
+            // left to the next task that releases the mutex. That task may drop `this` at once.
             kqueue.leave_closed(this);
+            // The release of a file is deferred. An `Arc<Kqueue>` could be the last one, and the
+            // kqueue would have to be freed here.
+            drop(own_file);
         }
     }
 

@@ -26,7 +26,7 @@ use core::{
 };
 use kernel::{
     bindings,
-    sync::{lock::Guard, rcu, Arc},
+    sync::{lock::Guard, rcu},
 };
 
 /// The number of knotes after which a search releases the lock of the tree and takes it again.
@@ -35,8 +35,8 @@ pub(super) const KNOTES_PER_LOCK: u32 = 32;
 pub(super) const MAPPED_MAX: u32 = 64;
 /// The same limit for a system call that has named a number to which no knote was bound.
 const MAPPED_MAX_BESIDES_NAMED: u32 = 4;
-/// The maximum number of knotes that one search ends.
-const ENDED_MAX: u32 = 1024;
+/// The maximum number of knotes that one search ends. Preemption may be disabled meanwhile.
+const ENDED_MAX: u32 = if cfg!(CONFIG_PREEMPT_RT) { 64 } else { 1024 };
 /// The maximum number of knotes that a search removes itself. The closing task removes the others
 /// before it returns to user space.
 pub(super) const REMOVED_MAX: usize = 4;
@@ -281,38 +281,41 @@ impl BoundKnotes {
         ((key.file, key.fd_table) == (from.file, from.fd_table)).then_some(knote)
     }
 
-    /// A kqueue that has a knote bound to this file and descriptor table. Its task work finishes a
-    /// search of these knotes.
-    fn bound_kqueue(
+    /// Calls `f` with a kqueue that has a knote bound to this file and descriptor table. The task
+    /// work of that kqueue finishes a search of these knotes. `f` runs under the lock of the
+    /// bucket, so no reference is taken, whose drop could free the kqueue.
+    fn with_bound_kqueue<R>(
         &self,
         bucket: Bucket<'_>,
         file: usize,
         fd_table: FdTableId,
-    ) -> Option<Arc<Kqueue>> {
+        f: impl FnOnce(&Kqueue) -> R,
+    ) -> Option<R> {
         let _guard = bucket.lock.lock();
         // SAFETY: The lock is held.
         let knote = unsafe { self.first_bound(bucket, &Self::lowest_key(file, fd_table)) }?;
-        // `get` fails if the knote is about to be freed.
-        Some(knote.get_unless_zero()?.kqueue().into())
+        Some(f(&knote.kqueue()))
     }
 
     /// True if a search of the knotes of this file and descriptor table is queued as task work and
     /// has not begun.
     fn is_search_queued(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) -> bool {
-        let kqueue = self.bound_kqueue(bucket, file, fd_table);
-        kqueue.is_some_and(|kqueue| {
+        let queued = self.with_bound_kqueue(bucket, file, fd_table, |kqueue| {
             visits(kqueue.close_work.file.load(atomic::Ordering::Relaxed), file)
-        })
+        });
+        queued == Some(true)
     }
 
     /// Leaves the rest of a search to the current task, which does it before it returns to user
     /// space.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) {
-        match self.bound_kqueue(bucket, file, fd_table) {
-            Some(kqueue) if CloseWork::finish_on_return(&kqueue, file) => {}
-            // The first knote or its kqueue is being freed, or this is a kernel thread. The search
-            // is done here, in the close.
-            _ => self.search_all(file, fd_table),
+        let queued = self.with_bound_kqueue(bucket, file, fd_table, |kqueue| {
+            CloseWork::finish_on_return(kqueue, file)
+        });
+        // If it was not queued, the kqueue of the first knote is being released, or this is a kernel
+        // thread. The search is done here, in the close.
+        if queued == Some(false) {
+            self.search_all(file, fd_table);
         }
     }
 
@@ -419,9 +422,8 @@ impl BoundKnotes {
                     if ended == ENDED_MAX {
                         return SearchOutcome::Incomplete;
                     }
-                    ended += 1;
                     // SAFETY: The lock is held, and the knote was just found in the tree.
-                    unsafe { self.end_knote(bucket, knote, &mut closed) };
+                    ended += u32::from(unsafe { self.end_knote(bucket, knote, &mut closed) });
                     from.knote = from.knote.wrapping_add(1);
                     continue;
                 }
@@ -439,25 +441,29 @@ impl BoundKnotes {
         }
     }
 
-    /// Ends a knote whose number was closed.
+    /// Ends a knote whose number was closed. False if the knote or its kqueue is being freed, which
+    /// takes the knote out of the tree as well.
     ///
     /// # Safety
     ///
     /// The knote is in the tree of `bucket`, whose lock is held.
     #[inline(always)]
-    unsafe fn end_knote(&self, bucket: Bucket<'_>, knote: &Knote, closed: &mut ClosedBatch) {
-        // A knote that is being freed takes itself out of the tree.
-        let Some(knote) = knote.get_unless_zero() else {
-            return;
+    unsafe fn end_knote(
+        &self,
+        bucket: Bucket<'_>,
+        knote: &Knote,
+        closed: &mut ClosedBatch,
+    ) -> bool {
+        let unlink = || {
+            // SAFETY: By this function's contract, the lock of the tree is held.
+            unsafe { bucket.tree(self) }.remove(knote);
         };
-        // SAFETY: By this function's contract, the lock of the tree is held.
-        unsafe { bucket.tree(self) }.remove(&knote);
-        // If the kqueue is being released, the release removes all its knotes.
-        let Some(file) = knote.kqueue().retire_closed(&knote) else {
-            return;
+        let Some((knote, file)) = knote.kqueue().retire_closed(knote, unlink) else {
+            return false;
         };
         // SAFETY: `retire_closed` has marked the knote as unlinked, which happens once for a knote,
         // and has returned the own file of the kqueue.
         closed.add(unsafe { ClosedKnote::new(knote, file) });
+        true
     }
 }

@@ -35,13 +35,26 @@ impl Kqueue {
         self.locks.ready.lock().file.as_ref()?.get()
     }
 
-    /// Retires a knote whose descriptor was closed and that was taken out of the tree of bound
-    /// knotes. Returns a reference to the kqueue's own file, unless that file is being released.
-    pub(crate) fn retire_closed(&self, knote: &Knote) -> Option<ARef<File>> {
+    /// Retires a knote whose descriptor was closed. `unlink` takes it out of the tree of bound
+    /// knotes. Returns references to the knote and to the kqueue's own file. It does nothing if the
+    /// knote is being freed, or if that file is being released, because both also take the knote
+    /// out of the tree.
+    pub(crate) fn retire_closed(
+        &self,
+        knote: &Knote,
+        unlink: impl FnOnce(),
+    ) -> Option<(ARef<Knote>, ARef<File>)> {
         let mut ready = self.locks.ready.lock();
+        let file = ready.file.as_ref()?.get()?;
+        let Some(reference) = knote.get_unless_zero() else {
+            drop(ready);
+            drop(file);
+            return None;
+        };
+        unlink();
         knote.state(&mut ready).leave_tree();
         ready.retire(knote);
-        ready.file.as_ref()?.get()
+        Some((reference, file))
     }
 
     /// Retires a knote, takes it out of the table and detaches it.
@@ -188,13 +201,13 @@ impl Kqueue {
     /// Marks the kqueue closed. From then on callers get `EBADF`. Wakes all sleepers and drops all
     /// deferred knotes.
     fn terminate(&self) {
-        let mut deferred_knotes = loop {
+        let (mut deferred_knotes, was_polled) = loop {
             let mut ready = self.locks.ready.lock();
             ready.closed = true;
             self.closed_or_deferred.set(true);
             // No task begins to sleep in a closed kqueue, so the loop ends.
             if ready.sleepers.wake_several() {
-                break ready.deferred_knotes.take();
+                break (ready.deferred_knotes.take(), ready.was_polled);
             }
         };
         while let Some(deferred_knote) = deferred_knotes {
@@ -208,7 +221,9 @@ impl Kqueue {
             trace::detach(self, &knote);
             deferred_knotes = next;
         }
-        self.poll_fasync.notify(false);
+        if was_polled {
+            self.poll_fasync.notify(false);
+        }
     }
 
     /// `->flush`, which is called when a descriptor of the kqueue was closed.

@@ -56,10 +56,10 @@ pub(crate) struct ReadyState {
     /// list is not counted. If its event cannot be copied out, the scan requeues it and wakes a
     /// sleeper.)
     in_flight: usize,
-    /// The number of knotes at the head of the list that the current scan has still to evaluate. It
-    /// has a meaning only after the first walk of a scan has stopped before the end of the list.
-    /// That walk sets it. Knotes that become pending during the scan, or are requeued after a
-    /// report, are behind these knotes.
+    /// The number of knotes at the head of the list that the current scan has still to evaluate. A
+    /// scan makes several walks if the first one has stopped before the end of the list. Then that
+    /// walk sets this number; otherwise it has no meaning. Knotes that become pending during the
+    /// scan, or are requeued after a report, are behind these knotes.
     ///
     /// A pending knote that is retired or disabled during the scan subtracts one, even if it was
     /// behind the counted knotes. So the number may become too small, but never too large.
@@ -79,8 +79,8 @@ pub(crate) struct ReadyState {
     interrupted_scan: Option<ScanId>,
     /// True if a knote became pending since the last scan began, and no SIGIO was sent for it,
     /// because other knotes were pending already. A program that has collected all that was pending
-    /// waits for the next SIGIO. So a scan that evaluates all knotes that were pending at its start
-    /// sends the skipped SIGIO at its end.
+    /// waits for the next SIGIO. So a scan that has evaluated all knotes that were pending at its
+    /// start, and leaves others pending, sends the skipped SIGIO at its end.
     sigio_skipped: bool,
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
@@ -120,8 +120,8 @@ impl ReadyState {
 /// One kqueue.
 #[pin_data]
 pub(crate) struct Kqueue {
-    // This is the first field, because the callback of the timer uses the others until this one is
-    // dropped.
+    // The fields are dropped in order. This is the first one, because the callback of the timer uses
+    // the others until the timer is dropped.
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
     /// The descriptor table that the kqueue belongs to. A task with another descriptor table can
@@ -141,10 +141,11 @@ pub(crate) struct Kqueue {
     /// effect after the change, and the next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
     /// If this is false, no knote is pending. The flag is written under the spin lock. A task that
-    /// is about to scan reads it without the lock. A task that was woken by an activation, or is
-    /// ordered after it in another way, reads the `true` of that activation, or what a later scan
-    /// has stored. If an activation happens at the same time, the task may read false. That does no
-    /// harm, because a task that is going to sleep checks the list again under the lock.
+    /// is about to scan reads it without the lock. A task that runs after an activation (because the
+    /// activation has woken it, or is ordered before it otherwise) reads the value that the
+    /// activation has stored, `true`, or one that a later scan has stored. If an activation happens
+    /// at the same time, the task may read false. That does no harm, because a task that is going to
+    /// sleep checks the list again under the lock.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,
@@ -242,8 +243,7 @@ impl Kqueue {
     }
 
     /// Checks that the kqueue belongs to the descriptor table of the current task, and returns that
-    /// descriptor table.
-    /// Whether the kqueue was closed is checked later, under its locks.
+    /// descriptor table. Whether the kqueue was closed is checked later, under its locks.
     ///
     /// # Errors
     ///

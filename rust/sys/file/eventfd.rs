@@ -50,9 +50,9 @@ pub(crate) fn is(file: &LocalFile) -> bool {
 #[inline]
 unsafe fn context(file: &File) -> *const Context {
     // SAFETY: The private data of an eventfd is its context as long as the file is open. If the
-    // layout differs, the address still refers to kernel memory: both fields are within the 64
-    // bytes of the smallest slab object that can hold a context. In that case the values are only
-    // compared and not used.
+    // layout differs, the address still refers to kernel memory: a context contains at least these
+    // fields in some order, so its slab object is not smaller than this structure. In that case the
+    // values are only compared and not used.
     unsafe { (*file.as_ptr()).private_data.cast::<Context>() }
 }
 

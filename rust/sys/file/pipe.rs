@@ -18,10 +18,7 @@
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
 use super::poll::poll_address;
-use crate::{
-    generated,
-    sys::{lock::irqlock::IrqSave, memory::field::Field},
-};
+use crate::{generated, sys::memory::field::Field};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
@@ -30,7 +27,6 @@ use kernel::{
     sync::{
         atomic::{ordering::Relaxed, Atomic},
         barrier::{self, smp_mb},
-        lock::Backend, //
     }, //
 };
 
@@ -209,9 +205,9 @@ impl<'a> Pipe<'a> {
         // SAFETY: The type's invariant guarantees that the pipe is valid. The lock is released with
         // the flags of its acquisition, and the calls in between run under the lock.
         unsafe {
-            let flags = IrqSave::lock(lock);
+            let flags = generated::kq_spin_lock_irqsave(lock);
             let bytes = self.count();
-            IrqSave::unlock(lock, &flags);
+            generated::kq_spin_unlock_irqrestore(lock, flags);
             bytes
         }
     }
@@ -241,9 +237,12 @@ impl<'a> Pipe<'a> {
                 generated::kq_spin_unlock(lock);
                 Some(found)
             } else {
-                let flags = IrqSave::try_lock(lock)?;
+                let mut flags = 0;
+                if !generated::kq_spin_trylock_irqsave(lock, &raw mut flags) {
+                    return None;
+                }
                 let found = self.count();
-                IrqSave::unlock(lock, &flags);
+                generated::kq_spin_unlock_irqrestore(lock, flags);
                 Some(found)
             }
         }
@@ -296,9 +295,9 @@ impl<'a> Pipe<'a> {
         // SAFETY: The type's invariant guarantees that the pipe is valid. The lock is released with
         // the flags of its acquisition, and the calls in between run under the lock.
         unsafe {
-            let flags = IrqSave::lock(lock);
+            let flags = generated::kq_spin_lock_irqsave(lock);
             let position = self.full_position_locked();
-            IrqSave::unlock(lock, &flags);
+            generated::kq_spin_unlock_irqrestore(lock, flags);
             position
         }
     }

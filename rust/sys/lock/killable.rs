@@ -97,8 +97,8 @@ pub(crate) fn lock_or_leave<T>(mutex: &KillableMutex<T>) -> Result<Guard<'_, T, 
 pub(crate) fn barrier_after_unlock() {
     // The release of a mutex is an atomic read-modify-write operation, contended or not, and on x86
     // each of these is a full barrier. The call of `mutex_unlock` prevents reordering by the
-    // compiler.
-    if !cfg!(CONFIG_X86) {
+    // compiler. (The mutex of a real-time kernel may be released by a plain store.)
+    if !cfg!(CONFIG_X86) || cfg!(CONFIG_PREEMPT_RT) {
         smp_mb(ordering::Full);
     }
 }

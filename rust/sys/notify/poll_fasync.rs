@@ -7,12 +7,14 @@
 //! wake-up of pollers in that context would nest the locks of wait queues of one lockdep class (of
 //! objects that watch each other, as epoll instances do), and SIGIO would take signal locks under
 //! arbitrary locks. Therefore an [`irq_work`](srctree/include/linux/irq_work.h) does both a moment
-//! later, on the same CPU, with no locks held. Along a chain of such objects, each wake-up queues
+//! later, on the same CPU, with no locks held. (On a real-time kernel a work item does it, because an
+//! irq_work runs in a thread there, and waiting for one takes an RCU grace period.) Along a chain of such objects, each wake-up queues
 //! the work of the next object. There is no recursion, whatever the depth of the chain.
 //!
 //! # Context
 //!
-//! [`PollFasync::notify`] may be called in any context. The work runs in hard interrupt context.
+//! [`PollFasync::notify`] may be called in any context. The work runs in hard interrupt context, or
+//! in a thread if it is a work item.
 
 use crate::{
     generated,
@@ -34,7 +36,7 @@ use kernel::{
 pub(crate) struct PollFasync {
     // The first field, so that a pointer to it is also a pointer to the structure.
     #[pin]
-    work: Opaque<bindings::irq_work>,
+    work: Opaque<generated::kq_deferred_call>,
     #[pin]
     pollers: WaitQueue,
     fasync: Opaque<*mut bindings::fasync_struct>,
@@ -53,7 +55,7 @@ impl PollFasync {
         pin_init!(Self {
             // SAFETY: The initialiser guarantees that `slot` is valid for writes.
             work <- Opaque::ffi_init(|slot| unsafe {
-                generated::kq_init_irq_work(slot, Some(Self::run))
+                generated::kq_deferred_call_init(slot, Some(Self::run))
             }),
             pollers <- WaitQueue::new(c"poll_fasync_pollers", static_lock_class!()),
             fasync: Opaque::new(core::ptr::null_mut()),
@@ -65,13 +67,13 @@ impl PollFasync {
     /// any context.
     pub(crate) fn notify(&self, send_sigio: bool) {
         if send_sigio {
-            // `irq_work_queue` orders this store before the run of the work, even if the work is
-            // already queued: it begins with a fully ordered operation (`irq_work_claim`), which
-            // pairs with the barrier before each run (`irq_work_single`).
+            // Queueing orders this store before the run of the work, even if the work is already
+            // queued: it begins with a fully ordered operation (`irq_work_claim`), which pairs with
+            // the barrier before each run (`irq_work_single`). (`queue_work` guarantees the same.)
             self.send_sigio.store(true, Ordering::Relaxed);
         }
         // SAFETY: The work was initialised in `new`. `drop` waits for it.
-        unsafe { bindings::irq_work_queue(self.work.get()) };
+        unsafe { generated::kq_deferred_call_queue(self.work.get()) };
     }
 
     /// Adds the caller of `->poll` to the pollers.
@@ -91,12 +93,12 @@ impl PollFasync {
         to_result(ret.min(0))
     }
 
-    /// The function of the `irq_work`. It runs in hard interrupt context.
+    /// The function of the work.
     ///
     /// # Safety
     ///
     /// `work` is the work of a live `PollFasync`.
-    unsafe extern "C" fn run(work: *mut bindings::irq_work) {
+    unsafe extern "C" fn run(work: *mut generated::kq_deferred_call) {
         // SAFETY: `work` is the first field of a `PollFasync`. The object is alive, because `drop`
         // waits for this function.
         let this = unsafe { &*work.cast::<PollFasync>() };
@@ -130,7 +132,7 @@ impl PollFasync {
 impl PinnedDrop for PollFasync {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: The work was initialised in `new`. The owner is dropped in process context, where
-        // `irq_work_sync` may wait.
-        unsafe { bindings::irq_work_sync(self.work.get()) };
+        // this may wait.
+        unsafe { generated::kq_deferred_call_wait(self.work.get()) };
     }
 }

@@ -26,25 +26,27 @@ use core::ops::Deref;
 use kernel::{
     alloc::Flags,
     fmt,
-    new_spinlock_irq,
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
+    static_lock_class,
     sync::{
         atomic::{ordering, Atomic},
         barrier::smp_mb,
-        Arc,
-        SpinLockIrq, //
+        Arc, //
     }, //
 };
 
 use super::on_demand::{OnDemandProbe, Probe};
-use crate::sys::memory::{hash::hash, slab::Memory};
+use crate::sys::{
+    lock::irqlock::IrqLock,
+    memory::{hash::hash, slab::Memory}, //
+};
 
 /// The key (object, target): the watches of one object are neighbours in the tree.
 type Key = (usize, usize);
 type Tree<T> = RBTree<Key, Arc<T>>;
 /// A subset of the watches, with its lock.
-type Shard<T> = Pin<KBox<SpinLockIrq<Tree<T>>>>;
+type Shard<T> = Pin<KBox<IrqLock<Tree<T>>>>;
 
 /// A probe that reports events of objects.
 pub(crate) trait ObjectProbe: Probe {
@@ -90,7 +92,10 @@ impl<P: ObjectProbe> WatchedProbe<P> {
         }
         let mut shards = KVec::with_capacity(1 << P::SHARD_BITS, GFP_KERNEL)?;
         for _ in 0..1 << P::SHARD_BITS {
-            let shard = KBox::pin_init(new_spinlock_irq!(Tree::new()), GFP_KERNEL)?;
+            let shard = KBox::pin_init(
+                IrqLock::new(Tree::new(), c"watches", static_lock_class!()),
+                GFP_KERNEL,
+            )?;
             shards.push(shard, GFP_KERNEL)?;
         }
         Arc::pin_init(
@@ -154,8 +159,10 @@ impl<P: ObjectProbe> WatchedProbe<P> {
             count.fetch_add(1, ordering::Relaxed);
         }
         if let Some(shard) = self.shard(object) {
-            // The key is new, because the target has no watch of this object.
-            drop(shard.lock().insert(node));
+            // The key is new, because the target has no watch of this object. So nothing is
+            // replaced, and nothing is freed under the lock.
+            let replaced = shard.lock().insert(node);
+            drop(replaced);
         }
         // This orders the insertion before what the caller reads of the object. It pairs with the
         // barrier that a probe executes before `is_watched`.
@@ -163,7 +170,7 @@ impl<P: ObjectProbe> WatchedProbe<P> {
         Ok(watch)
     }
 
-    fn shard(&self, object: usize) -> Option<&SpinLockIrq<Tree<P::Target>>> {
+    fn shard(&self, object: usize) -> Option<&IrqLock<Tree<P::Target>>> {
         self.shards
             .get(hash(object, P::SHARD_BITS))
             .map(Deref::deref)

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     generated,
-    sys::{file::poll::FastPoll, lock::irqlock::IrqSave}, //
+    sys::file::poll::FastPoll, //
 };
 use core::ptr;
-use kernel::{bindings, ffi::c_ulong, sync::lock::Backend};
+use kernel::{bindings, ffi::c_ulong};
 
 /// The messages of one or two queues, as far as they were counted.
 #[derive(Default)]
@@ -121,7 +121,8 @@ impl Queue {
     unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Self {
         // SAFETY: The caller upholds this function's safety contract. Interrupts are disabled, as
         // in `skb_queue_tail`, because some queues are filled in interrupt context.
-        let flags = unsafe { IrqSave::lock(field::QUEUE_LOCK.of(queue).cast_mut()) };
+        let flags =
+            unsafe { generated::kq_spin_lock_irqsave(field::QUEUE_LOCK.of(queue).cast_mut()) };
         Queue { queue, flags }
     }
 }
@@ -129,7 +130,12 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: The queue was locked in `lock`.
-        unsafe { IrqSave::unlock(field::QUEUE_LOCK.of(self.queue).cast_mut(), &self.flags) };
+        unsafe {
+            generated::kq_spin_unlock_irqrestore(
+                field::QUEUE_LOCK.of(self.queue).cast_mut(),
+                self.flags,
+            );
+        }
     }
 }
 
