@@ -13,6 +13,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
@@ -426,4 +427,57 @@ fn watches_of_one_offset_are_limited() {
     );
     change(&kqueues[2], &[add_read(&file, 0)]);
     assert_eq!(one(&kqueues[2]).data, 5);
+}
+
+/// The probe of offsets runs with preemption disabled, where no lock may sleep.
+#[test]
+fn threads_move_the_offsets_of_watched_files() {
+    const FILES: usize = 64;
+    const MOVES: usize = 3000;
+    let temporary = Temporary::new(100);
+    let files: Vec<File> = (0..FILES).map(|_| temporary.open()).collect();
+    let kqueue = kqueue();
+    for file in &files {
+        change(&kqueue, &[add_read(file, ev::CLEAR)]);
+    }
+    let moving = AtomicUsize::new(4);
+    thread::scope(|scope| {
+        for mover in 0..4 {
+            let (files, moving) = (&files, &moving);
+            scope.spawn(move || {
+                for step in 0..MOVES {
+                    let mut file = &files[(step * 7 + mover * 13) % FILES];
+                    file.seek(SeekFrom::End(0)).unwrap();
+                    file.seek(SeekFrom::Start((step % 100) as u64)).unwrap();
+                }
+                moving.fetch_sub(1, Ordering::Release);
+            });
+        }
+        while moving.load(Ordering::Acquire) > 0 {
+            for event in pending(&kqueue) {
+                assert!((1..=100).contains(&event.data), "{event:?}");
+            }
+        }
+    });
+    for mut file in &files {
+        file.seek(SeekFrom::End(0)).unwrap();
+    }
+    assert!(pending(&kqueue).is_empty());
+    for mut file in &files {
+        file.seek(SeekFrom::Start(1)).unwrap();
+    }
+    let mut reported = Vec::new();
+    loop {
+        let events = pending(&kqueue);
+        if events.is_empty() {
+            break;
+        }
+        reported.extend(events.iter().map(|event| (event.ident, event.data)));
+    }
+    reported.sort_unstable();
+    let mut expected: Vec<_> = (files.iter())
+        .map(|file| (file.as_raw_fd() as u64, 99))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(reported, expected);
 }

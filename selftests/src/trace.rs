@@ -5,7 +5,9 @@
 use crate::common::{errno, SOON};
 use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     path::PathBuf,
     process::{self, Command},
     thread,
@@ -199,4 +201,45 @@ fn tracing_is_switched_under_load() {
         trace.set("events/kqueue/enable", "1");
     }
     busy.join().unwrap();
+}
+
+/// If two tracers trace one function, they run with preemption disabled. The probe of close(2) ends
+/// knotes nevertheless, and the file is released before the call returns.
+#[test]
+fn closes_while_another_tracer_traces_their_function() {
+    let trace = Trace::begin("events/kqueue");
+    trace.set("events/kqueue/enable", "0");
+    trace.set("set_ftrace_filter", "locks_remove_posix");
+    trace.set("current_tracer", "function");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let kqueues: Vec<_> = (0..8).map(|_| Kqueue::new().unwrap()).collect();
+                for round in 0..100 {
+                    let (watched, mut peer) = UnixStream::pair().unwrap();
+                    peer.set_nonblocking(true).unwrap();
+                    let ident = watched.as_raw_fd() as u64;
+                    let read = Event::new(ident, Filter::READ, ev::ADD);
+                    let write = Event::new(ident, Filter::WRITE, ev::ADD);
+                    for kqueue in &kqueues {
+                        kevent(kqueue, &[read, write], 0);
+                    }
+                    if round % 2 == 0 {
+                        drop(watched);
+                    } else {
+                        let other = File::open("/dev/null").unwrap();
+                        // SAFETY: `watched` owns the number and goes on doing so.
+                        assert!(unsafe { libc::dup2(other.as_raw_fd(), watched.as_raw_fd()) } >= 0);
+                    }
+                    assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0, "the end of the file");
+                    for kqueue in &kqueues {
+                        assert_eq!(kevent(kqueue, &[], 4), 0);
+                    }
+                }
+            });
+        }
+    });
+    let traced = fs::read_to_string(trace.0.join("trace")).unwrap();
+    assert!(traced.contains("locks_remove_posix"), "nothing was traced");
+    trace.set("current_tracer", "nop");
 }
