@@ -583,7 +583,7 @@ void kq_deferred_call_init(kq_deferred_call *call, void (*fn)(kq_deferred_call *
 
 void kq_deferred_call_queue(kq_deferred_call *call)
 {
-	queue_work(system_highpri_wq, call);
+	queue_work(system_dfl_wq, call);
 }
 
 void kq_deferred_call_wait(kq_deferred_call *call)

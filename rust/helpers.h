@@ -155,7 +155,8 @@ void kq_init_delayed_work(struct delayed_work *work, void (*fn)(struct work_stru
 /*
  * A call that is made a moment later, outside of all locks. It is an irq_work. On a real-time kernel it
  * is a work item: an irq_work would run in a thread as well, and waiting for it would take an RCU grace
- * period.
+ * period. Its workqueue is not bound to the processor of the caller, which may be busy with a task of a
+ * higher priority.
  */
 #ifdef CONFIG_PREEMPT_RT
 typedef struct work_struct kq_deferred_call;

@@ -132,6 +132,11 @@ impl CloseWork {
     /// released.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.close_work;
+        // If the kqueue is being released, that ends the knotes of this kqueue only. Other kqueues may
+        // have knotes that are bound to the file.
+        let Some(own_file) = kqueue.file() else {
+            return false;
+        };
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
         let mut before = 0;
         loop {
@@ -144,12 +149,6 @@ impl CloseWork {
                 Err(other) => before = other,
             }
         }
-        let Some(own_file) = kqueue.file() else {
-            // The release ends the knotes of this kqueue only. Other kqueues may have knotes that
-            // are bound to the file.
-            this.file.store(0, atomic::Ordering::Release);
-            return false;
-        };
         // SAFETY: This task has changed `file` from 0, so nothing else uses the head. The reference
         // to the file of the kqueue keeps the kqueue and the text of the module in memory. The work
         // drops that reference.
@@ -422,6 +421,8 @@ impl BoundKnotes {
                     if ended == ENDED_MAX {
                         return SearchOutcome::Incomplete;
                     }
+                    // A knote that does not end here is not counted, because a caller that repeats an
+                    // incomplete search would find it again.
                     // SAFETY: The lock is held, and the knote was just found in the tree.
                     ended += u32::from(unsafe { self.end_knote(bucket, knote, &mut closed) });
                     from.knote = from.knote.wrapping_add(1);
