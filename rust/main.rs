@@ -102,8 +102,9 @@
 //! next sleeper. The first step of that sleeper is to take the mutex, so the scan releases the
 //! mutex before it wakes the sleeper. (A scan that has failed to copy an event out wakes the
 //! sleeper earlier.) Pollers are woken, and SIGIO is sent, from an irq_work without any lock
-//! (`sys::notify::poll_fasync`). So if a kqueue watches a kqueue, no lock is waited for under a
-//! lock of the same lock class.
+//! (`sys::notify::poll_fasync`). So an event passes from a kqueue to its watcher with no lock held.
+//! As a scan only tries the lock of a watched kqueue, no lock is ever waited for under a lock of
+//! the same lock class.
 //!
 //! The locks of levels 3 and 4 are raw spin locks (`sys::lock::irqlock`), except those of marks,
 //! `ParentDir` and `Namespace`. Probes take them, and may run with preemption disabled, where a
@@ -127,10 +128,11 @@
 //! lock, but not for an event. A file whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
-//! replace them (`sys::file::poll::operations`). Other users may determine how much data there is,
-//! so the amount of work under a lock is bounded: a scan counts up to four messages of a socket
-//! under the kqueue's spin lock. If there are more, the filter's `event` function counts up to 32 of
-//! them, without that lock.
+//! replace them (`sys::file::poll::operations`).
+//!
+//! Another user of the system may decide how much data a file holds. So the work under a lock is
+//! bounded: a scan counts up to four messages of a socket under the kqueue's spin lock. If there
+//! are more, the filter's `event` function counts up to 32 of them, without that lock.
 //!
 //! # Field protection
 //!
@@ -187,8 +189,8 @@
 //! - After a release of the mutex: in the task that has released it. Tries to take the mutex again
 //!   to do the work that a task which is being killed has left.
 //! - Delayed work of a probe: in a kernel thread. Unregisters a probe that has no user any more.
-//! - irq_work, or a work item on a real-time kernel: in hard interrupt context, without locks. Wakes
-//!   pollers and sends SIGIO.
+//! - irq_work: in hard interrupt context, without locks. (On a real-time kernel it is a work item,
+//!   in a kernel thread.) Wakes pollers and sends SIGIO.
 //!
 //! # Removal
 //!

@@ -8,11 +8,11 @@
 //! million knotes, so nothing is stored twice. Knotes of `EVFILT_TIMER` come from a second cache,
 //! and each of them is followed by its timer ([`crate::sys::time::hrtimer`]).
 //!
-//! To access a field of a knote, a caller proves that it holds the lock of that field. It passes a
-//! reference that only a holder of the lock can have: to the [`MutexState`] or the [`KnoteTable`]
-//! for the mutex, and to the [`ReadyState`] for the spin lock. The [`LockToken`] in that value
-//! identifies the lock, and is compared (`assert!`) with that of the knote's kqueue. (The `kernel`
-//! crate's `LockedBy` would add a pointer to each field.)
+//! To access a field of a knote, a caller proves that it holds the lock of that field. As a proof
+//! it passes a reference that only a holder of the lock can have. For the mutex this is a
+//! `&`[`MutexState`] or a `&`[`KnoteTable`]; for the spin lock it is a `&`[`ReadyState`]. The
+//! [`LockToken`] in that value identifies the lock, and is compared (`assert!`) with that of the
+//! knote's kqueue. (The `kernel` crate's `LockedBy` would add a pointer to each field.)
 
 pub(crate) use super::knote_inner::{KnoteInner, MutexState};
 use super::{

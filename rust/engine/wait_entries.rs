@@ -5,8 +5,8 @@
 //! [`add_to_wait_queues`] calls the file's `->poll` with a poll table of its own ([`poll_queues`]),
 //! as epoll does, and so learns the wait queues of the file. It links the knote's own wait-queue
 //! entry into the first queue. If there are more queues, it links one of the [`ExtraEntries`] into
-//! each of them. From then on the knote is activated when one of these queues is woken for an event in the
-//! filter's mask. The two wake functions are in this file. They run in the context that
+//! each of them. From then on the knote is activated when one of these queues is woken for an event
+//! in the filter's mask. The two wake functions are in this file. They run in the context that
 //! [`crate::sys::file::poll`] describes.
 
 use super::{

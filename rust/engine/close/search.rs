@@ -132,8 +132,8 @@ impl CloseWork {
     /// released.
     fn finish_on_return(kqueue: &Kqueue, file: usize) -> bool {
         let this = &kqueue.close_work;
-        // If the kqueue is being released, that ends the knotes of this kqueue only. Other kqueues may
-        // have knotes that are bound to the file.
+        // If the kqueue is being released, that ends the knotes of this kqueue only. Other kqueues
+        // may have knotes that are bound to the file.
         let Some(own_file) = kqueue.file() else {
             return false;
         };
@@ -311,8 +311,8 @@ impl BoundKnotes {
         let queued = self.with_bound_kqueue(bucket, file, fd_table, |kqueue| {
             CloseWork::finish_on_return(kqueue, file)
         });
-        // If it was not queued, the kqueue of the first knote is being released, or this is a kernel
-        // thread. The search is done here, in the close.
+        // If it was not queued, the kqueue of the first knote is being released, or this is a
+        // kernel thread. The search is done here, in the close.
         if queued == Some(false) {
             self.search_all(file, fd_table);
         }
@@ -421,9 +421,9 @@ impl BoundKnotes {
                     if ended == ENDED_MAX {
                         return SearchOutcome::Incomplete;
                     }
-                    // A knote that does not end here is not counted, because a caller that repeats an
-                    // incomplete search would find it again.
-                    // SAFETY: The lock is held, and the knote was just found in the tree.
+                    // A knote that does not end here is not counted, because a caller that repeats
+                    // an incomplete search would find it again. SAFETY: The lock is held, and the
+                    // knote was just found in the tree.
                     ended += u32::from(unsafe { self.end_knote(bucket, knote, &mut closed) });
                     from.knote = from.knote.wrapping_add(1);
                     continue;

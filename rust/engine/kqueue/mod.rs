@@ -56,10 +56,10 @@ pub(crate) struct ReadyState {
     /// list is not counted. If its event cannot be copied out, the scan requeues it and wakes a
     /// sleeper.)
     in_flight: usize,
-    /// The number of knotes at the head of the list that the current scan has still to evaluate. A
-    /// scan makes several walks if the first one has stopped before the end of the list. Then that
-    /// walk sets this number; otherwise it has no meaning. Knotes that become pending during the
-    /// scan, or are requeued after a report, are behind these knotes.
+    /// The number of knotes at the head of the list that the current scan has still to evaluate. If
+    /// the first walk of a scan stops before the end of the list, it sets this number, and further
+    /// walks follow. In other scans the number has no meaning. Knotes that become pending during
+    /// the scan, or are requeued after a report, are behind these knotes.
     ///
     /// A pending knote that is retired or disabled during the scan subtracts one, even if it was
     /// behind the counted knotes. So the number may become too small, but never too large.
@@ -120,8 +120,8 @@ impl ReadyState {
 /// One kqueue.
 #[pin_data]
 pub(crate) struct Kqueue {
-    // The fields are dropped in order. This is the first one, because the callback of the timer uses
-    // the others until the timer is dropped.
+    // The fields are dropped in order. This is the first one, because the callback of the timer
+    // uses the others until the timer is dropped.
     #[pin]
     pub(crate) recheck_timer: RecheckTimer,
     /// The descriptor table that the kqueue belongs to. A task with another descriptor table can
@@ -137,15 +137,14 @@ pub(crate) struct Kqueue {
     ///
     /// A change reads the flag without the spin lock, so that most changes need not take that lock.
     /// The value may therefore be stale, which does no harm. If a close is missed, the closing task
-    /// takes the mutex later and removes all knotes. If a deferred knote is missed, the fork takes
-    /// effect after the change, and the next scan finds the knote under the spin lock.
+    /// takes the mutex later and removes all knotes. If a deferred knote is missed, it is as if the
+    /// fork had happened after the change. The next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
-    /// If this is false, no knote is pending. The flag is written under the spin lock. A task that
-    /// is about to scan reads it without the lock. A task that runs after an activation (because the
-    /// activation has woken it, or is ordered before it otherwise) reads the value that the
-    /// activation has stored, `true`, or one that a later scan has stored. If an activation happens
-    /// at the same time, the task may read false. That does no harm, because a task that is going to
-    /// sleep checks the list again under the lock.
+    /// If a task without the spin lock reads false, no knote was pending before. The flag is
+    /// written under that lock. A task that an activation has woken, or that is ordered after an
+    /// activation otherwise, reads true, unless a later scan has stored something else. A task that
+    /// runs at the same time as an activation may still read false. That does no harm, because a
+    /// task that is going to sleep checks the list again under the lock.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,

@@ -8,9 +8,9 @@
 //! Probes take these locks, and may run with preemption disabled. On a real-time kernel
 //! (`CONFIG_PREEMPT_RT`) a `spinlock_t` sleeps, and a `raw_spinlock_t` does not. Therefore both are
 //! raw spin locks, on every kernel. While one is held, nothing may be allocated or freed, no
-//! `spinlock_t` may be waited for, and no wait queue may be woken. (Lockdep checks that in the debug
-//! kernel, by `CONFIG_PROVE_RAW_LOCK_NESTING`. Tasks may be woken.) As preemption is disabled, the
-//! owner is in an RCU read-side critical section.
+//! `spinlock_t` may be waited for, and no wait queue may be woken. (Lockdep checks that in the
+//! debug kernel, by `CONFIG_PROVE_RAW_LOCK_NESTING`. Tasks may be woken.) As preemption is
+//! disabled, the owner is in an RCU read-side critical section.
 //!
 //! They are cheaper than the locks of the `kernel` crate. `SpinLockIrq` counts nested sections with
 //! interrupts disabled. An `IrqLock` saves and restores the interrupt flag as C code does, which

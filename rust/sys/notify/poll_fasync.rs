@@ -7,9 +7,10 @@
 //! wake-up of pollers in that context would nest the locks of wait queues of one lockdep class (of
 //! objects that watch each other, as epoll instances do), and SIGIO would take signal locks under
 //! arbitrary locks. Therefore an [`irq_work`](srctree/include/linux/irq_work.h) does both a moment
-//! later, on the same CPU, with no locks held. (On a real-time kernel a work item does it, because an
-//! irq_work runs in a thread there, and waiting for one takes an RCU grace period.) Along a chain of such objects, each wake-up queues
-//! the work of the next object. There is no recursion, whatever the depth of the chain.
+//! later, on the same CPU, with no locks held. (On a real-time kernel a work item does it, because
+//! an irq_work runs in a thread there, and waiting for one takes an RCU grace period.) Along a
+//! chain of such objects, each wake-up queues the work of the next object. There is no recursion,
+//! whatever the depth of the chain.
 //!
 //! # Context
 //!

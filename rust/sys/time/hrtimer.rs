@@ -9,10 +9,9 @@
 //!
 //! # Context
 //!
-//! The callbacks run in hard interrupt context, or on a real-time kernel in a thread, because no timer
-//! has a mode with `_HARD`.
-//! [`OwnedTimer::cancel`] and the drop of a [`DelayedCall`] wait for a callback that is running.
-//! They must not be called under a lock that the callback takes.
+//! The callbacks run in hard interrupt context, or on a real-time kernel in a thread, because no
+//! timer has a mode with `_HARD`. [`OwnedTimer::cancel`] and the drop of a [`DelayedCall`] wait for
+//! a callback that is running. They must not be called under a lock that the callback takes.
 //!
 //! C header: [`include/linux/hrtimer.h`](srctree/include/linux/hrtimer.h)
 
