@@ -37,10 +37,10 @@ test-readme:
 	@scripts/test-readme.sh
 
 test-stock:
-	@scripts/test-stock.sh $(ONLY)
+	@scripts/test-stock.sh "$(ONLY)"
 
 test-arm64:
-	@scripts/test-arm64.sh $(ONLY)
+	@scripts/test-arm64.sh "$(ONLY)"
 
 fuzz:
 	@scripts/fuzz.sh "$(or $(KERNEL),debug)" "$(or $(SECONDS),60)" "$(SEED)" $(ARGS)
