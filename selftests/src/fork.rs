@@ -4,6 +4,11 @@
 
 use crate::common::*;
 use kqueue::{ev, note, Event, Filter};
+use std::{
+    hint,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread, //
+};
 
 fn user() -> Event {
     Event::new(1, Filter::USER, ev::ADD | ev::CLEAR).fflags(note::TRIGGER)
@@ -52,11 +57,40 @@ fn a_process_that_shares_the_table_can_use_it() {
     assert_eq!(one(&kqueue).udata, 3);
 }
 
+/// The first call on a kqueue checks more than later calls do. Two threads can make it together.
+#[test]
+fn threads_make_the_first_call_together() {
+    for _ in 0..10 {
+        let kqueues: Vec<_> = (0..500).map(|_| kqueue()).collect();
+        let arrived = AtomicUsize::new(0);
+        let trigger = Event::new(1, Filter::USER, ev::ADD).fflags(note::TRIGGER);
+        let trigger_all = || {
+            let mut failures = 0;
+            for (i, kqueue) in kqueues.iter().enumerate() {
+                arrived.fetch_add(1, Ordering::AcqRel);
+                while arrived.load(Ordering::Acquire) < 2 * (i + 1) {
+                    hint::spin_loop();
+                }
+                failures += usize::from(kqueue.kevent(&[trigger], &mut [], None).is_err());
+            }
+            failures
+        };
+        let failures: usize = thread::scope(|scope| {
+            let threads = [scope.spawn(trigger_all), scope.spawn(trigger_all)];
+            threads.map(|thread| thread.join().unwrap()).iter().sum()
+        });
+        assert_eq!(failures, 0);
+        for kqueue in &kqueues {
+            one(kqueue);
+        }
+    }
+}
+
 #[test]
 fn fork_during_registration() {
     let kqueue = kqueue();
     let (reader, writer) = pipe();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let registering = scope.spawn(|| {
             for _ in 0..2000 {
                 change(&kqueue, &[add_read(&reader, 0), add_write(&writer, 0)]);

@@ -42,10 +42,13 @@ impl OwnerFdTable {
             .or_else(|| self.confirm())
     }
 
+    /// Checks the first call. Another thread can make its first call at the same time, so the
+    /// address may have been stored since the caller has read 0.
     #[cold]
     fn confirm(&self) -> Option<CurrentFdTable> {
-        if self.confirmed.load(atomic::Ordering::Relaxed) != 0 {
-            return None;
+        let confirmed = self.confirmed.load(atomic::Ordering::Relaxed);
+        if confirmed != 0 {
+            return FdTableId::at(confirmed).if_current();
         }
         let fd_table = self.fd_table.if_current()?;
         let opener = self.opener.as_ref()?;
