@@ -41,7 +41,9 @@ fi
 image=$tree/vmlinuz
 [ -f "$image" ] || image=$tree/$(make -s -C "$tree" image_name)
 # virtme-ng would use virtiofs, and another machine, wherever virtiofsd is installed.
-mounts=(--force-9p)
+# By default 9p caches nothing, so each program is read again whenever it is started. The kernel uses the
+# last rootflags of its command line. OUT is another mount, and is not cached.
+mounts=(--force-9p --append "rootflags=version=9p2000.L,trans=virtio,access=any,msize=524288,cache=loose")
 [ -z "${KQUEUE_GUEST_VIRTIOFS:-}" ] || mounts=(--disable-microvm)
 accelerator=()
 [ ${#machine[@]} = 0 ] && has_kvm || accelerator=(--disable-kvm)
