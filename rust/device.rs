@@ -7,7 +7,7 @@ use crate::{
     engine::{
         kevent::{kevent, Request},
         kqueue::Kqueue,
-        shared::Shared,
+        shared_state::SharedState,
         usercopy,
     },
     sys::file::{
@@ -31,9 +31,9 @@ use kernel::{
 
 impl Device for Kqueue {
     type Ptr = Arc<Kqueue>;
-    type Shared = Arc<Shared>;
+    type Shared = Arc<SharedState>;
 
-    fn open(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Kqueue>> {
+    fn open(file: WeakFile, shared: &Arc<SharedState>) -> Result<Arc<Kqueue>> {
         Kqueue::new(file, shared)
     }
 

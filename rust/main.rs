@@ -49,6 +49,8 @@
 //!   that closing the descriptor ends the knote
 //! - *deferred knote*: a knote that the fork probe has made for a child, and that is not in the
 //!   table yet
+//! - *bystander*: a task that uses no kqueue itself, but is observed by a probe or a hook of the
+//!   module
 //!
 //! # Locking
 //!
@@ -223,7 +225,7 @@ mod generated {
 mod sys;
 mod uapi;
 
-use engine::{kqueue::Kqueue, module_params, shared::Shared};
+use engine::{kqueue::Kqueue, module_params, shared_state::SharedState};
 use kernel::{
     debugfs::{Dir, File},
     fmt,
@@ -249,13 +251,13 @@ struct KqueueModule {
     _device: Registration<Kqueue>,
     /// `/sys/kernel/debug/kqueue/probes`, which lists the probes and the number of their watches.
     #[pin]
-    _probes: File<Arc<Shared>>,
+    _probes: File<Arc<SharedState>>,
     _work: ModuleWorkqueue,
     _shared: StopOnDrop,
 }
 
 /// Unregisters all probes when it is dropped, so that no callback of the module runs any more.
-struct StopOnDrop(Arc<Shared>);
+struct StopOnDrop(Arc<SharedState>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
@@ -267,7 +269,7 @@ impl kernel::InPlaceModule for KqueueModule {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
             module_params::set_defaults();
-            let shared = Shared::new()?;
+            let shared = SharedState::new()?;
             let work = ModuleWorkqueue::new(c"kqueue")?;
             let probes = shared.clone();
             Ok(try_pin_init!(Self {
@@ -280,6 +282,6 @@ impl kernel::InPlaceModule for KqueueModule {
     }
 }
 
-fn show_probes(shared: &Arc<Shared>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn show_probes(shared: &Arc<SharedState>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     shared.show_probes(f)
 }

@@ -12,7 +12,7 @@ BEGIN {
 	layers["device.rs"] = "generated sys uapi engine file filter"
 	layers["main.rs"] = "generated sys uapi engine file filter device LocalModule"
 	# This is the only file of the engine that may import the table of filters.
-	table = "engine/ops.rs"
+	table = "engine/filter_ops.rs"
 	most_lines = 600
 }
 

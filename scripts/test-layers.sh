@@ -42,7 +42,7 @@ finds sys_imports_the_engine sys/lock/flag.rs "imports crate::engine $above" <<<
 finds sys_imports_the_abi sys/lock/flag.rs "imports crate::uapi $above" <<<'const A: u16 = crate::uapi::EV_ADD;'
 finds abi_imports_the_engine uapi.rs "imports crate::engine $above" <<<'use crate::engine::knote::Knote;'
 finds engine_imports_a_filter engine/knote_limit.rs "imports crate::filter $above" <<<'use crate::filter::Filter;'
-finds engine_imports_the_device engine/ops.rs "imports crate::device $above" <<<'use crate::device::create;'
+finds engine_imports_the_device engine/filter_ops.rs "imports crate::device $above" <<<'use crate::device::create;'
 finds engine_imports_a_kind_of_file engine/kqueue/scan.rs "imports crate::file $above" <<'END'
 use crate::{
     sys::file::{fdtable, poll}, //

@@ -5,7 +5,7 @@
 use super::{
     knotes_guard::KnotesGuard,
     kqueue::{Caller, EventSink, Kqueue},
-    sleepers::{Deadline, Wakeup},
+    sleepers::{Deadline, SleepEnd},
     trace,
     usercopy::{Buffer, UserEvents}, //
 };
@@ -460,14 +460,14 @@ fn collect_more(
         if error == EAGAIN && events.is_empty() {
             // The scan after a timeout or a signal was the last one.
             match (wakeup, timeout) {
-                (Some(Wakeup::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
-                (Some(Wakeup::Signal), _) => return Err(EINTR),
+                (Some(SleepEnd::Timeout), _) | (_, Timeout::Poll) => return Ok(()),
+                (Some(SleepEnd::Signal), _) => return Err(EINTR),
                 // Activations that lead to no event must delay neither a signal nor the end of the
                 // timeout.
-                (Some(Wakeup::Condition), _) if current!().signal_pending() => {
-                    wakeup = Some(Wakeup::Signal);
+                (Some(SleepEnd::Condition), _) if current!().signal_pending() => {
+                    wakeup = Some(SleepEnd::Signal);
                 }
-                (Some(Wakeup::Condition), Timeout::Until(deadline)) if deadline.has_passed() => {
+                (Some(SleepEnd::Condition), Timeout::Until(deadline)) if deadline.has_passed() => {
                     kqueue.wake_next_sleeper();
                     return Ok(());
                 }

@@ -17,10 +17,10 @@
 pub(crate) use super::knote_inner::{KnoteInner, MutexState};
 use super::{
     close::Binding,
+    filter_ops::{FastPath, Filter},
     knote_table::KnoteTable, //
     kqueue::{Kqueue, ReadyState},
     locks::{HasLockToken, LockToken},
-    ops::{FastPath, Filter},
     ready_list::{Links, VisitedKnote},
     state::State,
 };
@@ -293,20 +293,20 @@ impl Knote {
 
     /// The fields that the mutex guards.
     #[inline]
-    pub(crate) fn inner<'a>(&'a self, access: &'a MutexState) -> &'a KnoteInner {
-        self.check(access);
+    pub(crate) fn inner<'a>(&'a self, mutex_state: &'a MutexState) -> &'a KnoteInner {
+        self.check(mutex_state);
         // SAFETY: The mutex of the knote's kqueue is held. No mutable reference exists while
-        // `access` is borrowed, since one can be obtained only through a mutable borrow of
-        // `access`, or by `drop`, when no reference to the knote is left.
+        // `mutex_state` is borrowed, since one can be obtained only through a mutable borrow of
+        // `mutex_state`, or by `drop`, when no reference to the knote is left.
         unsafe { &*self.inner.get() }
     }
 
     /// The fields that the mutex guards, for a change.
     #[inline]
-    pub(crate) fn inner_mut<'a>(&'a self, access: &'a mut MutexState) -> &'a mut KnoteInner {
-        self.check(access);
-        // SAFETY: The mutex of the knote's kqueue is held, and `access` is borrowed mutably, so no
-        // other reference to the fields exists.
+    pub(crate) fn inner_mut<'a>(&'a self, mutex_state: &'a mut MutexState) -> &'a mut KnoteInner {
+        self.check(mutex_state);
+        // SAFETY: The mutex of the knote's kqueue is held, and `mutex_state` is borrowed mutably,
+        // so no other reference to the fields exists.
         unsafe { &mut *self.inner.get() }
     }
 
@@ -333,27 +333,28 @@ impl Knote {
 
     /// The fields that the mutex guards, and the file of the descriptor.
     #[inline]
-    pub(crate) fn locked<'a>(&'a self, access: &'a mut MutexState) -> LockedKnote<'a> {
-        self.check(access);
-        // INVARIANT: The mutex is held, and `access` is borrowed mutably.
+    pub(crate) fn locked<'a>(&'a self, mutex_state: &'a mut MutexState) -> LockedKnote<'a> {
+        self.check(mutex_state);
+        // INVARIANT: The mutex is held, and `mutex_state` is borrowed mutably.
         LockedKnote {
             knote: self,
-            // SAFETY: The mutex is held, and `access` is borrowed mutably, so no other reference to
-            // the field exists.
+            // SAFETY: The mutex is held, and `mutex_state` is borrowed mutably, so no other
+            // reference to the field exists.
             inner: unsafe { &mut *self.inner.get() },
-            // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
+            // SAFETY: The mutex is held, and the knote is not unbound while `mutex_state` is
+            // borrowed.
             file: unsafe { self.binding.file() },
-            // SAFETY: The mutex is held, and `access` is borrowed mutably, so no other reference to
-            // the field exists.
+            // SAFETY: The mutex is held, and `mutex_state` is borrowed mutably, so no other
+            // reference to the field exists.
             fast_path: unsafe { &mut *self.fast_path.get() },
         }
     }
 
     /// The file of its descriptor.
     #[inline]
-    pub(crate) fn file<'a>(&'a self, access: &'a MutexState) -> Option<&'a File> {
-        self.check(access);
-        // SAFETY: The mutex is held, and the knote is not unbound while `access` is borrowed.
+    pub(crate) fn file<'a>(&'a self, mutex_state: &'a MutexState) -> Option<&'a File> {
+        self.check(mutex_state);
+        // SAFETY: The mutex is held, and the knote is not unbound while `mutex_state` is borrowed.
         unsafe { self.binding.file() }
     }
 
@@ -464,9 +465,9 @@ impl Knote {
     }
 
     /// Detaches a retired knote from its source. No callback runs after that.
-    pub(crate) fn detach(&self, access: &mut MutexState) {
+    pub(crate) fn detach(&self, mutex_state: &mut MutexState) {
         debug_assert!(self.is_retired());
-        let mut locked = self.locked(access);
+        let mut locked = self.locked(mutex_state);
         // The wait-queue entry is detached first, since the queue belongs to the file.
         self.wait_entry.detach();
         if let Some(timer) = locked.timer() {
@@ -476,7 +477,7 @@ impl Knote {
         drop(locked.inner.attachment.take());
         // SAFETY: The mutex is held, and `locked`, which had a reference to the file, is not used
         // any more.
-        unsafe { self.binding.unbind(self, &mut access.binding_count) };
+        unsafe { self.binding.unbind(self, &mut mutex_state.binding_count) };
     }
 }
 

@@ -4,15 +4,15 @@
 
 use super::{
     close::BindingCount,
+    filter_ops::{FileKind, Report},
     knote::Knote,
     locks::{HasLockToken, LockToken},
-    ops::{FileKind, Report},
     sleepers::WakeFlags, //
 };
 use crate::{
     generated::kqueue_event,
     sys::{
-        memory::{erased::Erased, user_scratch::UserScratch},
+        memory::{erased_box::ErasedBox, user_scratch::UserScratch},
         process::permission::WatcherRights,
     },
     uapi::{Kevent, EV_DELETE, EV_DISABLE, EV_ENABLE, EV_KEEPUDATA}, //
@@ -39,7 +39,7 @@ pub(crate) struct KnoteInner {
     /// The program's own data.
     pub(crate) udata: u64,
     /// The state that the filter keeps for the knote besides the descriptor and the fields above.
-    pub(crate) attachment: Option<Erased>,
+    pub(crate) attachment: Option<ErasedBox>,
 }
 
 /// What the mutex guards besides the table. A reference to it also gives access to the
@@ -113,9 +113,9 @@ impl Knote {
     /// Runs the filter (`f_event`), and returns the event to report if the condition holds. May
     /// sleep.
     #[inline(always)]
-    pub(crate) fn evaluate(&self, access: &mut MutexState) -> Option<Kevent> {
-        let scratch = access.scratch;
-        let mut locked = self.locked(access);
+    pub(crate) fn evaluate(&self, mutex_state: &mut MutexState) -> Option<Kevent> {
+        let scratch = mutex_state.scratch;
+        let mut locked = self.locked(mutex_state);
         let report = self.filter().event(&mut locked, scratch)?;
         Some(self.event(locked.inner, report))
     }
@@ -143,8 +143,8 @@ impl Knote {
     }
 
     /// Runs the filter. True if the condition holds. May sleep.
-    pub(crate) fn is_ready(&self, access: &mut MutexState) -> bool {
-        self.evaluate(access).is_some()
+    pub(crate) fn is_ready(&self, mutex_state: &mut MutexState) -> bool {
+        self.evaluate(mutex_state).is_some()
     }
 
     /// Activates the knote, because its source fired (`KNOTE_ACTIVATE`). Any context but NMI.

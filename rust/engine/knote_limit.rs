@@ -11,7 +11,7 @@
 //! The unit of the limit is memory. A knote that needs more memory than a plain one counts as
 //! several units.
 
-use super::{module_params, object_watches::WatchedObjects, ops::Filter};
+use super::{filter_ops::Filter, module_params, object_watches::WatchedObjects};
 use crate::sys::process::user;
 use core::{
     iter::successors,

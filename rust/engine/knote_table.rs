@@ -9,10 +9,10 @@
 //! can choose idents that collide.
 
 use super::{
+    filter_ops::Filter, //
     knote::{ChainSlot, Knote, MutexState},
     knote_limit::{Charge, User},
     locks::LockToken,
-    ops::Filter, //
 };
 use crate::sys::memory::random::random;
 use core::{mem::ManuallyDrop, ptr};
@@ -34,7 +34,7 @@ const SHRINK_MIN: usize = 256;
 /// The data that a kqueue's mutex guards.
 pub(crate) struct Knotes {
     pub(crate) table: KnoteTable,
-    pub(crate) access: MutexState,
+    pub(crate) mutex_state: MutexState,
 }
 
 /// The table. It holds a reference to each knote.
@@ -108,7 +108,7 @@ impl KnoteTable {
     }
 
     /// The knote of (ident, filter). There may be an older one that has [outlived its
-    /// ident](super::ops::FilterOps::STAYS_AFTER_PID_REUSE); the newest knote is found.
+    /// ident](super::filter_ops::FilterOps::STAYS_AFTER_PID_REUSE); the newest knote is found.
     #[inline]
     pub(crate) fn find(&self, ident: u64, filter: Filter) -> Option<&Knote> {
         let mut at = self.buckets.get(self.bucket(ident))?.as_ref();

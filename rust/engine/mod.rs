@@ -2,8 +2,8 @@
 
 //! The engine: kqueues and knotes, independent of the event sources.
 //!
-//! The engine imports from `rust/sys` and `rust/uapi.rs`. It uses filters only through [`ops`].
-//! `scripts/layers.sh` checks that.
+//! The engine imports from `rust/sys` and `rust/uapi.rs`. It uses filters only through
+//! [`filter_ops`]. `scripts/layers.sh` checks that.
 //!
 //! # Files
 //!
@@ -16,8 +16,8 @@
 //! | locks, and who waits | [`locks`], [`knotes_guard`], [`sleepers`] |
 //! | binding to descriptors, and their close | [`close`], [`wait_entries`] |
 //! | limits | [`knote_limit`], [`object_watches`], [`module_params`], [`nesting`] |
-//! | what all kqueues share | [`shared`] |
-//! | what a filter is to the engine | [`ops`] |
+//! | what all kqueues share | [`shared_state`] |
+//! | what a filter is to the engine | [`filter_ops`] |
 //! | tracepoints | [`trace`] |
 //!
 //! # Unsafe code
@@ -37,6 +37,7 @@
 //! - `usercopy`: copies from and to user space.
 
 pub(crate) mod close;
+pub(crate) mod filter_ops;
 pub(crate) mod kevent;
 pub(crate) mod knote;
 pub(crate) mod knote_inner;
@@ -48,10 +49,9 @@ pub(crate) mod locks;
 pub(crate) mod module_params;
 pub(crate) mod nesting;
 pub(crate) mod object_watches;
-pub(crate) mod ops;
 pub(crate) mod ready_list;
 pub(crate) mod recheck;
-pub(crate) mod shared;
+pub(crate) mod shared_state;
 pub(crate) mod sleepers;
 pub(crate) mod state;
 pub(crate) mod trace;

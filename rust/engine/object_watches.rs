@@ -7,7 +7,7 @@
 //! object. So a user has at most `max_object_watches` watches of each object, just as the limit on
 //! inotify instances bounds the watches of a file.
 
-use super::{knote_limit::User, module_params, ops::UserMarks};
+use super::{filter_ops::UserMarks, knote_limit::User, module_params};
 use crate::sys::lock::irqlock::IrqLock;
 use kernel::{
     alloc::Flags,

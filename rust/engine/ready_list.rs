@@ -11,10 +11,10 @@
 //! guards the links.)
 
 use super::{
+    filter_ops::FastPath,
     knote::{Knote, KnoteInner, MutexState},
     kqueue::ReadyState,
     locks::HasLockToken,
-    ops::FastPath,
     state::State, //
 };
 use crate::sys::file::fdtable::{CurrentFdTable, CurrentFiles};
@@ -180,7 +180,7 @@ impl ReadyState {
 
     /// Removes a knote of this kqueue from the ready list, or from the list of rechecks. True if it
     /// was in the ready list.
-    pub(crate) fn remove(&mut self, knote: &Knote) -> bool {
+    pub(crate) fn remove_from_lists(&mut self, knote: &Knote) -> bool {
         self.cancel_recheck(knote);
         let held = self.holds(knote);
         if held {
@@ -216,17 +216,17 @@ impl ReadyState {
     /// Walks the list from its head over at most `most` knotes, and does with each what `visitor`
     /// decides. The knotes that are kept become the tail of the list, in their order.
     ///
-    /// The descriptors of the knotes are in `fd_table`. Panics if `access` is that of another
+    /// The descriptors of the knotes are in `fd_table`. Panics if `mutex_state` is that of another
     /// kqueue.
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
-        access: &mut MutexState,
+        mutex_state: &mut MutexState,
         fd_table: CurrentFdTable,
         most: usize,
         mut visitor: impl Visitor,
     ) -> WalkResult {
-        assert!(self.token().is_with(access.token()));
+        assert!(self.token().is_with(mutex_state.token()));
         // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
         let files = unsafe { CurrentFiles::in_rcu(fd_table) };
         let most = most.min(self.queue.len);
@@ -238,8 +238,8 @@ impl ReadyState {
         let mut last: *const Knote = ptr::null();
         // SAFETY: `at` is not null while `left` is not zero, because by the invariant of the list
         // at least `left` knotes follow, beginning with `at`. All knotes of the list are valid and
-        // belong to this kqueue. Both of its locks are held, and `self` and `access` are borrowed
-        // mutably.
+        // belong to this kqueue. Both of its locks are held, and `self` and `mutex_state` are
+        // borrowed mutably.
         unsafe {
             while left != 0 {
                 let verdict = visitor.visit((*at).visited(&files));

@@ -54,7 +54,7 @@ impl Deadline {
 
 /// The reason for the end of a sleep.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wakeup {
+pub(crate) enum SleepEnd {
     /// The condition was true. It may be false again.
     Condition,
     Signal,
@@ -205,7 +205,7 @@ pub(crate) fn sleep(
     lock: &IrqLock<ReadyState>,
     deadline: Deadline,
     mut condition: impl FnMut(&ReadyState) -> bool,
-) -> Wakeup {
+) -> SleepEnd {
     let (mut nanos, expires): (i64, *mut i64);
     match deadline {
         Deadline::Never => expires = ptr::null_mut(),
@@ -225,7 +225,7 @@ pub(crate) fn sleep(
         };
         let mut ready = lock.lock();
         if condition(&ready) {
-            return Wakeup::Condition;
+            return SleepEnd::Condition;
         }
         // SAFETY: The sleeper is taken off the list before this iteration of the loop ends. The
         // task sets its own state while it holds the lock, so the store needs no barrier. A task
@@ -246,23 +246,23 @@ pub(crate) fn sleep(
             )
         };
         if sleeper.woken.load(Ordering::Acquire) {
-            return Wakeup::Condition;
+            return SleepEnd::Condition;
         }
         let mut ready = lock.lock();
         if sleeper.woken.load(Ordering::Relaxed) {
-            return Wakeup::Condition;
+            return SleepEnd::Condition;
         }
         // SAFETY: `woken` is false under the lock, so the sleeper is still in the list.
         unsafe { ready.sleepers.unlink(&sleeper) };
         if condition(&ready) {
-            return Wakeup::Condition;
+            return SleepEnd::Condition;
         }
         drop(ready);
         if ret == 0 {
-            return Wakeup::Timeout;
+            return SleepEnd::Timeout;
         }
         if kernel::current!().signal_pending() {
-            return Wakeup::Signal;
+            return SleepEnd::Signal;
         }
     }
 }

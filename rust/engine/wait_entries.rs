@@ -158,9 +158,9 @@ impl Drop for ExtraEntries {
 /// `EINVAL` if the file cannot be polled or the knote is not bound; `ENOMEM`.
 pub(crate) fn add_to_wait_queues(
     knote: &Knote,
-    access: &mut MutexState,
+    mutex_state: &mut MutexState,
 ) -> Result<(PollEvents, Option<ExtraEntries>)> {
-    let file = knote.locked(access).file.ok_or(EINVAL)?;
+    let file = knote.locked(mutex_state).file.ok_or(EINVAL)?;
     let mut extra = ExtraEntries(None);
     let mut result = Ok(());
     let want = knote.filter().wake_events() | PollEvents::EDGE;
@@ -188,18 +188,18 @@ pub(crate) fn add_to_wait_queues(
 }
 
 /// [`add_to_wait_queues`] for a socket whose pollers are all in the wait queue of the socket
-/// ([`FileKind::polls_socket_queue`](super::ops::FileKind::polls_socket_queue)), without a call of
-/// `->poll`. A full barrier follows, so that an evaluation after this call misses no event. It
-/// pairs with that of `wq_has_sleeper()`, which the socket executes between a change of its state
-/// and the look into the queue. (`poll_wait()` has the same barrier.)
+/// ([`FileKind::polls_socket_queue`](super::filter_ops::FileKind::polls_socket_queue)), without a
+/// call of `->poll`. A full barrier follows, so that an evaluation after this call misses no event.
+/// It pairs with that of `wq_has_sleeper()`, which the socket executes between a change of its
+/// state and the look into the queue. (`poll_wait()` has the same barrier.)
 ///
 /// # Errors
 ///
 /// `EINVAL` if the file is not a socket or the knote is not bound.
 #[inline]
-pub(crate) fn add_to_socket_queue(knote: &Knote, access: &mut MutexState) -> Result {
+pub(crate) fn add_to_socket_queue(knote: &Knote, mutex_state: &mut MutexState) -> Result {
     let head = knote
-        .file(access)
+        .file(mutex_state)
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
     if !knote.wait_entry.is_linked() {

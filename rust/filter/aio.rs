@@ -8,8 +8,8 @@
 
 use crate::{
     engine::{
+        filter_ops::{AttachArgs, Attached, FilterOps, Report}, //
         knote::{LockedKnote, MutexState},
-        ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::memory::user_scratch::UserScratch, //
 };

@@ -28,11 +28,11 @@ use super::{offset_watch::OffsetWatch, Filter};
 use crate::{
     engine::{
         close,
+        filter_ops::{AttachArgs, Attached, Readiness, Report},
         knote::{Knote, KnoteInner, LockedKnote, MutexState},
         knote_limit::{self, Charge, TimerCharge, User},
         kqueue::Kqueue,
         nesting::Edge,
-        ops::{AttachArgs, Attached, Readiness, Report},
         wait_entries::{self, ExtraEntries},
     },
     file::{Direction, FileKind},
@@ -44,7 +44,7 @@ use crate::{
             pipe::{Pipe, NOT_FULL},
             poll::{self, FastPoll, PollEvents}, //
         },
-        memory::{erased::Erased, user_scratch::UserScratch},
+        memory::{erased_box::ErasedBox, user_scratch::UserScratch},
         time::hrtimer::DelayedCall,
     },
     uapi::*, //
@@ -86,7 +86,7 @@ impl DescriptorAttachment {
 pub(super) fn attach(
     args: AttachArgs<'_>,
     direction: Direction,
-    access: &mut MutexState,
+    mutex_state: &mut MutexState,
 ) -> Result<Attached> {
     let AttachArgs {
         knote,
@@ -96,17 +96,17 @@ pub(super) fn attach(
     } = args;
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
-    knote.inner_mut(access).kind = kind;
+    knote.inner_mut(mutex_state).kind = kind;
     if matches!(kind, FileKind::Regular | FileKind::Kqueue) || !poll::is_pollable(&file) {
-        return attach_other(knote, file, fd_table, kind, direction, access);
+        return attach_other(knote, file, fd_table, kind, direction, mutex_state);
     }
-    close::bind(knote, file, fd_table, access)?;
-    let file = knote.file(access).ok_or(EBADF)?;
+    close::bind(knote, file, fd_table, mutex_state)?;
+    let file = knote.file(mutex_state).ok_or(EBADF)?;
     if direction != Direction::Except && kind.polls_socket_queue(file) {
         // The compiler makes a copy of the function for each direction.
         let readiness = match direction {
-            Direction::Write => attach_socket(knote, kind, Direction::Write, access)?,
-            _ => attach_socket(knote, kind, Direction::Read, access)?,
+            Direction::Write => attach_socket(knote, kind, Direction::Write, mutex_state)?,
+            _ => attach_socket(knote, kind, Direction::Read, mutex_state)?,
         };
         return Ok(Attached {
             attachment: None,
@@ -114,7 +114,7 @@ pub(super) fn attach(
             readiness,
         });
     }
-    let (events, extra) = wait_entries::add_to_wait_queues(knote, access)?;
+    let (events, extra) = wait_entries::add_to_wait_queues(knote, mutex_state)?;
     let attachment = match extra {
         None => None,
         Some(extra) => {
@@ -143,11 +143,11 @@ fn attach_socket(
     knote: &Knote,
     kind: FileKind,
     direction: Direction,
-    access: &mut MutexState,
+    mutex_state: &mut MutexState,
 ) -> Result<Readiness> {
-    wait_entries::add_to_socket_queue(knote, access)?;
-    let has_mark = knote.inner(access).fflags & NOTE_LOWAT != 0;
-    let file = knote.file(access).ok_or(EBADF)?;
+    wait_entries::add_to_socket_queue(knote, mutex_state)?;
+    let has_mark = knote.inner(mutex_state).fflags & NOTE_LOWAT != 0;
+    let file = knote.file(mutex_state).ok_or(EBADF)?;
     Ok(match kind.poll_fast(file, direction, false) {
         FastPoll::Ready(_) if !has_mark => Readiness::Yes,
         FastPoll::NotReady => Readiness::No,
@@ -163,7 +163,7 @@ fn attach_other(
     fd_table: CurrentFdTable,
     kind: FileKind,
     direction: Direction,
-    access: &mut MutexState,
+    mutex_state: &mut MutexState,
 ) -> Result<Attached> {
     let mut attachment = DescriptorAttachment::default();
     match kind {
@@ -179,13 +179,13 @@ fn attach_other(
         _ if file_type::is_character_device(&file) || file_type::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
-    close::bind(knote, file, fd_table, access)?;
+    close::bind(knote, file, fd_table, mutex_state)?;
     if kind == FileKind::Kqueue {
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
-        let file = knote.file(access).ok_or(EINVAL)?;
+        let file = knote.file(mutex_state).ok_or(EINVAL)?;
         attachment.edge = connect_edge(file, direction, knote)?;
-        attachment.extra = wait_entries::add_to_wait_queues(knote, access)?.1;
+        attachment.extra = wait_entries::add_to_wait_queues(knote, mutex_state)?.1;
     }
     Ok(Attached {
         attachment: attachment
@@ -198,11 +198,11 @@ fn attach_other(
 }
 
 #[cold]
-fn into_attachment(mut attachment: DescriptorAttachment, user: &Arc<User>) -> Result<Erased> {
+fn into_attachment(mut attachment: DescriptorAttachment, user: &Arc<User>) -> Result<ErasedBox> {
     /// The size of this state in bytes, including the memory that it refers to.
     const COST: usize = 2 * knote_limit::UNIT;
     attachment.charge = Some(Charge::new(user, COST)?);
-    Erased::of(attachment, GFP_KERNEL_ACCOUNT)
+    ErasedBox::of(attachment, GFP_KERNEL_ACCOUNT)
 }
 
 #[cold]

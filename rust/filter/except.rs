@@ -5,8 +5,8 @@
 use super::descriptor;
 use crate::{
     engine::{
+        filter_ops::{AttachArgs, Attached, FilterOps, Report}, //
         knote::{KnoteInner, LockedKnote, MutexState},
-        ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     file::Direction,
     sys::{file::poll::PollEvents, memory::user_scratch::UserScratch}, //
@@ -28,8 +28,8 @@ impl FilterOps for Except {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
-        descriptor::attach(args, Direction::Except, access)
+    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
+        descriptor::attach(args, Direction::Except, mutex_state)
     }
 
     #[inline(never)]

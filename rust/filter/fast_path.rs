@@ -4,13 +4,13 @@
 //!
 //! A byte in each knote selects the method, so that a scan needs to examine neither the filter nor
 //! the kind of file. The result is that of
-//! [`FilterOps::event`](crate::engine::ops::FilterOps::event), or [`FastPoll::Unknown`].
+//! [`FilterOps::event`](crate::engine::filter_ops::FilterOps::event), or [`FastPoll::Unknown`].
 
 use super::{descriptor, user, Filter};
 use crate::{
     engine::{
+        filter_ops::Report, //
         knote::{Knote, KnoteInner},
-        ops::Report, //
     },
     file::{Direction, FileKind},
     sys::file::{
@@ -147,8 +147,8 @@ impl FastPath {
     }
 
     /// The report of `EVFILT_USER`, if it was triggered. With `EV_CLEAR` the trigger is reset. If
-    /// the event is not delivered, [`undelivered`](crate::engine::ops::FilterOps::undelivered)
-    /// restores it.
+    /// the event is not delivered,
+    /// [`undelivered`](crate::engine::filter_ops::FilterOps::undelivered) restores it.
     #[inline(always)]
     pub(crate) fn take_event(inner: &mut KnoteInner) -> Option<Report> {
         let report = user::event(inner)?;

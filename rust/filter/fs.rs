@@ -22,9 +22,9 @@
 use super::check_notes;
 use crate::{
     engine::{
+        filter_ops::{AttachArgs, Attached, FilterOps, Report},
         knote::{Knote, LockedKnote, MutexState},
         object_watches::{ObjectCharge, ObjectKind, WatchedObjects},
-        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         memory::user_scratch::UserScratch,

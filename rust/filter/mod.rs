@@ -28,8 +28,8 @@ pub(crate) use probes::{FilterProbes, UserMarks};
 
 use crate::{
     engine::{
+        filter_ops::{AttachArgs, Attached, FilterOps, Report}, //
         knote::{KnoteInner, LockedKnote, MutexState},
-        ops::{AttachArgs, Attached, FilterOps, Report}, //
     },
     sys::{
         file::poll::PollEvents,
@@ -167,17 +167,17 @@ macro_rules! filters {
             pub(crate) fn attach(
                 self,
                 args: AttachArgs<'_>,
-                access: &mut MutexState,
+                mutex_state: &mut MutexState,
             ) -> Result<Attached> {
                 // Each row builds its own `AttachArgs` from the fields, so that the compiler can
                 // keep the fields in registers. The rows whose source is in the knote come first.
                 let AttachArgs { knote, change, file, fd_table } = args;
                 match self {
                     $(Filter::$name if <$ops>::SOURCE_IS_IN_KNOTE => {
-                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, access)
+                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, mutex_state)
                     })*
                     $(Filter::$name => {
-                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, access)
+                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, mutex_state)
                     })*
                 }
             }

@@ -18,9 +18,9 @@
 
 use crate::{
     engine::{
+        filter_ops::{AttachArgs, Attached, FilterOps, Report},
         knote::{Knote, LockedKnote, MutexState},
         object_watches::{ObjectCharge, ObjectKind},
-        ops::{AttachArgs, Attached, FilterOps, Report},
     },
     sys::{
         memory::user_scratch::UserScratch,
@@ -79,7 +79,7 @@ impl Signal {
     ///
     /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of the signal
     /// as the limit allows; `ENOMEM`.
-    fn new(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Self> {
+    fn new(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Self> {
         let number = i32::try_from(args.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
             return Err(EINVAL);
@@ -88,7 +88,7 @@ impl Signal {
         let watcher = Arc::new(
             SignalWatcher {
                 knote: args.knote.into(),
-                observer: Observer::current(&own, &mut access.watcher)?,
+                observer: Observer::current(&own, &mut mutex_state.watcher)?,
                 count: Atomic::new(0),
             },
             GFP_KERNEL_ACCOUNT,
@@ -118,8 +118,8 @@ impl FilterOps for Signal {
     /// # Errors
     ///
     /// See [`Signal::new`].
-    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
-        Attached::with(Signal::new(args, access)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
+        Attached::with(Signal::new(args, mutex_state)?, EV_CLEAR)
     }
 
     #[inline(never)]

@@ -6,8 +6,8 @@
 use super::descriptor;
 use crate::{
     engine::{
+        filter_ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
         knote::{KnoteInner, LockedKnote, MutexState},
-        ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
     },
     file::Direction,
     sys::{file::poll::PollEvents, memory::user_scratch::UserScratch}, //
@@ -29,8 +29,8 @@ impl FilterOps for Write {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached> {
-        descriptor::attach(args, Direction::Write, access)
+    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
+        descriptor::attach(args, Direction::Write, mutex_state)
     }
 
     #[inline(never)]

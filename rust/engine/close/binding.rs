@@ -213,17 +213,17 @@ pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
     fd_table: CurrentFdTable,
-    access: &mut MutexState,
+    mutex_state: &mut MutexState,
 ) -> Result {
-    knote.check(access);
+    knote.check(mutex_state);
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe { knote.binding.file() }.is_some() {
         return Ok(());
     }
-    access.binding_count.increment()?;
+    mutex_state.binding_count.increment()?;
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe {
-        access
+        mutex_state
             .binding_count
             .bound_knotes
             .link(knote, file, fd_table)
@@ -232,7 +232,7 @@ pub(crate) fn bind(
     }
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe { knote.binding.file() }.is_none() {
-        access.binding_count.decrement();
+        mutex_state.binding_count.decrement();
     }
     Err(EBADF)
 }

@@ -72,14 +72,14 @@
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
 mod binding;
-mod closed;
-mod owner;
+mod closed_knotes;
+mod owner_fd_table;
 mod probe;
 mod search;
 
 pub(crate) use binding::{bind, Binding, BindingCount};
-pub(crate) use closed::{ClosedKnote, ClosedList};
-pub(crate) use owner::OwnerFdTable;
+pub(crate) use closed_knotes::{ClosedKnote, ClosedList};
+pub(crate) use owner_fd_table::OwnerFdTable;
 pub(crate) use probe::PathCloseWatch;
 pub(crate) use search::CloseWork;
 

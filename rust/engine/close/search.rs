@@ -5,7 +5,7 @@
 
 use super::{
     binding::Key,
-    closed::ClosedKnote, //
+    closed_knotes::ClosedKnote, //
     BoundKnotes,
     Bucket,
 };
@@ -134,7 +134,7 @@ impl CloseWork {
         let this = &kqueue.close_work;
         // If the kqueue is being released, that ends the knotes of this kqueue only. Other kqueues
         // may have knotes that are bound to the file.
-        let Some(own_file) = kqueue.file() else {
+        let Some(own_file) = kqueue.get_own_file() else {
             return false;
         };
         let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl CloseWork {
         // reference to the own file keeps the kqueue valid.
         let kqueue =
             unsafe { &*kernel::container_of!(head.cast::<CloseWork>(), Kqueue, close_work) };
-        let own_file = kqueue.own_file();
+        let own_file = kqueue.own_file_ptr();
         // The work may be queued again from here on.
         let file = kqueue.close_work.file.swap(0, atomic::Ordering::Release);
         let bound_knotes = &kqueue.shared().bound_knotes;

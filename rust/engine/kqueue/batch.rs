@@ -9,16 +9,16 @@
 use super::{
     deliver::Events,
     scan::{EventSink, WALK_MAX},
-    wakeup::Wake, //
+    wakeup::ScanWakeups, //
     Kqueue,
     ReadyGuard,
     ReadyState,
 };
 use crate::{
     engine::{
+        filter_ops::Filter,
         knote::{Knote, MutexState},
         knote_table::Knotes,
-        ops::Filter,
         trace,
     },
     sys::{
@@ -90,12 +90,12 @@ impl Kqueue {
         knotes: &mut Knotes,
         fd_table: CurrentFdTable,
         sink: &mut impl EventSink,
-        wake: &mut Wake,
+        wake: &mut ScanWakeups,
     ) -> (bool, Result) {
         let mut batch = Batch::new();
-        ready.take_batch(&knotes.access, fd_table, sink.room(), &mut batch);
+        ready.take_batch(&knotes.mutex_state, fd_table, sink.room(), &mut batch);
         drop(ready);
-        knotes.access.scratch = sink.scratch();
+        knotes.mutex_state.scratch = sink.scratch();
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
         let requeued = ready.requeue(&batch, result.is_err());
@@ -125,7 +125,7 @@ impl Kqueue {
                 self.remove(knotes, knote);
                 continue;
             }
-            let Some(event) = knote.evaluate(&mut knotes.access) else {
+            let Some(event) = knote.evaluate(&mut knotes.mutex_state) else {
                 continue;
             };
             // A close has ended the knote meanwhile.
@@ -199,7 +199,7 @@ impl Kqueue {
             }
             let more = knote
                 .filter()
-                .delivered(&mut knote.locked(&mut knotes.access), event);
+                .delivered(&mut knote.locked(&mut knotes.mutex_state), event);
             taken.disposition = if event.has(EV_DISPATCH) && more {
                 Disposition::DisabledActive
             } else if event.has(EV_DISPATCH) {
@@ -221,7 +221,7 @@ impl ReadyState {
     #[inline]
     fn take_batch(
         &mut self,
-        access: &MutexState,
+        mutex_state: &MutexState,
         fd_table: CurrentFdTable,
         room: usize,
         batch: &mut Batch,
@@ -237,7 +237,7 @@ impl ReadyState {
             };
             self.unevaluated -= 1;
             knote.state(self).take();
-            let bound = match knote.file(access) {
+            let bound = match knote.file(mutex_state) {
                 Some(file) => files.maps(knote.ident(), file),
                 None => true,
             };
@@ -293,7 +293,7 @@ impl ReadyState {
                 | Disposition::AtHead
                 | Disposition::FilterDecides => false,
             };
-            if knote.state(self).is_disabled() && self.remove(knote) {
+            if knote.state(self).is_disabled() && self.remove_from_lists(knote) {
                 // The source has fired while the knote was off the list. A disabled knote is not
                 // pending.
                 knote.state(self).unqueue();

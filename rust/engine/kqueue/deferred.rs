@@ -10,14 +10,14 @@
 use super::{Kqueue, ReadyGuard};
 use crate::{
     engine::{knote::Knote, knote_table::Knotes, trace},
-    sys::memory::{erased::Erased, slab::Memory}, //
+    sys::memory::{erased_box::ErasedBox, slab::Memory}, //
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
 /// A knote that was created where the mutex cannot be taken, and its attachment. These form a list.
 pub(super) struct DeferredKnote {
     pub(super) knote: ARef<Knote>,
-    pub(super) attachment: Erased,
+    pub(super) attachment: ErasedBox,
     pub(super) next: Option<KBox<DeferredKnote>>,
 }
 
@@ -29,7 +29,7 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EBADF` if the kqueue was closed, `ENOMEM`.
-    pub(crate) fn defer_knote(&self, knote: &ARef<Knote>, attachment: Erased) -> Result {
+    pub(crate) fn defer_knote(&self, knote: &ARef<Knote>, attachment: ErasedBox) -> Result {
         let deferred = DeferredKnote {
             knote: knote.clone(),
             attachment,
@@ -55,7 +55,10 @@ impl Kqueue {
     ///
     /// `EBADF` if the kqueue was closed. `ENOMEM`; the remaining knotes stay deferred.
     #[inline]
-    pub(super) fn lock_ready(&self, knotes: &mut Knotes) -> Result<ReadyGuard<'_>> {
+    pub(super) fn insert_deferred_and_lock_ready(
+        &self,
+        knotes: &mut Knotes,
+    ) -> Result<ReadyGuard<'_>> {
         loop {
             let ready = self.locks.ready.lock();
             if ready.closed {
@@ -84,7 +87,7 @@ impl Kqueue {
         let DeferredKnote {
             knote, attachment, ..
         } = KBox::into_inner(deferred);
-        knote.inner_mut(&mut knotes.access).attachment = Some(attachment);
+        knote.inner_mut(&mut knotes.mutex_state).attachment = Some(attachment);
         self.insert_beside_older(knotes, knote);
         Ok(())
     }
@@ -100,14 +103,14 @@ impl Kqueue {
     /// - It may be of a later process with the same PID, because the deferred knotes are inserted
     ///   in the reverse order of their creation. Then it has to be before the new knote.
     fn insert_beside_older(&self, knotes: &mut Knotes, deferred: ARef<Knote>) {
-        let Knotes { table, access } = knotes;
+        let Knotes { table, mutex_state } = knotes;
         let (ident, filter) = (deferred.ident(), deferred.filter());
         let mut later = None;
         if let Some(found) = table.find_mut(ident, filter) {
-            let inner = deferred.inner(access);
-            if filter.watches_same(found.knote().inner(access), inner) {
+            let inner = deferred.inner(mutex_state);
+            if filter.watches_same(found.knote().inner(mutex_state), inner) {
                 self.retire(found.knote());
-                self.detach(access, &found.remove());
+                self.detach(mutex_state, &found.remove());
             } else if !filter.matches_ident(inner, ident) {
                 later = Some(found.remove());
             }

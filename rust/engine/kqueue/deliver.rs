@@ -3,9 +3,9 @@
 //! Delivery of events that were evaluated under the spin lock. Knotes whose events could not be
 //! copied out are requeued.
 
-use super::{batch::BATCH_SIZE, scan::EventSink, wakeup::Wake, Kqueue};
+use super::{batch::BATCH_SIZE, scan::EventSink, wakeup::ScanWakeups, Kqueue};
 use crate::{
-    engine::{knote_table::Knotes, ops::Filter, trace, usercopy::Buffer},
+    engine::{filter_ops::Filter, knote_table::Knotes, trace, usercopy::Buffer},
     sys::memory::arrayvec::ArrayVec,
     uapi::*, //
 };
@@ -50,21 +50,23 @@ impl Kqueue {
         undelivered: impl DoubleEndedIterator<Item = &'a Kevent>,
         all: bool,
     ) {
-        let Knotes { table, access } = knotes;
+        let Knotes { table, mutex_state } = knotes;
         if all {
             let mut ready = self.locks.ready.lock();
             ready.unevaluated = 0;
             ready.dequeued_during_scan = false;
         }
-        let mut wake = Wake::default();
+        let mut wake = ScanWakeups::default();
         for event in undelivered.rev() {
             let filter = Filter::from_raw(event.filter);
             let Some(knote) = filter.and_then(|filter| table.find(event.ident, filter)) else {
                 continue;
             };
-            knote.filter().undelivered(knote.inner_mut(access), event);
+            knote
+                .filter()
+                .undelivered(knote.inner_mut(mutex_state), event);
             let mut ready = self.locks.ready.lock();
-            let mut due = ready.remove(knote);
+            let mut due = ready.remove_from_lists(knote);
             ready.renew(knote);
             let state = knote.state(&mut ready);
             // A knote with `EV_DISPATCH` was disabled when it was evaluated, and is enabled again.

@@ -22,7 +22,7 @@ impl Kqueue {
         };
         let mut knotes = KnotesGuard::new(self, guard);
         // A deferred knote that cannot be inserted into the table is not shown.
-        let _ = self.lock_ready(&mut knotes);
+        let _ = self.insert_deferred_and_lock_ready(&mut knotes);
         let (pending, spent) = {
             let ready = self.locks.ready.lock();
             (ready.pending(), ready.spent)
@@ -48,7 +48,7 @@ impl Kqueue {
                 return;
             }
             let state = knote.state(&mut self.locks.ready.lock()).name();
-            let inner = knote.inner(&knotes.access);
+            let inner = knote.inner(&knotes.mutex_state);
             seq_print!(
                 m,
                 "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \

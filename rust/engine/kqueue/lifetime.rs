@@ -31,8 +31,8 @@ impl Kqueue {
     }
 
     /// The kqueue's own file, if it is still open.
-    pub(crate) fn file(&self) -> Option<ARef<File>> {
-        self.locks.ready.lock().file.as_ref()?.get()
+    pub(crate) fn get_own_file(&self) -> Option<ARef<File>> {
+        self.locks.ready.lock().own_file.as_ref()?.get()
     }
 
     /// Retires a knote whose descriptor was closed. `unlink` takes it out of the tree of bound
@@ -45,7 +45,7 @@ impl Kqueue {
         unlink: impl FnOnce(),
     ) -> Option<(ARef<Knote>, ARef<File>)> {
         let mut ready = self.locks.ready.lock();
-        let file = ready.file.as_ref()?.get()?;
+        let file = ready.own_file.as_ref()?.get()?;
         let Some(reference) = knote.get_unless_zero() else {
             drop(ready);
             drop(file);
@@ -62,13 +62,13 @@ impl Kqueue {
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
         if knotes.table.remove(knote) {
-            self.detach(&mut knotes.access, knote);
+            self.detach(&mut knotes.mutex_state, knote);
         }
     }
 
     /// Detaches a knote from its source. No callback of the source runs after that.
-    pub(super) fn detach(&self, access: &mut MutexState, knote: &Knote) {
-        knote.detach(access);
+    pub(super) fn detach(&self, mutex_state: &mut MutexState, knote: &Knote) {
+        knote.detach(mutex_state);
         trace::detach(self, knote);
     }
 
@@ -92,11 +92,11 @@ impl Kqueue {
         let Some(mut knotes) = self.locks.knotes.try_lock() else {
             return false;
         };
-        let Knotes { table, access } = &mut *knotes;
+        let Knotes { table, mutex_state } = &mut *knotes;
         let knote = closed.knote();
-        let removes = table.len() > 1 && knote.inner(access).attachment.is_none();
+        let removes = table.len() > 1 && knote.inner(mutex_state).attachment.is_none();
         if removes && table.take(knote) {
-            self.detach(access, knote);
+            self.detach(mutex_state, knote);
         }
         drop(knotes);
         // This orders the release of the mutex before the load of the flag, as the guard of the
@@ -169,7 +169,7 @@ impl Kqueue {
         }
         while let Some(knote) = knotes.table.pop_if(&mut bucket, Knote::is_spent) {
             self.retire(&knote);
-            self.detach(&mut knotes.access, &knote);
+            self.detach(&mut knotes.mutex_state, &knote);
             removed = true;
         }
         removed
@@ -179,7 +179,7 @@ impl Kqueue {
         let mut bucket = 0;
         while let Some(knote) = knotes.table.pop(&mut bucket) {
             self.retire(&knote);
-            self.detach(&mut knotes.access, &knote);
+            self.detach(&mut knotes.mutex_state, &knote);
         }
     }
 
@@ -192,7 +192,7 @@ impl Kqueue {
         };
         let knotes = KnotesGuard::new(self, guard);
         knotes.table.for_each(|knote| {
-            if let Some(file) = knote.file(&knotes.access) {
+            if let Some(file) = knote.file(&knotes.mutex_state) {
                 each(knote, file.as_ptr().addr());
             }
         });
@@ -247,13 +247,13 @@ impl Kqueue {
     /// `->release`, which is called when no reference to the kqueue's file is left. So no task is
     /// in a call.
     pub(crate) fn release(&self) {
-        self.locks.ready.lock().file = None;
+        self.locks.ready.lock().own_file = None;
         self.terminate();
         let mut knotes = self.locks.knotes.lock();
         self.remove_all(&mut knotes);
         // The cached rights are dropped here, and not by the task that drops the last reference to
         // the kqueue.
-        let watcher = knotes.access.watcher.take();
+        let watcher = knotes.mutex_state.watcher.take();
         drop(knotes);
         drop(watcher);
         // No knote is left, so no recheck is scheduled any more.
@@ -272,7 +272,7 @@ impl ReadyState {
         if knote.state(self).retire() {
             self.unevaluated = self.unevaluated.saturating_sub(1);
             self.dequeued_during_scan = true;
-            self.remove(knote);
+            self.remove_from_lists(knote);
         }
     }
 }

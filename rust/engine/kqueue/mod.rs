@@ -15,16 +15,16 @@ mod wakeup;
 
 use super::{
     close::{BindingCount, CloseWork, ClosedList, OwnerFdTable},
+    filter_ops::Filter,
     knote::{Knote, KnoteInner, MutexState},
     knote_limit::User,
     knote_table::{KnoteTable, Knotes}, //
     knotes_guard::KnotesGuard,
     locks::{HasLockToken, LockToken, Locks},
     nesting::{Graph, NestingLinks},
-    ops::Filter,
     ready_list::ReadyList,
     recheck::{RecheckList, RecheckTimer},
-    shared::Shared,
+    shared_state::SharedState,
     sleepers::Sleepers,
 };
 use crate::sys::{
@@ -93,7 +93,7 @@ pub(crate) struct ReadyState {
     /// Knotes that are not in the table yet ([`Kqueue::defer_knote`]).
     deferred_knotes: Option<KBox<DeferredKnote>>,
     /// The kqueue's own file, until its last reference is dropped.
-    file: Option<WeakFile>,
+    own_file: Option<WeakFile>,
 }
 
 impl HasLockToken for ReadyState {
@@ -127,13 +127,14 @@ pub(crate) struct Kqueue {
     /// The descriptor table that the kqueue belongs to. A task with another descriptor table can
     /// use this kqueue only to create a kqueue of its own (`KQUEUE_IOC_CREATE`).
     owner_fd_table: OwnerFdTable,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     /// The user who opened the kqueue, and to whom its knotes are charged.
     user: Arc<User>,
     /// The edges to the kqueues that this one watches, and from those that watch it.
     pub(crate) edges: LockedBy<NestingLinks, Graph>,
-    /// True if the kqueue was closed or there are deferred knotes. [`Kqueue::lock_ready`] finds out
-    /// which. The flag is written under the spin lock.
+    /// True if the kqueue was closed or there are deferred knotes.
+    /// [`Kqueue::insert_deferred_and_lock_ready`] finds out which. The flag is written under the
+    /// spin lock.
     ///
     /// A change reads the flag without the spin lock, so that most changes need not take that lock.
     /// The value may therefore be stale, which does no harm. If a close is missed, the closing task
@@ -150,9 +151,9 @@ pub(crate) struct Kqueue {
     locks: Locks,
     #[pin]
     poll_fasync: PollFasync,
-    /// The same file as [`ReadyState::file`], as a bare pointer. A task that holds a reference to
-    /// the file may follow it without the spin lock.
-    own_file: FilePtr,
+    /// The same file as [`ReadyState::own_file`], as a bare pointer. A task that holds a reference
+    /// to the file may follow it without the spin lock.
+    own_file_ptr: FilePtr,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
     unremoved_knotes: ClosedList,
     /// True if `unremoved_knotes` is not empty, or if the task that closed the kqueue could not
@@ -185,14 +186,14 @@ impl Kqueue {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(file: WeakFile, shared: &Arc<Shared>) -> Result<Arc<Self>> {
+    pub(crate) fn new(file: WeakFile, shared: &Arc<SharedState>) -> Result<Arc<Self>> {
         let user = shared.users.current()?;
         let owner_fd_table = shared.bound_knotes.new_owner(FdTableId::current());
-        let knotes = |table, access| Knotes {
+        let knotes = |table, mutex_state| Knotes {
             table: KnoteTable::new(table),
-            access: MutexState::new(access, BindingCount::new(&shared.bound_knotes)),
+            mutex_state: MutexState::new(mutex_state, BindingCount::new(&shared.bound_knotes)),
         };
-        let own_file = file.as_file_ptr();
+        let own_file_ptr = file.as_file_ptr();
         let ready = |token| ReadyState {
             sleepers: Sleepers::new(&token),
             token,
@@ -207,7 +208,7 @@ impl Kqueue {
             was_polled: false,
             closed: false,
             deferred_knotes: None,
-            file: Some(file),
+            own_file: Some(file),
         };
         Arc::pin_init(
             pin_init!(Self {
@@ -220,7 +221,7 @@ impl Kqueue {
                 maybe_pending: Flag::new(),
                 locks <- Locks::new(knotes, ready),
                 poll_fasync <- PollFasync::new(),
-                own_file,
+                own_file_ptr,
                 unremoved_knotes: ClosedList::new(),
                 leftover_work: Flag::new(),
                 close_work: CloseWork::new(),
@@ -237,8 +238,8 @@ impl Kqueue {
 
     /// The kqueue's own file, for tasks that have a reference to it.
     #[inline]
-    pub(crate) fn own_file(&self) -> FilePtr {
-        self.own_file
+    pub(crate) fn own_file_ptr(&self) -> FilePtr {
+        self.own_file_ptr
     }
 
     /// Checks that the kqueue belongs to the descriptor table of the current task, and returns that
@@ -255,7 +256,7 @@ impl Kqueue {
 
     /// The state that all kqueues share.
     #[inline]
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<SharedState> {
         &self.shared
     }
 
@@ -320,7 +321,7 @@ impl Kqueue {
     #[inline]
     pub(crate) fn lock_knotes(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
         let mut knotes = KnotesGuard::new(self, killable::lock(&self.locks.knotes)?);
-        knotes.access.scratch = caller.scratch;
+        knotes.mutex_state.scratch = caller.scratch;
         Ok(knotes)
     }
 
@@ -333,7 +334,7 @@ impl Kqueue {
     pub(crate) fn insert_deferred_knotes(&self, knotes: &mut Knotes) -> Result {
         if self.closed_or_deferred.is_set() {
             // Taking the spin lock in this way inserts them.
-            drop(self.lock_ready(knotes)?);
+            drop(self.insert_deferred_and_lock_ready(knotes)?);
         }
         Ok(())
     }

@@ -9,9 +9,9 @@
 use super::{Caller, Kqueue, ReadyGuard, ReadyState};
 use crate::{
     engine::{
+        filter_ops::{AttachArgs, Filter, Readiness},
         knote::{Knote, KnoteInner, LockedKnote, MutexState},
         knote_table::Knotes,
-        ops::{AttachArgs, Filter, Readiness},
         sleepers::WakeFlags,
         state::State,
         trace,
@@ -50,17 +50,17 @@ impl Kqueue {
         collect_room: usize,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
-        let Knotes { table, access } = &mut *knotes;
+        let Knotes { table, mutex_state } = &mut *knotes;
         if let Some(found) = table.find_mut(change.ident, filter) {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
-            let mut locked = knote.locked(access);
+            let mut locked = knote.locked(mutex_state);
             if !Self::is_current(&mut ready, &locked, caller.fd_table) {
                 if knote.is_spent() && locked.ident_refers_to_file(&ready, caller.fd_table) {
                     if change.has(EV_ADD) {
                         Self::renew(&mut ready, &mut locked, change);
                         if !this.modify_fast(ready, &mut locked, change, collect_room) {
-                            this.apply_with_filter(access, knote, change, true);
+                            this.apply_with_filter(mutex_state, knote, change, true);
                         }
                         return Ok(());
                     }
@@ -69,7 +69,7 @@ impl Kqueue {
                         // knotes is cheaper.
                         ready.retire(knote);
                         drop(ready);
-                        this.detach(access, &found.remove());
+                        this.detach(mutex_state, &found.remove());
                         table.free_if_empty();
                     }
                     return Err(ENOENT);
@@ -82,17 +82,17 @@ impl Kqueue {
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
                 ready.retire(knote);
                 drop(ready);
-                this.detach(access, &found.remove());
+                this.detach(mutex_state, &found.remove());
                 table.free_if_empty();
                 return Ok(());
             } else if filter.change_affects_knote_only() {
                 if !this.modify_fast(ready, &mut locked, change, collect_room) {
-                    this.apply_with_filter(access, knote, change, true);
+                    this.apply_with_filter(mutex_state, knote, change, true);
                 }
                 return Ok(());
             } else {
                 drop(ready);
-                return this.modify(access, knote, change, collect_room);
+                return this.modify(mutex_state, knote, change, collect_room);
             }
         }
         match Self::register_new(this, knotes, change, filter, caller.fd_table, collect_room) {
@@ -123,7 +123,13 @@ impl Kqueue {
             return Err(ENOENT);
         }
         let (knote, readiness) = Self::add(this, knotes, change, filter, file, fd_table)?;
-        this.update(&mut knotes.access, &knote, change, readiness, collect_room);
+        this.update(
+            &mut knotes.mutex_state,
+            &knote,
+            change,
+            readiness,
+            collect_room,
+        );
         knotes.table.insert(knote);
         Ok(())
     }
@@ -153,7 +159,7 @@ impl Kqueue {
             if change.has(EV_DELETE) {
                 self.remove(knotes, knote);
             } else {
-                self.modify(&mut knotes.access, knote, change, 0)?;
+                self.modify(&mut knotes.mutex_state, knote, change, 0)?;
             }
             return Ok(true);
         }
@@ -169,19 +175,19 @@ impl Kqueue {
     #[inline(always)]
     fn modify(
         &self,
-        access: &mut MutexState,
+        mutex_state: &mut MutexState,
         knote: &Knote,
         change: &Kevent,
         collect_room: usize,
     ) -> Result {
-        let mut locked = knote.locked(access);
+        let mut locked = knote.locked(mutex_state);
         let fflags = locked.inner.fflags;
         knote.filter().touch(&mut locked, change)?;
         locked.update_fast_path(fflags);
         if knote.filter().discards_pending(change) {
             self.reset(knote);
         }
-        self.update(access, knote, change, Readiness::Maybe, collect_room);
+        self.update(mutex_state, knote, change, Readiness::Maybe, collect_room);
         Ok(())
     }
 
@@ -200,10 +206,10 @@ impl Kqueue {
     }
 
     /// [`Kqueue::modify`] for a filter whose changes [affect only the
-    /// knote](crate::engine::ops::FilterOps::CHANGE_AFFECTS_KNOTE_ONLY). It is done in one critical
-    /// section of the spin lock, which this function ends. False if the caller has to run the
-    /// filter and change the state ([`Kqueue::apply_with_filter`]), because the fast path cannot
-    /// determine whether the knote is ready.
+    /// knote](crate::engine::filter_ops::FilterOps::CHANGE_AFFECTS_KNOTE_ONLY). It is done in one
+    /// critical section of the spin lock, which this function ends. False if the caller has to run
+    /// the filter and change the state ([`Kqueue::apply_with_filter`]), because the fast path
+    /// cannot determine whether the knote is ready.
     #[inline(always)]
     fn modify_fast(
         &self,
@@ -257,14 +263,14 @@ impl Kqueue {
     #[inline(always)]
     fn update(
         &self,
-        access: &mut MutexState,
+        mutex_state: &mut MutexState,
         knote: &Knote,
         change: &Kevent,
         readiness: Readiness,
         collect_room: usize,
     ) {
         let may_be_ready = readiness != Readiness::No;
-        let locked = knote.locked(access);
+        let locked = knote.locked(mutex_state);
         if may_be_ready
             && knote.filter().change_affects_knote_only()
             && locked.fast_path.determines_readiness()
@@ -280,13 +286,13 @@ impl Kqueue {
             return;
         }
         if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply_with_filter(access, knote, change, may_be_ready);
+            self.apply_with_filter(mutex_state, knote, change, may_be_ready);
         }
     }
 
     /// True if a change does nothing but disable a knote. If the changes of the filter [affect only
-    /// the knote](crate::engine::ops::FilterOps::CHANGE_AFFECTS_KNOTE_ONLY), the filter need not
-    /// run then, because `EV_ENABLE` runs it.
+    /// the knote](crate::engine::filter_ops::FilterOps::CHANGE_AFFECTS_KNOTE_ONLY), the filter need
+    /// not run then, because `EV_ENABLE` runs it.
     #[inline(always)]
     fn only_disables(change: &Kevent) -> bool {
         change.has(EV_DISABLE) && !change.has(EV_ENABLE)
@@ -346,7 +352,7 @@ impl Kqueue {
     #[inline(never)]
     fn apply_with_filter(
         &self,
-        access: &mut MutexState,
+        mutex_state: &mut MutexState,
         knote: &Knote,
         change: &Kevent,
         may_be_ready: bool,
@@ -360,7 +366,7 @@ impl Kqueue {
             // evaluation.
             self.dequeue(knote);
         }
-        let active = may_be_ready && knote.is_ready(access);
+        let active = may_be_ready && knote.is_ready(mutex_state);
         if active || change.has(EV_DISABLE | EV_ENABLE) {
             self.apply_state_change(self.locks.ready.lock(), knote, active, change);
         }
@@ -371,7 +377,7 @@ impl Kqueue {
     #[inline(never)]
     fn reset(&self, knote: &Knote) {
         let mut ready = self.locks.ready.lock();
-        ready.remove(knote);
+        ready.remove_from_lists(knote);
         let state = knote.state(&mut ready);
         let disabled = state.is_disabled();
         state.take_evaluated(disabled);
@@ -390,7 +396,7 @@ impl Kqueue {
     /// ready.
     #[cold]
     pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
-        let Knotes { table, access } = knotes;
+        let Knotes { table, mutex_state } = knotes;
         let filter = Filter::from_raw(change.filter);
         let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) else {
             return;
@@ -398,11 +404,11 @@ impl Kqueue {
         if !knote.state(&mut self.locks.ready.lock()).begin_verify() {
             return;
         }
-        let is_ready = knote.is_ready(access);
+        let is_ready = knote.is_ready(mutex_state);
         let mut ready = self.locks.ready.lock();
         if knote.state(&mut ready).end_verify(is_ready) {
             ready.dequeue(knote);
-            if knote.filter().needs_recheck(knote.inner(access)) {
+            if knote.filter().needs_recheck(knote.inner(mutex_state)) {
                 ready.schedule_recheck(knote);
                 self.arm_recheck(&mut ready);
             }
@@ -463,7 +469,7 @@ impl Kqueue {
         fd_table: CurrentFdTable,
     ) -> Result<(ARef<Knote>, Readiness)> {
         knotes.table.reserve(&this.user)?;
-        let access = &mut knotes.access;
+        let mutex_state = &mut knotes.mutex_state;
         let inner = || KnoteInner::new(change);
         let knote = Self::new_knote(this, change.ident, filter, inner, Memory::Wait)?;
         let attach = AttachArgs {
@@ -472,10 +478,10 @@ impl Kqueue {
             file,
             fd_table,
         };
-        let attached = filter.attach(attach, access).map(|attached| {
+        let attached = filter.attach(attach, mutex_state).map(|attached| {
             let LockedKnote {
                 inner, fast_path, ..
-            } = knote.locked(access);
+            } = knote.locked(mutex_state);
             inner.attachment = attached.attachment;
             inner.flags |= attached.flags;
             *fast_path = filter.select_fast_path(inner);
@@ -489,7 +495,7 @@ impl Kqueue {
             Err(error) => {
                 // The source may have fired already.
                 this.retire(&knote);
-                knote.detach(access);
+                knote.detach(mutex_state);
                 Err(error)
             }
         }
@@ -517,7 +523,7 @@ impl ReadyState {
     /// Takes a knote off the list while no scan is running. A scan that has ended early may
     /// continue after that. True if the knote was in the list.
     fn dequeue(&mut self, knote: &Knote) -> bool {
-        let held = self.remove(knote);
+        let held = self.remove_from_lists(knote);
         if held {
             self.unevaluated = self.unevaluated.saturating_sub(1);
             self.dequeued_during_scan = true;

@@ -8,14 +8,14 @@
 //! under the lock. Then a batch is taken off the list ([`super::batch`]).
 
 use super::{
-    batch::BATCH_SIZE, deliver::Events, wakeup::Wake, Caller, Kqueue, ReadyGuard, ReadyState,
+    batch::BATCH_SIZE, deliver::Events, wakeup::ScanWakeups, Caller, Kqueue, ReadyGuard, ReadyState,
 };
 use crate::{
     engine::{
+        filter_ops::{FastPath, Report},
         knote::MutexState,
         knote_table::Knotes,
         knotes_guard::KnotesGuard,
-        ops::{FastPath, Report},
         ready_list::{Verdict, VisitedKnote, Visitor, WalkResult},
         sleepers::WakeFlags,
         usercopy::Buffer,
@@ -92,7 +92,7 @@ impl Kqueue {
             ),
         };
         let knotes = &mut *held;
-        let mut ready = match self.lock_ready(knotes) {
+        let mut ready = match self.insert_deferred_and_lock_ready(knotes) {
             Ok(ready) => ready,
             Err(error) => {
                 self.end_early(knotes, changes, sink);
@@ -104,7 +104,7 @@ impl Kqueue {
         let events = Events::new_in(&mut memory);
         let all = ready.queue.len();
         let WalkResult { visited, kept } = ready.walk_head(
-            &mut knotes.access,
+            &mut knotes.mutex_state,
             caller.fd_table,
             all,
             sink.room(),
@@ -136,9 +136,9 @@ impl Kqueue {
         let result = self.deliver(knotes, events, Some(changes), visited == all, sink);
         drop(held);
         if shared {
-            self.wake_some(Wake {
+            self.wake_some(ScanWakeups {
                 sleeper: true,
-                ..Wake::default()
+                ..ScanWakeups::default()
             });
         }
         result
@@ -158,7 +158,7 @@ impl Kqueue {
             .inspect_err(|_| self.wake_next_sleeper())?;
         let knotes = &mut *held;
         let mut ready = self
-            .lock_ready(knotes)
+            .insert_deferred_and_lock_ready(knotes)
             .inspect_err(|_| self.wake_next_sleeper())?;
         if ready.interrupted_scan != Some(ScanId::of(sink)) {
             drop(ready);
@@ -170,7 +170,7 @@ impl Kqueue {
         let mut memory = MaybeUninit::uninit();
         let events = Events::new_in(&mut memory);
         let fd_table = caller.fd_table;
-        let kept = ready.walk_rest(&mut knotes.access, fd_table, sink.room(), events);
+        let kept = ready.walk_rest(&mut knotes.mutex_state, fd_table, sink.room(), events);
         self.arm_recheck(&mut ready);
         let (result, wake) = self.scan_rest(ready, knotes, None, fd_table, sink, (events, kept));
         drop(held);
@@ -208,8 +208,8 @@ impl Kqueue {
         fd_table: CurrentFdTable,
         sink: &mut impl EventSink,
         (events, mut kept): (&mut Events, bool),
-    ) -> (Result, Wake) {
-        let mut wake = Wake::default();
+    ) -> (Result, ScanWakeups) {
+        let mut wake = ScanWakeups::default();
         let mut ended_early = false;
         let result = loop {
             let (done, result) =
@@ -218,7 +218,7 @@ impl Kqueue {
                 break result;
             }
             // A fork may have created a knote for a child while the lock was free.
-            ready = match self.lock_ready(knotes) {
+            ready = match self.insert_deferred_and_lock_ready(knotes) {
                 Ok(ready) => ready,
                 Err(error) => break Err(error),
             };
@@ -238,7 +238,7 @@ impl Kqueue {
                 ready.dequeued_during_scan = false;
             }
             events.clear();
-            kept = ready.walk_rest(&mut knotes.access, fd_table, sink.room(), events);
+            kept = ready.walk_rest(&mut knotes.mutex_state, fd_table, sink.room(), events);
             self.arm_recheck(&mut ready);
         };
         if ended_early || result.is_err() {
@@ -261,7 +261,7 @@ impl Kqueue {
         fd_table: CurrentFdTable,
         sink: &mut impl EventSink,
         (events, kept): (&Events, bool),
-        wake: &mut Wake,
+        wake: &mut ScanWakeups,
     ) -> (bool, Result) {
         let pending = ready.pending() > 0;
         self.maybe_pending.set(pending);
@@ -292,14 +292,14 @@ impl ReadyState {
     #[inline(never)]
     fn walk_head(
         &mut self,
-        access: &mut MutexState,
+        mutex_state: &mut MutexState,
         fd_table: CurrentFdTable,
         most: usize,
         room: usize,
         events: &mut Events,
     ) -> WalkResult {
         let free = events.free_slots(room);
-        self.walk(access, fd_table, most.min(WALK_MAX), FastScan { free })
+        self.walk(mutex_state, fd_table, most.min(WALK_MAX), FastScan { free })
     }
 
     /// [`ReadyState::walk_head`] over the knotes that the scan has not evaluated yet. True if some
@@ -307,13 +307,13 @@ impl ReadyState {
     #[inline(always)]
     fn walk_rest(
         &mut self,
-        access: &mut MutexState,
+        mutex_state: &mut MutexState,
         fd_table: CurrentFdTable,
         room: usize,
         events: &mut Events,
     ) -> bool {
         let unevaluated = self.unevaluated.min(self.queue.len());
-        let walked = self.walk_head(access, fd_table, unevaluated, room, events);
+        let walked = self.walk_head(mutex_state, fd_table, unevaluated, room, events);
         self.unevaluated = unevaluated - walked.visited;
         walked.kept
     }

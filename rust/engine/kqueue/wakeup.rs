@@ -12,7 +12,7 @@ use super::{Kqueue, ReadyGuard, ReadyState};
 use crate::engine::{
     knote::Knote,
     recheck,
-    sleepers::{self, Deadline, WakeFlags, Wakeup},
+    sleepers::{self, Deadline, SleepEnd, WakeFlags},
     trace, //
 };
 use core::ops::BitOrAssign;
@@ -20,14 +20,14 @@ use core::ops::BitOrAssign;
 /// The wake-ups that a scan does at its end.
 #[derive(Clone, Copy, Default)]
 #[must_use]
-pub(super) struct Wake {
+pub(super) struct ScanWakeups {
     pub(super) sleeper: bool,
     pub(super) pollers: bool,
     /// True if SIGIO is to be sent.
     pub(super) sigio: bool,
 }
 
-impl BitOrAssign for Wake {
+impl BitOrAssign for ScanWakeups {
     fn bitor_assign(&mut self, other: Self) {
         self.sleeper |= other.sleeper;
         self.pollers |= other.pollers;
@@ -125,14 +125,14 @@ impl Kqueue {
     }
 
     #[inline]
-    pub(super) fn wake(&self, wake: Wake) {
+    pub(super) fn wake(&self, wake: ScanWakeups) {
         if wake.sleeper || wake.pollers || wake.sigio {
             self.wake_some(wake);
         }
     }
 
     #[inline(never)]
-    pub(super) fn wake_some(&self, wake: Wake) {
+    pub(super) fn wake_some(&self, wake: ScanWakeups) {
         if wake.sleeper {
             self.locks
                 .ready
@@ -155,7 +155,7 @@ impl Kqueue {
     }
 
     /// Sleeps until a knote is pending or the kqueue is closed.
-    pub(crate) fn wait(&self, deadline: Deadline) -> Wakeup {
+    pub(crate) fn wait(&self, deadline: Deadline) -> SleepEnd {
         sleepers::sleep(&self.locks.ready, deadline, |ready| {
             ready.pending() > 0 || ready.closed
         })

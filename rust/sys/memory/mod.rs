@@ -3,7 +3,7 @@
 //! Memory: object caches, containers, and reads of memory that other subsystems write concurrently.
 
 pub(crate) mod arrayvec;
-pub(crate) mod erased;
+pub(crate) mod erased_box;
 pub(crate) mod field;
 pub(crate) mod hash;
 pub(crate) mod memcg;

@@ -7,7 +7,7 @@ use crate::{
     bindings::Task,
     engine::{
         kqueue::ReadyState,
-        sleepers::{self, Deadline, WakeFlags, Wakeup},
+        sleepers::{self, Deadline, WakeFlags, SleepEnd},
     },
     sys::lock::irqlock::IrqLock,
 };
@@ -23,12 +23,12 @@ fn fire(lock: &Lock) {
 }
 
 /// kevent(): collects one event, or gives why there was none.
-fn collect(lock: &Lock, deadline: Deadline) -> Wakeup {
+fn collect(lock: &Lock, deadline: Deadline) -> SleepEnd {
     loop {
         {
             let mut ready = lock.lock();
             if ready.closed {
-                return Wakeup::Condition;
+                return SleepEnd::Condition;
             }
             if ready.pending > 0 {
                 ready.pending -= 1;
@@ -36,18 +36,18 @@ fn collect(lock: &Lock, deadline: Deadline) -> Wakeup {
                 if ready.pending > 0 {
                     ready.sleepers.wake_one(WakeFlags::default());
                 }
-                return Wakeup::Condition;
+                return SleepEnd::Condition;
             }
         }
         match sleepers::sleep(lock, deadline, |ready| ready.pending > 0 || ready.closed) {
-            Wakeup::Condition => {}
+            SleepEnd::Condition => {}
             other => return other,
         }
     }
 }
 
 /// Starts a thread that is that task and collects an event.
-fn collector(lock: &Lock, task: &Task, deadline: Deadline) -> thread::JoinHandle<Wakeup> {
+fn collector(lock: &Lock, task: &Task, deadline: Deadline) -> thread::JoinHandle<SleepEnd> {
     let (lock, task) = (lock.clone(), task.clone());
     thread::spawn(move || {
         task.enter();
@@ -75,7 +75,7 @@ fn each_event_ends_a_sleep() {
         fire(&lock);
         for sleeper in sleepers {
             // If one were not woken, loom would say that nothing goes on.
-            assert!(sleeper.join().unwrap() == Wakeup::Condition);
+            assert!(sleeper.join().unwrap() == SleepEnd::Condition);
         }
         let ready = lock.lock();
         assert_eq!(ready.pending, 0);
@@ -92,11 +92,11 @@ fn one_leaves(wake: fn(&Task), deadline: Deadline) {
         let stayer = collector(&lock, stays, Deadline::Never);
         wake(leaves);
         fire(&lock);
-        if leaver.join().unwrap() == Wakeup::Condition {
+        if leaver.join().unwrap() == SleepEnd::Condition {
             // That was the event; another one for the one that sleeps on.
             fire(&lock);
         }
-        assert!(stayer.join().unwrap() == Wakeup::Condition);
+        assert!(stayer.join().unwrap() == SleepEnd::Condition);
         assert!(lock.lock().sleepers.is_empty());
     });
 }
@@ -125,7 +125,7 @@ fn a_close_ends_all_sleeps() {
             }
         }
         for sleeper in sleepers {
-            assert!(sleeper.join().unwrap() == Wakeup::Condition);
+            assert!(sleeper.join().unwrap() == SleepEnd::Condition);
         }
         assert!(lock.lock().sleepers.is_empty());
     });

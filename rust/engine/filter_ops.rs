@@ -16,7 +16,7 @@ use super::knote::{Knote, KnoteInner, LockedKnote, MutexState};
 use crate::{
     sys::{
         file::{fdtable::CurrentFdTable, poll::PollEvents},
-        memory::{erased::Erased, user_scratch::UserScratch},
+        memory::{erased_box::ErasedBox, user_scratch::UserScratch},
     },
     uapi::Kevent, //
 };
@@ -62,7 +62,7 @@ pub(crate) trait FilterOps {
     /// # Errors
     ///
     /// Those of the filter. After an error nothing stays attached.
-    fn attach(args: AttachArgs<'_>, access: &mut MutexState) -> Result<Attached>;
+    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached>;
 
     /// Changes the parameters of a knote (`f_touch`).
     ///
@@ -165,7 +165,7 @@ pub(crate) struct AttachArgs<'a> {
 /// The result of [`FilterOps::attach`].
 pub(crate) struct Attached {
     /// The state that the filter keeps for the knote. Dropping it detaches the knote (`f_detach`).
-    pub(crate) attachment: Option<Erased>,
+    pub(crate) attachment: Option<ErasedBox>,
     /// The flags that the filter sets implicitly.
     pub(crate) flags: u16,
     pub(crate) readiness: Readiness,
@@ -200,7 +200,7 @@ impl Attached {
     #[inline]
     pub(crate) fn with<T: Send + Sync + 'static>(attachment: T, flags: u16) -> Result<Self> {
         Ok(Attached {
-            attachment: Some(Erased::of(attachment, GFP_KERNEL_ACCOUNT)?),
+            attachment: Some(ErasedBox::of(attachment, GFP_KERNEL_ACCOUNT)?),
             flags,
             readiness: Readiness::Maybe,
         })

@@ -90,7 +90,7 @@ impl ClosedKnote {
             // SAFETY: The reference to the own file that `this` owns keeps the kqueue valid, and
             // after `this` was given up, `own_file` does.
             let kqueue = unsafe { &*kqueue };
-            let own_file = kqueue.file();
+            let own_file = kqueue.get_own_file();
             // The caller may hold a spin lock, or run with preemption disabled. So the removal is
             // left to the next task that releases the mutex. That task may drop `this` at once.
             kqueue.leave_closed(this);
@@ -116,7 +116,7 @@ impl ClosedKnote {
 
 impl Drop for ClosedKnote {
     fn drop(&mut self) {
-        let file = self.knote().kqueue().own_file();
+        let file = self.knote().kqueue().own_file_ptr();
         // SAFETY: By the type's invariant, this value owns both references. `fput` defers the
         // release of the file until the caller has returned, so the text of the module stays in
         // memory until then.

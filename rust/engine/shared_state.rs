@@ -4,15 +4,15 @@
 
 use super::{
     close::BoundKnotes,
+    filter_ops::FilterProbes, //
     knote::Slabs,
     knote_limit::Users,
     nesting::Nesting,
-    ops::FilterProbes, //
 };
 use kernel::{fmt, prelude::*, sync::Arc};
 
 /// The state that all kqueues share.
-pub(crate) struct Shared {
+pub(crate) struct SharedState {
     pub(crate) bound_knotes: Arc<BoundKnotes>,
     pub(crate) nesting: Arc<Nesting>,
     pub(crate) users: Arc<Users>,
@@ -22,12 +22,12 @@ pub(crate) struct Shared {
     pub(crate) probes: FilterProbes,
 }
 
-impl Shared {
+impl SharedState {
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let shared = Shared {
+        let shared = SharedState {
             bound_knotes: BoundKnotes::new()?,
             nesting: Nesting::new()?,
             users: Users::new()?,

@@ -3,7 +3,7 @@
 //! A pinned box whose static type does not name the type of its content.
 //!
 //! A `KBox<dyn Any>` is two pointers wide, and an enum is as large as its largest variant. An
-//! [`Erased`] is one pointer wide. The header of the allocation identifies the type.
+//! [`ErasedBox`] is one pointer wide. The header of the allocation identifies the type.
 
 use core::{
     any::TypeId,
@@ -41,14 +41,14 @@ struct Inner<T> {
 /// # Invariants
 ///
 /// It owns a box of an `Inner<T>` whose header describes `T`.
-pub(crate) struct Erased(NonNull<Header>);
+pub(crate) struct ErasedBox(NonNull<Header>);
 
 // SAFETY: The constructors require that the value is `Send`.
-unsafe impl Send for Erased {}
+unsafe impl Send for ErasedBox {}
 // SAFETY: The constructors require that the value is `Sync`.
-unsafe impl Sync for Erased {}
+unsafe impl Sync for ErasedBox {}
 
-impl Erased {
+impl ErasedBox {
     /// Moves an existing value into a box.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Erased {
         let inner = KBox::into_raw(unsafe { Pin::into_inner_unchecked(inner) });
         // INVARIANT: The header was just initialised for `T`.
         // SAFETY: The pointer of a box is not null.
-        Ok(Erased(unsafe { NonNull::new_unchecked(inner.cast()) }))
+        Ok(ErasedBox(unsafe { NonNull::new_unchecked(inner.cast()) }))
     }
 
     /// A mutable reference to the value, if it is of type `T`.
@@ -123,7 +123,7 @@ impl Erased {
     }
 }
 
-impl Drop for Erased {
+impl Drop for ErasedBox {
     fn drop(&mut self) {
         // SAFETY: The type's invariant guarantees that this value owns the box. Nothing uses the
         // box afterwards.
