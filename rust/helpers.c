@@ -174,14 +174,14 @@ const struct cred *kq_task_cred(struct task_struct *task)
 	return __task_cred(task);
 }
 
-void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look)
+void kq_task_exec_rights(struct task_struct *task, struct kq_exec_rights *rights)
 {
 	const struct task_exec_state *state;
 
 	/* Pairs with the smp_wmb() of commit_creds(), as in __ptrace_may_access() */
 	smp_rmb();
 	state = rcu_dereference(task->exec_state);
-	*look = (struct kq_exec_look) {
+	*rights = (struct kq_exec_rights) {
 		.dumpable = READ_ONCE(state->dumpable) == TASK_DUMPABLE_OWNER,
 		.user_ns = state->user_ns,
 	};
@@ -300,9 +300,9 @@ s64 kq_inode_size(struct inode *inode)
 	return i_size_read(inode);
 }
 
-void kq_inode_look(struct inode *inode, struct kq_inode_look *look)
+void kq_inode_look(struct inode *inode, struct kq_inode_look *rights)
 {
-	*look = (struct kq_inode_look) {
+	*rights = (struct kq_inode_look) {
 		.size = i_size_read(inode),
 		.links = data_race(READ_ONCE(inode->i_nlink)),
 		.dead = data_race(READ_ONCE(inode->i_flags)) & S_DEAD,

@@ -79,12 +79,12 @@ struct pid *kq_task_tgid(struct task_struct *task);
 const struct cred *kq_current_cred_get(void);
 bool kq_current_is_capable(struct user_namespace *ns, int cap);
 const struct cred *kq_task_cred(struct task_struct *task);
-struct kq_exec_look {
+struct kq_exec_rights {
 	bool dumpable;	/* The owner of the process may observe it. */
 	struct user_namespace *user_ns;
 };
 /* To be called after the credentials were read, as in __ptrace_may_access(). */
-void kq_task_exec_look(struct task_struct *task, struct kq_exec_look *look);
+void kq_task_exec_rights(struct task_struct *task, struct kq_exec_rights *rights);
 struct pid *kq_process_parent(struct task_struct *leader);
 struct pid *kq_process_tracer(struct task_struct *leader);
 bool kq_task_has_exited(struct task_struct *task);
@@ -116,7 +116,7 @@ struct kq_inode_look {
 	u32 links;
 	bool dead;	/* True for a directory that was removed. */
 };
-void kq_inode_look(struct inode *inode, struct kq_inode_look *look);
+void kq_inode_look(struct inode *inode, struct kq_inode_look *rights);
 bool kq_file_has_place(struct file *file);
 int kq_file_may_read(struct file *file);
 

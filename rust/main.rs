@@ -16,7 +16,8 @@
 //!   table of filters (`filter`)
 //! - *source*: what a knote watches, for instance a file, a process or a timer
 //! - *attachment*: the state that a filter keeps for a knote while it is attached to its source.
-//!   Dropping it detaches the knote.
+//!   Dropping it detaches the knote. A knote that needs only the fields of its own structure has no
+//!   attachment.
 //! - *table*: the hash table of a kqueue's knotes. The rows of all filters are always called the
 //!   *table of filters*. The table of a process's descriptors (`files_struct`) is always called the
 //!   *descriptor table*, in names `fd_table`.
@@ -77,13 +78,18 @@
 //!    - the locks of the trees of bound knotes; one lock guards several trees (`engine::close`),
 //!    - the lock of one shard of the watches of a probe (`sys::probe::watches`),
 //!    - the lock of a mark (`sys::notify::fsnotify`). The lock of the list of watchers of a
-//!      directory (`ParentDir`) or of a mount namespace (`Namespace`) nests in it.
+//!      directory (`ParentDir`) or of a mount namespace (`Namespace`) nests in it. The lock of a
+//!      `MountWatcher`, which is what a knote keeps about a mount namespace, nests in that of the
+//!      `Namespace`. The lock of a
+//!      `MountWatcher`, which is what a knote keeps about a mount namespace, nests in that of the
+//!      `Namespace`.
 //!
 //!    A `ProcessWatcher`, `FileWatcher` or `OffsetWatcher` (in `filter`) is what a knote keeps
 //!    about its process or file. Each of them has a lock, which may be taken under any other lock
-//!    of this level. Interrupts are disabled under all locks of this level except those of trees
-//!    and marks, which no interrupt takes. The lock of a user's watched objects
-//!    (`engine::object_watches`) also belongs to this level, but nests in none of the others.
+//!    of this level. Interrupts are disabled under all locks of this level, except those that no
+//!    interrupt takes: the locks of trees, of marks, and those that nest in the lock of a mark. The
+//!    lock of a user's watched objects (`engine::object_watches`) also belongs to this level, but
+//!    nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
 //!    other lock of the module while it holds this one, so a source can activate a knote in any
 //!    context. The last reference to a knote is never dropped under it, because that would detach
@@ -108,10 +114,11 @@
 //! As a scan only tries the lock of a watched kqueue, no lock is ever waited for under a lock of
 //! the same lock class.
 //!
-//! The locks of levels 3 and 4 are raw spin locks (`sys::lock::irqlock`), except those of marks,
-//! `ParentDir` and `Namespace`. Probes take them, and may run with preemption disabled, where a
-//! `spinlock_t` of a real-time kernel (PREEMPT_RT) cannot be taken, because it sleeps. Under a raw
-//! lock no memory is allocated or freed, no wait queue is woken, and a `spinlock_t` is only tried.
+//! The locks of levels 3 and 4 are raw spin locks (`sys::lock::raw_spin`), except the lock of a
+//! mark and those that nest in it: of `ParentDir`, `Namespace` and `MountWatcher`. Probes take
+//! them, and may run with preemption disabled, where a `spinlock_t` of a real-time kernel
+//! (PREEMPT_RT) cannot be taken, because it sleeps. Under a raw lock no memory is allocated or
+//! freed, no wait queue is woken, and a `spinlock_t` is only tried.
 //!
 //! The owner of a raw spin lock has preemption disabled, and so is in an RCU read-side critical
 //! section. That protects the reads of the descriptor table (`sys::file::fdtable`) and of the task
@@ -188,8 +195,8 @@
 //!   without waiting and nothing has to sleep. Otherwise it queues them as task work.
 //! - Task work: in the closing task, before it returns to user space. Removes a knote, or visits
 //!   the rest of the bound knotes of a closed descriptor.
-//! - After a release of the mutex: in the task that has released it. Tries to take the mutex again
-//!   to do the work that a task which is being killed has left.
+//! - After a release of the mutex: in the task that has released it. Tries to take the mutex again,
+//!   to do the work left over by a task that is being killed.
 //! - Delayed work of a probe: in a kernel thread. Unregisters a probe that has no user any more.
 //! - irq_work: in hard interrupt context, without locks. (On a real-time kernel it is a work item,
 //!   in a kernel thread.) Wakes pollers and sends SIGIO.

@@ -12,7 +12,7 @@
 
 pub(crate) use crate::filter::{FastPath, FileKind, Filter, FilterProbes, UserMarks};
 
-use super::knote::{Knote, KnoteInner, LockedKnote, MutexState};
+use super::knote::{Knote, KnoteInner, LockedKnote, UnderMutex};
 use crate::{
     sys::{
         file::{fdtable::CurrentFdTable, poll::PollEvents},
@@ -62,7 +62,7 @@ pub(crate) trait FilterOps {
     /// # Errors
     ///
     /// Those of the filter. After an error nothing stays attached.
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached>;
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached>;
 
     /// Changes the parameters of a knote (`f_touch`).
     ///

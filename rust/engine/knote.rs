@@ -10,11 +10,11 @@
 //!
 //! To access a field of a knote, a caller proves that it holds the lock of that field. As a proof
 //! it passes a reference that only a holder of the lock can have. For the mutex this is a
-//! `&`[`MutexState`] or a `&`[`KnoteTable`]; for the spin lock it is a `&`[`ReadyState`]. The
+//! `&`[`UnderMutex`] or a `&`[`KnoteTable`]; for the spin lock it is a `&`[`ReadyState`]. The
 //! [`LockToken`] in that value identifies the lock, and is compared (`assert!`) with that of the
 //! knote's kqueue. (The `kernel` crate's `LockedBy` would add a pointer to each field.)
 
-pub(crate) use super::knote_inner::{KnoteInner, MutexState};
+pub(crate) use super::knote_inner::{KnoteInner, UnderMutex};
 use super::{
     close::Binding,
     filter_ops::{FastPath, Filter},
@@ -293,19 +293,19 @@ impl Knote {
 
     /// The fields that the mutex guards.
     #[inline]
-    pub(crate) fn inner<'a>(&'a self, mutex_state: &'a MutexState) -> &'a KnoteInner {
-        self.check(mutex_state);
+    pub(crate) fn inner<'a>(&'a self, under_mutex: &'a UnderMutex) -> &'a KnoteInner {
+        self.check(under_mutex);
         // SAFETY: The mutex of the knote's kqueue is held. No mutable reference exists while
-        // `mutex_state` is borrowed, since one can be obtained only through a mutable borrow of
-        // `mutex_state`, or by `drop`, when no reference to the knote is left.
+        // `under_mutex` is borrowed, since one can be obtained only through a mutable borrow of
+        // `under_mutex`, or by `drop`, when no reference to the knote is left.
         unsafe { &*self.inner.get() }
     }
 
     /// The fields that the mutex guards, for a change.
     #[inline]
-    pub(crate) fn inner_mut<'a>(&'a self, mutex_state: &'a mut MutexState) -> &'a mut KnoteInner {
-        self.check(mutex_state);
-        // SAFETY: The mutex of the knote's kqueue is held, and `mutex_state` is borrowed mutably,
+    pub(crate) fn inner_mut<'a>(&'a self, under_mutex: &'a mut UnderMutex) -> &'a mut KnoteInner {
+        self.check(under_mutex);
+        // SAFETY: The mutex of the knote's kqueue is held, and `under_mutex` is borrowed mutably,
         // so no other reference to the fields exists.
         unsafe { &mut *self.inner.get() }
     }
@@ -333,18 +333,18 @@ impl Knote {
 
     /// The fields that the mutex guards, and the file of the descriptor.
     #[inline]
-    pub(crate) fn locked<'a>(&'a self, mutex_state: &'a mut MutexState) -> LockedKnote<'a> {
-        self.check(mutex_state);
-        // INVARIANT: The mutex is held, and `mutex_state` is borrowed mutably.
+    pub(crate) fn locked<'a>(&'a self, under_mutex: &'a mut UnderMutex) -> LockedKnote<'a> {
+        self.check(under_mutex);
+        // INVARIANT: The mutex is held, and `under_mutex` is borrowed mutably.
         LockedKnote {
             knote: self,
-            // SAFETY: The mutex is held, and `mutex_state` is borrowed mutably, so no other
+            // SAFETY: The mutex is held, and `under_mutex` is borrowed mutably, so no other
             // reference to the field exists.
             inner: unsafe { &mut *self.inner.get() },
-            // SAFETY: The mutex is held, and the knote is not unbound while `mutex_state` is
+            // SAFETY: The mutex is held, and the knote is not unbound while `under_mutex` is
             // borrowed.
             file: unsafe { self.binding.file() },
-            // SAFETY: The mutex is held, and `mutex_state` is borrowed mutably, so no other
+            // SAFETY: The mutex is held, and `under_mutex` is borrowed mutably, so no other
             // reference to the field exists.
             fast_path: unsafe { &mut *self.fast_path.get() },
         }
@@ -352,9 +352,9 @@ impl Knote {
 
     /// The file of its descriptor.
     #[inline]
-    pub(crate) fn file<'a>(&'a self, mutex_state: &'a MutexState) -> Option<&'a File> {
-        self.check(mutex_state);
-        // SAFETY: The mutex is held, and the knote is not unbound while `mutex_state` is borrowed.
+    pub(crate) fn file<'a>(&'a self, under_mutex: &'a UnderMutex) -> Option<&'a File> {
+        self.check(under_mutex);
+        // SAFETY: The mutex is held, and the knote is not unbound while `under_mutex` is borrowed.
         unsafe { self.binding.file() }
     }
 
@@ -465,9 +465,9 @@ impl Knote {
     }
 
     /// Detaches a retired knote from its source. No callback runs after that.
-    pub(crate) fn detach(&self, mutex_state: &mut MutexState) {
+    pub(crate) fn detach(&self, under_mutex: &mut UnderMutex) {
         debug_assert!(self.is_retired());
-        let mut locked = self.locked(mutex_state);
+        let mut locked = self.locked(under_mutex);
         // The wait-queue entry is detached first, since the queue belongs to the file.
         self.wait_entry.detach();
         if let Some(timer) = locked.timer() {
@@ -477,7 +477,7 @@ impl Knote {
         drop(locked.inner.attachment.take());
         // SAFETY: The mutex is held, and `locked`, which had a reference to the file, is not used
         // any more.
-        unsafe { self.binding.unbind(self, &mut mutex_state.binding_count) };
+        unsafe { self.binding.unbind(self, &mut under_mutex.binding_count) };
     }
 }
 

@@ -44,8 +44,8 @@ pub(crate) struct KnoteInner {
 
 /// What the mutex guards besides the table. A reference to it also gives access to the
 /// [`KnoteInner`] of each knote of the kqueue.
-pub(crate) struct MutexState {
-    token: LockToken<MutexState>,
+pub(crate) struct UnderMutex {
+    token: LockToken<UnderMutex>,
     /// The number of knotes that are bound to descriptors.
     pub(crate) binding_count: BindingCount,
     /// Scratch memory of the program whose task holds the mutex.
@@ -54,16 +54,16 @@ pub(crate) struct MutexState {
     pub(crate) watcher: Option<Arc<WatcherRights>>,
 }
 
-impl HasLockToken for MutexState {
+impl HasLockToken for UnderMutex {
     #[inline]
     fn token(&self) -> &LockToken<Self> {
         &self.token
     }
 }
 
-impl MutexState {
-    pub(crate) fn new(token: LockToken<MutexState>, binding_count: BindingCount) -> Self {
-        MutexState {
+impl UnderMutex {
+    pub(crate) fn new(token: LockToken<UnderMutex>, binding_count: BindingCount) -> Self {
+        UnderMutex {
             token,
             binding_count,
             scratch: UserScratch::NONE,
@@ -113,9 +113,9 @@ impl Knote {
     /// Runs the filter (`f_event`), and returns the event to report if the condition holds. May
     /// sleep.
     #[inline(always)]
-    pub(crate) fn evaluate(&self, mutex_state: &mut MutexState) -> Option<Kevent> {
-        let scratch = mutex_state.scratch;
-        let mut locked = self.locked(mutex_state);
+    pub(crate) fn evaluate(&self, under_mutex: &mut UnderMutex) -> Option<Kevent> {
+        let scratch = under_mutex.scratch;
+        let mut locked = self.locked(under_mutex);
         let report = self.filter().event(&mut locked, scratch)?;
         Some(self.event(locked.inner, report))
     }
@@ -143,8 +143,8 @@ impl Knote {
     }
 
     /// Runs the filter. True if the condition holds. May sleep.
-    pub(crate) fn is_ready(&self, mutex_state: &mut MutexState) -> bool {
-        self.evaluate(mutex_state).is_some()
+    pub(crate) fn is_ready(&self, under_mutex: &mut UnderMutex) -> bool {
+        self.evaluate(under_mutex).is_some()
     }
 
     /// Activates the knote, because its source fired (`KNOTE_ACTIVATE`). Any context but NMI.

@@ -10,7 +10,7 @@
 
 use super::{
     filter_ops::Filter, //
-    knote::{ChainSlot, Knote, MutexState},
+    knote::{ChainSlot, Knote, UnderMutex},
     knote_limit::{Charge, User},
     locks::LockToken,
 };
@@ -34,7 +34,7 @@ const SHRINK_MIN: usize = 256;
 /// The data that a kqueue's mutex guards.
 pub(crate) struct Knotes {
     pub(crate) table: KnoteTable,
-    pub(crate) mutex_state: MutexState,
+    pub(crate) under_mutex: UnderMutex,
 }
 
 /// The table. It holds a reference to each knote.

@@ -3,11 +3,11 @@
 //! The two locks of a kqueue, and the tokens that prove that one is held.
 
 use super::{
-    knote::MutexState,
+    knote::UnderMutex,
     knote_table::{KnoteTable, Knotes}, //
     kqueue::ReadyState,
 };
-use crate::sys::lock::{irqlock::IrqLock, killable::KillableMutex};
+use crate::sys::lock::{killable::KillableMutex, raw_spin::IrqLock};
 use core::{marker::PhantomData, ptr};
 use kernel::{optional_name, prelude::*, static_lock_class};
 
@@ -53,7 +53,7 @@ pub(crate) struct Locks {
 impl Locks {
     /// Creates the locks. The guarded values are created with the tokens of the locks.
     pub(crate) fn new(
-        knotes: impl FnOnce(LockToken<KnoteTable>, LockToken<MutexState>) -> Knotes,
+        knotes: impl FnOnce(LockToken<KnoteTable>, LockToken<UnderMutex>) -> Knotes,
         ready: impl FnOnce(LockToken<ReadyState>) -> ReadyState,
     ) -> impl PinInit<Self> {
         // INVARIANT: The locks are pinned, and only one token of each type is created for them.

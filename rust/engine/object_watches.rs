@@ -8,7 +8,7 @@
 //! inotify instances bounds the watches of a file.
 
 use super::{filter_ops::UserMarks, knote_limit::User, module_params};
-use crate::sys::lock::irqlock::IrqLock;
+use crate::sys::lock::raw_spin::IrqLock;
 use kernel::{
     alloc::Flags,
     prelude::*,

@@ -12,7 +12,7 @@
 
 use super::{
     filter_ops::FastPath,
-    knote::{Knote, KnoteInner, MutexState},
+    knote::{Knote, KnoteInner, UnderMutex},
     kqueue::ReadyState,
     locks::HasLockToken,
     state::State, //
@@ -216,17 +216,17 @@ impl ReadyState {
     /// Walks the list from its head over at most `most` knotes, and does with each what `visitor`
     /// decides. The knotes that are kept become the tail of the list, in their order.
     ///
-    /// The descriptors of the knotes are in `fd_table`. Panics if `mutex_state` is that of another
+    /// The descriptors of the knotes are in `fd_table`. Panics if `under_mutex` is that of another
     /// kqueue.
     #[inline(always)]
     pub(crate) fn walk(
         &mut self,
-        mutex_state: &mut MutexState,
+        under_mutex: &mut UnderMutex,
         fd_table: CurrentFdTable,
         most: usize,
         mut visitor: impl Visitor,
     ) -> WalkResult {
-        assert!(self.token().is_with(mutex_state.token()));
+        assert!(self.token().is_with(under_mutex.token()));
         // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
         let files = unsafe { CurrentFiles::in_rcu(fd_table) };
         let most = most.min(self.queue.len);
@@ -238,7 +238,7 @@ impl ReadyState {
         let mut last: *const Knote = ptr::null();
         // SAFETY: `at` is not null while `left` is not zero, because by the invariant of the list
         // at least `left` knotes follow, beginning with `at`. All knotes of the list are valid and
-        // belong to this kqueue. Both of its locks are held, and `self` and `mutex_state` are
+        // belong to this kqueue. Both of its locks are held, and `self` and `under_mutex` are
         // borrowed mutably.
         unsafe {
             while left != 0 {

@@ -18,7 +18,7 @@
 use super::{kqueue::ReadyState, locks::LockToken};
 use crate::{
     generated,
-    sys::{lock::irqlock::IrqLock, AtomicBool, Ordering},
+    sys::{lock::raw_spin::IrqLock, AtomicBool, Ordering},
 };
 use core::{cell::Cell, ptr};
 use kernel::{bindings, ffi::c_int};

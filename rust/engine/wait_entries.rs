@@ -10,7 +10,7 @@
 //! [`crate::sys::file::poll`] describes.
 
 use super::{
-    knote::{Knote, MutexState},
+    knote::{Knote, UnderMutex},
     sleepers::WakeFlags,
 };
 use crate::sys::file::{
@@ -158,9 +158,9 @@ impl Drop for ExtraEntries {
 /// `EINVAL` if the file cannot be polled or the knote is not bound; `ENOMEM`.
 pub(crate) fn add_to_wait_queues(
     knote: &Knote,
-    mutex_state: &mut MutexState,
+    under_mutex: &mut UnderMutex,
 ) -> Result<(PollEvents, Option<ExtraEntries>)> {
-    let file = knote.locked(mutex_state).file.ok_or(EINVAL)?;
+    let file = knote.locked(under_mutex).file.ok_or(EINVAL)?;
     let mut extra = ExtraEntries(None);
     let mut result = Ok(());
     let want = knote.filter().wake_events() | PollEvents::EDGE;
@@ -197,9 +197,9 @@ pub(crate) fn add_to_wait_queues(
 ///
 /// `EINVAL` if the file is not a socket or the knote is not bound.
 #[inline]
-pub(crate) fn add_to_socket_queue(knote: &Knote, mutex_state: &mut MutexState) -> Result {
+pub(crate) fn add_to_socket_queue(knote: &Knote, under_mutex: &mut UnderMutex) -> Result {
     let head = knote
-        .file(mutex_state)
+        .file(under_mutex)
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
     if !knote.wait_entry.is_linked() {

@@ -126,9 +126,9 @@ pub(crate) enum FileKind {
     Timerfd,
     Pidfd,
     /// Files whose state is read by ioctl(2).
-    Ioctl,
+    CountedByIoctl,
     /// Files without `->poll`, such as `/dev/null`, which are always ready.
-    Always,
+    AlwaysReady,
     /// Files that can be polled and are not counted.
     Other,
 }
@@ -169,11 +169,11 @@ impl FileKind {
         } else if Process::of_pidfd(file).is_some() {
             FileKind::Pidfd
         } else if terminal::is(file) {
-            FileKind::Ioctl
+            FileKind::CountedByIoctl
         } else if sys_file::poll::is_pollable(file) {
             FileKind::Other
         } else {
-            FileKind::Always
+            FileKind::AlwaysReady
         }
     }
 
@@ -208,7 +208,7 @@ impl FileKind {
             eof,
             hup,
             // All other kinds that are evaluated in this way are counted.
-            more: matches!(self, FileKind::Pidfd | FileKind::Always),
+            more: matches!(self, FileKind::Pidfd | FileKind::AlwaysReady),
             ..FileState::ready(data)
         })
     }
@@ -231,7 +231,7 @@ impl FileKind {
             (FileKind::Pidfd, Direction::Read) => pidfd::poll_to_read(file),
             (FileKind::Timerfd, Direction::Read) => timerfd::poll_to_read(file),
             // The operations of a file can be replaced, for instance when its device goes away.
-            (FileKind::Always, Direction::Read | Direction::Write)
+            (FileKind::AlwaysReady, Direction::Read | Direction::Write)
                 if !sys_file::poll::is_pollable(file) =>
             {
                 FastPoll::Ready(1)
@@ -298,7 +298,7 @@ impl FileKind {
             }
             FileKind::Regular => regular::evaluate(file, direction),
             FileKind::Pipe => pipe::evaluate(file, direction),
-            FileKind::Ioctl => terminal::evaluate(file, direction, scratch),
+            FileKind::CountedByIoctl => terminal::evaluate(file, direction, scratch),
             _ => FileState::of(poll(file, direction), direction, || match self {
                 FileKind::Kqueue => kqueue::count(file),
                 FileKind::Eventfd => eventfd::count(file, direction),

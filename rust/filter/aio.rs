@@ -9,7 +9,7 @@
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FilterOps, Report}, //
-        knote::{LockedKnote, MutexState},
+        knote::{LockedKnote, UnderMutex},
     },
     sys::memory::user_scratch::UserScratch, //
 };
@@ -24,7 +24,7 @@ impl FilterOps for Aio {
     /// # Errors
     ///
     /// `ENXIO`.
-    fn attach(_: AttachArgs<'_>, _: &mut MutexState) -> Result<Attached> {
+    fn attach(_: AttachArgs<'_>, _: &mut UnderMutex) -> Result<Attached> {
         Err(ENXIO)
     }
 

@@ -29,7 +29,7 @@ use crate::{
     engine::{
         close,
         filter_ops::{AttachArgs, Attached, Readiness, Report},
-        knote::{Knote, KnoteInner, LockedKnote, MutexState},
+        knote::{Knote, KnoteInner, LockedKnote, UnderMutex},
         knote_limit::{self, Charge, TimerCharge, User},
         kqueue::Kqueue,
         nesting::Edge,
@@ -86,7 +86,7 @@ impl DescriptorAttachment {
 pub(super) fn attach(
     args: AttachArgs<'_>,
     direction: Direction,
-    mutex_state: &mut MutexState,
+    under_mutex: &mut UnderMutex,
 ) -> Result<Attached> {
     let AttachArgs {
         knote,
@@ -96,17 +96,17 @@ pub(super) fn attach(
     } = args;
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
-    knote.inner_mut(mutex_state).kind = kind;
+    knote.inner_mut(under_mutex).kind = kind;
     if matches!(kind, FileKind::Regular | FileKind::Kqueue) || !poll::is_pollable(&file) {
-        return attach_other(knote, file, fd_table, kind, direction, mutex_state);
+        return attach_other(knote, file, fd_table, kind, direction, under_mutex);
     }
-    close::bind(knote, file, fd_table, mutex_state)?;
-    let file = knote.file(mutex_state).ok_or(EBADF)?;
+    close::bind(knote, file, fd_table, under_mutex)?;
+    let file = knote.file(under_mutex).ok_or(EBADF)?;
     if direction != Direction::Except && kind.polls_socket_queue(file) {
         // The compiler makes a copy of the function for each direction.
         let readiness = match direction {
-            Direction::Write => attach_socket(knote, kind, Direction::Write, mutex_state)?,
-            _ => attach_socket(knote, kind, Direction::Read, mutex_state)?,
+            Direction::Write => attach_socket(knote, kind, Direction::Write, under_mutex)?,
+            _ => attach_socket(knote, kind, Direction::Read, under_mutex)?,
         };
         return Ok(Attached {
             attachment: None,
@@ -114,7 +114,7 @@ pub(super) fn attach(
             readiness,
         });
     }
-    let (events, extra) = wait_entries::add_to_wait_queues(knote, mutex_state)?;
+    let (events, extra) = wait_entries::add_to_wait_queues(knote, under_mutex)?;
     let attachment = match extra {
         None => None,
         Some(extra) => {
@@ -143,11 +143,11 @@ fn attach_socket(
     knote: &Knote,
     kind: FileKind,
     direction: Direction,
-    mutex_state: &mut MutexState,
+    under_mutex: &mut UnderMutex,
 ) -> Result<Readiness> {
-    wait_entries::add_to_socket_queue(knote, mutex_state)?;
-    let has_mark = knote.inner(mutex_state).fflags & NOTE_LOWAT != 0;
-    let file = knote.file(mutex_state).ok_or(EBADF)?;
+    wait_entries::add_to_socket_queue(knote, under_mutex)?;
+    let has_mark = knote.inner(under_mutex).fflags & NOTE_LOWAT != 0;
+    let file = knote.file(under_mutex).ok_or(EBADF)?;
     Ok(match kind.poll_fast(file, direction, false) {
         FastPoll::Ready(_) if !has_mark => Readiness::Yes,
         FastPoll::NotReady => Readiness::No,
@@ -163,7 +163,7 @@ fn attach_other(
     fd_table: CurrentFdTable,
     kind: FileKind,
     direction: Direction,
-    mutex_state: &mut MutexState,
+    under_mutex: &mut UnderMutex,
 ) -> Result<Attached> {
     let mut attachment = DescriptorAttachment::default();
     match kind {
@@ -179,13 +179,13 @@ fn attach_other(
         _ if file_type::is_character_device(&file) || file_type::is_generated(&file) => {}
         _ => return Err(EINVAL),
     }
-    close::bind(knote, file, fd_table, mutex_state)?;
+    close::bind(knote, file, fd_table, under_mutex)?;
     if kind == FileKind::Kqueue {
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
-        let file = knote.file(mutex_state).ok_or(EINVAL)?;
+        let file = knote.file(under_mutex).ok_or(EINVAL)?;
         attachment.edge = connect_edge(file, direction, knote)?;
-        attachment.extra = wait_entries::add_to_wait_queues(knote, mutex_state)?.1;
+        attachment.extra = wait_entries::add_to_wait_queues(knote, under_mutex)?.1;
     }
     Ok(Attached {
         attachment: attachment

@@ -6,7 +6,7 @@ use super::descriptor;
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FilterOps, Report}, //
-        knote::{KnoteInner, LockedKnote, MutexState},
+        knote::{KnoteInner, LockedKnote, UnderMutex},
     },
     file::Direction,
     sys::{file::poll::PollEvents, memory::user_scratch::UserScratch}, //
@@ -28,8 +28,8 @@ impl FilterOps for Except {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
-        descriptor::attach(args, Direction::Except, mutex_state)
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
+        descriptor::attach(args, Direction::Except, under_mutex)
     }
 
     #[inline(never)]

@@ -58,7 +58,7 @@ const TO_READ: [FastPath; FileKind::COUNT] = {
     methods[FileKind::Timerfd.index()] = FastPath::ByCall;
     methods[FileKind::Pidfd.index()] = FastPath::ByCall;
     methods[FileKind::Kqueue.index()] = FastPath::ByCall;
-    methods[FileKind::Always.index()] = FastPath::ByCall;
+    methods[FileKind::AlwaysReady.index()] = FastPath::ByCall;
     methods
 };
 
@@ -70,7 +70,7 @@ const TO_WRITE: [FastPath; FileKind::COUNT] = {
     methods[FileKind::Pipe.index()] = FastPath::ByCall;
     methods[FileKind::Eventfd.index()] = FastPath::ByCall;
     methods[FileKind::Socket.index()] = FastPath::ByCall;
-    methods[FileKind::Always.index()] = FastPath::ByCall;
+    methods[FileKind::AlwaysReady.index()] = FastPath::ByCall;
     methods
 };
 
@@ -83,7 +83,7 @@ impl FastPath {
         let is_edge = inner.flags & EV_CLEAR != 0 && !is_oneshot;
         if inner.fflags & NOTE_LOWAT != 0 {
             return match inner.kind {
-                FileKind::Pidfd | FileKind::Always => FastPath::Unsupported,
+                FileKind::Pidfd | FileKind::AlwaysReady => FastPath::Unsupported,
                 FileKind::Pipe if is_edge => FastPath::Unsupported,
                 FileKind::Kqueue if is_oneshot => FastPath::Unsupported,
                 _ if method == FastPath::Unsupported => FastPath::Unsupported,
@@ -102,7 +102,7 @@ impl FastPath {
     /// The method for `EVFILT_WRITE`.
     #[inline]
     pub(super) fn to_write(inner: &KnoteInner) -> Self {
-        if inner.kind == FileKind::Always && inner.fflags & NOTE_LOWAT != 0 {
+        if inner.kind == FileKind::AlwaysReady && inner.fflags & NOTE_LOWAT != 0 {
             return FastPath::Unsupported;
         }
         TO_WRITE[inner.kind.index()]

@@ -23,7 +23,7 @@ use super::check_notes;
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FilterOps, Report},
-        knote::{Knote, LockedKnote, MutexState},
+        knote::{Knote, LockedKnote, UnderMutex},
         object_watches::{ObjectCharge, ObjectKind, WatchedObjects},
     },
     sys::{
@@ -317,7 +317,7 @@ impl FilterOps for Fs {
     ///
     /// `EINVAL` for an unknown note; `ENOMEM`; `ENOSPC` if the user has as many watches of the
     /// namespace as the limit allows.
-    fn attach(args: AttachArgs<'_>, _: &mut MutexState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, _: &mut UnderMutex) -> Result<Attached> {
         check_notes(args.change, NOTES)?;
         let address = fsnotify::address_of_mounts()?;
         let kqueue = args.knote.kqueue();

@@ -4,8 +4,8 @@
 //!
 //! Filters are policy. The mechanisms that they use are in [`crate::sys`]. The kinds of files are
 //! in [`crate::file`]. Each filter is a row of the table of filters below, and its type is in a
-//! file of this folder. The other files (`descriptor`, `fast_path`, `offset_watch`, `probes`) are
-//! shared by filters.
+//! file of this folder. The other files (`descriptor`, `fast_path`, `offset_watch`,
+//! `probes_and_marks`) are shared by filters.
 
 mod aio;
 mod descriptor;
@@ -13,7 +13,7 @@ mod except;
 mod fast_path;
 mod fs;
 mod offset_watch;
-mod probes;
+mod probes_and_marks;
 mod process;
 mod read;
 mod signal;
@@ -24,12 +24,12 @@ mod write;
 
 pub(crate) use crate::file::FileKind;
 pub(crate) use fast_path::FastPath;
-pub(crate) use probes::{FilterProbes, UserMarks};
+pub(crate) use probes_and_marks::{FilterProbes, UserMarks};
 
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FilterOps, Report}, //
-        knote::{KnoteInner, LockedKnote, MutexState},
+        knote::{KnoteInner, LockedKnote, UnderMutex},
     },
     sys::{
         file::poll::PollEvents,
@@ -167,17 +167,18 @@ macro_rules! filters {
             pub(crate) fn attach(
                 self,
                 args: AttachArgs<'_>,
-                mutex_state: &mut MutexState,
+                under_mutex: &mut UnderMutex,
             ) -> Result<Attached> {
                 // Each row builds its own `AttachArgs` from the fields, so that the compiler can
-                // keep the fields in registers. The rows whose source is in the knote come first.
+                // keep the fields in registers. The rows whose source is in the knote
+                // are tested first.
                 let AttachArgs { knote, change, file, fd_table } = args;
                 match self {
                     $(Filter::$name if <$ops>::SOURCE_IS_IN_KNOTE => {
-                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, mutex_state)
+                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, under_mutex)
                     })*
                     $(Filter::$name => {
-                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, mutex_state)
+                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, under_mutex)
                     })*
                 }
             }

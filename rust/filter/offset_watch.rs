@@ -20,7 +20,7 @@ use crate::{
     },
     sys::{
         file::offset,
-        lock::irqlock::IrqLock,
+        lock::raw_spin::IrqLock,
         notify::fsnotify::{self, mask, EventScope, InodeSnapshot, Mark, MarkCount, Notify},
         probe::{
             seek::{SeekProbe, SeekTarget},

@@ -39,13 +39,13 @@ use crate::{
     engine::{
         close,
         filter_ops::{AttachArgs, Attached, FilterOps, Report},
-        knote::{Knote, KnoteInner, LockedKnote, MutexState},
+        knote::{Knote, KnoteInner, LockedKnote, UnderMutex},
         kqueue::Kqueue,
         object_watches::{ObjectCharge, ObjectKind},
     },
     generated::kqueue_event,
     sys::{
-        lock::irqlock::IrqLock,
+        lock::raw_spin::IrqLock,
         memory::{erased_box::ErasedBox, memcg::MemcgRef, slab::Memory, user_scratch::UserScratch},
         probe::{tracepoint::Tracepoint, watches::Watch},
         process::{
@@ -319,10 +319,10 @@ impl Process {
     /// `ESRCH` if there is no such process, or if it is a zombie and `NOTE_EXIT` is not selected;
     /// `EINVAL` for an unknown note; `EACCES` if the caller may not watch the process; `ENOSPC` if
     /// the user has as many watches of it as the limit allows; `ENOMEM`.
-    fn from_pid(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Self> {
+    fn from_pid(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Self> {
         check_notes(args.change, NOTES)?;
         let process = pid::Process::find(args.change.ident).ok_or(ESRCH)?;
-        Self::new(args.knote, args.change, process, mutex_state, true)
+        Self::new(args.knote, args.change, process, under_mutex, true)
     }
 
     /// # Errors
@@ -330,14 +330,14 @@ impl Process {
     /// `EINVAL` for a descriptor that is not a pidfd, and for a note that the filter does not have;
     /// `ESRCH` for the pidfd of a thread, if the process was reaped, or if it is a zombie and
     /// `NOTE_EXIT` is not selected; `EBADF` if there is no file; `ENOMEM`.
-    fn from_pidfd(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Self> {
+    fn from_pidfd(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Self> {
         check_notes(args.change, PROCDESC_NOTES)?;
         let file = args.file.ok_or(EBADF)?;
         let process = pid::Process::of_pidfd(&file).ok_or(EINVAL)?;
-        close::bind(args.knote, file, args.fd_table, mutex_state)?;
+        close::bind(args.knote, file, args.fd_table, under_mutex)?;
         // The owner of a pidfd may know of the exit, as poll(2) reports it. The status is reported
         // only to a watcher that could wait for the process or inspect it.
-        Self::new(args.knote, args.change, process, mutex_state, false)
+        Self::new(args.knote, args.change, process, under_mutex, false)
     }
 
     /// Watches a process. If `is_checked`, the caller must have permission to watch it.
@@ -346,10 +346,10 @@ impl Process {
         knote: &Knote,
         change: &Kevent,
         process: pid::Process,
-        mutex_state: &mut MutexState,
+        under_mutex: &mut UnderMutex,
         is_checked: bool,
     ) -> Result<Self> {
-        let observer = Observer::current(&process, &mut mutex_state.watcher)?;
+        let observer = Observer::current(&process, &mut under_mutex.watcher)?;
         let fflags = change.fflags;
         let selection = (fflags, change.udata, memcg(fflags)?);
         let watcher = Watcher::new(knote, change.flags | EV_CLEAR, observer, selection);
@@ -517,8 +517,8 @@ impl FilterOps for Proc {
     /// # Errors
     ///
     /// See [`Process::from_pid`].
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
-        Attached::with(Process::from_pid(args, mutex_state)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
+        Attached::with(Process::from_pid(args, under_mutex)?, EV_CLEAR)
     }
 
     /// # Errors
@@ -565,8 +565,8 @@ impl FilterOps for Procdesc {
     /// # Errors
     ///
     /// See [`Process::from_pidfd`].
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
-        Attached::with(Process::from_pidfd(args, mutex_state)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
+        Attached::with(Process::from_pidfd(args, under_mutex)?, EV_CLEAR)
     }
 
     /// # Errors

@@ -7,7 +7,7 @@ use super::descriptor;
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
-        knote::{KnoteInner, LockedKnote, MutexState},
+        knote::{KnoteInner, LockedKnote, UnderMutex},
     },
     file::Direction,
     sys::{file::poll::PollEvents, memory::user_scratch::UserScratch}, //
@@ -29,8 +29,8 @@ impl FilterOps for Read {
     /// # Errors
     ///
     /// See [`descriptor::attach`].
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
-        descriptor::attach(args, Direction::Read, mutex_state)
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
+        descriptor::attach(args, Direction::Read, under_mutex)
     }
 
     #[inline(always)]

@@ -19,7 +19,7 @@
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FilterOps, Report},
-        knote::{Knote, LockedKnote, MutexState},
+        knote::{Knote, LockedKnote, UnderMutex},
         object_watches::{ObjectCharge, ObjectKind},
     },
     sys::{
@@ -79,7 +79,7 @@ impl Signal {
     ///
     /// `EINVAL` if there is no such signal; `ENOSPC` if the user has as many watches of the signal
     /// as the limit allows; `ENOMEM`.
-    fn new(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Self> {
+    fn new(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Self> {
         let number = i32::try_from(args.change.ident).map_err(|_| EINVAL)?;
         if !(1..=SIGNAL_MAX).contains(&number) {
             return Err(EINVAL);
@@ -88,7 +88,7 @@ impl Signal {
         let watcher = Arc::new(
             SignalWatcher {
                 knote: args.knote.into(),
-                observer: Observer::current(&own, &mut mutex_state.watcher)?,
+                observer: Observer::current(&own, &mut under_mutex.watcher)?,
                 count: Atomic::new(0),
             },
             GFP_KERNEL_ACCOUNT,
@@ -118,8 +118,8 @@ impl FilterOps for Signal {
     /// # Errors
     ///
     /// See [`Signal::new`].
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
-        Attached::with(Signal::new(args, mutex_state)?, EV_CLEAR)
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
+        Attached::with(Signal::new(args, under_mutex)?, EV_CLEAR)
     }
 
     #[inline(never)]

@@ -37,7 +37,7 @@ use super::check_notes;
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FilterOps, Readiness, Report}, //
-        knote::{KnoteInner, LockedKnote, MutexState},
+        knote::{KnoteInner, LockedKnote, UnderMutex},
     },
     sys::{memory::user_scratch::UserScratch, time::hrtimer::Clock},
     uapi::*, //
@@ -65,11 +65,11 @@ impl FilterOps for Timer {
     ///
     /// `EINVAL` for a negative period or time, for more than one unit, and for an unknown note.
     #[inline(always)]
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
         let change = args.change;
         check_notes(change, NOTES)?;
         start(
-            &mut args.knote.locked(mutex_state),
+            &mut args.knote.locked(under_mutex),
             change,
             nanos(change.fflags, change.data)?,
         );

@@ -13,7 +13,7 @@
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FastPath, FilterOps, Readiness, Report}, //
-        knote::{KnoteInner, LockedKnote, MutexState},
+        knote::{KnoteInner, LockedKnote, UnderMutex},
     },
     sys::memory::user_scratch::UserScratch,
     uapi::*, //
@@ -29,8 +29,8 @@ impl FilterOps for User {
     const HANDLES_DELIVERY: bool = true;
 
     #[inline(always)]
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
-        touch(args.knote.inner_mut(mutex_state), args.change, true);
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
+        touch(args.knote.inner_mut(under_mutex), args.change, true);
         Ok(Attached {
             attachment: None,
             flags: 0,

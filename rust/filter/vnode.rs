@@ -53,13 +53,13 @@ use crate::{
     engine::{
         close::{self, PathCloseWatch},
         filter_ops::{AttachArgs, Attached, FilterOps, Report},
-        knote::{Knote, LockedKnote, MutexState},
+        knote::{Knote, LockedKnote, UnderMutex},
         kqueue::Kqueue,
         object_watches::{ObjectCharge, ObjectKind, WatchedObjects},
     },
     sys::{
         file::{chardev::object_of, fdtable, file_type},
-        lock::irqlock::IrqLock,
+        lock::raw_spin::IrqLock,
         memory::user_scratch::UserScratch,
         notify::fsnotify::{
             self, mask, EventScope, InodeSnapshot, InodeState, Mark, MarkCount, Notify, SharedMark,
@@ -388,7 +388,7 @@ impl Vnode {
     /// file that fsnotify does not support; `EACCES` for notes that require permission to read the
     /// file, and with `O_PATH` for all notes; `ENOSPC` if the user has as many watches of the file
     /// as the limit allows; `ENOMEM`; `EBADF` if there is no file.
-    fn new(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Self> {
+    fn new(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Self> {
         let file = args.file.ok_or(EBADF)?;
         // A kqueue is refused, no matter whether it was opened from the device or created by the
         // ioctl.
@@ -403,8 +403,8 @@ impl Vnode {
         let path_closes = fdtable::is_o_path(&file)
             .then(|| PathCloseWatch::new(&args.knote.kqueue().shared().bound_knotes))
             .transpose()?;
-        close::bind(args.knote, file, args.fd_table, mutex_state)?;
-        let file = args.knote.file(mutex_state).ok_or(EBADF)?;
+        close::bind(args.knote, file, args.fd_table, under_mutex)?;
+        let file = args.knote.file(under_mutex).ok_or(EBADF)?;
         let kqueue = args.knote.kqueue();
         let user = kqueue.user();
         let charge = user.charge_watch(ObjectKind::Inode, (fsnotify::address(file), 0))?;
@@ -566,8 +566,8 @@ impl FilterOps for Vnode {
     /// # Errors
     ///
     /// See [`Vnode::new`].
-    fn attach(args: AttachArgs<'_>, mutex_state: &mut MutexState) -> Result<Attached> {
-        Attached::with(Vnode::new(args, mutex_state)?, 0)
+    fn attach(args: AttachArgs<'_>, under_mutex: &mut UnderMutex) -> Result<Attached> {
+        Attached::with(Vnode::new(args, under_mutex)?, 0)
     }
 
     /// # Errors

@@ -4,7 +4,7 @@
 
 use super::BoundKnotes;
 use crate::{
-    engine::knote::{Knote, MutexState},
+    engine::knote::{Knote, UnderMutex},
     sys::{
         file::fdtable::{CurrentFdTable, CurrentFiles},
         memory::treap::{self, Item},
@@ -213,17 +213,17 @@ pub(crate) fn bind(
     knote: &Knote,
     file: ARef<File>,
     fd_table: CurrentFdTable,
-    mutex_state: &mut MutexState,
+    under_mutex: &mut UnderMutex,
 ) -> Result {
-    knote.check(mutex_state);
+    knote.check(under_mutex);
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe { knote.binding.file() }.is_some() {
         return Ok(());
     }
-    mutex_state.binding_count.increment()?;
+    under_mutex.binding_count.increment()?;
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe {
-        mutex_state
+        under_mutex
             .binding_count
             .bound_knotes
             .link(knote, file, fd_table)
@@ -232,7 +232,7 @@ pub(crate) fn bind(
     }
     // SAFETY: `check` has checked that the mutex of the knote's kqueue is held.
     if unsafe { knote.binding.file() }.is_none() {
-        mutex_state.binding_count.decrement();
+        under_mutex.binding_count.decrement();
     }
     Err(EBADF)
 }

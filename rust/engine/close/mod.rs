@@ -85,7 +85,7 @@ pub(crate) use search::CloseWork;
 
 use super::knote::Knote;
 use crate::sys::{
-    lock::irqlock::TaskLock,
+    lock::raw_spin::TaskLock,
     memory::{
         hash::hash,
         random::random,

@@ -14,7 +14,7 @@ use crate::{
     sys::{
         file::closing::{uses_io_uring, ClosedNumber},
         file::fdtable::{self, CurrentFiles, FdTableId},
-        lock::irqlock::Task,
+        lock::raw_spin::Task,
         memory::{arrayvec::ArrayVec, treap::Item},
         process::taskwork,
     }, //

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     engine::{
         filter_ops::Filter,
-        knote::{Knote, MutexState},
+        knote::{Knote, UnderMutex},
         knote_table::Knotes,
         trace,
     },
@@ -43,11 +43,11 @@ enum Disposition {
     /// The knote has nothing to report. It stays off the list until its source fires.
     NotReady,
     /// The knote was reported. It stays off the list until its source fires.
-    Idle,
+    Reported,
     /// The knote is still pending and goes to the tail.
     AtTail,
     /// The knote has a new event to report and goes to the tail.
-    AtTailFresh,
+    AtTailWithNewEvent,
     /// The event could not be copied out. The knote goes to the head.
     AtHead,
     /// The knote is disabled.
@@ -75,7 +75,7 @@ type Batch = ArrayVec<Taken, BATCH_SIZE>;
 #[derive(Clone, Copy, Default)]
 struct Requeued {
     level: bool,
-    fresh: bool,
+    new_event: bool,
     /// No knote was pending before the new ones.
     sigio: bool,
 }
@@ -93,17 +93,17 @@ impl Kqueue {
         wake: &mut ScanWakeups,
     ) -> (bool, Result) {
         let mut batch = Batch::new();
-        ready.take_batch(&knotes.mutex_state, fd_table, sink.room(), &mut batch);
+        ready.take_batch(&knotes.under_mutex, fd_table, sink.room(), &mut batch);
         drop(ready);
-        knotes.mutex_state.scratch = sink.scratch();
+        knotes.under_mutex.scratch = sink.scratch();
         let result = self.report(knotes, &mut batch, sink);
         let mut ready = self.locks.ready.lock();
         let requeued = ready.requeue(&batch, result.is_err());
-        wake.pollers |= requeued.fresh && ready.was_polled;
+        wake.pollers |= requeued.new_event && ready.was_polled;
         wake.sigio |= requeued.sigio && ready.was_polled;
         let pending = ready.pending() > 0;
         self.maybe_pending.set(pending);
-        let shared = requeued.fresh || requeued.level || (pending && sink.room() == 0);
+        let shared = requeued.new_event || requeued.level || (pending && sink.room() == 0);
         wake.sleeper |= shared && !ready.sleepers.is_empty();
         let done = ready.unevaluated == 0 && !ready.dequeued_during_scan;
         wake.sigio |= done && pending && ready.sigio_skipped;
@@ -125,7 +125,7 @@ impl Kqueue {
                 self.remove(knotes, knote);
                 continue;
             }
-            let Some(event) = knote.evaluate(&mut knotes.mutex_state) else {
+            let Some(event) = knote.evaluate(&mut knotes.under_mutex) else {
                 continue;
             };
             // A close has ended the knote meanwhile.
@@ -159,7 +159,7 @@ impl Kqueue {
         }
         match flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH) {
             0 => Disposition::AtTail,
-            EV_CLEAR => Disposition::Idle,
+            EV_CLEAR => Disposition::Reported,
             flags if flags & EV_ONESHOT == 0 => Disposition::Disabled,
             _ => Disposition::FilterDecides,
         }
@@ -199,15 +199,15 @@ impl Kqueue {
             }
             let more = knote
                 .filter()
-                .delivered(&mut knote.locked(&mut knotes.mutex_state), event);
+                .delivered(&mut knote.locked(&mut knotes.under_mutex), event);
             taken.disposition = if event.has(EV_DISPATCH) && more {
                 Disposition::DisabledActive
             } else if event.has(EV_DISPATCH) {
                 Disposition::Disabled
             } else if more {
-                Disposition::AtTailFresh
+                Disposition::AtTailWithNewEvent
             } else if event.has(EV_CLEAR) {
-                Disposition::Idle
+                Disposition::Reported
             } else {
                 Disposition::AtTail
             };
@@ -221,7 +221,7 @@ impl ReadyState {
     #[inline]
     fn take_batch(
         &mut self,
-        mutex_state: &MutexState,
+        under_mutex: &UnderMutex,
         fd_table: CurrentFdTable,
         room: usize,
         batch: &mut Batch,
@@ -237,7 +237,7 @@ impl ReadyState {
             };
             self.unevaluated -= 1;
             knote.state(self).take();
-            let bound = match knote.file(mutex_state) {
+            let bound = match knote.file(under_mutex) {
                 Some(file) => files.maps(knote.ident(), file),
                 None => true,
             };
@@ -263,7 +263,7 @@ impl ReadyState {
         self.in_flight -= batch.len();
         if failed {
             self.requeue_at_head(batch);
-            result.fresh = true;
+            result.new_event = true;
         }
         for Taken { knote, disposition } in batch {
             if *disposition == Disposition::Removed {
@@ -275,8 +275,8 @@ impl ReadyState {
                     result.level = true;
                     state.activate()
                 }
-                Disposition::AtTailFresh => {
-                    result.fresh = true;
+                Disposition::AtTailWithNewEvent => {
+                    result.new_event = true;
                     state.activate()
                 }
                 Disposition::Disabled => {
@@ -288,7 +288,7 @@ impl ReadyState {
                     state.activate()
                 }
                 Disposition::NotReady
-                | Disposition::Idle
+                | Disposition::Reported
                 | Disposition::Removed
                 | Disposition::AtHead
                 | Disposition::FilterDecides => false,
@@ -299,7 +299,8 @@ impl ReadyState {
                 knote.state(self).unqueue();
             }
             if due {
-                result.sigio |= *disposition == Disposition::AtTailFresh && self.queue.len() == 0;
+                result.sigio |=
+                    *disposition == Disposition::AtTailWithNewEvent && self.queue.len() == 0;
                 self.push_back(knote);
             }
         }

@@ -87,7 +87,7 @@ impl Kqueue {
         let DeferredKnote {
             knote, attachment, ..
         } = KBox::into_inner(deferred);
-        knote.inner_mut(&mut knotes.mutex_state).attachment = Some(attachment);
+        knote.inner_mut(&mut knotes.under_mutex).attachment = Some(attachment);
         self.insert_beside_older(knotes, knote);
         Ok(())
     }
@@ -103,14 +103,14 @@ impl Kqueue {
     /// - It may be of a later process with the same PID, because the deferred knotes are inserted
     ///   in the reverse order of their creation. Then it has to be before the new knote.
     fn insert_beside_older(&self, knotes: &mut Knotes, deferred: ARef<Knote>) {
-        let Knotes { table, mutex_state } = knotes;
+        let Knotes { table, under_mutex } = knotes;
         let (ident, filter) = (deferred.ident(), deferred.filter());
         let mut later = None;
         if let Some(found) = table.find_mut(ident, filter) {
-            let inner = deferred.inner(mutex_state);
-            if filter.watches_same(found.knote().inner(mutex_state), inner) {
+            let inner = deferred.inner(under_mutex);
+            if filter.watches_same(found.knote().inner(under_mutex), inner) {
                 self.retire(found.knote());
-                self.detach(mutex_state, &found.remove());
+                self.detach(under_mutex, &found.remove());
             } else if !filter.matches_ident(inner, ident) {
                 later = Some(found.remove());
             }

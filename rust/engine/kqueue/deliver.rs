@@ -50,7 +50,7 @@ impl Kqueue {
         undelivered: impl DoubleEndedIterator<Item = &'a Kevent>,
         all: bool,
     ) {
-        let Knotes { table, mutex_state } = knotes;
+        let Knotes { table, under_mutex } = knotes;
         if all {
             let mut ready = self.locks.ready.lock();
             ready.unevaluated = 0;
@@ -64,7 +64,7 @@ impl Kqueue {
             };
             knote
                 .filter()
-                .undelivered(knote.inner_mut(mutex_state), event);
+                .undelivered(knote.inner_mut(under_mutex), event);
             let mut ready = self.locks.ready.lock();
             let mut due = ready.remove_from_lists(knote);
             ready.renew(knote);

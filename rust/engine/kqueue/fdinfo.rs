@@ -48,7 +48,7 @@ impl Kqueue {
                 return;
             }
             let state = knote.state(&mut self.locks.ready.lock()).name();
-            let inner = knote.inner(&knotes.mutex_state);
+            let inner = knote.inner(&knotes.under_mutex);
             seq_print!(
                 m,
                 "knote filter: {} ident: {} flags: {:x} fflags: {:x} data: {} udata: {:x} \

@@ -11,7 +11,7 @@ use super::{deferred::DeferredKnote, Kqueue, ReadyState};
 use crate::{
     engine::{
         close::ClosedKnote,
-        knote::{Knote, MutexState},
+        knote::{Knote, UnderMutex},
         knote_table::Knotes,
         knotes_guard::KnotesGuard,
         trace,
@@ -62,13 +62,13 @@ impl Kqueue {
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
         if knotes.table.remove(knote) {
-            self.detach(&mut knotes.mutex_state, knote);
+            self.detach(&mut knotes.under_mutex, knote);
         }
     }
 
     /// Detaches a knote from its source. No callback of the source runs after that.
-    pub(super) fn detach(&self, mutex_state: &mut MutexState, knote: &Knote) {
-        knote.detach(mutex_state);
+    pub(super) fn detach(&self, under_mutex: &mut UnderMutex, knote: &Knote) {
+        knote.detach(under_mutex);
         trace::detach(self, knote);
     }
 
@@ -92,11 +92,11 @@ impl Kqueue {
         let Some(mut knotes) = self.locks.knotes.try_lock() else {
             return false;
         };
-        let Knotes { table, mutex_state } = &mut *knotes;
+        let Knotes { table, under_mutex } = &mut *knotes;
         let knote = closed.knote();
-        let removes = table.len() > 1 && knote.inner(mutex_state).attachment.is_none();
+        let removes = table.len() > 1 && knote.inner(under_mutex).attachment.is_none();
         if removes && table.take(knote) {
-            self.detach(mutex_state, knote);
+            self.detach(under_mutex, knote);
         }
         drop(knotes);
         // This orders the release of the mutex before the load of the flag, as the guard of the
@@ -169,7 +169,7 @@ impl Kqueue {
         }
         while let Some(knote) = knotes.table.pop_if(&mut bucket, Knote::is_spent) {
             self.retire(&knote);
-            self.detach(&mut knotes.mutex_state, &knote);
+            self.detach(&mut knotes.under_mutex, &knote);
             removed = true;
         }
         removed
@@ -179,7 +179,7 @@ impl Kqueue {
         let mut bucket = 0;
         while let Some(knote) = knotes.table.pop(&mut bucket) {
             self.retire(&knote);
-            self.detach(&mut knotes.mutex_state, &knote);
+            self.detach(&mut knotes.under_mutex, &knote);
         }
     }
 
@@ -192,7 +192,7 @@ impl Kqueue {
         };
         let knotes = KnotesGuard::new(self, guard);
         knotes.table.for_each(|knote| {
-            if let Some(file) = knote.file(&knotes.mutex_state) {
+            if let Some(file) = knote.file(&knotes.under_mutex) {
                 each(knote, file.as_ptr().addr());
             }
         });
@@ -253,7 +253,7 @@ impl Kqueue {
         self.remove_all(&mut knotes);
         // The cached rights are dropped here, and not by the task that drops the last reference to
         // the kqueue.
-        let watcher = knotes.mutex_state.watcher.take();
+        let watcher = knotes.under_mutex.watcher.take();
         drop(knotes);
         drop(watcher);
         // No knote is left, so no recheck is scheduled any more.

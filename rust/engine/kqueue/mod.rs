@@ -16,7 +16,7 @@ mod wakeup;
 use super::{
     close::{BindingCount, CloseWork, ClosedList, OwnerFdTable},
     filter_ops::Filter,
-    knote::{Knote, KnoteInner, MutexState},
+    knote::{Knote, KnoteInner, UnderMutex},
     knote_limit::User,
     knote_table::{KnoteTable, Knotes}, //
     knotes_guard::KnotesGuard,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::sys::{
     file::fdtable::{CurrentFdTable, FdTableId, FilePtr, WeakFile},
-    lock::{flag::Flag, irqlock::IrqSave, killable},
+    lock::{flag::Flag, killable, raw_spin::IrqSave},
     memory::{slab::Memory, user_scratch::UserScratch},
     notify::poll_fasync::PollFasync, //
 };
@@ -92,7 +92,7 @@ pub(crate) struct ReadyState {
     closed: bool,
     /// Knotes that are not in the table yet ([`Kqueue::defer_knote`]).
     deferred_knotes: Option<KBox<DeferredKnote>>,
-    /// The kqueue's own file, until its last reference is dropped.
+    /// The kqueue's own file, until the last reference to that file is dropped.
     own_file: Option<WeakFile>,
 }
 
@@ -141,11 +141,11 @@ pub(crate) struct Kqueue {
     /// takes the mutex later and removes all knotes. If a deferred knote is missed, it is as if the
     /// fork had happened after the change. The next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
-    /// If a task without the spin lock reads false, no knote was pending before. The flag is
-    /// written under that lock. A task that an activation has woken, or that is ordered after an
-    /// activation otherwise, reads true, unless a later scan has stored something else. A task that
-    /// runs at the same time as an activation may still read false. That does no harm, because a
-    /// task that is going to sleep checks the list again under the lock.
+    /// If a task without the spin lock reads false, no knote was pending when false was stored. The
+    /// flag is written under that lock. A task that an activation has woken, or that is ordered
+    /// after an activation otherwise, reads true, unless a later scan has stored something else. A
+    /// task that runs at the same time as an activation may still read false. That does no harm,
+    /// because a task that is going to sleep checks the list again under the lock.
     maybe_pending: Flag,
     #[pin]
     locks: Locks,
@@ -189,9 +189,9 @@ impl Kqueue {
     pub(crate) fn new(file: WeakFile, shared: &Arc<SharedState>) -> Result<Arc<Self>> {
         let user = shared.users.current()?;
         let owner_fd_table = shared.bound_knotes.new_owner(FdTableId::current());
-        let knotes = |table, mutex_state| Knotes {
+        let knotes = |table, under_mutex| Knotes {
             table: KnoteTable::new(table),
-            mutex_state: MutexState::new(mutex_state, BindingCount::new(&shared.bound_knotes)),
+            under_mutex: UnderMutex::new(under_mutex, BindingCount::new(&shared.bound_knotes)),
         };
         let own_file_ptr = file.as_file_ptr();
         let ready = |token| ReadyState {
@@ -321,7 +321,7 @@ impl Kqueue {
     #[inline]
     pub(crate) fn lock_knotes(&self, caller: Caller) -> Result<KnotesGuard<'_>> {
         let mut knotes = KnotesGuard::new(self, killable::lock(&self.locks.knotes)?);
-        knotes.mutex_state.scratch = caller.scratch;
+        knotes.under_mutex.scratch = caller.scratch;
         Ok(knotes)
     }
 

@@ -10,7 +10,7 @@ use super::{Caller, Kqueue, ReadyGuard, ReadyState};
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Filter, Readiness},
-        knote::{Knote, KnoteInner, LockedKnote, MutexState},
+        knote::{Knote, KnoteInner, LockedKnote, UnderMutex},
         knote_table::Knotes,
         sleepers::WakeFlags,
         state::State,
@@ -50,17 +50,17 @@ impl Kqueue {
         collect_room: usize,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
-        let Knotes { table, mutex_state } = &mut *knotes;
+        let Knotes { table, under_mutex } = &mut *knotes;
         if let Some(found) = table.find_mut(change.ident, filter) {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
-            let mut locked = knote.locked(mutex_state);
+            let mut locked = knote.locked(under_mutex);
             if !Self::is_current(&mut ready, &locked, caller.fd_table) {
                 if knote.is_spent() && locked.ident_refers_to_file(&ready, caller.fd_table) {
                     if change.has(EV_ADD) {
                         Self::renew(&mut ready, &mut locked, change);
                         if !this.modify_fast(ready, &mut locked, change, collect_room) {
-                            this.apply_with_filter(mutex_state, knote, change, true);
+                            this.apply_with_filter(under_mutex, knote, change, true);
                         }
                         return Ok(());
                     }
@@ -69,7 +69,7 @@ impl Kqueue {
                         // knotes is cheaper.
                         ready.retire(knote);
                         drop(ready);
-                        this.detach(mutex_state, &found.remove());
+                        this.detach(under_mutex, &found.remove());
                         table.free_if_empty();
                     }
                     return Err(ENOENT);
@@ -82,17 +82,17 @@ impl Kqueue {
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
                 ready.retire(knote);
                 drop(ready);
-                this.detach(mutex_state, &found.remove());
+                this.detach(under_mutex, &found.remove());
                 table.free_if_empty();
                 return Ok(());
             } else if filter.change_affects_knote_only() {
                 if !this.modify_fast(ready, &mut locked, change, collect_room) {
-                    this.apply_with_filter(mutex_state, knote, change, true);
+                    this.apply_with_filter(under_mutex, knote, change, true);
                 }
                 return Ok(());
             } else {
                 drop(ready);
-                return this.modify(mutex_state, knote, change, collect_room);
+                return this.modify(under_mutex, knote, change, collect_room);
             }
         }
         match Self::register_new(this, knotes, change, filter, caller.fd_table, collect_room) {
@@ -124,7 +124,7 @@ impl Kqueue {
         }
         let (knote, readiness) = Self::add(this, knotes, change, filter, file, fd_table)?;
         this.update(
-            &mut knotes.mutex_state,
+            &mut knotes.under_mutex,
             &knote,
             change,
             readiness,
@@ -159,7 +159,7 @@ impl Kqueue {
             if change.has(EV_DELETE) {
                 self.remove(knotes, knote);
             } else {
-                self.modify(&mut knotes.mutex_state, knote, change, 0)?;
+                self.modify(&mut knotes.under_mutex, knote, change, 0)?;
             }
             return Ok(true);
         }
@@ -175,19 +175,19 @@ impl Kqueue {
     #[inline(always)]
     fn modify(
         &self,
-        mutex_state: &mut MutexState,
+        under_mutex: &mut UnderMutex,
         knote: &Knote,
         change: &Kevent,
         collect_room: usize,
     ) -> Result {
-        let mut locked = knote.locked(mutex_state);
+        let mut locked = knote.locked(under_mutex);
         let fflags = locked.inner.fflags;
         knote.filter().touch(&mut locked, change)?;
         locked.update_fast_path(fflags);
         if knote.filter().discards_pending(change) {
             self.reset(knote);
         }
-        self.update(mutex_state, knote, change, Readiness::Maybe, collect_room);
+        self.update(under_mutex, knote, change, Readiness::Maybe, collect_room);
         Ok(())
     }
 
@@ -263,14 +263,14 @@ impl Kqueue {
     #[inline(always)]
     fn update(
         &self,
-        mutex_state: &mut MutexState,
+        under_mutex: &mut UnderMutex,
         knote: &Knote,
         change: &Kevent,
         readiness: Readiness,
         collect_room: usize,
     ) {
         let may_be_ready = readiness != Readiness::No;
-        let locked = knote.locked(mutex_state);
+        let locked = knote.locked(under_mutex);
         if may_be_ready
             && knote.filter().change_affects_knote_only()
             && locked.fast_path.determines_readiness()
@@ -286,7 +286,7 @@ impl Kqueue {
             return;
         }
         if may_be_ready || change.has(EV_DISABLE | EV_ENABLE) {
-            self.apply_with_filter(mutex_state, knote, change, may_be_ready);
+            self.apply_with_filter(under_mutex, knote, change, may_be_ready);
         }
     }
 
@@ -352,7 +352,7 @@ impl Kqueue {
     #[inline(never)]
     fn apply_with_filter(
         &self,
-        mutex_state: &mut MutexState,
+        under_mutex: &mut UnderMutex,
         knote: &Knote,
         change: &Kevent,
         may_be_ready: bool,
@@ -366,7 +366,7 @@ impl Kqueue {
             // evaluation.
             self.dequeue(knote);
         }
-        let active = may_be_ready && knote.is_ready(mutex_state);
+        let active = may_be_ready && knote.is_ready(under_mutex);
         if active || change.has(EV_DISABLE | EV_ENABLE) {
             self.apply_state_change(self.locks.ready.lock(), knote, active, change);
         }
@@ -396,7 +396,7 @@ impl Kqueue {
     /// ready.
     #[cold]
     pub(crate) fn verify(&self, knotes: &mut Knotes, change: &Kevent) {
-        let Knotes { table, mutex_state } = knotes;
+        let Knotes { table, under_mutex } = knotes;
         let filter = Filter::from_raw(change.filter);
         let Some(knote) = filter.and_then(|filter| table.find(change.ident, filter)) else {
             return;
@@ -404,11 +404,11 @@ impl Kqueue {
         if !knote.state(&mut self.locks.ready.lock()).begin_verify() {
             return;
         }
-        let is_ready = knote.is_ready(mutex_state);
+        let is_ready = knote.is_ready(under_mutex);
         let mut ready = self.locks.ready.lock();
         if knote.state(&mut ready).end_verify(is_ready) {
             ready.dequeue(knote);
-            if knote.filter().needs_recheck(knote.inner(mutex_state)) {
+            if knote.filter().needs_recheck(knote.inner(under_mutex)) {
                 ready.schedule_recheck(knote);
                 self.arm_recheck(&mut ready);
             }
@@ -469,7 +469,7 @@ impl Kqueue {
         fd_table: CurrentFdTable,
     ) -> Result<(ARef<Knote>, Readiness)> {
         knotes.table.reserve(&this.user)?;
-        let mutex_state = &mut knotes.mutex_state;
+        let under_mutex = &mut knotes.under_mutex;
         let inner = || KnoteInner::new(change);
         let knote = Self::new_knote(this, change.ident, filter, inner, Memory::Wait)?;
         let attach = AttachArgs {
@@ -478,10 +478,10 @@ impl Kqueue {
             file,
             fd_table,
         };
-        let attached = filter.attach(attach, mutex_state).map(|attached| {
+        let attached = filter.attach(attach, under_mutex).map(|attached| {
             let LockedKnote {
                 inner, fast_path, ..
-            } = knote.locked(mutex_state);
+            } = knote.locked(under_mutex);
             inner.attachment = attached.attachment;
             inner.flags |= attached.flags;
             *fast_path = filter.select_fast_path(inner);
@@ -495,7 +495,7 @@ impl Kqueue {
             Err(error) => {
                 // The source may have fired already.
                 this.retire(&knote);
-                knote.detach(mutex_state);
+                knote.detach(under_mutex);
                 Err(error)
             }
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::{
         filter_ops::{FastPath, Report},
-        knote::MutexState,
+        knote::UnderMutex,
         knote_table::Knotes,
         knotes_guard::KnotesGuard,
         ready_list::{Verdict, VisitedKnote, Visitor, WalkResult},
@@ -104,7 +104,7 @@ impl Kqueue {
         let events = Events::new_in(&mut memory);
         let all = ready.queue.len();
         let WalkResult { visited, kept } = ready.walk_head(
-            &mut knotes.mutex_state,
+            &mut knotes.under_mutex,
             caller.fd_table,
             all,
             sink.room(),
@@ -170,7 +170,7 @@ impl Kqueue {
         let mut memory = MaybeUninit::uninit();
         let events = Events::new_in(&mut memory);
         let fd_table = caller.fd_table;
-        let kept = ready.walk_rest(&mut knotes.mutex_state, fd_table, sink.room(), events);
+        let kept = ready.walk_rest(&mut knotes.under_mutex, fd_table, sink.room(), events);
         self.arm_recheck(&mut ready);
         let (result, wake) = self.scan_rest(ready, knotes, None, fd_table, sink, (events, kept));
         drop(held);
@@ -238,7 +238,7 @@ impl Kqueue {
                 ready.dequeued_during_scan = false;
             }
             events.clear();
-            kept = ready.walk_rest(&mut knotes.mutex_state, fd_table, sink.room(), events);
+            kept = ready.walk_rest(&mut knotes.under_mutex, fd_table, sink.room(), events);
             self.arm_recheck(&mut ready);
         };
         if ended_early || result.is_err() {
@@ -292,14 +292,14 @@ impl ReadyState {
     #[inline(never)]
     fn walk_head(
         &mut self,
-        mutex_state: &mut MutexState,
+        under_mutex: &mut UnderMutex,
         fd_table: CurrentFdTable,
         most: usize,
         room: usize,
         events: &mut Events,
     ) -> WalkResult {
         let free = events.free_slots(room);
-        self.walk(mutex_state, fd_table, most.min(WALK_MAX), FastScan { free })
+        self.walk(under_mutex, fd_table, most.min(WALK_MAX), FastScan { free })
     }
 
     /// [`ReadyState::walk_head`] over the knotes that the scan has not evaluated yet. True if some
@@ -307,13 +307,13 @@ impl ReadyState {
     #[inline(always)]
     fn walk_rest(
         &mut self,
-        mutex_state: &mut MutexState,
+        under_mutex: &mut UnderMutex,
         fd_table: CurrentFdTable,
         room: usize,
         events: &mut Events,
     ) -> bool {
         let unevaluated = self.unevaluated.min(self.queue.len());
-        let walked = self.walk_head(mutex_state, fd_table, unevaluated, room, events);
+        let walked = self.walk_head(under_mutex, fd_table, unevaluated, room, events);
         self.unevaluated = unevaluated - walked.visited;
         walked.kept
     }

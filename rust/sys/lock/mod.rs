@@ -4,5 +4,5 @@
 //! crate.
 
 pub(crate) mod flag;
-pub(crate) mod irqlock;
 pub(crate) mod killable;
+pub(crate) mod raw_spin;

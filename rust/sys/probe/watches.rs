@@ -38,7 +38,7 @@ use kernel::{
 
 use super::on_demand::{OnDemandProbe, Probe};
 use crate::sys::{
-    lock::irqlock::IrqLock,
+    lock::raw_spin::IrqLock,
     memory::{hash::hash, slab::Memory}, //
 };
 

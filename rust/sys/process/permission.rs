@@ -42,7 +42,7 @@ const CAP_KILL: c_int = bindings::CAP_KILL as c_int;
 const CAP_SYS_PTRACE: c_int = bindings::CAP_SYS_PTRACE as c_int;
 
 /// A value that `self_exec_id` never has.
-const NO_PROGRAM: u64 = u64::MAX;
+const NO_EXEC_ID: u64 = u64::MAX;
 
 /// A task that is the subject of an event or of a permission check.
 ///
@@ -65,7 +65,7 @@ impl<'a> Subject<'a> {
     /// A number that identifies the executed program. It changes when the process executes a
     /// program, and child processes inherit it.
     #[inline]
-    fn program(self) -> u64 {
+    fn exec_id(self) -> u64 {
         // SAFETY: The type's invariant guarantees that the task is valid. The field is written in
         // single stores and read in a single load. The load needs no ordering, because the number
         // is only compared. An event that happens while the process executes a program may belong
@@ -78,8 +78,8 @@ impl<'a> Subject<'a> {
 #[derive(Clone)]
 pub(crate) struct Observer {
     watcher: Arc<WatcherRights>,
-    /// The program of the watcher if it watches itself, [`NO_PROGRAM`] otherwise.
-    program: u64,
+    /// The `exec_id` of the watcher if it watches itself, [`NO_EXEC_ID`] otherwise.
+    exec_id: u64,
 }
 
 /// The rights of a watcher that do not depend on the watched process.
@@ -149,13 +149,13 @@ impl Observer {
             Some(watcher) if watcher.is_current() => watcher.clone(),
             _ => last.insert(WatcherRights::current()?).clone(),
         };
-        let program = if watcher.process.id() == process.id() {
+        let exec_id = if watcher.process.id() == process.id() {
             // SAFETY: The current task is valid.
-            unsafe { Subject::new(NonNull::new_unchecked(bindings::get_current())) }.program()
+            unsafe { Subject::new(NonNull::new_unchecked(bindings::get_current())) }.exec_id()
         } else {
-            NO_PROGRAM
+            NO_EXEC_ID
         };
-        Ok(Observer { watcher, program })
+        Ok(Observer { watcher, exec_id })
     }
 
     /// The pid namespace in which the watcher sees its child processes.
@@ -211,7 +211,7 @@ impl Observer {
     #[inline]
     pub(crate) fn may_observe(&self, subject: Subject<'_>) -> bool {
         // Child processes inherit the program of their parent until they execute another one.
-        subject.program() == self.program || self.is_allowed_by_ptrace_rule(subject)
+        subject.exec_id() == self.exec_id || self.is_allowed_by_ptrace_rule(subject)
     }
 
     #[inline(never)]
@@ -240,10 +240,10 @@ impl Observer {
         if !alike && !unsafe { self.is_capable_in(theirs) } {
             return false;
         }
-        let mut exec = generated::kq_exec_look::default();
+        let mut exec = generated::kq_exec_rights::default();
         // SAFETY: The task is valid. RCU keeps the state of the executed program and its namespace.
         unsafe {
-            generated::kq_task_exec_look(subject.0.as_ptr(), &raw mut exec);
+            generated::kq_task_exec_rights(subject.0.as_ptr(), &raw mut exec);
             exec.dumpable || self.is_capable_in(exec.user_ns)
         }
     }

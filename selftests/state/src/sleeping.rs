@@ -9,7 +9,7 @@ use crate::{
         kqueue::ReadyState,
         sleepers::{self, Deadline, WakeFlags, SleepEnd},
     },
-    sys::lock::irqlock::IrqLock,
+    sys::lock::raw_spin::IrqLock,
 };
 use loom::{sync::Arc, thread};
 

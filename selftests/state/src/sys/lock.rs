@@ -5,7 +5,7 @@
 #[path = "../../../../rust/sys/lock/flag.rs"]
 pub(crate) mod flag;
 
-pub(crate) mod irqlock {
+pub(crate) mod raw_spin {
     //! A model of a lock.
 
     use loom::sync::{Mutex, MutexGuard};
