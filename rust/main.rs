@@ -50,6 +50,9 @@
 //!   that closing the descriptor ends the knote
 //! - *deferred knote*: a knote that the fork probe has made for a child, and that is not in the
 //!   table yet
+//! - *sleeper*: a task that waits in kevent()
+//! - *poller*: a task that waits in poll(2), select(2) or epoll_wait(2) for a kqueue to become
+//!   readable
 //! - *bystander*: a task that uses no kqueue itself, but is observed by a probe or a hook of the
 //!   module
 //!
@@ -79,8 +82,6 @@
 //!    - the lock of one shard of the watches of a probe (`sys::probe::watches`),
 //!    - the lock of a mark (`sys::notify::fsnotify`). The lock of the list of watchers of a
 //!      directory (`ParentDir`) or of a mount namespace (`Namespace`) nests in it. The lock of a
-//!      `MountWatcher`, which is what a knote keeps about a mount namespace, nests in that of the
-//!      `Namespace`. The lock of a
 //!      `MountWatcher`, which is what a knote keeps about a mount namespace, nests in that of the
 //!      `Namespace`.
 //!
@@ -115,10 +116,10 @@
 //! the same lock class.
 //!
 //! The locks of levels 3 and 4 are raw spin locks (`sys::lock::raw_spin`), except the lock of a
-//! mark and those that nest in it: of `ParentDir`, `Namespace` and `MountWatcher`. Probes take
-//! them, and may run with preemption disabled, where a `spinlock_t` of a real-time kernel
-//! (PREEMPT_RT) cannot be taken, because it sleeps. Under a raw lock no memory is allocated or
-//! freed, no wait queue is woken, and a `spinlock_t` is only tried.
+//! mark and those that nest in it: of `ParentDir`, `Namespace` and `MountWatcher`. The others are
+//! raw because probes take them, and a probe may run with preemption disabled, where a `spinlock_t`
+//! of a real-time kernel (PREEMPT_RT) cannot be taken, because it sleeps. Under a raw lock no
+//! memory is allocated or freed, no wait queue is woken, and a `spinlock_t` is only tried.
 //!
 //! The owner of a raw spin lock has preemption disabled, and so is in an RCU read-side critical
 //! section. That protects the reads of the descriptor table (`sys::file::fdtable`) and of the task

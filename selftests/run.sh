@@ -76,9 +76,9 @@ run() {
 	result "$name" "$status" "$remark"
 }
 
-# Loads the module, opens, uses and closes a kqueue, and unloads the module, 20 times.
+# Loads the module, opens, uses and closes a kqueue, and unloads the module, ten times.
 cat >load-and-unload <<'SCRIPT'
-for i in $(./busybox seq 20); do
+for i in $(./busybox seq 10); do
 	./busybox insmod kqueue.ko || exit
 	./header64 || exit
 	# A module in use cannot be unloaded.

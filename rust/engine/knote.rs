@@ -30,7 +30,7 @@ use crate::sys::{
         fdtable::{CurrentFdTable, CurrentFiles},
         poll::WaitEntry,
     },
-    memory::slab::{self, Memory, Slab},
+    memory::slab::{self, AllocMode, Slab},
     time::hrtimer::{Expire, OwnedTimer, TimerOwner}, //
 };
 use core::{
@@ -217,7 +217,7 @@ impl Knote {
         ident: u64,
         filter: Filter,
         inner: impl FnOnce() -> KnoteInner,
-        memory: Memory,
+        mode: AllocMode,
     ) -> Result<ARef<Self>> {
         let make = || Knote {
             refs: one_reference(),
@@ -238,13 +238,13 @@ impl Knote {
                 knote: make(),
                 timer,
             };
-            let whole = slabs.timers.alloc(memory, make)?;
+            let whole = slabs.timers.alloc(mode, make)?;
             // SAFETY: The memory was just allocated and is not shared. A knote is not moved.
             // `detach` or `drop` cancels the timer before the knote is freed.
             unsafe { KnoteTimer::init((&raw mut (*whole.as_ptr()).timer).cast()) };
             whole.cast()
         } else {
-            slabs.knotes.alloc(memory, make)?
+            slabs.knotes.alloc(mode, make)?
         };
         // SAFETY: The knote was created with one reference, which is passed to the caller.
         Ok(unsafe { ARef::from_raw(knote) })

@@ -46,7 +46,9 @@ use crate::{
     generated::kqueue_event,
     sys::{
         lock::raw_spin::IrqLock,
-        memory::{erased_box::ErasedBox, memcg::MemcgRef, slab::Memory, user_scratch::UserScratch},
+        memory::{
+            erased_box::ErasedBox, memcg::MemcgRef, slab::AllocMode, user_scratch::UserScratch,
+        },
         probe::{tracepoint::Tracepoint, watches::Watch},
         process::{
             exit::{ExitHandle, ExitTarget, ExitWatch},
@@ -194,7 +196,7 @@ impl Watcher {
         // forks.
         let charged = memcg.clone();
         let _charged = charged.as_deref().map(MemcgRef::activate);
-        let alloc = Memory::Atomic.flags();
+        let alloc = AllocMode::NoSleep.flags();
         let ident = child.pid_in(self.observer.namespace()).ok_or(ESRCH)?;
         let kqueue = self.knote.kqueue();
         let inner = KnoteInner::new(&kqueue_event {
@@ -203,8 +205,13 @@ impl Watcher {
             udata,
             ..Default::default()
         });
-        let knote =
-            Kqueue::new_knote(kqueue, ident, self.knote.filter(), || inner, Memory::Atomic)?;
+        let knote = Kqueue::new_knote(
+            kqueue,
+            ident,
+            self.knote.filter(),
+            || inner,
+            AllocMode::NoSleep,
+        )?;
         let watcher = Watcher::new(
             &knote,
             self.flags,
@@ -214,7 +221,7 @@ impl Watcher {
         let exit = ExitHandle::new(child.clone(), watcher, alloc)?;
         let shared = kqueue.shared();
         let fork_exec = ForkExecWatches {
-            _charge: charge_watches(&kqueue, child, Memory::Atomic)?,
+            _charge: charge_watches(&kqueue, child, AllocMode::NoSleep)?,
             fork: wants_forks(wanted)
                 .then(|| shared.probes.forks.watch_atomic(child.id(), exit.watch()))
                 .transpose()?,
@@ -279,11 +286,15 @@ impl ExecTarget for ProcessWatcher {
 /// Reserves a place for one more watch of what a process does. The exit needs none. It is reported
 /// by the wait queue that all pollers of a pidfd use, and each process of a server may wait for the
 /// exit of the first one.
-fn charge_watches(kqueue: &Kqueue, process: &pid::Process, memory: Memory) -> Result<ObjectCharge> {
+fn charge_watches(
+    kqueue: &Kqueue,
+    process: &pid::Process,
+    mode: AllocMode,
+) -> Result<ObjectCharge> {
     let object = (process.id(), 0);
     kqueue
         .user()
-        .charge_watch_with(ObjectKind::Process, object, memory.flags())
+        .charge_watch_with(ObjectKind::Process, object, mode.flags())
 }
 
 fn wants_forks(fflags: u32) -> bool {
@@ -404,7 +415,7 @@ impl Process {
                 ForkExecWatches {
                     fork: None,
                     exec: None,
-                    _charge: charge_watches(&kqueue, watcher.process(), Memory::Wait)?,
+                    _charge: charge_watches(&kqueue, watcher.process(), AllocMode::MaySleep)?,
                 },
                 GFP_KERNEL_ACCOUNT,
             )?),

@@ -60,7 +60,7 @@ fn a_process_that_shares_the_table_can_use_it() {
 /// The first call on a kqueue checks more than later calls do. Two threads can make it together.
 #[test]
 fn threads_make_the_first_call_together() {
-    for _ in 0..10 {
+    for _ in 0..4 {
         let kqueues: Vec<_> = (0..500).map(|_| kqueue()).collect();
         let arrived = AtomicUsize::new(0);
         let trigger = Event::new(1, Filter::USER, ev::ADD).fflags(note::TRIGGER);

@@ -258,8 +258,8 @@ fn delete(kqueue: &Kqueue, idents: std::ops::Range<u64>) {
 /// The table of a kqueue keeps no memory that the limit does not count.
 #[test]
 fn empty_tables_are_freed() {
-    const COUNT: u64 = 20_000;
-    let _limit = Parameter::set("max_user_knotes", 25_000);
+    const COUNT: u64 = 4_000;
+    let _limit = Parameter::set("max_user_knotes", 5_000);
     assert!(in_child(|| {
         become_user(12345);
         let kqueues: Vec<_> = (0..8).map(|_| kqueue()).collect();

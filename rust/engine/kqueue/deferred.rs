@@ -10,7 +10,7 @@
 use super::{Kqueue, ReadyGuard};
 use crate::{
     engine::{knote::Knote, knote_table::Knotes, trace},
-    sys::memory::{erased_box::ErasedBox, slab::Memory}, //
+    sys::memory::{erased_box::ErasedBox, slab::AllocMode}, //
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -36,7 +36,7 @@ impl Kqueue {
             next: None,
         };
         // If the kqueue was closed, this is dropped after the lock is released.
-        let mut deferred = KBox::new(deferred, Memory::Atomic.flags())?;
+        let mut deferred = KBox::new(deferred, AllocMode::NoSleep.flags())?;
         let mut ready = self.locks.ready.lock();
         if ready.closed {
             return Err(EBADF);

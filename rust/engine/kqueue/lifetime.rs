@@ -108,7 +108,7 @@ impl Kqueue {
     /// Leaves the removal of a knote whose descriptor was closed to the next task that releases the
     /// mutex. Any context.
     pub(crate) fn leave_closed(&self, closed: ClosedKnote) {
-        self.unremoved_knotes.push(closed);
+        self.closed_knotes.push(closed);
         // A task that sees the flag also finds the knote. This pairs with the barrier after the
         // flag is cleared in `do_leftover_work`.
         smp_mb(ordering::Full);
@@ -146,7 +146,7 @@ impl Kqueue {
             if closed {
                 self.remove_all(&mut knotes);
             }
-            self.unremoved_knotes
+            self.closed_knotes
                 .drain(|closed| self.remove(&mut knotes, closed.knote()));
             drop(knotes);
             // This pairs with the barrier between the flag and the attempt to take the mutex in

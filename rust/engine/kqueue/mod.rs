@@ -30,7 +30,7 @@ use super::{
 use crate::sys::{
     file::fdtable::{CurrentFdTable, FdTableId, FilePtr, WeakFile},
     lock::{flag::Flag, killable, raw_spin::IrqSave},
-    memory::{slab::Memory, user_scratch::UserScratch},
+    memory::{slab::AllocMode, user_scratch::UserScratch},
     notify::poll_fasync::PollFasync, //
 };
 use deferred::DeferredKnote;
@@ -141,9 +141,9 @@ pub(crate) struct Kqueue {
     /// takes the mutex later and removes all knotes. If a deferred knote is missed, it is as if the
     /// fork had happened after the change. The next scan finds the knote under the spin lock.
     closed_or_deferred: Flag,
-    /// If a task without the spin lock reads false, no knote was pending when false was stored. The
-    /// flag is written under that lock. A task that an activation has woken, or that is ordered
-    /// after an activation otherwise, reads true, unless a later scan has stored something else. A
+    /// True if a knote may be pending. The flag is written under the spin lock, and read without
+    /// it. False is stored only while no knote is pending. A task that was woken by an activation,
+    /// or is ordered after it in another way, reads true, unless a later scan has stored false. A
     /// task that runs at the same time as an activation may still read false. That does no harm,
     /// because a task that is going to sleep checks the list again under the lock.
     maybe_pending: Flag,
@@ -155,8 +155,8 @@ pub(crate) struct Kqueue {
     /// to the file may follow it without the spin lock.
     own_file_ptr: FilePtr,
     /// Knotes whose descriptors were closed by tasks that could not remove them.
-    unremoved_knotes: ClosedList,
-    /// True if `unremoved_knotes` is not empty, or if the task that closed the kqueue could not
+    closed_knotes: ClosedList,
+    /// True if `closed_knotes` is not empty, or if the task that closed the kqueue could not
     /// remove its knotes. A task reads this flag after it has released the mutex. The full barriers
     /// around the accesses are explained in `lifetime.rs` and checked by `selftests/state`
     /// (`leftover`).
@@ -222,7 +222,7 @@ impl Kqueue {
                 locks <- Locks::new(knotes, ready),
                 poll_fasync <- PollFasync::new(),
                 own_file_ptr,
-                unremoved_knotes: ClosedList::new(),
+                closed_knotes: ClosedList::new(),
                 leftover_work: Flag::new(),
                 close_work: CloseWork::new(),
             }),
@@ -294,10 +294,10 @@ impl Kqueue {
         ident: u64,
         filter: Filter,
         inner: impl FnOnce() -> KnoteInner,
-        memory: Memory,
+        mode: AllocMode,
     ) -> Result<ARef<Knote>> {
         this.user.charge_knote(filter)?;
-        Knote::alloc(&this.shared.knotes, this, ident, filter, inner, memory)
+        Knote::alloc(&this.shared.knotes, this, ident, filter, inner, mode)
             .inspect_err(|_| this.user.uncharge_knote(filter))
     }
 

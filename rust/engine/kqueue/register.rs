@@ -18,7 +18,7 @@ use crate::{
     },
     sys::{
         file::fdtable::{self, CurrentFdTable},
-        memory::slab::Memory,
+        memory::slab::AllocMode,
     },
     uapi::*, //
 };
@@ -471,7 +471,7 @@ impl Kqueue {
         knotes.table.reserve(&this.user)?;
         let under_mutex = &mut knotes.under_mutex;
         let inner = || KnoteInner::new(change);
-        let knote = Self::new_knote(this, change.ident, filter, inner, Memory::Wait)?;
+        let knote = Self::new_knote(this, change.ident, filter, inner, AllocMode::MaySleep)?;
         let attach = AttachArgs {
             knote: &knote,
             change,

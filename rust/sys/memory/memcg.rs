@@ -6,7 +6,7 @@
 //! let memcg = MemcgRef::current(); // Kept with an object.
 //! // Later, in another task:
 //! let active = memcg.activate();
-//! cache.alloc(Memory::Atomic, value)?; // Charged to the cgroup of the first task.
+//! cache.alloc(AllocMode::NoSleep, value)?; // Charged to the cgroup of the first task.
 //! drop(active);
 //! ```
 //!

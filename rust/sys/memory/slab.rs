@@ -5,11 +5,12 @@
 //! A slab cache packs objects of their exact size. `KBox` rounds the size up to the next general
 //! kmalloc size, which may be half as much again.
 //!
-//! [`Slab::alloc`] may sleep with [`Memory::Wait`], and does not sleep with [`Memory::Atomic`].
+//! [`Slab::alloc`] may sleep with [`AllocMode::MaySleep`], and does not sleep with
+//! [`AllocMode::NoSleep`].
 //!
 //! ```ignore
 //! let cache = Slab::<Object>::new(c"example_object")?;
-//! let object = cache.alloc(Memory::Wait, || Object::new())?;
+//! let object = cache.alloc(AllocMode::MaySleep, || Object::new())?;
 //! // SAFETY: The object came from `alloc`, and nothing uses it afterwards.
 //! unsafe { slab::free(object) };
 //! ```
@@ -28,33 +29,33 @@ use kernel::{
 
 /// How an allocation obtains its memory.
 #[derive(Clone, Copy)]
-pub(crate) enum Memory {
+pub(crate) enum AllocMode {
     /// The allocation may sleep. It is charged to the memory cgroup of the task.
-    Wait,
+    MaySleep,
     /// The allocation does not sleep. It is charged to the active memory cgroup, and fails if the
     /// cgroup is at its limit.
-    Atomic,
+    NoSleep,
 }
 
 /// `__GFP_ACCOUNT`, which the bindings do not name.
 const ACCOUNT: u32 = bindings::GFP_KERNEL_ACCOUNT & !bindings::GFP_KERNEL;
 
-impl Memory {
+impl AllocMode {
     /// The GFP flags for the C allocators.
     #[inline(always)]
     fn raw(self) -> u32 {
         match self {
-            Memory::Wait => bindings::GFP_KERNEL_ACCOUNT,
+            AllocMode::MaySleep => bindings::GFP_KERNEL_ACCOUNT,
             // `GFP_ATOMIC` would be wrong here, because it may exceed all limits.
-            Memory::Atomic => bindings::GFP_NOWAIT | ACCOUNT,
+            AllocMode::NoSleep => bindings::GFP_NOWAIT | ACCOUNT,
         }
     }
 
     /// The GFP flags for the allocators of the `kernel` crate.
     pub(crate) fn flags(self) -> Flags {
         match self {
-            Memory::Wait => GFP_KERNEL_ACCOUNT,
-            Memory::Atomic => GFP_NOWAIT | (GFP_KERNEL_ACCOUNT & !GFP_KERNEL),
+            AllocMode::MaySleep => GFP_KERNEL_ACCOUNT,
+            AllocMode::NoSleep => GFP_NOWAIT | (GFP_KERNEL_ACCOUNT & !GFP_KERNEL),
         }
     }
 }
@@ -103,9 +104,9 @@ impl<T> Slab<T> {
     ///
     /// `ENOMEM`.
     #[inline(always)]
-    pub(crate) fn alloc(&self, memory: Memory, value: impl FnOnce() -> T) -> Result<NonNull<T>> {
+    pub(crate) fn alloc(&self, mode: AllocMode, value: impl FnOnce() -> T) -> Result<NonNull<T>> {
         // SAFETY: The cache is valid.
-        let slot = unsafe { bindings::kmem_cache_alloc_noprof(self.cache.as_ptr(), memory.raw()) };
+        let slot = unsafe { bindings::kmem_cache_alloc_noprof(self.cache.as_ptr(), mode.raw()) };
         let slot = NonNull::new(slot.cast::<T>()).ok_or(ENOMEM)?;
         // SAFETY: The allocation has the size and alignment of `T` and is not shared.
         unsafe { ptr::write(slot.as_ptr(), value()) };

@@ -39,7 +39,7 @@ use kernel::{
 use super::on_demand::{OnDemandProbe, Probe};
 use crate::sys::{
     lock::raw_spin::IrqLock,
-    memory::{hash::hash, slab::Memory}, //
+    memory::{hash::hash, slab::AllocMode}, //
 };
 
 /// The key (object, target): the watches of one object are neighbours in the tree.
@@ -136,7 +136,7 @@ impl<P: ObjectProbe> WatchedProbe<P> {
         object: usize,
         target: &Arc<P::Target>,
     ) -> Result<Watch<P>> {
-        self.insert(object, target, Memory::Atomic.flags(), || {
+        self.insert(object, target, AllocMode::NoSleep.flags(), || {
             self.probe.acquire_ready().ok_or(EAGAIN)
         })
     }

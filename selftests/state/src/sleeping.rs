@@ -7,7 +7,7 @@ use crate::{
     bindings::Task,
     engine::{
         kqueue::ReadyState,
-        sleepers::{self, Deadline, WakeFlags, SleepEnd},
+        sleepers::{self, Deadline, SleepEnd, WakeFlags},
     },
     sys::lock::raw_spin::IrqLock,
 };
