@@ -88,7 +88,8 @@
 //!    A `ProcessWatcher`, `FileWatcher` or `OffsetWatcher` (in `filter`) is what a knote keeps
 //!    about its process or file. Each of them has a lock, which may be taken under any other lock
 //!    of this level. Interrupts are disabled under all locks of this level, except those that no
-//!    interrupt takes: the locks of trees, of marks, and those that nest in the lock of a mark. The
+//!    interrupt takes: the locks of trees, of marks, and of `ParentDir`, `Namespace` and
+//!    `MountWatcher`. The
 //!    lock of a user's watched objects (`engine::object_watches`) also belongs to this level, but
 //!    nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no

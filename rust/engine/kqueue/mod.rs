@@ -58,14 +58,15 @@ pub(crate) struct ReadyState {
     in_flight: usize,
     /// The number of knotes at the head of the list that the current scan has still to evaluate. If
     /// the first walk of a scan stops before the end of the list, it sets this number, and further
-    /// walks follow. In other scans the number has no meaning. Knotes that become pending during
-    /// the scan, or are requeued after a report, are behind these knotes.
+    /// walks follow. In other scans the number is not used. Knotes that become pending during the
+    /// scan, or are requeued after a report, are behind these knotes.
     ///
     /// A pending knote that is retired or disabled during the scan subtracts one, even if it was
     /// behind the counted knotes. So the number may become too small, but never too large.
     ///
-    /// While `interrupted_scan` is set, the number also counts the knotes whose events could not be
-    /// copied out. They were put back at the head of the list.
+    /// If some events cannot be copied out, their knotes return to the head of the list and are
+    /// added to the number. (If it was not used before, it is set to 0 first.) The scan continues
+    /// with them when the program's memory has been faulted in.
     unevaluated: usize,
     /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
@@ -247,8 +248,7 @@ impl Kqueue {
     ///
     /// # Errors
     ///
-    /// `EBADF` if the kqueue belongs to another descriptor table. (A child process does not inherit
-    /// it.)
+    /// `EBADF` if the kqueue belongs to another descriptor table. (A child process cannot use it.)
     #[inline(always)]
     pub(crate) fn check_usable(&self) -> Result<CurrentFdTable> {
         self.owner_fd_table.if_current().ok_or(EBADF)

@@ -4,8 +4,8 @@
 //!
 //! Registering a probe patches kernel code, and then every task in the system that reaches the
 //! probed code runs the probe. An [`OnDemandProbe`] therefore registers its [`Probe`] with the
-//! first user, and unregisters it [some seconds](Probe::LINGER_MILLIS) after the last user has
-//! left.
+//! first user, and unregisters it after the last user has left, with a delay that
+//! each probe defines ([`Probe::LINGER_MILLIS`]; for closes in `engine/close/probe.rs`).
 //!
 //! # Context and locks
 //!
