@@ -24,6 +24,7 @@
 //! - *register*: apply a change, which adds, modifies or deletes a knote
 //! - *attach, detach*: connect a knote with its event source, and disconnect it
 //! - *fire*: a source fires when something happens to it that may make the knote ready
+//! - *active*: a bit in the state of a knote. It says that the knote may be ready.
 //! - *activate*: mark a knote active, because its source fired or a change requires an evaluation,
 //!   and put it into the ready list unless it is disabled or queued already
 //! - *ready list*: the knotes that are queued, in the order in which they are reported
@@ -116,8 +117,8 @@
 //! As a scan only tries the lock of a watched kqueue, no lock is ever waited for under a lock of
 //! the same lock class.
 //!
-//! The locks of levels 3 and 4 are raw spin locks (`sys::lock::raw_spin`), except the lock of a
-//! mark and those that nest in it: of `ParentDir`, `Namespace` and `MountWatcher`. The others are
+//! The locks of levels 3 and 4 are raw spin locks (`sys::lock::raw_spin`), with four exceptions:
+//! the locks of a mark, of a `ParentDir`, of a `Namespace` and of a `MountWatcher`. The others are
 //! raw because probes take them, and a probe may run with preemption disabled, where a `spinlock_t`
 //! of a real-time kernel (PREEMPT_RT) cannot be taken, because it sleeps. Under a raw lock no
 //! memory is allocated or freed, no wait queue is woken, and a `spinlock_t` is only tried.

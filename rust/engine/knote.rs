@@ -56,9 +56,10 @@ use kernel::{
 ///
 /// The table of the kqueue and the attachment hold references to the knote, and the knote holds a
 /// reference to its kqueue. So the knote and its kqueue keep each other alive until the knote is
-/// removed: it leaves the table, and [`Knote::detach`] drops the attachment. (A knote is never in
-/// the table if it could not be attached, or if it was deferred and could not be inserted. When its
-/// last reference is dropped, [`Knote::detach_on_drop`] retires it, detaches it and releases its
+/// removed: it leaves the table, and [`Knote::detach`] drops the attachment. (A knote that
+/// could not be attached, or was deferred and could not be inserted, never gets into the table. The
+/// task that gives it up drops its attachment, and so the last reference to the knote. Then
+/// [`Knote::detach_on_drop`] retires the knote, unless it was retired before, and releases its
 /// file.)
 pub(crate) struct Knote {
     refs: Refcount,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The limits on the knotes and timers of a user. Their values are parameters of the module
-//! ([`super::module_params`]).
+//! ([`super::module_params`], where `set_defaults` has the default values).
 //!
 //! The knotes of a kqueue are charged to the user who opened the kqueue. If that user is in a user
 //! namespace, the knotes are also charged to the owner of the namespace and to the owners of its
