@@ -29,7 +29,6 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{ordering, Atomic},
-        barrier::smp_mb,
         Mutex, //
     },
     time::msecs_to_jiffies,
@@ -75,20 +74,25 @@ pub(crate) struct OnDemandProbe<P: Probe> {
     remove: Opaque<bindings::delayed_work>,
     #[pin]
     registered: Mutex<bool>,
-    /// A copy of `registered` that is read without the lock. It is set with release ordering and
-    /// read with acquire ordering, so the probe is registered for a task that reads true.
-    ready: Atomic<bool>,
-    /// The number of users.
+    /// [`REGISTERED`], if the probe is registered, and [`USER`] for each user (`selftests/state`,
+    /// `on_demand`).
     ///
-    /// A task that adds itself then reads `ready`. The work that unregisters the probe clears
-    /// `ready`, and then it reads this number. Each of them executes a full barrier between the two
-    /// steps, so the task sees that the probe is not ready, or the probe stays registered
-    /// (`selftests/state`, `on_demand`).
+    /// A task that adds itself finds out in the same step whether the probe is registered. The work
+    /// that unregisters the probe clears `REGISTERED` only if there is no user, also in one step.
+    /// So a probe that is registered for a user stays registered until that user has left, and no
+    /// task finds a probe unregistered that another user keeps registered.
     ///
-    /// A decrement is relaxed. The last user queues the work after it, and the locks of timers and
-    /// workqueues order the two before the work.
+    /// `REGISTERED` is set with release ordering and read with acquire ordering, so the
+    /// registration is complete for a task that reads it. A decrement is relaxed. The last user
+    /// queues the work after it, and the locks of timers and workqueues order the two before the
+    /// work.
     users: Atomic<usize>,
 }
+
+/// The bit of `users` that is set while the probe is registered.
+const REGISTERED: usize = 1;
+/// What each user adds to `users`.
+const USER: usize = 2;
 
 // SAFETY: The work is only passed to functions that do their own locking. The other fields are
 // `Send`.
@@ -107,7 +111,6 @@ impl<P: Probe> OnDemandProbe<P> {
                 generated::kq_init_delayed_work(slot, Some(Self::remove_if_unused))
             }),
             registered <- new_mutex!(false),
-            ready: Atomic::new(false),
             users: Atomic::new(0),
         })
     }
@@ -116,16 +119,14 @@ impl<P: Probe> OnDemandProbe<P> {
     pub(crate) fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let registered = *self.registered.lock();
         // The number is only printed.
-        let users = self.users.load(ordering::Relaxed);
+        let users = self.users.load(ordering::Relaxed) / USER;
         writeln!(f, "{name} registered: {registered} watches: {users}")
     }
 
     /// Adds a user. True if the probe is registered. Otherwise the caller registers the probe or
     /// removes the user.
     fn enter(&self) -> bool {
-        // The full ordering pairs with the barrier in `remove_if_unused`.
-        self.users.fetch_add(1, ordering::Full);
-        self.ready.load(ordering::Acquire)
+        self.users.fetch_add(USER, ordering::Acquire) & REGISTERED != 0
     }
 
     /// Adds a user if the probe is registered. Does not sleep.
@@ -133,8 +134,8 @@ impl<P: Probe> OnDemandProbe<P> {
         if self.enter() {
             return Some(());
         }
-        // The work may have counted this user and kept the probe, so it is queued again if this was
-        // the last one.
+        // Meanwhile another task may have registered the probe and left, and the work may have kept
+        // the probe for this user. So the work is queued again if this was the last one.
         self.release();
         None
     }
@@ -154,18 +155,18 @@ impl<P: Probe> OnDemandProbe<P> {
             // the probe.
             if let Err(error) = unsafe { self.probe.register(self) } {
                 // The probe is not registered, so no work is queued.
-                self.users.fetch_sub(1, ordering::Relaxed);
+                self.users.fetch_sub(USER, ordering::Relaxed);
                 return Err(error);
             }
             *registered = true;
+            self.users.fetch_add(REGISTERED, ordering::Release);
         }
-        self.ready.store(true, ordering::Release);
         Ok(())
     }
 
     /// Removes a user. If it was the last one, schedules the removal of the probe.
     pub(crate) fn release(&self) {
-        if self.users.fetch_sub(1, ordering::Relaxed) == 1 {
+        if self.users.fetch_sub(USER, ordering::Relaxed) & !REGISTERED == USER {
             // SAFETY: The work was initialised in `new`. `drop` cancels it.
             unsafe {
                 bindings::mod_delayed_work_on(
@@ -192,12 +193,7 @@ impl<P: Probe> OnDemandProbe<P> {
             &*kernel::container_of!(remove, OnDemandProbe<P>, remove)
         };
         let mut registered = this.registered.lock();
-        this.ready.store(false, ordering::Relaxed);
-        // This pairs with the full ordering in `enter`.
-        smp_mb(ordering::Full);
-        if this.users.load(ordering::Relaxed) != 0 {
-            this.ready.store(*registered, ordering::Release);
-        } else {
+        if this.users.cmpxchg(REGISTERED, 0, ordering::Full).is_ok() {
             this.unregister(&mut registered);
         }
     }
@@ -209,7 +205,12 @@ impl<P: Probe> OnDemandProbe<P> {
     pub(crate) fn stop(&self) {
         // Unregister first. A probe call that fails to add a watch could otherwise queue the work
         // again.
-        self.unregister(&mut self.registered.lock());
+        let mut registered = self.registered.lock();
+        if *registered {
+            self.users.fetch_sub(REGISTERED, ordering::Relaxed);
+        }
+        self.unregister(&mut registered);
+        drop(registered);
         // SAFETY: The work was initialised in `new`.
         unsafe { bindings::cancel_delayed_work_sync(self.remove.get()) };
     }

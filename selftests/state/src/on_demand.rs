@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The users of a probe that is registered on demand, as in the module's `sys/probe/on_demand.rs`.
-//! A user that must not sleep adds itself and then reads whether the probe is ready. The work that
-//! unregisters the probe clears that word and then reads the number of users.
+//! A user that must not sleep adds itself and finds out in the same step whether the probe is
+//! registered. The work that unregisters the probe does so only if there is no user.
 
 use loom::{
     sync::{
         atomic::{
-            fence, AtomicBool, AtomicUsize,
-            Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst},
+            AtomicBool, AtomicUsize,
+            Ordering::{self, AcqRel, Acquire, Relaxed, Release},
         },
         Arc, Mutex,
     },
@@ -18,27 +18,27 @@ use loom::{
 /// A variant of the protocol.
 #[derive(Clone, Copy)]
 struct Variant {
-    /// True if the user has a full barrier between its two steps.
-    barrier_of_user: bool,
-    /// True if the work has a full barrier between its two steps.
-    barrier_of_work: bool,
-    /// The ordering of the store that makes the probe ready.
-    ready: Ordering,
-    /// True if a user that has found the probe not ready leaves as other users do.
+    /// True if the work clears `REGISTERED` only if there is no user, in one step. Otherwise it
+    /// clears the bit first, and sets it again if there is a user.
+    one_step: bool,
+    /// The ordering of the step that sets `REGISTERED`.
+    set: Ordering,
+    /// True if a user that has found the probe unregistered leaves as other users do.
     leaves: bool,
 }
 
 const RIGHT: Variant = Variant {
-    barrier_of_user: true,
-    barrier_of_work: true,
-    ready: Release,
+    one_step: true,
+    set: Release,
     leaves: true,
 };
+
+const REGISTERED: usize = 1;
+const USER: usize = 2;
 
 struct OnDemandProbe {
     /// `registered`.
     mutex: Mutex<bool>,
-    ready: AtomicBool,
     users: AtomicUsize,
     /// True while the kernel calls the probe.
     is_called: AtomicBool,
@@ -51,7 +51,6 @@ impl OnDemandProbe {
     fn new(variant: Variant) -> Self {
         OnDemandProbe {
             mutex: Mutex::new(false),
-            ready: AtomicBool::new(false),
             users: AtomicUsize::new(0),
             is_called: AtomicBool::new(false),
             queued: AtomicBool::new(false),
@@ -61,15 +60,7 @@ impl OnDemandProbe {
 
     /// Adds a user, and returns whether the probe is registered.
     fn enter(&self) -> bool {
-        if self.variant.barrier_of_user {
-            // An operation with the kernel's full ordering.
-            fence(SeqCst);
-            self.users.fetch_add(1, AcqRel);
-            fence(SeqCst);
-        } else {
-            self.users.fetch_add(1, Relaxed);
-        }
-        self.ready.load(Acquire)
+        self.users.fetch_add(USER, Acquire) & REGISTERED != 0
     }
 
     /// `OnDemandProbe::acquire_ready`.
@@ -80,7 +71,7 @@ impl OnDemandProbe {
         if self.variant.leaves {
             self.release();
         } else {
-            self.users.fetch_sub(1, Relaxed);
+            self.users.fetch_sub(USER, Relaxed);
         }
         false
     }
@@ -94,13 +85,13 @@ impl OnDemandProbe {
         if !*registered {
             self.is_called.store(true, Relaxed);
             *registered = true;
+            self.users.fetch_add(REGISTERED, self.variant.set);
         }
-        self.ready.store(true, self.variant.ready);
     }
 
     /// `OnDemandProbe::release`.
     fn release(&self) {
-        if self.users.fetch_sub(1, Relaxed) == 1 {
+        if self.users.fetch_sub(USER, Relaxed) & !REGISTERED == USER {
             // `mod_delayed_work_on()` is fully ordered.
             self.queued.swap(true, AcqRel);
         }
@@ -112,13 +103,18 @@ impl OnDemandProbe {
             return;
         }
         let mut registered = self.mutex.lock().unwrap();
-        self.ready.store(false, Relaxed);
-        if self.variant.barrier_of_work {
-            fence(SeqCst);
-        }
-        if self.users.load(Relaxed) != 0 {
-            self.ready.store(*registered, self.variant.ready);
-        } else if *registered {
+        let unused = if self.variant.one_step {
+            let cleared = (self.users).compare_exchange(REGISTERED, 0, AcqRel, Relaxed);
+            cleared.is_ok()
+        } else if self.users.fetch_and(!REGISTERED, AcqRel) & !REGISTERED == 0 {
+            *registered
+        } else {
+            if *registered {
+                self.users.fetch_or(REGISTERED, self.variant.set);
+            }
+            false
+        };
+        if unused {
             self.is_called.store(false, Relaxed);
             *registered = false;
         }
@@ -198,32 +194,42 @@ fn two_users_have_a_registered_probe() {
     });
 }
 
+/// The work is queued when a user comes and stays. Another user comes beside it.
+fn beside_a_user(variant: Variant) {
+    loom::model(move || {
+        let probe = left_by_all(variant);
+        probe.acquire();
+        let worker = thread::spawn({
+            let probe = probe.clone();
+            move || probe.work()
+        });
+        assert!(probe.acquire_ready(), "refused beside a user");
+        probe.use_it();
+        probe.release();
+        worker.join().unwrap();
+    });
+}
+
 #[test]
-#[should_panic(expected = "a user of no probe")]
-fn a_user_would_have_none_without_its_barrier() {
-    let variant = Variant {
-        barrier_of_user: false,
+fn a_user_is_not_refused_beside_another_one() {
+    beside_a_user(RIGHT);
+}
+
+#[test]
+#[should_panic(expected = "refused beside a user")]
+fn a_user_would_be_refused_if_the_work_took_two_steps() {
+    beside_a_user(Variant {
+        one_step: false,
         ..RIGHT
-    };
-    model(variant, user_in_a_probe);
+    });
 }
 
 #[test]
 #[should_panic(expected = "a user of no probe")]
-fn a_user_would_have_none_without_the_barrier_of_the_work() {
-    let variant = Variant {
-        barrier_of_work: false,
-        ..RIGHT
-    };
-    model(variant, user_in_a_probe);
-}
-
-#[test]
-#[should_panic(expected = "a user of no probe")]
-fn a_user_would_have_none_if_the_probe_were_ready_without_release() {
+fn a_user_would_have_none_if_the_bit_were_set_without_release() {
     loom::model(|| {
         let probe = Arc::new(OnDemandProbe::new(Variant {
-            ready: Relaxed,
+            set: Relaxed,
             ..RIGHT
         }));
         let first = thread::spawn({
@@ -235,12 +241,32 @@ fn a_user_would_have_none_if_the_probe_were_ready_without_release() {
     });
 }
 
+/// The probe is not registered. A user that must not sleep comes beside one that registers it.
+fn refused_beside_a_registration(variant: Variant) {
+    loom::model(move || {
+        let probe = Arc::new(OnDemandProbe::new(variant));
+        let other = thread::spawn({
+            let probe = probe.clone();
+            move || user(&probe)
+        });
+        user_in_a_probe(&probe);
+        other.join().unwrap();
+        probe.work();
+        let registered = *probe.mutex.lock().unwrap();
+        assert!(!registered, "registered for nobody");
+    });
+}
+
+#[test]
+fn a_user_that_is_refused_keeps_nothing_registered() {
+    refused_beside_a_registration(RIGHT);
+}
+
 #[test]
 #[should_panic(expected = "registered for nobody")]
 fn it_would_stay_registered_if_a_user_left_without_the_work() {
-    let variant = Variant {
+    refused_beside_a_registration(Variant {
         leaves: false,
         ..RIGHT
-    };
-    model(variant, user_in_a_probe);
+    });
 }
