@@ -266,19 +266,22 @@ impl MountWatch {
 
     /// Takes the notes that occurred since the last call.
     fn take_notes(&self) -> u32 {
-        let counts = self.mark.target().watchers.lock().counts;
-        self.watcher.update_record(counts);
+        // The lock is held, so that no counts are compared with older ones.
+        let watchers = self.mark.target().watchers.lock();
+        self.watcher.update_record(watchers.counts);
         core::mem::take(&mut self.watcher.record.lock().fired)
     }
 
     /// Selects other notes from now on.
     fn select(&self, wanted: u32) {
-        let counts = self.mark.target().watchers.lock().counts;
+        let watchers = self.mark.target().watchers.lock();
         // What has happened until now counts for the notes that were selected before.
-        if self.watcher.update_record(counts) {
+        let is_new = self.watcher.update_record(watchers.counts);
+        self.watcher.record.lock().wanted = wanted;
+        drop(watchers);
+        if is_new {
             self.watcher.knote.activate();
         }
-        self.watcher.record.lock().wanted = wanted;
     }
 }
 

@@ -192,13 +192,10 @@ impl FileWatcher {
         }
     }
 
-    /// Compares the state of the file with the state that was recorded last, without an event.
-    fn compare_state(&self, file: &File) {
-        let snapshot = InodeSnapshot {
-            state: fsnotify::state(file),
-            ..InodeSnapshot::default()
-        };
-        self.handle_events(0, snapshot);
+    /// Compares the state of the file with the state that was recorded last, without an event. The
+    /// events of the file's mark wait meanwhile, so that this state replaces no newer one.
+    fn compare_state(&self, file: &File, mark: &Mark<Self>) {
+        mark.without_events(|| self.handle_events(0, InodeSnapshot::now(file)));
     }
 
     /// The fsnotify events that report the notes in `wanted`, and the events that all notes depend
@@ -435,7 +432,7 @@ impl Vnode {
             fired: 0,
         };
         // The directory may have been removed before the watch of its parent existed.
-        this.watcher.compare_state(file);
+        this.watcher.compare_state(file, &this.mark);
         Ok(this)
     }
 
@@ -537,7 +534,7 @@ impl Vnode {
                 Err(_) => self.watcher.record.lock().moved = true,
             }
             // The directory may have been removed meanwhile.
-            self.watcher.compare_state(file);
+            self.watcher.compare_state(file, &self.mark);
             self.fired |= core::mem::take(&mut self.watcher.record.lock().fired);
         }
         let unmounts = self.unmounts.is_some() && !self.unmounted;

@@ -275,6 +275,14 @@ impl<T: Notify> Mark<T> {
         unsafe { Self::add(group, Object::Inode(inode_of(file)), events, target) }
     }
 
+    /// Calls `f` while no event of this mark is reported.
+    pub(crate) fn without_events<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: The node is valid until `drop` puts the reference of this value.
+        let this = unsafe { self.0.as_ref() };
+        let _target = this.target.lock();
+        f()
+    }
+
     /// # Safety
     ///
     /// The object is valid. If it is an inode and the events are about that inode, it stays valid

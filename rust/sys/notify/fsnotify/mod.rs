@@ -92,6 +92,16 @@ pub(crate) struct InodeSnapshot {
     pub(crate) is_setattr: bool,
 }
 
+impl InodeSnapshot {
+    /// The inode of `file` now, without an event.
+    pub(crate) fn now(file: &File) -> Self {
+        InodeSnapshot {
+            state: state(file),
+            ..InodeSnapshot::default()
+        }
+    }
+}
+
 /// The target of a mark.
 pub(crate) trait Notify: Send + Sync + 'static {
     /// The kind of object that the events are about.
