@@ -299,12 +299,17 @@ impl FileKind {
             FileKind::Regular => regular::evaluate(file, direction),
             FileKind::Pipe => pipe::evaluate(file, direction),
             FileKind::CountedByIoctl => terminal::evaluate(file, direction, scratch),
-            _ => FileState::of(poll(file, direction), direction, || match self {
-                FileKind::Kqueue => kqueue::count(file),
-                FileKind::Eventfd => eventfd::count(file, direction),
-                FileKind::Timerfd => timerfd::count(file, direction),
-                _ => None,
-            }),
+            // Another task may take what there is between the poll and the count. Then the file is
+            // not ready any more.
+            FileKind::Kqueue | FileKind::Eventfd | FileKind::Timerfd => {
+                FileState::of(poll(file, direction), direction, || match self {
+                    FileKind::Kqueue => kqueue::count(file),
+                    FileKind::Eventfd => eventfd::count(file, direction),
+                    _ => timerfd::count(file, direction),
+                })
+                .filter(|state| state.eof || state.data > 0)
+            }
+            _ => FileState::of(poll(file, direction), direction, || None),
         }
     }
 
