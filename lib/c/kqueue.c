@@ -45,8 +45,15 @@ static int get_control(void)
 	if (is_control(known))
 		return known;
 	fd = open("/dev/kqueue", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		/* Another thread may have opened it before the process lost the right to do so. */
+		known = atomic_load(&control);
+		high = errno;
+		if (is_control(known))
+			return known;
+		errno = high;
 		return -1;
+	}
 	if (fstat(fd, &status) < 0) {
 		close(fd);
 		return -1;

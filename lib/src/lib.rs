@@ -286,10 +286,11 @@ impl Kqueue {
         static CONTROL: OnceLock<File> = OnceLock::new();
         let control = match CONTROL.get() {
             Some(control) => control,
-            None => {
-                let opened = open(libc::O_CLOEXEC)?;
-                CONTROL.get_or_init(|| opened)
-            }
+            None => match open(libc::O_CLOEXEC) {
+                Ok(opened) => CONTROL.get_or_init(|| opened),
+                // Another thread may have opened it before the process lost the right to do so.
+                Err(error) => CONTROL.get().ok_or(error)?,
+            },
         };
         // SAFETY: The argument is an integer.
         let fd =
