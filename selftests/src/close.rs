@@ -310,8 +310,6 @@ fn a_copy_in_a_child_keeps_no_knote_of_a_closed_kqueue() {
         // SAFETY: The child's copy, which it does not use.
         unsafe { libc::close(theirs) };
     });
-    // Give the child time to close the descriptor.
-    thread::sleep(Duration::from_millis(200));
     drop(kqueue);
     drop(writer);
     // The child's copy of the kqueue does not keep our pipe open.

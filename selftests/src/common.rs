@@ -189,15 +189,17 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Forks a child, which calls `before` and then waits.
+    /// Forks a child, which calls `before` and then waits. Returns when the child has called it.
     pub fn fork(before: impl FnOnce()) -> Self {
         let (wait, stop) = pipe();
+        let called = Gate::new();
         // SAFETY: The child only closes, waits and exits.
         let pid = unsafe { libc::fork() };
         assert_ne!(pid, -1);
         if pid == 0 {
             drop(stop);
             before();
+            called.open();
             let mut poll = libc::pollfd {
                 fd: wait.as_raw_fd(),
                 events: 0,
@@ -209,6 +211,7 @@ impl Holder {
                 libc::_exit(0);
             }
         }
+        called.wait();
         Holder {
             pid,
             stop: Some(stop),

@@ -155,9 +155,9 @@ fn both(state: &str, fd: &impl AsRawFd) {
 }
 
 /// Waits until everything that was sent has arrived. Loopback delivers data at once, but the
-/// acknowledgement of a shutdown can come later.
+/// acknowledgement of a shutdown can come later, and the processor that sends it can be late too.
 fn settle() {
-    std::thread::sleep(Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(300));
 }
 
 fn set_nonblocking(fd: &impl AsRawFd) {

@@ -842,15 +842,19 @@ fn children_created_during_a_scan() {
         });
         let mut events = vec![Event::default(); 256];
         let mut born = 0;
-        let end = std::time::Instant::now() + SOON;
+        let mut end = std::time::Instant::now() + SOON;
         while born < CHILDREN {
             let count = kqueue
                 .kevent(&[], &mut events, Some(Duration::ZERO))
                 .unwrap();
-            born += events[..count]
+            let new = events[..count]
                 .iter()
                 .filter(|event| event.fflags & note::CHILD != 0 && event.filter == Filter::PROC)
                 .count();
+            born += new;
+            if new > 0 {
+                end = std::time::Instant::now() + SOON;
+            }
             assert!(std::time::Instant::now() < end, "{born} were told");
         }
         let pids = forker.join().unwrap();
@@ -1058,8 +1062,9 @@ fn a_storm_of_forks_to_any_depth() {
     // Each process has 3 children, to a depth of 5: 3 + 9 + .. + 243.
     const COUNT: usize = 363;
     let kqueue = kqueue();
+    let gate = Gate::new();
     let root = fork(|| {
-        thread::sleep(Duration::from_millis(200));
+        gate.wait();
         tree(3, 5);
         0
     });
@@ -1067,6 +1072,7 @@ fn a_storm_of_forks_to_any_depth() {
         &kqueue,
         &[watch(root, note::TRACK | note::EXIT | note::FORK)],
     );
+    gate.open();
     let parents = thread::scope(|scope| {
         let collecting = scope.spawn(|| {
             let mut parents = HashMap::new();

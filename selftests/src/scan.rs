@@ -6,7 +6,7 @@ use crate::common::*;
 use kqueue::{abi, ev, note, Event, Filter, Kqueue};
 use std::{
     os::{fd::AsRawFd, unix::net::UnixStream},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -416,8 +416,9 @@ fn a_killed_sleeper_loses_no_wake_up() {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// Sends this thread a signal after a while. `flags` are those of its handler.
-fn interrupt(flags: libc::c_int) -> impl FnOnce() {
+/// Runs a call that a signal to this thread interrupts. The signal is sent again until the call has
+/// returned, because the first ones may come before the call. `flags` are those of its handler.
+fn interrupted<T>(flags: libc::c_int, call: impl FnOnce() -> T) -> T {
     // SAFETY: The handler does nothing, the structures are plain data; the thread is ours.
     let thread = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -426,35 +427,39 @@ fn interrupt(flags: libc::c_int) -> impl FnOnce() {
         libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
         libc::pthread_self()
     };
-    move || {
-        thread::sleep(Duration::from_millis(100));
-        // SAFETY: The thread waits for us, so it lives.
-        assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
-    }
+    let returned = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| loop {
+            thread::sleep(Duration::from_millis(100));
+            if returned.load(Ordering::Acquire) {
+                break;
+            }
+            // SAFETY: The thread waits for us, so it lives.
+            assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+        });
+        let result = call();
+        returned.store(true, Ordering::Release);
+        result
+    })
 }
 
 #[test]
 fn a_signal_interrupts_and_never_restarts() {
     for flags in [0, libc::SA_RESTART] {
         let kqueue = kqueue();
-        let sender = thread::spawn(interrupt(flags));
         let mut events = [Event::default(); 1];
-        assert_eq!(
-            errno(kqueue.kevent(&[], &mut events, Some(SOON))),
-            libc::EINTR
-        );
-        sender.join().unwrap();
+        let result = interrupted(flags, || kqueue.kevent(&[], &mut events, Some(SOON)));
+        assert_eq!(errno(result), libc::EINTR);
     }
 }
 
 #[test]
 fn changes_are_applied_before_an_interrupted_wait() {
     let kqueue = kqueue();
-    let sender = thread::spawn(interrupt(0));
     let mut events = [Event::default(); 1];
     let add = Event::new(1, Filter::USER, ev::ADD);
-    assert_eq!(errno(kqueue.kevent(&[add], &mut events, None)), libc::EINTR);
-    sender.join().unwrap();
+    let result = interrupted(0, || kqueue.kevent(&[add], &mut events, None));
+    assert_eq!(errno(result), libc::EINTR);
     change(&kqueue, &[user(1, 0)]);
     one(&kqueue);
 }

@@ -66,14 +66,13 @@ fn counts_what_was_not_collected() {
     let start = Instant::now();
     change(&kqueue, &[timer(ev::ADD, 5)]);
     thread::sleep(Duration::from_millis(200));
-    let events = pending(&kqueue);
+    let event = one(&kqueue);
     let possible = start.elapsed().as_millis() as i64 / 5;
-    assert_eq!(events.len(), 1);
     // The count includes all periods that have passed until the clock was read.
     assert!(
-        (40 - 1..=possible).contains(&events[0].data),
+        (40 - 1..=possible).contains(&event.data),
         "{} of {possible}",
-        events[0].data
+        event.data
     );
 }
 
