@@ -79,10 +79,10 @@ macro_rules! filters {
                 i16::from(self as i8)
             }
 
-            /// The index of the row of the filter: 0 for the number -1, 1 for -2, and so on. The
-            /// mask tells the compiler that the index is valid for an array of 16 elements.
+            /// The index of the row of the filter: 0 for the number -1, 1 for -2, and so on.
             #[inline(always)]
             const fn row(self) -> usize {
+                // `& 15` tells the compiler that the index is valid for an array of 16 elements.
                 !(self as i8) as usize & 15
             }
 
