@@ -51,6 +51,8 @@
 //!   that closing the descriptor ends the knote
 //! - *deferred knote*: a knote that the fork probe has made for a child, and that is not in the
 //!   table yet
+//! - *watch* (of a probe): the request to be notified of what the probe observes of one object. The
+//!   watches of a probe are in several *shards*, each of which has a lock.
 //! - *sleeper*: a task that waits in kevent()
 //! - *poller*: a task that waits in poll(2), select(2) or epoll_wait(2) for a kqueue to become
 //!   readable
@@ -90,9 +92,8 @@
 //!    about its process or file. Each of them has a lock, which may be taken under any other lock
 //!    of this level. Interrupts are disabled under all locks of this level, except those that no
 //!    interrupt takes: the locks of trees, of marks, and of `ParentDir`, `Namespace` and
-//!    `MountWatcher`. The
-//!    lock of a user's watched objects (`engine::object_watches`) also belongs to this level, but
-//!    nests in none of the others.
+//!    `MountWatcher`. The lock of a user's watched objects (`engine::object_watches`) also belongs
+//!    to this level, but nests in none of the others.
 //! 4. `Locks::ready`, the spin lock of a kqueue, with interrupts disabled. An activation takes no
 //!    other lock of the module while it holds this one, so a source can activate a knote in any
 //!    context. The last reference to a knote is never dropped under it, because that would detach
@@ -255,8 +256,8 @@ module! {
 /// The loaded module.
 #[pin_data]
 struct KqueueModule {
-    // The fields are dropped in this order. First no more files can be opened, then no work item
-    // runs any more, then the shared state is freed.
+    // The fields are dropped in this order. First no more files can be opened, then the probes are
+    // not listed any more, then no work item runs any more, then the shared state is freed.
     #[pin]
     _device: Registration<Kqueue>,
     /// `/sys/kernel/debug/kqueue/probes`, which lists the probes and the number of their watches.

@@ -58,7 +58,7 @@ use kernel::{
 /// reference to its kqueue. So the knote and its kqueue keep each other alive until the knote is
 /// removed: it leaves the table, and [`Knote::detach`] drops the attachment. (A knote that
 /// could not be attached, or was deferred and could not be inserted, never gets into the table. The
-/// task that gives it up drops the attachment and its own reference to the knote. Then
+/// task that gives it up drops the attachment, if any, and its own reference to the knote. Then
 /// [`Knote::detach_on_drop`] retires the knote, unless it was retired before, and releases its
 /// file.)
 pub(crate) struct Knote {
