@@ -86,7 +86,7 @@ pub(crate) struct ReadyState {
     /// The tasks that sleep until a knote is pending.
     pub(crate) sleepers: Sleepers,
     /// True if a task has ever polled the kqueue or requested SIGIO. From then on each activation
-    /// notifies the pollers.
+    /// that queues a knote notifies the pollers.
     was_polled: bool,
     /// True if the owner's descriptor table has no descriptor of the kqueue any more. Then
     /// registrations and scans fail.
@@ -339,8 +339,8 @@ impl Kqueue {
         Ok(())
     }
 
-    /// Announces a poller, so that pollers are notified of each activation from now on. Returns the
-    /// number of pending knotes, and whether the kqueue was closed.
+    /// Announces a poller, so that from now on pollers are notified of each activation that queues
+    /// a knote. Returns the number of pending knotes, and whether the kqueue was closed.
     pub(crate) fn announce_poller(&self) -> (usize, bool) {
         let mut ready = self.locks.ready.lock();
         ready.was_polled = true;
