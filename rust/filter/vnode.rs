@@ -483,7 +483,7 @@ impl Vnode {
             Some(_) => None,
         };
         self.mark.set_events(watcher.events_for(wanted | before));
-        let moved = {
+        let moved = self.mark.without_events(|| {
             let mut record = watcher.record.lock();
             record.wanted = wanted;
             // State that was not recorded so far is recorded now, so that earlier changes are not
@@ -499,7 +499,7 @@ impl Vnode {
                 record.last.dead = now.dead;
             }
             record.moved && wanted & PARENT_NOTES != 0
-        };
+        });
         if moved {
             watcher.knote.activate();
         }

@@ -417,7 +417,8 @@ fn a_killed_sleeper_loses_no_wake_up() {
 extern "C" fn ignore(_: libc::c_int) {}
 
 /// Runs a call that a signal to this thread interrupts. The signal is sent again until the call has
-/// returned, because the first ones may come before the call. `flags` are those of its handler.
+/// returned, because the first ones may come before the call. (It is not sent for ever, so that a
+/// call that is restarted ends.) `flags` are those of its handler.
 fn interrupted<T>(flags: libc::c_int, call: impl FnOnce() -> T) -> T {
     // SAFETY: The handler does nothing, the structures are plain data; the thread is ours.
     let thread = unsafe {
@@ -429,13 +430,15 @@ fn interrupted<T>(flags: libc::c_int, call: impl FnOnce() -> T) -> T {
     };
     let returned = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| loop {
-            thread::sleep(Duration::from_millis(100));
-            if returned.load(Ordering::Acquire) {
-                break;
+        scope.spawn(|| {
+            for _ in 0..50 {
+                thread::sleep(Duration::from_millis(100));
+                if returned.load(Ordering::Acquire) {
+                    break;
+                }
+                // SAFETY: The thread waits for us, so it lives.
+                assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
             }
-            // SAFETY: The thread waits for us, so it lives.
-            assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
         });
         let result = call();
         returned.store(true, Ordering::Release);

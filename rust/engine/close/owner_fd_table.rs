@@ -9,7 +9,7 @@ use crate::sys::{
     process::pid::Process, //
 };
 use core::sync::atomic::{self, AtomicUsize};
-use kernel::sync::{atomic::ordering, Arc};
+use kernel::sync::{atomic::ordering, barrier::smp_mb, Arc};
 
 /// The descriptor table that a kqueue belongs to, which is that of the task that opened it.
 ///
@@ -53,7 +53,11 @@ impl OwnerFdTable {
         let fd_table = self.fd_table.if_current()?;
         let opener = self.opener.as_ref()?;
         if !opener.is_current() && !opener.has_fd_table(self.fd_table) {
-            return None;
+            // The opener may have made the first call meanwhile, and have given up the table then.
+            // The barrier orders the two reads: who sees that it has given up the table also sees
+            // that it has made its call, because it takes locks in between.
+            smp_mb(ordering::Full);
+            return FdTableId::at(self.confirmed.load(atomic::Ordering::Relaxed)).if_current();
         }
         self.confirmed
             .store(self.fd_table.address(), atomic::Ordering::Relaxed);
