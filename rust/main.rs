@@ -197,8 +197,8 @@
 //! - Close probes: in the closing task, maybe with preemption disabled. Retires the knotes under
 //!   the lock of their tree. After the release of that lock, it removes them if it gets the mutex
 //!   without waiting and nothing has to sleep. Otherwise it queues them as task work.
-//! - Task work: in the closing task, before it returns to user space. Removes a knote, or visits
-//!   the rest of the bound knotes of a closed descriptor.
+//! - Task work: in the closing task, before it returns to user space. Removes a knote, or
+//!   searches all knotes that are bound to the file of a closed descriptor.
 //! - After a release of the mutex: in the task that has released it. Tries to take the mutex again,
 //!   to do the work left over by a task that is being killed.
 //! - Delayed work of a probe: in a kernel thread. Unregisters a probe that has no user any more.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pipes and FIFOs.
+//! Pipes and FIFOs. The bytes and the room are counted in `sys/file/pipe.rs`. The fast path uses
+//! `poll_to_read` and `room`, and all else uses `evaluate`. Both must agree on what is ready.
 
 use super::{poll, Direction, FileState};
 use crate::sys::file::{file_type, pipe::Pipe, poll::FastPoll};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The search of the knotes that are bound to a file, during a close. The rest of a long search is
-//! left to a task work of the closing task.
+//! The search of the knotes that are bound to a file, during a close. A search that has reached a
+//! limit is left to a task work of the closing task, which looks at all knotes of the file.
 
 use super::{
     binding::Key,
@@ -305,8 +305,7 @@ impl BoundKnotes {
         queued == Some(true)
     }
 
-    /// Leaves the rest of a search to the current task, which does it before it returns to user
-    /// space.
+    /// Leaves a search to the current task, which does it before it returns to user space.
     fn finish_later(&self, bucket: Bucket<'_>, file: usize, fd_table: FdTableId) {
         let queued = self.with_bound_kqueue(bucket, file, fd_table, |kqueue| {
             CloseWork::finish_on_return(kqueue, file)
