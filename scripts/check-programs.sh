@@ -25,7 +25,7 @@ if [ $# = 0 ]; then
 	done
 fi
 
-packages=() seconds=300
+packages=() seconds=900
 for name in "$@"; do
 	describe "$name"
 	packages+=("${host[@]}")

@@ -24,6 +24,6 @@ assignments=$(scripts/stock.sh)
 eval "$assignments"
 server=$(scripts/stock-program.sh echo-server)
 say "booting the stock kernel"
-scripts/guest.sh "$kernel" 600 "$top/build/guest/demo" \
+scripts/guest.sh "$kernel" 1200 "$top/build/guest/demo" \
 	samples/demo/run.sh "$module" "$server"
 say "demo: all right"

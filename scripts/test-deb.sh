@@ -170,7 +170,7 @@ guest() {
 	local name=$1
 	shift
 	cp "selftests/${1##*/}" "$place/"
-	KQUEUE_GUEST_ROOT=$root scripts/guest.sh "$root/usr/lib/modules/$release" 600 "build/guest/$name" "$@"
+	KQUEUE_GUEST_ROOT=$root scripts/guest.sh "$root/usr/lib/modules/$release" 1200 "build/guest/$name" "$@"
 }
 locked_guest() {
 	cp Documentation/install.md "$place/"

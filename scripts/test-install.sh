@@ -63,7 +63,7 @@ configures() {
 			echo "$which works without the module"
 			return 1
 		fi
-		LD_PRELOAD=$emulation LD_LIBRARY_PATH=$place/usr/lib timeout 60 "$place/program" $which || return
+		LD_PRELOAD=$emulation LD_LIBRARY_PATH=$place/usr/lib timeout 300 "$place/program" $which || return
 	done
 }
 # Configure scripts search by version and by -lkqueue.

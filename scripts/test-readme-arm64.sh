@@ -62,7 +62,7 @@ cp "$source/program" "$home/"
 cp "$programs/echo-server" "$home/target/release/"
 cp selftests/readme.sh "$out/typed.sh" "$installed/root/"
 export KQUEUE_GUEST_ROOT=$installed KQUEUE_GUEST_ARCH=arm64
-if ! scripts/guest.sh "$installed/usr/lib/modules/$release" 1200 "$out" bash /root/readme.sh; then
+if ! scripts/guest.sh "$installed/usr/lib/modules/$release" 1800 "$out" bash /root/readme.sh; then
 	echo "not ok readme::guest"
 	exit 1
 fi

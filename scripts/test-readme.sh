@@ -57,7 +57,7 @@ chown -R "$(stat -c %u:%g "$home")" "$crates"
 # Types a line as the user. All processes end with it.
 type_in_root() {
 	# shellcheck disable=SC2016
-	timeout 1800 unshare --mount --pid --fork sh -c '
+	timeout 3600 unshare --mount --pid --fork sh -c '
 		mount -t proc proc "$0/proc"
 		mount -t devpts devpts "$0/dev/pts"
 		mount --bind "$1" "$0/var/cache/apt/archives"
@@ -73,7 +73,7 @@ kernel=$(echo "$root"/usr/lib/modules/*/vmlinuz)
 cp selftests/readme.sh "$root/root/"
 cp "$out/typed.sh" "$root/root/"
 export KQUEUE_GUEST_ROOT=$root
-if ! scripts/guest.sh "${kernel%/vmlinuz}" 900 "$out" bash /root/readme.sh; then
+if ! scripts/guest.sh "${kernel%/vmlinuz}" 1800 "$out" bash /root/readme.sh; then
 	echo "not ok readme::guest"
 	exit 1
 fi

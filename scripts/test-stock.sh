@@ -31,7 +31,7 @@ if objdump -dr -C -j .text "$module" |
 else
 	die "these functions fill or copy the memory for events"
 fi
-scripts/guest.sh "$kernel" 2400 "$out" \
+scripts/guest.sh "$kernel" 3600 "$out" \
 	env KQUEUE_SKIPS="$skips" KQUEUE_FUZZ_SECONDS=20 \
 	KQUEUE_STRESS_SECONDS="${KQUEUE_STRESS_SECONDS:-10}" \
 	selftests/run.sh "$module" "$out" "$tests" "$c_tests" target/release/echo-server \
