@@ -293,8 +293,17 @@ fn pty_reports_the_room() {
     }
     let mut buffer = [b'x'; 512];
     let pointer = buffer.as_mut_ptr().cast();
-    // SAFETY: The buffer is valid for its length.
-    while unsafe { libc::write(slave.as_raw_fd(), pointer, 512) } > 0 {}
+    // A kernel thread moves the bytes to the other side, which may make room again.
+    let mut refused = 0;
+    while refused < 3 {
+        // SAFETY: The buffer is valid for its length.
+        if unsafe { libc::write(slave.as_raw_fd(), pointer, 512) } > 0 {
+            refused = 0;
+        } else {
+            refused += 1;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
     assert!(pending(&kqueue).is_empty());
     // Room comes when the other side reads.
     // SAFETY: The buffer is valid for its length.
