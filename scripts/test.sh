@@ -49,7 +49,9 @@ run_stages() {
 		mkdir "$logs/begun/$name" 2>/dev/null || continue
 		begin "${titles[$name]}"
 		"$name" >"$logs/$name" &
-		wait $! || echo "not ok $name::stage (the scripts failed)" >>"$logs/$name"
+		# A stage also fails if one of its tests does.
+		wait $! || grep -q '^not ok ' "$logs/$name" ||
+			echo "not ok $name::stage (the scripts failed)" >>"$logs/$name"
 		cat "$logs/$name"
 		end
 	done
