@@ -300,9 +300,9 @@ s64 kq_inode_size(struct inode *inode)
 	return i_size_read(inode);
 }
 
-void kq_inode_look(struct inode *inode, struct kq_inode_look *rights)
+void kq_inode_look(struct inode *inode, struct kq_inode_look *look)
 {
-	*rights = (struct kq_inode_look) {
+	*look = (struct kq_inode_look) {
 		.size = i_size_read(inode),
 		.links = data_race(READ_ONCE(inode->i_nlink)),
 		.dead = data_race(READ_ONCE(inode->i_flags)) & S_DEAD,

@@ -116,7 +116,7 @@ struct kq_inode_look {
 	u32 links;
 	bool dead;	/* True for a directory that was removed. */
 };
-void kq_inode_look(struct inode *inode, struct kq_inode_look *rights);
+void kq_inode_look(struct inode *inode, struct kq_inode_look *look);
 bool kq_file_has_place(struct file *file);
 int kq_file_may_read(struct file *file);
 

@@ -47,11 +47,12 @@ static int get_control(void)
 	fd = open("/dev/kqueue", O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
 		/* Another thread may have opened it before the process lost the right to do so. */
+		int error = errno;
+
 		known = atomic_load(&control);
-		high = errno;
 		if (is_control(known))
 			return known;
-		errno = high;
+		errno = error;
 		return -1;
 	}
 	if (fstat(fd, &status) < 0) {

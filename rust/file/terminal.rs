@@ -22,8 +22,8 @@ pub(super) fn evaluate(
 ) -> Option<FileState> {
     let events = poll(file, direction);
     match direction {
-        // The end of a file that was typed in is read as 0 bytes. An inotify instance without bytes
-        // was emptied by another task after the poll.
+        // A terminal is readable without bytes when the end-of-file character was typed. An inotify
+        // instance without bytes was emptied by another task after the poll.
         Direction::Read => FileState::of(events, direction, || ioctl::readable(file, scratch))
             .filter(|state| state.eof || state.data > 0 || ioctl::is_terminal(file)),
         // A terminal that has hung up is ready, and accepts nothing.

@@ -275,7 +275,8 @@ impl<T: Notify> Mark<T> {
         unsafe { Self::add(group, Object::Inode(inode_of(file)), events, target) }
     }
 
-    /// Calls `f` while no event of this mark is reported.
+    /// Calls `f` while no event of this mark is reported. `f` runs under the lock of the mark,
+    /// which is a spin lock, so it must not sleep, and must not drop the mark.
     pub(crate) fn without_events<R>(&self, f: impl FnOnce() -> R) -> R {
         // SAFETY: The node is valid until `drop` puts the reference of this value.
         let this = unsafe { self.0.as_ref() };
