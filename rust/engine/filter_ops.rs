@@ -113,6 +113,20 @@ pub(crate) trait FilterOps {
         false
     }
 
+    /// True if a one-shot knote stays attached after its event was delivered, because `EV_ADD` can
+    /// [renew it](super::state).
+    #[inline(always)]
+    fn can_be_renewed(_inner: &KnoteInner) -> bool {
+        false
+    }
+
+    /// True if `EV_ADD` may renew a spent knote. If this is false, the knote is removed, and a new
+    /// one is attached. It must not sleep, because the kqueue's spin lock is held.
+    #[inline(always)]
+    fn is_renewable(_locked: &LockedKnote<'_>) -> bool {
+        true
+    }
+
     /// Called if `event`, which a scan has created by the [`FastPath`], was not delivered.
     #[inline(always)]
     fn undelivered(_inner: &mut KnoteInner, _event: &Kevent) {}

@@ -13,8 +13,8 @@
 //! - **Disabled** (`KN_DISABLED`): the knote may be active but must not be reported.
 //! - **Recheck**: the knote was reported and was idle then (it may be disabled now). A timer
 //!   evaluates it again from time to time ([`super::recheck`]).
-//! - **Spent**: the knote has `EV_ONESHOT`, a walk has found it ready, and its event was delivered
-//!   or is being delivered. The knote does not exist for the program any more. It stays attached to
+//! - **Spent**: the knote has `EV_ONESHOT`, a scan has found it ready, and its event was delivered
+//!   or (in a walk) is being delivered. The knote does not exist for the program any more. It stays attached to
 //!   its descriptor, because programs often add it again with their next call. `EV_ADD` renews it.
 //! - **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
 //!   source is being detached, or was detached.
@@ -83,7 +83,7 @@ const RETIRED: u8 = 8;
 const OUT_OF_TREE: u8 = 16;
 /// The knote is in a list of knotes that are to be rechecked.
 const RECHECK: u8 = 32;
-/// The knote is one-shot, and a walk has found it ready.
+/// The knote is one-shot, and a scan has found it ready.
 const SPENT: u8 = 64;
 
 impl State {

@@ -295,6 +295,20 @@ fn evaluate_pipe(
     report
 }
 
+/// True if a one-shot knote can be renewed after its event was delivered. A knote that watches a
+/// kqueue has an edge to it, which may not outlive the knote for the program.
+#[inline(always)]
+pub(super) fn can_be_renewed(inner: &KnoteInner) -> bool {
+    inner.kind != FileKind::Kqueue
+}
+
+/// True if the source of a spent knote still wakes it. The wait queue of some files is given up
+/// before the file is released ([`crate::sys::file::poll`]).
+#[inline(always)]
+pub(super) fn is_renewable(locked: &LockedKnote<'_>) -> bool {
+    locked.inner.kind != FileKind::Other || !locked.knote().wait_entry.is_given_up()
+}
+
 /// `f_event` of the three filters.
 #[inline(always)]
 pub(super) fn event(

@@ -41,4 +41,14 @@ impl FilterOps for Except {
     fn needs_recheck(inner: &KnoteInner) -> bool {
         descriptor::needs_pipe_recheck(inner)
     }
+
+    #[inline(always)]
+    fn can_be_renewed(inner: &KnoteInner) -> bool {
+        descriptor::can_be_renewed(inner)
+    }
+
+    #[inline(always)]
+    fn is_renewable(locked: &LockedKnote<'_>) -> bool {
+        descriptor::is_renewable(locked)
+    }
 }

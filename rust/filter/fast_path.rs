@@ -27,7 +27,7 @@ use kernel::fs::File;
 /// These knotes have no such method:
 ///
 /// - one-shot knotes of user events and of kqueues. They are removed with their event. One-shot
-///   knotes of other descriptors have a method, because they
+///   knotes of other descriptors have a method if their kind has one, because they
 ///   [can be renewed](crate::engine::state).
 /// - readers of a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked.
 /// - knotes with a low-water mark whose file is not counted, because such a file reaches any mark.

@@ -250,6 +250,22 @@ macro_rules! filters {
                 }
             }
 
+            /// Calls [`FilterOps::can_be_renewed`] of this filter.
+            #[inline(always)]
+            pub(crate) fn can_be_renewed(self, inner: &KnoteInner) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::can_be_renewed(inner),)*
+                }
+            }
+
+            /// Calls [`FilterOps::is_renewable`] of this filter.
+            #[inline(always)]
+            pub(crate) fn is_renewable(self, locked: &LockedKnote<'_>) -> bool {
+                match self {
+                    $(Filter::$name => <$ops>::is_renewable(locked),)*
+                }
+            }
+
             /// Calls [`FilterOps::undelivered`] of this filter.
             #[inline(always)]
             pub(crate) fn undelivered(self, inner: &mut KnoteInner, event: &Kevent) {

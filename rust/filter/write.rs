@@ -41,4 +41,14 @@ impl FilterOps for Write {
     fn select_fast_path(inner: &KnoteInner) -> FastPath {
         FastPath::to_write(inner)
     }
+
+    #[inline(always)]
+    fn can_be_renewed(inner: &KnoteInner) -> bool {
+        descriptor::can_be_renewed(inner)
+    }
+
+    #[inline(always)]
+    fn is_renewable(locked: &LockedKnote<'_>) -> bool {
+        descriptor::is_renewable(locked)
+    }
 }

@@ -56,6 +56,8 @@ enum Disposition {
     DisabledActive,
     /// The filter decides after the event was delivered.
     FilterDecides,
+    /// The knote is one-shot and was reported. It stays attached, because it can be renewed.
+    Spent,
     /// The knote is removed, because its descriptor was closed or refers to another file, or
     /// because its report ends it.
     Removed,
@@ -132,7 +134,17 @@ impl Kqueue {
             if knote.is_retired() {
                 continue;
             }
-            taken.disposition = Self::disposition_after(knote.filter(), event.flags);
+            taken.disposition = match Self::disposition_after(knote.filter(), event.flags) {
+                Disposition::FilterDecides if event.has(EV_ONESHOT) => {
+                    let inner = knote.inner(&knotes.under_mutex);
+                    if knote.filter().can_be_renewed(inner) {
+                        Disposition::Spent
+                    } else {
+                        Disposition::FilterDecides
+                    }
+                }
+                disposition => disposition,
+            };
             filter_decides |= taken.disposition == Disposition::FilterDecides;
             // There is room.
             free.push(event);
@@ -266,8 +278,13 @@ impl ReadyState {
             result.new_event = true;
         }
         for Taken { knote, disposition } in batch {
-            if *disposition == Disposition::Removed {
-                continue;
+            match disposition {
+                Disposition::Removed => continue,
+                Disposition::Spent => {
+                    self.spend(knote);
+                    continue;
+                }
+                _ => {}
             }
             let state = knote.state(self);
             let due = match disposition {
@@ -290,6 +307,7 @@ impl ReadyState {
                 Disposition::NotReady
                 | Disposition::Reported
                 | Disposition::Removed
+                | Disposition::Spent
                 | Disposition::AtHead
                 | Disposition::FilterDecides => false,
             };
@@ -305,6 +323,17 @@ impl ReadyState {
             }
         }
         result
+    }
+
+    /// Marks a one-shot knote spent after its event was delivered, unless it was retired meanwhile.
+    fn spend(&mut self, knote: &Knote) {
+        if knote.is_retired() {
+            return;
+        }
+        // The source may have fired while the knote was off the list.
+        self.remove_from_lists(knote);
+        knote.state(self).spend();
+        self.spent += 1;
     }
 
     #[cold]

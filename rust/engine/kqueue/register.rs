@@ -56,7 +56,10 @@ impl Kqueue {
             let mut ready = this.locks.ready.lock();
             let mut locked = knote.locked(under_mutex);
             if !Self::is_current(&mut ready, &locked, caller.fd_table) {
-                if knote.is_spent() && locked.ident_refers_to_file(&ready, caller.fd_table) {
+                if knote.is_spent()
+                    && locked.ident_refers_to_file(&ready, caller.fd_table)
+                    && filter.is_renewable(&locked)
+                {
                     if change.has(EV_ADD) {
                         Self::renew(&mut ready, &mut locked, change);
                         if !this.modify_fast(ready, &mut locked, change, collect_room) {
