@@ -39,6 +39,8 @@ mod stream;
 
 pub(crate) use stream::Stream;
 
+use stream::ended;
+
 use super::poll::{operations, FastPoll};
 use crate::generated;
 use core::{
@@ -337,14 +339,32 @@ impl<'a> Socket<'a> {
                 }
                 _ => false,
             };
+            let shutdown = shutdown_flags(sock);
             if field::ERR.read(sock) != 0 {
                 return FastPoll::Failed;
             }
-            if !has_room || field::SHUTDOWN.read(sock) != 0 {
+            if shutdown != 0 && self.kind == Kind::Unix && self.is_connection() {
+                return self.try_ended_to_write(shutdown);
+            }
+            if !has_room || shutdown != 0 {
                 return FastPoll::Unknown;
             }
             FastPoll::Ready(i64::from(generated::kq_sock_wspace(sock)).max(0))
         }
+    }
+
+    /// [`Socket::try_room`] for a UNIX connection with these shutdown flags. Its end is determined
+    /// as in `unix_dgram_poll`.
+    #[cold]
+    fn try_ended_to_write(&self, shutdown: u8) -> FastPoll {
+        let state = self.state();
+        if shutdown & SEND_SHUTDOWN == 0 && state != CLOSE {
+            return FastPoll::Unknown;
+        }
+        // SAFETY: The type's invariant guarantees that the socket is valid. The size and the charge
+        // are single words.
+        let room = unsafe { generated::kq_sock_wspace(self.sock.as_ptr()) };
+        ended(i64::from(room).max(0), shutdown, state)
     }
 
     /// True if `->poll` does no more than to register in the wait queue of the socket and to read
