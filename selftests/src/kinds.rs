@@ -190,6 +190,65 @@ fn signalfd_outlives_the_process_that_polled_it() {
     }
 }
 
+/// A one-shot knote that was reported stays attached. If it was attached by a process with other
+/// signals, or its wait queue was freed, it has to be attached anew.
+#[test]
+fn signalfd_is_added_again_by_another_process() {
+    extern "C" fn collect_once(argument: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: The caller passes these, and shares its memory. The signal is blocked.
+        let (kqueue, fd, ended) = unsafe { &*argument.cast::<(Kqueue, OwnedFd, Gate)>() };
+        let add = Event::fd(fd.as_raw_fd(), Filter::READ, ev::ADD | ev::ONESHOT);
+        // SAFETY: The arguments are integers.
+        unsafe {
+            let (process, thread) = (libc::SYS_getpid, libc::SYS_gettid);
+            let (process, thread) = (libc::syscall(process), libc::syscall(thread));
+            libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1);
+        }
+        let mut events = [Event::default()];
+        let collected = kqueue.kevent(&[add], &mut events, Some(Duration::ZERO));
+        if matches!(collected, Ok(1)) {
+            ended.wait();
+            0
+        } else {
+            1
+        }
+    }
+    let set = blocked(libc::SIGUSR1);
+    for freed in [false, true] {
+        let mut all = (kqueue(), signalfd(&set), Gate::new());
+        let mut stack = vec![0u128; 1 << 14];
+        // SAFETY: The child has a stack of its own and only makes system calls.
+        let pid = unsafe {
+            libc::clone(
+                collect_once,
+                stack.as_mut_ptr_range().end.cast(),
+                libc::CLONE_FILES | libc::CLONE_VM | libc::SIGCHLD,
+                (&raw mut all).cast(),
+            )
+        };
+        assert!(pid > 0, "{}", io::Error::last_os_error());
+        let (kqueue, fd, gate) = &all;
+        let end = || {
+            gate.open();
+            assert_eq!(reap(pid), 0);
+        };
+        if freed {
+            end();
+        } else {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        change(kqueue, &[add_read(fd, ev::ONESHOT)]);
+        assert!(pending(kqueue).is_empty());
+        // SAFETY: To this thread, which has blocked it.
+        unsafe { libc::raise(libc::SIGUSR1) };
+        assert_eq!(one(kqueue).data, 1, "freed: {freed}");
+        read(fd, size_of::<libc::signalfd_siginfo>());
+        if !freed {
+            end();
+        }
+    }
+}
+
 #[test]
 fn pidfd_is_ready_when_the_process_has_ended() {
     let gate = Gate::new();
