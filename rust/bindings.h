@@ -28,6 +28,15 @@ struct kq_timerfd {
 	int clockid;
 };
 
+/* The first fields of struct inotify_event_info in fs/notify/inotify; see sys/file/inotify.rs. */
+struct kq_inotify_event {
+	struct fsnotify_event event;
+	u32 mask;
+	int wd;
+	u32 sync_cookie;
+	u32 name_len;
+};
+
 /* The offsets of fields that Rust reads directly, in structures too large to be declared twice. */
 enum kq_offset {
 	KQ_SOCKET_SK = offsetof(struct socket, sk),
@@ -64,6 +73,12 @@ enum kq_offset {
 	KQ_TIMERFD_WQH = offsetof(struct kq_timerfd, wqh),
 	KQ_TIMERFD_TICKS = offsetof(struct kq_timerfd, ticks),
 	KQ_TIMERFD_CLOCKID = offsetof(struct kq_timerfd, clockid),
+	KQ_GROUP_LOCK = offsetof(struct fsnotify_group, notification_lock),
+	KQ_GROUP_EVENTS = offsetof(struct fsnotify_group, notification_list),
+	KQ_GROUP_OVERFLOW_EVENT = offsetof(struct fsnotify_group, overflow_event),
+	KQ_INOTIFY_MASK = offsetof(struct kq_inotify_event, mask),
+	KQ_INOTIFY_WD = offsetof(struct kq_inotify_event, wd),
+	KQ_INOTIFY_NAME_LEN = offsetof(struct kq_inotify_event, name_len),
 	KQ_PIPE_BUFS = offsetof(struct pipe_inode_info, bufs),
 	KQ_PIPE_BUF_OFFSET = offsetof(struct pipe_buffer, offset),
 	KQ_PIPE_BUF_LEN = offsetof(struct pipe_buffer, len),

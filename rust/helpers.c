@@ -14,6 +14,7 @@
 #include <linux/fs.h>
 #include <linux/fsnotify_backend.h>
 #include <linux/ftrace.h>
+#include <linux/inotify.h>
 #include <linux/irq_work.h>
 #include <linux/kallsyms.h>
 #include <linux/kqueue.h>
@@ -87,6 +88,10 @@ KQ_FIELD_IS(u64, file, f_pipe);
 KQ_FIELD_IS(struct pipe_buffer *, pipe_inode_info, bufs);
 KQ_FIELD_IS(unsigned int, pipe_buffer, offset);
 KQ_FIELD_IS(unsigned int, pipe_buffer, len);
+KQ_FIELD_IS(spinlock_t, fsnotify_group, notification_lock);
+KQ_FIELD_IS(struct list_head, fsnotify_group, notification_list);
+KQ_FIELD_IS(struct fsnotify_event *, fsnotify_group, overflow_event);
+static_assert(offsetof(struct fsnotify_event, list) == 0);
 
 /* Constants that rust/sys/file/socket/ repeats */
 static_assert(TCP_ESTABLISHED == 1 && TCP_CLOSE == 7 && TCP_CLOSE_WAIT == 8 && TCP_LISTEN == 10);
@@ -96,6 +101,9 @@ static_assert(AF_UNIX == 1 && AF_INET == 2 && AF_INET6 == 10);
 static_assert(AF_NETLINK == 16 && AF_PACKET == 17);
 static_assert(IPPROTO_ICMP == 1 && IPPROTO_TCP == 6 && IPPROTO_UDP == 17 && IPPROTO_ICMPV6 == 58);
 static_assert(IPPROTO_MPTCP == 262);
+/* Constants that rust/sys/file/signalfd.rs and rust/sys/file/inotify.rs repeat */
+static_assert(SA_IMMUTABLE == 0x00800000);
+static_assert(sizeof(struct inotify_event) == 16 && FS_Q_OVERFLOW == 0x4000);
 /* Constants that rust/sys/file/pipe.rs repeats */
 static_assert(S_IFMT == 0170000 && S_IFIFO == 0010000);
 /* The types of the tracepoint callbacks, and of the functions that are probed */

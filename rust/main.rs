@@ -99,11 +99,15 @@
 //!    context. The last reference to a knote is never dropped under it, because that would detach
 //!    the knote. The following locks nest in it:
 //!    - A scan evaluates many kinds of files under it (`filter::fast_path`). Some of these have a
-//!      lock that a wake-up may hold: the wait-queue lock of a pipe (`sys::file::pipe`), the locks
-//!      of a socket's queues (`sys::file::socket`), and the spin lock of a watched kqueue. A scan
-//!      that waited for such a lock would violate the order, so it only tries the lock. While it
-//!      holds one, it takes no other lock, with one exception: a UDP socket has a second receive
-//!      queue, whose lock is tried as well.
+//!      lock that a wake-up may hold, or that tasks hold with interrupts enabled: the wait-queue
+//!      lock of a pipe (`sys::file::pipe`), the locks of a socket's queues (`sys::file::socket`),
+//!      siglock (`sys::file::signalfd`), the lock of the events of an inotify instance
+//!      (`sys::file::inotify`), and the spin lock of a watched kqueue. A scan that waited for such
+//!      a lock would violate the order, so it only tries the lock. While it holds one, it takes no
+//!      other lock, with one exception: a UDP socket has a second receive queue, whose lock is
+//!      tried as well.
+//!    - For a file with contents, a scan takes the lock of the `OffsetWatcher`. Under that lock no
+//!      other lock is taken, and no knote is activated.
 //!    - Sleepers are woken under it (`engine::sleepers`), so the scheduler's locks nest in it.
 //!    - The timer of rechecks is armed under it (`engine::recheck`), so the lock of an hrtimer base
 //!      nests in it. No callback of a timer runs under that lock.
@@ -134,18 +138,19 @@
 //! kind of the file: a socket by its family, type and protocol, and any other file by its
 //! operations or by its poll function. The locking rule of that kind is stated where the state is
 //! read, and was checked against the source of the subsystem. This holds for sockets
-//! (`sys::file::socket` has the list), pipes, eventfds, timerfds (the files of these names in
-//! `sys::file`) and pidfds (`sys::process::pid`). Of regular files the size and the offset are
-//! read. The state of all other files is read by public operations: `->poll`, and `FIONREAD` for
-//! terminals and inotify (`sys::file::ioctl`), which take their own locks. They may wait for such a
+//! (`sys::file::socket` has the list), pipes, eventfds, timerfds, signalfds, inotify (the files of
+//! these names in `sys::file`) and pidfds (`sys::process::pid`). Of regular files the size and the
+//! offset are read. The state of all other files is read by public operations: `->poll`, and
+//! `FIONREAD` for terminals (`sys::file::ioctl`), which take their own locks. They may wait for such a
 //! lock, but not for an event. A file whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`).
 //!
 //! Another user of the system may decide how much data a file holds. So the work under a lock is
-//! bounded: a scan counts up to four messages of a socket under the kqueue's spin lock. If there
-//! are more, the filter's `event` function counts up to 32 of them, without that lock.
+//! bounded: a scan counts up to four messages of a socket, or events of an inotify instance, under
+//! the kqueue's spin lock. If there are more, the filter's `event` function counts up to 32 of the
+//! messages, or calls `FIONREAD`, without that lock.
 //!
 //! # Field protection
 //!

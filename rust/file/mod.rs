@@ -3,7 +3,7 @@
 //! The kinds of files, and how the state of each kind is read.
 //!
 //! A [`FileKind`] is chosen when a descriptor is attached. Support for another kind of file is
-//! added here. Sockets, pipes, eventfds, timerfds, pidfds and kqueues are first evaluated without a
+//! added here. Most kinds are first evaluated without a
 //! call that may sleep ([`FileKind::poll_fast`]). If that does not determine the state, `->poll` is
 //! called.
 //!
@@ -18,7 +18,7 @@
 //! | pipe, FIFO | unread bytes | in whole buffers; 0 without a reader |
 //! | regular file, directory, block device | size minus offset | 0 |
 //! | terminal, pty | the result of `FIONREAD` | what the driver accepts at once |
-//! | inotify | the result of `FIONREAD` | - |
+//! | inotify | the size of the events, as `FIONREAD` reports it | - |
 //! | eventfd | the counter | what can be added to it |
 //! | timerfd | unread expirations | - |
 //! | kqueue | pending events | - |
@@ -27,10 +27,12 @@
 //! An amount that is not counted, or not counted completely, reaches any low-water mark.
 
 mod eventfd;
+mod inotify;
 mod kqueue;
 mod pidfd;
 mod pipe;
 mod regular;
+mod signalfd;
 mod socket;
 mod terminal;
 mod timerfd;
@@ -125,8 +127,10 @@ pub(crate) enum FileKind {
     Eventfd,
     Timerfd,
     Pidfd,
-    /// Files whose state is read by ioctl(2).
-    CountedByIoctl,
+    Signalfd,
+    Inotify,
+    /// Terminals and ptys.
+    Terminal,
     /// Files without `->poll`, such as `/dev/null`, which are always ready.
     AlwaysReady,
     /// Files that can be polled and are not counted.
@@ -168,8 +172,12 @@ impl FileKind {
             FileKind::Timerfd
         } else if Process::of_pidfd(file).is_some() {
             FileKind::Pidfd
-        } else if terminal::is(file) {
-            FileKind::CountedByIoctl
+        } else if sys_file::signalfd::is(file) {
+            FileKind::Signalfd
+        } else if sys_file::inotify::is(file) {
+            FileKind::Inotify
+        } else if sys_file::ioctl::is_terminal(file) {
+            FileKind::Terminal
         } else if sys_file::poll::is_pollable(file) {
             FileKind::Other
         } else {
@@ -208,9 +216,17 @@ impl FileKind {
             eof,
             hup,
             // All other kinds that are evaluated in this way are counted.
-            more: matches!(self, FileKind::Pidfd | FileKind::AlwaysReady),
+            more: self.is_uncounted(),
             ..FileState::ready(data)
         })
+    }
+
+    /// True if this kind is evaluated by [`FileKind::poll_fast`] and is not counted.
+    pub(crate) fn is_uncounted(self) -> bool {
+        matches!(
+            self,
+            FileKind::Pidfd | FileKind::Signalfd | FileKind::AlwaysReady
+        )
     }
 
     /// Evaluates `file` without sleeping. The caller may hold a spin lock. If the caller states
@@ -230,6 +246,9 @@ impl FileKind {
             (FileKind::Kqueue, Direction::Read) => kqueue::poll_to_read(file),
             (FileKind::Pidfd, Direction::Read) => pidfd::poll_to_read(file),
             (FileKind::Timerfd, Direction::Read) => timerfd::poll_to_read(file),
+            (FileKind::Signalfd, Direction::Read) if interrupts_off => signalfd::poll_to_read(file),
+            (FileKind::Inotify, Direction::Read) if interrupts_off => inotify::poll_to_read(file),
+            (FileKind::Regular, Direction::Write) => FastPoll::Ready(0),
             // The operations of a file can be replaced, for instance when its device goes away.
             (FileKind::AlwaysReady, Direction::Read | Direction::Write)
                 if !sys_file::poll::is_pollable(file) =>
@@ -298,7 +317,9 @@ impl FileKind {
             }
             FileKind::Regular => regular::evaluate(file, direction),
             FileKind::Pipe => pipe::evaluate(file, direction),
-            FileKind::CountedByIoctl => terminal::evaluate(file, direction, scratch),
+            FileKind::Terminal => terminal::evaluate(file, direction, scratch),
+            FileKind::Inotify => inotify::evaluate(file, direction, scratch),
+            FileKind::Signalfd => signalfd::evaluate(file, direction),
             // Another task may take what there is between the poll and the count. Then the file is
             // not ready any more.
             FileKind::Kqueue | FileKind::Eventfd | FileKind::Timerfd => {

@@ -1,19 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Terminals, ptys and inotify. Their number of bytes is read by ioctl(2).
+//! Terminals and ptys. Their number of bytes is read by ioctl(2).
 
 use super::{poll, Direction, FileState};
-use crate::sys::{
-    file::{ioctl, poll::PollFunction},
-    memory::user_scratch::UserScratch,
-};
-use kernel::fs::{File, LocalFile};
-
-static INOTIFY_POLL: PollFunction = PollFunction::new(c"inotify_poll");
-
-pub(super) fn is(file: &LocalFile) -> bool {
-    ioctl::is_terminal(file) || INOTIFY_POLL.is_of(file)
-}
+use crate::sys::{file::ioctl, memory::user_scratch::UserScratch};
+use kernel::fs::File;
 
 pub(super) fn evaluate(
     file: &File,
@@ -22,10 +13,8 @@ pub(super) fn evaluate(
 ) -> Option<FileState> {
     let events = poll(file, direction);
     match direction {
-        // A terminal is readable without bytes when the end-of-file character was typed. An inotify
-        // instance without bytes was emptied by another task after the poll.
-        Direction::Read => FileState::of(events, direction, || ioctl::readable(file, scratch))
-            .filter(|state| state.eof || state.data > 0 || ioctl::is_terminal(file)),
+        // A terminal is readable without bytes when the end-of-file character was typed.
+        Direction::Read => FileState::of(events, direction, || ioctl::readable(file, scratch)),
         // A terminal that has hung up is ready, and accepts nothing.
         Direction::Write => {
             FileState::of(events, direction, || ioctl::write_room(file)).map(|state| FileState {

@@ -42,7 +42,8 @@ use crate::{
             fdtable::CurrentFdTable,
             file_type,
             pipe::{Pipe, NOT_FULL},
-            poll::{self, FastPoll, PollEvents}, //
+            poll::{self, FastPoll, PollEvents},
+            signalfd, //
         },
         memory::{erased_box::ErasedBox, user_scratch::UserScratch},
         time::hrtimer::DelayedCall,
@@ -306,7 +307,13 @@ pub(super) fn can_be_renewed(inner: &KnoteInner) -> bool {
 /// before the file is released ([`crate::sys::file::poll`]).
 #[inline(always)]
 pub(super) fn is_renewable(locked: &LockedKnote<'_>) -> bool {
-    locked.inner.kind != FileKind::Other || !locked.knote().wait_entry.is_given_up()
+    let entry = &locked.knote().wait_entry;
+    match locked.inner.kind {
+        // A signalfd is polled on a wait queue of the task that polls it.
+        FileKind::Signalfd => entry.is_in(signalfd::wait_queue()),
+        FileKind::Other => !entry.is_given_up(),
+        _ => true,
+    }
 }
 
 /// `f_event` of the three filters.
@@ -350,6 +357,22 @@ pub(super) fn eof_flags(filter: Filter, left: i64) -> u16 {
         EV_EOF | EV_NODATA
     } else {
         EV_EOF
+    }
+}
+
+/// Evaluates a reader of a file with contents under the spin lock of its kqueue.
+#[inline(never)]
+pub(super) fn poll_contents(inner: &KnoteInner) -> FastPoll {
+    let attachment = inner
+        .attachment
+        .as_ref()
+        .and_then(|attachment| attachment.as_ref::<DescriptorAttachment>());
+    match attachment.and_then(|attachment| attachment.get_ref().offset.as_ref()) {
+        Some(offset) => {
+            let distance = offset.record_state();
+            FastPoll::ready_if(distance != 0, || distance)
+        }
+        None => FastPoll::Unknown,
     }
 }
 

@@ -57,6 +57,9 @@ const TO_READ: [FastPath; FileKind::COUNT] = {
     methods[FileKind::Socket.index()] = FastPath::ByCall;
     methods[FileKind::Timerfd.index()] = FastPath::ByCall;
     methods[FileKind::Pidfd.index()] = FastPath::ByCall;
+    methods[FileKind::Signalfd.index()] = FastPath::ByCall;
+    methods[FileKind::Inotify.index()] = FastPath::ByCall;
+    methods[FileKind::Regular.index()] = FastPath::ByCall;
     methods[FileKind::Kqueue.index()] = FastPath::ByCall;
     methods[FileKind::AlwaysReady.index()] = FastPath::ByCall;
     methods
@@ -70,6 +73,7 @@ const TO_WRITE: [FastPath; FileKind::COUNT] = {
     methods[FileKind::Pipe.index()] = FastPath::ByCall;
     methods[FileKind::Eventfd.index()] = FastPath::ByCall;
     methods[FileKind::Socket.index()] = FastPath::ByCall;
+    methods[FileKind::Regular.index()] = FastPath::ByCall;
     methods[FileKind::AlwaysReady.index()] = FastPath::ByCall;
     methods
 };
@@ -83,7 +87,7 @@ impl FastPath {
         let is_edge = inner.flags & EV_CLEAR != 0 && !is_oneshot;
         if inner.fflags & NOTE_LOWAT != 0 {
             return match inner.kind {
-                FileKind::Pidfd | FileKind::AlwaysReady => FastPath::Unsupported,
+                kind if kind.is_uncounted() => FastPath::Unsupported,
                 FileKind::Pipe if is_edge => FastPath::Unsupported,
                 FileKind::Kqueue if is_oneshot => FastPath::Unsupported,
                 _ if method == FastPath::Unsupported => FastPath::Unsupported,
@@ -229,6 +233,15 @@ fn poll_by_call(filter: Filter, inner: &KnoteInner, file: &File) -> FastPoll {
     if inner.fflags & NOTE_LOWAT != 0 {
         return poll_low_water(filter, inner, file);
     }
+    poll_kind(filter, inner, file)
+}
+
+/// Evaluates a knote without regard to its low-water mark.
+#[inline(always)]
+fn poll_kind(filter: Filter, inner: &KnoteInner, file: &File) -> FastPoll {
+    if inner.kind == FileKind::Regular && filter == Filter::Read {
+        return descriptor::poll_contents(inner);
+    }
     inner.kind.poll_by_call(file, direction_of(filter))
 }
 
@@ -245,7 +258,7 @@ fn direction_of(filter: Filter) -> Direction {
 /// The part of [`poll_by_call`] for knotes with a low-water mark.
 #[inline(never)]
 fn poll_low_water(filter: Filter, inner: &KnoteInner, file: &File) -> FastPoll {
-    match inner.kind.poll_by_call(file, direction_of(filter)) {
+    match poll_kind(filter, inner, file) {
         // A file does not wake its pollers for each increase of the room, and a pipe does not for
         // each increase of its bytes. The filter arranges for another evaluation.
         FastPoll::Ready(data)

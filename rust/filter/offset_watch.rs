@@ -56,11 +56,14 @@ pub(crate) struct OffsetWatcher {
 
 impl OffsetWatcher {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with this
-    /// state.
-    fn record_state(&self) {
+    /// state. Returns the number of bytes from the offset to the end.
+    #[inline]
+    fn record_state(&self) -> i64 {
         let mut record = self.record.lock();
+        let distance = offset::bytes_to_end(&self.file);
         record.activated = false;
-        record.has_contents = offset::bytes_to_end(&self.file) != 0;
+        record.has_contents = distance != 0;
+        distance
     }
 
     /// Activates the knote after a change, unless it was activated since the last evaluation. If
@@ -110,8 +113,12 @@ pub(super) struct OffsetWatch {
 
 impl OffsetWatch {
     /// Records the state for a scan that evaluates the knote. Later changes are compared with it.
-    pub(super) fn record_state(&self) {
-        self.watcher.record_state();
+    /// Returns the number of bytes from the offset to the end. Never sleeps, so the caller may hold
+    /// the spin lock of the kqueue: a watcher activates its knote only after it has released its
+    /// own lock.
+    #[inline]
+    pub(super) fn record_state(&self) -> i64 {
+        self.watcher.record_state()
     }
 
     pub(super) fn new(file: &File, knote: &Knote) -> Result<Self> {

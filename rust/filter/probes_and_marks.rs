@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::object_watches::WatchedObjects,
     sys::{
-        file::{eventfd, timerfd},
+        file::{eventfd, inotify, signalfd, timerfd},
         notify::fsnotify::{self, Group, MarkCount, SharedMarks, SharedMarksOwner},
         probe::{seek::SeekWatches, tracepoint::Tracepoint, watches::WatchedProbe},
         process::pid::{ExecWatches, ForkWatches, SignalWatches},
@@ -64,7 +64,9 @@ impl FilterProbes {
             writeln!(f, "{name} marks: {}", marks.get())?;
         }
         writeln!(f, "eventfd counters: {}", eventfd::state())?;
-        writeln!(f, "timerfd counts: {}", timerfd::state())
+        writeln!(f, "timerfd counts: {}", timerfd::state())?;
+        writeln!(f, "signalfd sets: {}", signalfd::state())?;
+        writeln!(f, "inotify sizes: {}", inotify::state())
     }
 
     /// Unregisters all probes and waits for running handlers, and waits until all marks are freed.

@@ -8,11 +8,12 @@
 use crate::{
     common::*,
     datagram::{seqpacket, udp},
+    kinds::pty,
     socket::tcp,
 };
-use kqueue::{ev, note, Event, Kqueue};
+use kqueue::{ev, note, Event, Filter, Kqueue};
 use std::{
-    io::Write,
+    io::{Seek, SeekFrom, Write},
     net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -521,6 +522,169 @@ fn counters() {
     );
     let probes = std::fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap();
     assert!(probes.contains("timerfd counts: read\n"), "{probes}");
+}
+
+#[test]
+fn signalfds() {
+    // SAFETY: The set is initialised before it is used.
+    let fd = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGUSR1);
+        libc::sigaddset(&mut set, libc::SIGRTMAX());
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        OwnedFd::from_raw_fd(libc::signalfd(-1, &set, libc::SFD_NONBLOCK))
+    };
+    both("signalfd, nothing", &fd);
+    for number in [libc::SIGUSR1, libc::SIGRTMAX()] {
+        // SAFETY: To this thread, which has blocked it.
+        unsafe { libc::raise(number) };
+        both("signalfd, a signal", &fd);
+        // Signals are not counted, so they reach every mark.
+        let mark = add_read(&fd, 0).fflags(note::LOWAT).data(2);
+        assert_eq!(collect(&kqueue(), mark).len(), 1);
+        read(&fd, size_of::<libc::signalfd_siginfo>());
+        compare("signalfd, read", add_read(&fd, 0));
+    }
+    let probes = std::fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap();
+    assert!(probes.contains("signalfd sets: read\n"), "{probes}");
+}
+
+#[test]
+fn inotify() {
+    // SAFETY: The arguments are integers.
+    let fd = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_NONBLOCK)) };
+    let folder = format!("/dev/shm/kqueue-paths-{}", std::process::id());
+    std::fs::create_dir(&folder).unwrap();
+    let path = std::ffi::CString::new(folder.as_str()).unwrap();
+    let mask = libc::IN_CREATE | libc::IN_DELETE_SELF;
+    // SAFETY: A C string.
+    let watch = unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), mask) };
+    assert!(watch > 0);
+    both("inotify, nothing", &fd);
+    let names = [
+        "a",
+        "15 characters..",
+        "16 characters...",
+        "four",
+        "five",
+        "six",
+    ];
+    for name in names {
+        std::fs::write(format!("{folder}/{name}"), b"").unwrap();
+        both(name, &fd);
+    }
+    // All that waits is counted.
+    let size = |name: &str| 16 + (name.len() as i64 + 1 + 15) / 16 * 16;
+    let all = names.iter().map(|name| size(name)).sum();
+    let queue = kqueue();
+    assert_eq!(collect(&queue, add_read(&fd, 0))[0].data, all);
+    read(&fd, all as usize);
+    compare("inotify, read", add_read(&fd, 0));
+    // These events have no names.
+    std::fs::remove_dir_all(&folder).unwrap();
+    both("inotify, removed", &fd);
+    let probes = std::fs::read_to_string("/sys/kernel/debug/kqueue/probes").unwrap();
+    assert!(probes.contains("inotify sizes: read\n"), "{probes}");
+}
+
+#[test]
+fn regular_files() {
+    let path = format!("/dev/shm/kqueue-paths-file-{}", std::process::id());
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    both("empty", &file);
+    file.write_all(b"abc").unwrap();
+    both("at the end", &file);
+    let queues: Vec<_> = [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH]
+        .map(|flags| (flags, kqueue()))
+        .into_iter()
+        .collect();
+    for (flags, queue) in &queues {
+        assert!(collect(queue, add_read(&file, *flags)).is_empty());
+    }
+    for round in 0..3 {
+        file.seek(SeekFrom::Start(0)).unwrap();
+        both("all", &file);
+        for (flags, queue) in &queues {
+            assert_eq!(one(queue).data, 3, "round {round}, flags {flags:x}");
+            let again = pending(queue);
+            assert_eq!(again.len(), usize::from(*flags == 0), "flags {flags:x}");
+        }
+        file.seek(SeekFrom::Start(9)).unwrap();
+        both("beyond the end", &file);
+        file.seek(SeekFrom::End(0)).unwrap();
+        both("at the end again", &file);
+        for (flags, queue) in &queues {
+            assert!(
+                pending(queue).iter().all(|event| event.data < 0),
+                "{flags:x}"
+            );
+            assert!(pending(queue).is_empty(), "flags {flags:x}");
+            match *flags {
+                ev::ONESHOT => change(queue, &[add_read(&file, *flags)]),
+                ev::DISPATCH => change(
+                    queue,
+                    &[Event::fd(file.as_raw_fd(), Filter::READ, ev::ENABLE)],
+                ),
+                _ => {}
+            }
+            assert!(pending(queue).is_empty(), "flags {flags:x}");
+        }
+    }
+    std::fs::remove_file(&path).unwrap();
+    compare(
+        "a directory",
+        add_read(&std::fs::File::open("/dev/shm").unwrap(), 0),
+    );
+}
+
+#[test]
+fn terminals() {
+    let (master, slave) = pty();
+    both("master, nothing", &master);
+    both("slave, nothing", &slave);
+    write(&master, b"abc");
+    settle();
+    both("slave, data", &slave);
+    write(&slave, b"abcd");
+    settle();
+    both("master, data", &master);
+    drop(slave);
+    both("master, end and data", &master);
+    let (master, slave) = pty();
+    drop(master);
+    both("slave, end", &slave);
+}
+
+#[test]
+fn epolls() {
+    // SAFETY: The arguments are integers.
+    let fd = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(0)) };
+    let (reader, writer) = pipe();
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: 0,
+    };
+    // SAFETY: The event is valid.
+    let ret = unsafe {
+        libc::epoll_ctl(
+            fd.as_raw_fd(),
+            libc::EPOLL_CTL_ADD,
+            reader.as_raw_fd(),
+            &mut event,
+        )
+    };
+    assert_eq!(ret, 0);
+    both("nothing", &fd);
+    write(&writer, b"a");
+    both("ready", &fd);
 }
 
 #[test]

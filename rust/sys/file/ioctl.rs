@@ -2,8 +2,9 @@
 
 //! Queries that the kernel answers only through ioctl(2).
 //!
-//! The line discipline of a terminal (`n_tty_ioctl`) and inotify (`inotify_ioctl`) report the
-//! number of readable bytes only through ioctl(2). Both take their own locks for that. They write
+//! The line discipline of a terminal (`n_tty_ioctl`) reports the number of readable bytes only
+//! through ioctl(2). Inotify (`inotify_ioctl`) does so if there are many events
+//! ([`super::inotify`]). Both take their own locks for that. They write
 //! the result to a user-space address, for which the caller provides [`UserScratch`] memory.
 //! `security_file_ioctl` is not called: the program does not choose the request, and learns only
 //! how much it could read.

@@ -62,12 +62,17 @@ impl LayoutCheck {
 
     /// One word for statistics: how the module obtains the counter.
     pub(in crate::sys) fn state(&self) -> &'static str {
+        self.state_or("from fdinfo")
+    }
+
+    /// [`LayoutCheck::state`], with `other` for a declaration that is ruled out.
+    pub(in crate::sys) fn state_or(&self, other: &'static str) -> &'static str {
         if self.operations.load(Relaxed) != 0 {
             "read"
         } else if self.is_undecided() {
             "not known yet"
         } else {
-            "from fdinfo"
+            other
         }
     }
 }

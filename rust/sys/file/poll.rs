@@ -182,6 +182,11 @@ impl WaitEntry {
         !self.head().load(Ordering::Acquire).is_null()
     }
 
+    /// True if the entry is in `queue`.
+    pub(crate) fn is_in(&self, queue: *mut bindings::wait_queue_head) -> bool {
+        ptr::eq(self.head().load(Ordering::Acquire), queue)
+    }
+
     /// True if the entry was linked, and the queue was given up.
     pub(crate) fn is_given_up(&self) -> bool {
         if self.is_linked() {

@@ -4,8 +4,9 @@
 //!
 //! The module parses this text for counters that are private to the kernel. The text is ABI
 //! ([`Documentation/filesystems/proc.rst`](srctree/Documentation/filesystems/proc.rst)). It is used
-//! only for eventfds and timerfds, whose functions (`eventfd_show_fdinfo`, `timerfd_show`) take the
-//! lock of their counter and print.
+//! only for eventfds, timerfds and signalfds, whose functions (`eventfd_show_fdinfo`,
+//! `timerfd_show`, `signalfd_show_fdinfo`) take the lock of their counter, if there is one, and
+//! print.
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
