@@ -82,6 +82,12 @@ impl FileState {
         }
     }
 
+    /// True unless the amount is less than `mark`. The end of a file, an error, and an amount that
+    /// is not counted completely reach every mark.
+    pub(crate) fn reaches(&self, mark: i64) -> bool {
+        self.data >= mark || self.eof || self.more || self.error != 0
+    }
+
     /// The state if poll(2) reports `events`, with `data` from `count`. `None` if the file is
     /// neither ready nor at its end.
     fn of(
@@ -304,6 +310,27 @@ impl FileKind {
         }
     }
 
+    /// True if this kind is never evaluated by [`FileKind::poll_fast`].
+    #[inline(always)]
+    pub(crate) fn is_only_polled(self) -> bool {
+        matches!(self, FileKind::Terminal | FileKind::Other)
+    }
+
+    /// [`FileKind::evaluate`] for a kind that [is only polled](FileKind::is_only_polled).
+    #[inline(always)]
+    pub(crate) fn evaluate_by_poll(
+        self,
+        file: &File,
+        direction: Direction,
+        scratch: UserScratch,
+    ) -> Option<FileState> {
+        if self == FileKind::Terminal {
+            terminal::evaluate(file, direction, scratch)
+        } else {
+            FileState::of(poll(file, direction), direction, || None)
+        }
+    }
+
     /// Polls `file` and reads its state. May sleep.
     fn poll_and_count(
         self,
@@ -317,7 +344,6 @@ impl FileKind {
             }
             FileKind::Regular => regular::evaluate(file, direction),
             FileKind::Pipe => pipe::evaluate(file, direction),
-            FileKind::Terminal => terminal::evaluate(file, direction, scratch),
             FileKind::Inotify => inotify::evaluate(file, direction, scratch),
             FileKind::Signalfd => signalfd::evaluate(file, direction),
             // Another task may take what there is between the poll and the count. Then the file is
@@ -330,7 +356,7 @@ impl FileKind {
                 })
                 .filter(|state| state.eof || state.data > 0)
             }
-            _ => FileState::of(poll(file, direction), direction, || None),
+            _ => self.evaluate_by_poll(file, direction, scratch),
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
         nesting::Edge,
         wait_entries::{self, ExtraEntries},
     },
-    file::{Direction, FileKind},
+    file::{Direction, FileKind, FileState},
     sys::{
         file::{
             chardev::object_of,
@@ -328,6 +328,21 @@ pub(super) fn event(
     if direction != Direction::Write && needs_pipe_recheck(inner) {
         return evaluate_pipe(knote, inner, file, direction, scratch);
     }
+    if inner.kind.is_only_polled() && direction != Direction::Except {
+        let state = inner.kind.evaluate_by_poll(file, direction, scratch)?;
+        let data = if inner.fflags & NOTE_LOWAT == 0 || state.reaches(inner.data) {
+            state.data
+        } else if direction == Direction::Read {
+            return None;
+        } else {
+            await_room(knote, inner, file, state.data, inner.data)?
+        };
+        return Some(Report {
+            flags: eof_flags_of(knote.filter(), &state),
+            fflags: 0,
+            data,
+        });
+    }
     match inner.kind.poll_fast(file, direction, false) {
         FastPoll::NotReady => None,
         FastPoll::Ready(data) if inner.fflags & NOTE_LOWAT == 0 => Some(Report {
@@ -357,6 +372,16 @@ pub(super) fn eof_flags(filter: Filter, left: i64) -> u16 {
         EV_EOF | EV_NODATA
     } else {
         EV_EOF
+    }
+}
+
+/// The flags that report the end of a file, if the file is at its end.
+#[inline(always)]
+fn eof_flags_of(filter: Filter, state: &FileState) -> u16 {
+    match state {
+        FileState { eof: false, .. } => 0,
+        FileState { hup: false, .. } => eof_flags(filter, state.data),
+        FileState { .. } => eof_flags(filter, state.data) | EV_HUP,
     }
 }
 
@@ -407,12 +432,8 @@ fn evaluate_slow(
         fflags: state.error,
         ..Report::default()
     };
-    if state.eof {
-        report.flags |= eof_flags(knote.filter(), state.data);
-        if state.hup {
-            report.flags |= EV_HUP;
-        }
-    } else if fflags & NOTE_LOWAT != 0 && state.data < mark && !state.more && state.error == 0 {
+    report.flags = eof_flags_of(knote.filter(), &state);
+    if fflags & NOTE_LOWAT != 0 && !state.reaches(mark) {
         match direction {
             Direction::Read => return None,
             Direction::Write => {
