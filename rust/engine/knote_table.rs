@@ -12,7 +12,7 @@ use super::{
     filter_ops::Filter, //
     knote::{ChainSlot, Knote, UnderMutex},
     knote_limit::{Charge, User},
-    locks::LockToken,
+    locks::{HasLockToken, LockToken},
 };
 use crate::sys::memory::random::random;
 use core::{mem::ManuallyDrop, ptr};
@@ -52,6 +52,13 @@ pub(crate) struct KnoteTable {
     span: usize,
     charge: Option<Charge>,
     multiplier: u64,
+}
+
+impl HasLockToken for KnoteTable {
+    #[inline]
+    fn token(&self) -> &LockToken<Self> {
+        &self.token
+    }
 }
 
 /// A knote that was found in a table.

@@ -13,13 +13,14 @@
 use super::{
     filter_ops::FastPath,
     knote::{Knote, KnoteInner, UnderMutex},
+    knote_table::KnoteTable,
     kqueue::ReadyState,
     locks::HasLockToken,
     state::State, //
 };
 use crate::sys::file::fdtable::{CurrentFdTable, CurrentFiles};
 use core::ptr;
-use kernel::{fs::File, sync::aref::ARef};
+use kernel::fs::File;
 
 /// The links of a knote. Both are null unless the knote is in the ready list or in a list of
 /// [`super::recheck`].
@@ -168,14 +169,55 @@ impl ReadyState {
         queue.len = queue.len.wrapping_add(1);
     }
 
-    /// Takes the first knote off the list, and takes a reference to it.
-    #[inline]
-    pub(crate) fn pop_front(&mut self) -> Option<ARef<Knote>> {
-        // SAFETY: The lock is held. The head, if any, is in the list, so it is valid.
-        let front = unsafe { self.queue.head.as_ref() }?;
-        // SAFETY: The head is in the list.
-        unsafe { self.unlink(front) };
-        Some(front.into())
+    /// Takes knotes off the front of the list, at most `most` of them, and passes each to `each`
+    /// with the information whether it is still bound: its number refers to its file, or it has no
+    /// descriptor. Returns how many it has taken. The knotes are idle now. They stay valid as long
+    /// as the table is borrowed.
+    ///
+    /// The descriptors of the knotes are in `fd_table`. Panics if `table` or `under_mutex` is that
+    /// of another kqueue.
+    #[inline(always)]
+    pub(crate) fn take_front<'t>(
+        &mut self,
+        table: &'t KnoteTable,
+        under_mutex: &mut UnderMutex,
+        fd_table: CurrentFdTable,
+        most: usize,
+        mut each: impl FnMut(&'t Knote, bool),
+    ) -> usize {
+        assert!(self.token().is_with(under_mutex.token()));
+        assert!(self.token().is_with(table.token()));
+        if !self.has_only_table_knotes() {
+            return 0;
+        }
+        // SAFETY: The holder of a spin lock is in an RCU read-side critical section.
+        let files = unsafe { CurrentFiles::in_rcu(fd_table) };
+        let most = most.min(self.queue.len);
+        let mut at = self.queue.head;
+        // INVARIANT: The knotes that are taken are a part of the list from its head on.
+        // SAFETY: By the invariant of the list at least `most` knotes follow, beginning with `at`.
+        // All knotes of the list are valid and belong to this kqueue. Both of its locks are held,
+        // and `self` and `under_mutex` are borrowed mutably. The table has a reference to each
+        // knote (`has_only_table_knotes`), and it keeps the reference as long as it is borrowed,
+        // because knotes are taken out of it by a mutable borrow.
+        unsafe {
+            for _ in 0..most {
+                let knote: &'t Knote = &*at;
+                let visited = knote.visited(&files);
+                visited.state.take();
+                let bound = visited.bound_file.is_none() || visited.file().is_some();
+                at = core::mem::replace(links(at), Links::NONE).next;
+                each(knote, bound);
+            }
+            self.queue.head = at;
+            if at.is_null() {
+                self.queue.tail = at;
+            } else {
+                links(at).prev = ptr::null();
+            }
+        }
+        self.queue.len = self.queue.len.wrapping_sub(most);
+        most
     }
 
     /// Removes a knote of this kqueue from the ready list, or from the list of rechecks. True if it

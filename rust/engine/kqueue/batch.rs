@@ -5,10 +5,14 @@
 //! A scan takes a batch off the ready list, evaluates it without the spin lock, and reports it.
 //! Then it requeues or removes each knote according to its [`Disposition`]. A source that fires
 //! meanwhile queues its knote again, so no event is lost.
+//!
+//! The mutex is held throughout. A knote of the batch is in the table, and leaves it under the
+//! mutex only, so the batch borrows its knotes from the table and takes no references. The knotes
+//! that the scan removes leave the table when the batch is not used any more.
 
 use super::{
     deliver::Events,
-    scan::{EventSink, WALK_MAX},
+    scan::EventSink,
     wakeup::ScanWakeups, //
     Kqueue,
     ReadyGuard,
@@ -18,20 +22,14 @@ use crate::{
     engine::{
         filter_ops::Filter,
         knote::{Knote, UnderMutex},
-        knote_table::Knotes,
+        knote_table::{KnoteTable, Knotes},
         trace,
     },
-    sys::{
-        file::fdtable::{CurrentFdTable, CurrentFiles},
-        memory::arrayvec::ArrayVec,
-    },
+    sys::{file::fdtable::CurrentFdTable, memory::arrayvec::ArrayVec},
     uapi::*, //
 };
 use core::mem::MaybeUninit;
-use kernel::{
-    prelude::*,
-    sync::{aref::ARef, rcu},
-};
+use kernel::{prelude::*, sync::aref::ARef};
 
 /// The maximum number of events that are copied to the program at once, and of knotes that are
 /// taken off the list in one critical section of the spin lock.
@@ -63,14 +61,18 @@ enum Disposition {
     Removed,
 }
 
-/// A knote that a scan has taken off the list.
-struct Taken {
-    knote: ARef<Knote>,
+/// A knote that a scan has taken off the list. It is borrowed from the table.
+#[derive(Clone, Copy)]
+struct Taken<'t> {
+    knote: &'t Knote,
     disposition: Disposition,
 }
 
 /// The knotes that were taken off together, in the order of the list.
-type Batch = ArrayVec<Taken, BATCH_SIZE>;
+type Batch<'t> = ArrayVec<Taken<'t>, BATCH_SIZE>;
+
+/// References to the knotes of a batch that are to be removed.
+type Removals = ArrayVec<ARef<Knote>, BATCH_SIZE>;
 
 /// The reasons why knotes of a batch are pending again: the event that was just reported, or a new
 /// one.
@@ -80,6 +82,8 @@ struct Requeued {
     new_event: bool,
     /// No knote was pending before the new ones.
     sigio: bool,
+    /// Some knotes have to be removed.
+    removes: bool,
 }
 
 impl Kqueue {
@@ -94,13 +98,15 @@ impl Kqueue {
         sink: &mut impl EventSink,
         wake: &mut ScanWakeups,
     ) -> (bool, Result) {
-        let mut batch = Batch::new();
-        ready.take_batch(&knotes.under_mutex, fd_table, sink.room(), &mut batch);
+        let Knotes { table, under_mutex } = &mut *knotes;
+        let mut memory = MaybeUninit::uninit();
+        let batch = Batch::new_in(&mut memory);
+        ready.take_batch(table, under_mutex, fd_table, sink.room(), batch);
         drop(ready);
-        knotes.under_mutex.scratch = sink.scratch();
-        let result = self.report(knotes, &mut batch, sink);
+        under_mutex.scratch = sink.scratch();
+        let result = self.report(under_mutex, batch, sink);
         let mut ready = self.locks.ready.lock();
-        let requeued = ready.requeue(&batch, result.is_err());
+        let requeued = ready.requeue(batch, result.is_err());
         wake.pollers |= requeued.new_event && ready.was_polled;
         wake.sigio |= requeued.sigio && ready.was_polled;
         let pending = ready.pending() > 0;
@@ -110,24 +116,31 @@ impl Kqueue {
         let done = ready.unevaluated == 0 && !ready.dequeued_during_scan;
         wake.sigio |= done && pending && ready.sigio_skipped;
         drop(ready);
+        if requeued.removes {
+            remove_some(removals(batch), self, knotes);
+        }
         (done, result)
     }
 
     /// Reports the knotes of the batch whose condition holds, and determines the disposition of
     /// each.
     #[inline]
-    fn report(&self, knotes: &mut Knotes, batch: &mut Batch, sink: &mut impl EventSink) -> Result {
+    fn report(
+        &self,
+        under_mutex: &mut UnderMutex,
+        batch: &mut [Taken<'_>],
+        sink: &mut impl EventSink,
+    ) -> Result {
         let mut memory = MaybeUninit::uninit();
         let events = Events::new_in(&mut memory);
         let mut filter_decides = false;
         let mut free = events.free_slots(BATCH_SIZE);
         for taken in batch.iter_mut() {
-            let knote = &*taken.knote;
+            let knote = taken.knote;
             if taken.disposition == Disposition::Removed {
-                self.remove(knotes, knote);
                 continue;
             }
-            let Some(event) = knote.evaluate(&mut knotes.under_mutex) else {
+            let Some(event) = knote.evaluate(under_mutex) else {
                 continue;
             };
             // A close has ended the knote meanwhile.
@@ -136,8 +149,7 @@ impl Kqueue {
             }
             taken.disposition = match Self::disposition_after(knote.filter(), event.flags) {
                 Disposition::FilterDecides if event.has(EV_ONESHOT) => {
-                    let inner = knote.inner(&knotes.under_mutex);
-                    if knote.filter().can_be_renewed(inner) {
+                    if knote.filter().can_be_renewed(knote.inner(under_mutex)) {
                         Disposition::Spent
                     } else {
                         Disposition::FilterDecides
@@ -155,7 +167,7 @@ impl Kqueue {
         }
         let (delivered, result) = sink.deliver(events);
         if filter_decides || delivered < events.len() {
-            self.finish_delivery(knotes, batch, events, delivered);
+            Self::finish_delivery(under_mutex, batch, events, delivered);
         }
         if trace::is_deliver_enabled() {
             self.trace_deliveries(events, delivered);
@@ -181,9 +193,8 @@ impl Kqueue {
     /// disposition of the knotes for which the filter decides.
     #[inline(never)]
     fn finish_delivery(
-        &self,
-        knotes: &mut Knotes,
-        batch: &mut Batch,
+        under_mutex: &mut UnderMutex,
+        batch: &mut [Taken<'_>],
         events: &Events,
         delivered: usize,
     ) {
@@ -203,15 +214,14 @@ impl Kqueue {
             if taken.disposition != Disposition::FilterDecides {
                 continue;
             }
-            let knote = &*taken.knote;
+            let knote = taken.knote;
             if event.has(EV_ONESHOT) {
-                self.remove(knotes, knote);
                 taken.disposition = Disposition::Removed;
                 continue;
             }
             let more = knote
                 .filter()
-                .delivered(&mut knote.locked(&mut knotes.under_mutex), event);
+                .delivered(&mut knote.locked(under_mutex), event);
             taken.disposition = if event.has(EV_DISPATCH) && more {
                 Disposition::DisabledActive
             } else if event.has(EV_DISPATCH) {
@@ -227,41 +237,53 @@ impl Kqueue {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn removals(batch: &[Taken<'_>]) -> Removals {
+    let mut removals = Removals::new();
+    for taken in batch {
+        if taken.disposition == Disposition::Removed {
+            // There is room.
+            let _ = removals.push(taken.knote.into());
+        }
+    }
+    removals
+}
+
+/// Removes knotes that were retired.
+#[cold]
+#[inline(never)]
+fn remove_some(mut removals: Removals, kqueue: &Kqueue, knotes: &mut Knotes) {
+    for knote in removals.drain() {
+        kqueue.remove(knotes, &knote);
+    }
+}
+
 impl ReadyState {
     /// Takes the next knotes off the list, at most `room` of them. They count as in flight from now
     /// on.
     #[inline]
-    fn take_batch(
+    fn take_batch<'t>(
         &mut self,
-        under_mutex: &UnderMutex,
+        table: &'t KnoteTable,
+        under_mutex: &mut UnderMutex,
         fd_table: CurrentFdTable,
         room: usize,
-        batch: &mut Batch,
+        batch: &mut Batch<'t>,
     ) {
-        let rcu = rcu::read_lock();
-        let files = CurrentFiles::of(fd_table, &rcu);
-        for _ in 0..self.unevaluated.min(WALK_MAX) {
-            if batch.len() == room.min(BATCH_SIZE) {
-                break;
-            }
-            let Some(knote) = self.pop_front() else {
-                break;
-            };
-            self.unevaluated -= 1;
-            knote.state(self).take();
-            let bound = match knote.file(under_mutex) {
-                Some(file) => files.maps(knote.ident(), file),
-                None => true,
-            };
+        let most = self.unevaluated.min(room).min(BATCH_SIZE);
+        let mut free = batch.free_slots(BATCH_SIZE);
+        let taken = self.take_front(table, under_mutex, fd_table, most, |knote, bound| {
             let disposition = if bound {
                 Disposition::NotReady
             } else {
                 Disposition::Removed
             };
             // There is room.
-            let _ = batch.push(Taken { knote, disposition });
-        }
-        self.in_flight += batch.len();
+            free.push(Taken { knote, disposition });
+        });
+        self.unevaluated -= taken;
+        self.in_flight += taken;
     }
 
     /// Requeues the knotes of a batch according to their dispositions. If some stay pending, the
@@ -270,59 +292,50 @@ impl ReadyState {
     /// They are notified of new events, and of events that could not be copied out if the report
     /// has `failed`.
     #[inline]
-    fn requeue(&mut self, batch: &[Taken], failed: bool) -> Requeued {
+    fn requeue(&mut self, batch: &[Taken<'_>], failed: bool) -> Requeued {
         let mut result = Requeued::default();
         self.in_flight -= batch.len();
         if failed {
             self.requeue_at_head(batch);
             result.new_event = true;
         }
-        for Taken { knote, disposition } in batch {
+        for &Taken { knote, disposition } in batch {
             match disposition {
-                Disposition::Removed => continue,
-                Disposition::Spent => {
-                    self.spend(knote);
-                    continue;
-                }
-                _ => {}
-            }
-            let state = knote.state(self);
-            let due = match disposition {
                 Disposition::AtTail => {
                     result.level = true;
-                    state.activate()
+                    self.activate(knote);
                 }
                 Disposition::AtTailWithNewEvent => {
                     result.new_event = true;
-                    state.activate()
+                    let is_first = self.queue.len() == 0;
+                    result.sigio |= self.activate(knote) && is_first;
                 }
-                Disposition::Disabled => {
-                    state.disable();
-                    false
-                }
+                Disposition::Disabled => self.disable(knote),
                 Disposition::DisabledActive => {
-                    state.disable();
-                    state.activate()
+                    self.disable(knote);
+                    let _ = knote.state(self).activate();
+                }
+                Disposition::Spent => self.spend(knote),
+                Disposition::Removed => {
+                    result.removes = true;
+                    self.retire(knote);
                 }
                 Disposition::NotReady
                 | Disposition::Reported
-                | Disposition::Removed
-                | Disposition::Spent
                 | Disposition::AtHead
-                | Disposition::FilterDecides => false,
-            };
-            if knote.state(self).is_disabled() && self.remove_from_lists(knote) {
-                // The source has fired while the knote was off the list. A disabled knote is not
-                // pending.
-                knote.state(self).unqueue();
-            }
-            if due {
-                result.sigio |=
-                    *disposition == Disposition::AtTailWithNewEvent && self.queue.len() == 0;
-                self.push_back(knote);
+                | Disposition::FilterDecides => {}
             }
         }
         result
+    }
+
+    /// Disables a knote after its event was delivered. If the source has fired while the knote was
+    /// off the list, the knote is taken off again, and stays active.
+    fn disable(&mut self, knote: &Knote) {
+        knote.state(self).disable();
+        if self.remove_from_lists(knote) {
+            knote.state(self).unqueue();
+        }
     }
 
     /// Marks a one-shot knote spent after its event was delivered, unless it was retired meanwhile.
@@ -337,11 +350,11 @@ impl ReadyState {
     }
 
     #[cold]
-    fn requeue_at_head(&mut self, batch: &[Taken]) {
+    fn requeue_at_head(&mut self, batch: &[Taken<'_>]) {
         let unreported = batch.iter().rev();
         for taken in unreported.filter(|taken| taken.disposition == Disposition::AtHead) {
             if taken.knote.state(self).activate() {
-                self.push_front(&taken.knote);
+                self.push_front(taken.knote);
                 self.unevaluated += 1;
             }
         }

@@ -109,6 +109,17 @@ impl ReadyState {
         self.queue.len() + self.in_flight
     }
 
+    /// True if all pending knotes are in the table, provided that the caller holds the mutex. A
+    /// knote gets into the ready list before it is in the table only if it is being added, under
+    /// the mutex, or if it is deferred. A knote leaves the table under the mutex, and it is retired
+    /// before that.
+    #[inline]
+    pub(crate) fn has_only_table_knotes(&self) -> bool {
+        // When the kqueue is closed, the deferred knotes are taken out of this field before they
+        // are retired.
+        self.deferred_knotes.is_none() && !self.closed
+    }
+
     /// Renews a spent knote, so that it is enabled and idle. Has no effect on other knotes.
     #[inline]
     fn renew(&mut self, knote: &Knote) {
