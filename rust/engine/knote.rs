@@ -428,7 +428,7 @@ impl Knote {
         unsafe { &*self.state.get() }.is_retired()
     }
 
-    /// True if the knote is spent. The caller holds the mutex.
+    /// True if the knote is spent. Without the mutex the result may be stale.
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {
         // SAFETY: The state lives as long as the knote. It is atomic, so that it may be read while

@@ -13,9 +13,10 @@
 //! - **Disabled** (`KN_DISABLED`): the knote may be active but must not be reported.
 //! - **Recheck**: the knote was reported and was idle then (it may be disabled now). A timer
 //!   evaluates it again from time to time ([`super::recheck`]).
-//! - **Spent**: the knote has `EV_ONESHOT`, a scan has found it ready, and its event was delivered
-//!   or (in a walk) is being delivered. The knote does not exist for the program any more. It stays attached to
-//!   its descriptor, because programs often add it again with their next call. `EV_ADD` renews it.
+//! - **Spent**: the knote has `EV_ONESHOT`, and its event was delivered, or a walk has found it ready
+//!   and its event is being delivered. The knote does not exist for the program any more. It stays
+//!   attached to its descriptor, because programs often add it again with their next call. `EV_ADD`
+//!   renews it, unless it [was given up](State::retire_spent).
 //! - **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
 //!   source is being detached, or was detached.
 //!
@@ -64,7 +65,8 @@ use core::{
 /// The stores and the loads are relaxed, with one exception. The lock orders the stores.
 ///
 /// - Spent: the mutex orders the load after the stores. Only a knote that is being retired is
-///   changed without the mutex, and the reader handles that under the lock.
+///   changed without the mutex, and the reader handles that under the lock. A reader without the
+///   mutex (`engine::nesting`) also decides under the lock.
 /// - Retired: the load may return an old value, but only if the knote is retired at the same time.
 ///   A task that has learned of a close by a lock or by what it has read from a source also sees
 ///   that the knote is retired.
@@ -83,7 +85,7 @@ const RETIRED: u8 = 8;
 const OUT_OF_TREE: u8 = 16;
 /// The knote is in a list of knotes that are to be rechecked.
 const RECHECK: u8 = 32;
-/// The knote is one-shot, and a scan has found it ready.
+/// The knote is one-shot, and its event was delivered or is being delivered.
 const SPENT: u8 = 64;
 
 impl State {
@@ -190,15 +192,28 @@ impl State {
     /// delivered. False if the knote is not spent.
     pub(crate) fn renew(&mut self) -> bool {
         let bits = self.bits();
-        let spent = bits & SPENT != 0;
+        let spent = bits & (SPENT | RETIRED) == SPENT;
         if spent {
             self.set(bits & !(SPENT | DISABLED));
         }
         spent
     }
 
+    /// Retires a spent knote, so that it cannot be renewed any more. It counts as spent until
+    /// [`State::retire`] is called. False if the knote is not spent, or was retired before.
+    #[must_use]
+    pub(crate) fn retire_spent(&mut self) -> bool {
+        let bits = self.bits();
+        let spent = bits & (SPENT | RETIRED) == SPENT;
+        if spent {
+            self.set(bits | RETIRED);
+        }
+        spent
+    }
+
     /// True if the knote is spent. The owner of the mutex may read this without the spin lock,
-    /// because a knote is spent and renewed only under the mutex.
+    /// because a knote is spent and renewed only under the mutex. A knote that was given up is spent
+    /// and retired.
     pub(crate) fn is_spent(&self) -> bool {
         self.has(SPENT)
     }

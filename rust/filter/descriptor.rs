@@ -216,7 +216,7 @@ fn connect_edge(file: &File, direction: Direction, knote: &Knote) -> Result<Opti
     }
     let watcher = knote.kqueue();
     let nesting = &watcher.shared().nesting;
-    nesting.connect(watcher.into(), kqueue.into()).map(Some)
+    nesting.connect(knote, kqueue.into()).map(Some)
 }
 
 /// Handles a low-water mark that is not reached: `file` has `room` bytes of room, and `mark` are
@@ -294,13 +294,6 @@ fn evaluate_pipe(
         knote.kqueue().schedule_recheck(knote);
     }
     report
-}
-
-/// True if a one-shot knote can be renewed after its event was delivered. A knote that watches a
-/// kqueue has an edge to it, which may not outlive the knote for the program.
-#[inline(always)]
-pub(super) fn can_be_renewed(inner: &KnoteInner) -> bool {
-    inner.kind != FileKind::Kqueue
 }
 
 /// True if the source of a spent knote still wakes it. The wait queue of some files is given up

@@ -26,9 +26,10 @@ use kernel::fs::File;
 ///
 /// These knotes have no such method:
 ///
-/// - one-shot knotes of user events and of kqueues. They are removed with their event. One-shot
-///   knotes of other descriptors have a method if their kind has one, because they
-///   [can be renewed](crate::engine::state).
+/// - one-shot knotes of user events, which are removed with their event.
+/// - one-shot knotes of kqueues. They become [spent](crate::engine::state) only when their event was
+///   delivered. (If a walk spent them, an edge that must stay could be removed before that.)
+/// - one-shot knotes of kinds that have no method.
 /// - readers of a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked.
 /// - knotes with a low-water mark whose file is not counted, because such a file reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]

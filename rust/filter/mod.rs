@@ -250,11 +250,11 @@ macro_rules! filters {
                 }
             }
 
-            /// Calls [`FilterOps::can_be_renewed`] of this filter.
+            /// True if a one-shot knote stays attached after its event was delivered.
             #[inline(always)]
-            pub(crate) fn can_be_renewed(self, inner: &KnoteInner) -> bool {
+            pub(crate) fn can_be_renewed(self) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::can_be_renewed(inner),)*
+                    $(Filter::$name => <$ops>::CAN_BE_RENEWED,)*
                 }
             }
 

@@ -20,6 +20,7 @@ pub(super) struct Read;
 impl FilterOps for Read {
     const IS_DESCRIPTOR: bool = true;
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
+    const CAN_BE_RENEWED: bool = true;
 
     #[inline(always)]
     fn wake_events() -> PollEvents {
@@ -45,11 +46,6 @@ impl FilterOps for Read {
     #[inline(always)]
     fn needs_recheck(inner: &KnoteInner) -> bool {
         descriptor::needs_pipe_recheck(inner)
-    }
-
-    #[inline(always)]
-    fn can_be_renewed(inner: &KnoteInner) -> bool {
-        descriptor::can_be_renewed(inner)
     }
 
     #[inline(always)]

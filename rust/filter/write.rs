@@ -20,6 +20,7 @@ pub(super) struct Write;
 impl FilterOps for Write {
     const IS_DESCRIPTOR: bool = true;
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
+    const CAN_BE_RENEWED: bool = true;
 
     #[inline(always)]
     fn wake_events() -> PollEvents {
@@ -40,11 +41,6 @@ impl FilterOps for Write {
 
     fn select_fast_path(inner: &KnoteInner) -> FastPath {
         FastPath::to_write(inner)
-    }
-
-    #[inline(always)]
-    fn can_be_renewed(inner: &KnoteInner) -> bool {
-        descriptor::can_be_renewed(inner)
     }
 
     #[inline(always)]

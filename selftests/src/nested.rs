@@ -117,6 +117,93 @@ fn cycles_are_refused() {
     one(&queues[1]);
 }
 
+/// Watches a triggered kqueue by a one-shot knote, and collects the event.
+fn spend(outer: &Kqueue, inner: &impl AsRawFd) {
+    change(outer, &[add_read(inner, ev::ONESHOT)]);
+    assert_eq!(one(outer).ident, inner.as_raw_fd() as u64);
+}
+
+/// A one-shot knote may stay in the kqueue after its event, but it does not exist for the program.
+#[test]
+fn a_delivered_one_shot_knote_closes_no_cycle() {
+    let queues: Vec<_> = (0..3).map(|_| kqueue()).collect();
+    trigger(&queues[1]);
+    change(&queues[1], &[add_read(&queues[2], 0)]);
+    spend(&queues[0], &queues[1]);
+    // The knote that was delivered is the only edge between the first kqueue and the second one.
+    change(&queues[2], &[add_read(&queues[0], ev::CLEAR)]);
+    let again = add_read(&queues[1], ev::ONESHOT);
+    assert_eq!(change_error(&queues[0], again), libc::ELOOP);
+    let delete = Event::fd(queues[1].as_raw_fd(), Filter::READ, ev::DELETE);
+    assert_eq!(change_error(&queues[0], delete), libc::ENOENT);
+    trigger(&queues[0]);
+    assert_eq!(one(&queues[2]).ident, queues[0].as_raw_fd() as u64);
+    // Without the new edge, it can be added again.
+    let delete = Event::fd(queues[0].as_raw_fd(), Filter::READ, ev::DELETE);
+    change(&queues[2], &[delete]);
+    one(&queues[0]);
+    spend(&queues[0], &queues[1]);
+    assert_eq!(
+        change_error(&queues[1], add_read(&queues[1], 0)),
+        libc::ELOOP
+    );
+}
+
+/// A one-shot knote that was added again after its event does close a cycle.
+#[test]
+fn a_renewed_one_shot_knote_closes_a_cycle() {
+    let (inner, outer) = (kqueue(), kqueue());
+    trigger(&inner);
+    for _ in 0..3 {
+        spend(&outer, &inner);
+    }
+    change(&outer, &[add_read(&inner, ev::ONESHOT)]);
+    let back = add_read(&outer, 0);
+    assert_eq!(change_error(&inner, back), libc::ELOOP);
+    assert_eq!(one(&outer).ident, inner.as_raw_fd() as u64);
+    change(&inner, &[back]);
+    assert_eq!(change_error(&outer, add_read(&inner, 0)), libc::ELOOP);
+}
+
+/// Neither do such knotes count as paths, up or down.
+#[test]
+fn delivered_one_shot_knotes_are_no_paths() {
+    let (inner, outer, outermost) = (kqueue(), kqueue(), kqueue());
+    trigger(&inner);
+    let again = duplicates(&inner, 3 * PATHS);
+    for fd in &again {
+        // This may be refused only if earlier ones still counted.
+        spend(&outer, fd);
+    }
+    change(&outermost, &[add_read(&outer, ev::CLEAR)]);
+    spend(&outer, &again[0]);
+    let changes = again[..PATHS / 2].iter().map(|fd| add_read(fd, ev::CLEAR));
+    change(&outer, &changes.collect::<Vec<_>>());
+    drop(again);
+    trigger(&outer);
+    assert!(one(&outermost).data > 0);
+}
+
+/// Closing a kqueue that is watched by such a knote alone ends it.
+#[test]
+fn a_delivered_one_shot_knote_keeps_no_kqueue() {
+    let (inner, outer, witness) = (kqueue(), kqueue(), kqueue());
+    trigger(&inner);
+    spend(&outer, &inner);
+    let (reader, writer) = std::io::pipe().unwrap();
+    change(&inner, &[add_read(&reader, 0)]);
+    change(&witness, &[add_read(&reader, 0)]);
+    let fd = inner.as_raw_fd();
+    drop(inner);
+    assert_eq!(
+        change_error(&outer, Event::fd(fd, Filter::READ, ev::ADD | ev::ONESHOT)),
+        libc::EBADF
+    );
+    std::io::Write::write_all(&mut &writer, b"x").unwrap();
+    assert_eq!(one(&witness).data, 1);
+    assert!(pending(&outer).is_empty());
+}
+
 /// The longest permitted chain is built from both ends, from one end, and from the other end. It
 /// passes events on, and its links can be deleted in any order.
 #[test]

@@ -148,13 +148,7 @@ impl Kqueue {
                 continue;
             }
             taken.disposition = match Self::disposition_after(knote.filter(), event.flags) {
-                Disposition::FilterDecides if event.has(EV_ONESHOT) => {
-                    if knote.filter().can_be_renewed(knote.inner(under_mutex)) {
-                        Disposition::Spent
-                    } else {
-                        Disposition::FilterDecides
-                    }
-                }
+                _ if event.has(EV_ONESHOT) && knote.filter().can_be_renewed() => Disposition::Spent,
                 disposition => disposition,
             };
             filter_decides |= taken.disposition == Disposition::FilterDecides;

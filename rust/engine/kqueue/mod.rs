@@ -68,7 +68,8 @@ pub(crate) struct ReadyState {
     /// added to the number. (If it was not used before, it is set to 0 first.) The scan continues
     /// with them when the program's memory has been faulted in.
     unevaluated: usize,
-    /// The number of [spent](crate::engine::state) knotes in the table.
+    /// The number of [spent](crate::engine::state) knotes in the table, with those that were given
+    /// up.
     pub(crate) spent: usize,
     /// True if a pending knote was retired or disabled since the scan began, so that `unevaluated`
     /// may be too small. If this is true at the end of a scan, the scan evaluates the whole list
@@ -310,6 +311,14 @@ impl Kqueue {
         this.user.charge_knote(filter)?;
         Knote::alloc(&this.shared.knotes, this, ident, filter, inner, mode)
             .inspect_err(|_| this.user.uncharge_knote(filter))
+    }
+
+    /// Gives up a spent knote for good, so that no `EV_ADD` renews it. It is retired, and stays in
+    /// the table as a spent one until the next change of its ident or until the spent knotes are
+    /// removed. False if the knote is not spent. (The spin lock orders this and a renewal.)
+    pub(in crate::engine) fn give_up_spent(&self, knote: &Knote) -> bool {
+        let mut ready = self.locks.ready.lock();
+        knote.state(&mut ready).retire_spent()
     }
 
     /// The number of pending knotes.

@@ -57,6 +57,7 @@ impl Kqueue {
             let mut locked = knote.locked(under_mutex);
             if !Self::is_current(&mut ready, &locked, caller.fd_table) {
                 if knote.is_spent()
+                    && !knote.is_retired()
                     && locked.ident_refers_to_file(&ready, caller.fd_table)
                     && filter.is_renewable(&locked)
                 {
