@@ -5,7 +5,7 @@
 
 use crate::{
     engine::{
-        kevent::{kevent, Request},
+        kevent::{change_one, kevent, Request},
         kqueue::Kqueue,
         shared_state::SharedState,
         usercopy,
@@ -51,6 +51,7 @@ impl Device for Kqueue {
         let request = match short_form(cmd) {
             Some((ShortForm::Wait, count)) => Request::collect(&this, arg, count, true),
             Some((ShortForm::Poll, count)) => Request::collect(&this, arg, count, false),
+            Some((ShortForm::Change, 1)) => return change_one(this, arg).map(|()| 0),
             Some((ShortForm::Change, count)) => Request::change(&this, arg, count),
             None => {
                 let size = match cmd {

@@ -537,6 +537,18 @@ fault:
 	return -EFAULT;
 }
 
+int kq_copy_event_from_user(u64 *to, const u64 __user *from)
+{
+	if (!user_read_access_begin(from, 4 * sizeof(*from)))
+		return -EFAULT;
+	KQ_GET_FOUR(to, from, fault);
+	user_read_access_end();
+	return 0;
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
 static_assert(sizeof(struct kqueue_kevent) == 8 * sizeof(u64));
 int kq_copy_args_from_user(u64 *to, const u64 __user *from)
 {

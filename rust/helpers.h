@@ -198,6 +198,7 @@ struct tty_struct *kq_tty_of(struct file *file);
  * than a string instruction.
  */
 int kq_copy_args_from_user(u64 *to, const u64 __user *from);
+int kq_copy_event_from_user(u64 *to, const u64 __user *from);
 int kq_copy_events_from_user(u64 *to, const u64 __user *from, unsigned int events);
 int kq_get_user(u32 *to, const u32 __user *from);
 int kq_put_user(u32 value, u32 __user *to);

@@ -7,7 +7,7 @@ use super::{
     kqueue::{Caller, EventSink, Kqueue},
     sleepers::{Deadline, SleepEnd},
     trace,
-    usercopy::{Buffer, UserEvents}, //
+    usercopy::{read_event, Buffer, UserEvents}, //
 };
 use crate::{
     sys::{memory::user_scratch::UserScratch, process::signal},
@@ -259,6 +259,43 @@ fn call(kqueue: ArcBorrow<'_, Kqueue>, request: Request) -> Result<usize> {
     Ok(events.written)
 }
 
+/// The call for one change and no event, which is the most common one besides those that collect
+/// events. It does the same as [`kevent`] for such a request.
+///
+/// # Errors
+///
+/// Those of [`kevent`], and that of the change.
+#[inline(never)]
+pub(crate) fn change_one(kqueue: ArcBorrow<'_, Kqueue>, address: usize) -> Result {
+    trace::enter(&kqueue, 1, 0);
+    let result = apply_one(kqueue, address);
+    trace::exit(&kqueue, &result.map(|()| 0));
+    result
+}
+
+#[inline(always)]
+fn apply_one(kqueue: ArcBorrow<'_, Kqueue>, address: usize) -> Result {
+    let changes = UserEvents::new(address, 1)?;
+    let caller = Caller {
+        fd_table: kqueue.check_usable()?,
+        scratch: UserScratch::NONE,
+    };
+    let mut slot = MaybeUninit::uninit();
+    let change = read_event(address, &mut slot)?;
+    change.clear_system_flags();
+    if change.has(EV_RECEIPT | UNKNOWN_FLAGS) {
+        // Nothing was done yet. The change is read again.
+        let mut events = EventList {
+            list: UserEvents::NONE,
+            written: 0,
+        };
+        return change_and_collect(kqueue, changes, &mut events, Timeout::Poll, caller);
+    }
+    let mut knotes = kqueue.lock_knotes(caller)?;
+    kqueue.insert_deferred_knotes(&mut knotes)?;
+    Kqueue::register_alone(kqueue, &mut knotes, change, caller)
+}
+
 #[inline(never)]
 fn change_and_collect(
     kqueue: ArcBorrow<'_, Kqueue>,
@@ -441,6 +478,7 @@ fn collect(
     };
     match result {
         Ok(()) => Ok(()),
+        Err(error) if error == EAGAIN && matches!(timeout, Timeout::Poll) => Ok(()),
         Err(error) => collect_more(kqueue, error, events, timeout, caller),
     }
 }

@@ -155,6 +155,11 @@ impl State {
         self.set(bits | DISABLED);
     }
 
+    /// True if the knote is in the ready list.
+    pub(crate) fn is_queued(&mut self) -> bool {
+        self.bits() & QUEUED != 0
+    }
+
     /// True if the knote must not be reported, whether it is active or not.
     pub(crate) fn is_disabled(&mut self) -> bool {
         self.bits() & DISABLED != 0

@@ -73,6 +73,27 @@ pub(crate) fn read_args(
     Ok(unsafe { slot.assume_init_mut() })
 }
 
+/// Copies one event into `slot`. May sleep.
+///
+/// # Errors
+///
+/// `EFAULT`.
+#[inline]
+pub(crate) fn read_event(address: usize, slot: &mut MaybeUninit<Kevent>) -> Result<&mut Kevent> {
+    // SAFETY: The destination has the size of an event. The function checks the source.
+    let ret = unsafe {
+        generated::kq_copy_event_from_user(
+            slot.as_mut_ptr().cast(),
+            core::ptr::without_provenance_mut(address),
+        )
+    };
+    if ret != 0 {
+        return Err(EFAULT);
+    }
+    // SAFETY: All bytes were written, and the type consists of integers.
+    Ok(unsafe { slot.assume_init_mut() })
+}
+
 /// An array of events in the caller's memory. It is read or written from the front.
 ///
 /// # Invariants

@@ -121,6 +121,23 @@ impl ReadyState {
         self.deferred_knotes.is_none() && !self.closed
     }
 
+    /// Disables a knote and makes it inactive. The change that enables the knote evaluates it.
+    fn dequeue_and_disable(&mut self, knote: &Knote) {
+        self.dequeue(knote);
+        knote.state(self).take_evaluated(true);
+    }
+
+    /// Takes a knote off the list while no scan is running. A scan that has ended early may
+    /// continue after that. True if the knote was in the list.
+    fn dequeue(&mut self, knote: &Knote) -> bool {
+        let held = self.remove_from_lists(knote);
+        if held {
+            self.unevaluated = self.unevaluated.saturating_sub(1);
+            self.dequeued_during_scan = true;
+        }
+        held
+    }
+
     /// Renews a spent knote, so that it is enabled and idle. Has no effect on other knotes.
     #[inline]
     fn renew(&mut self, knote: &Knote) {

@@ -50,20 +50,70 @@ impl Kqueue {
         collect_room: usize,
     ) -> Result {
         let filter = Filter::from_raw(change.filter).ok_or(EINVAL)?;
+        Self::register_as(this, knotes, change, filter, None, caller, collect_room)
+    }
+
+    /// [`Kqueue::register`] for a call with one change that collects no events. The compiler makes
+    /// copies for the two most common filters.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Kqueue::register`].
+    #[inline(always)]
+    pub(crate) fn register_alone(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        caller: Caller,
+    ) -> Result {
+        match Filter::from_raw(change.filter).ok_or(EINVAL)? {
+            filter @ Filter::Read => {
+                Self::register_as(this, knotes, change, filter, Some(Filter::Read), caller, 0)
+            }
+            filter @ Filter::Write => {
+                Self::register_as(this, knotes, change, filter, Some(Filter::Write), caller, 0)
+            }
+            filter => Self::register_other(this, knotes, change, filter, caller),
+        }
+    }
+
+    #[inline(never)]
+    fn register_other(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        filter: Filter,
+        caller: Caller,
+    ) -> Result {
+        Self::register_as(this, knotes, change, filter, None, caller, 0)
+    }
+
+    /// [`Kqueue::register`] for a change of this filter. `known` is the filter if it is a constant.
+    /// Otherwise it is read from the knote, which is cheaper than keeping it in a register.
+    #[inline(always)]
+    fn register_as(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        filter: Filter,
+        known: Option<Filter>,
+        caller: Caller,
+        collect_room: usize,
+    ) -> Result {
         let Knotes { table, under_mutex } = &mut *knotes;
         if let Some(found) = table.find_mut(change.ident, filter) {
             let knote = found.knote();
             let mut ready = this.locks.ready.lock();
             let mut locked = knote.locked(under_mutex);
-            if !Self::is_current(&mut ready, &locked, caller.fd_table) {
+            if !Self::is_current(&mut ready, &locked, known, caller.fd_table) {
                 if knote.is_spent()
                     && !knote.is_retired()
                     && locked.ident_refers_to_file(&ready, caller.fd_table)
                     && filter.is_renewable(&locked)
                 {
                     if change.has(EV_ADD) {
-                        Self::renew(&mut ready, &mut locked, change);
-                        if !this.modify_fast(ready, &mut locked, change, collect_room) {
+                        Self::renew(&mut ready, &mut locked, known, change);
+                        if !this.modify_fast(ready, &mut locked, known, change, collect_room) {
                             this.apply_with_filter(under_mutex, knote, change, true);
                         }
                         return Ok(());
@@ -89,8 +139,8 @@ impl Kqueue {
                 this.detach(under_mutex, &found.remove());
                 table.free_if_empty();
                 return Ok(());
-            } else if filter.change_affects_knote_only() {
-                if !this.modify_fast(ready, &mut locked, change, collect_room) {
+            } else if knote.filter_if(known).change_affects_knote_only() {
+                if !this.modify_fast(ready, &mut locked, known, change, collect_room) {
                     this.apply_with_filter(under_mutex, knote, change, true);
                 }
                 return Ok(());
@@ -187,7 +237,7 @@ impl Kqueue {
         let mut locked = knote.locked(under_mutex);
         let fflags = locked.inner.fflags;
         knote.filter().touch(&mut locked, change)?;
-        locked.update_fast_path(fflags);
+        locked.update_fast_path(fflags, None);
         if knote.filter().discards_pending(change) {
             self.reset(knote);
         }
@@ -197,7 +247,12 @@ impl Kqueue {
 
     /// Gives a spent knote the parameters and the state that the change would give to a new knote.
     #[inline(always)]
-    fn renew(ready: &mut ReadyState, locked: &mut LockedKnote<'_>, change: &Kevent) {
+    fn renew(
+        ready: &mut ReadyState,
+        locked: &mut LockedKnote<'_>,
+        known: Option<Filter>,
+        change: &Kevent,
+    ) {
         ready.renew(locked.knote());
         let attachment = locked.inner.attachment.take();
         let kind = locked.inner.kind;
@@ -206,7 +261,8 @@ impl Kqueue {
             kind,
             ..KnoteInner::new(change)
         };
-        *locked.fast_path = locked.knote().filter().select_fast_path(locked.inner);
+        let filter = locked.knote().filter_if(known);
+        *locked.fast_path = filter.select_fast_path(locked.inner);
     }
 
     /// [`Kqueue::modify`] for a filter whose changes [affect only the
@@ -219,14 +275,15 @@ impl Kqueue {
         &self,
         ready: ReadyGuard<'_>,
         locked: &mut LockedKnote<'_>,
+        known: Option<Filter>,
         change: &Kevent,
         collect_room: usize,
     ) -> bool {
-        let knote = locked.knote();
         let fflags = locked.inner.fflags;
-        knote.filter().touch_params(locked.inner, change);
-        locked.update_fast_path(fflags);
-        self.apply_fast(ready, locked, Readiness::Maybe, change, collect_room)
+        let filter = locked.knote().filter_if(known);
+        filter.touch_params(locked.inner, change);
+        locked.update_fast_path(fflags, known);
+        self.apply_fast(ready, locked, known, Readiness::Maybe, change, collect_room)
     }
 
     /// Changes the state of a knote of such a filter after its parameters were changed, in one
@@ -236,6 +293,7 @@ impl Kqueue {
         &self,
         mut ready: ReadyGuard<'_>,
         locked: &LockedKnote<'_>,
+        known: Option<Filter>,
         readiness: Readiness,
         change: &Kevent,
         collect_room: usize,
@@ -249,9 +307,13 @@ impl Kqueue {
             self.activate_without_filter(ready, knote, change);
             return true;
         }
+        // The next scan evaluates a knote that is in the list.
+        if !change.has(EV_DISABLE) && knote.state(&mut ready).is_queued() {
+            return true;
+        }
         let active = match readiness {
             Readiness::Yes => Some(true),
-            _ => (locked.fast_path).is_ready(knote.filter(), locked.inner, locked.file),
+            _ => (locked.fast_path).is_ready(knote.filter_if(known), locked.inner, locked.file),
         };
         match active {
             Some(false) if !change.has(EV_DISABLE | EV_ENABLE) => true,
@@ -280,7 +342,7 @@ impl Kqueue {
             && locked.fast_path.determines_readiness()
         {
             let ready = self.locks.ready.lock();
-            if self.apply_fast(ready, &locked, readiness, change, collect_room) {
+            if self.apply_fast(ready, &locked, None, readiness, change, collect_room) {
                 return;
             }
         } else if may_be_ready
@@ -448,13 +510,14 @@ impl Kqueue {
     fn is_current(
         ready: &mut ReadyState,
         locked: &LockedKnote<'_>,
+        known: Option<Filter>,
         fd_table: CurrentFdTable,
     ) -> bool {
         let knote = locked.knote();
         if knote.state(ready).is_invisible() {
             return false;
         }
-        if knote.filter().is_descriptor() {
+        if knote.filter_if(known).is_descriptor() {
             locked.ident_refers_to_file(ready, fd_table)
         } else {
             knote.filter().matches_ident(locked.inner, knote.ident())
@@ -506,32 +569,23 @@ impl Kqueue {
     }
 }
 
+impl Knote {
+    /// The filter of the knote, which is that of the change. If it is not `known` at compile time,
+    /// it is read from the knote.
+    #[inline(always)]
+    fn filter_if(&self, known: Option<Filter>) -> Filter {
+        known.unwrap_or_else(|| self.filter())
+    }
+}
+
 impl LockedKnote<'_> {
     /// Updates the fast path of the knote after a change of its parameters. `fflags` is the value
     /// before the change.
     #[inline(always)]
-    fn update_fast_path(&mut self, fflags: u32) {
+    fn update_fast_path(&mut self, fflags: u32, known: Option<Filter>) {
         if (self.inner.fflags ^ fflags) & NOTE_LOWAT != 0 {
-            *self.fast_path = self.knote().filter().select_fast_path(self.inner);
+            let filter = self.knote().filter_if(known);
+            *self.fast_path = filter.select_fast_path(self.inner);
         }
-    }
-}
-
-impl ReadyState {
-    /// Disables a knote and makes it inactive. The change that enables the knote evaluates it.
-    fn dequeue_and_disable(&mut self, knote: &Knote) {
-        self.dequeue(knote);
-        knote.state(self).take_evaluated(true);
-    }
-
-    /// Takes a knote off the list while no scan is running. A scan that has ended early may
-    /// continue after that. True if the knote was in the list.
-    fn dequeue(&mut self, knote: &Knote) -> bool {
-        let held = self.remove_from_lists(knote);
-        if held {
-            self.unevaluated = self.unevaluated.saturating_sub(1);
-            self.dequeued_during_scan = true;
-        }
-        held
     }
 }
