@@ -4,14 +4,14 @@
 //! implementation can be below it. The first side is not kqueue here, but the same program without
 //! events.
 
-use super::{cascade, collect, pingpong};
+use super::{cascade, collect, life, pingpong};
 use crate::{
     measure::{each, Case, Stopwatch},
     queue::{kqueue, Epoll, EpollEvent, Kevents},
     sys::Kind,
     Scale,
 };
-use kqueue::{Event, Kqueue};
+use kqueue::{ev, Event, Filter, Kqueue};
 use std::{os::fd::AsRawFd, rc::Rc, time::Duration};
 
 /// The lower bound of an ioctl(2): an unknown one, which the module refuses at once.
@@ -26,6 +26,56 @@ fn refused_wait(epoll: &Epoll) {
     // SAFETY: There is no room.
     let ret = unsafe { libc::epoll_wait(epoll.as_raw_fd(), std::ptr::null_mut(), 0, 0) };
     assert_eq!(ret, -1);
+}
+
+/// The lower bound of a change: one of an unknown filter, which the module refuses when it has read
+/// the change and has taken the mutex of the kqueue.
+fn refused_change(kqueue: &Kqueue) {
+    let change = Event::new(0, Filter(i16::MAX), ev::ADD);
+    assert!(kqueue.kevent(&[change], &mut [], None).is_err());
+}
+
+/// Changes of registrations, and the end of many: what remains of them without a kqueue.
+fn changes(scale: Scale, run: &mut dyn FnMut(Case)) {
+    let calls = scale.pick(5000, 100);
+    let pair = Rc::new(Kind::Unix.pair());
+    for (title, deletes) in [
+        ("add again, on and off: a change that is refused", false),
+        ("delete: a change that is refused", true),
+    ] {
+        let (ours, epoll) = (kqueue(), Epoll::new());
+        let pair = pair.clone();
+        run(Case::new('m', title, None)
+            .side("kqueue", move || {
+                each(calls, || (0..calls).for_each(|_| refused_change(&ours)))
+            })
+            .side("epoll", move || {
+                let mut watch = Stopwatch::default();
+                for _ in 0..calls {
+                    epoll.add(&pair.reader, libc::EPOLLIN);
+                    watch.time(|| match deletes {
+                        true => epoll.delete(&pair.reader),
+                        false => epoll.modify(&pair.reader, libc::EPOLLIN),
+                    });
+                    if !deletes {
+                        epoll.delete(&pair.reader);
+                    }
+                }
+                watch.each(calls)
+            }));
+    }
+
+    let count = scale.pick(256, 16);
+    let title = "close of TCP: the descriptors alone";
+    run(Case::new('m', title, None)
+        .side("nothing", move || life::close_of_tcp(count, false))
+        .side("epoll", move || life::close_of_tcp(count, true)));
+    let many = scale.pick(10_000, 200);
+    let title = format!("exit with {many} of TCP: the descriptors alone");
+    run(Case::new('m', title, None)
+        .side("nothing", move || life::exit(many, |_| {}))
+        .side("epoll", move || life::exit_by_epoll(many))
+        .rounds(3));
 }
 
 pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
@@ -82,4 +132,5 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
     run(Case::new('m', "cascade: the bytes alone", None)
         .side("bytes", cascade::by_bytes(channels.clone(), writes))
         .side("epoll", cascade::by_epoll(channels, writes)));
+    changes(scale, run);
 }

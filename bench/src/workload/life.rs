@@ -212,8 +212,29 @@ fn close(all: Vec<Ready>) -> f64 {
     watch.each(count)
 }
 
+/// close(2) of TCP sockets that are registered with an epoll, or with nothing.
+pub fn close_of_tcp(count: usize, with_epoll: bool) -> f64 {
+    let make = STATES[0].make;
+    if with_epoll {
+        Step::Close.by_epoll(make, count)
+    } else {
+        close((0..count).map(|_| make()).collect())
+    }
+}
+
+/// exit(2) of a process whose descriptors are registered with an epoll.
+pub fn exit_by_epoll(count: usize) -> f64 {
+    exit(count, |all| {
+        let epoll = Epoll::new();
+        for ready in all {
+            epoll.add(&ready.watched, For::Read.events());
+        }
+        std::mem::forget(epoll);
+    })
+}
+
 /// exit(2) of a process with many registrations.
-fn exit(count: usize, register: impl Fn(&[Ready])) -> f64 {
+pub fn exit(count: usize, register: impl Fn(&[Ready])) -> f64 {
     let state = &STATES[0];
     // SAFETY: The child registers, waits for a byte, and exits.
     unsafe {
@@ -272,15 +293,7 @@ pub fn cases(scale: Scale, run: &mut dyn FnMut(Case)) {
                 std::mem::forget(queue);
             })
         })
-        .side("epoll", move || {
-            exit(many, |all| {
-                let epoll = Epoll::new();
-                for ready in all {
-                    epoll.add(&ready.watched, For::Read.events());
-                }
-                std::mem::forget(epoll);
-            })
-        })
+        .side("epoll", move || exit_by_epoll(many))
         .rounds(3));
 }
 
