@@ -183,6 +183,36 @@ impl Kqueue {
         }
     }
 
+    /// A scan that runs the filter without the lock, and spends the knote after the event was copied
+    /// out.
+    fn scan_that_spends(&self) {
+        let _table = self.table.lock().unwrap();
+        {
+            let mut ready = self.ready.lock().unwrap();
+            ready.unevaluated = ready.in_list;
+        }
+        if !self.take() {
+            return;
+        }
+        let count = self.count.load(Relaxed);
+        let mut ready = self.ready.lock().unwrap();
+        ready.in_flight -= 1;
+        if count > 0 {
+            self.count.fetch_sub(count, Relaxed);
+            self.reported.fetch_add(count, Relaxed);
+            if !ready.state.is_retired() {
+                ready.in_list = false;
+                ready.unevaluated = false;
+                ready.state.spend();
+            }
+        }
+    }
+
+    /// The edge of a spent knote is in the way of another one.
+    fn give_up(&self) {
+        let _ = self.ready.lock().unwrap().state.retire_spent();
+    }
+
     /// Such a scan whose event cannot be copied out. It puts the event back before it releases the
     /// mutex.
     fn fast_scan_that_faults(&self) {
@@ -712,6 +742,51 @@ fn activation_against_a_oneshot_that_is_added_again() {
             assert!(!spent, "only a scan spends it");
             kqueue.fast_scan();
             assert_eq!(kqueue.reported.load(Relaxed), 2, "an event is lost");
+        },
+    );
+}
+
+#[test]
+fn activation_against_a_oneshot_that_is_spent_after_its_delivery() {
+    model(
+        Kind::Oneshot,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fire();
+            },
+            |kqueue| {
+                kqueue.scan_that_spends();
+                kqueue.renew();
+            },
+        ],
+        |kqueue| {
+            kqueue.renew();
+            kqueue.fast_scan();
+            assert_eq!(kqueue.reported.load(Relaxed), 2, "an event is lost");
+        },
+    );
+}
+
+#[test]
+fn a_spent_knote_is_either_given_up_or_renewed() {
+    model(
+        Kind::Oneshot,
+        &[
+            |kqueue| {
+                kqueue.fire();
+                kqueue.fast_scan();
+                kqueue.renew();
+            },
+            Kqueue::give_up,
+        ],
+        |kqueue| {
+            let mut ready = kqueue.ready.lock().unwrap();
+            assert_eq!(ready.state.is_spent(), ready.state.is_retired());
+            if ready.state.is_retired() {
+                assert!(!ready.state.renew() && !ready.state.activate());
+                assert!(!ready.state.retire() && !ready.state.is_spent());
+            }
         },
     );
 }
