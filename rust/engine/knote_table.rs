@@ -226,14 +226,14 @@ impl KnoteTable {
     }
 
     /// [`KnoteTable::find`] for a caller that may take the knote out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_mut(&mut self, ident: u64, filter: Filter) -> Option<Found<'_>> {
         self.search(ident, |knote| {
             knote.ident() == ident && knote.filter() == filter
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn search(&mut self, ident: u64, is: impl FnMut(&Knote) -> bool) -> Option<Found<'_>> {
         let bucket = self.bucket(ident);
         let chain = self.buckets.get_mut(bucket)?;
