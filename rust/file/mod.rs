@@ -3,9 +3,8 @@
 //! The kinds of files, and how the state of each kind is read.
 //!
 //! A [`FileKind`] is chosen when a descriptor is attached. Support for another kind of file is
-//! added here. Most kinds are first evaluated without a
-//! call that may sleep ([`FileKind::poll_fast`]). If that does not determine the state, `->poll` is
-//! called.
+//! added here. All kinds but terminals and unknown files are first evaluated without a call that
+//! may sleep ([`FileKind::poll_fast`]). If that does not determine the state, `->poll` is called.
 //!
 //! | File | Bytes to read | Room to write |
 //! |---|---|---|

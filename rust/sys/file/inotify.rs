@@ -3,13 +3,13 @@
 //! The size of the events that wait in an inotify instance.
 //!
 //! The private data of an inotify file is a `struct fsnotify_group`, which is public. Its list of
-//! events is guarded by its `notification_lock`, which only tasks take, and not under another lock
-//! of the kernel that a wake-up takes (`inotify_poll`, `inotify_read`, `inotify_ioctl`,
-//! `fsnotify_insert_event`). The length of an event's name is in a structure that is private to
-//! `fs/notify/inotify` and is declared a second time. The declaration is
+//! events is guarded by its `notification_lock`, which tasks take with interrupts enabled, and
+//! which they release before they wake the pollers (`inotify_poll`, `inotify_read`,
+//! `inotify_ioctl`, `fsnotify_insert_event`). The length of an event's name is in a structure that
+//! is private to `fs/notify/inotify` and is declared a second time. The declaration is
 //! [verified](super::layout_check) with one instance: its public overflow event has the expected
-//! mask and watch descriptor, which precede the length, and the size of its events equals the
-//! result of `FIONREAD`.
+//! mask and watch descriptor, which precede the length, at least one of its events has a name, and
+//! the size of its events equals the result of `FIONREAD`.
 
 use super::{ioctl, layout_check::LayoutCheck, poll::PollFunction};
 use crate::{
@@ -50,13 +50,14 @@ pub(crate) fn is(file: &LocalFile) -> bool {
     POLL.is_of(file)
 }
 
-/// The size of the events in `group`. `None` if there are more than `most`.
+/// The size of the events in `group`, and whether one of them has a name. `None` if there are more
+/// than `most`.
 ///
 /// # Safety
 ///
 /// `group` is the group of an inotify instance, and its `notification_lock` is held.
-unsafe fn size(group: *const c_void, most: usize) -> Option<u64> {
-    let mut size = 0;
+unsafe fn size(group: *const c_void, most: usize) -> Option<(u64, bool)> {
+    let (mut size, mut has_name) = (0, false);
     // SAFETY: The lock of the list is held, so its events are not freed. The link is the first field
     // of an event. If the layout of an event differs, the address still refers to kernel memory: an
     // event contains at least the declared fields in some order. In that case the size is only
@@ -74,12 +75,13 @@ unsafe fn size(group: *const c_void, most: usize) -> Option<u64> {
             // The name ends with at least one zero.
             let name = u64::from(NAME_LEN.read(event));
             if name != 0 {
+                has_name = true;
                 size += (name + 1).next_multiple_of(EVENT_SIZE);
             }
             event = (*event).next;
         }
     }
-    Some(size)
+    Some((size, has_name))
 }
 
 /// The size of the events of `file`. `None` if it is not an inotify instance, if the layout is not
@@ -102,7 +104,7 @@ pub(crate) fn try_readable(file: &File) -> Option<i64> {
         }
         let size = size(group, TRY_COUNT_MAX);
         generated::kq_spin_unlock(lock);
-        i64::try_from(size?).ok()
+        i64::try_from(size?.0).ok()
     }
 }
 
@@ -115,21 +117,24 @@ pub(crate) fn readable(file: &File, scratch: UserScratch) -> Option<i64> {
     if reported > 0 && !LAYOUT.is_verified_for(file) && LAYOUT.is_undecided() && is(file) {
         // SAFETY: The file is an inotify instance, whose group and whose overflow event live as long
         // as the file. No other spin lock is held.
-        let (is_overflow, size) = unsafe {
+        let (is_overflow, counted) = unsafe {
             let group = (*file.as_ptr()).private_data;
             let event = OVERFLOW_EVENT.read(group);
             let is_overflow = MASK.read(event) == Q_OVERFLOW && WATCH.read(event) == -1;
             let lock = LOCK.of(group).cast_mut();
             let flags = generated::kq_spin_lock_irqsave(lock);
-            let size = size(group, VERIFY_MAX);
+            let counted = size(group, VERIFY_MAX);
             generated::kq_spin_unlock_irqrestore(lock, flags);
-            (is_overflow, size)
+            (is_overflow, counted)
         };
-        // Events may come and go at this moment, which must not decide anything.
+        // The overflow event does not change. Other events come and go, so a difference of the sizes
+        // must not rule the declaration out for all.
         if !is_overflow {
             LAYOUT.record(file, false);
-        } else if size.is_some() && ioctl::readable(file, scratch) == Some(reported) {
-            LAYOUT.record(file, size == u64::try_from(reported).ok());
+        } else if counted == u64::try_from(reported).ok().map(|size| (size, true))
+            && ioctl::readable(file, scratch) == Some(reported)
+        {
+            LAYOUT.record(file, true);
         }
     }
     Some(reported)

@@ -58,7 +58,7 @@ unsafe fn context(file: &File) -> *const Context {
 /// Verifies the layout with `file`, unless that was done before or is not possible. May sleep.
 pub(crate) fn verify_layout(file: &File) {
     const KEY: &[u8] = b"sigmask:";
-    if LAYOUT.is_verified_for(file) || !LAYOUT.is_undecided() || !is(file) {
+    if LAYOUT.is_verified_for(file) || !is(file) {
         return;
     }
     let Some(reported) = read_fdinfo::number(file, KEY, Base::Sixteen) else {
@@ -75,10 +75,11 @@ pub(crate) fn verify_layout(file: &File) {
         }
         set
     };
-    // The program may change the set at this moment, which must not decide anything.
+    // A program may change the set all the time, so a difference must not rule the declaration out
+    // for all.
     let unchanged = read_fdinfo::number(file, KEY, Base::Sixteen) == Some(reported);
-    if reported != 0 && unchanged {
-        LAYOUT.record(file, set == reported);
+    if reported != 0 && unchanged && set == reported {
+        LAYOUT.record(file, true);
     }
 }
 
