@@ -154,10 +154,11 @@ impl Stream {
                     Stream::Unix => generated::kq_sock_receive_queue_len(sk.cast_mut()),
                     Stream::Tcp => generated::kq_sock_accept_backlog(sk.cast_mut()),
                 };
-                return if count > 0 && shutdown == 0 {
-                    FastPoll::Ready(count.into())
-                } else {
+                // A connection is added to the queue and counted before the pollers are woken.
+                return if shutdown != 0 || (self == Stream::Unix && has_own_queue(sk)) {
                     FastPoll::Unknown
+                } else {
+                    FastPoll::ready_if(count > 0, || count.into())
                 };
             }
             if shutdown & RCV_SHUTDOWN == 0 {
@@ -174,8 +175,8 @@ impl Stream {
 
     /// The free space of `file`, if it is a connected socket of this kind and has as much space as
     /// poll(2) requires, or the free space at the time of its shutdown. `Unknown` in all other
-    /// cases. (TCP wakes only pollers that were told that there is no space.) Takes no lock and
-    /// never sleeps.
+    /// cases, except that a listening socket is never ready. (TCP wakes only pollers that were told
+    /// that there is no space.) Takes no lock and never sleeps.
     #[inline(always)]
     pub(crate) fn room(self, file: &File) -> FastPoll {
         let Some((sk, state)) = self.sock(file) else {
@@ -188,6 +189,9 @@ impl Stream {
             let shutdown = shutdown_flags(sk);
             if field::ERR.read(sk) != 0 {
                 return FastPoll::Failed;
+            }
+            if state == LISTEN && shutdown == 0 {
+                return FastPoll::NotReady;
             }
             if self == Stream::Tcp && !Self::is_plain_tcp(sk) {
                 return FastPoll::Unknown;
