@@ -10,7 +10,7 @@ use std::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
@@ -235,10 +235,11 @@ fn a_reused_number_is_another_descriptor() {
 #[test]
 fn threads_close_and_reuse_while_another_scans() {
     const ROUNDS: u64 = 1500;
+    const THREADS: usize = 2;
     let kqueue = kqueue();
-    let done = AtomicBool::new(false);
+    let done = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for thread in 0..2u64 {
+        for thread in 0..THREADS as u64 {
             let (kqueue, done) = (&kqueue, &done);
             scope.spawn(move || {
                 for round in 0..ROUNDS {
@@ -249,12 +250,12 @@ fn threads_close_and_reuse_while_another_scans() {
                     change(kqueue, &[add]);
                     a.write_all(b"x").unwrap();
                 }
-                done.store(thread == 1, Ordering::Relaxed);
+                done.fetch_add(1, Ordering::Relaxed);
             });
         }
         scope.spawn(|| {
-            let mut last = [0u64; 2];
-            while !done.load(Ordering::Relaxed) {
+            let mut last = [0u64; THREADS];
+            while done.load(Ordering::Relaxed) < THREADS {
                 for event in pending(&kqueue) {
                     let (thread, round) = ((event.udata >> 32) as usize, event.udata & 0xffff_ffff);
                     // An event of an earlier round would belong to a closed descriptor.
