@@ -71,7 +71,7 @@ fn changes(scale: Scale, run: &mut dyn FnMut(Case)) {
         .side("nothing", move || life::close_of_tcp(count, false))
         .side("epoll", move || life::close_of_tcp(count, true)));
     let many = scale.pick(10_000, 200);
-    let title = format!("exit with {many} of TCP: the descriptors alone");
+    let title = format!("exit with {many} of eventfd: the descriptors alone");
     run(Case::new('m', title, None)
         .side("nothing", move || life::exit(many, |_| {}))
         .side("epoll", move || life::exit_by_epoll(many))
