@@ -141,8 +141,8 @@
 //! (`sys::file::socket` has the list), pipes, eventfds, timerfds, signalfds, inotify (the files of
 //! these names in `sys::file`) and pidfds (`sys::process::pid`). Of regular files the size and the
 //! offset are read. The state of all other files is read by public operations: `->poll`, and
-//! `FIONREAD` for terminals (`sys::file::ioctl`), which take their own locks. They may wait for such a
-//! lock, but not for an event. A file whose bytes cannot be counted reports 1.
+//! `FIONREAD` for terminals (`sys::file::ioctl`), which take their own locks. They may wait for such
+//! a lock, but not for an event. A file whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`).
@@ -166,6 +166,10 @@
 //!   the close probe has taken the knote out. After that, the same memory holds a `callback_head`.
 //! - The file that a knote is bound to: the mutex. The timer of rechecks may read it under the spin
 //!   lock, because a knote leaves the list of rechecks under that lock before it is unbound.
+//! - The partner of a knote, with which it shares what belongs to a descriptor (`engine::pairing`):
+//!   the mutex. It is set under the lock of the tree of bound knotes, too, and cleared under the
+//!   spin lock. So the owner of the spin lock may use the partner. The wake function tests without
+//!   a lock whether there is one.
 //! - The timer of a knote: the mutex. Its callback runs without the mutex. It records that the
 //!   timer has fired, and activates the knote.
 //! - The wait-queue entry of a knote: the wait-queue lock of the source. It is linked and unlinked
@@ -179,7 +183,7 @@
 //! locks of event sources.
 //!
 //! - Wake function of a wait-queue entry: under the wait-queue lock of the source, with interrupts
-//!   disabled. Activates the knote.
+//!   disabled. Activates the knote, and the one that shares the entry.
 //! - Timer of an `EVFILT_TIMER` knote, or of an `EVFILT_WRITE` knote whose low-water mark is not
 //!   reached: in hard interrupt context. Activates the knote.
 //! - Timer of rechecks: in hard interrupt context. Evaluates up to 64 pipes and activates their

@@ -48,6 +48,8 @@ pub(crate) trait FilterOps {
     /// True if a one-shot knote stays attached after its event was delivered, because `EV_ADD` can
     /// [renew it](super::state).
     const CAN_BE_RENEWED: bool = false;
+    /// The filter with which knotes of the same descriptor [form a pair](super::pairing).
+    const PARTNER: Option<Filter> = None;
     /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered, for
     /// instance to reset what was reported.
     const HANDLES_DELIVERY: bool = false;
@@ -166,8 +168,10 @@ impl Report {
 pub(crate) struct AttachArgs<'a> {
     pub(crate) knote: &'a Knote,
     pub(crate) change: &'a Kevent,
-    /// The file of the descriptor, if the ident is a descriptor.
+    /// The file of the descriptor, if the ident is a descriptor and there is no `primary`.
     pub(crate) file: Option<ARef<File>>,
+    /// The primary of the pair that the knote becomes a part of.
+    pub(crate) primary: Option<&'a Knote>,
     /// The descriptor table of the caller.
     pub(crate) fd_table: CurrentFdTable,
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory of a knote.
+//! The knote: its fields, and the locks that guard them.
 //!
 //! A knote is one reference-counted object of a slab cache. It contains everything that is linked
-//! into lists: the entry of a wait queue ([`crate::sys::file::poll`]), the binding to a descriptor
-//! ([`super::close`]), and the links of the ready list ([`super::ready_list`]). There may be a
-//! million knotes, so nothing is stored twice. Knotes of `EVFILT_TIMER` come from a second cache,
-//! and each of them is followed by its timer ([`crate::sys::time::hrtimer`]).
+//! into lists, for instance the links of the ready list ([`super::ready_list`]). There may be a
+//! million knotes, so nothing is stored twice. What only some knotes need follows the knote in its
+//! object ([`super::knote_layout`]).
 //!
 //! To access a field of a knote, a caller proves that it holds the lock of that field. As a proof
 //! it passes a reference that only a holder of the lock can have. For the mutex this is a
@@ -14,35 +13,34 @@
 //! [`LockToken`] in that value identifies the lock, and is compared (`assert!`) with that of the
 //! knote's kqueue. (The `kernel` crate's `LockedBy` would add a pointer to each field.)
 
-pub(crate) use super::knote_inner::{KnoteInner, UnderMutex};
 use super::{
     close::Binding,
     filter_ops::{FastPath, Filter},
+    knote_layout::KnoteTimer,
     knote_table::KnoteTable, //
     kqueue::{Kqueue, ReadyState},
     locks::{HasLockToken, LockToken},
+    pairing::Partner,
     ready_list::{Links, VisitedKnote},
     state::State,
 };
+pub(crate) use super::{
+    knote_inner::{KnoteInner, UnderMutex},
+    knote_layout::{Layout, Slabs}, //
+};
 use crate::sys::{
-    compat::NO_RESTART,
-    file::{
-        fdtable::{CurrentFdTable, CurrentFiles},
-        poll::WaitEntry,
-    },
-    memory::slab::{self, AllocMode, Slab},
-    time::hrtimer::{Expire, OwnedTimer, TimerOwner}, //
+    file::fdtable::{CurrentFdTable, CurrentFiles},
+    memory::slab, //
 };
 use core::{
     cell::UnsafeCell,
-    mem::{ManuallyDrop, MaybeUninit},
-    ptr::{self, NonNull},
+    mem::ManuallyDrop,
+    ptr::NonNull,
     sync::atomic::AtomicU32, //
 };
 use kernel::{
     bindings,
     fs::File,
-    prelude::*,
     sync::{
         aref::{ARef, AlwaysRefCounted},
         atomic::ordering,
@@ -66,15 +64,15 @@ pub(crate) struct Knote {
     /// Changed under the spin lock. A task without the lock may test it ([`State`]).
     pub(in crate::engine) state: UnsafeCell<State>,
     filter: Filter,
+    layout: Layout,
     /// Guarded by the mutex.
     fast_path: UnsafeCell<FastPath>,
     kqueue: Arc<Kqueue>,
     ident: u64,
     /// Guarded by the spin lock.
     pub(in crate::engine) links: UnsafeCell<Links>,
-    /// The entry in the (first) wait queue of the source, guarded by the lock of that queue.
-    pub(crate) wait_entry: WaitEntry,
     pub(in crate::engine) binding: Binding,
+    pub(in crate::engine) partner: Partner,
     /// The next knote in its chain of the table. Guarded by the mutex. A knote is taken out of its
     /// chain before it is freed, so the field is `None` then and needs no drop.
     next: UnsafeCell<ManuallyDrop<Option<ARef<Knote>>>>,
@@ -82,47 +80,10 @@ pub(crate) struct Knote {
     inner: UnsafeCell<KnoteInner>,
 }
 
-const _: () = assert!(size_of::<Knote>() <= 144);
-
-/// A knote of `EVFILT_TIMER` and its timer.
-#[repr(C)]
-pub(in crate::engine) struct KnoteWithTimer {
-    // This is the first field, so that a pointer to it is also a pointer to the structure.
-    knote: Knote,
-    timer: MaybeUninit<KnoteTimer>,
-}
-
-/// The timer of a knote of `EVFILT_TIMER`. It is armed and cancelled under the kqueue's mutex. Its
-/// callback may run at the same time.
-pub(crate) type KnoteTimer = OwnedTimer<Knote>;
-
-/// The slab caches of knotes.
-pub(crate) struct Slabs {
-    knotes: Slab<Knote>,
-    timers: Slab<KnoteWithTimer>,
-}
-
-impl Slabs {
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Slabs {
-            knotes: Slab::new(c"kqueue_knote")?,
-            timers: Slab::new(c"kqueue_timer")?,
-        })
-    }
-}
-
 // SAFETY: Each field may be used from any thread that holds the lock of the field.
 unsafe impl Send for Knote {}
 // SAFETY: Each field may be used from any thread that holds the lock of the field.
 unsafe impl Sync for Knote {}
-
-// SAFETY: Each field of the knote may be used from any thread that holds the lock of the field. The
-// timer is used by the owner of the mutex and by its callback, which uses only what any thread may:
-// it records that the timer has fired, and activates the knote.
-unsafe impl Send for KnoteWithTimer {}
 
 // SAFETY: `refs` counts the references. The knote is freed when the last reference is dropped.
 unsafe impl AlwaysRefCounted for Knote {
@@ -136,7 +97,7 @@ unsafe impl AlwaysRefCounted for Knote {
         // SAFETY: The caller holds a reference, so the knote is valid.
         if unsafe { this.as_ref() }.refs.dec_and_test() {
             // SAFETY: The last reference was dropped. The knote came from `Slab::alloc`, or it is
-            // the first field of a `KnoteWithTimer` that did, whose timer needs no drop.
+            // the first field of an object that did, whose other fields need no drop.
             unsafe { slab::free(this) };
         }
     }
@@ -206,49 +167,29 @@ fn one_reference() -> Refcount {
 }
 
 impl Knote {
-    /// Allocates a knote of `kqueue`. The knote is not in the table yet and has no source.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    #[inline]
-    pub(crate) fn alloc(
-        slabs: &Slabs,
+    /// A knote with one reference, to be stored in an object of this layout.
+    #[inline(always)]
+    pub(super) fn new(
         kqueue: ArcBorrow<'_, Kqueue>,
         ident: u64,
         filter: Filter,
-        inner: impl FnOnce() -> KnoteInner,
-        mode: AllocMode,
-    ) -> Result<ARef<Self>> {
-        let make = || Knote {
+        layout: Layout,
+        inner: KnoteInner,
+    ) -> Self {
+        Knote {
             refs: one_reference(),
             state: UnsafeCell::new(State::default()),
             filter,
+            layout,
             fast_path: UnsafeCell::new(FastPath::Unsupported),
             kqueue: kqueue.into(),
             ident,
             links: UnsafeCell::new(Links::NONE),
-            wait_entry: WaitEntry::new(Self::wake_function),
             binding: Binding::none(),
+            partner: Partner::none(),
             next: UnsafeCell::new(ManuallyDrop::new(None)),
-            inner: UnsafeCell::new(inner()),
-        };
-        let knote = if filter.has_timer() {
-            let timer = MaybeUninit::uninit();
-            let make = || KnoteWithTimer {
-                knote: make(),
-                timer,
-            };
-            let whole = slabs.timers.alloc(mode, make)?;
-            // SAFETY: The memory was just allocated and is not shared. A knote is not moved.
-            // `detach` or `drop` cancels the timer before the knote is freed.
-            unsafe { KnoteTimer::init((&raw mut (*whole.as_ptr()).timer).cast()) };
-            whole.cast()
-        } else {
-            slabs.knotes.alloc(mode, make)?
-        };
-        // SAFETY: The knote was created with one reference, which is passed to the caller.
-        Ok(unsafe { ARef::from_raw(knote) })
+            inner: UnsafeCell::new(inner),
+        }
     }
 
     /// The ident: for a filter of descriptors, the number of the descriptor.
@@ -263,22 +204,16 @@ impl Knote {
         self.filter
     }
 
+    /// The object that the knote is stored in.
+    #[inline(always)]
+    pub(in crate::engine) fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// The kqueue that the knote belongs to.
     #[inline]
     pub(crate) fn kqueue(&self) -> ArcBorrow<'_, Kqueue> {
         self.kqueue.as_arc_borrow()
-    }
-
-    #[inline]
-    fn timer(&self) -> Option<NonNull<KnoteTimer>> {
-        if !self.filter.has_timer() {
-            return None;
-        }
-        let whole = ptr::from_ref(self).cast::<KnoteWithTimer>().cast_mut();
-        // SAFETY: A knote with such a filter was allocated as the first field of a
-        // `KnoteWithTimer`. (The address of the timer is computed from that of the knote, as
-        // `container_of!` does.)
-        NonNull::new(unsafe { &raw mut (*whole).timer }.cast())
     }
 
     /// Panics if the lock is that of another kqueue, as the `kernel` crate's `LockedBy` does.
@@ -395,14 +330,15 @@ impl Knote {
     }
 
     /// The write position that the knote's pipe had when the knote was last reported
-    /// ([`crate::sys::file::pipe`]). It has no meaning before that.
+    /// ([`crate::sys::file::pipe`]). It has no meaning before that. `None` for a knote that is not
+    /// `Bound`; no knote that reads a pipe is one.
     ///
     /// Only the owner of the mutex stores it. A check of the pipe reads it under the spin lock. The
     /// accesses are relaxed. The owner schedules the check under the spin lock, after the store, so
     /// the check reads this position or that of a later evaluation.
     #[inline]
-    pub(crate) fn pipe_position(&self) -> &AtomicU32 {
-        self.wait_entry.spare()
+    pub(crate) fn pipe_position(&self) -> Option<&AtomicU32> {
+        Some(self.wait_entry()?.spare())
     }
 
     /// The file of the knote's descriptor, if the knote is to be rechecked.
@@ -468,9 +404,12 @@ impl Knote {
     /// Detaches a retired knote from its source. No callback runs after that.
     pub(crate) fn detach(&self, under_mutex: &mut UnderMutex) {
         debug_assert!(self.is_retired());
+        self.unpair(under_mutex);
         let mut locked = self.locked(under_mutex);
         // The wait-queue entry is detached first, since the queue belongs to the file.
-        self.wait_entry.detach();
+        if let Some(entry) = self.wait_entry() {
+            entry.detach();
+        }
         if let Some(timer) = locked.timer() {
             timer.cancel();
         }
@@ -479,26 +418,6 @@ impl Knote {
         // SAFETY: The mutex is held, and `locked`, which had a reference to the file, is not used
         // any more.
         unsafe { self.binding.unbind(self, &mut under_mutex.binding_count) };
-    }
-}
-
-impl Expire for Knote {
-    fn expire(&self) {
-        self.activate();
-    }
-}
-
-impl TimerOwner for Knote {
-    unsafe extern "C" fn expired(timer: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
-        // SAFETY: By this function's contract, the hrtimer is that of an `OwnedTimer<Knote>`, which
-        // is the `timer` of a `KnoteWithTimer`. The knote is alive, because its timer is cancelled
-        // before it is freed, which waits for this function.
-        let knote = unsafe {
-            let timer = KnoteTimer::set_fired(timer).cast::<MaybeUninit<KnoteTimer>>();
-            &(*kernel::container_of!(timer, KnoteWithTimer, timer)).knote
-        };
-        knote.activate();
-        NO_RESTART
     }
 }
 
@@ -565,7 +484,9 @@ impl Drop for Knote {
         if !self.is_retired() || self.binding.is_bound() || is_armed {
             self.detach_on_drop();
         }
-        self.kqueue.uncharge_knote(self.filter);
+        if self.layout != Layout::Secondary {
+            self.kqueue.uncharge_knote(self.filter);
+        }
     }
 }
 
@@ -580,7 +501,9 @@ impl Knote {
             self.kqueue.retire(self);
         }
         if self.binding.is_bound() {
-            self.wait_entry.detach();
+            if let Some(entry) = self.wait_entry() {
+                entry.detach();
+            }
             drop(self.inner.get_mut().attachment.take());
             // SAFETY: No other reference to the knote exists.
             unsafe {

@@ -217,7 +217,9 @@ impl ReadyState {
     /// `Some(None)` if the check found nothing new, and the knote if there is more to report.
     pub(crate) fn recheck_next(&mut self, now: i64) -> Option<Option<ARef<Knote>>> {
         let (knote, number) = self.next_due(now)?;
-        let position = knote.pipe_position().load(Ordering::Relaxed);
+        let position = knote
+            .pipe_position()
+            .map_or(0, |position| position.load(Ordering::Relaxed));
         let file = knote.file_to_recheck(self);
         // Interrupts are disabled, because the lock is held.
         let change = file

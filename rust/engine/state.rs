@@ -16,7 +16,8 @@
 //! - **Spent**: the knote has `EV_ONESHOT`, and its event was delivered, or a walk has found it ready
 //!   and its event is being delivered. The knote does not exist for the program any more. It stays
 //!   attached to its descriptor, because programs often add it again with their next call. `EV_ADD`
-//!   renews it, unless it [was given up](State::retire_spent).
+//!   renews it, unless it [was given up](State::retire_spent). A knote whose attachment another
+//!   knote shares ([`super::pairing`]) is also spent when the program deletes it.
 //! - **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
 //!   source is being detached, or was detached.
 //!
@@ -85,7 +86,8 @@ const RETIRED: u8 = 8;
 const OUT_OF_TREE: u8 = 16;
 /// The knote is in a list of knotes that are to be rechecked.
 const RECHECK: u8 = 32;
-/// The knote is one-shot, and its event was delivered or is being delivered.
+/// The knote is one-shot, and its event was delivered or is being delivered, or it was deleted and
+/// another knote shares its attachment.
 const SPENT: u8 = 64;
 
 impl State {

@@ -11,10 +11,11 @@
 
 use super::{
     knote::{Knote, UnderMutex},
+    knote_layout::BoundKnote,
     sleepers::WakeFlags,
 };
 use crate::sys::file::{
-    poll::{poll_queues, PollEvents, WaitEntry},
+    poll::{order_with_wake_ups, poll_queues, PollEvents, WaitEntry},
     socket,
 };
 use core::{
@@ -33,28 +34,51 @@ use kernel::{
 };
 
 impl Knote {
+    /// The body of both wake functions, for an entry of this knote.
+    ///
+    /// # Safety
+    ///
+    /// The contract of [`WaitEntry::handle_wake_up`].
+    #[inline(always)]
+    unsafe fn handle_wake_up(
+        &self,
+        wait: *mut bindings::wait_queue_entry,
+        key: *mut c_void,
+        flags: kernel::ffi::c_int,
+    ) {
+        let flags = WakeFlags::of_wake_function(flags);
+        let (mask, is_paired) = self.wake_events();
+        // SAFETY: By this function's contract.
+        unsafe {
+            WaitEntry::handle_wake_up(wait, key, mask, |events| {
+                if is_paired {
+                    self.kqueue().activate_pair(self, events, flags);
+                } else {
+                    self.activate_with(flags);
+                }
+            });
+        }
+    }
+
     /// The wake function of the knote's own wait-queue entry.
     ///
     /// # Safety
     ///
-    /// `wait` is the linked entry of a knote. The caller holds the lock of its queue.
+    /// `wait` is the linked entry of a `BoundKnote`. The caller holds the lock of its queue.
     pub(super) unsafe extern "C" fn wake_function(
         wait: *mut bindings::wait_queue_entry,
         _mode: kernel::ffi::c_uint,
         flags: kernel::ffi::c_int,
         key: *mut c_void,
     ) -> kernel::ffi::c_int {
-        // SAFETY: By this function's contract, `wait` is the entry of a knote. The knote is alive,
-        // because it is unlinked before it is freed, under the lock that the caller holds.
-        let this = unsafe { &*kernel::container_of!(wait.cast::<WaitEntry>(), Knote, wait_entry) };
+        let wait_entry = wait.cast::<WaitEntry>();
+        // SAFETY: By this function's contract, `wait` is the entry of a `BoundKnote`. The knote is
+        // alive, because it is unlinked before it is freed, under the lock that the caller holds.
+        let this = unsafe { &*kernel::container_of!(wait_entry, BoundKnote, wait_entry) };
         // SAFETY: By this function's contract, `wait` is a linked entry whose queue is locked. The
         // entry is not accessed after this call: at a wake-up with `POLLFREE` the call unlinks the
         // entry, and then another task may free the knote.
-        unsafe {
-            WaitEntry::handle_wake_up(wait, key, this.filter().wake_events(), || {
-                this.activate_with(WakeFlags::of_wake_function(flags));
-            });
-        }
+        unsafe { this.knote().handle_wake_up(wait, key, flags) };
         // A positive result counts only for exclusive entries, and this entry is not exclusive.
         1
     }
@@ -92,20 +116,30 @@ impl ExtraEntry {
         // linked and is not freed before it was unlinked under the lock that the caller holds.
         unsafe {
             let knote = &(*wait.cast::<ExtraEntry>()).knote;
-            WaitEntry::handle_wake_up(wait, key, knote.filter().wake_events(), || {
-                knote.activate_with(WakeFlags::of_wake_function(flags));
-            });
+            knote.handle_wake_up(wait, key, flags);
         }
         // A positive result counts only for exclusive entries, and this entry is not exclusive.
         1
     }
 }
 
-/// The entries of a knote in all queues of its file except the first one. Dropping them unlinks
-/// them.
+/// The entries of a knote in all queues of its file except the first one, or, for a secondary,
+/// except those that its primary is in. Dropping them unlinks them.
 pub(crate) struct ExtraEntries(Option<Pin<KBox<ExtraEntry>>>);
 
 impl ExtraEntries {
+    /// True if one of the entries is in the queue `head`.
+    fn has_queue(&self, head: *mut bindings::wait_queue_head) -> bool {
+        let mut next = self.0.as_ref();
+        while let Some(extra_entry) = next {
+            if extra_entry.wait_entry.is_in(head) {
+                return true;
+            }
+            next = extra_entry.next.as_ref();
+        }
+        false
+    }
+
     /// Allocates an entry and links it into `head`.
     ///
     /// # Safety
@@ -148,7 +182,8 @@ impl Drop for ExtraEntries {
 }
 
 /// Links `knote` into the wait queues of the file that it is bound to, so that wake-ups activate
-/// it. May sleep.
+/// it. A secondary is activated by the entries of its primary in the queues that these are in. The
+/// further entries of the primary are `known`. May sleep.
 ///
 /// Returns the events that the file is ready for, and the entries in further queues. The caller
 /// drops these before the knote is unbound.
@@ -158,18 +193,24 @@ impl Drop for ExtraEntries {
 /// `EINVAL` if the file cannot be polled or the knote is not bound; `ENOMEM`.
 pub(crate) fn add_to_wait_queues(
     knote: &Knote,
-    under_mutex: &mut UnderMutex,
+    (primary, known): (Option<&Knote>, Option<&ExtraEntries>),
+    under_mutex: &UnderMutex,
 ) -> Result<(PollEvents, Option<ExtraEntries>)> {
-    let file = knote.locked(under_mutex).file.ok_or(EINVAL)?;
+    let file = knote.file(under_mutex).ok_or(EINVAL)?;
+    let is_known = |queue| known.is_some_and(|known| known.has_queue(queue));
+    let entry = primary.unwrap_or(knote).wait_entry().ok_or(EINVAL)?;
     let mut extra = ExtraEntries(None);
     let mut result = Ok(());
     let want = knote.filter().wake_events() | PollEvents::EDGE;
     let ready = poll_queues(file, want, |queue| {
-        if !knote.wait_entry.is_linked() {
+        if primary.is_none() && !entry.is_linked() {
             // SAFETY: The queue is valid until the file is released, or until it is woken with
             // `POLLFREE`. The knote is bound to the file until the entry was detached. Knotes are
             // not moved.
-            unsafe { knote.wait_entry.link(queue) };
+            unsafe { entry.link(queue) };
+        } else if primary.is_some() && (entry.is_in(queue) || is_known(queue)) {
+            // SAFETY: The file has just named the queue.
+            unsafe { order_with_wake_ups(queue) };
         } else if result.is_ok() {
             // SAFETY: The queue is valid until the file is released, or until it is woken with
             // `POLLFREE`. The attachment that contains the `ExtraEntries` is dropped before the
@@ -197,16 +238,32 @@ pub(crate) fn add_to_wait_queues(
 ///
 /// `EINVAL` if the file is not a socket or the knote is not bound.
 #[inline]
-pub(crate) fn add_to_socket_queue(knote: &Knote, under_mutex: &mut UnderMutex) -> Result {
+pub(crate) fn add_to_socket_queue(knote: &Knote, under_mutex: &UnderMutex) -> Result {
     let head = knote
         .file(under_mutex)
         .and_then(socket::wait_queue)
         .ok_or(EINVAL)?;
-    if !knote.wait_entry.is_linked() {
+    let entry = knote.wait_entry().ok_or(EINVAL)?;
+    if !entry.is_linked() {
         // SAFETY: The queue is valid until the file is released. The knote is bound to the file
         // until the entry was detached. Knotes are not moved.
-        unsafe { knote.wait_entry.link(head) };
+        unsafe { entry.link(head) };
     }
     smp_mb(ordering::Full);
     Ok(())
+}
+
+/// [`add_to_socket_queue`] for the secondary of `primary`. An evaluation after this call misses no
+/// event. False if the primary is not in the queue of the socket.
+#[inline]
+pub(crate) fn share_socket_queue(primary: &Knote, under_mutex: &UnderMutex) -> bool {
+    let head = primary.file(under_mutex).and_then(socket::wait_queue);
+    match (head, primary.wait_entry()) {
+        (Some(head), Some(entry)) if entry.is_in(head) => {
+            // SAFETY: The queue is valid until the file is released.
+            unsafe { order_with_wake_ups(head) };
+            true
+        }
+        _ => false,
+    }
 }

@@ -51,11 +51,7 @@ use crate::{
     uapi::*, //
 };
 use core::sync::atomic::Ordering;
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::{aref::ARef, Arc},
-};
+use kernel::{fs::File, prelude::*, sync::Arc};
 
 /// The state that only a few kinds of descriptors need besides their knote.
 #[derive(Default)]
@@ -92,30 +88,88 @@ pub(super) fn attach(
     let AttachArgs {
         knote,
         file,
+        primary,
         fd_table,
         ..
     } = args;
+    if let Some(primary) = primary {
+        return attach_secondary(knote, primary, fd_table, direction, under_mutex);
+    }
     let file = file.ok_or(EBADF)?;
     let kind = FileKind::of(&file);
     knote.inner_mut(under_mutex).kind = kind;
-    if matches!(kind, FileKind::Regular | FileKind::Kqueue) || !poll::is_pollable(&file) {
-        return attach_other(knote, file, fd_table, kind, direction, under_mutex);
-    }
+    let has_poll =
+        kind != FileKind::Regular && kind != FileKind::Kqueue && poll::is_pollable(&file);
     close::bind(knote, file, fd_table, under_mutex)?;
+    if !has_poll {
+        return attach_other(knote, kind, direction, under_mutex);
+    }
     let file = knote.file(under_mutex).ok_or(EBADF)?;
     if direction != Direction::Except && kind.polls_socket_queue(file) {
-        // The compiler makes a copy of the function for each direction.
-        let readiness = match direction {
-            Direction::Write => attach_socket(knote, kind, Direction::Write, under_mutex)?,
-            _ => attach_socket(knote, kind, Direction::Read, under_mutex)?,
-        };
-        return Ok(Attached {
-            attachment: None,
-            flags: 0,
-            readiness,
-        });
+        wait_entries::add_to_socket_queue(knote, under_mutex)?;
+        return attached_to_socket(knote, kind, direction, under_mutex);
     }
-    let (events, extra) = wait_entries::add_to_wait_queues(knote, under_mutex)?;
+    attach_by_poll(knote, kind, (None, None), direction, under_mutex)
+}
+
+/// [`attach`] for the secondary of `primary`.
+#[inline(never)]
+fn attach_secondary(
+    knote: &Knote,
+    primary: &Knote,
+    fd_table: CurrentFdTable,
+    direction: Direction,
+    under_mutex: &mut UnderMutex,
+) -> Result<Attached> {
+    if !close::share_binding(knote, primary, fd_table, under_mutex) {
+        return Err(EBADF);
+    }
+    let kind = primary.inner(under_mutex).kind;
+    knote.inner_mut(under_mutex).kind = kind;
+    let file = knote.file(under_mutex).ok_or(EBADF)?;
+    if kind.polls_socket_queue(file) && wait_entries::share_socket_queue(primary, under_mutex) {
+        return attached_to_socket(knote, kind, direction, under_mutex);
+    }
+    if kind == FileKind::Regular || !poll::is_pollable(file) {
+        return attach_other(knote, kind, direction, under_mutex);
+    }
+    let known = primary.inner(under_mutex).attachment.as_ref();
+    let known = known.and_then(|known| known.as_ref::<DescriptorAttachment>());
+    let known = known.and_then(|known| known.get_ref().extra.as_ref());
+    attach_by_poll(knote, kind, (Some(primary), known), direction, under_mutex)
+}
+
+/// The result of attaching a knote to a socket whose pollers are all in one wait queue.
+#[inline(always)]
+fn attached_to_socket(
+    knote: &Knote,
+    kind: FileKind,
+    direction: Direction,
+    under_mutex: &mut UnderMutex,
+) -> Result<Attached> {
+    // The compiler makes a copy of the function for each direction.
+    let readiness = match direction {
+        Direction::Write => socket_readiness(knote, kind, Direction::Write, under_mutex)?,
+        _ => socket_readiness(knote, kind, Direction::Read, under_mutex)?,
+    };
+    Ok(Attached {
+        attachment: None,
+        flags: 0,
+        readiness,
+    })
+}
+
+/// Attaches a knote to the wait queues that `->poll` names. `shared` is what a secondary shares with
+/// its primary.
+#[inline(never)]
+fn attach_by_poll(
+    knote: &Knote,
+    kind: FileKind,
+    shared: (Option<&Knote>, Option<&ExtraEntries>),
+    direction: Direction,
+    under_mutex: &UnderMutex,
+) -> Result<Attached> {
+    let (events, extra) = wait_entries::add_to_wait_queues(knote, shared, under_mutex)?;
     let attachment = match extra {
         None => None,
         Some(extra) => {
@@ -136,17 +190,16 @@ pub(super) fn attach(
     })
 }
 
-/// Attaches a knote to a socket whose pollers are all in one wait queue. `->poll` is not called for
-/// this. When the filter finds that the socket has no room, it requests the wake-up for more room,
-/// as `->poll` would have done.
+/// Whether a new knote of a socket whose pollers are all in one wait queue is ready. `->poll` is not
+/// called for this. When the filter finds that the socket has no room, it requests the wake-up for
+/// more room, as `->poll` would have done.
 #[inline(always)]
-fn attach_socket(
+fn socket_readiness(
     knote: &Knote,
     kind: FileKind,
     direction: Direction,
     under_mutex: &mut UnderMutex,
 ) -> Result<Readiness> {
-    wait_entries::add_to_socket_queue(knote, under_mutex)?;
     let has_mark = knote.inner(under_mutex).fflags & NOTE_LOWAT != 0;
     let file = knote.file(under_mutex).ok_or(EBADF)?;
     Ok(match kind.poll_fast(file, direction, false) {
@@ -160,33 +213,30 @@ fn attach_socket(
 #[inline(never)]
 fn attach_other(
     knote: &Knote,
-    file: ARef<File>,
-    fd_table: CurrentFdTable,
     kind: FileKind,
     direction: Direction,
     under_mutex: &mut UnderMutex,
 ) -> Result<Attached> {
+    let file = knote.file(under_mutex).ok_or(EBADF)?;
     let mut attachment = DescriptorAttachment::default();
     match kind {
         FileKind::Regular => match direction {
-            Direction::Read => attachment.offset = Some(OffsetWatch::new(&file, knote)?),
-            Direction::Write if file_type::is_directory(&file) => return Err(EINVAL),
+            Direction::Read => attachment.offset = Some(OffsetWatch::new(file, knote)?),
+            Direction::Write if file_type::is_directory(file) => return Err(EINVAL),
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
         },
-        FileKind::Kqueue => {}
-        // Character devices such as `/dev/null`, and files that are generated when they are read,
-        // are always ready.
-        _ if file_type::is_character_device(&file) || file_type::is_generated(&file) => {}
-        _ => return Err(EINVAL),
-    }
-    close::bind(knote, file, fd_table, under_mutex)?;
-    if kind == FileKind::Kqueue {
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
-        let file = knote.file(under_mutex).ok_or(EINVAL)?;
-        attachment.edge = connect_edge(file, direction, knote)?;
-        attachment.extra = wait_entries::add_to_wait_queues(knote, under_mutex)?.1;
+        FileKind::Kqueue => {
+            attachment.edge = connect_edge(file, direction, knote)?;
+            let own = (None, None);
+            attachment.extra = wait_entries::add_to_wait_queues(knote, own, under_mutex)?.1;
+        }
+        // Character devices such as `/dev/null`, and files that are generated when they are read,
+        // are always ready.
+        _ if file_type::is_character_device(file) || file_type::is_generated(file) => {}
+        _ => return Err(EINVAL),
     }
     Ok(Attached {
         attachment: attachment
@@ -283,7 +333,9 @@ fn evaluate_pipe(
 ) -> Option<Report> {
     let pipe = Pipe::of(file);
     let position = pipe.as_ref().map_or(NOT_FULL, |pipe| pipe.full_position());
-    knote.pipe_position().store(position, Ordering::Relaxed);
+    if let Some(stored) = knote.pipe_position() {
+        stored.store(position, Ordering::Relaxed);
+    }
     let report = evaluate_slow(knote, inner, file, direction, scratch);
     let waits = match &report {
         None => true,
@@ -300,7 +352,9 @@ fn evaluate_pipe(
 /// before the file is released ([`crate::sys::file::poll`]).
 #[inline(always)]
 pub(super) fn is_renewable(locked: &LockedKnote<'_>) -> bool {
-    let entry = &locked.knote().wait_entry;
+    let Some(entry) = locked.knote().wait_entry() else {
+        return true;
+    };
     match locked.inner.kind {
         // A signalfd is polled on a wait queue of the task that polls it.
         FileKind::Signalfd => entry.is_in(signalfd::wait_queue()),

@@ -143,7 +143,9 @@ impl FastPath {
             FastPath::Pipe | FastPath::PipeEdge => {
                 // The mark is needed only if the event is reported. Testing for that costs more
                 // than storing the mark.
-                knote.pipe_position().store(NOT_FULL, Ordering::Relaxed);
+                if let Some(position) = knote.pipe_position() {
+                    position.store(NOT_FULL, Ordering::Relaxed);
+                }
                 poll_pipe_to_read(file)
             }
             FastPath::ByCall => poll_by_call(knote.filter(), inner, file),

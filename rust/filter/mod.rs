@@ -111,6 +111,23 @@ macro_rules! filters {
                 }
             }
 
+            /// The filter with which knotes of the same descriptor form a pair.
+            #[inline(always)]
+            pub(crate) fn partner(self) -> Option<Self> {
+                match self {
+                    $(Filter::$name => <$ops>::PARTNER,)*
+                }
+            }
+
+            /// The poll events that activate a knote of [`Filter::partner`].
+            #[inline(always)]
+            pub(crate) fn partner_wake_events(self) -> PollEvents {
+                match self.partner() {
+                    Some(partner) => partner.wake_events(),
+                    None => PollEvents::NONE,
+                }
+            }
+
             /// True if each knote has a timer.
             #[inline(always)]
             pub(crate) fn has_timer(self) -> bool {
@@ -172,13 +189,15 @@ macro_rules! filters {
                 // Each row builds its own `AttachArgs` from the fields, so that the compiler can
                 // keep the fields in registers. The rows whose source is in the knote
                 // are tested first.
-                let AttachArgs { knote, change, file, fd_table } = args;
+                let AttachArgs { knote, change, file, primary, fd_table } = args;
                 match self {
                     $(Filter::$name if <$ops>::SOURCE_IS_IN_KNOTE => {
-                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, under_mutex)
+                        let args = AttachArgs { knote, change, file, primary, fd_table };
+                        <$ops>::attach(args, under_mutex)
                     })*
                     $(Filter::$name => {
-                        <$ops>::attach(AttachArgs { knote, change, file, fd_table }, under_mutex)
+                        let args = AttachArgs { knote, change, file, primary, fd_table };
+                        <$ops>::attach(args, under_mutex)
                     })*
                 }
             }

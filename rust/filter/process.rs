@@ -39,7 +39,7 @@ use crate::{
     engine::{
         close,
         filter_ops::{AttachArgs, Attached, FilterOps, Report},
-        knote::{Knote, KnoteInner, LockedKnote, UnderMutex},
+        knote::{Knote, KnoteInner, Layout, LockedKnote, UnderMutex},
         kqueue::Kqueue,
         object_watches::{ObjectCharge, ObjectKind},
     },
@@ -209,6 +209,7 @@ impl Watcher {
             kqueue,
             ident,
             self.knote.filter(),
+            Layout::of(self.knote.filter()),
             || inner,
             AllocMode::NoSleep,
         )?;

@@ -3,7 +3,7 @@
 //! `EVFILT_READ` reports that a descriptor is readable. `data` is the number of bytes. See
 //! [`super::descriptor`].
 
-use super::descriptor;
+use super::{descriptor, Filter};
 use crate::{
     engine::{
         filter_ops::{AttachArgs, Attached, FastPath, FilterOps, Report}, //
@@ -21,6 +21,7 @@ impl FilterOps for Read {
     const IS_DESCRIPTOR: bool = true;
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
     const CAN_BE_RENEWED: bool = true;
+    const PARTNER: Option<Filter> = Some(Filter::Write);
 
     #[inline(always)]
     fn wake_events() -> PollEvents {

@@ -28,6 +28,7 @@ mod marks;
 mod mounts;
 mod nested;
 mod oracle;
+mod pairs;
 mod passing;
 mod paths;
 mod peers;

@@ -91,7 +91,76 @@ fn compare(state: &str, event: Event) {
         if flags == ev::ONESHOT && by_filter.is_some() {
             check_deleted(state, &queue, event, by_filter);
         }
+        for is_first in [true, false] {
+            compare_in_pair(state, event, is_first, by_filter);
+        }
     }
+}
+
+/// Checks that a knote reports the same beside a knote of the other direction, which comes and goes.
+/// The two share what belongs to the descriptor.
+#[track_caller]
+fn compare_in_pair(state: &str, event: Event, is_first: bool, report: Option<(u16, u32, i64)>) {
+    let other = if event.filter == Filter::READ {
+        Filter::WRITE
+    } else {
+        Filter::READ
+    };
+    let other = Event {
+        filter: other,
+        flags: ev::ADD,
+        fflags: 0,
+        data: 0,
+        udata: 5,
+        ..event
+    };
+    let deleted = |event| Event {
+        flags: ev::DELETE,
+        ..event
+    };
+    let queue = kqueue();
+    let pair = if is_first {
+        [event, other]
+    } else {
+        [other, event]
+    };
+    if queue.kevent(&pair, &mut [], None).is_err() {
+        // The file does not support the other direction.
+        return;
+    }
+    let check = |what: &str, expected| {
+        let mut events = pending(&queue);
+        events.retain(|other| other.filter == event.filter);
+        let state = format!("{state}, flags {:x}, {what}, first {is_first}", event.flags);
+        assert_eq!(told(&events), expected, "{state}");
+    };
+    check("in a pair", report);
+    let is_level = event.flags & (ev::CLEAR | ev::DISPATCH | ev::ONESHOT) == 0;
+    check("again", if is_level { report } else { None });
+    change(&queue, &[deleted(other)]);
+    check("alone", if is_level { report } else { None });
+    change(&queue, &[event]);
+    let ended = event.flags & ev::ONESHOT != 0 && report.is_some();
+    // EV_ADD does not enable a knote that EV_DISPATCH has disabled.
+    let is_disabled = event.flags & ev::DISPATCH != 0 && report.is_some();
+    check("added again", if is_disabled { None } else { report });
+    change(&queue, &[event, other]);
+    if ended {
+        check("beside a new one", report);
+    } else {
+        change(&queue, &[deleted(event)]);
+        check("deleted", None);
+    }
+    assert_eq!(
+        change_error(&queue, deleted(event)),
+        libc::ENOENT,
+        "{state}"
+    );
+    assert_eq!(knotes(&queue), 1, "{state}");
+    change(&queue, &[event]);
+    check("after a deletion", report);
+    change(&queue, &[deleted(other)]);
+    check("alone at the end", if is_level { report } else { None });
 }
 
 /// Checks that the one-shot knote of `event` does not exist any more, and that it can be added

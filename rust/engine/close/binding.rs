@@ -4,7 +4,10 @@
 
 use super::BoundKnotes;
 use crate::{
-    engine::knote::{Knote, UnderMutex},
+    engine::{
+        knote::{Knote, UnderMutex},
+        knote_layout::BoundKnote,
+    },
     sys::{
         file::fdtable::{CurrentFdTable, CurrentFiles},
         memory::treap::{self, Item},
@@ -22,23 +25,13 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `file` is null, or the binding owns a reference to the file. In the latter case the knote is in
-/// the tree of (file, descriptor table of its kqueue), unless it [is out of the
-/// tree](Knote::is_out_of_tree). `file` changes only under the mutex and while the knote is in no
-/// tree.
+/// `file` is null, or the binding owns a reference to the file, or it is the file of the binding of
+/// the knote's [primary](crate::engine::pairing). In the second case the knote is in the tree of
+/// (file, descriptor table of its kqueue), unless it [is out of the tree](Knote::is_out_of_tree).
+/// `file` changes only under the mutex and while the knote is in no tree.
 pub(crate) struct Binding {
     file: UnsafeCell<*mut bindings::file>,
-    /// The links of the knote in its tree, guarded by the lock of the tree. After the close probe
-    /// has taken the knote out of the tree, this is the memory of a
-    /// [`ClosedKnote`](super::ClosedKnote). (There may be a million knotes, so the two share the
-    /// memory.)
-    pub(super) node: UnsafeCell<treap::Links<Knote>>,
 }
-
-const _: () = assert!(
-    size_of::<bindings::callback_head>() <= size_of::<treap::Links<Knote>>()
-        && align_of::<bindings::callback_head>() <= align_of::<treap::Links<Knote>>()
-);
 
 /// The key by which the trees are ordered.
 pub(crate) struct Key {
@@ -49,14 +42,15 @@ pub(crate) struct Key {
     pub(super) knote: usize,
 }
 
-// SAFETY: The links are a field of the knote.
+// SAFETY: The links are a field of the object of the knote.
 unsafe impl Item for Knote {
     type Key = Key;
 
     #[inline]
     unsafe fn links(this: *const Self) -> *mut treap::Links<Self> {
-        // SAFETY: The knote is valid by this function's contract.
-        unsafe { (*this).binding.node.get() }
+        // SAFETY: The knote is valid by this function's contract. Only knotes that are bound are
+        // inserted into a tree ([`BoundKnotes::link`]).
+        unsafe { (*this.cast::<BoundKnote>()).node.get() }
     }
 
     #[inline]
@@ -86,8 +80,32 @@ impl Binding {
     pub(in crate::engine) fn none() -> Self {
         Binding {
             file: UnsafeCell::new(ptr::null_mut()),
-            node: UnsafeCell::new(treap::Links::NONE),
         }
+    }
+
+    /// Makes the knote share the file of another binding.
+    ///
+    /// # Safety
+    ///
+    /// The mutex of the kqueue of both knotes is held. The binding has no file, and its knote is
+    /// the secondary of the knote of `primary` from now on.
+    #[inline]
+    pub(in crate::engine) unsafe fn share(&self, primary: &Binding) {
+        // INVARIANT: The knote is the secondary of the other one.
+        // SAFETY: The mutex is held, so no other task accesses the two fields.
+        unsafe { *self.file.get() = *primary.file.get() };
+    }
+
+    /// Ends the sharing that [`Binding::share`] has begun.
+    ///
+    /// # Safety
+    ///
+    /// The mutex of the kqueue is held, and no reference that was obtained from the binding is used
+    /// any more.
+    #[inline]
+    pub(in crate::engine) unsafe fn unshare(&self) {
+        // SAFETY: The mutex is held, so no other task accesses the field.
+        unsafe { *self.file.get() = ptr::null_mut() };
     }
 
     /// True if the knote is bound to a file.
@@ -105,8 +123,9 @@ impl Binding {
     pub(in crate::engine) unsafe fn file<'a>(&self) -> Option<&'a File> {
         // SAFETY: The field does not change while the mutex is held, nor while the knote is bound.
         let file = unsafe { *self.file.get() };
-        // SAFETY: By the type's invariant, the binding owns a reference to the file. The task is in
-        // an ioctl on another descriptor, so it has no active `fdget_pos`.
+        // SAFETY: By the type's invariant, this binding or that of the primary owns a reference to
+        // the file. The task is in an ioctl on another descriptor, so it has no active
+        // `fdget_pos`.
         (!file.is_null()).then(|| unsafe { File::from_raw_file(file) })
     }
 
@@ -237,6 +256,41 @@ pub(crate) fn bind(
     Err(EBADF)
 }
 
+/// Makes `secondary`, a new knote that is not bound, the secondary of `primary`. False if the
+/// descriptor of the primary was closed, or if its number in `fd_table` refers to another file.
+#[inline]
+pub(crate) fn share_binding(
+    secondary: &Knote,
+    primary: &Knote,
+    fd_table: CurrentFdTable,
+    under_mutex: &mut UnderMutex,
+) -> bool {
+    secondary.check(under_mutex);
+    let Some(file) = primary.file(under_mutex) else {
+        return false;
+    };
+    let kqueue = primary.kqueue();
+    let bound_knotes = &kqueue.shared().bound_knotes;
+    let Some(bucket) = bound_knotes.bucket(file.as_ptr().addr(), kqueue.fd_table().address())
+    else {
+        return false;
+    };
+    // A closing task empties the slot of the descriptor. Then, under this lock, it finds that the
+    // slot does not map to the file, and retires the primary and its secondary. Either it has done
+    // so already, or it will find the secondary.
+    let _guard = bucket.lock.lock();
+    // SAFETY: A spin lock is held, which is an RCU read-side critical section.
+    let files = unsafe { CurrentFiles::in_rcu(fd_table) };
+    if primary.is_retired() || !files.maps(primary.ident(), file) {
+        return false;
+    }
+    // SAFETY: `check` and `file` have checked that the mutex is held. The sharing ends before the
+    // primary is unbound.
+    unsafe { secondary.binding.share(&primary.binding) };
+    under_mutex.pair(primary, secondary);
+    true
+}
+
 impl BoundKnotes {
     /// Inserts `knote`, which is not bound, into the tree of `file`. True if its number in
     /// `fd_table`, which is the descriptor table of its kqueue, refers to the file after that.
@@ -245,6 +299,9 @@ impl BoundKnotes {
     ///
     /// The mutex of the knote's kqueue is held.
     unsafe fn link(&self, knote: &Knote, file: ARef<File>, fd_table: CurrentFdTable) -> bool {
+        if knote.bound().is_none() {
+            return false;
+        }
         let binding = &knote.binding;
         let address = knote.kqueue().fd_table().address();
         let Some(bucket) = self.bucket(file.as_ptr().addr(), address) else {

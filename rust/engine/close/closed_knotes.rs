@@ -2,9 +2,8 @@
 
 //! Knotes whose descriptors were closed and that are not yet removed from their kqueues.
 
-use super::binding::Binding;
 use crate::{
-    engine::{knote::Knote, kqueue::Kqueue},
+    engine::{knote::Knote, knote_layout::BoundKnote, kqueue::Kqueue},
     sys::process::taskwork,
 };
 use core::{
@@ -32,8 +31,8 @@ pub(crate) struct ClosedKnote(NonNull<Knote>);
 unsafe impl Send for ClosedKnote {}
 
 impl ClosedKnote {
-    /// The offset of the node in a knote.
-    const NODE: usize = offset_of!(Knote, binding) + offset_of!(Binding, node);
+    /// The offset of the node in the object of a knote.
+    const NODE: usize = offset_of!(BoundKnote, node);
 
     /// # Safety
     ///
@@ -54,7 +53,8 @@ impl ClosedKnote {
 
     fn into_head(self) -> *mut bindings::callback_head {
         let knote = core::mem::ManuallyDrop::new(self).0;
-        // SAFETY: The node is a field of the knote.
+        // SAFETY: The knote was in a tree, so it is stored in a `BoundKnote`. The node is a field
+        // of that.
         unsafe { knote.as_ptr().byte_add(Self::NODE).cast() }
     }
 
@@ -63,7 +63,7 @@ impl ClosedKnote {
     /// `head` came from [`ClosedKnote::into_head`]. The caller does not use it any more.
     unsafe fn from_head(head: *mut bindings::callback_head) -> Self {
         // INVARIANT: This value owns the references that `into_head` has given up.
-        // SAFETY: The head is the node of a knote.
+        // SAFETY: The head is the node of a `BoundKnote`, whose first field is the knote.
         ClosedKnote(unsafe { NonNull::new_unchecked(head.byte_sub(Self::NODE).cast()) })
     }
 

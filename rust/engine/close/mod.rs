@@ -77,7 +77,7 @@ mod owner_fd_table;
 mod probe;
 mod search;
 
-pub(crate) use binding::{bind, Binding, BindingCount};
+pub(crate) use binding::{bind, share_binding, Binding, BindingCount};
 pub(crate) use closed_knotes::{ClosedKnote, ClosedList};
 pub(crate) use owner_fd_table::OwnerFdTable;
 pub(crate) use probe::PathCloseWatch;

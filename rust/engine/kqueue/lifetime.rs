@@ -35,8 +35,8 @@ impl Kqueue {
         self.locks.ready.lock().own_file.as_ref()?.get()
     }
 
-    /// Retires a knote whose descriptor was closed. `unlink` takes it out of the tree of bound
-    /// knotes. Returns references to the knote and to the kqueue's own file. It does nothing if the
+    /// Retires a knote whose descriptor was closed, and its secondary. `unlink` takes the knote out
+    /// of the tree of bound knotes. Returns references to the knote and to the kqueue's own file. It does nothing if the
     /// knote is being freed, or if that file is being released, because both also take the knote
     /// out of the tree.
     pub(crate) fn retire_closed(
@@ -53,13 +53,29 @@ impl Kqueue {
         };
         unlink();
         knote.state(&mut ready).leave_tree();
-        ready.retire(knote);
+        ready.for_pair(knote, |ready, knote| ready.retire(knote));
         Some((reference, file))
     }
 
-    /// Retires a knote, takes it out of the table and detaches it.
+    /// Retires a knote, takes it out of the table and detaches it. If it is bound to a descriptor,
+    /// its secondary is removed with it.
     #[inline(never)]
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
+        self.remove_secondary(knotes, knote);
+        self.remove_single(knotes, knote);
+    }
+
+    #[inline(always)]
+    fn remove_secondary(&self, knotes: &mut Knotes, knote: &Knote) {
+        if let Some(secondary) = knote.secondary(&knotes.under_mutex) {
+            let secondary: ARef<Knote> = secondary.into();
+            self.remove_single(knotes, &secondary);
+        }
+    }
+
+    /// [`Kqueue::remove`] for a knote without a secondary.
+    #[inline(never)]
+    fn remove_single(&self, knotes: &mut Knotes, knote: &Knote) {
         self.retire(knote);
         if knotes.table.remove(knote) {
             self.detach(&mut knotes.under_mutex, knote);
@@ -94,9 +110,20 @@ impl Kqueue {
         };
         let Knotes { table, under_mutex } = &mut *knotes;
         let knote = closed.knote();
-        let removes = table.len() > 1 && knote.inner(under_mutex).attachment.is_none();
-        if removes && table.take(knote) {
-            self.detach(under_mutex, knote);
+        let secondary: Option<ARef<Knote>> = knote.secondary(under_mutex).map(ARef::from);
+        let has_attachment = |knote: &Knote| knote.inner(under_mutex).attachment.is_some();
+        let removes = match secondary.as_deref() {
+            None => table.len() > 1 && !has_attachment(knote),
+            Some(other) => table.len() > 2 && !has_attachment(knote) && !has_attachment(other),
+        };
+        if removes {
+            let mut take = |knote| {
+                if table.take(knote) {
+                    self.detach(under_mutex, knote);
+                }
+            };
+            secondary.as_deref().map(&mut take);
+            take(knote);
         }
         drop(knotes);
         // This orders the release of the mutex before the load of the flag, as the guard of the
@@ -158,26 +185,31 @@ impl Kqueue {
         }
     }
 
-    /// Removes all spent knotes. True if there were some. The next change that adds a knote shrinks
+    /// Removes all spent knotes that have no secondary. True if there were some. The next change that adds a knote shrinks
     /// the table.
     #[cold]
     pub(super) fn remove_spent(&self, knotes: &mut Knotes) -> bool {
         let mut removed = false;
         let mut bucket = 0;
-        if self.locks.ready.lock().spent == 0 {
+        let ready = self.locks.ready.lock();
+        if ready.spent == ready.kept_spent {
             return false;
         }
-        while let Some(knote) = knotes.table.pop_if(&mut bucket, Knote::is_spent) {
+        drop(ready);
+        while let Some(knote) = knotes.table.pop_if(&mut bucket, Knote::is_removable_spent) {
             self.retire(&knote);
             self.detach(&mut knotes.under_mutex, &knote);
             removed = true;
         }
+        let mut ready = self.locks.ready.lock();
+        ready.kept_spent = ready.spent;
         removed
     }
 
     fn remove_all(&self, knotes: &mut Knotes) {
         let mut bucket = 0;
         while let Some(knote) = knotes.table.pop(&mut bucket) {
+            self.remove_secondary(knotes, &knote);
             self.retire(&knote);
             self.detach(&mut knotes.under_mutex, &knote);
         }
@@ -268,6 +300,7 @@ impl ReadyState {
         self.cancel_recheck(knote);
         if knote.state(self).is_spent() {
             self.spent -= 1;
+            self.kept_spent = 0;
         }
         if knote.state(self).retire() {
             self.unevaluated = self.unevaluated.saturating_sub(1);

@@ -4,6 +4,7 @@
 //!
 //! The crate's documentation describes the locks and the data that they guard.
 
+mod add;
 mod batch;
 mod deferred;
 mod deliver;
@@ -16,7 +17,7 @@ mod wakeup;
 use super::{
     close::{BindingCount, CloseWork, ClosedList, OwnerFdTable},
     filter_ops::Filter,
-    knote::{Knote, KnoteInner, UnderMutex},
+    knote::{Knote, KnoteInner, Layout, UnderMutex},
     knote_limit::User,
     knote_table::{KnoteTable, Knotes}, //
     knotes_guard::KnotesGuard,
@@ -71,6 +72,10 @@ pub(crate) struct ReadyState {
     /// The number of [spent](crate::engine::state) knotes in the table, with those that were given
     /// up.
     pub(crate) spent: usize,
+    /// The number of spent knotes that the last search for removable ones has left, because they
+    /// have secondaries. It is 0 if one of them may be removable by now. If it equals `spent`,
+    /// another search would find nothing.
+    pub(crate) kept_spent: usize,
     /// True if a pending knote was retired or disabled since the scan began, so that `unevaluated`
     /// may be too small. If this is true at the end of a scan, the scan evaluates the whole list
     /// again if it has no event yet; otherwise it wakes the next sleeper.
@@ -143,6 +148,7 @@ impl ReadyState {
     fn renew(&mut self, knote: &Knote) {
         if knote.state(self).renew() {
             self.spent -= 1;
+            self.kept_spent = 0;
         }
     }
 }
@@ -232,6 +238,7 @@ impl Kqueue {
             in_flight: 0,
             unevaluated: 0,
             spent: 0,
+            kept_spent: 0,
             dequeued_during_scan: false,
             interrupted_scan: None,
             sigio_skipped: false,
@@ -322,12 +329,28 @@ impl Kqueue {
         this: ArcBorrow<'_, Self>,
         ident: u64,
         filter: Filter,
+        layout: Layout,
         inner: impl FnOnce() -> KnoteInner,
         mode: AllocMode,
     ) -> Result<ARef<Knote>> {
-        this.user.charge_knote(filter)?;
-        Knote::alloc(&this.shared.knotes, this, ident, filter, inner, mode)
-            .inspect_err(|_| this.user.uncharge_knote(filter))
+        // A pair of knotes is charged as one.
+        let is_charged = layout != Layout::Secondary;
+        if is_charged {
+            this.user.charge_knote(filter)?;
+        }
+        let knote = Knote::alloc(
+            &this.shared.knotes,
+            this,
+            ident,
+            filter,
+            layout,
+            inner,
+            mode,
+        );
+        if knote.is_err() && is_charged {
+            this.user.uncharge_knote(filter);
+        }
+        knote
     }
 
     /// Gives up a spent knote for good, so that no `EV_ADD` renews it. It is retired, and stays in

@@ -9,21 +9,17 @@
 use super::{Caller, Kqueue, ReadyGuard, ReadyState};
 use crate::{
     engine::{
-        filter_ops::{AttachArgs, Filter, Readiness},
-        knote::{Knote, KnoteInner, LockedKnote, UnderMutex},
+        filter_ops::{Filter, Readiness},
+        knote::{Knote, KnoteInner, Layout, LockedKnote, UnderMutex},
         knote_table::Knotes,
         sleepers::WakeFlags,
         state::State,
         trace,
     },
-    sys::{
-        file::fdtable::{self, CurrentFdTable},
-        memory::slab::AllocMode,
-    },
+    sys::file::fdtable::CurrentFdTable,
     uapi::*, //
 };
 use kernel::{
-    fs::File,
     prelude::*,
     sync::{aref::ARef, ArcBorrow},
 };
@@ -121,10 +117,16 @@ impl Kqueue {
                     if change.has(EV_DELETE) {
                         // The program may be about to close the descriptor, and a close without
                         // knotes is cheaper.
-                        ready.retire(knote);
-                        drop(ready);
-                        this.detach(under_mutex, &found.remove());
-                        table.free_if_empty();
+                        if knote.partner(under_mutex).is_some() {
+                            drop(ready);
+                            let knote: ARef<Knote> = knote.into();
+                            this.delete_from_pair(knotes, &knote);
+                        } else {
+                            ready.retire(knote);
+                            drop(ready);
+                            this.detach(under_mutex, &found.remove());
+                            table.free_if_empty();
+                        }
                     }
                     return Err(ENOENT);
                 }
@@ -134,6 +136,12 @@ impl Kqueue {
                     return Ok(());
                 }
             } else if change.has(EV_DELETE) && !change.has(EV_ADD) {
+                if knote.partner(under_mutex).is_some() {
+                    drop(ready);
+                    let knote: ARef<Knote> = knote.into();
+                    this.delete_from_pair(knotes, &knote);
+                    return Ok(());
+                }
                 ready.retire(knote);
                 drop(ready);
                 this.detach(under_mutex, &found.remove());
@@ -149,55 +157,42 @@ impl Kqueue {
                 return this.modify(under_mutex, knote, change, collect_room);
             }
         }
-        match Self::register_new(this, knotes, change, filter, caller.fd_table, collect_room) {
+        let fd_table = caller.fd_table;
+        match Self::register_new(this, knotes, change, filter, fd_table, collect_room, true) {
             // For the program the spent knotes do not exist. They have places, memory and timers.
             Err(error) if matches!(error, ENOSPC | ENOMEM) && this.remove_spent(knotes) => {
-                Self::register_new(this, knotes, change, filter, caller.fd_table, collect_room)
+                Self::register_new(this, knotes, change, filter, fd_table, collect_room, true)
+            }
+            // The descriptor of the primary was closed. Its number may have been opened again.
+            Err(EBADF) if filter.partner().is_some() => {
+                Self::register_new(this, knotes, change, filter, fd_table, collect_room, false)
             }
             result => result,
         }
     }
 
-    /// [`Kqueue::register`] for a knote that does not exist yet.
+    /// Deletes a knote that has a partner. If the knote is the primary, it is only spent. If it is
+    /// the secondary, and its primary is spent, both are removed.
+    #[cold]
     #[inline(never)]
-    fn register_new(
-        this: ArcBorrow<'_, Self>,
-        knotes: &mut Knotes,
-        change: &Kevent,
-        filter: Filter,
-        fd_table: CurrentFdTable,
-        collect_room: usize,
-    ) -> Result {
-        let file = if filter.is_descriptor() {
-            Some(Self::descriptor_file(change, filter)?)
-        } else {
-            None
-        };
-        if !change.has(EV_ADD) {
-            return Err(ENOENT);
-        }
-        let (knote, readiness) = Self::add(this, knotes, change, filter, file, fd_table)?;
-        this.update(
-            &mut knotes.under_mutex,
-            &knote,
-            change,
-            readiness,
-            collect_room,
-        );
-        knotes.table.insert(knote);
-        Ok(())
-    }
-
-    /// The file of the descriptor that a change is for.
-    #[inline(always)]
-    fn descriptor_file(change: &Kevent, filter: Filter) -> Result<ARef<File>> {
-        fdtable::get(change.ident).or_else(|error| {
-            if filter.accepts_o_path() {
-                fdtable::get_o_path(change.ident)
-            } else {
-                Err(error)
+    fn delete_from_pair(&self, knotes: &mut Knotes, knote: &Knote) {
+        let primary = match knote.layout() {
+            Layout::Secondary => knote.partner(&knotes.under_mutex),
+            _ => {
+                let mut ready = self.locks.ready.lock();
+                // A close may have retired the knote meanwhile.
+                if !knote.is_retired() && !knote.is_spent() {
+                    ready.spend_deleted(knote);
+                }
+                return;
             }
-        })
+        };
+        let kept: Option<ARef<Knote>> =
+            primary.filter(|primary| primary.is_spent()).map(ARef::from);
+        self.remove(knotes, knote);
+        if let Some(primary) = kept {
+            self.remove(knotes, &primary);
+        }
     }
 
     /// Handles a change for a knote that was retired or whose ident now names something else. True
@@ -327,7 +322,7 @@ impl Kqueue {
 
     /// Updates the state of a knote after a change of its parameters.
     #[inline(always)]
-    fn update(
+    pub(super) fn update(
         &self,
         under_mutex: &mut UnderMutex,
         knote: &Knote,
@@ -523,50 +518,6 @@ impl Kqueue {
             knote.filter().matches_ident(locked.inner, knote.ident())
         }
     }
-
-    /// Creates and attaches a knote, for which the table then has room. Returns the knote and
-    /// whether it is ready already.
-    #[inline]
-    fn add(
-        this: ArcBorrow<'_, Self>,
-        knotes: &mut Knotes,
-        change: &Kevent,
-        filter: Filter,
-        file: Option<ARef<File>>,
-        fd_table: CurrentFdTable,
-    ) -> Result<(ARef<Knote>, Readiness)> {
-        knotes.table.reserve(&this.user)?;
-        let under_mutex = &mut knotes.under_mutex;
-        let inner = || KnoteInner::new(change);
-        let knote = Self::new_knote(this, change.ident, filter, inner, AllocMode::MaySleep)?;
-        let attach = AttachArgs {
-            knote: &knote,
-            change,
-            file,
-            fd_table,
-        };
-        let attached = filter.attach(attach, under_mutex).map(|attached| {
-            let LockedKnote {
-                inner, fast_path, ..
-            } = knote.locked(under_mutex);
-            inner.attachment = attached.attachment;
-            inner.flags |= attached.flags;
-            *fast_path = filter.select_fast_path(inner);
-            attached.readiness
-        });
-        match attached {
-            Ok(readiness) => {
-                trace::attach(&this, change);
-                Ok((knote, readiness))
-            }
-            Err(error) => {
-                // The source may have fired already.
-                this.retire(&knote);
-                knote.detach(under_mutex);
-                Err(error)
-            }
-        }
-    }
 }
 
 impl Knote {
@@ -587,5 +538,14 @@ impl LockedKnote<'_> {
             let filter = self.knote().filter_if(known);
             *self.fast_path = filter.select_fast_path(self.inner);
         }
+    }
+}
+
+impl ReadyState {
+    /// Makes a knote spent that the program has deleted, but that has a secondary. It stays attached.
+    fn spend_deleted(&mut self, knote: &Knote) {
+        self.dequeue(knote);
+        knote.state(self).spend();
+        self.spent += 1;
     }
 }

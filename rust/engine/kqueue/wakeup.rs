@@ -9,11 +9,14 @@
 //! that ends early wakes the next sleeper before that.
 
 use super::{Kqueue, ReadyGuard, ReadyState};
-use crate::engine::{
-    knote::Knote,
-    recheck,
-    sleepers::{self, Deadline, SleepEnd, WakeFlags},
-    trace, //
+use crate::{
+    engine::{
+        knote::Knote,
+        recheck,
+        sleepers::{self, Deadline, SleepEnd, WakeFlags},
+        trace, //
+    },
+    sys::file::poll::PollEvents,
 };
 use core::ops::BitOrAssign;
 
@@ -42,6 +45,40 @@ impl Kqueue {
         let mut ready = self.locks.ready.lock();
         if ready.activate(knote) {
             self.wake_waiters(ready, knote, flags);
+        }
+    }
+
+    /// Marks those of a pair active for which `events` of a wake-up may be. `primary` seems to have
+    /// a secondary.
+    #[inline(never)]
+    pub(crate) fn activate_pair(&self, primary: &Knote, events: PollEvents, flags: WakeFlags) {
+        let mut wake = ScanWakeups::default();
+        let mut ready = self.locks.ready.lock();
+        ready.for_pair(primary, |ready, knote| {
+            if events.may_wake(knote.filter().wake_events()) {
+                self.activate_locked(ready, knote, flags, &mut wake);
+            }
+        });
+        drop(ready);
+        self.wake(wake);
+    }
+
+    /// Marks a knote active under the spin lock, and queues it and wakes a sleeper if it is due.
+    /// Adds to `wake` what the caller does after it has released the lock.
+    #[inline(always)]
+    fn activate_locked(
+        &self,
+        ready: &mut ReadyState,
+        knote: &Knote,
+        flags: WakeFlags,
+        wake: &mut ScanWakeups,
+    ) {
+        if ready.activate(knote) {
+            self.maybe_pending.set(true);
+            ready.sleepers.wake_one(flags);
+            wake.pollers |= ready.was_polled;
+            wake.sigio |= ready.was_polled && ready.needs_sigio();
+            trace::activate(self, knote);
         }
     }
 
@@ -92,8 +129,7 @@ impl Kqueue {
     /// report. Called in hard interrupt context.
     pub(crate) fn recheck_next(&self, now: i64) {
         let mut ready = self.locks.ready.lock();
-        let mut sigio = false;
-        let mut notify_pollers = false;
+        let mut wake = ScanWakeups::default();
         for _ in 0..recheck::CHECKS_MAX {
             let Some(checked) = ready.recheck_next(now) else {
                 break;
@@ -101,19 +137,11 @@ impl Kqueue {
             let Some(knote) = checked else {
                 continue;
             };
-            if ready.activate(&knote) {
-                self.maybe_pending.set(true);
-                ready.sleepers.wake_one(WakeFlags::default());
-                notify_pollers |= ready.was_polled;
-                sigio |= ready.was_polled && ready.needs_sigio();
-                trace::activate(self, &knote);
-            }
+            self.activate_locked(&mut ready, &knote, WakeFlags::default(), &mut wake);
         }
         self.arm_next_recheck(&mut ready.rechecks, now);
         drop(ready);
-        if notify_pollers {
-            self.poll_fasync.notify(sigio);
-        }
+        self.wake(wake);
     }
 
     /// False if no knote is pending and the kqueue was not closed. A task that is about to sleep

@@ -24,13 +24,13 @@
 //! ```ignore
 //! // In a wake function:
 //! // SAFETY: The arguments are those of the wake function of a linked entry.
-//! unsafe { WaitEntry::handle_wake_up(wait, key, PollEvents::IN, || target.wake()) };
+//! unsafe { WaitEntry::handle_wake_up(wait, key, PollEvents::IN, |_| target.wake()) };
 //! ```
 //!
 //! C headers: [`include/linux/poll.h`](srctree/include/linux/poll.h),
 //! [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
-use crate::sys::probe::symbol;
+use crate::{generated, sys::probe::symbol};
 use core::{
     ffi::c_void,
     mem::offset_of,
@@ -74,6 +74,13 @@ impl PollEvents {
     /// True if the sets have an event in common.
     pub(crate) fn any(self, other: PollEvents) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// True if a wake-up for this set may be for an event in `mask`. A wake-up without events may be
+    /// for any event.
+    #[inline(always)]
+    pub(crate) fn may_wake(self, mask: PollEvents) -> bool {
+        self.0 == 0 || self.any(mask)
     }
 
     /// The set as `->poll` returns it.
@@ -143,11 +150,18 @@ pub(crate) struct WaitEntry {
 
 impl WaitEntry {
     /// An entry that is in no queue. `function` is called at each wake-up once it is linked.
+    #[inline(always)]
     pub(crate) fn new(function: WakeFunction) -> Self {
+        // `Default` would be a call, and the result would be copied.
         WaitEntry {
             wait: Opaque::new(bindings::wait_queue_entry {
+                flags: 0,
+                private: ptr::null_mut(),
                 func: Some(function),
-                ..Default::default()
+                entry: bindings::list_head {
+                    next: ptr::null_mut(),
+                    prev: ptr::null_mut(),
+                },
             }),
         }
     }
@@ -183,6 +197,7 @@ impl WaitEntry {
     }
 
     /// True if the entry is in `queue`.
+    #[inline]
     pub(crate) fn is_in(&self, queue: *mut bindings::wait_queue_head) -> bool {
         ptr::eq(self.head().load(Ordering::Acquire), queue)
     }
@@ -215,7 +230,8 @@ impl WaitEntry {
         }
     }
 
-    /// The body of a wake function: calls `wake` if the queue was woken for an event in `mask`.
+    /// The body of a wake function: calls `wake` with the events of the wake-up if the queue may
+    /// have been woken for an event in `mask`.
     ///
     /// # Safety
     ///
@@ -226,12 +242,11 @@ impl WaitEntry {
         wait: *mut bindings::wait_queue_entry,
         key: *mut c_void,
         mask: PollEvents,
-        wake: impl FnOnce(),
+        wake: impl FnOnce(PollEvents),
     ) {
         let events = PollEvents(key as usize as u32);
-        // A wake-up without a key may report any event.
-        if events.0 == 0 || events.any(mask) {
-            wake();
+        if events.may_wake(mask) {
+            wake(events);
         }
         if events.any(PollEvents::POLLFREE) {
             // SAFETY: The entry is linked, and the lock of its queue is held. After the store,
@@ -265,6 +280,23 @@ impl WaitEntry {
             // The store is relaxed, because only the owner of the entry still accesses it.
             self.head().store(ptr::null_mut(), Ordering::Relaxed);
         }
+    }
+}
+
+/// Takes the lock of a wait queue and releases it. If a wake-up of the queue has ended before, the
+/// caller sees what happened before the wake-up. If it begins after that, it sees what the caller
+/// has done before.
+///
+/// # Safety
+///
+/// `head` is a valid queue.
+pub(crate) unsafe fn order_with_wake_ups(head: *mut bindings::wait_queue_head) {
+    // SAFETY: By this function's contract, the queue and its lock are valid. The lock is released
+    // with the flags that taking it has returned.
+    unsafe {
+        let lock = &raw mut (*head).lock;
+        let flags = generated::kq_spin_lock_irqsave(lock);
+        generated::kq_spin_unlock_irqrestore(lock, flags);
     }
 }
 

@@ -87,7 +87,7 @@ where
         // that the caller holds.
         unsafe {
             let this = &*wait.cast::<ExitWatch<T>>();
-            WaitEntry::handle_wake_up(wait, key, PollEvents::IN, || this.wake());
+            WaitEntry::handle_wake_up(wait, key, PollEvents::IN, |_| this.wake());
         }
         1
     }

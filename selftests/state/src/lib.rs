@@ -30,6 +30,7 @@ mod knote;
 mod leftover;
 mod offset;
 mod on_demand;
+mod pairing;
 mod pollfree;
 mod sleeping;
 
