@@ -45,9 +45,6 @@ pub(crate) trait FilterOps {
     /// of the spin lock. It also does not evaluate a knote that is disabled, because `EV_ENABLE`
     /// evaluates it.
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = false;
-    /// True if a one-shot knote stays attached after its event was delivered, because `EV_ADD` can
-    /// [renew it](super::state).
-    const CAN_BE_RENEWED: bool = false;
     /// The filter with which knotes of the same descriptor [form a pair](super::pairing).
     const PARTNER: Option<Filter> = None;
     /// True if the engine calls [`delivered`](Self::delivered) after an event was delivered, for
@@ -115,6 +112,13 @@ pub(crate) trait FilterOps {
     /// Called after `event` was delivered. True if the knote has another event to report already.
     #[inline(always)]
     fn delivered(_locked: LockedKnote<'_>, _event: &Kevent) -> bool {
+        false
+    }
+
+    /// True if a one-shot knote stays attached after its event was delivered, because `EV_ADD` can
+    /// [renew it](super::state).
+    #[inline(always)]
+    fn can_be_renewed(_inner: &KnoteInner) -> bool {
         false
     }
 

@@ -500,6 +500,8 @@ impl Knote {
         if !self.is_retired() {
             self.kqueue.retire(self);
         }
+        // A secondary is detached before it is dropped.
+        debug_assert!(self.layout != Layout::Secondary || !self.binding.is_bound());
         if self.binding.is_bound() {
             if let Some(entry) = self.wait_entry() {
                 entry.detach();

@@ -16,20 +16,10 @@
 //! kqueue is released within the release of another. The walks keep their path in preallocated
 //! memory and are not recursive.
 //!
-//! The edge of a [spent](super::state) knote stays, so that `EV_ADD` can renew the knote without a
-//! walk. For the program a spent knote does not exist, so its edge must not refuse another one. If
-//! an edge is refused, the walks have noted a spent knote on their paths. It is given up under the
-//! spin lock of its kqueue ([`Kqueue::give_up_spent`]), which excludes a renewal, and its edge is
-//! removed. Then the walks are repeated. So the edge of each knote that is not spent exists until
-//! the knote is detached: a knote of a kqueue becomes spent when its event was delivered, and only
-//! `EV_ADD` changes that.
-//!
 //! One mutex guards all edges of the graph. It is taken under a kqueue's own mutex when an
-//! `EVFILT_READ` knote for another kqueue is attached or detached. Only the spin lock of a kqueue
-//! is taken under it.
+//! `EVFILT_READ` knote for another kqueue is attached or detached. No other lock is taken under it.
 
-use super::{knote::Knote, kqueue::Kqueue};
-use crate::sys::process::signal;
+use super::kqueue::Kqueue;
 use core::{
     cell::Cell,
     ops::Neg,
@@ -38,13 +28,8 @@ use core::{
 use kernel::{
     new_mutex,
     prelude::*,
-    rbtree::{RBTree, RBTreeNode, RBTreeNodeReservation},
-    sync::{
-        aref::ARef,
-        lock::{mutex::MutexBackend, Guard},
-        Arc,
-        Mutex, //
-    },
+    rbtree::{RBTree, RBTreeNodeReservation},
+    sync::{Arc, Mutex}, //
 };
 
 /// The maximum number of paths that lead up from a kqueue, and down from a kqueue that is watched.
@@ -80,36 +65,17 @@ pub(crate) struct NestingLinks {
     down: Side,
 }
 
-/// An edge, as both of its kqueues see it.
-#[derive(Clone)]
-struct Link {
-    /// The knote of the watching kqueue. (It drops this reference when it is detached, because it
-    /// owns the [`Edge`].)
-    knote: ARef<Knote>,
-    watched: Arc<Kqueue>,
-}
-
-impl Link {
-    /// The kqueue at the end of the edge in this direction.
-    fn end(&self, direction: Direction) -> Arc<Kqueue> {
-        match direction {
-            Direction::Up => self.knote.kqueue().into(),
-            Direction::Down => self.watched.clone(),
-        }
-    }
-}
-
 /// The edges in one direction, either to the watchers or to the watched kqueues.
 struct Side {
-    edges: RBTree<u64, Link>,
+    edges: RBTree<u64, Arc<Kqueue>>,
     /// The number of paths. Only the owner of the mutex reads and writes it, so the accesses are
     /// relaxed. (It is atomic because a walk has only shared references.)
     paths: AtomicUsize,
 }
 
-/// An edge between a watching kqueue and a watched one. It exists until this value is dropped, or
-/// until its knote is given up as a spent one.
+/// An edge between a watching kqueue and a watched one. It exists until this value is dropped.
 pub(crate) struct Edge {
+    nesting: Arc<Nesting>,
     number: u64,
     watcher: Arc<Kqueue>,
     watched: Arc<Kqueue>,
@@ -137,8 +103,6 @@ struct WalkOutcome {
     cycle: bool,
     /// A kqueue has too many paths now.
     too_many: bool,
-    /// An edge on the paths whose knote is spent.
-    spent: Option<(u64, Link)>,
 }
 
 impl Side {
@@ -151,21 +115,6 @@ impl Side {
 
     fn paths(&self) -> usize {
         self.paths.load(Ordering::Relaxed)
-    }
-
-    /// The first edge whose number is at least `from` and whose knote is spent. Sets `from` to its
-    /// number.
-    #[cold]
-    fn first_spent(&self, from: &mut u64) -> Option<(u64, Link)> {
-        loop {
-            let at = self.edges.cursor_lower_bound(from)?;
-            let (number, link) = at.current();
-            if link.knote.is_spent() {
-                *from = *number;
-                return Some((*number, link.clone()));
-            }
-            *from = number + 1;
-        }
     }
 }
 
@@ -206,8 +155,7 @@ impl Walk<'_> {
     /// Walks along all paths. There are at most [`PATHS_MAX`] paths, so no path is longer.
     fn run(&self, from: &Arc<Kqueue>) -> WalkOutcome {
         let mut outcome = WalkOutcome::default();
-        let edges = &from.edges.access(self.graph).side(self.direction).edges;
-        if edges.is_empty() {
+        if (from.edges.access(self.graph).side(self.direction).edges).is_empty() {
             self.visit(from, &mut outcome);
             return outcome;
         }
@@ -224,12 +172,9 @@ impl Walk<'_> {
             };
             let edges = &step.at.edges.access(self.graph).side(self.direction).edges;
             at = edges.cursor_lower_bound(&step.next).map(|cursor| {
-                let (number, link) = cursor.current();
+                let (number, kqueue) = cursor.current();
                 step.next = number + 1;
-                if outcome.spent.is_none() && link.knote.is_spent() {
-                    outcome.spent = Some((*number, link.clone()));
-                }
-                link.end(self.direction)
+                kqueue.clone()
             });
             if at.is_none() {
                 stack.pop();
@@ -258,24 +203,7 @@ struct PathDelta {
     down: isize,
 }
 
-/// The two nodes of an edge that was removed. They are dropped without the lock of the graph, since
-/// their references may be the last ones.
-type Nodes = (Option<RBTreeNode<u64, Link>>, Option<RBTreeNode<u64, Link>>);
-
 impl Graph {
-    /// Removes an edge, unless it was removed before.
-    fn disconnect(&mut self, number: u64, watcher: &Arc<Kqueue>, watched: &Arc<Kqueue>) -> Nodes {
-        let links = watched.edges.access_mut(self);
-        let up = links.up.edges.remove_node(&number);
-        let links = watcher.edges.access_mut(self);
-        let down = links.down.edges.remove_node(&number);
-        if up.is_some() {
-            let delta = self.path_delta(watcher, watched);
-            let _ = self.apply(watcher, watched, -delta);
-        }
-        (up, down)
-    }
-
     fn path_delta(&self, watcher: &Kqueue, watched: &Kqueue) -> PathDelta {
         let paths = |side: &Side| side.paths().saturating_add(1) as isize;
         PathDelta {
@@ -341,47 +269,25 @@ impl Nesting {
         with(kqueue.edges.access(&*graph).up.edges.values().count())
     }
 
-    /// Adds an edge, because `knote` begins to watch `watched`. Edges of spent knotes that are in
-    /// the way are removed.
+    /// Adds an edge, because `watcher` begins to watch `watched`.
     ///
     /// # Errors
     ///
-    /// `ELOOP` if the edge would close a cycle; `ENOSPC` for too many paths; `ENOMEM`; `EINTR` if
-    /// the caller is being killed.
-    pub(crate) fn connect(&self, knote: &Knote, watched: Arc<Kqueue>) -> Result<Edge> {
-        let mut from = 0;
-        loop {
-            if let Some(connected) = self.try_connect(knote, &watched, &mut from)? {
-                return Ok(connected);
-            }
-            // There may be many spent knotes, and other tasks may spend more of them meanwhile.
-            if signal::is_being_killed() {
-                return Err(EINTR);
-            }
-        }
-    }
-
-    /// [`Nesting::connect`], except that it gives up at most one spent knote, and returns `None`
-    /// then. The caller tries again. None of the edges down from `watched` with numbers below
-    /// `from` is that of a spent knote, if there are too many edges for a walk.
-    fn try_connect(
-        &self,
-        knote: &Knote,
-        watched: &Arc<Kqueue>,
-        from: &mut u64,
-    ) -> Result<Option<Edge>> {
-        let watcher: Arc<Kqueue> = knote.kqueue().into();
+    /// `ELOOP` if the edge would close a cycle; `ENOSPC` for too many paths; `ENOMEM`.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        watcher: Arc<Kqueue>,
+        watched: Arc<Kqueue>,
+    ) -> Result<Edge> {
         let up = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let down = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let mut graph = self.graph.lock();
         // This limits the walk down from the watched kqueue.
-        let links = watched.edges.access(&*graph);
-        if links.down.paths() > PATHS_MAX {
-            let spent = links.down.first_spent(from);
-            return Self::give_up(graph, spent, ENOSPC);
+        if watched.edges.access(&*graph).down.paths() > PATHS_MAX {
+            return Err(ENOSPC);
         }
-        let delta = graph.path_delta(&watcher, watched);
-        let (above, below) = graph.apply(&watcher, watched, delta);
+        let delta = graph.path_delta(&watcher, &watched);
+        let (above, below) = graph.apply(&watcher, &watched, delta);
         let error = if above.cycle || below.cycle {
             Some(ELOOP)
         } else if above.too_many || below.too_many {
@@ -390,54 +296,38 @@ impl Nesting {
             None
         };
         if let Some(error) = error {
-            let _ = graph.apply(&watcher, watched, -delta);
-            return Self::give_up(graph, above.spent.or(below.spent), error);
+            let _ = graph.apply(&watcher, &watched, -delta);
+            return Err(error);
         }
         let number = graph.next;
         graph.next += 1;
-        let link = Link {
-            knote: knote.into(),
-            watched: watched.clone(),
-        };
         let links = watched.edges.access_mut(&mut graph);
-        links.up.edges.insert(up.into_node(number, link.clone()));
+        links.up.edges.insert(up.into_node(number, watcher.clone()));
         let links = watcher.edges.access_mut(&mut graph);
-        links.down.edges.insert(down.into_node(number, link));
-        drop(graph);
-        Ok(Some(Edge {
+        links
+            .down
+            .edges
+            .insert(down.into_node(number, watched.clone()));
+        Ok(Edge {
+            nesting: self.clone(),
             number,
             watcher,
-            watched: watched.clone(),
-        }))
-    }
-
-    /// Gives up the spent knote of an edge, removes the edge, and releases the lock of the graph.
-    ///
-    /// # Errors
-    ///
-    /// `error` if there is no such edge.
-    fn give_up(
-        mut graph: Guard<'_, Graph, MutexBackend>,
-        spent: Option<(u64, Link)>,
-        error: Error,
-    ) -> Result<Option<Edge>> {
-        let (number, link) = spent.ok_or(error)?;
-        let watcher = link.end(Direction::Up);
-        // The knote may have been renewed or retired meanwhile. Then the caller looks again, too.
-        let nodes = watcher
-            .give_up_spent(&link.knote)
-            .then(|| graph.disconnect(number, &watcher, &link.watched));
-        drop(graph);
-        drop(nodes);
-        Ok(None)
+            watched,
+        })
     }
 }
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        let mut graph = self.watcher.shared().nesting.graph.lock();
-        let nodes = graph.disconnect(self.number, &self.watcher, &self.watched);
+        let mut graph = self.nesting.graph.lock();
+        let links = self.watched.edges.access_mut(&mut graph);
+        let up = links.up.edges.remove_node(&self.number);
+        let links = self.watcher.edges.access_mut(&mut graph);
+        let down = links.down.edges.remove_node(&self.number);
+        let delta = graph.path_delta(&self.watcher, &self.watched);
+        let _ = graph.apply(&self.watcher, &self.watched, -delta);
+        // The references are dropped without the lock, since they may be the last ones.
         drop(graph);
-        drop(nodes);
+        drop((up, down));
     }
 }

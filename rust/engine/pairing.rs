@@ -16,7 +16,7 @@
 //!   two whose poll events have occurred.
 //! - The descriptor is closed: the close probe finds the primary and retires both
 //!   ([`retire_closed`](super::kqueue::Kqueue::retire_closed)). Both are removed together.
-//! - The secondary is deleted: it is unpaired ([`Knote::unpair`]). If the primary is spent, the
+//! - The secondary is removed: it is unpaired ([`Knote::unpair`]). If the primary is spent, the
 //!   primary is removed then.
 //! - The primary is deleted, or delivers its only event (`EV_ONESHOT`): it is *spent*
 //!   ([`super::state`]), which means that it does not exist for the program any more. It stays
@@ -111,19 +111,23 @@ impl Knote {
     /// True if the knote can be the primary of a new knote of `filter`. Its descriptor may have been
     /// closed ([`share_binding`](super::close::share_binding)).
     ///
-    /// The wait queue of a signalfd, or of a file of an unknown kind, may end before the file does.
-    /// A knote of such a file that is deleted and added again has to be attached again, so it shares
-    /// nothing.
+    /// A primary that is deleted stays attached. So the file has no pairs if a knote of it has to be
+    /// attached again when it is added again (see
+    /// [`FilterOps::is_renewable`](super::filter_ops::FilterOps::is_renewable)).
     #[inline(always)]
     fn can_be_primary_of(&self, filter: Filter, under_mutex: &UnderMutex) -> bool {
         self.layout() == Layout::Bound
             && !self.partner.is_some()
             && match self.inner(under_mutex).kind {
-                FileKind::Other | FileKind::Signalfd | FileKind::Kqueue => false,
+                FileKind::Signalfd => false,
                 // The position of a pipe is stored in the wait-queue entry of the knote that reads
                 // it.
                 FileKind::Pipe => filter != Filter::Read,
-                _ => true,
+                FileKind::Socket => self
+                    .file(under_mutex)
+                    .is_some_and(|file| FileKind::Socket.polls_socket_queue(file)),
+                FileKind::Terminal => self.wait_entry().is_some_and(|entry| entry.is_linked()),
+                kind => kind.can_be_renewed(),
             }
     }
 

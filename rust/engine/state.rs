@@ -16,8 +16,8 @@
 //! - **Spent**: the knote has `EV_ONESHOT`, and its event was delivered, or a walk has found it ready
 //!   and its event is being delivered. The knote does not exist for the program any more. It stays
 //!   attached to its descriptor, because programs often add it again with their next call. `EV_ADD`
-//!   renews it, unless it [was given up](State::retire_spent). A knote whose attachment another
-//!   knote shares ([`super::pairing`]) is also spent when the program deletes it.
+//!   renews it. A knote whose attachment another knote shares ([`super::pairing`]) is also spent when
+//!   the program deletes it.
 //! - **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
 //!   source is being detached, or was detached.
 //!
@@ -66,8 +66,7 @@ use core::{
 /// The stores and the loads are relaxed, with one exception. The lock orders the stores.
 ///
 /// - Spent: the mutex orders the load after the stores. Only a knote that is being retired is
-///   changed without the mutex, and the reader handles that under the lock. A reader without the
-///   mutex (`engine::nesting`) also decides under the lock.
+///   changed without the mutex, and the reader handles that under the lock.
 /// - Retired: the load may return an old value, but only if the knote is retired at the same time.
 ///   A task that has learned of a close by a lock or by what it has read from a source also sees
 ///   that the knote is retired.
@@ -199,28 +198,15 @@ impl State {
     /// delivered. False if the knote is not spent.
     pub(crate) fn renew(&mut self) -> bool {
         let bits = self.bits();
-        let spent = bits & (SPENT | RETIRED) == SPENT;
+        let spent = bits & SPENT != 0;
         if spent {
             self.set(bits & !(SPENT | DISABLED));
         }
         spent
     }
 
-    /// Retires a spent knote, so that it cannot be renewed any more. It counts as spent until
-    /// [`State::retire`] is called. False if the knote is not spent, or was retired before.
-    #[must_use]
-    pub(crate) fn retire_spent(&mut self) -> bool {
-        let bits = self.bits();
-        let spent = bits & (SPENT | RETIRED) == SPENT;
-        if spent {
-            self.set(bits | RETIRED);
-        }
-        spent
-    }
-
     /// True if the knote is spent. The owner of the mutex may read this without the spin lock,
-    /// because a knote is spent and renewed only under the mutex. A knote that was given up is spent
-    /// and retired.
+    /// because a knote is spent and renewed only under the mutex.
     pub(crate) fn is_spent(&self) -> bool {
         self.has(SPENT)
     }

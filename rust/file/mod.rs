@@ -43,7 +43,7 @@ use crate::{
             self as sys_file,
             chardev::object_of,
             pipe::Pipe,
-            poll::{FastPoll, PollEvents},
+            poll::{FastPoll, PollEvents, PollFunction},
             socket::{Socket, Stream}, //
         },
         memory::user_scratch::UserScratch,
@@ -119,6 +119,9 @@ fn poll(file: &File, direction: Direction) -> PollEvents {
     sys_file::poll::poll(file, events | PollEvents::PRI)
 }
 
+/// The `->poll` function of epoll instances.
+static EPOLL_POLL: PollFunction = PollFunction::new(c"ep_eventpoll_poll");
+
 /// The kinds of files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
@@ -138,6 +141,8 @@ pub(crate) enum FileKind {
     Terminal,
     /// Files without `->poll`, such as `/dev/null`, which are always ready.
     AlwaysReady,
+    /// epoll instances.
+    Epoll,
     /// Files that can be polled and are not counted.
     Other,
 }
@@ -181,6 +186,8 @@ impl FileKind {
             FileKind::Signalfd
         } else if sys_file::inotify::is(file) {
             FileKind::Inotify
+        } else if EPOLL_POLL.is_of(file) {
+            FileKind::Epoll
         } else if sys_file::ioctl::is_terminal(file) {
             FileKind::Terminal
         } else if sys_file::poll::is_pollable(file) {
@@ -188,6 +195,15 @@ impl FileKind {
         } else {
             FileKind::AlwaysReady
         }
+    }
+
+    /// True if a one-shot knote of such a file stays attached after its event was delivered, so that
+    /// `EV_ADD` can renew it. A knote of a kqueue has an edge to it, and one of a regular file counts
+    /// as a watch of it; for the program both must end with the event. A file of an unknown kind may
+    /// be polled on other wait queues by the next `EV_ADD`.
+    #[inline(always)]
+    pub(crate) fn can_be_renewed(self) -> bool {
+        !matches!(self, FileKind::Kqueue | FileKind::Regular | FileKind::Other)
     }
 
     /// True if all pollers of `file` are in the wait queue of a socket.
@@ -312,7 +328,7 @@ impl FileKind {
     /// True if this kind is never evaluated by [`FileKind::poll_fast`].
     #[inline(always)]
     pub(crate) fn is_only_polled(self) -> bool {
-        matches!(self, FileKind::Terminal | FileKind::Other)
+        matches!(self, FileKind::Terminal | FileKind::Epoll | FileKind::Other)
     }
 
     /// [`FileKind::evaluate`] for a kind that [is only polled](FileKind::is_only_polled).

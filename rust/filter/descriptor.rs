@@ -266,7 +266,7 @@ fn connect_edge(file: &File, direction: Direction, knote: &Knote) -> Result<Opti
     }
     let watcher = knote.kqueue();
     let nesting = &watcher.shared().nesting;
-    nesting.connect(knote, kqueue.into()).map(Some)
+    nesting.connect(watcher.into(), kqueue.into()).map(Some)
 }
 
 /// Handles a low-water mark that is not reached: `file` has `room` bytes of room, and `mark` are
@@ -348,18 +348,23 @@ fn evaluate_pipe(
     report
 }
 
-/// True if the source of a spent knote still wakes it. The wait queue of some files is given up
-/// before the file is released ([`crate::sys::file::poll`]).
+/// True if the source of a spent knote still wakes it. (A secondary is woken by its primary, and
+/// only files whose wait queues stay the same have pairs.)
 #[inline(always)]
 pub(super) fn is_renewable(locked: &LockedKnote<'_>) -> bool {
-    let Some(entry) = locked.knote().wait_entry() else {
-        return true;
-    };
-    match locked.inner.kind {
-        // A signalfd is polled on a wait queue of the task that polls it.
-        FileKind::Signalfd => entry.is_in(signalfd::wait_queue()),
-        FileKind::Other => !entry.is_given_up(),
-        _ => true,
+    let (kind, knote) = (locked.inner.kind, locked.knote());
+    match kind {
+        // A signalfd is polled on a wait queue of the task that polls it, which may end before the
+        // signalfd does.
+        FileKind::Signalfd => knote
+            .wait_entry()
+            .is_some_and(|entry| entry.is_in(signalfd::wait_queue())),
+        // A terminal is polled by its line discipline, which can be replaced.
+        FileKind::Terminal => knote.wait_entry().is_none_or(|entry| entry.is_linked()),
+        FileKind::Socket => locked
+            .file
+            .is_some_and(|file| kind.polls_socket_queue(file)),
+        _ => kind.can_be_renewed() || kind == FileKind::Regular,
     }
 }
 

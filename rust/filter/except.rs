@@ -19,7 +19,6 @@ pub(super) struct Except;
 impl FilterOps for Except {
     const IS_DESCRIPTOR: bool = true;
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
-    const CAN_BE_RENEWED: bool = true;
 
     #[inline(always)]
     fn wake_events() -> PollEvents {
@@ -41,6 +40,11 @@ impl FilterOps for Except {
     #[inline(always)]
     fn needs_recheck(inner: &KnoteInner) -> bool {
         descriptor::needs_pipe_recheck(inner)
+    }
+
+    #[inline(always)]
+    fn can_be_renewed(inner: &KnoteInner) -> bool {
+        inner.kind.can_be_renewed()
     }
 
     #[inline(always)]

@@ -26,10 +26,8 @@ use kernel::fs::File;
 ///
 /// These knotes have no such method:
 ///
-/// - one-shot knotes of user events, which are removed with their event.
-/// - one-shot knotes of kqueues. They become [spent](crate::engine::state) only when their event was
-///   delivered. (If a walk spent them, an edge that must stay could be removed before that.)
-/// - one-shot knotes of kinds that have no method.
+/// - one-shot knotes of user events, and of files that [cannot be
+///   renewed](FileKind::can_be_renewed). They are removed with their event.
 /// - readers of a pipe with `EV_CLEAR` and a low-water mark, because they may have to be rechecked.
 /// - knotes with a low-water mark whose file is not counted, because such a file reaches any mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,16 +88,14 @@ impl FastPath {
             return match inner.kind {
                 kind if kind.is_uncounted() => FastPath::Unsupported,
                 FileKind::Pipe if is_edge => FastPath::Unsupported,
-                FileKind::Kqueue if is_oneshot => FastPath::Unsupported,
+                kind if is_oneshot && !kind.can_be_renewed() => FastPath::Unsupported,
                 _ if method == FastPath::Unsupported => FastPath::Unsupported,
                 _ => FastPath::ByCall,
             };
         }
         match method {
             FastPath::Pipe if is_edge => FastPath::PipeEdge,
-            FastPath::ByCall if is_oneshot && inner.kind == FileKind::Kqueue => {
-                FastPath::Unsupported
-            }
+            FastPath::ByCall if is_oneshot && !inner.kind.can_be_renewed() => FastPath::Unsupported,
             method => method,
         }
     }

@@ -269,11 +269,11 @@ macro_rules! filters {
                 }
             }
 
-            /// True if a one-shot knote stays attached after its event was delivered.
+            /// Calls [`FilterOps::can_be_renewed`] of this filter.
             #[inline(always)]
-            pub(crate) fn can_be_renewed(self) -> bool {
+            pub(crate) fn can_be_renewed(self, inner: &KnoteInner) -> bool {
                 match self {
-                    $(Filter::$name => <$ops>::CAN_BE_RENEWED,)*
+                    $(Filter::$name => <$ops>::can_be_renewed(inner),)*
                 }
             }
 

@@ -20,7 +20,6 @@ pub(super) struct Read;
 impl FilterOps for Read {
     const IS_DESCRIPTOR: bool = true;
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
-    const CAN_BE_RENEWED: bool = true;
     const PARTNER: Option<Filter> = Some(Filter::Write);
 
     #[inline(always)]
@@ -47,6 +46,11 @@ impl FilterOps for Read {
     #[inline(always)]
     fn needs_recheck(inner: &KnoteInner) -> bool {
         descriptor::needs_pipe_recheck(inner)
+    }
+
+    #[inline(always)]
+    fn can_be_renewed(inner: &KnoteInner) -> bool {
+        inner.kind.can_be_renewed()
     }
 
     #[inline(always)]

@@ -20,7 +20,6 @@ pub(super) struct Write;
 impl FilterOps for Write {
     const IS_DESCRIPTOR: bool = true;
     const CHANGE_AFFECTS_KNOTE_ONLY: bool = true;
-    const CAN_BE_RENEWED: bool = true;
     const PARTNER: Option<Filter> = Some(Filter::Read);
 
     #[inline(always)]
@@ -42,6 +41,11 @@ impl FilterOps for Write {
 
     fn select_fast_path(inner: &KnoteInner) -> FastPath {
         FastPath::to_write(inner)
+    }
+
+    #[inline(always)]
+    fn can_be_renewed(inner: &KnoteInner) -> bool {
+        inner.kind.can_be_renewed()
     }
 
     #[inline(always)]

@@ -110,6 +110,13 @@ fn watches_of_one_object() {
         change(kqueue, &[watch(&file, note::WRITE)]);
     }
     assert_eq!(change_error(last, watch(&file, note::DELETE)), libc::ENOSPC);
+    // A one-shot event that was delivered is not a watch any more.
+    std::fs::write(&other, b"x").unwrap();
+    let once = File::open(&other).unwrap();
+    for kqueue in &kqueues {
+        change(kqueue, &[add_read(&once, ev::ONESHOT)]);
+        assert_eq!(one(kqueue).data, 1);
+    }
     // This holds for all names and filters.
     let again = File::open(&path).unwrap();
     assert_eq!(change_error(last, add_read(&again, 0)), libc::ENOSPC);

@@ -184,6 +184,19 @@ fn delivered_one_shot_knotes_are_no_paths() {
     assert!(one(&outermost).data > 0);
 }
 
+/// Nor do those of many kqueues that have watched the same one.
+#[test]
+fn delivered_one_shot_knotes_of_many_queues_are_no_paths() {
+    let inner = kqueue();
+    trigger(&inner);
+    let outers: Vec<_> = (0..PATHS + 2).map(|_| kqueue()).collect();
+    for outer in &outers {
+        spend(outer, &inner);
+    }
+    change(&outers[0], &[add_read(&inner, ev::CLEAR)]);
+    assert_eq!(one(&outers[0]).ident, inner.as_raw_fd() as u64);
+}
+
 /// Closing a kqueue that is watched by such a knote alone ends it.
 #[test]
 fn a_delivered_one_shot_knote_keeps_no_kqueue() {

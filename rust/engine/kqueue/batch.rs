@@ -148,7 +148,11 @@ impl Kqueue {
                 continue;
             }
             taken.disposition = match Self::disposition_after(knote.filter(), event.flags) {
-                _ if event.has(EV_ONESHOT) && knote.filter().can_be_renewed() => Disposition::Spent,
+                _ if event.has(EV_ONESHOT)
+                    && knote.filter().can_be_renewed(knote.inner(under_mutex)) =>
+                {
+                    Disposition::Spent
+                }
                 disposition => disposition,
             };
             filter_decides |= taken.disposition == Disposition::FilterDecides;

@@ -57,12 +57,18 @@ impl Kqueue {
         Some((reference, file))
     }
 
-    /// Retires a knote, takes it out of the table and detaches it. If it is bound to a descriptor,
-    /// its secondary is removed with it.
+    /// Retires a knote, takes it out of the table and detaches it. Its secondary is removed with it.
+    /// If it is a secondary itself, and its primary was kept for it only, that is removed too.
     #[inline(never)]
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.remove_secondary(knotes, knote);
+        let primary = knote.partner(&knotes.under_mutex);
+        let kept: Option<ARef<Knote>> =
+            primary.filter(|primary| primary.is_spent()).map(ARef::from);
         self.remove_single(knotes, knote);
+        if let Some(primary) = kept {
+            self.remove_single(knotes, &primary);
+        }
     }
 
     #[inline(always)]

@@ -69,8 +69,7 @@ pub(crate) struct ReadyState {
     /// added to the number. (If it was not used before, it is set to 0 first.) The scan continues
     /// with them when the program's memory has been faulted in.
     unevaluated: usize,
-    /// The number of [spent](crate::engine::state) knotes in the table, with those that were given
-    /// up.
+    /// The number of [spent](crate::engine::state) knotes in the table.
     pub(crate) spent: usize,
     /// The number of spent knotes that the last search for removable ones has left, because they
     /// have secondaries. It is 0 if one of them may be removable by now. If it equals `spent`,
@@ -351,14 +350,6 @@ impl Kqueue {
             this.user.uncharge_knote(filter);
         }
         knote
-    }
-
-    /// Gives up a spent knote for good, so that no `EV_ADD` renews it. It is retired, and stays in
-    /// the table as a spent one until the next change of its ident or until the spent knotes are
-    /// removed. False if the knote is not spent. (The spin lock orders this and a renewal.)
-    pub(in crate::engine) fn give_up_spent(&self, knote: &Knote) -> bool {
-        let mut ready = self.locks.ready.lock();
-        knote.state(&mut ready).retire_spent()
     }
 
     /// The number of pending knotes.

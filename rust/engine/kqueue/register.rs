@@ -103,7 +103,6 @@ impl Kqueue {
             let mut locked = knote.locked(under_mutex);
             if !Self::is_current(&mut ready, &locked, known, caller.fd_table) {
                 if knote.is_spent()
-                    && !knote.is_retired()
                     && locked.ident_refers_to_file(&ready, caller.fd_table)
                     && filter.is_renewable(&locked)
                 {
@@ -158,40 +157,53 @@ impl Kqueue {
             }
         }
         let fd_table = caller.fd_table;
-        match Self::register_new(this, knotes, change, filter, fd_table, collect_room, true) {
-            // For the program the spent knotes do not exist. They have places, memory and timers.
-            Err(error) if matches!(error, ENOSPC | ENOMEM) && this.remove_spent(knotes) => {
-                Self::register_new(this, knotes, change, filter, fd_table, collect_room, true)
-            }
-            // The descriptor of the primary was closed. Its number may have been opened again.
-            Err(EBADF) if filter.partner().is_some() => {
+        Self::register_new(this, knotes, change, filter, fd_table, collect_room, true).or_else(
+            |error| {
+                Self::register_again(this, knotes, change, filter, fd_table, collect_room, error)
+            },
+        )
+    }
+
+    /// Tries a registration again that has failed with `error`, if it may succeed now.
+    #[cold]
+    #[inline(never)]
+    fn register_again(
+        this: ArcBorrow<'_, Self>,
+        knotes: &mut Knotes,
+        change: &Kevent,
+        filter: Filter,
+        fd_table: CurrentFdTable,
+        collect_room: usize,
+        error: Error,
+    ) -> Result {
+        // For the program the spent knotes do not exist. They have places, memory and timers.
+        let remove_spent = |knotes: &mut Knotes, error: Error| {
+            matches!(error, ENOSPC | ENOMEM) && this.remove_spent(knotes)
+        };
+        // The descriptor of the primary was closed. Its number may have been opened again.
+        let may_have_shared = error == EBADF && filter.partner().is_some();
+        if !may_have_shared && !remove_spent(knotes, error) {
+            return Err(error);
+        }
+        match Self::register_new(this, knotes, change, filter, fd_table, collect_room, false) {
+            Err(error) if may_have_shared && remove_spent(knotes, error) => {
                 Self::register_new(this, knotes, change, filter, fd_table, collect_room, false)
             }
             result => result,
         }
     }
 
-    /// Deletes a knote that has a partner. If the knote is the primary, it is only spent. If it is
-    /// the secondary, and its primary is spent, both are removed.
+    /// Deletes a knote that has a partner. If it is the primary, it is only spent.
     #[cold]
     #[inline(never)]
     fn delete_from_pair(&self, knotes: &mut Knotes, knote: &Knote) {
-        let primary = match knote.layout() {
-            Layout::Secondary => knote.partner(&knotes.under_mutex),
-            _ => {
-                let mut ready = self.locks.ready.lock();
-                // A close may have retired the knote meanwhile.
-                if !knote.is_retired() && !knote.is_spent() {
-                    ready.spend_deleted(knote);
-                }
-                return;
-            }
-        };
-        let kept: Option<ARef<Knote>> =
-            primary.filter(|primary| primary.is_spent()).map(ARef::from);
-        self.remove(knotes, knote);
-        if let Some(primary) = kept {
-            self.remove(knotes, &primary);
+        if knote.layout() == Layout::Secondary {
+            return self.remove(knotes, knote);
+        }
+        let mut ready = self.locks.ready.lock();
+        // A close may have retired the knote meanwhile.
+        if !knote.state(&mut ready).is_invisible() {
+            ready.spend_deleted(knote);
         }
     }
 

@@ -202,18 +202,6 @@ impl WaitEntry {
         ptr::eq(self.head().load(Ordering::Acquire), queue)
     }
 
-    /// True if the entry was linked, and the queue was given up.
-    pub(crate) fn is_given_up(&self) -> bool {
-        if self.is_linked() {
-            return false;
-        }
-        let wait = self.wait.get();
-        // SAFETY: The entry is valid. It is not linked, so nothing else accesses its list head. (If
-        // its queue was given up, the acquire load above comes after the last change.) The list head
-        // is zero before the entry is linked, and refers to itself after the queue was given up.
-        unsafe { ptr::eq((*wait).entry.next, &raw const (*wait).entry) }
-    }
-
     /// Links the entry into `head`. The entry is in no queue.
     ///
     /// # Safety

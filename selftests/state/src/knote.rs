@@ -208,11 +208,6 @@ impl Kqueue {
         }
     }
 
-    /// The edge of a spent knote is in the way of another one.
-    fn give_up(&self) {
-        let _ = self.ready.lock().unwrap().state.retire_spent();
-    }
-
     /// Such a scan whose event cannot be copied out. It puts the event back before it releases the
     /// mutex.
     fn fast_scan_that_faults(&self) {
@@ -764,29 +759,6 @@ fn activation_against_a_oneshot_that_is_spent_after_its_delivery() {
             kqueue.renew();
             kqueue.fast_scan();
             assert_eq!(kqueue.reported.load(Relaxed), 2, "an event is lost");
-        },
-    );
-}
-
-#[test]
-fn a_spent_knote_is_either_given_up_or_renewed() {
-    model(
-        Kind::Oneshot,
-        &[
-            |kqueue| {
-                kqueue.fire();
-                kqueue.fast_scan();
-                kqueue.renew();
-            },
-            Kqueue::give_up,
-        ],
-        |kqueue| {
-            let mut ready = kqueue.ready.lock().unwrap();
-            assert_eq!(ready.state.is_spent(), ready.state.is_retired());
-            if ready.state.is_retired() {
-                assert!(!ready.state.renew() && !ready.state.activate());
-                assert!(!ready.state.retire() && !ready.state.is_spent());
-            }
         },
     );
 }
