@@ -141,8 +141,8 @@
 //! (`sys::file::socket` has the list), pipes, eventfds, timerfds, signalfds, inotify (the files of
 //! these names in `sys::file`) and pidfds (`sys::process::pid`). Of regular files the size and the
 //! offset are read. The state of all other files is read by public operations: `->poll`, and
-//! `FIONREAD` for terminals (`sys::file::ioctl`), which take their own locks. They may wait for such
-//! a lock, but not for an event. A file whose bytes cannot be counted reports 1.
+//! `FIONREAD` for terminals (`sys::file::ioctl`), which take their own locks. They may wait for
+//! such a lock, but not for an event. A file whose bytes cannot be counted reports 1.
 //!
 //! The operations of a file are read once for each use, because a hang-up or a hot unplug may
 //! replace them (`sys::file::poll::operations`).

@@ -10,9 +10,9 @@
 //! | `Bound` | [`BoundKnote`] | the wait-queue entry, and the links of the tree of bound knotes |
 //! | `Timed` | [`TimedKnote`] | the timer ([`crate::sys::time::hrtimer`]) |
 //!
-//! A knote of a descriptor is `Bound`, unless it is the secondary of a [pair](super::pairing), which
-//! shares the binding and the wait-queue entry of its primary. Each object has a slab cache of its
-//! own.
+//! A knote of a descriptor is `Bound`, unless it is the secondary of a [pair](super::pairing),
+//! which shares the binding and the wait-queue entry of its primary. Each object has a slab cache
+//! of its own.
 
 use super::{
     filter_ops::Filter,

@@ -26,8 +26,8 @@
 //!
 //! A task that changes [`Knote::partner`] holds the mutex. It makes a pair under the lock of the
 //! tree of bound knotes, and ends the pair under the spin lock. So the owner of the mutex and the
-//! owner of the spin lock may use the partner that they have found: whoever takes a secondary out of
-//! the table holds a reference to it, and unpairs it under the spin lock before dropping that
+//! owner of the spin lock may use the partner that they have found: whoever takes a secondary out
+//! of the table holds a reference to it, and unpairs it under the spin lock before dropping that
 //! reference. (The close probe owns both the lock of the tree and the spin lock, and so sees the
 //! present state.)
 //!
@@ -102,17 +102,17 @@ impl Knote {
         self.partner(under_mutex)
     }
 
-    /// True if the knote is spent and may be removed. A knote that has a secondary stays. The caller
-    /// holds the mutex.
+    /// True if the knote is spent and may be removed. A knote that has a secondary stays. The
+    /// caller holds the mutex.
     pub(super) fn is_removable_spent(&self) -> bool {
         self.is_spent() && !(self.layout() == Layout::Bound && self.partner.is_some())
     }
 
-    /// True if the knote can be the primary of a new knote of `filter`. Its descriptor may have been
-    /// closed ([`share_binding`](super::close::share_binding)).
+    /// True if the knote can be the primary of a new knote of `filter`. Its descriptor may have
+    /// been closed ([`share_binding`](super::close::share_binding)).
     ///
-    /// A primary that is deleted stays attached. So the file has no pairs if a knote of it has to be
-    /// attached again when it is added again (see
+    /// A primary that is deleted stays attached. So the file has no pairs if a knote of it has to
+    /// be attached again when it is added again (see
     /// [`FilterOps::is_renewable`](super::filter_ops::FilterOps::is_renewable)).
     #[inline(always)]
     fn can_be_primary_of(&self, filter: Filter, under_mutex: &UnderMutex) -> bool {
@@ -152,8 +152,8 @@ impl Knote {
         ready.kept_spent = 0;
         self.partner.set(ptr::null());
         primary.partner.set(ptr::null());
-        // SAFETY: `partner` has checked that the mutex is held. The caller uses no reference that it
-        // has obtained from the binding.
+        // SAFETY: `partner` has checked that the mutex is held. The caller uses no reference that
+        // it has obtained from the binding.
         unsafe { self.binding.unshare() };
     }
 

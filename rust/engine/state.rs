@@ -13,11 +13,11 @@
 //! - **Disabled** (`KN_DISABLED`): the knote may be active but must not be reported.
 //! - **Recheck**: the knote was reported and was idle then (it may be disabled now). A timer
 //!   evaluates it again from time to time ([`super::recheck`]).
-//! - **Spent**: the knote has `EV_ONESHOT`, and its event was delivered, or a walk has found it ready
-//!   and its event is being delivered. The knote does not exist for the program any more. It stays
-//!   attached to its descriptor, because programs often add it again with their next call. `EV_ADD`
-//!   renews it. A knote whose attachment another knote shares ([`super::pairing`]) is also spent when
-//!   the program deletes it.
+//! - **Spent**: the knote has `EV_ONESHOT`, and its event was delivered, or a walk has found it
+//!   ready and its event is being delivered. The knote does not exist for the program any more. It
+//!   stays attached to its descriptor, because programs often add it again with their next call.
+//!   `EV_ADD` renews it. A knote whose attachment another knote shares ([`super::pairing`]) is also
+//!   spent when the program deletes it.
 //! - **Retired** (`KN_DELETING`, `KN_DETACHED`): the knote is never reported or queued again. Its
 //!   source is being detached, or was detached.
 //!

@@ -197,10 +197,10 @@ impl FileKind {
         }
     }
 
-    /// True if a one-shot knote of such a file stays attached after its event was delivered, so that
-    /// `EV_ADD` can renew it. A knote of a kqueue has an edge to it, and one of a regular file counts
-    /// as a watch of it; for the program both must end with the event. A file of an unknown kind may
-    /// be polled on other wait queues by the next `EV_ADD`.
+    /// True if a one-shot knote of such a file stays attached after its event was delivered, so
+    /// that `EV_ADD` can renew it. A knote of a kqueue has an edge to it, and one of a regular file
+    /// counts as a watch of it; for the program both must end with the event. A file of an unknown
+    /// kind may be polled on other wait queues by the next `EV_ADD`.
     #[inline(always)]
     pub(crate) fn can_be_renewed(self) -> bool {
         !matches!(self, FileKind::Kqueue | FileKind::Regular | FileKind::Other)

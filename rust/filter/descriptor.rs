@@ -159,8 +159,8 @@ fn attached_to_socket(
     })
 }
 
-/// Attaches a knote to the wait queues that `->poll` names. `shared` is what a secondary shares with
-/// its primary.
+/// Attaches a knote to the wait queues that `->poll` names. `shared` is what a secondary shares
+/// with its primary.
 #[inline(never)]
 fn attach_by_poll(
     knote: &Knote,
@@ -190,9 +190,9 @@ fn attach_by_poll(
     })
 }
 
-/// Whether a new knote of a socket whose pollers are all in one wait queue is ready. `->poll` is not
-/// called for this. When the filter finds that the socket has no room, it requests the wake-up for
-/// more room, as `->poll` would have done.
+/// Whether a new knote of a socket whose pollers are all in one wait queue is ready. `->poll` is
+/// not called for this. When the filter finds that the socket has no room, it requests the wake-up
+/// for more room, as `->poll` would have done.
 #[inline(always)]
 fn socket_readiness(
     knote: &Knote,

@@ -97,8 +97,8 @@ fn compare(state: &str, event: Event) {
     }
 }
 
-/// Checks that a knote reports the same beside a knote of the other direction, which comes and goes.
-/// The two share what belongs to the descriptor.
+/// Checks that a knote reports the same beside a knote of the other direction, which comes and
+/// goes. The two share what belongs to the descriptor.
 #[track_caller]
 fn compare_in_pair(state: &str, event: Event, is_first: bool, report: Option<(u16, u32, i64)>) {
     let other = if event.filter == Filter::READ {

@@ -36,9 +36,9 @@ impl Kqueue {
     }
 
     /// Retires a knote whose descriptor was closed, and its secondary. `unlink` takes the knote out
-    /// of the tree of bound knotes. Returns references to the knote and to the kqueue's own file. It does nothing if the
-    /// knote is being freed, or if that file is being released, because both also take the knote
-    /// out of the tree.
+    /// of the tree of bound knotes. Returns references to the knote and to the kqueue's own file.
+    /// It does nothing if the knote is being freed, or if that file is being released, because both
+    /// also take the knote out of the tree.
     pub(crate) fn retire_closed(
         &self,
         knote: &Knote,
@@ -57,8 +57,8 @@ impl Kqueue {
         Some((reference, file))
     }
 
-    /// Retires a knote, takes it out of the table and detaches it. Its secondary is removed with it.
-    /// If it is a secondary itself, and its primary was kept for it only, that is removed too.
+    /// Retires a knote, takes it out of the table and detaches it. Its secondary is removed with
+    /// it. If it is a secondary itself, and its primary was kept for it only, that is removed too.
     #[inline(never)]
     pub(super) fn remove(&self, knotes: &mut Knotes, knote: &Knote) {
         self.remove_secondary(knotes, knote);
@@ -128,7 +128,9 @@ impl Kqueue {
                     self.detach(under_mutex, knote);
                 }
             };
-            secondary.as_deref().map(&mut take);
+            if let Some(other) = secondary.as_deref() {
+                take(other);
+            }
             take(knote);
         }
         drop(knotes);
@@ -191,8 +193,8 @@ impl Kqueue {
         }
     }
 
-    /// Removes all spent knotes that have no secondary. True if there were some. The next change that adds a knote shrinks
-    /// the table.
+    /// Removes all spent knotes that have no secondary. True if there were some. The next change
+    /// that adds a knote shrinks the table.
     #[cold]
     pub(super) fn remove_spent(&self, knotes: &mut Knotes) -> bool {
         let mut removed = false;

@@ -554,7 +554,8 @@ impl LockedKnote<'_> {
 }
 
 impl ReadyState {
-    /// Makes a knote spent that the program has deleted, but that has a secondary. It stays attached.
+    /// Makes a knote spent that the program has deleted, but that has a secondary. It stays
+    /// attached.
     fn spend_deleted(&mut self, knote: &Knote) {
         self.dequeue(knote);
         knote.state(self).spend();

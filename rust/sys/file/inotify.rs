@@ -58,10 +58,10 @@ pub(crate) fn is(file: &LocalFile) -> bool {
 /// `group` is the group of an inotify instance, and its `notification_lock` is held.
 unsafe fn size(group: *const c_void, most: usize) -> Option<(u64, bool)> {
     let (mut size, mut has_name) = (0, false);
-    // SAFETY: The lock of the list is held, so its events are not freed. The link is the first field
-    // of an event. If the layout of an event differs, the address still refers to kernel memory: an
-    // event contains at least the declared fields in some order. In that case the size is only
-    // compared.
+    // SAFETY: The lock of the list is held, so its events are not freed. The link is the first
+    // field of an event. If the layout of an event differs, the address still refers to kernel
+    // memory: an event contains at least the declared fields in some order. In that case the size
+    // is only compared.
     unsafe {
         let head = EVENTS.of(group);
         let mut event = (*head).next.cast_const();
@@ -115,8 +115,8 @@ pub(crate) fn readable(file: &File, scratch: UserScratch) -> Option<i64> {
     const VERIFY_MAX: usize = 64;
     let reported = ioctl::readable(file, scratch)?;
     if reported > 0 && !LAYOUT.is_verified_for(file) && LAYOUT.is_undecided() && is(file) {
-        // SAFETY: The file is an inotify instance, whose group and whose overflow event live as long
-        // as the file. No other spin lock is held.
+        // SAFETY: The file is an inotify instance, whose group and whose overflow event live as
+        // long as the file. No other spin lock is held.
         let (is_overflow, counted) = unsafe {
             let group = (*file.as_ptr()).private_data;
             let event = OVERFLOW_EVENT.read(group);
@@ -127,8 +127,8 @@ pub(crate) fn readable(file: &File, scratch: UserScratch) -> Option<i64> {
             generated::kq_spin_unlock_irqrestore(lock, flags);
             (is_overflow, counted)
         };
-        // The overflow event does not change. Other events come and go, so a difference of the sizes
-        // must not rule the declaration out for all.
+        // The overflow event does not change. Other events come and go, so a difference of the
+        // sizes must not rule the declaration out for all.
         if !is_overflow {
             LAYOUT.record(file, false);
         } else if counted == u64::try_from(reported).ok().map(|size| (size, true))

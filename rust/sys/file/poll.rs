@@ -76,8 +76,8 @@ impl PollEvents {
         self.0 & other.0 != 0
     }
 
-    /// True if a wake-up for this set may be for an event in `mask`. A wake-up without events may be
-    /// for any event.
+    /// True if a wake-up for this set may be for an event in `mask`. A wake-up without events may
+    /// be for any event.
     #[inline(always)]
     pub(crate) fn may_wake(self, mask: PollEvents) -> bool {
         self.0 == 0 || self.any(mask)

@@ -84,8 +84,8 @@ pub(crate) fn verify_layout(file: &File) {
 }
 
 /// True if a signal of the signalfd `file` is pending for the current task. `None` if the layout is
-/// not verified, or if siglock is taken: a signal may be sent under that lock. Never sleeps and does
-/// not wait. Interrupts are disabled.
+/// not verified, or if siglock is taken: a signal may be sent under that lock. Never sleeps and
+/// does not wait. Interrupts are disabled.
 pub(crate) fn try_is_ready(file: &File) -> Option<bool> {
     if !LAYOUT.is_verified_for(file) {
         return None;

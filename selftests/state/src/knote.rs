@@ -183,8 +183,8 @@ impl Kqueue {
         }
     }
 
-    /// A scan that runs the filter without the lock, and spends the knote after the event was copied
-    /// out.
+    /// A scan that runs the filter without the lock, and spends the knote after the event was
+    /// copied out.
     fn scan_that_spends(&self) {
         let _table = self.table.lock().unwrap();
         {
