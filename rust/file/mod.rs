@@ -16,7 +16,7 @@
 //! | sockets of other families | 1 | 1 |
 //! | pipe, FIFO | unread bytes | in whole buffers; 0 without a reader |
 //! | regular file, directory, block device | size minus offset | 0 |
-//! | terminal, pty | the result of `FIONREAD` | what the driver accepts at once |
+//! | terminal, pty | `FIONREAD` of the line discipline | what the driver accepts at once |
 //! | inotify | the size of the events, as `FIONREAD` reports it | - |
 //! | eventfd | the counter | what can be added to it |
 //! | timerfd | unread expirations | - |
@@ -114,9 +114,13 @@ impl FileState {
 }
 
 /// The poll events of one direction, and `EPOLLPRI`.
+fn poll_events(direction: Direction) -> PollEvents {
+    direction.ready_events() | direction.hangup_events() | PollEvents::PRI
+}
+
+/// Calls `->poll` for the [events](poll_events) of one direction.
 fn poll(file: &File, direction: Direction) -> PollEvents {
-    let events = direction.ready_events() | direction.hangup_events();
-    sys_file::poll::poll(file, events | PollEvents::PRI)
+    sys_file::poll::poll(file, poll_events(direction))
 }
 
 /// The `->poll` function of epoll instances.
@@ -188,7 +192,7 @@ impl FileKind {
             FileKind::Inotify
         } else if EPOLL_POLL.is_of(file) {
             FileKind::Epoll
-        } else if sys_file::ioctl::is_terminal(file) {
+        } else if sys_file::terminal::is(file) {
             FileKind::Terminal
         } else if sys_file::poll::is_pollable(file) {
             FileKind::Other

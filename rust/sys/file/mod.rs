@@ -18,5 +18,6 @@ pub(crate) mod read_fdinfo;
 pub(crate) mod seqfile;
 pub(crate) mod signalfd;
 pub(crate) mod socket;
+pub(crate) mod terminal;
 pub(crate) mod timerfd;
 pub(crate) mod waitqueue;

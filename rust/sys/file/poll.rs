@@ -87,6 +87,11 @@ impl PollEvents {
     pub(crate) fn bits(self) -> u32 {
         self.0
     }
+
+    /// The set that a `->poll` operation has returned.
+    pub(in crate::sys) fn of_bits(bits: u32) -> Self {
+        PollEvents(bits)
+    }
 }
 
 impl BitOr for PollEvents {
