@@ -54,22 +54,23 @@ use core::sync::atomic::Ordering;
 use kernel::{fs::File, prelude::*, sync::Arc};
 
 /// The state that only a few kinds of descriptors need besides their knote.
-#[derive(Default)]
 pub(super) struct DescriptorAttachment {
     extra: Option<ExtraEntries>,
-    offset: Option<OffsetWatch>,
+    offset: Option<KBox<OffsetWatch>>,
     /// The edge between the kqueue of the knote and a kqueue that it watches.
-    edge: Option<Edge>,
+    _edge: Option<Edge>,
     /// The timer for a low-water mark of a file that does not wake its pollers for each increase of
     /// the room.
     retry: Option<(Pin<KBox<DelayedCall<Knote>>>, TimerCharge)>,
-    charge: Option<Charge>,
+    _charge: Charge,
 }
 
-impl DescriptorAttachment {
-    fn is_needed(&self) -> bool {
-        self.extra.is_some() || self.offset.is_some() || self.edge.is_some()
-    }
+/// The sources of a knote that are in its [`DescriptorAttachment`].
+#[derive(Default)]
+struct Sources {
+    extra: Option<ExtraEntries>,
+    offset: Option<KBox<OffsetWatch>>,
+    edge: Option<Edge>,
 }
 
 /// `f_attach` of the three filters.
@@ -172,12 +173,12 @@ fn attach_by_poll(
     let (events, extra) = wait_entries::add_to_wait_queues(knote, shared, under_mutex)?;
     let attachment = match extra {
         None => None,
-        Some(extra) => {
-            let attachment = DescriptorAttachment {
-                extra: Some(extra),
-                ..DescriptorAttachment::default()
+        extra => {
+            let sources = Sources {
+                extra,
+                ..Sources::default()
             };
-            Some(into_attachment(attachment, knote.kqueue().user())?)
+            Some(new_attachment(sources, knote.kqueue().user())?)
         }
     };
     Ok(Attached {
@@ -218,10 +219,13 @@ fn attach_other(
     under_mutex: &mut UnderMutex,
 ) -> Result<Attached> {
     let file = knote.file(under_mutex).ok_or(EBADF)?;
-    let mut attachment = DescriptorAttachment::default();
+    let mut sources = Sources::default();
     match kind {
         FileKind::Regular => match direction {
-            Direction::Read => attachment.offset = Some(OffsetWatch::new(file, knote)?),
+            Direction::Read => {
+                let watch = OffsetWatch::new(file, knote)?;
+                sources.offset = Some(KBox::new(watch, GFP_KERNEL_ACCOUNT)?);
+            }
             Direction::Write if file_type::is_directory(file) => return Err(EINVAL),
             Direction::Write => {}
             Direction::Except => return Err(EOPNOTSUPP),
@@ -229,9 +233,9 @@ fn attach_other(
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
         FileKind::Kqueue => {
-            attachment.edge = connect_edge(file, direction, knote)?;
+            sources.edge = connect_edge(file, direction, knote)?;
             let own = (None, None);
-            attachment.extra = wait_entries::add_to_wait_queues(knote, own, under_mutex)?.1;
+            sources.extra = wait_entries::add_to_wait_queues(knote, own, under_mutex)?.1;
         }
         // Character devices such as `/dev/null`, and files that are generated when they are read,
         // are always ready.
@@ -239,21 +243,41 @@ fn attach_other(
         _ => return Err(EINVAL),
     }
     Ok(Attached {
-        attachment: attachment
-            .is_needed()
-            .then(|| into_attachment(attachment, knote.kqueue().user()))
-            .transpose()?,
+        attachment: match &sources {
+            Sources {
+                extra: None,
+                offset: None,
+                edge: None,
+            } => None,
+            _ => Some(new_attachment(sources, knote.kqueue().user())?),
+        },
         flags: 0,
         readiness: Readiness::Maybe,
     })
 }
 
-#[cold]
-fn into_attachment(mut attachment: DescriptorAttachment, user: &Arc<User>) -> Result<ErasedBox> {
+/// Allocates an attachment and charges its memory. The attachment is built in its place, because it
+/// is large.
+#[inline(never)]
+fn new_attachment(sources: Sources, user: &Arc<User>) -> Result<ErasedBox> {
     /// The size of this state in bytes, including the memory that it refers to.
     const COST: usize = 2 * knote_limit::UNIT;
-    attachment.charge = Some(Charge::new(user, COST)?);
-    ErasedBox::of(attachment, GFP_KERNEL_ACCOUNT)
+    let charge = Charge::new(user, COST)?;
+    let Sources {
+        extra,
+        offset,
+        edge,
+    } = sources;
+    ErasedBox::new(
+        init!(DescriptorAttachment {
+            extra,
+            offset,
+            _edge: edge,
+            retry: None,
+            _charge: charge,
+        }),
+        GFP_KERNEL_ACCOUNT,
+    )
 }
 
 #[cold]
@@ -299,8 +323,7 @@ fn retry_timer<'a>(
 ) -> Option<Pin<&'a DelayedCall<Knote>>> {
     let kqueue = knote.kqueue();
     if inner.attachment.is_none() {
-        inner.attachment =
-            Some(into_attachment(DescriptorAttachment::default(), kqueue.user()).ok()?);
+        inner.attachment = Some(new_attachment(Sources::default(), kqueue.user()).ok()?);
     }
     let attachment = inner
         .attachment

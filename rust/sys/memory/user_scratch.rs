@@ -8,15 +8,15 @@
 use crate::generated;
 
 /// Four bytes of user memory that the kernel may use temporarily, if they are accessible.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UserScratch(usize);
 
 impl UserScratch {
-    /// No scratch memory. (As a rule, address 0 is not mapped.)
+    /// No scratch memory.
     pub(crate) const NONE: Self = UserScratch(0);
 
-    /// Scratch memory at `address`. The address is not checked before it is used. It is
-    /// meaningful in the current task only.
+    /// Scratch memory at `address`, or none if that is 0. The address is not checked before it is
+    /// used. It is meaningful in the current task only.
     pub(crate) fn new(address: usize) -> Self {
         UserScratch(address)
     }
@@ -36,6 +36,9 @@ impl UserScratch {
     /// value that it stored at the address, and restores the previous value. `None` if the memory
     /// is not accessible, in which case `write` may not have been called.
     pub(crate) fn borrow<R>(self, write: impl FnOnce(usize) -> R) -> Option<(R, u32)> {
+        if self == Self::NONE {
+            return None;
+        }
         // SAFETY: The matching enable call follows below.
         unsafe { generated::kq_pagefault_disable() };
         let lent = self.read().map(|before| {
