@@ -285,6 +285,11 @@ impl FileKind {
             (FileKind::Pipe, Direction::Write) => pipe::room(file),
             (FileKind::Eventfd, Direction::Write) => eventfd::room(file),
             (FileKind::Socket, Direction::Write) => socket::message_room(file),
+            (FileKind::Pidfd, Direction::Write) => pidfd::poll_to_write(file),
+            // `->poll` of these never reports that they are writable, an error or a hang-up.
+            (FileKind::Timerfd | FileKind::Signalfd | FileKind::Inotify, Direction::Write) => {
+                FastPoll::NotReady
+            }
             // This is not a function, because the compiler would not match its results with those
             // of the scan.
             (FileKind::Eventfd, Direction::Read) => {

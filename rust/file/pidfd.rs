@@ -18,3 +18,14 @@ pub(super) fn poll_to_read(file: &File) -> FastPoll {
         PidfdState::Other => FastPoll::Unknown,
     }
 }
+
+/// Evaluates a pidfd for a writer. It is never writable, and has hung up once its process was
+/// reaped.
+#[inline(never)]
+pub(super) fn poll_to_write(file: &File) -> FastPoll {
+    match Process::poll_pidfd(file) {
+        PidfdState::Running | PidfdState::Exited => FastPoll::NotReady,
+        PidfdState::Gone => FastPoll::HungUp(0),
+        PidfdState::Other => FastPoll::Unknown,
+    }
+}

@@ -41,16 +41,25 @@ fn poll_without_writer(pipe: &Pipe<'_>, file: &File) -> FastPoll {
     }
 }
 
+/// Evaluates a pipe for a writer. The reader's descriptor of a pipe is never writable, and has hung
+/// up when there is no writer any more.
 #[inline(never)]
 pub(super) fn room(file: &File) -> FastPoll {
-    match Pipe::of(file).filter(|_| file_type::is_open_to_write(file)) {
-        Some(pipe) if !pipe.has_reader() => FastPoll::Ended(0),
-        Some(pipe) => {
-            let room = pipe.writable();
-            FastPoll::ready_if(room > 0, || room)
-        }
-        None => FastPoll::Unknown,
+    let Some(pipe) = Pipe::of(file) else {
+        return FastPoll::Unknown;
+    };
+    if !file_type::is_open_to_write(file) {
+        return if pipe.has_writer() {
+            FastPoll::NotReady
+        } else {
+            FastPoll::Unknown
+        };
     }
+    if !pipe.has_reader() {
+        return FastPoll::Ended(0);
+    }
+    let room = pipe.writable();
+    FastPoll::ready_if(room > 0, || room)
 }
 
 pub(super) fn evaluate(file: &File, direction: Direction) -> Option<FileState> {

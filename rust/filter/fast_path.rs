@@ -72,6 +72,10 @@ const TO_WRITE: [FastPath; FileKind::COUNT] = {
     methods[FileKind::Pipe.index()] = FastPath::ByCall;
     methods[FileKind::Eventfd.index()] = FastPath::ByCall;
     methods[FileKind::Socket.index()] = FastPath::ByCall;
+    methods[FileKind::Timerfd.index()] = FastPath::ByCall;
+    methods[FileKind::Pidfd.index()] = FastPath::ByCall;
+    methods[FileKind::Signalfd.index()] = FastPath::ByCall;
+    methods[FileKind::Inotify.index()] = FastPath::ByCall;
     methods[FileKind::Regular.index()] = FastPath::ByCall;
     methods[FileKind::AlwaysReady.index()] = FastPath::ByCall;
     methods
