@@ -80,6 +80,18 @@ struct Queue {
     flags: c_ulong,
 }
 
+/// True if a queue has no messages. The queue need not be locked: if a message is added meanwhile,
+/// the socket wakes its pollers after that (`datagram_poll` relies on the same).
+///
+/// # Safety
+///
+/// `queue` is valid.
+unsafe fn is_empty(queue: *mut bindings::sk_buff_head) -> bool {
+    // SAFETY: By this function's contract. The field is a single word, which is only compared.
+    let next = unsafe { field::QUEUE_NEXT.read(queue) };
+    ptr::eq(next, queue.cast())
+}
+
 /// A locked queue of a socket, if interrupts were already disabled.
 struct TriedQueue(*mut bindings::sk_buff_head);
 
@@ -220,13 +232,22 @@ impl<'a> Socket<'a> {
 
     /// [`Socket::readable`] for a socket that is not listening and has few messages. `None` if the
     /// number cannot be determined now. Never sleeps and does not wait for a lock. Interrupts are
-    /// disabled. `blocks` says that the file is not `O_NONBLOCK`.
+    /// disabled. `blocks` says that the file is not `O_NONBLOCK`. (A UDP socket may move messages
+    /// from one of its queues to the other meanwhile, and then the result may be 0. Therefore the
+    /// result does not tell whether the socket is ready.)
     pub(crate) fn try_readable(&self, blocks: bool) -> Option<i64> {
         let sock = self.sock.as_ptr();
         // SAFETY: The type's invariant guarantees that the socket is valid. Each function is called
         // for sockets of its kind only.
         let stream: i32 = unsafe {
             match Stream::of(self) {
+                None if self.kind == Kind::Udp
+                    && !has_own_queue(sock)
+                    && is_empty(generated::kq_sock_receive_queue(sock))
+                    && is_empty(generated::kq_sock_reader_queue(sock)) =>
+                {
+                    return Some(0)
+                }
                 None => {
                     return match self.try_count(blocks)?.total() {
                         Some(Count::Exactly(bytes)) => Some(bytes),
@@ -274,8 +295,11 @@ impl<'a> Socket<'a> {
                 Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => return None,
                 Kind::Unix if has_own_queue(sock) => return None,
                 Kind::Unix | Kind::Messages => {
-                    let queue = TriedQueue::lock(generated::kq_sock_receive_queue(sock))?;
-                    messages.count_some(queue.0, TRY_COUNT_MAX);
+                    let queue = generated::kq_sock_receive_queue(sock);
+                    if !is_empty(queue) {
+                        let queue = TriedQueue::lock(queue)?;
+                        messages.count_some(queue.0, TRY_COUNT_MAX);
+                    }
                 }
                 Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => return None,
             }
