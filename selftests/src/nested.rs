@@ -358,9 +358,10 @@ fn the_number_of_paths_is_limited() {
 
 #[test]
 fn a_kqueue_that_watches_many_cannot_be_watched() {
+    const COUNT: usize = 4 * PATHS;
     raise_descriptor_limit();
     let (outer, outermost) = (kqueue(), kqueue());
-    let inners: Vec<_> = (0..10_000).map(|_| kqueue()).collect();
+    let inners: Vec<_> = (0..COUNT).map(|_| kqueue()).collect();
     let (few, many) = inners.split_at(PATHS);
     let add = |inners: &[Kqueue]| -> Vec<_> {
         let changes = inners.iter().map(|inner| add_read(inner, ev::CLEAR));
@@ -375,8 +376,8 @@ fn a_kqueue_that_watches_many_cannot_be_watched() {
     );
     change(&outer, &add(many));
     assert_eq!(change_error(&outermost, add_read(&outer, 0)), libc::ENOSPC);
-    trigger(&inners[9_999]);
-    assert_eq!(one(&outer).ident, inners[9_999].as_raw_fd() as u64);
+    trigger(&inners[COUNT - 1]);
+    assert_eq!(one(&outer).ident, inners[COUNT - 1].as_raw_fd() as u64);
 }
 
 const KQUEUES: usize = 7;

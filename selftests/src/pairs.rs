@@ -473,7 +473,7 @@ fn pairs_that_come_and_go_while_they_fire() {
                         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                         (seed >> 16) % below
                     };
-                    for _ in 0..400 {
+                    for _ in 0..150 {
                         let (a, b) = UnixStream::pair().unwrap();
                         let peer = thread::Builder::new();
                         let peer = peer.spawn(move || {

@@ -426,43 +426,47 @@ fn unix_listeners() {
 /// There are as many datagrams as are counted with the spin lock held, and more.
 #[test]
 fn datagrams() {
-    for count in [1, 2, 4, 5, 40] {
-        let (one, other) = UnixDatagram::pair().unwrap();
-        both("UNIX datagram, nothing", &other);
-        // A UNIX socket accepts only few messages.
-        for _ in 0..count.min(8) {
+    const COUNTS: [usize; 5] = [1, 2, 4, 5, 40];
+    let (one, other) = UnixDatagram::pair().unwrap();
+    both("UNIX datagram, nothing", &other);
+    both("UNIX datagram, the sender", &one);
+    let (first, second) = seqpacket();
+    both("seqpacket, nothing", &second);
+    both("seqpacket, the sender", &first);
+    // A UNIX socket accepts only few messages.
+    let mut sent = 0;
+    for count in COUNTS.map(|count| count.min(8)) {
+        while sent < count {
             one.send(b"abc").unwrap();
+            write(&first, b"abc");
+            sent += 1;
         }
         both(&format!("UNIX datagram, {count}"), &other);
-        both("UNIX datagram, the sender", &one);
+        both(&format!("seqpacket, {count}"), &second);
+    }
+    both("seqpacket, the sender of many", &first);
+    drop(first);
+    both("seqpacket, the end", &second);
 
-        let (one, other) = seqpacket();
-        both("seqpacket, nothing", &other);
-        for _ in 0..count.min(8) {
-            write(&one, b"abc");
+    for blocks in [true, false] {
+        let (one, other) = udp(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if !blocks {
+            set_nonblocking(&other);
         }
-        both(&format!("seqpacket, {count}"), &other);
-        both("seqpacket, the sender", &one);
-        drop(one);
-        both("seqpacket, the end", &other);
-
-        for blocks in [true, false] {
-            let (one, other) = udp(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            if !blocks {
-                set_nonblocking(&other);
-            }
-            both("UDP, nothing", &other);
+        both("UDP, nothing", &other);
+        both("UDP, the sender", &one);
+        for count in COUNTS {
             for _ in 0..count {
                 one.send(b"abc").unwrap();
             }
             settle();
             both(&format!("UDP, {count}"), &other);
-            both("UDP, the sender", &one);
             read(&other, 3);
             // The remaining messages were moved to the reader queue.
             if count > 1 {
                 both(&format!("UDP, {count} less one"), &other);
             }
+            (1..count).for_each(|_| read(&other, 3));
         }
     }
     let (one, other) = udp(IpAddr::V4(Ipv4Addr::LOCALHOST));

@@ -970,7 +970,7 @@ fn kernel_memory(group: &str) -> i64 {
 /// The events of tracked children are charged to the watcher, and not to the process that forks.
 #[test]
 fn tracked_children_are_charged_to_the_watcher() {
-    const CHILDREN: i64 = 1000;
+    const CHILDREN: i64 = 300;
     let root = format!("/dev/shm/cgroup-{}", own_pid());
     std::fs::create_dir(&root).unwrap();
     let path = std::ffi::CString::new(root.clone()).unwrap();
@@ -1108,8 +1108,8 @@ fn a_storm_of_forks_to_any_depth() {
 }
 
 #[test]
-fn a_thousand_short_lived_processes() {
-    const COUNT: usize = 1000;
+fn hundreds_of_short_lived_processes() {
+    const COUNT: usize = 300;
     let kqueue = kqueue();
     change(&kqueue, &[watch(own_pid(), note::TRACK | note::EXIT)]);
     thread::scope(|scope| {
