@@ -23,7 +23,7 @@ scripts/host-packages.sh
 assignments=$(scripts/stock.sh)
 eval "$assignments"
 emulation=$(scripts/emulation.sh)
-cargo build --quiet --release -p kqueue-bench
+cargo build --quiet --release -p kqueue-bench -p kqueue-profile
 out=$top/build/bench
 mkdir -p "$out"
 
@@ -38,8 +38,15 @@ measure() {
 
 [ "${units[0]}" = instructions ] || KQUEUE_GUEST_MEMORY=3G measure ns
 # The clock of this machine, which has one processor, counts instructions. (On hardware, use
-# perf stat.)
-KQUEUE_GUEST_MEMORY=3G KQUEUE_GUEST_CPUS=1 KQUEUE_GUEST_QEMU="-icount shift=0,sleep=off" measure instructions
+# perf stat.) On x86-64 a plugin of QEMU counts those of the module separately.
+counting="-icount shift=0,sleep=off"
+profile=()
+if [ "$(dpkg --print-architecture)" = amd64 ]; then
+	profile=(--profile "$out/instructions/profile")
+	mkdir -p "$out/instructions"
+	counting="$counting -plugin $top/target/release/libkqueue_profile.so,out=${profile[1]}"
+fi
+KQUEUE_GUEST_MEMORY=3G KQUEUE_GUEST_CPUS=1 KQUEUE_GUEST_QEMU=$counting measure instructions
 # The matrix is drawn if workload (n) was measured.
 maps=()
 case ${1:-n} in
@@ -47,5 +54,5 @@ case ${1:-n} in
 esac
 results=()
 for unit in "${units[@]}"; do results+=("$out/$unit/results.json"); done
-target/release/kqueue-bench report --chart "$out/ratios.svg" "${maps[@]}" "${results[@]}"
+target/release/kqueue-bench report "${profile[@]}" --chart "$out/ratios.svg" "${maps[@]}" "${results[@]}"
 say "the results: ${results[*]}; the pictures: $out/*.svg; the table: $out/matrix.html"

@@ -4,6 +4,7 @@
 //!
 //! `scripts/bench.sh` runs it in a guest. It can also be run as root on a machine with the module.
 
+mod marks;
 mod matrix;
 mod measure;
 mod queue;
@@ -53,7 +54,7 @@ enum Command {
         /// Runs only the sides of that name, for profiling.
         #[arg(long)]
         side: Option<String>,
-        /// The number of rounds of each side: by default 11, or 2 with `--quick`.
+        /// The number of rounds of each side: by default 11, or 3 with `--quick`.
         #[arg(long)]
         rounds: Option<usize>,
         /// Uses small sizes and few rounds, to check that the benchmark runs.
@@ -76,6 +77,10 @@ enum Command {
     Report {
         /// Files that `run --json` has written.
         results: Vec<PathBuf>,
+        /// The file of the plugin that has counted the instructions of the module, which is added
+        /// to the results in instructions, and to their file.
+        #[arg(long)]
+        profile: Option<PathBuf>,
         /// The output file for the chart as SVG.
         #[arg(long)]
         chart: Option<PathBuf>,
@@ -107,7 +112,7 @@ fn main() -> anyhow::Result<()> {
         } => {
             sys::raise_limits();
             queue::load_emulation(emulation.as_deref())?;
-            let rounds = rounds.unwrap_or(if quick { 2 } else { 11 });
+            let rounds = rounds.unwrap_or(if quick { 3 } else { 11 });
             let wanted = |case: &measure::Case| {
                 let mut title = title.iter();
                 title.all(|title| case.title.contains(title))
@@ -137,6 +142,7 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Report {
             results,
+            profile,
             chart,
             heat_map,
             small_map,
@@ -144,7 +150,11 @@ fn main() -> anyhow::Result<()> {
         } => {
             let mut all = Vec::new();
             for path in results {
-                let results: report::Results = serde_json::from_slice(&std::fs::read(path)?)?;
+                let mut results: report::Results = serde_json::from_slice(&std::fs::read(&path)?)?;
+                if let Some(profile) = profile.as_ref().filter(|_| results.unit == "instructions") {
+                    results.add_profile(&std::fs::read_to_string(profile)?)?;
+                    std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
+                }
                 print!("{}{}", matrix::summary(&results), report::table(&results));
                 all.push(results);
             }

@@ -38,10 +38,35 @@ pub fn summary(results: &Results) -> String {
         ratios[0].0,
         ratios[ratios.len() / 2].0,
     );
+    text += &floors(results);
     for (reason, count) in &results.excluded {
         let _ = writeln!(text, "{count} left out, {reason}");
     }
     text
+}
+
+/// How many cells miss their target, and how many of them would also miss it if the module took no
+/// instructions at all. Empty without a profile.
+fn floors(results: &Results) -> String {
+    let (mut missed, mut unreachable) = (0, 0);
+    for case in &results.cases {
+        let (Some(_), Some(target), Some(ratio)) = (&case.cell, case.target, ratio(case)) else {
+            continue;
+        };
+        let ours = &case.sides[0];
+        let Some(outside) = ours.outside else {
+            continue;
+        };
+        missed += usize::from(ratio > target);
+        unreachable += usize::from(ratio * outside / ours.median > target);
+    }
+    if missed == 0 {
+        return String::new();
+    }
+    format!(
+        "{missed} miss their target; {unreachable} of them by the instructions outside of the \
+         module alone\n"
+    )
 }
 
 /// A kind and a state.
@@ -247,13 +272,16 @@ pub fn page(results: &Results) -> String {
             let RGBColor(red, green, blue) = color(ratio);
             let _ = writeln!(
                 rows,
-                "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.0}<td>{:.0}<td>{}\
+                "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.0}<td>{}<td>{:.0}<td>{}\
                  <td style=\"background:rgb({red},{green},{blue})\">{ratio:.2}",
                 cell.kind,
                 cell.state,
                 cell.way,
                 cell.count,
                 case.sides[0].median,
+                case.sides[0]
+                    .outside
+                    .map_or(String::new(), |outside| format!("{outside:.0}")),
                 peer.median,
                 peer.name,
             );
@@ -268,12 +296,12 @@ body {{ font: 14px sans-serif; margin: 2em }}
 table {{ border-collapse: collapse }}
 td, th {{ padding: 2px 10px; border-bottom: 1px solid #ddd; text-align: left }}
 th {{ cursor: pointer; position: sticky; top: 0; background: #eee }}
-td:nth-child(n+4):not(:nth-child(7)) {{ text-align: right }}
+td:nth-child(n+4):not(:nth-child(8)) {{ text-align: right }}
 </style>
 <h1>What kqueue costs, compared with epoll</h1>
 <p>The figures are {} for each event or operation. Click on the head of a column to sort by it.
 <table>
-<thead><tr><th>kind<th>state<th>way or operation<th>number<th>kqueue<th>other<th>compared with<th>ratio</thead>
+<thead><tr><th>kind<th>state<th>way or operation<th>number<th>kqueue<th>of it outside the module<th>other<th>compared with<th>ratio</thead>
 <tbody>
 {rows}</tbody>
 </table>
@@ -289,8 +317,8 @@ document.querySelectorAll("th").forEach((head, column) => {{
 		body.append(...rows);
 	}};
 }});
-document.querySelectorAll("th")[7].click();
-document.querySelectorAll("th")[7].click();
+document.querySelectorAll("th")[8].click();
+document.querySelectorAll("th")[8].click();
 </script>
 "#,
         results.unit

@@ -2,6 +2,7 @@
 
 //! Cases with two or more sides, which are measured alternately (A B A B) in one process.
 
+use crate::marks;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -95,14 +96,15 @@ impl Case {
         let rounds = self.rounds.map_or(rounds, |most| most.min(rounds));
         let rounds = if self.once { 1 } else { rounds };
         let mut costs = vec![Vec::with_capacity(rounds); self.sides.len()];
+        let run = |round: &mut Round| (round(), marks::end_run());
         if !self.once {
             for (_, round) in &mut self.sides {
-                round();
+                run(round);
             }
         }
         for _ in 0..rounds {
             for ((_, round), costs) in self.sides.iter_mut().zip(&mut costs) {
-                costs.push(round());
+                costs.push(run(round));
             }
         }
         let sides = self.sides.iter().zip(costs);
@@ -147,18 +149,37 @@ pub struct Cost {
     /// The quartiles.
     pub low: f64,
     pub high: f64,
+    /// The number of the run that has the median.
+    #[serde(default)]
+    run: usize,
+    /// The part of the median that is not spent in the module, if that was counted.
+    #[serde(default)]
+    pub outside: Option<f64>,
 }
 
 impl Cost {
-    fn of(name: &str, mut costs: Vec<f64>) -> Self {
-        costs.sort_by(f64::total_cmp);
+    fn of(name: &str, mut costs: Vec<(f64, usize)>) -> Self {
+        costs.sort_by(|one, other| one.0.total_cmp(&other.0));
         let at = |part: f64| costs[((costs.len() - 1) as f64 * part).round() as usize];
         Cost {
             name: name.into(),
-            median: at(0.5),
-            low: at(0.25),
-            high: at(0.75),
+            median: at(0.5).0,
+            low: at(0.25).0,
+            high: at(0.75).0,
+            run: at(0.5).1,
+            outside: None,
         }
+    }
+
+    /// Sets `outside` from the counts of the plugin: the instructions in the module and outside of
+    /// it, for each run. They are scaled to the cost of one operation.
+    pub fn set_outside(&mut self, runs: &[(f64, f64)]) {
+        self.outside = match runs.get(self.run) {
+            Some((inside, outside)) if inside + outside > 0.0 => {
+                Some(self.median * outside / (inside + outside))
+            }
+            _ => None,
+        };
     }
 }
 
@@ -170,7 +191,9 @@ impl Stopwatch {
     /// Runs `work` and adds its time.
     pub fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let start = Instant::now();
+        marks::begin();
         let result = work();
+        marks::end();
         self.0 += start.elapsed();
         result
     }

@@ -19,6 +19,26 @@ pub struct Results {
     pub excluded: Vec<(String, usize)>,
 }
 
+impl Results {
+    /// Adds the counts that the plugin has written: a line with two numbers for each run.
+    pub fn add_profile(&mut self, text: &str) -> anyhow::Result<()> {
+        let runs: Option<Vec<(f64, f64)>> = text
+            .lines()
+            .map(|line| {
+                let (inside, outside) = line.split_once(' ')?;
+                Some((inside.parse().ok()?, outside.parse().ok()?))
+            })
+            .collect();
+        let runs = runs.context("the profile is not complete")?;
+        for case in &mut self.cases {
+            if let Some(ours) = case.sides.first_mut() {
+                ours.set_outside(&runs);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Prints one line for each case and side: the costs with quartiles, the ratio, and its target.
 pub fn table(results: &Results) -> String {
     let mut text = String::new();
