@@ -123,9 +123,6 @@ impl Knote {
                 // The position of a pipe is stored in the wait-queue entry of the knote that reads
                 // it.
                 FileKind::Pipe => filter != Filter::Read,
-                FileKind::Socket => self
-                    .file(under_mutex)
-                    .is_some_and(|file| FileKind::Socket.polls_socket_queue(file)),
                 FileKind::Terminal => self.wait_entry().is_some_and(|entry| entry.is_linked()),
                 kind => kind.can_be_renewed(),
             }

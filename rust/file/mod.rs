@@ -44,7 +44,7 @@ use crate::{
             chardev::object_of,
             pipe::Pipe,
             poll::{FastPoll, PollEvents, PollFunction},
-            socket::{Socket, Stream}, //
+            socket::{MessageSocket, Socket, Stream}, //
         },
         memory::user_scratch::UserScratch,
         process::pid::Process,
@@ -131,6 +131,12 @@ static EPOLL_POLL: PollFunction = PollFunction::new(c"ep_eventpoll_poll");
 pub(crate) enum FileKind {
     Tcp,
     UnixStream,
+    Udp,
+    /// UNIX sockets except streams.
+    UnixMessages,
+    /// Netlink, raw and ping sockets.
+    Messages,
+    /// All other sockets.
     Socket,
     Pipe,
     Kqueue,
@@ -155,8 +161,8 @@ impl FileKind {
     /// The length of an array that has an element for each kind.
     pub(crate) const COUNT: usize = {
         // `Other` is the last kind.
-        assert!((FileKind::Other as usize) < 16);
-        16
+        assert!((FileKind::Other as usize) < 32);
+        32
     };
 
     /// The index of the kind in such an array. The mask tells the compiler that the index is valid.
@@ -168,10 +174,13 @@ impl FileKind {
     /// Determines the kind of `file`.
     pub(crate) fn of(file: &File) -> Self {
         if let Some(socket) = Socket::of(file) {
-            return match Stream::of(&socket) {
-                Some(Stream::Tcp) => FileKind::Tcp,
-                Some(Stream::Unix) => FileKind::UnixStream,
-                None => FileKind::Socket,
+            return match (Stream::of(&socket), MessageSocket::of(&socket)) {
+                (Some(Stream::Tcp), _) => FileKind::Tcp,
+                (Some(Stream::Unix), _) => FileKind::UnixStream,
+                (_, Some(MessageSocket::Udp)) => FileKind::Udp,
+                (_, Some(MessageSocket::Unix)) => FileKind::UnixMessages,
+                (_, Some(MessageSocket::Other)) => FileKind::Messages,
+                (None, None) => FileKind::Socket,
             };
         }
         if Pipe::of(file).is_some() {
@@ -207,17 +216,30 @@ impl FileKind {
     /// kind may be polled on other wait queues by the next `EV_ADD`.
     #[inline(always)]
     pub(crate) fn can_be_renewed(self) -> bool {
-        !matches!(self, FileKind::Kqueue | FileKind::Regular | FileKind::Other)
+        !matches!(
+            self,
+            FileKind::Kqueue | FileKind::Regular | FileKind::Socket | FileKind::Other
+        )
     }
 
-    /// True if all pollers of `file` are in the wait queue of a socket.
-    #[inline]
-    pub(crate) fn polls_socket_queue(self, file: &File) -> bool {
-        match self {
-            FileKind::Tcp | FileKind::UnixStream => true,
-            FileKind::Socket => socket::polls_own_queue(file),
-            _ => false,
-        }
+    fn is_socket(self) -> bool {
+        self.polls_socket_queue() || self == FileKind::Socket
+    }
+
+    /// True if all pollers of such a file are in the wait queue of a socket, and `->poll` does no
+    /// more than to register there and to read the state (`tcp_poll`, `udp_poll`, `unix_poll`,
+    /// `unix_dgram_poll`, `datagram_poll`). (`unix_dgram_poll` also registers with the peer, when a
+    /// call of it finds that the peer accepts nothing.)
+    #[inline(always)]
+    pub(crate) fn polls_socket_queue(self) -> bool {
+        matches!(
+            self,
+            FileKind::Tcp
+                | FileKind::UnixStream
+                | FileKind::Udp
+                | FileKind::UnixMessages
+                | FileKind::Messages
+        )
     }
 
     /// The state of `file`, which is of this kind, or `None` if it is neither ready nor at its end.
@@ -266,7 +288,11 @@ impl FileKind {
         match (self, direction) {
             (FileKind::Tcp, Direction::Read) => socket::poll_stream(Stream::Tcp, file),
             (FileKind::UnixStream, Direction::Read) => socket::poll_stream(Stream::Unix, file),
-            (FileKind::Socket, Direction::Read) if interrupts_off => socket::poll_messages(file),
+            (FileKind::Udp, Direction::Read) if interrupts_off => socket::poll_udp(file),
+            (FileKind::UnixMessages, Direction::Read) if interrupts_off => {
+                socket::poll_unix_messages(file)
+            }
+            (FileKind::Messages, Direction::Read) if interrupts_off => socket::poll_messages(file),
             (FileKind::Pipe, Direction::Read) => pipe::poll_to_read(file, interrupts_off),
             (FileKind::Kqueue, Direction::Read) => kqueue::poll_to_read(file),
             (FileKind::Pidfd, Direction::Read) => pidfd::poll_to_read(file),
@@ -284,7 +310,9 @@ impl FileKind {
             (FileKind::UnixStream, Direction::Write) => socket::unix_stream_room(file),
             (FileKind::Pipe, Direction::Write) => pipe::room(file),
             (FileKind::Eventfd, Direction::Write) => eventfd::room(file),
-            (FileKind::Socket, Direction::Write) => socket::message_room(file),
+            (FileKind::Udp, Direction::Write) => socket::udp_room(file),
+            (FileKind::UnixMessages, Direction::Write) => socket::unix_message_room(file),
+            (FileKind::Messages, Direction::Write) => socket::message_room(file),
             (FileKind::Pidfd, Direction::Write) => pidfd::poll_to_write(file),
             // `->poll` of these never reports that they are writable, an error or a hang-up.
             (FileKind::Timerfd | FileKind::Signalfd | FileKind::Inotify, Direction::Write) => {
@@ -307,12 +335,12 @@ impl FileKind {
     /// spin lock, and interrupts are disabled.
     #[inline(always)]
     pub(crate) fn poll_by_call(self, file: &File, direction: Direction) -> FastPoll {
-        if direction == Direction::Write {
-            self.poll_fast(file, Direction::Write, true)
-        } else if self == FileKind::Socket {
-            socket::poll_messages(file)
-        } else {
-            self.poll_to_read(file)
+        match (direction, self) {
+            (Direction::Write, _) => self.poll_fast(file, Direction::Write, true),
+            (_, FileKind::Udp) => socket::poll_udp(file),
+            (_, FileKind::UnixMessages) => socket::poll_unix_messages(file),
+            (_, FileKind::Messages) => socket::poll_messages(file),
+            _ => self.poll_to_read(file),
         }
     }
 
@@ -327,9 +355,7 @@ impl FileKind {
     #[cold]
     pub(crate) fn failure(self, file: &File, direction: Direction) -> Option<FileState> {
         match self {
-            FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
-                socket::failure(file, direction)
-            }
+            _ if self.polls_socket_queue() => socket::failure(file, direction),
             _ => None,
         }
     }
@@ -363,9 +389,7 @@ impl FileKind {
         scratch: UserScratch,
     ) -> Option<FileState> {
         match self {
-            FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
-                socket::evaluate(file, direction)
-            }
+            _ if self.is_socket() => socket::evaluate(file, direction),
             FileKind::Regular => regular::evaluate(file, direction),
             FileKind::Pipe => pipe::evaluate(file, direction),
             FileKind::Inotify => inotify::evaluate(file, direction, scratch),
@@ -388,12 +412,10 @@ impl FileKind {
     /// `None` for a file without such a wake-up: it wakes its pollers only when it has some room
     /// after it had none.
     pub(crate) fn request_room_wakeup(self, file: &File) -> Option<i64> {
-        match self {
-            FileKind::Tcp | FileKind::UnixStream | FileKind::Socket => {
-                Socket::of(file)?.request_room_wakeup()
-            }
-            _ => None,
+        if !self.is_socket() {
+            return None;
         }
+        Socket::of(file)?.request_room_wakeup()
     }
 
     /// True if the poll events do not include everything that is reported in that direction. An
@@ -401,8 +423,8 @@ impl FileKind {
     pub(crate) fn has_unpolled_state(self, direction: Direction) -> bool {
         match self {
             FileKind::Tcp | FileKind::UnixStream => direction == Direction::Write,
-            FileKind::Socket | FileKind::Regular => true,
-            _ => false,
+            FileKind::Regular => true,
+            _ => self.is_socket(),
         }
     }
 }

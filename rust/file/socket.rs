@@ -5,15 +5,26 @@
 use super::{poll, Direction, FileState};
 use crate::sys::file::{
     poll::{FastPoll, PollEvents},
-    socket::{Count, Socket, Stream}, //
+    socket::{Count, MessageSocket, Socket, Stream}, //
 };
 use kernel::fs::{file::flags::O_NONBLOCK, File};
 
-/// Evaluates a socket that is not a stream, for a reader. Interrupts are disabled.
+/// Evaluates a UDP socket for a reader. Interrupts are disabled.
+#[inline(never)]
+pub(super) fn poll_udp(file: &File) -> FastPoll {
+    MessageSocket::Udp.poll(file)
+}
+
+/// Evaluates a UNIX socket that is not a stream, for a reader. Interrupts are disabled.
+#[inline(never)]
+pub(super) fn poll_unix_messages(file: &File) -> FastPoll {
+    MessageSocket::Unix.poll(file)
+}
+
+/// Evaluates another socket with messages for a reader. Interrupts are disabled.
 #[inline(never)]
 pub(super) fn poll_messages(file: &File) -> FastPoll {
-    let blocks = file.flags() & O_NONBLOCK == 0;
-    Socket::of(file).map_or(FastPoll::Unknown, |socket| socket.try_messages(blocks))
+    MessageSocket::Other.poll(file)
 }
 
 #[inline(never)]
@@ -26,14 +37,19 @@ pub(super) fn unix_stream_room(file: &File) -> FastPoll {
     Stream::Unix.room(file)
 }
 
-/// True if all pollers of the socket are in its own wait queue.
-pub(super) fn polls_own_queue(file: &File) -> bool {
-    Socket::of(file).is_some_and(|socket| socket.polls_own_queue())
+#[inline(never)]
+pub(super) fn udp_room(file: &File) -> FastPoll {
+    MessageSocket::Udp.room(file)
+}
+
+#[inline(never)]
+pub(super) fn unix_message_room(file: &File) -> FastPoll {
+    MessageSocket::Unix.room(file)
 }
 
 #[inline(never)]
 pub(super) fn message_room(file: &File) -> FastPoll {
-    Socket::of(file).map_or(FastPoll::Unknown, |socket| socket.try_room())
+    MessageSocket::Other.room(file)
 }
 
 /// The state of a socket with an error ([`FastPoll::Failed`]). `None` if that cannot be determined

@@ -105,8 +105,7 @@ pub(super) fn attach(
     if !has_poll {
         return attach_other(knote, kind, direction, under_mutex);
     }
-    let file = knote.file(under_mutex).ok_or(EBADF)?;
-    if direction != Direction::Except && kind.polls_socket_queue(file) {
+    if direction != Direction::Except && kind.polls_socket_queue() {
         wait_entries::add_to_socket_queue(knote, under_mutex)?;
         return attached_to_socket(knote, kind, direction, under_mutex);
     }
@@ -128,7 +127,7 @@ fn attach_secondary(
     let kind = primary.inner(under_mutex).kind;
     knote.inner_mut(under_mutex).kind = kind;
     let file = knote.file(under_mutex).ok_or(EBADF)?;
-    if kind.polls_socket_queue(file) && wait_entries::share_socket_queue(primary, under_mutex) {
+    if kind.polls_socket_queue() && wait_entries::share_socket_queue(primary, under_mutex) {
         return attached_to_socket(knote, kind, direction, under_mutex);
     }
     if kind == FileKind::Regular || !poll::is_pollable(file) {
@@ -384,9 +383,6 @@ pub(super) fn is_renewable(locked: &LockedKnote<'_>) -> bool {
             .is_some_and(|entry| entry.is_in(signalfd::wait_queue())),
         // A terminal is polled by its line discipline, which can be replaced.
         FileKind::Terminal => knote.wait_entry().is_none_or(|entry| entry.is_linked()),
-        FileKind::Socket => locked
-            .file
-            .is_some_and(|file| kind.polls_socket_queue(file)),
         _ => kind.can_be_renewed() || kind == FileKind::Regular,
     }
 }

@@ -239,8 +239,8 @@ pub unsafe extern "C" fn qemu_plugin_install(
         }
     }
     let Some(out) = out else { return -1 };
-    // SAFETY: The size is that of the counter, which is at the beginning.
     let counter = || Counter {
+        // SAFETY: The size is that of the counter, which is at the beginning.
         scoreboard: unsafe { qemu_plugin_scoreboard_new(size_of::<u64>()) },
         offset: 0,
     };

@@ -2,31 +2,27 @@
 
 //! The messages in the receive queues of a socket.
 
-use super::{field, shutdown_flags};
 use super::{
+    field,
     has_own_queue,
-    stream::{ended, Stream},
+    stream::Stream,
     Count,
     Kind,
+    MessageSocket,
     Socket,
-    ESTABLISHED,
-    RCV_SHUTDOWN,
     STREAM, //
 };
-use crate::{
-    generated,
-    sys::file::poll::FastPoll, //
-};
+use crate::generated;
 use core::ptr;
 use kernel::{bindings, ffi::c_ulong};
 
 /// The messages of one or two queues, as far as they were counted.
 #[derive(Default)]
-struct Messages {
-    count: usize,
-    bytes: i64,
+pub(super) struct Messages {
+    pub(super) count: usize,
+    pub(super) bytes: i64,
     /// True if there are more messages than were counted.
-    more: bool,
+    pub(super) more: bool,
 }
 
 impl Messages {
@@ -44,8 +40,8 @@ impl Messages {
     /// # Safety
     ///
     /// The queue is locked.
-    #[inline]
-    unsafe fn count_some(&mut self, queue: *mut bindings::sk_buff_head, most: usize) {
+    #[inline(always)]
+    pub(super) unsafe fn count_some(&mut self, queue: *mut bindings::sk_buff_head, most: usize) {
         // SAFETY: The queue is locked, so its messages are not freed. The first and the last
         // message are linked with the head of the queue.
         unsafe {
@@ -78,51 +74,6 @@ impl Messages {
 struct Queue {
     queue: *mut bindings::sk_buff_head,
     flags: c_ulong,
-}
-
-/// True if a queue has no messages. The queue need not be locked: if a message is added meanwhile,
-/// the socket wakes its pollers after that (`datagram_poll` relies on the same).
-///
-/// # Safety
-///
-/// `queue` is valid.
-unsafe fn is_empty(queue: *mut bindings::sk_buff_head) -> bool {
-    // SAFETY: By this function's contract. The field is a single word, which is only compared.
-    let next = unsafe { field::QUEUE_NEXT.read(queue) };
-    ptr::eq(next, queue.cast())
-}
-
-/// A locked queue of a socket, if interrupts were already disabled.
-struct TriedQueue(*mut bindings::sk_buff_head);
-
-impl TriedQueue {
-    /// Locks the queue if its lock is free. The caller must not wait for the lock, because it may
-    /// hold a lock that the owner waits for.
-    ///
-    /// # Safety
-    ///
-    /// `queue` is valid until the value is dropped. Messages are added to it and removed from it
-    /// only under its lock. Interrupts are disabled.
-    unsafe fn lock(queue: *mut bindings::sk_buff_head) -> Option<Self> {
-        // SAFETY: The caller upholds this function's safety contract.
-        let locked = unsafe { generated::kq_spin_trylock(field::QUEUE_LOCK.of(queue).cast_mut()) };
-        // The value is created only if the lock was acquired, because its drop releases the lock.
-        locked.then(|| TriedQueue(queue))
-    }
-
-    /// The first message, which stays valid while the queue is locked.
-    fn first(&self) -> Option<*mut bindings::sk_buff> {
-        // SAFETY: This value locks the queue, so it is valid.
-        let first = unsafe { field::QUEUE_NEXT.read(self.0) };
-        (!ptr::eq(first, self.0.cast())).then_some(first.cast_mut())
-    }
-}
-
-impl Drop for TriedQueue {
-    fn drop(&mut self) {
-        // SAFETY: The queue was locked in `lock`.
-        unsafe { generated::kq_spin_unlock(field::QUEUE_LOCK.of(self.0).cast_mut()) };
-    }
 }
 
 impl Queue {
@@ -196,40 +147,6 @@ impl<'a> Socket<'a> {
         Some(Count::Exactly(count.max(0)))
     }
 
-    /// The number of bytes in the messages, if messages of this kind of socket can be counted, and
-    /// there are few; or whether the socket has ended or has an error. Never sleeps and does not
-    /// wait for a lock. Interrupts are disabled. `blocks` says that the file is not `O_NONBLOCK`.
-    #[inline]
-    pub(crate) fn try_messages(&self, blocks: bool) -> FastPoll {
-        let sock = self.sock.as_ptr();
-        // SAFETY: The type's invariant guarantees that the socket is valid.
-        let (shutdown, error) = unsafe { (shutdown_flags(sock), field::ERR.read(sock)) };
-        if error != 0 {
-            return FastPoll::Failed;
-        }
-        if shutdown != 0 {
-            return self.try_ended(shutdown, blocks);
-        }
-        match self.try_count(blocks).map(|messages| messages.total()) {
-            Some(Some(Count::Exactly(bytes))) => FastPoll::Ready(bytes),
-            Some(None) => FastPoll::NotReady,
-            Some(Some(Count::AtLeast(_))) | None => FastPoll::Unknown,
-        }
-    }
-
-    /// [`Socket::try_messages`] for a socket with these shutdown flags. The end of a connection is
-    /// determined as in `unix_poll`.
-    #[cold]
-    fn try_ended(&self, shutdown: u8, blocks: bool) -> FastPoll {
-        if self.kind != Kind::Unix || !self.is_connection() || shutdown & RCV_SHUTDOWN == 0 {
-            return FastPoll::Unknown;
-        }
-        match self.try_readable(blocks) {
-            Some(bytes) => ended(bytes, shutdown, self.state()),
-            None => FastPoll::Unknown,
-        }
-    }
-
     /// [`Socket::readable`] for a socket that is not listening and has few messages. `None` if the
     /// number cannot be determined now. Never sleeps and does not wait for a lock. Interrupts are
     /// disabled. `blocks` says that the file is not `O_NONBLOCK`. (A UDP socket may move messages
@@ -241,19 +158,13 @@ impl<'a> Socket<'a> {
         // for sockets of its kind only.
         let stream: i32 = unsafe {
             match Stream::of(self) {
-                None if self.kind == Kind::Udp
-                    && !has_own_queue(sock)
-                    && is_empty(generated::kq_sock_receive_queue(sock))
-                    && is_empty(generated::kq_sock_reader_queue(sock)) =>
-                {
-                    return Some(0)
-                }
                 None => {
-                    return match self.try_count(blocks)?.total() {
-                        Some(Count::Exactly(bytes)) => Some(bytes),
-                        Some(Count::AtLeast(_)) => None,
-                        None => Some(0),
+                    let kind = MessageSocket::of(self)?;
+                    if !has_own_queue(sock) && kind.seems_empty(sock) {
+                        return Some(0);
                     }
+                    let messages = kind.try_count(sock, blocks)?;
+                    return (!messages.more).then_some(messages.bytes);
                 }
                 Some(_) if self.is_listening() => return None,
                 Some(Stream::Tcp) if Stream::is_plain_tcp(sock) => generated::kq_sock_tcp_inq(sock),
@@ -262,49 +173,6 @@ impl<'a> Socket<'a> {
             }
         };
         Some(stream.max(0).into())
-    }
-
-    /// Counts the first messages of a socket that is not a stream. `None` if this kind of socket
-    /// cannot be counted, or if another task holds a lock. Interrupts are disabled. `blocks` says
-    /// that the file is not `O_NONBLOCK`.
-    #[inline]
-    fn try_count(&self, blocks: bool) -> Option<Messages> {
-        /// The maximum number of messages to count. It is small because interrupts are disabled
-        /// meanwhile.
-        const TRY_COUNT_MAX: usize = 4;
-        let sock = self.sock.as_ptr();
-        let mut messages = Messages::default();
-        // SAFETY: The type's invariant guarantees that the socket is valid. Each function is called
-        // for sockets of its kind only.
-        unsafe {
-            match self.kind {
-                Kind::Udp if has_own_queue(sock) => return None,
-                Kind::Udp => {
-                    let reader = TriedQueue::lock(generated::kq_sock_reader_queue(sock))?;
-                    let queue = TriedQueue::lock(generated::kq_sock_receive_queue(sock))?;
-                    messages.count_some(reader.0, TRY_COUNT_MAX);
-                    messages.count_some(queue.0, TRY_COUNT_MAX);
-                    // If a read may block, `udp_poll` drops a datagram whose checksum is wrong.
-                    let first = reader.first().or_else(|| queue.first());
-                    if blocks && first.is_some_and(|first| !generated::kq_skb_is_checked(first)) {
-                        return None;
-                    }
-                }
-                // An unconnected or closed connection has more to report, and so has a listening
-                // socket.
-                Kind::Unix if self.is_connection() && self.state() != ESTABLISHED => return None,
-                Kind::Unix if has_own_queue(sock) => return None,
-                Kind::Unix | Kind::Messages => {
-                    let queue = generated::kq_sock_receive_queue(sock);
-                    if !is_empty(queue) {
-                        let queue = TriedQueue::lock(queue)?;
-                        messages.count_some(queue.0, TRY_COUNT_MAX);
-                    }
-                }
-                Kind::Tcp | Kind::Mptcp | Kind::Packet | Kind::Polled => return None,
-            }
-        }
-        Some(messages)
     }
 
     /// The number of bytes of a TCP socket that follow an urgent byte if that byte is next. A read

@@ -34,14 +34,16 @@
 //!
 //! C header: [`include/net/sock.h`](srctree/include/net/sock.h)
 
+mod message_socket;
 mod messages;
 mod stream;
 
+pub(crate) use message_socket::MessageSocket;
 pub(crate) use stream::Stream;
 
 use stream::ended;
 
-use super::poll::{operations, FastPoll};
+use super::poll::operations;
 use crate::generated;
 use core::{
     marker::PhantomData,
@@ -318,86 +320,6 @@ impl<'a> Socket<'a> {
                 Some(Count::Exactly(bytes)) => bytes >= mark.into(),
                 Some(Count::AtLeast(_)) | None => true,
             }
-    }
-
-    /// The free space in bytes, if poll(2) checks nothing else for this kind of socket and the
-    /// space is as large as poll(2) requires (`datagram_poll`, `unix_dgram_poll`); or whether the
-    /// socket has an error. Never sleeps: the caller may hold a spin lock.
-    pub(crate) fn try_room(&self) -> FastPoll {
-        let sock = self.sock.as_ptr();
-        // SAFETY: The type's invariant guarantees that the socket is valid. All reads are of single
-        // words.
-        unsafe {
-            let has_room = match self.kind {
-                Kind::Udp | Kind::Messages => generated::kq_sock_is_writable(sock),
-                Kind::Unix if self.is_connection() && self.state() == ESTABLISHED => {
-                    // The peer of a connection has no other sender.
-                    generated::kq_sock_unix_is_writable(sock)
-                }
-                Kind::Unix if !self.is_connection() => {
-                    generated::kq_sock_unix_is_writable(sock) && self.peer_has_room()
-                }
-                _ => false,
-            };
-            let shutdown = shutdown_flags(sock);
-            if field::ERR.read(sock) != 0 {
-                return FastPoll::Failed;
-            }
-            if shutdown != 0 && self.kind == Kind::Unix && self.is_connection() {
-                return self.try_ended_to_write(shutdown);
-            }
-            if !has_room || shutdown != 0 {
-                return FastPoll::Unknown;
-            }
-            FastPoll::Ready(i64::from(generated::kq_sock_wspace(sock)).max(0))
-        }
-    }
-
-    /// [`Socket::try_room`] for a UNIX connection with these shutdown flags. Its end is determined
-    /// as in `unix_dgram_poll`.
-    #[cold]
-    fn try_ended_to_write(&self, shutdown: u8) -> FastPoll {
-        let state = self.state();
-        if shutdown & SEND_SHUTDOWN == 0 && state != CLOSE {
-            return FastPoll::Unknown;
-        }
-        // SAFETY: The type's invariant guarantees that the socket is valid. The size and the charge
-        // are single words.
-        let room = unsafe { generated::kq_sock_wspace(self.sock.as_ptr()) };
-        ended(i64::from(room).max(0), shutdown, state)
-    }
-
-    /// True if `->poll` does no more than to register in the wait queue of the socket and to read
-    /// its state (`datagram_poll`, `udp_poll`, `tcp_poll`, `unix_poll`, `unix_dgram_poll`). (The
-    /// last one also registers with its peer, when a call of it finds that the peer accepts
-    /// nothing.)
-    pub(crate) fn polls_own_queue(&self) -> bool {
-        match self.kind {
-            Kind::Tcp | Kind::Udp | Kind::Unix | Kind::Messages => true,
-            Kind::Mptcp | Kind::Packet | Kind::Polled => false,
-        }
-    }
-
-    /// True if the peer of a UNIX datagram socket, if it has one, accepts another message. False if
-    /// that is not so, or if the lock is taken: a wake-up may come under that lock.
-    fn peer_has_room(&self) -> bool {
-        let sock = self.sock.as_ptr();
-        // SAFETY: The type's invariant guarantees that the socket is valid, and the caller has
-        // checked that it is a UNIX socket. The socket has a reference to its peer, and does not
-        // lose it while its lock is held. The other reads are of single words, as in
-        // `unix_dgram_poll` and `unix_recvq_full_lockless`.
-        unsafe {
-            if !generated::kq_unix_try_lock(sock) {
-                return false;
-            }
-            let peer = generated::kq_unix_peer(sock);
-            let has_room = peer.is_null()
-                || generated::kq_unix_peer(peer) == sock
-                || generated::kq_sock_receive_queue_len(peer)
-                    <= generated::kq_sock_max_backlog(peer);
-            generated::kq_unix_unlock(sock);
-            has_room
-        }
     }
 
     /// The free space in the send buffer in bytes. `None` if only the protocol knows.
