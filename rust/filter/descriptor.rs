@@ -101,6 +101,10 @@ pub(super) fn attach(
     knote.inner_mut(under_mutex).kind = kind;
     let has_poll =
         kind != FileKind::Regular && kind != FileKind::Kqueue && poll::is_pollable(&file);
+    if !has_poll {
+        // A binding makes each close of the process look for knotes.
+        check_direction(&file, kind, direction)?;
+    }
     close::bind(knote, file, fd_table, under_mutex)?;
     if !has_poll {
         return attach_other(knote, kind, direction, under_mutex);
@@ -131,6 +135,7 @@ fn attach_secondary(
         return attached_to_socket(knote, kind, direction, under_mutex);
     }
     if kind == FileKind::Regular || !poll::is_pollable(file) {
+        check_direction(file, kind, direction)?;
         return attach_other(knote, kind, direction, under_mutex);
     }
     let known = primary.inner(under_mutex).attachment.as_ref();
@@ -209,7 +214,27 @@ fn socket_readiness(
     })
 }
 
-/// Attaches a knote to a file that has other sources than `->poll`.
+/// Checks that a file that has other sources than `->poll` can be watched in a direction.
+///
+/// # Errors
+///
+/// `EINVAL` and `EOPNOTSUPP`, as for [`attach`].
+#[inline(never)]
+fn check_direction(file: &File, kind: FileKind, direction: Direction) -> Result {
+    match (kind, direction) {
+        (FileKind::Regular, Direction::Write) if file_type::is_directory(file) => Err(EINVAL),
+        (FileKind::Regular, Direction::Except) => Err(EOPNOTSUPP),
+        (FileKind::Kqueue, Direction::Write | Direction::Except) => Err(EOPNOTSUPP),
+        (FileKind::Regular | FileKind::Kqueue, _) => Ok(()),
+        // Character devices such as `/dev/null`, and files that are generated when they are read,
+        // are always ready.
+        _ if file_type::is_character_device(file) || file_type::is_generated(file) => Ok(()),
+        _ => Err(EINVAL),
+    }
+}
+
+/// Attaches a knote to a file that has other sources than `->poll`, in a direction that was
+/// [checked](check_direction).
 #[inline(never)]
 fn attach_other(
     knote: &Knote,
@@ -220,26 +245,19 @@ fn attach_other(
     let file = knote.file(under_mutex).ok_or(EBADF)?;
     let mut sources = Sources::default();
     match kind {
-        FileKind::Regular => match direction {
-            Direction::Read => {
-                let watch = OffsetWatch::new(file, knote)?;
-                sources.offset = Some(KBox::new(watch, GFP_KERNEL_ACCOUNT)?);
-            }
-            Direction::Write if file_type::is_directory(file) => return Err(EINVAL),
-            Direction::Write => {}
-            Direction::Except => return Err(EOPNOTSUPP),
-        },
+        FileKind::Regular if direction == Direction::Read => {
+            let watch = OffsetWatch::new(file, knote)?;
+            sources.offset = Some(KBox::new(watch, GFP_KERNEL_ACCOUNT)?);
+        }
         // The knote is bound before the edge exists, and unbound after the edge is gone. See
         // `Nesting::with_watchers`.
         FileKind::Kqueue => {
-            sources.edge = connect_edge(file, direction, knote)?;
+            sources.edge = connect_edge(file, knote)?;
             let own = (None, None);
             sources.extra = wait_entries::add_to_wait_queues(knote, own, under_mutex)?.1;
         }
-        // Character devices such as `/dev/null`, and files that are generated when they are read,
-        // are always ready.
-        _ if file_type::is_character_device(file) || file_type::is_generated(file) => {}
-        _ => return Err(EINVAL),
+        // These are always ready.
+        _ => {}
     }
     Ok(Attached {
         attachment: match &sources {
@@ -280,13 +298,10 @@ fn new_attachment(sources: Sources, user: &Arc<User>) -> Result<ErasedBox> {
 }
 
 #[cold]
-fn connect_edge(file: &File, direction: Direction, knote: &Knote) -> Result<Option<Edge>> {
+fn connect_edge(file: &File, knote: &Knote) -> Result<Option<Edge>> {
     let Some(kqueue) = object_of::<Kqueue>(file) else {
         return Ok(None);
     };
-    if direction != Direction::Read {
-        return Err(EOPNOTSUPP);
-    }
     let watcher = knote.kqueue();
     let nesting = &watcher.shared().nesting;
     nesting.connect(watcher.into(), kqueue.into()).map(Some)
