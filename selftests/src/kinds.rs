@@ -267,6 +267,108 @@ fn pidfd_is_ready_when_the_process_has_ended() {
     assert!(one(&kqueue).has(ev::EOF), "reaped");
 }
 
+/// Compares `EVFILT_WRITE` with poll(2), for a new knote, for one that EV_ENABLE enables, and for one
+/// that is added again.
+#[track_caller]
+fn write_agrees_with_poll(state: &str, fd: &OwnedFd) {
+    let mut polled = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: One entry.
+    assert!(unsafe { libc::poll(&mut polled, 1, 0) } >= 0);
+    let ended = polled.revents & (libc::POLLHUP | libc::POLLERR) != 0;
+    let expected = usize::from(polled.revents != 0);
+    let check = |what: &str, events: Vec<Event>| {
+        assert_eq!(events.len(), expected, "{state}, {what}: {events:?}");
+        for event in events {
+            assert_eq!(event.filter, Filter::WRITE);
+            assert_eq!(event.has(ev::EOF), ended, "{state}, {what}");
+        }
+    };
+    for flags in [0, ev::CLEAR, ev::ONESHOT, ev::DISPATCH] {
+        let kqueue = kqueue();
+        check("added", collect(&kqueue, add_write(fd, flags)));
+        change(&kqueue, &[add_write(fd, flags | ev::DISABLE)]);
+        assert!(pending(&kqueue).is_empty(), "{state}");
+        let enable = Event::fd(fd.as_raw_fd(), Filter::WRITE, ev::ENABLE);
+        // A call of its own, and a change of a call that collects.
+        change(&kqueue, &[enable]);
+        check("enabled", pending(&kqueue));
+        change(&kqueue, &[add_write(fd, flags | ev::DISABLE)]);
+        check("enabled and collected", collect(&kqueue, enable));
+        check("again", collect(&kqueue, add_write(fd, flags | ev::ENABLE)));
+    }
+}
+
+/// Files that can be read only are never writable. Some of them hang up.
+#[test]
+fn writing_to_what_can_only_be_read() {
+    let (reader, writer) = pipe();
+    write_agrees_with_poll("an empty pipe", &reader);
+    write(&writer, b"abc");
+    write_agrees_with_poll("a pipe", &reader);
+    drop(writer);
+    write_agrees_with_poll("a pipe without a writer", &reader);
+
+    // SAFETY: The arguments are integers, and the time is valid.
+    let timer = unsafe {
+        let timer = owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, 0).into());
+        write_agrees_with_poll("a timerfd", &timer);
+        let mut time: libc::itimerspec = std::mem::zeroed();
+        time.it_value.tv_nsec = 1;
+        let old = std::ptr::null_mut();
+        assert_eq!(libc::timerfd_settime(timer.as_raw_fd(), 0, &time, old), 0);
+        timer
+    };
+    let kqueue = kqueue();
+    change(&kqueue, &[add_read(&timer, 0)]);
+    one(&kqueue);
+    write_agrees_with_poll("an expired timerfd", &timer);
+
+    // SAFETY: The argument is an integer.
+    let inotify = owned(unsafe { libc::inotify_init1(0) }.into());
+    write_agrees_with_poll("inotify", &inotify);
+    // SAFETY: The string ends in 0.
+    let watch = unsafe {
+        let path = c"/dev/shm".as_ptr();
+        libc::inotify_add_watch(inotify.as_raw_fd(), path, libc::IN_CREATE)
+    };
+    assert!(watch > 0);
+    let path = format!("/dev/shm/kqueue-write-{}", std::process::id());
+    fs::write(&path, b"").unwrap();
+    write_agrees_with_poll("inotify with an event", &inotify);
+    fs::remove_file(path).unwrap();
+
+    let set = blocked(libc::SIGUSR1);
+    let signals = signalfd(&set);
+    write_agrees_with_poll("a signalfd", &signals);
+    // SAFETY: To this thread, which has blocked it.
+    unsafe { libc::raise(libc::SIGUSR1) };
+    write_agrees_with_poll("a signalfd with a signal", &signals);
+    read(&signals, size_of::<libc::signalfd_siginfo>());
+
+    let gate = Gate::new();
+    let pid = fork(|| {
+        gate.wait();
+        0
+    });
+    // SAFETY: The arguments are integers.
+    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
+    write_agrees_with_poll("a running process", &process);
+    gate.open();
+    change(
+        &kqueue,
+        &[Event::fd(timer.as_raw_fd(), Filter::READ, ev::DELETE)],
+    );
+    change(&kqueue, &[add_read(&process, 0)]);
+    one(&kqueue);
+    write_agrees_with_poll("a process that has ended", &process);
+    reap(pid);
+    write_agrees_with_poll("a process that was waited for", &process);
+}
+
 fn readable(fd: &OwnedFd) -> i64 {
     let mut bytes: libc::c_int = -1;
     // SAFETY: There is room for an int.
