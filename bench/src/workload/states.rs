@@ -18,24 +18,43 @@ use std::{
     },
 };
 
+/// A child process that has ended. It is waited for when the value is dropped.
+struct Child(libc::pid_t);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SAFETY: The status is not stored.
+        unsafe { libc::waitpid(self.0, std::ptr::null_mut(), 0) };
+    }
+}
+
+/// The objects that keep a descriptor ready.
+pub struct Others {
+    fds: Vec<OwnedFd>,
+    _child: Option<Child>,
+}
+
 /// A ready descriptor, and the objects that keep it ready.
 pub struct Ready {
     pub watched: OwnedFd,
-    others: Vec<OwnedFd>,
+    others: Others,
 }
 
 impl Ready {
     fn new(watched: impl Into<OwnedFd>, others: Vec<OwnedFd>) -> Self {
         Ready {
             watched: watched.into(),
-            others,
+            others: Others {
+                fds: others,
+                _child: None,
+            },
         }
     }
 }
 
 impl Ready {
     /// Returns the descriptor and the objects that keep it ready.
-    pub fn split(self) -> (OwnedFd, Vec<OwnedFd>) {
+    pub fn split(self) -> (OwnedFd, Others) {
         (self.watched, self.others)
     }
 }
@@ -173,8 +192,9 @@ fn inotify() -> Ready {
 
 fn pidfd() -> Ready {
     // SAFETY: The child exits at once. The arguments are integers.
-    let pidfd = unsafe {
+    unsafe {
         let pid = libc::fork();
+        assert!(pid >= 0, "{}", io::Error::last_os_error());
         if pid == 0 {
             libc::_exit(0);
         }
@@ -185,9 +205,11 @@ fn pidfd() -> Ready {
             libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, options),
             0
         );
-        owned(libc::syscall(libc::SYS_pidfd_open, pid, 0))
-    };
-    Ready::new(pidfd, vec![])
+        let pidfd = owned(libc::syscall(libc::SYS_pidfd_open, pid, 0));
+        let mut ready = Ready::new(pidfd, vec![]);
+        ready.others._child = Some(Child(pid));
+        ready
+    }
 }
 
 /// Both sides of a terminal.
@@ -408,7 +430,7 @@ fn unread(ends: (OwnedFd, OwnedFd)) -> Ready {
 /// A sequenced-packet socket and its peer, with data on the way to the first.
 fn packets(data: bool) -> (OwnedFd, OwnedFd) {
     let Ready { watched, others } = unix_messages(libc::SOCK_SEQPACKET, data);
-    let peer = others.into_iter().next().expect("the peer");
+    let peer = others.fds.into_iter().next().expect("the peer");
     (watched, peer)
 }
 
