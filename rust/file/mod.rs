@@ -352,7 +352,7 @@ impl FileKind {
 
     /// The state of a file with an error ([`FastPoll::Failed`]). `None` if that cannot be
     /// determined without sleeping. Interrupts are disabled.
-    #[cold]
+    #[inline(always)]
     pub(crate) fn failure(self, file: &File, direction: Direction) -> Option<FileState> {
         match self {
             _ if self.polls_socket_queue() => socket::failure(file, direction),

@@ -54,7 +54,7 @@ pub(super) fn message_room(file: &File) -> FastPoll {
 
 /// The state of a socket with an error ([`FastPoll::Failed`]). `None` if that cannot be determined
 /// without sleeping. Interrupts are disabled.
-#[cold]
+#[inline(always)]
 pub(super) fn failure(file: &File, direction: Direction) -> Option<FileState> {
     let socket = Socket::of(file)?;
     let error = socket.error();

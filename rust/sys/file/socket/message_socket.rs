@@ -129,10 +129,11 @@ impl MessageSocket {
         if error != 0 {
             return FastPoll::Failed;
         }
-        if shutdown != 0 {
-            return Self::poll_ended(file, shutdown);
-        }
         let blocks = file.flags() & O_NONBLOCK == 0;
+        if shutdown != 0 {
+            // SAFETY: The socket is valid and of this kind.
+            return unsafe { self.poll_ended(sk, shutdown, blocks) };
+        }
         // SAFETY: The socket is valid and of this kind.
         match unsafe { self.try_count(sk, blocks) } {
             None | Some(Messages { more: true, .. }) => FastPoll::Unknown,
@@ -143,18 +144,29 @@ impl MessageSocket {
 
     /// [`MessageSocket::poll`] for a socket with these shutdown flags. The end of a connection is
     /// determined as in `unix_poll`.
-    #[cold]
-    fn poll_ended(file: &File, shutdown: u8) -> FastPoll {
-        let Some(socket) = Socket::of(file) else {
-            return FastPoll::Unknown;
-        };
-        let is_unix = socket.kind == Kind::Unix && socket.is_connection();
-        if !is_unix || shutdown & RCV_SHUTDOWN == 0 {
-            return FastPoll::Unknown;
-        }
-        match socket.try_readable(file.flags() & O_NONBLOCK == 0) {
-            Some(bytes) => ended(bytes, shutdown, socket.state()),
-            None => FastPoll::Unknown,
+    ///
+    /// # Safety
+    ///
+    /// `sk` is a valid socket of this kind. Interrupts are disabled.
+    #[inline(always)]
+    unsafe fn poll_ended(self, sk: *mut bindings::sock, shutdown: u8, blocks: bool) -> FastPoll {
+        // SAFETY: By this function's contract. All reads are of single words.
+        unsafe {
+            let is_connection = self == MessageSocket::Unix && field::TYPE.read(sk) != DGRAM;
+            if !is_connection || shutdown & RCV_SHUTDOWN == 0 {
+                return FastPoll::Unknown;
+            }
+            let bytes = if !has_own_queue(sk) && self.seems_empty(sk) {
+                0
+            } else {
+                match self.try_count(sk, blocks) {
+                    Some(Messages {
+                        more: false, bytes, ..
+                    }) => bytes,
+                    _ => return FastPoll::Unknown,
+                }
+            };
+            ended(bytes, shutdown, field::STATE.read(sk))
         }
     }
 
