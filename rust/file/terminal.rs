@@ -4,7 +4,7 @@
 
 use super::{poll, poll_events, Direction, FileState};
 use crate::sys::{
-    file::{ioctl, terminal::Terminal},
+    file::{ioctl, poll::PollEvents, terminal::Terminal},
     memory::user_scratch::UserScratch,
 };
 use kernel::fs::File;
@@ -18,33 +18,39 @@ pub(super) fn evaluate(
         return evaluate_without_discipline(file, direction, scratch);
     };
     let events = terminal.poll(poll_events(direction));
-    match direction {
+    state_of(events, direction, || match direction {
         // A terminal is readable without bytes when the end-of-file character was typed.
-        Direction::Read => FileState::of(events, direction, || terminal.readable(scratch)),
-        // A terminal that has hung up is ready, and accepts nothing.
-        Direction::Write => {
-            let state = FileState::of(events, direction, || Some(terminal.write_room()))?;
-            Some(FileState {
-                data: if state.hup { 0 } else { state.data },
-                ..state
-            })
-        }
-        Direction::Except => FileState::of(events, direction, || None),
-    }
+        Direction::Read => terminal.readable(scratch),
+        Direction::Write => Some(terminal.write_room()),
+        Direction::Except => None,
+    })
 }
 
 /// Evaluates a terminal that has hung up, or that is changing its line discipline, for which
-/// `->poll` and ioctl(2) wait. A terminal that has hung up is ready, and has neither bytes nor room.
+/// `->poll` waits. If the next change has begun by then, the number of bytes is asked by ioctl(2),
+/// which waits too. The room cannot be asked so; then there is room for a byte at least.
 #[cold]
 fn evaluate_without_discipline(
     file: &File,
     direction: Direction,
     scratch: UserScratch,
 ) -> Option<FileState> {
-    let state = FileState::of(poll(file, direction), direction, || match direction {
+    let events = poll(file, direction);
+    state_of(events, direction, || match direction {
         Direction::Read => ioctl::readable(file, scratch),
-        Direction::Write | Direction::Except => None,
-    })?;
+        Direction::Write => Some(Terminal::of(file).map_or(1, |terminal| terminal.write_room())),
+        Direction::Except => None,
+    })
+}
+
+/// The state if poll(2) reports `events`. A terminal that has hung up is ready, and accepts nothing.
+#[inline(always)]
+fn state_of(
+    events: PollEvents,
+    direction: Direction,
+    count: impl FnOnce() -> Option<i64>,
+) -> Option<FileState> {
+    let state = FileState::of(events, direction, count)?;
     Some(FileState {
         data: if state.hup && direction == Direction::Write {
             0

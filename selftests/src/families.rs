@@ -662,6 +662,44 @@ fn terminals_that_hang_up() {
     });
 }
 
+/// A terminal whose line discipline changes does not tell its room. A low-water mark that cannot be
+/// reached is not reached by that.
+#[test]
+fn a_changing_line_discipline_reaches_no_mark() {
+    const N_NULL: libc::c_int = 27;
+    // SAFETY: It would stop us.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+    let (mut master, mut slave) = (-1, -1);
+    let (name, none) = (std::ptr::null_mut(), std::ptr::null());
+    // SAFETY: There is room for both descriptors. The name and the settings are null.
+    let ret = unsafe { libc::openpty(&mut master, &mut slave, name, none, none.cast()) };
+    assert_eq!(ret, 0, "{}", io::Error::last_os_error());
+    let (master, slave) = (owned(master.into()), owned(slave.into()));
+    let set = |discipline: libc::c_int| {
+        // SAFETY: A pointer to an int.
+        unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSETD, &discipline) }
+    };
+    assert_eq!(set(N_NULL), 0, "{}", io::Error::last_os_error());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                set(0);
+                thread::yield_now();
+                set(N_NULL);
+            }
+        });
+        for _ in 0..200 {
+            for side in [&master, &slave] {
+                let mark = add_write(side, 0).fflags(note::LOWAT).data(1_000_000);
+                let events = collect(&kqueue(), mark);
+                assert!(events.is_empty(), "{events:?}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 /// A sound card is removed while its mixer is watched, which replaces the file's operations.
 #[test]
 fn a_device_is_unplugged() {

@@ -156,17 +156,10 @@ impl MessageSocket {
             if !is_connection || shutdown & RCV_SHUTDOWN == 0 {
                 return FastPoll::Unknown;
             }
-            let bytes = if !has_own_queue(sk) && self.seems_empty(sk) {
-                0
-            } else {
-                match self.try_count(sk, blocks) {
-                    Some(Messages {
-                        more: false, bytes, ..
-                    }) => bytes,
-                    _ => return FastPoll::Unknown,
-                }
-            };
-            ended(bytes, shutdown, field::STATE.read(sk))
+            match self.try_bytes(sk, blocks) {
+                Some(bytes) => ended(bytes, shutdown, field::STATE.read(sk)),
+                None => FastPoll::Unknown,
+            }
         }
     }
 
@@ -224,17 +217,28 @@ impl MessageSocket {
         Some(messages)
     }
 
-    /// True if the socket has no messages. (A UDP socket may move messages from one of its queues
-    /// to the other meanwhile. So the result does not tell whether such a socket is ready.)
+    /// The number of bytes in the messages of a socket that is ready for another reason. `None` as
+    /// for [`MessageSocket::try_count`]. (An empty queue is not locked. A UDP socket may move
+    /// messages from one of its queues to the other meanwhile, and then the result may be 0. So the
+    /// result does not tell whether the socket is ready.)
     ///
     /// # Safety
     ///
-    /// `sk` is a valid socket of this kind.
-    pub(super) unsafe fn seems_empty(self, sk: *mut bindings::sock) -> bool {
-        // SAFETY: By this function's contract. Only a UDP socket has the second queue.
+    /// That of [`MessageSocket::try_count`].
+    #[inline(always)]
+    pub(super) unsafe fn try_bytes(self, sk: *mut bindings::sock, blocks: bool) -> Option<i64> {
+        // SAFETY: By this function's contract. Only a UDP socket has the second queue, and only UDP
+        // and UNIX sockets may have a queue of another protocol.
         unsafe {
-            is_empty(field::RECEIVE_QUEUE.of(sk).cast_mut())
+            let has_own_queue = self != MessageSocket::Other && has_own_queue(sk);
+            if !has_own_queue
+                && is_empty(field::RECEIVE_QUEUE.of(sk).cast_mut())
                 && (self != MessageSocket::Udp || is_empty(generated::kq_sock_reader_queue(sk)))
+            {
+                return Some(0);
+            }
+            let messages = self.try_count(sk, blocks)?;
+            (!messages.more).then_some(messages.bytes)
         }
     }
 

@@ -158,14 +158,7 @@ impl<'a> Socket<'a> {
         // for sockets of its kind only.
         let stream: i32 = unsafe {
             match Stream::of(self) {
-                None => {
-                    let kind = MessageSocket::of(self)?;
-                    if !has_own_queue(sock) && kind.seems_empty(sock) {
-                        return Some(0);
-                    }
-                    let messages = kind.try_count(sock, blocks)?;
-                    return (!messages.more).then_some(messages.bytes);
-                }
+                None => return MessageSocket::of(self)?.try_bytes(sock, blocks),
                 Some(_) if self.is_listening() => return None,
                 Some(Stream::Tcp) if Stream::is_plain_tcp(sock) => generated::kq_sock_tcp_inq(sock),
                 Some(Stream::Unix) if !has_own_queue(sock) => field::UNIX_INQ_LEN.read(sock),
