@@ -970,7 +970,7 @@ fn kernel_memory(group: &str) -> i64 {
 /// The events of tracked children are charged to the watcher, and not to the process that forks.
 #[test]
 fn tracked_children_are_charged_to_the_watcher() {
-    const CHILDREN: i64 = 300;
+    const CHILDREN: i64 = 1000;
     let root = format!("/dev/shm/cgroup-{}", own_pid());
     std::fs::create_dir(&root).unwrap();
     let path = std::ffi::CString::new(root.clone()).unwrap();
