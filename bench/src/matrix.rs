@@ -301,7 +301,8 @@ td:nth-child(n+4):not(:nth-child(8)) {{ text-align: right }}
 <h1>What kqueue costs, compared with epoll</h1>
 <p>The figures are {} for each event or operation. Click on the head of a column to sort by it.
 <table>
-<thead><tr><th>kind<th>state<th>way or operation<th>number<th>kqueue<th>of it outside the module<th>other<th>compared with<th>ratio</thead>
+<thead><tr><th>kind<th>state<th>way or operation<th>number<th>kqueue
+<th>of it outside the module<th>other<th>compared with<th>ratio</thead>
 <tbody>
 {rows}</tbody>
 </table>

@@ -222,6 +222,7 @@ impl FileKind {
         )
     }
 
+    /// True for a socket of any kind.
     fn is_socket(self) -> bool {
         self.polls_socket_queue() || self == FileKind::Socket
     }
@@ -354,10 +355,10 @@ impl FileKind {
     /// determined without sleeping. Interrupts are disabled.
     #[inline(always)]
     pub(crate) fn failure(self, file: &File, direction: Direction) -> Option<FileState> {
-        match self {
-            _ if self.polls_socket_queue() => socket::failure(file, direction),
-            _ => None,
+        if !self.polls_socket_queue() {
+            return None;
         }
+        socket::failure(file, direction)
     }
 
     /// True if this kind is never evaluated by [`FileKind::poll_fast`].

@@ -26,9 +26,9 @@ pub(super) fn evaluate(
     })
 }
 
-/// Evaluates a terminal that has hung up, or that is changing its line discipline, for which
-/// `->poll` waits. If the next change has begun by then, the number of bytes is asked by ioctl(2),
-/// which waits too. The room cannot be asked so; then there is room for a byte at least.
+/// Evaluates a terminal that has hung up, or that is changing its line discipline. `->poll` waits
+/// for the end of the change. The number of bytes is then read by ioctl(2), which waits for the
+/// next change too. If the next change has begun, the room is not known, and is reported as 1.
 #[cold]
 fn evaluate_without_discipline(
     file: &File,
@@ -43,7 +43,8 @@ fn evaluate_without_discipline(
     })
 }
 
-/// The state if poll(2) reports `events`. A terminal that has hung up is ready, and accepts nothing.
+/// The state if poll(2) reports `events`. A terminal that has hung up is ready, and accepts
+/// nothing.
 #[inline(always)]
 fn state_of(
     events: PollEvents,

@@ -267,8 +267,8 @@ fn pidfd_is_ready_when_the_process_has_ended() {
     assert!(one(&kqueue).has(ev::EOF), "reaped");
 }
 
-/// Compares `EVFILT_WRITE` with poll(2), for a new knote, for one that EV_ENABLE enables, and for one
-/// that is added again.
+/// Compares `EVFILT_WRITE` with poll(2), for a new knote, for one that EV_ENABLE enables, and for
+/// one that is added again.
 #[track_caller]
 fn write_agrees_with_poll(state: &str, fd: &OwnedFd) {
     let mut polled = libc::pollfd {

@@ -114,7 +114,7 @@ struct State {
     run: Mutex<Run>,
 }
 
-// SAFETY: The scoreboards are never freed, and QEMU adds to them on the processor that they belong to.
+// SAFETY: The scoreboards are never freed. QEMU adds to them on the processor that they belong to.
 unsafe impl Send for State {}
 
 // SAFETY: As above.

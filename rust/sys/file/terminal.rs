@@ -50,15 +50,14 @@ impl<'a> Terminal<'a> {
         }
         // SAFETY: A file that is polled by `tty_poll` belongs to `tty_io.c` or `pty.c`. Its private
         // data refers to its terminal until the file is released, even after a hang-up.
-        let (tty, discipline) = unsafe {
-            let tty = generated::kq_tty_of(file.as_ptr());
-            (tty, generated::tty_ldisc_ref(tty))
-        };
+        let tty = NonNull::new(unsafe { generated::kq_tty_of(file.as_ptr()) })?;
+        // SAFETY: The terminal is valid.
+        let discipline = NonNull::new(unsafe { generated::tty_ldisc_ref(tty.as_ptr()) })?;
         // INVARIANT: The reference was just taken.
         Some(Terminal {
             file,
-            tty: NonNull::new(tty)?,
-            discipline: NonNull::new(discipline)?,
+            tty,
+            discipline,
         })
     }
 

@@ -179,7 +179,8 @@ impl MessageSocket {
         /// meanwhile.
         const TRY_COUNT_MAX: usize = 4;
         let mut messages = Messages::default();
-        // SAFETY: By this function's contract. Each function is called for sockets of its kind only.
+        // SAFETY: By this function's contract. Each function is called for sockets of its kind
+        // only.
         unsafe {
             let queue = field::RECEIVE_QUEUE.of(sk).cast_mut();
             match self {
